@@ -1,0 +1,1 @@
+//! Benchmarks live in `benches/`; this file is empty on purpose.

@@ -1,0 +1,3 @@
+//! `comb`, the one binary.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! Keys, derivation, encryption, signing. The only crate that holds secret bytes.

@@ -1,0 +1,13 @@
+//! Names, sizes and bytes of everything Comb stores.
+//!
+//! Pure: no I/O, no clock, no chance, no secrets. `fs/docs/format.md` is the
+//! normative description; this crate follows its order. Every decoder bounds
+//! every length before it allocates and never panics on foreign bytes.
+
+mod codec;
+mod ids;
+mod inode;
+
+pub use codec::{DecodeError, Reader, put_bytes, put_varint};
+pub use ids::{ChunkId, Epoch, Ino, ManifestId, NodeId, PackId, PackNumber, Seq, SnapshotId, Timestamp, VolumeId};
+pub use inode::{FileKind, Inode};

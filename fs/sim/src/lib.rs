@@ -1,0 +1,1 @@
+//! Deterministic simulation: a disk that fails on purpose, and a model that knows what must survive.

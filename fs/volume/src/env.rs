@@ -1,0 +1,82 @@
+//! The one door to the world: disk, clock and chance.
+//!
+//! The engine does nothing but through these traits, so that a simulator can stand in
+//! for all of them and the same seed gives the same run.
+
+use std::io;
+use std::sync::Arc;
+
+use fs_format::Timestamp;
+
+/// Everything the engine needs from outside.
+#[derive(Clone)]
+pub struct Env {
+    /// The volume's own folder.
+    pub disk: Arc<dyn Disk>,
+    /// What time it is.
+    pub clock: Arc<dyn Clock>,
+    /// Unpredictable bytes.
+    pub chance: Arc<dyn Chance>,
+}
+
+/// How to open a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OpenMode {
+    /// It must exist; reading only.
+    Read,
+    /// It must exist; reading and writing.
+    Write,
+    /// It must not exist; reading and writing.
+    CreateNew,
+}
+
+/// A folder on a disk. Paths are relative, with `/`, without `.` and `..`.
+///
+/// Durability is POSIX's: a file's bytes survive a crash after [`DiskFile::sync`], its
+/// name after [`Disk::sync_dir`] of its folder.
+pub trait Disk: Send + Sync {
+    /// Opens or creates a file.
+    fn open(&self, path: &str, mode: OpenMode) -> io::Result<Arc<dyn DiskFile>>;
+    /// Makes a folder; it is no error if it exists.
+    fn create_dir(&self, path: &str) -> io::Result<()>;
+    /// Renames a file over another, atomically.
+    fn rename(&self, from: &str, to: &str) -> io::Result<()>;
+    /// Removes a file.
+    fn remove(&self, path: &str) -> io::Result<()>;
+    /// The names in a folder (`""` is the top), in no order.
+    fn list(&self, path: &str) -> io::Result<Vec<String>>;
+    /// Makes the names in a folder durable.
+    fn sync_dir(&self, path: &str) -> io::Result<()>;
+    /// Free bytes that this volume may use.
+    fn free_bytes(&self) -> io::Result<u64>;
+}
+
+/// An open file.
+pub trait DiskFile: Send + Sync {
+    /// Fills `buf` from `offset`; an early end is `UnexpectedEof`.
+    fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<()>;
+    /// Writes all of `bytes` at `offset`.
+    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()>;
+    /// The file's length in bytes.
+    fn len(&self) -> io::Result<u64>;
+    /// Whether the file has no bytes.
+    fn is_empty(&self) -> io::Result<bool> {
+        Ok(self.len()? == 0)
+    }
+    /// Reserves room for `len` bytes and sets the length; the bytes read as zeros.
+    fn allocate(&self, len: u64) -> io::Result<()>;
+    /// Waits until the bytes are durable (`fdatasync`).
+    fn sync(&self) -> io::Result<()>;
+}
+
+/// A clock.
+pub trait Clock: Send + Sync {
+    /// Wall time.
+    fn now(&self) -> Timestamp;
+}
+
+/// A source of unpredictable bytes.
+pub trait Chance: Send + Sync {
+    /// Fills `out`.
+    fn fill(&self, out: &mut [u8]);
+}

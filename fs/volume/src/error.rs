@@ -1,0 +1,104 @@
+//! What can go wrong, by what the caller can do about it.
+
+use thiserror::Error;
+
+/// Why an operation on files was refused.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum FsError {
+    /// No such name, inode or attribute's file.
+    #[error("no such file or directory")]
+    NotFound,
+    /// The name is taken.
+    #[error("the name exists")]
+    Exists,
+    /// A directory was needed.
+    #[error("not a directory")]
+    NotADirectory,
+    /// A directory is not allowed here.
+    #[error("is a directory")]
+    IsADirectory,
+    /// The directory has entries.
+    #[error("the directory is not empty")]
+    NotEmpty,
+    /// Above 255 bytes, or a symlink target above 4095.
+    #[error("the name is too long")]
+    NameTooLong,
+    /// An argument has no meaning.
+    #[error("invalid argument")]
+    Invalid,
+    /// Above the largest file size.
+    #[error("the file is too large")]
+    FileTooLarge,
+    /// Too many names for one inode.
+    #[error("too many links")]
+    TooManyLinks,
+    /// No such extended attribute.
+    #[error("no such attribute")]
+    NoAttribute,
+    /// A value above 64 KiB, or a buffer too small.
+    #[error("the attribute is too large")]
+    AttributeTooLarge,
+    /// The quota or the disk is full.
+    #[error("no space left")]
+    NoSpace,
+    /// The volume turned read-only; `comb status` says why.
+    #[error("the volume is read-only")]
+    ReadOnly,
+    /// No data behind this offset (`SEEK_DATA`, `SEEK_HOLE`).
+    #[error("no such offset")]
+    NoSuchOffset,
+    /// Not permitted for this kind of file.
+    #[error("operation not permitted")]
+    NotPermitted,
+    /// Bytes on the disk are not what was written; the text names them.
+    #[error("damaged: {0}")]
+    Damaged(String),
+    /// The disk failed; the text says where.
+    #[error("disk error: {0}")]
+    Disk(String),
+}
+
+/// Why a volume could not be made or opened.
+#[derive(Debug, Error)]
+pub enum OpenError {
+    /// The folder holds no volume.
+    #[error("{0} holds no volume")]
+    NotAVolume(String),
+    /// The folder holds a volume already.
+    #[error("{0} holds a volume already")]
+    AlreadyAVolume(String),
+    /// The key opens another volume.
+    #[error("the key is of another volume: this one is {expected}")]
+    WrongKey {
+        /// The volume in the folder.
+        expected: String,
+    },
+    /// Written by a newer Comb.
+    #[error("{what} {detail}")]
+    Newer {
+        /// The file.
+        what: String,
+        /// What it says.
+        detail: String,
+    },
+    /// A file is damaged beyond what the engine can do without.
+    #[error("{what} {detail}")]
+    Damaged {
+        /// The file.
+        what: String,
+        /// What is wrong.
+        detail: String,
+    },
+    /// The moment asked for is not there.
+    #[error("there is no snapshot at {0}")]
+    NoSuchSnapshot(String),
+    /// The disk failed.
+    #[error("{what}: {source}")]
+    Disk {
+        /// The file or folder.
+        what: String,
+        /// The error.
+        #[source]
+        source: std::io::Error,
+    },
+}

@@ -1,0 +1,217 @@
+//! The words between the engine and those who call it.
+
+use fs_format::{FileKind, Ino, Inode, ManifestId, Seq, SnapshotId, Timestamp};
+
+use crate::FsError;
+
+/// The largest file, in bytes.
+pub const FILE_BYTES_MAX: u64 = i64::MAX as u64;
+/// The longest name, in bytes.
+pub const NAME_BYTES_MAX: usize = 255;
+/// The longest target of a symbolic link, in bytes.
+pub const SYMLINK_BYTES_MAX: usize = 4095;
+/// The largest value of an extended attribute, in bytes.
+pub const XATTR_BYTES_MAX: usize = 65_536;
+
+/// An inode with its number.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Attr {
+    /// Its number.
+    pub ino: Ino,
+    /// Its record.
+    pub inode: Inode,
+    /// Allocated bytes as `stat` should show them (overlay included).
+    pub allocated: u64,
+}
+
+/// Who asks, as far as new files depend on it. Permission checks are the kernel's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Caller {
+    /// Owner of new files.
+    pub uid: u32,
+    /// Group of new files, unless the directory is setgid.
+    pub gid: u32,
+}
+
+/// What to make.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NewNode<'a> {
+    /// An empty regular file.
+    File,
+    /// An empty directory.
+    Directory,
+    /// A symbolic link to this target.
+    Symlink(&'a [u8]),
+    /// A pipe, socket or device with its device number.
+    Special(FileKind, u32),
+}
+
+/// A time to set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SetTime {
+    /// The engine's clock.
+    Now,
+    /// This time.
+    At(Timestamp),
+}
+
+/// Attributes to change; `None` leaves one as it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct SetAttr {
+    /// Permission bits.
+    pub mode: Option<u16>,
+    /// Owner.
+    pub uid: Option<u32>,
+    /// Group.
+    pub gid: Option<u32>,
+    /// Length in bytes: truncates or extends with a hole.
+    pub size: Option<u64>,
+    /// Access time.
+    pub atime: Option<SetTime>,
+    /// Modification time.
+    pub mtime: Option<SetTime>,
+    /// Change time (the kernel's writeback cache keeps it itself); `None` means now.
+    pub ctime: Option<Timestamp>,
+    /// Clear setuid and (where group-executable) setgid, as a write by a non-owner does.
+    pub kill_suid: bool,
+}
+
+/// A directory entry.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DirEntry {
+    /// Position behind this entry; stays valid over changes and restarts. Never 0, fits an `i64`.
+    pub cookie: u64,
+    /// The name, any bytes but `/` and NUL.
+    pub name: Vec<u8>,
+    /// What it names.
+    pub ino: Ino,
+    /// Its kind.
+    pub kind: FileKind,
+}
+
+/// How `rename` treats what is in the way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RenameMode {
+    /// Replaces it.
+    Replace,
+    /// Refuses with [`FsError::Exists`].
+    NoReplace,
+    /// Exchanges the two.
+    Exchange,
+    /// Replaces it and leaves a whiteout (character device 0:0) at the old name.
+    Whiteout,
+}
+
+/// How `set_xattr` treats what exists.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum XattrMode {
+    /// Creates or replaces.
+    Set,
+    /// Refuses with [`FsError::Exists`] if it exists.
+    Create,
+    /// Refuses with [`FsError::NoAttribute`] if it does not.
+    Replace,
+}
+
+/// `fallocate`'s kinds that Comb has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Allocate {
+    /// Do not change the length.
+    pub keep_size: bool,
+    /// Make the range a hole (needs `keep_size`).
+    pub punch: bool,
+    /// Make the range read as zeros.
+    pub zero: bool,
+}
+
+/// What to look for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Seek {
+    /// The next byte of data.
+    Data,
+    /// The next hole (there is one at the end).
+    Hole,
+}
+
+/// Room, as `statfs` shows it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Space {
+    /// Bytes in all (the quota, or what the disk has).
+    pub total: u64,
+    /// Bytes free.
+    pub free: u64,
+    /// Inodes in use.
+    pub files: u64,
+}
+
+/// A sealed moment: what a manifest says of itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SealInfo {
+    /// Its number.
+    pub seq: Seq,
+    /// Its name.
+    pub id: ManifestId,
+    /// When the overlay was frozen.
+    pub time: Timestamp,
+    /// Files and directories in it.
+    pub files: u64,
+    /// Logical bytes in it.
+    pub bytes: u64,
+    /// Bytes of packs that this seal wrote.
+    pub added: u64,
+    /// What somebody said of it, if it was asked for as a snapshot.
+    pub snapshot: Option<SnapshotLabel>,
+}
+
+/// What makes a seal a named snapshot.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SnapshotLabel {
+    /// Its uuid.
+    pub id: SnapshotId,
+    /// A text, at most 4096 bytes.
+    pub message: String,
+    /// Tags, each at most 255 bytes of letters, digits, `.`, `_`, `-`.
+    pub tags: Vec<String>,
+}
+
+/// A path that differs between two moments.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Change {
+    /// How.
+    pub kind: ChangeKind,
+    /// The path below the root, without a leading `/`. For a removed path: the old one.
+    pub path: Vec<u8>,
+    /// What is (or was) there.
+    pub file: FileKind,
+}
+
+/// How a path differs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum ChangeKind {
+    /// Not there before.
+    Added,
+    /// Not there any more.
+    Removed,
+    /// Other bytes or other attributes.
+    Modified,
+}
+
+/// Reading, of the live tree and of any sealed moment alike.
+pub trait ReadTree: Send + Sync {
+    /// Finds a name (`.` and `..` are not names here).
+    fn lookup(&self, parent: Ino, name: &[u8]) -> Result<Attr, FsError>;
+    /// An inode by its number.
+    fn attr(&self, ino: Ino) -> Result<Attr, FsError>;
+    /// A symbolic link's target.
+    fn read_link(&self, ino: Ino) -> Result<Vec<u8>, FsError>;
+    /// Up to `len` bytes from `offset`; shorter only at the end of the file.
+    fn read(&self, ino: Ino, offset: u64, len: usize) -> Result<Vec<u8>, FsError>;
+    /// Entries behind `cookie` (0: from the start) in order of cookies, at most `limit`.
+    fn read_dir(&self, dir: Ino, cookie: u64, limit: usize) -> Result<Vec<DirEntry>, FsError>;
+    /// An extended attribute's value.
+    fn xattr(&self, ino: Ino, name: &[u8]) -> Result<Vec<u8>, FsError>;
+    /// The names of the extended attributes.
+    fn xattrs(&self, ino: Ino) -> Result<Vec<Vec<u8>>, FsError>;
+    /// The next data or hole at or behind `offset`.
+    fn seek(&self, ino: Ino, offset: u64, what: Seek) -> Result<u64, FsError>;
+}

@@ -1,0 +1,1 @@
+//! Tests that need the whole: architecture, real mounts, real applications.
