@@ -192,9 +192,8 @@ mod tests {
                 ("o", _) => 0x20,
                 other => panic!("no such tag: {other:?}"),
             };
-            let permissions = parts[2]
-                .bytes()
-                .fold(0_u16, |bits, letter| bits << 1 | u16::from(letter != b'-'));
+            let permissions =
+                parts[2].bytes().fold(0_u16, |bits, letter| bits << 1 | u16::from(letter != b'-'));
             let id: u32 = parts[1].parse().unwrap_or(NOBODY);
             bytes.extend_from_slice(&tag.to_le_bytes());
             bytes.extend_from_slice(&permissions.to_le_bytes());

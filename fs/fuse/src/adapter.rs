@@ -20,11 +20,11 @@ use fs_volume::{
     SYMLINK_BYTES_MAX, Seek, SetAttr, SetTime, XattrMode,
 };
 use fuser::{
-    BsdFileFlags, CopyFileRangeFlags, Errno, FileAttr, FileHandle, FileType, Filesystem, FopenFlags, Generation,
-    INodeNo, InitFlags, IoctlFlags, KernelConfig, LockOwner, OpenAccMode, OpenFlags, PollEvents, PollFlags,
-    PollNotifier, RenameFlags, ReplyAttr, ReplyCreate, ReplyData, ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty,
-    ReplyEntry, ReplyIoctl, ReplyLseek, ReplyOpen, ReplyPoll, ReplyStatfs, ReplyWrite, ReplyXattr, Request,
-    TimeOrNow, WriteFlags,
+    BsdFileFlags, CopyFileRangeFlags, Errno, FileAttr, FileHandle, FileType, Filesystem, FopenFlags,
+    Generation, INodeNo, InitFlags, IoctlFlags, KernelConfig, LockOwner, OpenAccMode, OpenFlags, PollEvents,
+    PollFlags, PollNotifier, RenameFlags, ReplyAttr, ReplyCreate, ReplyData, ReplyDirectory,
+    ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyIoctl, ReplyLseek, ReplyOpen, ReplyPoll, ReplyStatfs,
+    ReplyWrite, ReplyXattr, Request, TimeOrNow, WriteFlags,
 };
 
 use crate::Resolver;
@@ -117,7 +117,11 @@ impl<E: Engine> Adapter<E> {
     }
 
     /// Reads from the tree that a node is in.
-    fn read_tree<T>(&self, node: Node, read: impl FnOnce(&dyn ReadTree, Ino) -> Result<T, FsError>) -> Answer<T> {
+    fn read_tree<T>(
+        &self,
+        node: Node,
+        read: impl FnOnce(&dyn ReadTree, Ino) -> Result<T, FsError>,
+    ) -> Answer<T> {
         match node {
             Node::Live(ino) => Ok(read(&*self.engine, ino)?),
             Node::Snapshots => Err(Errno::EOPNOTSUPP.into()),
@@ -352,7 +356,14 @@ impl<E: Engine> Adapter<E> {
         }
     }
 
-    fn set_attribute(&self, req: &Request, id: INodeNo, name: &OsStr, value: &[u8], flags: i32) -> Answer<()> {
+    fn set_attribute(
+        &self,
+        req: &Request,
+        id: INodeNo,
+        name: &OsStr,
+        value: &[u8],
+        flags: i32,
+    ) -> Answer<()> {
         let ino = self.writable(id)?;
         let how = xattr::mode(flags)?;
         let name = name.as_bytes();
@@ -412,7 +423,9 @@ impl<E: Engine> Adapter<E> {
 
     /// Walks a directory from `offset` on until `emit` says that the reply is full.
     fn walk(&self, dir: Node, offset: u64, emit: &mut dyn FnMut(Entry<'_>) -> bool) -> Answer<()> {
-        if offset < COOKIE_DOT && emit(Entry { cookie: COOKIE_DOT, name: b".", node: dir, kind: FileType::Directory }) {
+        if offset < COOKIE_DOT
+            && emit(Entry { cookie: COOKIE_DOT, name: b".", node: dir, kind: FileType::Directory })
+        {
             return Ok(());
         }
         if offset < COOKIE_DOT_DOT {
@@ -468,7 +481,9 @@ impl<E: Engine> Adapter<E> {
             RenameMode::Exchange
         } else if flags == RenameFlags::RENAME_NOREPLACE {
             RenameMode::NoReplace
-        } else if flags.contains(RenameFlags::RENAME_WHITEOUT) && !flags.contains(RenameFlags::RENAME_EXCHANGE) {
+        } else if flags.contains(RenameFlags::RENAME_WHITEOUT)
+            && !flags.contains(RenameFlags::RENAME_EXCHANGE)
+        {
             // With NOREPLACE beside it the kernel has looked already.
             RenameMode::Whiteout
         } else {
@@ -534,7 +549,11 @@ impl<E: Engine> Adapter<E> {
 
 /// What a lookup found.
 enum Found {
-    Node { attr: FileAttr, ttl_attr: Duration, ttl_name: Duration },
+    Node {
+        attr: FileAttr,
+        ttl_attr: Duration,
+        ttl_name: Duration,
+    },
     /// Nothing, and the kernel may remember that.
     Nothing,
 }
@@ -656,10 +675,8 @@ impl<E: Engine> Filesystem for Adapter<E> {
                 reply.entry_with_ttls(&ttl_attr, &ttl_name, &attr, GENERATION);
             }
             Ok(Found::Nothing) => {
-                let nothing = FileAttr {
-                    ino: INodeNo(0),
-                    ..node::virtual_directory(Node::Snapshots, Timestamp(0))
-                };
+                let nothing =
+                    FileAttr { ino: INodeNo(0), ..node::virtual_directory(Node::Snapshots, Timestamp(0)) };
                 reply.entry(&TTL_LONG, &nothing, GENERATION);
             }
             Err(refusal) => reply.error(refusal.0),
@@ -828,7 +845,8 @@ impl<E: Engine> Filesystem for Adapter<E> {
         reply: ReplyWrite,
     ) {
         let kill_suid = write_flags.contains(WriteFlags::FUSE_WRITE_KILL_SUIDGID);
-        let written = self.writable(ino).and_then(|ino| Ok(self.engine.write(ino, offset, data, kill_suid)?));
+        let written =
+            self.writable(ino).and_then(|ino| Ok(self.engine.write(ino, offset, data, kill_suid)?));
         match written {
             // A request is at most `REQUEST_BYTES` long.
             Ok(()) => reply.written(data.len() as u32),
@@ -883,7 +901,14 @@ impl<E: Engine> Filesystem for Adapter<E> {
         }
     }
 
-    fn readdirplus(&self, _: &Request, ino: INodeNo, _: FileHandle, offset: u64, mut reply: ReplyDirectoryPlus) {
+    fn readdirplus(
+        &self,
+        _: &Request,
+        ino: INodeNo,
+        _: FileHandle,
+        offset: u64,
+        mut reply: ReplyDirectoryPlus,
+    ) {
         let dir = self.node(ino);
         let outcome = self.walk(dir, offset, &mut |entry| {
             let described = if entry.is_dots() || dir == Node::Snapshots {

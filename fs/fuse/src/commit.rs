@@ -51,8 +51,7 @@ impl Committer {
     pub(crate) fn start<E: Engine>(engine: Arc<E>) -> std::io::Result<Self> {
         let shared = Arc::new(Shared::default());
         let queue = Arc::clone(&shared);
-        let thread =
-            thread::Builder::new().name("comb-fsync".into()).spawn(move || run(&*engine, &queue))?;
+        let thread = thread::Builder::new().name("comb-fsync".into()).spawn(move || run(&*engine, &queue))?;
         Ok(Self { shared, thread: Some(thread) })
     }
 

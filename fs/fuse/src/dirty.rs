@@ -113,9 +113,7 @@ impl DirtyPages {
         let shared = Arc::new(Shared::default());
         let mount = MountRoot { path: CString::new(root.as_os_str().as_bytes())?, device };
         let for_thread = Arc::clone(&shared);
-        thread::Builder::new()
-            .name("comb-push".into())
-            .spawn(move || run(&mount, &writers, &for_thread))?;
+        thread::Builder::new().name("comb-push".into()).spawn(move || run(&mount, &writers, &for_thread))?;
         Ok(Self { shared })
     }
 

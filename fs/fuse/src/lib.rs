@@ -136,8 +136,7 @@ impl End {
 /// files, because the kernel caches them.
 pub fn mount<E: Engine>(engine: Arc<E>, dir: &Path, options: MountOptions) -> Result<Mounted, MountError> {
     let path = mountpoint::check(dir)?;
-    let committer =
-        Committer::start(Arc::clone(&engine)).map_err(MountError::system("starting a thread"))?;
+    let committer = Committer::start(Arc::clone(&engine)).map_err(MountError::system("starting a thread"))?;
     let writers = Arc::new(Writers::default());
     let writeback = Arc::new(AtomicBool::new(false));
     let character = Character {
@@ -149,11 +148,8 @@ pub fn mount<E: Engine>(engine: Arc<E>, dir: &Path, options: MountOptions) -> Re
     let adapter =
         Adapter::new(engine, committer.door(), Arc::clone(&writers), Arc::clone(&writeback), character);
 
-    let terms = Terms {
-        fs_name: &options.fs_name,
-        read_only: options.read_only,
-        allow_other: options.allow_other,
-    };
+    let terms =
+        Terms { fs_name: &options.fs_name, read_only: options.read_only, allow_other: options.allow_other };
     let device = mountpoint::attach(&path, &terms)?;
     // From here on, leaving early must unmount.
     let mut mounted = Mounted { path, end: Arc::default(), dirty: None };

@@ -136,9 +136,8 @@ fn attach_directly(path: &Path, terms: &Terms<'_>, device: &File) -> io::Result<
     let kind = CString::new(format!("fuse.{SUBTYPE}"))?;
     let data = CString::new(data)?;
     // SAFETY: all pointers are NUL-terminated strings that outlive the call.
-    let outcome = unsafe {
-        libc::mount(source.as_ptr(), target.as_ptr(), kind.as_ptr(), flags, data.as_ptr().cast())
-    };
+    let outcome =
+        unsafe { libc::mount(source.as_ptr(), target.as_ptr(), kind.as_ptr(), flags, data.as_ptr().cast()) };
     if outcome == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 

@@ -74,9 +74,7 @@ pub(crate) fn named(moments: &[Moment]) -> Vec<(String, Moment)> {
 pub(crate) fn find(moments: &[Moment], name: &str) -> Option<Seq> {
     named(moments)
         .into_iter()
-        .find(|(own, moment)| {
-            own == name || full_name(&rfc3339(moment.time), moment.seq) == name
-        })
+        .find(|(own, moment)| own == name || full_name(&rfc3339(moment.time), moment.seq) == name)
         .map(|(_, moment)| moment.seq)
 }
 

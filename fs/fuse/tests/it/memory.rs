@@ -100,8 +100,7 @@ impl Tree {
     /// One name less for what a name was taken from.
     fn drop_link(&mut self, ino: Ino) -> Result<(), FsError> {
         let file = self.file_mut(ino)?;
-        file.inode.nlink =
-            if file.inode.kind == FileKind::Directory { 0 } else { file.inode.nlink - 1 };
+        file.inode.nlink = if file.inode.kind == FileKind::Directory { 0 } else { file.inode.nlink - 1 };
         file.inode.ctime = now();
         Ok(())
     }
@@ -347,7 +346,14 @@ impl Engine for Memory {
         tree.drop_link(ino)
     }
 
-    fn rename(&self, from: Ino, from_name: &[u8], to: Ino, to_name: &[u8], mode: RenameMode) -> Result<(), FsError> {
+    fn rename(
+        &self,
+        from: Ino,
+        from_name: &[u8],
+        to: Ino,
+        to_name: &[u8],
+        mode: RenameMode,
+    ) -> Result<(), FsError> {
         let mut tree = self.live.lock();
         let moved = tree.child(from, from_name)?;
         let target = tree.child(to, to_name).ok();
@@ -432,7 +438,14 @@ impl Engine for Memory {
         Ok(())
     }
 
-    fn clone_range(&self, from: Ino, from_offset: u64, to: Ino, to_offset: u64, len: u64) -> Result<u64, FsError> {
+    fn clone_range(
+        &self,
+        from: Ino,
+        from_offset: u64,
+        to: Ino,
+        to_offset: u64,
+        len: u64,
+    ) -> Result<u64, FsError> {
         let bytes = self.read(from, from_offset, len as usize)?;
         self.write(to, to_offset, &bytes, false)?;
         Ok(bytes.len() as u64)
