@@ -1,1 +1,247 @@
-//! The kernel adapter.
+//! The kernel adapter: decodes requests, calls the engine, replies.
+//!
+//! What each call promises stands in `fs/docs/semantics.md`. The parts:
+//!
+//! - [`engine`]: what the adapter needs of an engine
+//! - `adapter`: one method for each request
+//! - `node`: node ids and attributes
+//! - `past`: the directory `.snapshots`
+//! - `acl`, `xattr`: access control lists and extended attributes
+//! - `commit`: one wait for the disk for all `fsync`s
+//! - `dirty`: fetching the kernel's dirty pages
+//! - `mountpoint`: `mount(2)`, `fusermount3`, unmounting
+//! - `errno`: the engine's errors as the kernel's numbers
+
+mod acl;
+mod adapter;
+mod commit;
+mod dirty;
+pub mod engine;
+mod errno;
+mod mountpoint;
+mod node;
+mod past;
+mod xattr;
+
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use fs_format::Seq;
+use fuser::{Config, Session, SessionACL};
+use parking_lot::{Condvar, Mutex};
+
+use adapter::{Adapter, Character};
+use commit::Committer;
+use dirty::{DirtyPages, Writers};
+use mountpoint::{Detach, Terms};
+
+pub use dirty::PushError;
+pub use engine::{Engine, Moment, Past, Still};
+pub use mountpoint::MountError;
+
+/// Finds the moment that a name in `.snapshots` means, beyond the names that are listed.
+pub type Resolver = Arc<dyn Fn(&str) -> Option<Seq> + Send + Sync>;
+
+/// More threads than this never helped.
+const THREADS_MAX: usize = 64;
+/// How often, and how far apart, an unmount is tried while a push may hold the mount.
+const UNMOUNT_TRIES: u32 = 10;
+const UNMOUNT_PAUSE: Duration = Duration::from_millis(20);
+
+/// How to mount.
+#[derive(Clone)]
+pub struct MountOptions {
+    /// Refuse all changes. Must also be set for an engine that never changes.
+    pub read_only: bool,
+    /// Let the kernel keep written pages for a while. Small writes are several times faster; somebody
+    /// must call [`Mounted::push_dirty_pages`] every second, and that takes root.
+    pub writeback: bool,
+    /// Let every user use the mount, as permissions allow.
+    pub allow_other: bool,
+    /// Threads that serve requests; as many as cores is best.
+    pub threads: usize,
+    /// What `mount` and `df` show as the source.
+    pub fs_name: String,
+    /// Keep and obey POSIX access control lists.
+    pub acl: bool,
+    /// Takes names in `.snapshots` such as `yesterday 18:00`.
+    pub resolver: Option<Resolver>,
+}
+
+impl Default for MountOptions {
+    fn default() -> Self {
+        // SAFETY: takes no arguments and cannot fail.
+        let root = unsafe { libc::geteuid() } == 0;
+        Self {
+            read_only: false,
+            writeback: root,
+            allow_other: root,
+            threads: thread::available_parallelism().map_or(1, usize::from),
+            fs_name: "comb".into(),
+            acl: true,
+            resolver: None,
+        }
+    }
+}
+
+/// A volume on a folder. Dropping it unmounts, lazily if it must.
+pub struct Mounted {
+    path: PathBuf,
+    end: Arc<End>,
+    dirty: Option<DirtyPages>,
+}
+
+/// How the session ended, once it has.
+#[derive(Default)]
+struct End {
+    outcome: Mutex<Option<Result<(), String>>>,
+    changed: Condvar,
+}
+
+impl End {
+    fn tell(&self, outcome: Result<(), String>) {
+        *self.outcome.lock() = Some(outcome);
+        self.changed.notify_all();
+    }
+
+    fn wait(&self) -> Result<(), MountError> {
+        let mut outcome = self.outcome.lock();
+        loop {
+            match &*outcome {
+                None => self.changed.wait(&mut outcome),
+                Some(Ok(())) => return Ok(()),
+                Some(Err(words)) => {
+                    return Err(MountError::System {
+                        what: "serving the mount",
+                        source: io::Error::other(words.clone()),
+                    });
+                }
+            }
+        }
+    }
+
+    fn has_come(&self) -> bool {
+        self.outcome.lock().is_some()
+    }
+}
+
+/// Mounts `engine` on the empty folder `dir` and serves it on threads of its own.
+///
+/// The engine is shared: whoever holds it beside the mount may read, sync and seal it, but must not change
+/// files, because the kernel caches them.
+pub fn mount<E: Engine>(engine: Arc<E>, dir: &Path, options: MountOptions) -> Result<Mounted, MountError> {
+    let path = mountpoint::check(dir)?;
+    let committer = Committer::start(Arc::clone(&engine)).map_err(MountError::system("starting a thread"))?;
+    let writers = Arc::new(Writers::default());
+    let writeback = Arc::new(AtomicBool::new(false));
+    let character = Character {
+        read_only: options.read_only,
+        writeback: options.writeback && !options.read_only,
+        acl: options.acl,
+        resolver: options.resolver,
+    };
+    let adapter =
+        Adapter::new(engine, committer.door(), Arc::clone(&writers), Arc::clone(&writeback), character);
+
+    let terms =
+        Terms { fs_name: &options.fs_name, read_only: options.read_only, allow_other: options.allow_other };
+    let device = mountpoint::attach(&path, &terms)?;
+    // From here on, leaving early must unmount.
+    let mut mounted = Mounted { path, end: Arc::default(), dirty: None };
+
+    let mut config = Config::default();
+    config.n_threads = Some(options.threads.clamp(1, THREADS_MAX));
+    config.clone_fd = true;
+    // Who may use the mount is the kernel's to check: fuser's own check would refuse what the kernel does
+    // on its own behalf, as root.
+    let session = Session::from_fd(adapter, device, SessionACL::All, config)
+        .map_err(MountError::system("greeting the kernel"))?;
+    let end = Arc::clone(&mounted.end);
+    thread::Builder::new()
+        .name("comb-mount".into())
+        .spawn(move || {
+            let outcome = session.run();
+            drop(committer);
+            end.tell(outcome.map_err(|error| error.to_string()));
+        })
+        .map_err(MountError::system("starting a thread"))?;
+
+    if writeback.load(Ordering::Relaxed) {
+        let device = mounted.path.metadata().map_err(MountError::system("looking at the mount"))?.dev();
+        let dirty = DirtyPages::start(&mounted.path, device, writers)
+            .map_err(MountError::system("starting a thread"))?;
+        mounted.dirty = Some(dirty);
+    }
+    Ok(mounted)
+}
+
+impl Mounted {
+    /// The folder, as an absolute path.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Waits until the volume is unmounted, by whomever, and all requests are answered.
+    pub fn wait(&self) -> Result<(), MountError> {
+        self.end.wait()
+    }
+
+    /// Whether the mount has ended.
+    pub fn has_ended(&self) -> bool {
+        self.end.has_come()
+    }
+
+    /// Unmounts and waits until all requests are answered; [`MountError::Busy`] if somebody uses the mount.
+    ///
+    /// The kernel hands over its dirty pages on the way.
+    pub fn unmount(&self) -> Result<(), MountError> {
+        for _ in 0..UNMOUNT_TRIES {
+            if self.has_ended() {
+                return self.end.wait();
+            }
+            match mountpoint::detach(&self.path, Detach::WhenIdle) {
+                // A push holds the mount for moments only.
+                Err(MountError::Busy(_)) => thread::sleep(UNMOUNT_PAUSE),
+                other => {
+                    other?;
+                    return self.end.wait();
+                }
+            }
+        }
+        Err(MountError::Busy(self.path.clone()))
+    }
+
+    /// Takes the mount off its folder at once; those who use it may go on, and it ends with the last of them.
+    pub fn detach(&self) -> Result<(), MountError> {
+        if self.has_ended() { Ok(()) } else { mountpoint::detach(&self.path, Detach::Lazily) }
+    }
+
+    /// Fetches the pages that the kernel holds dirty, so that what was written before is in the engine.
+    ///
+    /// They are not durable by that: sync or seal the engine next. Without the writeback cache there is nothing to
+    /// fetch. Must not be called by a thread that serves requests.
+    pub fn push_dirty_pages(&self, patience: Duration) -> Result<(), PushError> {
+        match &self.dirty {
+            Some(_) if self.has_ended() => Err(PushError::Unmounted),
+            Some(dirty) => dirty.push(patience),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        if let Some(dirty) = &self.dirty {
+            dirty.stop();
+        }
+        if !self.has_ended() {
+            // Nobody is left to tell; a mount that stays shows in `mount` and says ENOTCONN.
+            let _ = mountpoint::detach(&self.path, Detach::Lazily);
+        }
+    }
+}

@@ -1,0 +1,1073 @@
+//! From requests to the engine and back.
+//!
+//! Invariants
+//! - No state but counters: what a node id or a request does not say is asked of the engine, so another
+//!   process could take over the connection.
+//! - The kernel's caches are always right, because only the kernel changes live files. Names
+//!   in `.snapshots` come and go by themselves and are not cached.
+//! - A FUSE thread never waits for the disk to be durable; `commit` does.
+
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, SystemTime};
+
+use fs_format::{FileKind, Ino, Seq, Timestamp};
+use fs_volume::{
+    Allocate, Attr, Caller, DirEntry, FILE_BYTES_MAX, FsError, NAME_BYTES_MAX, NewNode, ReadTree, RenameMode,
+    SYMLINK_BYTES_MAX, Seek, SetAttr, SetTime, XattrMode,
+};
+use fuser::{
+    BsdFileFlags, CopyFileRangeFlags, Errno, FileAttr, FileHandle, FileType, Filesystem, FopenFlags,
+    Generation, INodeNo, InitFlags, IoctlFlags, KernelConfig, LockOwner, OpenAccMode, OpenFlags, PollEvents,
+    PollFlags, PollNotifier, RenameFlags, ReplyAttr, ReplyCreate, ReplyData, ReplyDirectory,
+    ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyIoctl, ReplyLseek, ReplyOpen, ReplyPoll, ReplyStatfs,
+    ReplyWrite, ReplyXattr, Request, TimeOrNow, WriteFlags,
+};
+
+use crate::Resolver;
+use crate::acl::{self, Acl};
+use crate::commit::Commits;
+use crate::dirty::{PUSH_HANDLE, Writers};
+use crate::engine::{Engine, Past};
+use crate::errno::Refusal;
+use crate::node::{self, Node, SNAPSHOTS_NAME};
+use crate::past::{self, Views};
+use crate::xattr;
+
+/// How long the kernel may keep what only it can change.
+const TTL_LONG: Duration = Duration::from_secs(24 * 60 * 60);
+/// For what changes by itself.
+const TTL_NONE: Duration = Duration::ZERO;
+/// Inode numbers are never used again, so one generation is enough.
+const GENERATION: Generation = Generation(0);
+
+/// The largest request in bytes; the kernel's own limit without a sysctl.
+const REQUEST_BYTES: u32 = 1 << 20;
+/// Requests of readahead and writeback that may be under way.
+const BACKGROUND_REQUESTS: u16 = 64;
+/// Directory entries asked of the engine at a time.
+const ENTRIES_AT_ONCE: usize = 64;
+/// Bytes that one `copy_file_range` answers for at most: the reply is 32 bits wide.
+const CLONE_BYTES_MAX: u64 = 1 << 30;
+const BLOCK_BYTES: u32 = 4096;
+/// Inodes that `statfs` calls free: their number has no limit that anyone meets.
+const FREE_INODES: u64 = 1 << 32;
+
+/// Positions of `.` and `..`; the engine's own are larger.
+const COOKIE_DOT: u64 = 1;
+const COOKIE_DOT_DOT: u64 = 2;
+
+/// What the adapter was asked to be.
+pub(crate) struct Character {
+    pub(crate) read_only: bool,
+    pub(crate) writeback: bool,
+    pub(crate) acl: bool,
+    pub(crate) resolver: Option<Resolver>,
+}
+
+/// The filesystem as fuser calls it.
+pub(crate) struct Adapter<E> {
+    engine: Arc<E>,
+    commits: Commits,
+    writers: Arc<Writers>,
+    views: Views,
+    character: Character,
+    /// Whether the kernel has agreed to keep dirty pages.
+    writeback: Arc<AtomicBool>,
+    /// Whether the kernel takes ENOSYS for "never ask again" when files are opened.
+    skips_open: bool,
+    skips_opendir: bool,
+}
+
+type Answer<T> = Result<T, Refusal>;
+
+impl<E: Engine> Adapter<E> {
+    pub(crate) fn new(
+        engine: Arc<E>,
+        commits: Commits,
+        writers: Arc<Writers>,
+        writeback: Arc<AtomicBool>,
+        character: Character,
+    ) -> Self {
+        Self {
+            engine,
+            commits,
+            writers,
+            views: Views::default(),
+            character,
+            writeback,
+            skips_open: false,
+            skips_opendir: false,
+        }
+    }
+
+    fn past(&self) -> Option<&dyn Past> {
+        self.engine.past()
+    }
+
+    /// The node behind an id. Without a past, the number of `.snapshots` is as good as any.
+    fn node(&self, id: INodeNo) -> Node {
+        match Node::of(id) {
+            Node::Snapshots if self.past().is_none() => Node::Live(Ino(id.0)),
+            node => node,
+        }
+    }
+
+    /// Reads from the tree that a node is in.
+    fn read_tree<T>(
+        &self,
+        node: Node,
+        read: impl FnOnce(&dyn ReadTree, Ino) -> Result<T, FsError>,
+    ) -> Answer<T> {
+        match node {
+            Node::Live(ino) => Ok(read(&*self.engine, ino)?),
+            Node::Snapshots => Err(Errno::EOPNOTSUPP.into()),
+            Node::Past(seq, ino) => Ok(read(&*self.moment(seq)?, ino)?),
+        }
+    }
+
+    fn moment(&self, seq: Seq) -> Answer<Arc<dyn ReadTree>> {
+        let past = self.past().ok_or(Errno::ESTALE)?;
+        match self.views.at(past, seq) {
+            // The kernel knows the file, but retention has dropped the moment.
+            Err(FsError::NotFound) => Err(Errno::ESTALE.into()),
+            other => Ok(other?),
+        }
+    }
+
+    /// The inode of a node that may be changed.
+    fn writable(&self, id: INodeNo) -> Answer<Ino> {
+        match self.node(id) {
+            Node::Live(_) if self.character.read_only => Err(Errno::EROFS.into()),
+            Node::Live(ino) => Ok(ino),
+            Node::Snapshots => Err(Errno::EPERM.into()),
+            Node::Past(..) => Err(Errno::EROFS.into()),
+        }
+    }
+
+    /// The directory and name of an entry that may be made, moved or removed.
+    fn entry<'a>(&self, parent: INodeNo, name: &'a OsStr) -> Answer<(Ino, &'a [u8])> {
+        let dir = self.writable(parent)?;
+        let name = name.as_bytes();
+        if name.len() > NAME_BYTES_MAX {
+            return Err(Errno::ENAMETOOLONG.into());
+        }
+        if dir == Ino::ROOT && name == SNAPSHOTS_NAME && self.past().is_some() {
+            return Err(Errno::EPERM.into());
+        }
+        Ok((dir, name))
+    }
+
+    /// Attributes of any node.
+    fn attributes(&self, node: Node) -> Answer<FileAttr> {
+        match node {
+            Node::Snapshots => {
+                // The kernel lists the directory anew when its time has changed.
+                let newest = match self.past() {
+                    Some(past) => past.moments()?.last().map_or(Timestamp(0), |moment| moment.time),
+                    None => Timestamp(0),
+                };
+                Ok(node::virtual_directory(node, newest))
+            }
+            _ => self.read_tree(node, |tree, ino| tree.attr(ino)).map(|attr| node::file_attr(node, &attr)),
+        }
+    }
+
+    /// How long the kernel may keep the attributes of a node.
+    fn ttl(node: Node) -> Duration {
+        if node == Node::Snapshots { TTL_NONE } else { TTL_LONG }
+    }
+
+    fn find(&self, parent: Node, name: &[u8]) -> Answer<Found> {
+        if name.len() > NAME_BYTES_MAX {
+            return Err(Errno::ENAMETOOLONG.into());
+        }
+        match name {
+            b"." => return self.found_again(parent),
+            b".." => return self.found_again(self.parent_of(parent)?),
+            _ => {}
+        }
+        match parent {
+            Node::Live(Ino::ROOT) if name == SNAPSHOTS_NAME && self.past().is_some() => {
+                let attr = self.attributes(Node::Snapshots)?;
+                Ok(Found::Node { attr, ttl_attr: TTL_NONE, ttl_name: TTL_NONE })
+            }
+            Node::Snapshots => {
+                let root = Node::Past(self.find_moment(name)?, Ino::ROOT);
+                // What a name like "yesterday" means changes, what lies behind it does not.
+                Ok(Found::Node { attr: self.attributes(root)?, ttl_attr: TTL_LONG, ttl_name: TTL_NONE })
+            }
+            Node::Live(_) | Node::Past(..) => {
+                match self.read_tree(parent, |tree, dir| match tree.lookup(dir, name) {
+                    Err(FsError::NotFound) => Ok(None),
+                    other => other.map(Some),
+                })? {
+                    Some(attr) => {
+                        let attr = node::file_attr(parent.beside(attr.ino), &attr);
+                        Ok(Found::Node { attr, ttl_attr: TTL_LONG, ttl_name: TTL_LONG })
+                    }
+                    None => Ok(Found::Nothing),
+                }
+            }
+        }
+    }
+
+    /// A node that the kernel knows by number only, as it does for open by handle.
+    fn found_again(&self, node: Node) -> Answer<Found> {
+        let attr = self.attributes(node)?;
+        if attr.nlink == 0 {
+            return Err(Errno::ESTALE.into());
+        }
+        Ok(Found::Node { attr, ttl_attr: Self::ttl(node), ttl_name: TTL_NONE })
+    }
+
+    fn parent_of(&self, node: Node) -> Answer<Node> {
+        match node {
+            Node::Live(Ino::ROOT) | Node::Snapshots => Ok(Node::Live(Ino::ROOT)),
+            Node::Past(_, Ino::ROOT) => Ok(Node::Snapshots),
+            _ => {
+                let attr = self.read_tree(node, |tree, ino| tree.attr(ino))?;
+                if attr.inode.parent.0 == 0 {
+                    return Err(Errno::ESTALE.into());
+                }
+                Ok(node.beside(attr.inode.parent))
+            }
+        }
+    }
+
+    fn find_moment(&self, name: &[u8]) -> Answer<Seq> {
+        let past = self.past().ok_or(Errno::ENOENT)?;
+        let name = std::str::from_utf8(name).map_err(|_| Errno::ENOENT)?;
+        if let Some(seq) = past::find(&past.moments()?, name) {
+            return Ok(seq);
+        }
+        let resolved = self.character.resolver.as_ref().and_then(|resolve| resolve(name));
+        match resolved {
+            Some(seq) if (1..node::SEQ_END).contains(&seq.0) => Ok(seq),
+            _ => Err(Errno::ENOENT.into()),
+        }
+    }
+
+    /// Makes a file of any kind, with what its directory's default ACL gives it.
+    fn make(
+        &self,
+        req: &Request,
+        parent: INodeNo,
+        name: &OsStr,
+        mode: u32,
+        umask: u32,
+        new: NewNode<'_>,
+    ) -> Answer<Attr> {
+        let (dir, name) = self.entry(parent, name)?;
+        let caller = Caller { uid: req.uid(), gid: req.gid() };
+        let mode = (mode & 0o7777) as u16;
+        if matches!(new, NewNode::Symlink(_)) {
+            return Ok(self.engine.make(caller, dir, name, 0o777, new)?);
+        }
+        let Some(default) = self.acl_of(dir, acl::DEFAULT)? else {
+            return Ok(self.engine.make(caller, dir, name, mode & !(umask as u16), new)?);
+        };
+        let inherited = default.inherit(mode);
+        let mut attr = self.engine.make(caller, dir, name, inherited.mode, new)?;
+        let ino = attr.ino;
+        if let Some(access) = inherited.access {
+            self.engine.set_xattr(ino, acl::ACCESS, &access.to_bytes(), XattrMode::Set)?;
+            attr = self.engine.attr(ino)?;
+        }
+        if new == NewNode::Directory {
+            self.engine.set_xattr(ino, acl::DEFAULT, &default.to_bytes(), XattrMode::Set)?;
+            attr = self.engine.attr(ino)?;
+        }
+        Ok(attr)
+    }
+
+    /// A stored ACL of a live inode.
+    fn acl_of(&self, ino: Ino, name: &[u8]) -> Answer<Option<Acl>> {
+        if !self.character.acl {
+            return Ok(None);
+        }
+        match self.engine.xattr(ino, name) {
+            Ok(bytes) => Ok(Acl::parse(&bytes).map_err(|_| {
+                tracing::error!(%ino, "a stored ACL is malformed");
+                Errno::EIO
+            })?),
+            Err(FsError::NoAttribute) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn change_attributes(&self, req: &Request, id: INodeNo, asked: Asked) -> Answer<Attr> {
+        let ino = self.writable(id)?;
+        let mut set = asked.set;
+        if let Some(size) = set.size {
+            if size > FILE_BYTES_MAX {
+                return Err(Errno::EFBIG.into());
+            }
+            // The kernel leaves the time of a truncation to us; a size that stays counts too.
+            set.mtime = set.mtime.or(Some(SetTime::Now));
+        }
+        // The transport does not hand on the kernel's wish to end set-user-ID, so it is told from the
+        // request: a truncation by anyone but root, each change of owner, and a request for
+        // nothing at all, which is how the kernel asks before a write or for `chown(-1, -1)`.
+        let changes_owner = set.uid.is_some() || set.gid.is_some();
+        let truncated_by_user = set.size.is_some() && req.uid() != 0;
+        if set.mode.is_none() && (changes_owner || truncated_by_user || asked.is_nothing()) {
+            set.kill_suid = self.engine.attr(ino)?.inode.kind != FileKind::Directory;
+        }
+        let Some(mode) = set.mode else {
+            return Ok(self.engine.set_attr(ino, set)?);
+        };
+        let Some(access) = self.acl_of(ino, acl::ACCESS)? else {
+            return Ok(self.engine.set_attr(ino, set)?);
+        };
+        self.engine.set_attr(ino, set)?;
+        let access = access.with_mode(mode);
+        self.engine.set_xattr(ino, acl::ACCESS, &access.to_bytes(), XattrMode::Set)?;
+        Ok(self.engine.attr(ino)?)
+    }
+
+    fn open_file(&self, req: &Request, id: INodeNo, flags: OpenFlags) -> Answer<FileHandle> {
+        let writes = flags.acc_mode() != OpenAccMode::O_RDONLY;
+        let truncates = flags.0 & libc::O_TRUNC != 0;
+        let node = self.node(id);
+        if writes || truncates {
+            self.writable(id)?;
+        }
+        let Node::Live(ino) = node else {
+            return Ok(FileHandle(0));
+        };
+        if truncates {
+            let set = SetAttr { size: Some(0), ..SetAttr::default() };
+            self.change_attributes(req, id, Asked { set })?;
+        }
+        self.engine.hold(ino);
+        if writes {
+            self.writer_opened(ino);
+        }
+        Ok(if self.writers.is_push(req.pid(), id) { PUSH_HANDLE } else { FileHandle(0) })
+    }
+
+    fn writer_opened(&self, ino: Ino) {
+        if self.writeback.load(Ordering::Relaxed) {
+            self.writers.opened(ino);
+        }
+    }
+
+    fn set_attribute(
+        &self,
+        req: &Request,
+        id: INodeNo,
+        name: &OsStr,
+        value: &[u8],
+        flags: i32,
+    ) -> Answer<()> {
+        let ino = self.writable(id)?;
+        let how = xattr::mode(flags)?;
+        let name = name.as_bytes();
+        let kind = xattr::classify(name, self.character.acl)?;
+        if kind == xattr::Name::Plain {
+            return Ok(self.engine.set_xattr(ino, name, value, how)?);
+        }
+        let Some(acl) = Acl::parse(value).map_err(|_| Errno::EINVAL)? else {
+            return self.remove_acl(ino, name);
+        };
+        let inode = self.engine.attr(ino)?.inode;
+        if kind == xattr::Name::DefaultAcl {
+            if inode.kind != FileKind::Directory {
+                return Err(Errno::EACCES.into());
+            }
+            return Ok(self.engine.set_xattr(ino, name, &acl.to_bytes(), how)?);
+        }
+        let mut mode = inode.mode & !0o777 | acl.mode_bits();
+        if mode & 0o2000 != 0 && !is_member(req, inode.gid) {
+            mode &= !0o2000;
+        }
+        if acl.is_just_a_mode() {
+            self.remove_acl(ino, name)?;
+        } else {
+            self.engine.set_xattr(ino, name, &acl.to_bytes(), how)?;
+        }
+        if mode != inode.mode {
+            self.engine.set_attr(ino, SetAttr { mode: Some(mode), ..SetAttr::default() })?;
+        }
+        Ok(())
+    }
+
+    /// Removes an ACL; as on other filesystems it need not be there.
+    fn remove_acl(&self, ino: Ino, name: &[u8]) -> Answer<()> {
+        match self.engine.remove_xattr(ino, name) {
+            Ok(()) | Err(FsError::NoAttribute) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn attribute(&self, id: INodeNo, name: &OsStr) -> Answer<Vec<u8>> {
+        let name = name.as_bytes();
+        xattr::classify(name, self.character.acl)?;
+        match self.node(id) {
+            Node::Snapshots => Err(Errno::ENODATA.into()),
+            node => self.read_tree(node, |tree, ino| tree.xattr(ino, name)),
+        }
+    }
+
+    fn attribute_names(&self, req: &Request, id: INodeNo) -> Answer<Vec<u8>> {
+        let names = match self.node(id) {
+            Node::Snapshots => Vec::new(),
+            node => self.read_tree(node, |tree, ino| tree.xattrs(ino))?,
+        };
+        Ok(xattr::list(&names, req.uid(), self.character.acl))
+    }
+
+    /// Walks a directory from `offset` on until `emit` says that the reply is full.
+    fn walk(&self, dir: Node, offset: u64, emit: &mut dyn FnMut(Entry<'_>) -> bool) -> Answer<()> {
+        if offset < COOKIE_DOT
+            && emit(Entry { cookie: COOKIE_DOT, name: b".", node: dir, kind: FileType::Directory })
+        {
+            return Ok(());
+        }
+        if offset < COOKIE_DOT_DOT {
+            // The kernel only shows its number; a parent that is not known is no reason to fail.
+            let node = self.parent_of(dir).unwrap_or(dir);
+            if emit(Entry { cookie: COOKIE_DOT_DOT, name: b"..", node, kind: FileType::Directory }) {
+                return Ok(());
+            }
+        }
+        let mut cookie = if offset <= COOKIE_DOT_DOT { 0 } else { offset };
+        if dir == Node::Snapshots {
+            return self.walk_moments(cookie, emit);
+        }
+        loop {
+            let entries: Vec<DirEntry> =
+                self.read_tree(dir, |tree, ino| tree.read_dir(ino, cookie, ENTRIES_AT_ONCE))?;
+            for entry in &entries {
+                let node = dir.beside(entry.ino);
+                let kind = node::file_type(entry.kind);
+                if emit(Entry { cookie: entry.cookie, name: &entry.name, node, kind }) {
+                    return Ok(());
+                }
+                cookie = entry.cookie;
+            }
+            if entries.len() < ENTRIES_AT_ONCE {
+                return Ok(());
+            }
+        }
+    }
+
+    fn walk_moments(&self, after: u64, emit: &mut dyn FnMut(Entry<'_>) -> bool) -> Answer<()> {
+        let Some(past) = self.past() else {
+            return Ok(());
+        };
+        for (name, moment) in past::named(&past.moments()?) {
+            // Numbers grow with time, so they are positions too.
+            let cookie = moment.seq.0 + COOKIE_DOT_DOT;
+            let node = Node::Past(moment.seq, Ino::ROOT);
+            let entry = Entry { cookie, name: name.as_bytes(), node, kind: FileType::Directory };
+            if cookie > after && emit(entry) {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn rename_entry(&self, from: (INodeNo, &OsStr), to: (INodeNo, &OsStr), flags: RenameFlags) -> Answer<()> {
+        let (from_dir, from_name) = self.entry(from.0, from.1)?;
+        let (to_dir, to_name) = self.entry(to.0, to.1)?;
+        let mode = if flags.is_empty() {
+            RenameMode::Replace
+        } else if flags == RenameFlags::RENAME_EXCHANGE {
+            RenameMode::Exchange
+        } else if flags == RenameFlags::RENAME_NOREPLACE {
+            RenameMode::NoReplace
+        } else if flags.contains(RenameFlags::RENAME_WHITEOUT)
+            && !flags.contains(RenameFlags::RENAME_EXCHANGE)
+        {
+            // With NOREPLACE beside it the kernel has looked already.
+            RenameMode::Whiteout
+        } else {
+            return Err(Errno::EINVAL.into());
+        };
+        Ok(self.engine.rename(from_dir, from_name, to_dir, to_name, mode)?)
+    }
+
+    fn allocate(&self, id: INodeNo, offset: u64, len: u64, mode: i32) -> Answer<()> {
+        let ino = self.writable(id)?;
+        let known = libc::FALLOC_FL_KEEP_SIZE | libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_ZERO_RANGE;
+        if mode & !known != 0 {
+            return Err(Errno::EOPNOTSUPP.into());
+        }
+        if offset.checked_add(len).is_none_or(|end| end > FILE_BYTES_MAX) {
+            return Err(Errno::EFBIG.into());
+        }
+        let how = Allocate {
+            keep_size: mode & libc::FALLOC_FL_KEEP_SIZE != 0,
+            punch: mode & libc::FALLOC_FL_PUNCH_HOLE != 0,
+            zero: mode & libc::FALLOC_FL_ZERO_RANGE != 0,
+        };
+        Ok(self.engine.allocate(ino, offset, len, how)?)
+    }
+
+    fn clone_range(&self, from: (INodeNo, u64), to: (INodeNo, u64), len: u64) -> Answer<u32> {
+        let target = self.writable(to.0)?;
+        let Node::Live(source) = self.node(from.0) else {
+            // The kernel then copies by reading and writing.
+            return Err(Errno::EOPNOTSUPP.into());
+        };
+        let len = len.min(CLONE_BYTES_MAX);
+        if to.1.checked_add(len).is_none_or(|end| end > FILE_BYTES_MAX) {
+            return Err(Errno::EFBIG.into());
+        }
+        let copied = self.engine.clone_range(source, from.1, target, to.1, len)?;
+        if copied == 0 && len > 0 && from.1 < self.engine.attr(source)?.inode.size {
+            return Err(Errno::EOPNOTSUPP.into());
+        }
+        u32::try_from(copied).map_err(|_| Errno::EIO.into())
+    }
+
+    fn seek(&self, id: INodeNo, offset: i64, whence: i32) -> Answer<i64> {
+        let what = match whence {
+            libc::SEEK_DATA => Seek::Data,
+            libc::SEEK_HOLE => Seek::Hole,
+            _ => return Err(Errno::EINVAL.into()),
+        };
+        let offset = u64::try_from(offset).map_err(|_| Errno::ENXIO)?;
+        let found = self.read_tree(self.node(id), |tree, ino| tree.seek(ino, offset, what))?;
+        i64::try_from(found).map_err(|_| Errno::EOVERFLOW.into())
+    }
+
+    fn make_durable(&self, fh: FileHandle, reply: ReplyEmpty) {
+        // A push only wants the pages to be steps, and before this request they became so.
+        if fh == PUSH_HANDLE || self.character.read_only {
+            reply.ok();
+        } else {
+            self.commits.answer_when_durable(reply);
+        }
+    }
+}
+
+/// What a lookup found.
+enum Found {
+    Node {
+        attr: FileAttr,
+        ttl_attr: Duration,
+        ttl_name: Duration,
+    },
+    /// Nothing, and the kernel may remember that.
+    Nothing,
+}
+
+/// One entry of a directory on its way to the kernel.
+struct Entry<'a> {
+    cookie: u64,
+    name: &'a [u8],
+    node: Node,
+    kind: FileType,
+}
+
+impl Entry<'_> {
+    fn is_dots(&self) -> bool {
+        self.cookie <= COOKIE_DOT_DOT
+    }
+}
+
+/// What a `setattr` asks for.
+struct Asked {
+    set: SetAttr,
+}
+
+impl Asked {
+    fn is_nothing(&self) -> bool {
+        SetAttr { ctime: None, ..self.set } == SetAttr::default()
+    }
+}
+
+/// Whether the caller may keep set-group-ID on a file of this group.
+///
+/// The request names one group only; the others are asked of `/proc`, as libfuse does. A caller
+/// that cannot be looked at counts as a stranger.
+fn is_member(req: &Request, gid: u32) -> bool {
+    if req.uid() == 0 || req.gid() == gid {
+        return true;
+    }
+    let status = std::fs::read_to_string(format!("/proc/{}/status", req.pid())).unwrap_or_default();
+    let groups = status.lines().find_map(|line| line.strip_prefix("Groups:")).unwrap_or_default();
+    groups.split_ascii_whitespace().any(|group| group.parse() == Ok(gid))
+}
+
+/// Attributes that name a node without describing it.
+///
+/// The kernel refuses a size that is not one: it lists the name with its number and kind, and asks
+/// for attributes when somebody wants them. That keeps `ls` of a damaged directory going, and
+/// saves opening each moment to list `.snapshots`.
+fn only_a_name(node: Node, kind: FileType) -> FileAttr {
+    FileAttr { kind, size: u64::MAX, ..node::virtual_directory(node, Timestamp(0)) }
+}
+
+fn set_time(time: TimeOrNow) -> SetTime {
+    match time {
+        TimeOrNow::Now => SetTime::Now,
+        TimeOrNow::SpecificTime(time) => SetTime::At(node::timestamp(time)),
+    }
+}
+
+fn reply_entry(reply: ReplyEntry, made: Answer<Attr>) {
+    match made {
+        Ok(attr) => reply.entry(&TTL_LONG, &node::file_attr(Node::Live(attr.ino), &attr), GENERATION),
+        Err(refusal) => reply.error(refusal.0),
+    }
+}
+
+fn reply_empty(reply: ReplyEmpty, outcome: Answer<()>) {
+    match outcome {
+        Ok(()) => reply.ok(),
+        Err(refusal) => reply.error(refusal.0),
+    }
+}
+
+impl<E: Engine> Filesystem for Adapter<E> {
+    fn init(&mut self, _: &Request, config: &mut KernelConfig) -> std::io::Result<()> {
+        let mut wanted = InitFlags::FUSE_ASYNC_DIO
+            | InitFlags::FUSE_PARALLEL_DIROPS
+            | InitFlags::FUSE_ATOMIC_O_TRUNC
+            | InitFlags::FUSE_HANDLE_KILLPRIV_V2
+            | InitFlags::FUSE_DO_READDIRPLUS
+            | InitFlags::FUSE_READDIRPLUS_AUTO
+            | InitFlags::FUSE_DONT_MASK
+            | InitFlags::FUSE_CACHE_SYMLINKS
+            | InitFlags::FUSE_EXPORT_SUPPORT
+            | InitFlags::FUSE_NO_OPENDIR_SUPPORT;
+        if self.character.writeback {
+            wanted |= InitFlags::FUSE_WRITEBACK_CACHE;
+        }
+        if self.character.acl {
+            wanted |= InitFlags::FUSE_POSIX_ACL;
+        }
+        if self.character.read_only {
+            // Final for the connection, and without handles: right only where nothing is written or unlinked.
+            wanted |= InitFlags::FUSE_NO_OPEN_SUPPORT;
+        }
+        let granted = wanted & config.capabilities();
+        config
+            .add_capabilities(granted)
+            .map_err(|missing| std::io::Error::other(format!("the kernel took back {missing:?}")))?;
+        self.writeback.store(granted.contains(InitFlags::FUSE_WRITEBACK_CACHE), Ordering::Relaxed);
+        self.character.acl = granted.contains(InitFlags::FUSE_POSIX_ACL);
+        self.skips_open = granted.contains(InitFlags::FUSE_NO_OPEN_SUPPORT);
+        self.skips_opendir = granted.contains(InitFlags::FUSE_NO_OPENDIR_SUPPORT);
+        // Each answers with the nearest value that it takes.
+        if let Err(nearest) = config.set_max_write(REQUEST_BYTES) {
+            let _ = config.set_max_write(nearest);
+        }
+        if let Err(nearest) = config.set_max_readahead(REQUEST_BYTES) {
+            let _ = config.set_max_readahead(nearest);
+        }
+        if let Err(nearest) = config.set_max_background(BACKGROUND_REQUESTS) {
+            let _ = config.set_max_background(nearest);
+        }
+        Ok(())
+    }
+
+    fn lookup(&self, _: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
+        match self.find(self.node(parent), name.as_bytes()) {
+            Ok(Found::Node { attr, ttl_attr, ttl_name }) => {
+                reply.entry_with_ttls(&ttl_attr, &ttl_name, &attr, GENERATION);
+            }
+            Ok(Found::Nothing) => {
+                let nothing =
+                    FileAttr { ino: INodeNo(0), ..node::virtual_directory(Node::Snapshots, Timestamp(0)) };
+                reply.entry(&TTL_LONG, &nothing, GENERATION);
+            }
+            Err(refusal) => reply.error(refusal.0),
+        }
+    }
+
+    fn forget(&self, _: &Request, ino: INodeNo, _nlookup: u64) {
+        // The kernel forgets an inode as a whole. An unlinked one cannot be found again meanwhile: a lookup
+        // and the removal of the last name exclude each other.
+        if let Node::Live(ino) = self.node(ino) {
+            self.engine.forget(ino);
+        }
+    }
+
+    fn getattr(&self, _: &Request, ino: INodeNo, _: Option<FileHandle>, reply: ReplyAttr) {
+        let node = self.node(ino);
+        match self.attributes(node) {
+            Ok(attr) => reply.attr(&Self::ttl(node), &attr),
+            Err(refusal) => reply.error(refusal.0),
+        }
+    }
+
+    fn setattr(
+        &self,
+        req: &Request,
+        ino: INodeNo,
+        mode: Option<u32>,
+        uid: Option<u32>,
+        gid: Option<u32>,
+        size: Option<u64>,
+        atime: Option<TimeOrNow>,
+        mtime: Option<TimeOrNow>,
+        ctime: Option<SystemTime>,
+        _: Option<FileHandle>,
+        _: Option<SystemTime>,
+        _: Option<SystemTime>,
+        _: Option<SystemTime>,
+        _: Option<BsdFileFlags>,
+        reply: ReplyAttr,
+    ) {
+        let set = SetAttr {
+            mode: mode.map(|mode| (mode & 0o7777) as u16),
+            uid,
+            gid,
+            size,
+            atime: atime.map(set_time),
+            mtime: mtime.map(set_time),
+            ctime: ctime.map(node::timestamp),
+            kill_suid: false,
+        };
+        match self.change_attributes(req, ino, Asked { set }) {
+            Ok(attr) => reply.attr(&TTL_LONG, &node::file_attr(Node::Live(attr.ino), &attr)),
+            Err(refusal) => reply.error(refusal.0),
+        }
+    }
+
+    fn readlink(&self, _: &Request, ino: INodeNo, reply: ReplyData) {
+        match self.read_tree(self.node(ino), |tree, ino| tree.read_link(ino)) {
+            Ok(target) => reply.data(&target),
+            Err(refusal) => reply.error(refusal.0),
+        }
+    }
+
+    fn mknod(
+        &self,
+        req: &Request,
+        parent: INodeNo,
+        name: &OsStr,
+        mode: u32,
+        umask: u32,
+        rdev: u32,
+        reply: ReplyEntry,
+    ) {
+        let new = match mode & libc::S_IFMT {
+            0 | libc::S_IFREG => NewNode::File,
+            libc::S_IFIFO => NewNode::Special(FileKind::Fifo, 0),
+            libc::S_IFSOCK => NewNode::Special(FileKind::Socket, 0),
+            libc::S_IFCHR => NewNode::Special(FileKind::CharDevice, rdev),
+            libc::S_IFBLK => NewNode::Special(FileKind::BlockDevice, rdev),
+            _ => return reply.error(Errno::EINVAL),
+        };
+        reply_entry(reply, self.make(req, parent, name, mode, umask, new));
+    }
+
+    fn mkdir(&self, req: &Request, parent: INodeNo, name: &OsStr, mode: u32, umask: u32, reply: ReplyEntry) {
+        reply_entry(reply, self.make(req, parent, name, mode, umask, NewNode::Directory));
+    }
+
+    fn unlink(&self, _: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        let outcome = self.entry(parent, name).and_then(|(dir, name)| Ok(self.engine.unlink(dir, name)?));
+        reply_empty(reply, outcome);
+    }
+
+    fn rmdir(&self, _: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        let outcome = self.entry(parent, name).and_then(|(dir, name)| Ok(self.engine.rmdir(dir, name)?));
+        reply_empty(reply, outcome);
+    }
+
+    fn symlink(&self, req: &Request, parent: INodeNo, name: &OsStr, target: &Path, reply: ReplyEntry) {
+        let target = target.as_os_str().as_bytes();
+        if target.len() > SYMLINK_BYTES_MAX {
+            return reply.error(Errno::ENAMETOOLONG);
+        }
+        reply_entry(reply, self.make(req, parent, name, 0o777, 0, NewNode::Symlink(target)));
+    }
+
+    fn rename(
+        &self,
+        _: &Request,
+        parent: INodeNo,
+        name: &OsStr,
+        newparent: INodeNo,
+        newname: &OsStr,
+        flags: RenameFlags,
+        reply: ReplyEmpty,
+    ) {
+        reply_empty(reply, self.rename_entry((parent, name), (newparent, newname), flags));
+    }
+
+    fn link(&self, _: &Request, ino: INodeNo, newparent: INodeNo, newname: &OsStr, reply: ReplyEntry) {
+        let made = self.entry(newparent, newname).and_then(|(dir, name)| match self.node(ino) {
+            Node::Live(ino) => Ok(self.engine.link(ino, dir, name)?),
+            Node::Snapshots => Err(Errno::EPERM.into()),
+            Node::Past(..) => Err(Errno::EXDEV.into()),
+        });
+        reply_entry(reply, made);
+    }
+
+    fn open(&self, req: &Request, ino: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
+        if self.skips_open {
+            return reply.error(Errno::ENOSYS);
+        }
+        match self.open_file(req, ino, flags) {
+            Ok(handle) => reply.opened(handle, FopenFlags::FOPEN_KEEP_CACHE),
+            Err(refusal) => reply.error(refusal.0),
+        }
+    }
+
+    fn read(
+        &self,
+        _: &Request,
+        ino: INodeNo,
+        _: FileHandle,
+        offset: u64,
+        size: u32,
+        _: OpenFlags,
+        _: Option<LockOwner>,
+        reply: ReplyData,
+    ) {
+        match self.read_tree(self.node(ino), |tree, ino| tree.read(ino, offset, size as usize)) {
+            Ok(bytes) => reply.data(&bytes),
+            Err(refusal) => reply.error(refusal.0),
+        }
+    }
+
+    fn write(
+        &self,
+        _: &Request,
+        ino: INodeNo,
+        _: FileHandle,
+        offset: u64,
+        data: &[u8],
+        write_flags: WriteFlags,
+        _: OpenFlags,
+        _: Option<LockOwner>,
+        reply: ReplyWrite,
+    ) {
+        let kill_suid = write_flags.contains(WriteFlags::FUSE_WRITE_KILL_SUIDGID);
+        let written =
+            self.writable(ino).and_then(|ino| Ok(self.engine.write(ino, offset, data, kill_suid)?));
+        match written {
+            // A request is at most `REQUEST_BYTES` long.
+            Ok(()) => reply.written(data.len() as u32),
+            Err(refusal) => reply.error(refusal.0),
+        }
+    }
+
+    fn flush(&self, _: &Request, _: INodeNo, _: FileHandle, _: LockOwner, reply: ReplyEmpty) {
+        // Never asked again; the kernel goes on to write dirty pages at `close`, and its locks are its own.
+        reply.error(Errno::ENOSYS);
+    }
+
+    fn release(
+        &self,
+        _: &Request,
+        ino: INodeNo,
+        _: FileHandle,
+        flags: OpenFlags,
+        _: Option<LockOwner>,
+        _: bool,
+        reply: ReplyEmpty,
+    ) {
+        if let Node::Live(ino) = self.node(ino) {
+            if flags.acc_mode() != OpenAccMode::O_RDONLY {
+                self.writers.closed(ino);
+            }
+            self.engine.release(ino);
+        }
+        reply.ok();
+    }
+
+    fn fsync(&self, _: &Request, _: INodeNo, fh: FileHandle, _: bool, reply: ReplyEmpty) {
+        self.make_durable(fh, reply);
+    }
+
+    fn opendir(&self, _: &Request, _: INodeNo, _: OpenFlags, reply: ReplyOpen) {
+        if self.skips_opendir {
+            // Never asked again; the kernel then caches listings, and drops them when it changes the directory.
+            reply.error(Errno::ENOSYS);
+        } else {
+            reply.opened(FileHandle(0), FopenFlags::FOPEN_KEEP_CACHE | FopenFlags::FOPEN_CACHE_DIR);
+        }
+    }
+
+    fn readdir(&self, _: &Request, ino: INodeNo, _: FileHandle, offset: u64, mut reply: ReplyDirectory) {
+        let outcome = self.walk(self.node(ino), offset, &mut |entry| {
+            reply.add(entry.node.id(), entry.cookie, entry.kind, OsStr::from_bytes(entry.name))
+        });
+        match outcome {
+            Ok(()) => reply.ok(),
+            Err(refusal) => reply.error(refusal.0),
+        }
+    }
+
+    fn readdirplus(
+        &self,
+        _: &Request,
+        ino: INodeNo,
+        _: FileHandle,
+        offset: u64,
+        mut reply: ReplyDirectoryPlus,
+    ) {
+        let dir = self.node(ino);
+        let outcome = self.walk(dir, offset, &mut |entry| {
+            let described = if entry.is_dots() || dir == Node::Snapshots {
+                None
+            } else {
+                self.attributes(entry.node).ok()
+            };
+            let attr = described.unwrap_or_else(|| only_a_name(entry.node, entry.kind));
+            let name = OsStr::from_bytes(entry.name);
+            reply.add(attr.ino, entry.cookie, name, &TTL_LONG, &attr, GENERATION)
+        });
+        match outcome {
+            Ok(()) => reply.ok(),
+            Err(refusal) => reply.error(refusal.0),
+        }
+    }
+
+    fn fsyncdir(&self, _: &Request, _: INodeNo, fh: FileHandle, _: bool, reply: ReplyEmpty) {
+        self.make_durable(fh, reply);
+    }
+
+    fn statfs(&self, _: &Request, _: INodeNo, reply: ReplyStatfs) {
+        match self.engine.space() {
+            Ok(space) => {
+                let blocks = space.total / u64::from(BLOCK_BYTES);
+                let free = space.free / u64::from(BLOCK_BYTES);
+                let files = space.files.saturating_add(FREE_INODES);
+                reply.statfs(
+                    blocks,
+                    free,
+                    free,
+                    files,
+                    FREE_INODES,
+                    BLOCK_BYTES,
+                    NAME_BYTES_MAX as u32,
+                    BLOCK_BYTES,
+                );
+            }
+            Err(error) => reply.error(Refusal::from(error).0),
+        }
+    }
+
+    fn setxattr(
+        &self,
+        req: &Request,
+        ino: INodeNo,
+        name: &OsStr,
+        value: &[u8],
+        flags: i32,
+        _: u32,
+        reply: ReplyEmpty,
+    ) {
+        reply_empty(reply, self.set_attribute(req, ino, name, value, flags));
+    }
+
+    fn getxattr(&self, _: &Request, ino: INodeNo, name: &OsStr, size: u32, reply: ReplyXattr) {
+        xattr::answer(reply, size, self.attribute(ino, name));
+    }
+
+    fn listxattr(&self, req: &Request, ino: INodeNo, size: u32, reply: ReplyXattr) {
+        xattr::answer(reply, size, self.attribute_names(req, ino));
+    }
+
+    fn removexattr(&self, _: &Request, ino: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        let name = name.as_bytes();
+        let outcome = self.writable(ino).and_then(|ino| match xattr::classify(name, self.character.acl)? {
+            xattr::Name::Plain => Ok(self.engine.remove_xattr(ino, name)?),
+            xattr::Name::AccessAcl | xattr::Name::DefaultAcl => self.remove_acl(ino, name),
+        });
+        reply_empty(reply, outcome);
+    }
+
+    fn create(
+        &self,
+        req: &Request,
+        parent: INodeNo,
+        name: &OsStr,
+        mode: u32,
+        umask: u32,
+        flags: i32,
+        reply: ReplyCreate,
+    ) {
+        match self.make(req, parent, name, mode, umask, NewNode::File) {
+            Ok(attr) => {
+                self.engine.hold(attr.ino);
+                if OpenFlags(flags).acc_mode() != OpenAccMode::O_RDONLY {
+                    self.writer_opened(attr.ino);
+                }
+                let attr = node::file_attr(Node::Live(attr.ino), &attr);
+                reply.created(&TTL_LONG, &attr, GENERATION, FileHandle(0), FopenFlags::FOPEN_KEEP_CACHE);
+            }
+            Err(refusal) => reply.error(refusal.0),
+        }
+    }
+
+    fn ioctl(
+        &self,
+        _: &Request,
+        _: INodeNo,
+        _: FileHandle,
+        _: IoctlFlags,
+        _: u32,
+        _: &[u8],
+        _: u32,
+        reply: ReplyIoctl,
+    ) {
+        reply.error(Errno::ENOTTY);
+    }
+
+    fn poll(
+        &self,
+        _: &Request,
+        _: INodeNo,
+        _: FileHandle,
+        _: PollNotifier,
+        _: PollEvents,
+        _: PollFlags,
+        reply: ReplyPoll,
+    ) {
+        // Never asked again: files are always ready.
+        reply.error(Errno::ENOSYS);
+    }
+
+    fn fallocate(
+        &self,
+        _: &Request,
+        ino: INodeNo,
+        _: FileHandle,
+        offset: u64,
+        length: u64,
+        mode: i32,
+        reply: ReplyEmpty,
+    ) {
+        reply_empty(reply, self.allocate(ino, offset, length, mode));
+    }
+
+    fn lseek(&self, _: &Request, ino: INodeNo, _: FileHandle, offset: i64, whence: i32, reply: ReplyLseek) {
+        match self.seek(ino, offset, whence) {
+            Ok(offset) => reply.offset(offset),
+            Err(refusal) => reply.error(refusal.0),
+        }
+    }
+
+    fn copy_file_range(
+        &self,
+        _: &Request,
+        ino_in: INodeNo,
+        _: FileHandle,
+        offset_in: u64,
+        ino_out: INodeNo,
+        _: FileHandle,
+        offset_out: u64,
+        len: u64,
+        _: CopyFileRangeFlags,
+        reply: ReplyWrite,
+    ) {
+        match self.clone_range((ino_in, offset_in), (ino_out, offset_out), len) {
+            Ok(copied) => reply.written(copied),
+            Err(refusal) => reply.error(refusal.0),
+        }
+    }
+}

@@ -1,0 +1,312 @@
+//! Dirty pages: what the kernel's writeback cache has not told us yet.
+//!
+//! `syncfs` does not wait on a FUSE mount, so a thread that serves no requests fetches the pages itself: it
+//! syncs, through the mount, each inode that somebody has open for writing. `close` writes back what the
+//! file has, and a writable mapping keeps its file open, so no dirty page is missed.
+//!
+//! Invariants
+//! - The syncs of a push are answered without waiting for the disk: when one arrives, the pages
+//!   before it have become steps. The caller of a push makes them durable with one engine sync.
+//! - Nobody waits for a push longer than he said, however the mount hangs.
+
+use std::collections::HashMap;
+use std::ffi::CString;
+use std::io;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use fs_format::Ino;
+use fuser::{FileHandle, INodeNo};
+use parking_lot::{Condvar, Mutex};
+use thiserror::Error;
+
+/// The handle of an open by the pushing thread. All others are 0: the adapter needs no state for them.
+pub(crate) const PUSH_HANDLE: FileHandle = FileHandle(1);
+
+/// Why dirty pages could not be fetched.
+#[derive(Debug, Error)]
+pub enum PushError {
+    /// The mount did not answer in time. The push goes on; a later one waits for it first.
+    #[error("the mount did not hand over its dirty pages within {0:?}")]
+    TimedOut(Duration),
+    /// Only root may open files by their number.
+    #[error("fetching dirty pages needs root")]
+    NotPermitted,
+    /// The mount is gone.
+    #[error("the volume is not mounted any more")]
+    Unmounted,
+    /// A page could not be written, or the mount could not be used.
+    #[error("fetching dirty pages failed: {0}")]
+    Failed(String),
+}
+
+/// Inodes that somebody has open for writing, and how often.
+#[derive(Default)]
+pub(crate) struct Writers {
+    handles: Mutex<HashMap<u64, u32>>,
+    /// Thread id of the pusher, as the kernel names it in requests; 0 if there is none.
+    pusher: AtomicU32,
+    /// The node that is being pushed; 0 if none is.
+    pushing: AtomicU64,
+}
+
+impl Writers {
+    /// A writable handle was opened.
+    pub(crate) fn opened(&self, ino: Ino) {
+        *self.handles.lock().entry(ino.0).or_default() += 1;
+    }
+
+    /// A writable handle was closed.
+    pub(crate) fn closed(&self, ino: Ino) {
+        let mut handles = self.handles.lock();
+        if let Some(count) = handles.get_mut(&ino.0) {
+            *count -= 1;
+            if *count == 0 {
+                handles.remove(&ino.0);
+            }
+        }
+    }
+
+    /// Whether this open is the pusher's own.
+    ///
+    /// Both must fit, thread and node, so that nobody else's `fsync` is ever answered early.
+    pub(crate) fn is_push(&self, pid: u32, node: INodeNo) -> bool {
+        pid != 0
+            && self.pusher.load(Ordering::Acquire) == pid
+            && self.pushing.load(Ordering::Acquire) == node.0
+    }
+
+    fn inodes(&self) -> Vec<u64> {
+        self.handles.lock().keys().copied().collect()
+    }
+}
+
+#[derive(Default)]
+struct Tickets {
+    /// The newest push that was asked for.
+    asked: u64,
+    /// The newest push that ended, and how.
+    ended: u64,
+    outcome: Option<Result<(), Arc<PushError>>>,
+    stopped: bool,
+}
+
+#[derive(Default)]
+struct Shared {
+    tickets: Mutex<Tickets>,
+    changed: Condvar,
+}
+
+/// The thread that fetches dirty pages.
+pub(crate) struct DirtyPages {
+    shared: Arc<Shared>,
+}
+
+impl DirtyPages {
+    /// Starts the thread for the mount at `root`, which has the device number `device`.
+    pub(crate) fn start(root: &Path, device: u64, writers: Arc<Writers>) -> io::Result<Self> {
+        let shared = Arc::new(Shared::default());
+        let mount = MountRoot { path: CString::new(root.as_os_str().as_bytes())?, device };
+        let for_thread = Arc::clone(&shared);
+        thread::Builder::new().name("comb-push".into()).spawn(move || run(&mount, &writers, &for_thread))?;
+        Ok(Self { shared })
+    }
+
+    /// Fetches all pages that are dirty now, and waits for it.
+    pub(crate) fn push(&self, patience: Duration) -> Result<(), PushError> {
+        let deadline = Instant::now() + patience;
+        let mut tickets = self.shared.tickets.lock();
+        // A push that is under way may have passed a file that became dirty since: take the next one.
+        tickets.asked += 1;
+        let mine = tickets.asked;
+        self.shared.changed.notify_all();
+        while tickets.ended < mine {
+            if tickets.stopped {
+                return Err(PushError::Unmounted);
+            }
+            if self.shared.changed.wait_until(&mut tickets, deadline).timed_out() && tickets.ended < mine {
+                return Err(PushError::TimedOut(patience));
+            }
+        }
+        match &tickets.outcome {
+            None | Some(Ok(())) => Ok(()),
+            Some(Err(error)) => Err(match error.as_ref() {
+                PushError::NotPermitted => PushError::NotPermitted,
+                PushError::Unmounted => PushError::Unmounted,
+                other => PushError::Failed(other.to_string()),
+            }),
+        }
+    }
+
+    /// Lets the thread end, after the file at hand; does not wait for it.
+    pub(crate) fn stop(&self) {
+        self.shared.tickets.lock().stopped = true;
+        self.shared.changed.notify_all();
+    }
+}
+
+impl Drop for DirtyPages {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+fn run(mount: &MountRoot, writers: &Writers, shared: &Shared) {
+    // SAFETY: takes no arguments and cannot fail.
+    let thread_id = unsafe { libc::gettid() };
+    writers.pusher.store(thread_id.unsigned_abs(), Ordering::Release);
+    loop {
+        let ticket = {
+            let mut tickets = shared.tickets.lock();
+            while tickets.asked == tickets.ended && !tickets.stopped {
+                shared.changed.wait(&mut tickets);
+            }
+            if tickets.stopped {
+                break;
+            }
+            tickets.asked
+        };
+        let outcome = push(mount, writers, &|| shared.tickets.lock().stopped);
+        let mut tickets = shared.tickets.lock();
+        tickets.ended = ticket;
+        tickets.outcome = Some(outcome.map_err(Arc::new));
+        shared.changed.notify_all();
+    }
+    writers.pusher.store(0, Ordering::Release);
+}
+
+fn push(mount: &MountRoot, writers: &Writers, stopped: &dyn Fn() -> bool) -> Result<(), PushError> {
+    let inodes = writers.inodes();
+    if inodes.is_empty() {
+        return Ok(());
+    }
+    let root = mount.open()?;
+    // Starts the writing of all files at once; the loop below then mostly finds it done.
+    // SAFETY: the descriptor is open. Its failure is no loss, the loop syncs each file anyway.
+    unsafe { libc::syncfs(root.as_raw_fd()) };
+    let mut outcome = Ok(());
+    for ino in inodes {
+        if stopped() {
+            return Err(PushError::Unmounted);
+        }
+        writers.pushing.store(ino, Ordering::Release);
+        let pushed = push_one(&root, ino);
+        writers.pushing.store(0, Ordering::Release);
+        match pushed {
+            Ok(()) => {}
+            // Closed, and perhaps removed, since the list was made: `close` wrote its pages.
+            Err(error) if matches!(error.raw_os_error(), Some(libc::ESTALE | libc::ENOENT)) => {}
+            Err(error) if error.raw_os_error() == Some(libc::EPERM) => return Err(PushError::NotPermitted),
+            // The others are fetched all the same.
+            Err(error) => outcome = Err(PushError::Failed(format!("inode {ino}: {error}"))),
+        }
+    }
+    outcome
+}
+
+fn push_one(root: &OwnedFd, ino: u64) -> io::Result<()> {
+    let file = open_by_number(root, ino)?;
+    // SAFETY: the descriptor is open.
+    if unsafe { libc::fdatasync(file.as_raw_fd()) } == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// The kernel's file handle for a FUSE inode: its node id in two halves, and its generation.
+#[repr(C)]
+struct FuseFileHandle {
+    bytes: u32,
+    kind: i32,
+    node_high: u32,
+    node_low: u32,
+    generation: u32,
+}
+
+/// `FILEID_INO64_GEN` of the kernel.
+const HANDLE_KIND: i32 = 0x81;
+const HANDLE_BYTES: u32 = 12;
+
+fn open_by_number(root: &OwnedFd, node: u64) -> io::Result<OwnedFd> {
+    let mut handle = FuseFileHandle {
+        bytes: HANDLE_BYTES,
+        kind: HANDLE_KIND,
+        node_high: (node >> 32) as u32,
+        node_low: node as u32,
+        generation: 0,
+    };
+    // SAFETY: the struct has the layout of `struct file_handle` with 12 bytes behind its two
+    // fields, as its first field says, and outlives the call.
+    let fd = unsafe {
+        libc::syscall(
+            libc::SYS_open_by_handle_at,
+            root.as_raw_fd(),
+            &raw mut handle,
+            libc::O_RDONLY | libc::O_CLOEXEC,
+        )
+    };
+    if fd < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the call returned a new descriptor that nobody else owns.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) })
+}
+
+/// The mount's root. It is opened for each push, because an open file would keep the mount busy.
+struct MountRoot {
+    path: CString,
+    device: u64,
+}
+
+impl MountRoot {
+    fn open(&self) -> Result<OwnedFd, PushError> {
+        let flags = libc::O_RDONLY | libc::O_DIRECTORY | libc::O_CLOEXEC;
+        // SAFETY: the path is a NUL-terminated string.
+        let fd = unsafe { libc::open(self.path.as_ptr(), flags) };
+        if fd < 0 {
+            let error = io::Error::last_os_error();
+            return Err(match error.raw_os_error() {
+                Some(libc::ENOENT | libc::ENOTCONN) => PushError::Unmounted,
+                _ => PushError::Failed(error.to_string()),
+            });
+        }
+        // SAFETY: the call returned a new descriptor that nobody else owns.
+        let root = unsafe { OwnedFd::from_raw_fd(fd) };
+        let file = std::fs::File::from(root);
+        let metadata = file.metadata().map_err(|error| PushError::Failed(error.to_string()))?;
+        // After an unmount, the same path names the folder below.
+        if std::os::unix::fs::MetadataExt::dev(&metadata) != self.device {
+            return Err(PushError::Unmounted);
+        }
+        Ok(file.into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_inode_is_a_writers_until_its_last_handle_closes() {
+        let writers = Writers::default();
+        writers.opened(Ino(20));
+        writers.opened(Ino(20));
+        writers.closed(Ino(20));
+        assert_eq!(writers.inodes(), [20]);
+        writers.closed(Ino(20));
+        assert!(writers.inodes().is_empty());
+    }
+
+    #[test]
+    fn only_the_pushing_thread_at_its_file_is_a_push() {
+        let writers = Writers::default();
+        assert!(!writers.is_push(0, INodeNo(0)), "nobody pushes");
+        writers.pusher.store(77, Ordering::Release);
+        writers.pushing.store(20, Ordering::Release);
+        assert!(writers.is_push(77, INodeNo(20)));
+        assert!(!writers.is_push(77, INodeNo(21)));
+        assert!(!writers.is_push(78, INodeNo(20)));
+    }
+}

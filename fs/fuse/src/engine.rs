@@ -1,0 +1,201 @@
+//! What the adapter needs of an engine, and a still one for the past.
+//!
+//! [`fs_volume::Volume`] is the engine of a live mount; [`Still`] makes one of any tree that
+//! does not change, so that a sealed moment is mounted through the same adapter.
+
+use std::sync::Arc;
+
+use fs_format::{Ino, Seq, Timestamp};
+use fs_volume::{
+    Allocate, Attr, Caller, DirEntry, FsError, NewNode, ReadTree, RenameMode, Seek, SetAttr, Space, XattrMode,
+};
+
+/// A sealed moment, as `.snapshots` lists it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Moment {
+    /// Its number.
+    pub seq: Seq,
+    /// When it was.
+    pub time: Timestamp,
+}
+
+/// The sealed past of an engine.
+pub trait Past: Send + Sync {
+    /// All moments that can be opened, oldest first.
+    fn moments(&self) -> Result<Vec<Moment>, FsError>;
+    /// Opens one; `NotFound` if it is not there (any more).
+    fn at(&self, seq: Seq) -> Result<Arc<dyn ReadTree>, FsError>;
+}
+
+/// A live tree: reading, and changes that are each one atomic step.
+///
+/// The contracts are those of [`fs_volume::Volume`]'s methods of the same names.
+pub trait Engine: ReadTree + 'static {
+    /// Makes a file, directory, link or device. Umask and ACLs are already in `mode`.
+    fn make(
+        &self,
+        caller: Caller,
+        parent: Ino,
+        name: &[u8],
+        mode: u16,
+        node: NewNode<'_>,
+    ) -> Result<Attr, FsError>;
+    /// Gives an inode one more name.
+    fn link(&self, ino: Ino, parent: Ino, name: &[u8]) -> Result<Attr, FsError>;
+    /// Removes a name of what is not a directory.
+    fn unlink(&self, parent: Ino, name: &[u8]) -> Result<(), FsError>;
+    /// Removes an empty directory.
+    fn rmdir(&self, parent: Ino, name: &[u8]) -> Result<(), FsError>;
+    /// Moves a name.
+    fn rename(
+        &self,
+        from: Ino,
+        from_name: &[u8],
+        to: Ino,
+        to_name: &[u8],
+        mode: RenameMode,
+    ) -> Result<(), FsError>;
+    /// Changes attributes.
+    fn set_attr(&self, ino: Ino, set: SetAttr) -> Result<Attr, FsError>;
+    /// Writes bytes.
+    fn write(&self, ino: Ino, offset: u64, data: &[u8], kill_suid: bool) -> Result<(), FsError>;
+    /// `fallocate`.
+    fn allocate(&self, ino: Ino, offset: u64, len: u64, how: Allocate) -> Result<(), FsError>;
+    /// `copy_file_range`; returns how many bytes are now shared, 0 if none can be.
+    fn clone_range(
+        &self,
+        from: Ino,
+        from_offset: u64,
+        to: Ino,
+        to_offset: u64,
+        len: u64,
+    ) -> Result<u64, FsError>;
+    /// Sets an extended attribute.
+    fn set_xattr(&self, ino: Ino, name: &[u8], value: &[u8], how: XattrMode) -> Result<(), FsError>;
+    /// Removes an extended attribute.
+    fn remove_xattr(&self, ino: Ino, name: &[u8]) -> Result<(), FsError>;
+    /// One more open handle: an unlinked inode lives until nobody holds it.
+    fn hold(&self, ino: Ino);
+    /// One open handle less.
+    fn release(&self, ino: Ino);
+    /// The kernel dropped the inode.
+    fn forget(&self, ino: Ino);
+    /// Waits until everything so far is durable.
+    fn sync(&self) -> Result<(), FsError>;
+    /// Room in all and free.
+    fn space(&self) -> Result<Space, FsError>;
+    /// What `.snapshots` shows; `None` where there is no such directory.
+    fn past(&self) -> Option<&dyn Past>;
+}
+
+/// A tree that does not change, as an engine: each change is refused as read-only.
+#[derive(Debug, Clone)]
+pub struct Still<T> {
+    tree: T,
+    space: Space,
+}
+
+impl<T: ReadTree> Still<T> {
+    /// Wraps `tree`; `bytes` and `files` are what `statfs` shows as used.
+    pub fn new(tree: T, bytes: u64, files: u64) -> Self {
+        Self { tree, space: Space { total: bytes, free: 0, files } }
+    }
+}
+
+impl<T: ReadTree> ReadTree for Still<T> {
+    fn lookup(&self, parent: Ino, name: &[u8]) -> Result<Attr, FsError> {
+        self.tree.lookup(parent, name)
+    }
+
+    fn attr(&self, ino: Ino) -> Result<Attr, FsError> {
+        self.tree.attr(ino)
+    }
+
+    fn read_link(&self, ino: Ino) -> Result<Vec<u8>, FsError> {
+        self.tree.read_link(ino)
+    }
+
+    fn read(&self, ino: Ino, offset: u64, len: usize) -> Result<Vec<u8>, FsError> {
+        self.tree.read(ino, offset, len)
+    }
+
+    fn read_dir(&self, dir: Ino, cookie: u64, limit: usize) -> Result<Vec<DirEntry>, FsError> {
+        self.tree.read_dir(dir, cookie, limit)
+    }
+
+    fn xattr(&self, ino: Ino, name: &[u8]) -> Result<Vec<u8>, FsError> {
+        self.tree.xattr(ino, name)
+    }
+
+    fn xattrs(&self, ino: Ino) -> Result<Vec<Vec<u8>>, FsError> {
+        self.tree.xattrs(ino)
+    }
+
+    fn seek(&self, ino: Ino, offset: u64, what: Seek) -> Result<u64, FsError> {
+        self.tree.seek(ino, offset, what)
+    }
+}
+
+impl<T: ReadTree + 'static> Engine for Still<T> {
+    fn make(&self, _: Caller, _: Ino, _: &[u8], _: u16, _: NewNode<'_>) -> Result<Attr, FsError> {
+        Err(FsError::ReadOnly)
+    }
+
+    fn link(&self, _: Ino, _: Ino, _: &[u8]) -> Result<Attr, FsError> {
+        Err(FsError::ReadOnly)
+    }
+
+    fn unlink(&self, _: Ino, _: &[u8]) -> Result<(), FsError> {
+        Err(FsError::ReadOnly)
+    }
+
+    fn rmdir(&self, _: Ino, _: &[u8]) -> Result<(), FsError> {
+        Err(FsError::ReadOnly)
+    }
+
+    fn rename(&self, _: Ino, _: &[u8], _: Ino, _: &[u8], _: RenameMode) -> Result<(), FsError> {
+        Err(FsError::ReadOnly)
+    }
+
+    fn set_attr(&self, _: Ino, _: SetAttr) -> Result<Attr, FsError> {
+        Err(FsError::ReadOnly)
+    }
+
+    fn write(&self, _: Ino, _: u64, _: &[u8], _: bool) -> Result<(), FsError> {
+        Err(FsError::ReadOnly)
+    }
+
+    fn allocate(&self, _: Ino, _: u64, _: u64, _: Allocate) -> Result<(), FsError> {
+        Err(FsError::ReadOnly)
+    }
+
+    fn clone_range(&self, _: Ino, _: u64, _: Ino, _: u64, _: u64) -> Result<u64, FsError> {
+        Err(FsError::ReadOnly)
+    }
+
+    fn set_xattr(&self, _: Ino, _: &[u8], _: &[u8], _: XattrMode) -> Result<(), FsError> {
+        Err(FsError::ReadOnly)
+    }
+
+    fn remove_xattr(&self, _: Ino, _: &[u8]) -> Result<(), FsError> {
+        Err(FsError::ReadOnly)
+    }
+
+    fn hold(&self, _: Ino) {}
+
+    fn release(&self, _: Ino) {}
+
+    fn forget(&self, _: Ino) {}
+
+    fn sync(&self) -> Result<(), FsError> {
+        Ok(())
+    }
+
+    fn space(&self) -> Result<Space, FsError> {
+        Ok(self.space)
+    }
+
+    fn past(&self) -> Option<&dyn Past> {
+        None
+    }
+}

@@ -1,0 +1,567 @@
+//! The adapter on a real kernel, over an engine in memory.
+//!
+//! Needs `/dev/fuse` and root, and says so loudly when it has to skip.
+
+mod memory;
+
+use std::ffi::CString;
+use std::fs::{self, File, OpenOptions};
+use std::io::{ErrorKind, Read, Seek, SeekFrom, Write};
+use std::os::fd::AsRawFd;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt, symlink};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use fs_fuse::{MountError, MountOptions, Mounted, Still};
+use memory::Memory;
+use tempfile::TempDir;
+
+const PATIENCE: Duration = Duration::from_secs(10);
+const STRANGER: u32 = 12_345;
+
+/// A mounted engine. Field order is drop order: unmount, then remove the folder.
+struct Stage {
+    mounted: Mounted,
+    engine: Arc<Memory>,
+    _folder: TempDir,
+}
+
+/// Whether mounts can be tested here at all.
+fn kernel_has_fuse() -> bool {
+    let ready = Path::new("/dev/fuse").exists();
+    if !ready {
+        eprintln!("SKIPPED, LOUDLY: there is no /dev/fuse, so nothing about mounts was tested");
+    }
+    ready
+}
+
+fn folder() -> TempDir {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    // Strangers must be able to reach the mount.
+    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).expect("chmod");
+    fs::create_dir(folder.path().join("mnt")).expect("mkdir");
+    folder
+}
+
+impl Stage {
+    fn set() -> Option<Self> {
+        Self::with(MountOptions::default())
+    }
+
+    fn with(options: MountOptions) -> Option<Self> {
+        if !kernel_has_fuse() {
+            return None;
+        }
+        let folder = folder();
+        let engine = Arc::new(Memory::new());
+        let mounted =
+            fs_fuse::mount(Arc::clone(&engine), &folder.path().join("mnt"), options).expect("mounts");
+        Some(Self { mounted, engine, _folder: folder })
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.mounted.path().join(name)
+    }
+
+    fn write(&self, name: &str, text: &str) {
+        fs::write(self.path(name), text).expect("writes");
+    }
+
+    fn read(&self, name: &str) -> String {
+        fs::read_to_string(self.path(name)).expect("reads")
+    }
+
+    fn names(&self, dir: &str) -> Vec<String> {
+        let entries = fs::read_dir(self.path(dir)).expect("lists");
+        let mut names: Vec<String> = entries
+            .map(|entry| entry.expect("an entry").file_name().to_string_lossy().into_owned())
+            .collect();
+        names.sort();
+        names
+    }
+
+    fn mode(&self, name: &str) -> u32 {
+        fs::metadata(self.path(name)).expect("stats").mode() & 0o7777
+    }
+
+    fn set_mode(&self, name: &str, mode: u32) {
+        fs::set_permissions(self.path(name), fs::Permissions::from_mode(mode)).expect("chmod");
+    }
+
+    /// Runs a shell line in the mount as somebody.
+    fn shell_as(&self, uid: u32, line: &str) -> Output {
+        let mut command = Command::new("sh");
+        command.arg("-c").arg(line).current_dir(self.mounted.path());
+        if uid != 0 {
+            command.uid(uid).gid(uid);
+        }
+        command.output().expect("sh runs")
+    }
+
+    fn shell(&self, line: &str) -> String {
+        let output = self.shell_as(0, line);
+        let words = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success(), "{line}: {words}");
+        String::from_utf8_lossy(&output.stdout).trim().to_owned()
+    }
+
+    fn errno<T>(result: std::io::Result<T>) -> Option<i32> {
+        result.err().and_then(|error| error.raw_os_error())
+    }
+}
+
+fn c_path(path: &Path) -> CString {
+    CString::new(path.as_os_str().as_bytes()).expect("no NUL in a path")
+}
+
+fn rename(from: &Path, to: &Path, flags: u32) -> std::io::Result<()> {
+    let (from, to) = (c_path(from), c_path(to));
+    // SAFETY: both paths are NUL-terminated.
+    let outcome =
+        unsafe { libc::renameat2(libc::AT_FDCWD, from.as_ptr(), libc::AT_FDCWD, to.as_ptr(), flags) };
+    if outcome == 0 { Ok(()) } else { Err(std::io::Error::last_os_error()) }
+}
+
+fn fallocate(file: &File, mode: i32, offset: i64, len: i64) -> std::io::Result<()> {
+    // SAFETY: the descriptor is open.
+    let outcome = unsafe { libc::fallocate(file.as_raw_fd(), mode, offset, len) };
+    if outcome == 0 { Ok(()) } else { Err(std::io::Error::last_os_error()) }
+}
+
+fn seek_to(file: &File, offset: i64, whence: i32) -> std::io::Result<i64> {
+    // SAFETY: the descriptor is open.
+    let found = unsafe { libc::lseek(file.as_raw_fd(), offset, whence) };
+    if found >= 0 { Ok(found) } else { Err(std::io::Error::last_os_error()) }
+}
+
+#[test]
+fn files_directories_and_links_come_and_go() {
+    let Some(stage) = Stage::set() else { return };
+    stage.write("a", "first");
+    fs::create_dir(stage.path("dir")).expect("mkdir");
+    fs::rename(stage.path("a"), stage.path("dir/b")).expect("rename");
+    fs::hard_link(stage.path("dir/b"), stage.path("c")).expect("link");
+    symlink("dir/b", stage.path("s")).expect("symlink");
+
+    assert_eq!(stage.read("s"), "first");
+    assert_eq!(stage.names(""), ["c", "dir", "s"]);
+    let c = fs::metadata(stage.path("c")).expect("stats");
+    assert_eq!((c.nlink(), c.len(), c.blksize()), (2, 5, 4096));
+    assert_eq!(fs::metadata(stage.path("")).expect("stats").nlink(), 3);
+
+    fs::remove_file(stage.path("c")).expect("unlink");
+    assert_eq!(fs::metadata(stage.path("dir/b")).expect("stats").nlink(), 1);
+    assert_eq!(Stage::errno(fs::remove_dir(stage.path("dir"))), Some(libc::ENOTEMPTY));
+    assert_eq!(Stage::errno(fs::metadata(stage.path("a"))), Some(libc::ENOENT));
+    let long = "x".repeat(256);
+    assert_eq!(Stage::errno(File::create(stage.path(&long))), Some(libc::ENAMETOOLONG));
+    stage.write(&long[..255], "fits");
+}
+
+#[test]
+fn special_files_keep_their_kind() {
+    let Some(stage) = Stage::set() else { return };
+    stage.shell("mkfifo pipe; mknod null c 1 3; mknod disk b 8 1");
+    assert!(fs::metadata(stage.path("pipe")).expect("stats").file_type().is_fifo());
+    assert_eq!(fs::metadata(stage.path("null")).expect("stats").rdev(), libc::makedev(1, 3));
+    assert_eq!(fs::metadata(stage.path("disk")).expect("stats").rdev(), libc::makedev(8, 1));
+}
+
+#[test]
+fn a_large_directory_is_listed_once_and_whole() {
+    let Some(stage) = Stage::set() else { return };
+    for number in 0..1000 {
+        File::create(stage.path(&format!("file-{number:04}"))).expect("creates");
+    }
+    let listed = stage.shell("ls -la | wc -l");
+    assert_eq!(listed, "1003", "1000 files, two dots, one total");
+    assert_eq!(stage.shell("find . -type f | sort -u | wc -l"), "1000");
+    fs::remove_file(stage.path("file-0500")).expect("unlink");
+    File::create(stage.path("late")).expect("creates");
+    let names = stage.names("");
+    assert_eq!(names.len(), 1000, "the kernel's cache of the listing was dropped");
+    assert!(names.contains(&"late".to_owned()));
+    stage.shell("rm -rf file-*");
+    assert_eq!(stage.names(""), ["late"]);
+}
+
+#[test]
+fn rename_keeps_its_flags() {
+    let Some(stage) = Stage::set() else { return };
+    stage.write("a", "a");
+    stage.write("b", "b");
+    let (a, b) = (stage.path("a"), stage.path("b"));
+    assert_eq!(Stage::errno(rename(&a, &b, libc::RENAME_NOREPLACE)), Some(libc::EEXIST));
+    rename(&a, &b, libc::RENAME_EXCHANGE).expect("exchanges");
+    assert_eq!((stage.read("a"), stage.read("b")), ("b".into(), "a".into()));
+    rename(&a, &stage.path("c"), libc::RENAME_WHITEOUT).expect("leaves a whiteout");
+    let whiteout = fs::metadata(&a).expect("stats");
+    assert!(whiteout.file_type().is_char_device());
+    assert_eq!(whiteout.rdev(), 0);
+}
+
+#[test]
+fn an_unlinked_open_file_lives_until_it_is_closed() {
+    let Some(stage) = Stage::set() else { return };
+    let before = stage.engine.files();
+    let mut file =
+        OpenOptions::new().read(true).write(true).create_new(true).open(stage.path("a")).expect("creates");
+    fs::remove_file(stage.path("a")).expect("unlink");
+    file.write_all(b"still here").expect("writes");
+    file.seek(SeekFrom::Start(0)).expect("seeks");
+    let mut text = String::new();
+    file.read_to_string(&mut text).expect("reads");
+    assert_eq!(text, "still here");
+    drop(file);
+    // The kernel releases and forgets in its own time.
+    for _ in 0..200 {
+        if stage.engine.files() == before {
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    panic!("the unlinked inode was never let go");
+}
+
+#[test]
+fn holes_are_punched_found_and_zeroed() {
+    let Some(stage) = Stage::set() else { return };
+    let path = stage.path("a");
+    fs::write(&path, vec![7_u8; 64 << 10]).expect("writes");
+    let file = OpenOptions::new().read(true).write(true).open(&path).expect("opens");
+    file.sync_all().expect("syncs");
+    let punch = libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_KEEP_SIZE;
+    fallocate(&file, punch, 8192, 4096).expect("punches");
+    assert_eq!(seek_to(&file, 0, libc::SEEK_HOLE).expect("finds"), 8192);
+    assert_eq!(seek_to(&file, 8192, libc::SEEK_DATA).expect("finds"), 12_288);
+    assert_eq!(Stage::errno(seek_to(&file, 1 << 20, libc::SEEK_DATA)), Some(libc::ENXIO));
+    fallocate(&file, libc::FALLOC_FL_ZERO_RANGE, 0, 4096).expect("zeroes");
+    let mut head = [1_u8; 4096];
+    file.read_exact_at(&mut head, 0).expect("reads");
+    assert_eq!(head, [0; 4096], "the kernel did not keep the old page");
+    fallocate(&file, 0, 0, 128 << 10).expect("extends");
+    assert_eq!(fs::metadata(&path).expect("stats").len(), 128 << 10);
+    let collapse = fallocate(&file, libc::FALLOC_FL_COLLAPSE_RANGE, 0, 4096);
+    assert_eq!(Stage::errno(collapse), Some(libc::EOPNOTSUPP));
+}
+
+#[test]
+fn a_copied_range_is_the_same_bytes() {
+    let Some(stage) = Stage::set() else { return };
+    let bytes: Vec<u8> = (0..300_000_u32).map(|number| (number % 251) as u8).collect();
+    fs::write(stage.path("a"), &bytes).expect("writes");
+    fs::copy(stage.path("a"), stage.path("b")).expect("copies");
+    assert!(fs::read(stage.path("b")).expect("reads") == bytes);
+}
+
+#[test]
+fn truncating_by_open_or_by_call_takes_effect_at_once() {
+    let Some(stage) = Stage::set() else { return };
+    stage.write("a", "a long text");
+    let before = fs::metadata(stage.path("a")).expect("stats");
+    std::thread::sleep(Duration::from_millis(20));
+    drop(OpenOptions::new().write(true).truncate(true).open(stage.path("a")).expect("opens"));
+    let after = fs::metadata(stage.path("a")).expect("stats");
+    assert_eq!(after.len(), 0);
+    assert!(after.modified().expect("mtime") > before.modified().expect("mtime"));
+    let file = OpenOptions::new().write(true).open(stage.path("a")).expect("opens");
+    file.set_len(10_000).expect("extends");
+    file.set_len(3).expect("shrinks");
+    assert_eq!(fs::read(stage.path("a")).expect("reads"), [0; 3]);
+    assert!(stage.engine.arrived("a") == [0; 3]);
+}
+
+#[test]
+fn times_are_kept_to_the_nanosecond_on_both_sides_of_1970() {
+    let Some(stage) = Stage::set() else { return };
+    stage.write("a", "");
+    for (stamp, secs, nanos) in [
+        ("1969-12-31T23:59:58.25Z", -2, 250_000_000),
+        ("2031-04-05T06:07:08.123456789Z", 1_933_135_628, 123_456_789),
+    ] {
+        stage.shell(&format!("touch -d {stamp} a && sync -f a"));
+        let metadata = fs::metadata(stage.path("a")).expect("stats");
+        assert_eq!((metadata.mtime(), metadata.mtime_nsec()), (secs, nanos), "{stamp}");
+        assert_eq!((metadata.atime(), metadata.atime_nsec()), (secs, nanos), "{stamp}");
+    }
+    let before = fs::metadata(stage.path("a")).expect("stats").atime();
+    stage.read("a");
+    assert_eq!(fs::metadata(stage.path("a")).expect("stats").atime(), before, "reading leaves atime alone");
+}
+
+#[test]
+fn attributes_keep_to_their_namespaces() {
+    let Some(stage) = Stage::set() else { return };
+    stage.write("a", "");
+    stage.set_mode("a", 0o666);
+    stage.shell("setfattr -n user.colour -v green a && setfattr -n trusted.secret -v x a");
+    assert_eq!(stage.shell("getfattr --only-values -n user.colour a"), "green");
+    assert!(stage.shell("getfattr -d -m - a").contains("trusted.secret"));
+    let seen = stage.shell_as(STRANGER, "getfattr -d -m - a");
+    assert!(!String::from_utf8_lossy(&seen.stdout).contains("trusted.secret"));
+    let refused = stage.shell_as(0, "setfattr -n system.other -v x a");
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("not supported"));
+    stage.shell("setfattr -x user.colour a");
+    assert!(!stage.shell_as(0, "getfattr -n user.colour a").status.success());
+}
+
+#[test]
+fn access_lists_are_inherited_masked_and_obeyed() {
+    let Some(stage) = Stage::set() else { return };
+    let stranger = STRANGER;
+    stage.shell(&format!("mkdir d && setfacl -d -m u:{stranger}:rw d && chmod 755 d"));
+    stage.shell("umask 077; echo secret > d/a; mkdir d/sub; umask 022; echo open > plain");
+
+    assert_eq!(stage.mode("d/a"), 0o664, "the default list stands in for the umask, and 0o666 was asked for");
+    assert!(stage.shell("getfacl -c d/a").contains(&format!("user:{stranger}:rw-")));
+    assert!(stage.shell("getfacl -c d/sub").contains(&format!("default:user:{stranger}:rw-")));
+    assert_eq!(stage.mode("plain"), 0o644, "without a default list the umask counts");
+    assert!(stage.shell_as(stranger, "cat d/a && echo more >> d/a").status.success());
+
+    stage.shell("chmod 600 d/a");
+    assert!(stage.shell("getfacl -c d/a").contains("#effective:---"), "chmod closes the mask");
+    assert!(!stage.shell_as(stranger, "cat d/a").status.success());
+
+    stage.shell(&format!("setfacl -m u:{stranger}:r,m::r d/a"));
+    assert_eq!(stage.mode("d/a") & 0o070, 0o040, "the mode shows the mask");
+    assert!(stage.shell_as(stranger, "cat d/a").status.success());
+    assert!(!stage.shell_as(stranger, "echo no >> d/a").status.success());
+
+    stage.shell("setfacl -b d/a && setfacl -m g::rx,o::x d/a");
+    assert_eq!(stage.mode("d/a"), 0o651);
+    let stored = stage.shell("getfattr -d -m system.posix_acl d/a");
+    assert_eq!(stored, "", "a list that says no more than the mode is not stored");
+    stage.shell("setfacl -b plain");
+}
+
+#[test]
+fn set_user_id_ends_when_somebody_else_writes() {
+    let Some(stage) = Stage::set() else { return };
+    stage.write("a", "text");
+    let attempts = [
+        ("a write", "echo more >> a"),
+        ("an O_TRUNC", ": > a"),
+        ("a truncate", "truncate -s 1 a"),
+        ("a fallocate", "fallocate -l 9999 a"),
+    ];
+    for (what, line) in attempts {
+        stage.set_mode("a", 0o6777);
+        assert_eq!(stage.mode("a"), 0o6777);
+        assert!(stage.shell_as(STRANGER, line).status.success(), "{what}");
+        assert_eq!(stage.mode("a"), 0o777, "{what} by a stranger");
+    }
+    stage.set_mode("a", 0o6777);
+    stage.shell("echo more >> a");
+    assert_eq!(stage.mode("a"), 0o6777, "root's writes leave it");
+    stage.shell(&format!("chown {STRANGER} a"));
+    assert_eq!(stage.mode("a"), 0o777, "a change of owner never does");
+    fs::create_dir(stage.path("d")).expect("mkdir");
+    stage.set_mode("d", 0o2755);
+    stage.shell(&format!("chown {STRANGER} d"));
+    assert_eq!(stage.mode("d"), 0o2755, "for a directory the bit means something else");
+}
+
+#[test]
+fn fsyncs_share_the_disk_and_hear_of_its_failure() {
+    let Some(stage) = Stage::set() else { return };
+    let file = File::create(stage.path("a")).expect("creates");
+    file.sync_all().expect("syncs");
+    assert_eq!(stage.engine.syncs.load(Ordering::Relaxed), 1);
+    File::open(stage.path("")).expect("opens").sync_all().expect("syncs a directory");
+    assert_eq!(stage.engine.syncs.load(Ordering::Relaxed), 2);
+
+    for flags in [libc::O_SYNC, libc::O_DSYNC, libc::O_SYNC | libc::O_DIRECT] {
+        let before = stage.engine.syncs.load(Ordering::Relaxed);
+        let careful =
+            OpenOptions::new().write(true).custom_flags(flags).open(stage.path("a")).expect("opens");
+        careful.write_all_at(&[1; 4096], 0).expect("writes");
+        assert!(stage.engine.syncs.load(Ordering::Relaxed) > before, "flags {flags:o}");
+    }
+
+    stage.engine.broken_disk.store(true, Ordering::Relaxed);
+    assert_eq!(Stage::errno(file.sync_all()), Some(libc::EIO));
+}
+
+#[test]
+fn dirty_pages_are_fetched_without_waiting_for_the_disk() {
+    let Some(stage) = Stage::set() else { return };
+    let mut first = File::create(stage.path("a")).expect("creates");
+    let mut second = File::create(stage.path("b")).expect("creates");
+    first.write_all(b"dirty").expect("writes");
+    second.write_all(b"too").expect("writes");
+    assert_eq!(stage.engine.arrived("a"), b"", "the page is still the kernel's");
+
+    stage.mounted.push_dirty_pages(PATIENCE).expect("pushes");
+    assert_eq!(stage.engine.arrived("a"), b"dirty");
+    assert_eq!(stage.engine.arrived("b"), b"too");
+    assert_eq!(stage.engine.syncs.load(Ordering::Relaxed), 0, "a push does not wait for the disk");
+
+    first.write_all(b" again").expect("writes");
+    first.sync_all().expect("syncs");
+    assert_eq!(stage.engine.syncs.load(Ordering::Relaxed), 1, "an application's fsync does");
+
+    drop((first, second));
+    stage.mounted.unmount().expect("nothing keeps the mount busy after a push");
+    assert!(stage.mounted.push_dirty_pages(PATIENCE).is_err());
+}
+
+#[test]
+fn a_dirty_mapping_is_fetched_too() {
+    let Some(stage) = Stage::set() else { return };
+    let file =
+        OpenOptions::new().read(true).write(true).create_new(true).open(stage.path("a")).expect("creates");
+    file.set_len(4096).expect("extends");
+    // SAFETY: maps a whole page of a file that stays that long; checked below.
+    let page = unsafe {
+        libc::mmap(
+            std::ptr::null_mut(),
+            4096,
+            libc::PROT_READ | libc::PROT_WRITE,
+            libc::MAP_SHARED,
+            file.as_raw_fd(),
+            0,
+        )
+    };
+    assert_ne!(page, libc::MAP_FAILED);
+    drop(file);
+    // SAFETY: the page is mapped writable and nobody else uses it.
+    unsafe { page.cast::<u8>().write(42) };
+    stage.mounted.push_dirty_pages(PATIENCE).expect("pushes");
+    assert_eq!(stage.engine.arrived("a")[0], 42);
+    // SAFETY: unmaps what was mapped above.
+    assert_eq!(unsafe { libc::munmap(page, 4096) }, 0);
+}
+
+#[test]
+fn without_the_writeback_cache_a_write_arrives_at_once() {
+    let Some(stage) = Stage::with(MountOptions { writeback: false, ..MountOptions::default() }) else {
+        return;
+    };
+    let mut file = File::create(stage.path("a")).expect("creates");
+    file.write_all(b"at once").expect("writes");
+    assert_eq!(stage.engine.arrived("a"), b"at once");
+    stage.mounted.push_dirty_pages(PATIENCE).expect("there is nothing to push");
+    let before = stage.engine.syncs.load(Ordering::Relaxed);
+    let careful =
+        OpenOptions::new().write(true).custom_flags(libc::O_DSYNC).open(stage.path("a")).expect("opens");
+    careful.write_all_at(b"A", 0).expect("writes");
+    assert!(stage.engine.syncs.load(Ordering::Relaxed) > before);
+    stage.set_mode("a", 0o6777);
+    assert!(stage.shell_as(STRANGER, "echo more >> a").status.success());
+    assert_eq!(stage.mode("a"), 0o777);
+}
+
+#[test]
+fn the_past_is_found_by_name_and_never_changes() {
+    let resolver = Arc::new(|name: &str| (name == "before").then_some(fs_format::Seq(1)));
+    let options = MountOptions { resolver: Some(resolver), ..MountOptions::default() };
+    let Some(stage) = Stage::with(options) else { return };
+    assert_eq!(stage.names(".snapshots"), [""; 0]);
+    fs::create_dir(stage.path("dir")).expect("mkdir");
+    stage.write("dir/a", "old");
+    stage.engine.seal();
+    stage.write("dir/a", "new");
+    stage.write("later", "");
+    stage.engine.seal();
+
+    assert_eq!(stage.names(""), ["dir", "later"], "hidden from the listing");
+    let moments = stage.names(".snapshots");
+    assert_eq!(moments.len(), 2, "the listing follows: {moments:?}");
+    for moment in &moments {
+        assert!(stage.path(&format!(".snapshots/{moment}")).is_dir(), "{moment}");
+    }
+    let old = format!(".snapshots/{}", moments[0]);
+    assert_eq!(stage.read(&format!("{old}/dir/a")), "old");
+    assert_eq!(stage.read("dir/a"), "new");
+    assert_eq!(stage.names(&old), ["dir"]);
+    assert_eq!(stage.read(".snapshots/before/dir/a"), "old");
+    assert_eq!(Stage::errno(fs::metadata(stage.path(".snapshots/never"))), Some(libc::ENOENT));
+
+    for outcome in [
+        Stage::errno(fs::write(stage.path(&format!("{old}/dir/a")), "x")),
+        Stage::errno(fs::write(stage.path(&format!("{old}/b")), "x")),
+        Stage::errno(fs::remove_file(stage.path(&format!("{old}/dir/a")))),
+        Stage::errno(fs::create_dir(stage.path(&format!("{old}/new")))),
+    ] {
+        assert_eq!(outcome, Some(libc::EROFS));
+    }
+    assert_eq!(Stage::errno(fs::remove_dir(stage.path(".snapshots"))), Some(libc::EPERM));
+    assert_eq!(Stage::errno(fs::create_dir(stage.path(".snapshots/x"))), Some(libc::EPERM));
+    assert_eq!(Stage::errno(fs::rename(stage.path("dir"), stage.path(".snapshots"))), Some(libc::EPERM));
+    let linked = fs::hard_link(stage.path(&format!("{old}/dir/a")), stage.path("linked"));
+    assert_eq!(Stage::errno(linked), Some(libc::EXDEV));
+    fs::copy(stage.path(&format!("{old}/dir/a")), stage.path("restored")).expect("copies out of the past");
+    assert_eq!(stage.read("restored"), "old");
+    stage.write("dir/.snapshots", "only the root's name is taken");
+    assert_eq!(stage.shell(&format!("cd {old}/dir && cd .. && ls && cd ../.. && ls dir")), "dir\na");
+}
+
+#[test]
+fn a_still_tree_is_read_and_not_written() {
+    let Some(stage) = Stage::set() else { return };
+    stage.write("a", "kept");
+    let folder = folder();
+    let still = Arc::new(Still::new(stage.engine.frozen(), 4096, 1));
+    let options = MountOptions { read_only: true, ..MountOptions::default() };
+    let mounted = fs_fuse::mount(still, &folder.path().join("mnt"), options).expect("mounts");
+    let path = mounted.path().join("a");
+    assert_eq!(fs::read_to_string(&path).expect("reads"), "kept");
+    assert_eq!(fs::read_to_string(&path).expect("reads again"), "kept");
+    assert_eq!(Stage::errno(fs::write(&path, "x")), Some(libc::EROFS));
+    assert!(!mounted.path().join(".snapshots").exists());
+    mounted.unmount().expect("unmounts");
+}
+
+#[test]
+fn mount_points_are_checked_before_anything_happens() {
+    if !kernel_has_fuse() {
+        return;
+    }
+    let folder = folder();
+    let attempt = |name: &str| {
+        let engine = Arc::new(Memory::new());
+        fs_fuse::mount(engine, &folder.path().join(name), MountOptions::default()).map(|_| ())
+    };
+    fs::write(folder.path().join("file"), "").expect("writes");
+    fs::create_dir(folder.path().join("full")).expect("mkdir");
+    fs::write(folder.path().join("full/x"), "").expect("writes");
+    assert!(matches!(attempt("missing"), Err(MountError::Missing(_))));
+    assert!(matches!(attempt("file"), Err(MountError::NotADirectory(_))));
+    assert!(matches!(attempt("full"), Err(MountError::NotEmpty(_))));
+}
+
+#[test]
+fn a_busy_mount_says_so_and_a_free_one_ends() {
+    let Some(stage) = Stage::set() else { return };
+    let file = File::create(stage.path("a")).expect("creates");
+    assert!(matches!(stage.mounted.unmount(), Err(MountError::Busy(_))));
+    assert!(!stage.mounted.has_ended());
+    drop(file);
+    stage.mounted.unmount().expect("unmounts");
+    stage.mounted.wait().expect("has ended");
+    assert_eq!(fs::read_dir(stage.mounted.path()).expect("the folder below").count(), 0);
+    stage.mounted.unmount().expect("again is no error");
+}
+
+#[test]
+fn an_unmount_from_outside_ends_the_session() {
+    let Some(stage) = Stage::set() else { return };
+    stage.write("a", "x");
+    let status = Command::new("umount").arg(stage.mounted.path()).status().expect("umount runs");
+    assert!(status.success());
+    stage.mounted.wait().expect("has ended");
+}
+
+#[test]
+fn room_is_shown() {
+    let Some(stage) = Stage::set() else { return };
+    assert_eq!(stage.shell("stat -f -c '%S %b %f' ."), format!("4096 {} {}", 1 << 18, 1 << 17));
+    let unsupported = stage.shell_as(0, "touch f; lsattr f");
+    assert!(String::from_utf8_lossy(&unsupported.stderr).contains("Inappropriate ioctl"));
+    assert_eq!(File::open(stage.path("none")).expect_err("is not there").kind(), ErrorKind::NotFound);
+}
