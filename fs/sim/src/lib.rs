@@ -5,6 +5,7 @@
 //! - [`workload`] makes sequences of operations that collide often.
 //! - [`Dump`] is all that can be seen of a tree, to compare a volume with the model.
 //! - [`Stage`] runs one against the other; [`trial`] holds the trials and shrinks what fails.
+//! - [`VolumeOpener`] brings the real engine.
 //! - [`Engine`] is what the stage needs of a volume; [`Notebook`] is a toy that has it, with and without
 //!   flaws, because a trial that finds nothing in a broken engine proves nothing about a good one.
 //!
@@ -19,6 +20,7 @@ mod model;
 mod notebook;
 mod stage;
 pub mod trial;
+mod volume;
 pub mod workload;
 mod world;
 
@@ -30,4 +32,5 @@ pub use engine::{Engine, Opener};
 pub use model::{Model, Refused};
 pub use notebook::{Flaw, Notebook, NotebookOpener};
 pub use stage::{Problem, Stage, Step};
+pub use volume::VolumeOpener;
 pub use world::{SimChance, SimClock, env};

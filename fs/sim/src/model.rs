@@ -178,7 +178,7 @@ impl Model {
         reasons.when(self.child(parent, name).is_some(), FsError::Exists);
         if let NewNode::Symlink(target) = new {
             reasons.when(target.len() > SYMLINK_BYTES_MAX, FsError::NameTooLong);
-            reasons.when(target.is_empty(), FsError::Invalid);
+            reasons.when(target.is_empty(), FsError::NotFound);
         }
         reasons.check()?;
 

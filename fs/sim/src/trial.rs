@@ -29,7 +29,7 @@ use crate::{
 pub type Trial<'a> = dyn Fn(u64, &[Op]) -> Result<(), Problem> + 'a;
 
 /// How long the search for a shorter failing list may take.
-const SHRINK_TIME_MAX: Duration = Duration::from_secs(60);
+const SHRINK_TIME_MAX: Duration = Duration::from_secs(30);
 
 /// How much a test does.
 #[derive(Debug, Clone)]
