@@ -114,6 +114,8 @@ pub struct Volume {
     read_only: RwLock<Option<String>>,
     pub(crate) seal_error: RwLock<Option<String>>,
     free: FreeBytes,
+    /// Kept, so that manifests are read once.
+    history: History,
 }
 
 /// Free room on the disk, asked for at most every 100 ms or every 16 MiB.
@@ -203,7 +205,9 @@ impl Volume {
             info: head.info.clone(),
             epoch: head.header.epoch,
         };
+        let history = History::of(id, key.read_key(), store.clone());
         let volume = Self {
+            history,
             env,
             key,
             id,
@@ -253,7 +257,7 @@ impl Volume {
 
     /// The sealed past.
     pub fn history(&self) -> History {
-        History::of(self.id, self.key.read_key(), self.store.clone())
+        self.history.clone()
     }
 
     /// What the volume says of itself.
