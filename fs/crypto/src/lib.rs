@@ -1,1 +1,18 @@
 //! Keys, derivation, encryption, signing. The only crate that holds secret bytes.
+//!
+//! `fs/docs/crypto.md` is the normative description.
+//!
+//! Invariants
+//! - Secret bytes are zeroized when dropped and never printed.
+//! - Every derivation has a context string of its own.
+//! - No (key, nonce) seals two plaintexts: packs and segments have fresh hedged salts, and the
+//!   nonce is a position that is used once.
+
+mod cipher;
+mod file;
+mod keys;
+
+pub use cipher::{Cipher, OpenFailed, Suite};
+pub use file::KeyFile;
+pub use keys::{ChunkNames, DeviceSecret, KeyError, NameHash, NodeNames, ReadKey, VolumeKey, hedged_salt};
+pub use zeroize::Zeroizing;

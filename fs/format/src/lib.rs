@@ -8,6 +8,13 @@ mod codec;
 mod ids;
 mod inode;
 
+pub mod journal;
+pub mod manifest;
+pub mod pack;
+pub mod tree;
+
 pub use codec::{DecodeError, Reader, put_bytes, put_varint};
-pub use ids::{ChunkId, Epoch, Ino, ManifestId, NodeId, PackId, PackNumber, Seq, SnapshotId, Timestamp, VolumeId};
+pub use ids::{
+    ChunkId, Epoch, Ino, ManifestId, NodeId, PackId, PackNumber, Seq, SnapshotId, Timestamp, VolumeId,
+};
 pub use inode::{FileKind, Inode};

@@ -1,10 +1,34 @@
 //! The engine: journal, overlay, tree, seal, chunks, packs, snapshots, reading.
 //!
 //! Knows no kernel and no network; clock, chance and disk come through [`env`].
+//!
+//! An operation looks through overlay, frozen overlay and tree ([`layers`]), appends a record to
+//! the [`journal`] and changes the [`overlay`] ([`volume`]). Sealing ([`seal`]) turns a frozen
+//! overlay into tree nodes ([`tree`]), chunks ([`chunking`]), packs ([`store`]) and a manifest
+//! ([`manifests`]). [`history`], [`diff`] and [`check`] read what is sealed.
 
+mod check;
+mod chunking;
+mod diff;
 pub mod env;
 mod error;
+mod history;
+mod journal;
+mod keeper;
+mod keys;
+mod layers;
+mod manifests;
+mod overlay;
+pub mod real;
+mod seal;
+mod store;
+mod tree;
 mod types;
+mod volume;
 
+pub use check::{CheckReport, Damage};
 pub use error::{FsError, OpenError};
+pub use history::{History, View, fork, resolve};
+pub use keeper::Keeper;
 pub use types::*;
+pub use volume::{Options, Status, Volume, WRITE_BYTES_MAX, create};

@@ -1,0 +1,261 @@
+//! The sealed past: reading any moment, and telling two of them apart.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use fs_crypto::{ReadKey, VolumeKey};
+use fs_format::manifest::ManifestBody;
+use fs_format::{Ino, Seq, VolumeId};
+use parking_lot::Mutex;
+
+use crate::env::Env;
+use crate::keys::Keys;
+use crate::layers::{self, Layers};
+use crate::store::Store;
+use crate::tree::{Fault, Root};
+use crate::types::*;
+use crate::{FsError, OpenError, diff, manifests, seal};
+
+/// The sealed moments of a volume. Cheap to clone.
+#[derive(Clone)]
+pub struct History {
+    volume: VolumeId,
+    own: ReadKey,
+    pub(crate) store: Arc<Store>,
+    known: Arc<Mutex<BTreeMap<Seq, SealInfo>>>,
+}
+
+/// One moment, as it was.
+#[derive(Clone)]
+pub struct View {
+    store: Arc<Store>,
+    root: Root,
+    info: SealInfo,
+    body: Arc<ManifestBody>,
+}
+
+impl History {
+    /// Opens the past of the volume in the folder; needs no lock and changes nothing.
+    pub fn open(env: Env, volume: VolumeId, key: ReadKey, cache_bytes: u64) -> Result<Self, OpenError> {
+        let head = manifests::newest(&env, &volume, &key)?;
+        let keys = Arc::new(Keys::new(head.read_key));
+        Ok(Self::of(volume, key, Arc::new(Store::new(env, keys, head.body.packs, cache_bytes))))
+    }
+
+    pub(crate) fn of(volume: VolumeId, own: ReadKey, store: Arc<Store>) -> Self {
+        Self { volume, own, store, known: Arc::default() }
+    }
+
+    /// The newest moment.
+    pub fn head(&self) -> Result<SealInfo, OpenError> {
+        Ok(manifests::newest(&self.store.env, &self.volume, &self.own)?.info)
+    }
+
+    /// All moments, oldest first. A damaged manifest is left out; `check` names it.
+    pub fn seals(&self) -> Result<Vec<SealInfo>, OpenError> {
+        let seqs = manifests::list(&self.store.env)?;
+        let mut known = self.known.lock();
+        for &seq in &seqs {
+            if !known.contains_key(&seq) {
+                match manifests::read(&self.store.env, &self.volume, &self.own, seq) {
+                    Ok(manifest) => drop(known.insert(seq, manifest.info)),
+                    Err(error @ (OpenError::Damaged { .. } | OpenError::Disk { .. })) => {
+                        tracing::warn!(%error, "a manifest is left out");
+                    }
+                    Err(error) => return Err(error),
+                }
+            }
+        }
+        Ok(seqs.iter().filter_map(|seq| known.get(seq).cloned()).collect())
+    }
+
+    /// The moment with this number.
+    pub fn at(&self, seq: Seq) -> Result<View, OpenError> {
+        let manifest = match manifests::read(&self.store.env, &self.volume, &self.own, seq) {
+            Err(OpenError::Damaged { detail, what }) => {
+                // The newest has a copy.
+                match manifests::newest(&self.store.env, &self.volume, &self.own) {
+                    Ok(newest) if newest.header.seq == seq => newest,
+                    _ if manifests::list(&self.store.env)?.contains(&seq) => {
+                        return Err(OpenError::Damaged { what, detail });
+                    }
+                    _ => return Err(OpenError::NoSuchSnapshot(format!("seq {seq}"))),
+                }
+            }
+            other => other?,
+        };
+        self.store.extend(&manifest.body.packs);
+        let root = Root { pointer: manifest.body.root, height: manifest.body.height };
+        Ok(View { store: self.store.clone(), root, info: manifest.info, body: Arc::new(manifest.body) })
+    }
+
+    /// What differs between two moments, sorted by path; costs what changed.
+    pub fn diff(&self, from: Seq, to: Seq) -> Result<Vec<Change>, FsError> {
+        let view = |seq| self.at(seq).map_err(|error| FsError::Damaged(error.to_string()));
+        diff::changes(&view(from)?, &view(to)?)
+    }
+
+    /// The numbers of all manifests, damaged ones included.
+    pub(crate) fn seqs(&self) -> Result<Vec<Seq>, OpenError> {
+        manifests::list(&self.store.env)
+    }
+}
+
+/// Makes a new volume in the folder `env` that begins at a moment of another one.
+///
+/// Brings the packs over with `bring(path)`, one call for each, before the manifest that names them.
+pub fn fork(
+    from: &History,
+    seq: Seq,
+    env: &Env,
+    key: &VolumeKey,
+    bring: &mut dyn FnMut(&str) -> std::io::Result<()>,
+) -> Result<SealInfo, OpenError> {
+    let view = from.at(seq)?;
+    let at = |what: &str| {
+        let what = what.to_string();
+        move |source| OpenError::Disk { what, source }
+    };
+    for folder in ["packs", "journal", "manifests"] {
+        env.disk.create_dir(folder).map_err(at(folder))?;
+    }
+    if !manifests::list(env)?.is_empty() {
+        return Err(OpenError::AlreadyAVolume("the folder".into()));
+    }
+    let damaged =
+        |error: FsError| OpenError::Damaged { what: "the new volume".into(), detail: error.to_string() };
+    for number in 0..view.body.packs.count() {
+        let entry = from.store.pack_entry(fs_format::PackNumber(number as u32)).map_err(damaged)?;
+        let path = crate::store::pack_path(&entry.object);
+        bring(&path).map_err(at(&path))?;
+    }
+    env.disk.sync_dir("packs").map_err(at("packs"))?;
+    env.disk.sync_dir("").map_err(at("the volume's folder"))?;
+    let store = Store::new(env.clone(), from.store.keys.clone(), view.body.packs.clone(), 2 << 20);
+    seal::fork(&store, key, &from.store.keys.read, &view.body).map_err(damaged)
+}
+
+impl View {
+    /// Which moment it is.
+    pub fn info(&self) -> &SealInfo {
+        &self.info
+    }
+
+    /// Finds what a path names.
+    pub fn resolve(&self, path: &[u8]) -> Result<Attr, FsError> {
+        resolve(self, path)
+    }
+
+    pub(crate) fn root(&self) -> &Root {
+        &self.root
+    }
+
+    pub(crate) fn store(&self) -> &Arc<Store> {
+        &self.store
+    }
+
+    pub(crate) fn body(&self) -> &ManifestBody {
+        &self.body
+    }
+
+    pub(crate) fn layers(&self) -> Layers<'_, &Store> {
+        Layers { upper: [None, None], root: self.root, nodes: &self.store, keys: &self.store.keys }
+    }
+
+    /// The path of an inode by its known names; `None` where one is not known.
+    pub(crate) fn path(&self, ino: Ino) -> Result<Option<Vec<u8>>, FsError> {
+        let layers = self.layers();
+        let mut parts: Vec<Vec<u8>> = Vec::new();
+        let mut at = ino;
+        while at != Ino::ROOT {
+            let inode = match settle(layers.inode(at)) {
+                Err(FsError::NotFound) => return Ok(None),
+                other => other?,
+            };
+            if inode.parent == Ino(0) || parts.len() > PATH_DEPTH_MAX {
+                return Ok(None);
+            }
+            let key =
+                fs_format::tree::Key::new(inode.parent, fs_format::tree::RecordKind::Dirent, inode.home);
+            let Some(value) = settle(layers.record(&key))? else { return Ok(None) };
+            let (named, _, name) =
+                layers::decode(fs_format::tree::Dirent::parts(&value), "a directory entry")?;
+            if named != at {
+                return Ok(None);
+            }
+            parts.push(name.to_vec());
+            at = inode.parent;
+        }
+        parts.reverse();
+        Ok(Some(parts.join(&b'/')))
+    }
+}
+
+/// Directories that a path may go down.
+const PATH_DEPTH_MAX: usize = 4096;
+
+/// Finds what a path below the root names; `""` and `/` name the root itself.
+pub fn resolve(tree: &dyn ReadTree, path: &[u8]) -> Result<Attr, FsError> {
+    let mut attr = tree.attr(Ino::ROOT)?;
+    for name in path.split(|&byte| byte == b'/').filter(|name| !name.is_empty() && *name != b".") {
+        attr = tree.lookup(attr.ino, name)?;
+    }
+    Ok(attr)
+}
+
+/// A look that may wait never misses.
+pub(crate) fn settle<T>(result: Result<T, Fault>) -> Result<T, FsError> {
+    result.map_err(|fault| match fault {
+        Fault::Error(error) => error,
+        Fault::Miss(pointer) => FsError::Damaged(format!("node {} could not be waited for", pointer.id)),
+    })
+}
+
+impl ReadTree for View {
+    fn lookup(&self, parent: Ino, name: &[u8]) -> Result<Attr, FsError> {
+        let layers = self.layers();
+        settle(layers.directory(parent))?;
+        let (_, dirent) = settle(layers.dirent(parent, name))?.ok_or(FsError::NotFound)?;
+        settle(layers.attr(dirent.ino))
+    }
+
+    fn attr(&self, ino: Ino) -> Result<Attr, FsError> {
+        settle(self.layers().attr(ino))
+    }
+
+    fn read_link(&self, ino: Ino) -> Result<Vec<u8>, FsError> {
+        settle(self.layers().read_link(ino))
+    }
+
+    fn read(&self, ino: Ino, offset: u64, len: usize) -> Result<Vec<u8>, FsError> {
+        let layers = self.layers();
+        let inode = settle(layers.inode(ino))?;
+        if inode.kind == fs_format::FileKind::Directory {
+            return Err(FsError::IsADirectory);
+        }
+        let end = offset.saturating_add(len as u64).min(inode.size);
+        if end <= offset {
+            return Ok(Vec::new());
+        }
+        let plan = settle(layers.plan(ino, offset, end))?;
+        let mut bytes = vec![0; (end - offset) as usize];
+        layers::fetch(&self.store, None, &plan, offset, &mut bytes)?;
+        Ok(bytes)
+    }
+
+    fn read_dir(&self, dir: Ino, cookie: u64, limit: usize) -> Result<Vec<DirEntry>, FsError> {
+        settle(self.layers().read_dir(dir, cookie, limit))
+    }
+
+    fn xattr(&self, ino: Ino, name: &[u8]) -> Result<Vec<u8>, FsError> {
+        Ok(settle(self.layers().xattr(ino, name))?.ok_or(FsError::NoAttribute)?.1.value.into_vec())
+    }
+
+    fn xattrs(&self, ino: Ino) -> Result<Vec<Vec<u8>>, FsError> {
+        settle(self.layers().xattrs(ino))
+    }
+
+    fn seek(&self, ino: Ino, offset: u64, what: Seek) -> Result<u64, FsError> {
+        settle(self.layers().seek(ino, offset, what))
+    }
+}

@@ -1,0 +1,763 @@
+//! The journal: what no pack holds yet, in the order in which it happened.
+//!
+//! Records are appended to a buffer in memory, pushed to segments as encrypted frames, and
+//! made durable by one `fdatasync` for all who wait.
+//!
+//! Invariants
+//! - What recovery returns is a prefix of what was appended, with everything that `sync`
+//!   returned for.
+//! - An incarnation of a segment has a fresh salt, so no (key, nonce) seals two frames.
+//! - A segment that recovery read is never appended to; it is durable before a new one begins.
+//! - After a failed write or sync nothing is ever reported as durable again.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use fs_crypto::{Cipher, DeviceSecret, Suite, VolumeKey};
+use fs_format::journal::{
+    Change, FRAME_HEADER_BYTES, FRAME_TAG_BYTES, FrameHeader, JOURNAL_FRAME_BYTES_MAX, RECORD_BYTES_MAX,
+    SECTOR_BYTES, SEGMENT_HEADER_BYTES, SegmentHeader, Totals, decode_record, encode_record,
+};
+use parking_lot::{Mutex, MutexGuard};
+
+use crate::env::{DiskFile, Env, OpenMode};
+use crate::store::disk_error;
+use crate::{FsError, OpenError};
+
+/// Recycled segments that are kept for reuse: their blocks are written, so a sync of them is cheap.
+const SPARE_SEGMENTS_MAX: usize = 4;
+
+struct Segment {
+    header: SegmentHeader,
+    file: Arc<dyn DiskFile>,
+    path: String,
+    cipher: Arc<Cipher>,
+    bytes: u64,
+    /// Where the next frame goes.
+    next: u64,
+    frames: Vec<Frame>,
+    /// Written since the last sync.
+    dirty: bool,
+}
+
+#[derive(Clone, Copy)]
+struct Frame {
+    position: u64,
+    offset: u32,
+    len: u32,
+}
+
+struct Buffer {
+    /// The position behind the last record.
+    end: u64,
+    /// Plain bytes not yet handed to a flush, and their position.
+    pending: Vec<u8>,
+    pending_start: u64,
+    /// Plain bytes that a flush is writing.
+    flushing: Arc<Vec<u8>>,
+    flushing_start: u64,
+    /// Everything before this position is in segments.
+    written: u64,
+    /// Everything before this position is durable.
+    durable: u64,
+    /// Segments in use, oldest first. The last one is written to.
+    segments: VecDeque<Segment>,
+    /// Files to reuse.
+    spare: Vec<(String, Arc<dyn DiskFile>, u64)>,
+    /// Room in frames that is promised to records in the buffer.
+    promised: u64,
+    failed: Option<String>,
+}
+
+/// Which part of the room an operation may use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Room {
+    /// Adds to the volume: leaves a reserve.
+    Grow,
+    /// Frees something or goes on with what was begun: may use the reserve.
+    Free,
+}
+
+/// What the journal needs to know of the volume.
+pub struct Setting {
+    pub env: Env,
+    pub key: VolumeKey,
+    pub device: DeviceSecret,
+    pub segment_bytes: u64,
+    pub suite: Suite,
+}
+
+pub struct Journal {
+    setting: Setting,
+    id: [u8; 16],
+    buffer: Mutex<Buffer>,
+    /// Held while segments are written or synced.
+    io: Mutex<IoState>,
+}
+
+struct IoState {
+    next_number: u64,
+    next_file: u64,
+}
+
+/// What recovery found.
+pub struct Recovered {
+    pub journal: Journal,
+    /// The records behind the position asked for, in order: totals, changes, and where their data lies.
+    pub records: Vec<(Totals, Vec<Change>, u64)>,
+    /// Set when bytes below the durable watermark are damaged: what is behind them is lost.
+    pub damage: Option<String>,
+}
+
+impl Journal {
+    fn with(
+        setting: Setting,
+        id: [u8; 16],
+        segments: VecDeque<Segment>,
+        spare: Vec<(String, Arc<dyn DiskFile>, u64)>,
+        end: u64,
+        next_number: u64,
+        next_file: u64,
+    ) -> Self {
+        Self {
+            setting,
+            id,
+            buffer: Mutex::new(Buffer {
+                end,
+                pending: Vec::new(),
+                pending_start: end,
+                flushing: Arc::default(),
+                flushing_start: end,
+                written: end,
+                durable: end,
+                segments,
+                spare,
+                promised: 0,
+                failed: None,
+            }),
+            io: Mutex::new(IoState { next_number, next_file }),
+        }
+    }
+
+    /// Which journal this is.
+    pub fn id(&self) -> [u8; 16] {
+        self.id
+    }
+
+    /// The position behind the last record.
+    pub fn end(&self) -> u64 {
+        self.buffer.lock().end
+    }
+
+    /// Bytes that wait in memory for a flush.
+    pub fn pending_bytes(&self) -> usize {
+        self.buffer.lock().pending.len()
+    }
+
+    /// Bytes of segments in use.
+    pub fn used_bytes(&self) -> u64 {
+        self.buffer.lock().segments.iter().map(|segment| segment.next).sum()
+    }
+
+    /// Why nothing is durable any more.
+    pub fn failure(&self) -> Option<String> {
+        self.buffer.lock().failed.clone()
+    }
+
+    /// Makes sure that a record of about `bytes` will find room when it is flushed.
+    ///
+    /// Segments are allocated here, ahead of their use, so that a full disk refuses an
+    /// operation instead of losing one that was accepted.
+    pub fn admit(&self, bytes: usize, room: Room) -> Result<(), FsError> {
+        let need = promised_bytes(bytes);
+        let reserve = match room {
+            Room::Grow => self.setting.segment_bytes / 4,
+            Room::Free => self.setting.segment_bytes / 16,
+        };
+        loop {
+            {
+                let buffer = self.buffer.lock();
+                if let Some(failure) = &buffer.failed {
+                    return Err(FsError::Disk(failure.clone()));
+                }
+                if buffer.room() >= buffer.promised + need + reserve {
+                    return Ok(());
+                }
+            }
+            self.add_spare()?;
+        }
+    }
+
+    fn add_spare(&self) -> Result<(), FsError> {
+        let mut io = self.io.lock();
+        let path = format!("journal/{:08}", io.next_file);
+        let disk = &self.setting.env.disk;
+        let made = (|| {
+            let file = disk.open(&path, OpenMode::CreateNew)?;
+            file.allocate(self.setting.segment_bytes)?;
+            // The length, the zeros and the name must be there before a record is.
+            file.sync()?;
+            disk.sync_dir("journal")?;
+            Ok(file)
+        })();
+        io.next_file += 1;
+        match made {
+            Ok(file) => {
+                self.buffer.lock().spare.push((path, file, self.setting.segment_bytes));
+                Ok(())
+            }
+            Err(error) => {
+                let _ = disk.remove(&path);
+                Err(disk_error(&path, &error))
+            }
+        }
+    }
+
+    /// Appends a record; returns the position of its data.
+    ///
+    /// The caller holds the lock that orders operations and asked [`Journal::admit`] before.
+    pub fn append(&self, totals: &Totals, changes: &[Change], data: &[u8]) -> u64 {
+        let mut buffer = self.buffer.lock();
+        let before = buffer.pending.len();
+        encode_record(totals, changes, data.len(), &mut buffer.pending);
+        let position = buffer.pending_start + buffer.pending.len() as u64;
+        buffer.pending.extend_from_slice(data);
+        let added = buffer.pending.len() - before;
+        assert!(added <= RECORD_BYTES_MAX, "a record is bounded by what one operation changes");
+        buffer.end += added as u64;
+        buffer.promised += promised_bytes(added);
+        position
+    }
+
+    /// Writes what is pending to the segments.
+    pub fn flush(&self) -> Result<(), FsError> {
+        let mut io = self.io.lock();
+        self.flush_locked(&mut io)
+    }
+
+    /// Returns when everything that was appended before is durable.
+    pub fn sync(&self) -> Result<(), FsError> {
+        let target = {
+            let buffer = self.buffer.lock();
+            if let Some(failure) = &buffer.failed {
+                return Err(FsError::Disk(failure.clone()));
+            }
+            buffer.end
+        };
+        let mut io = self.io.lock();
+        {
+            // Whoever held the lock before may have synced for this caller too.
+            let buffer = self.buffer.lock();
+            if let Some(failure) = &buffer.failed {
+                return Err(FsError::Disk(failure.clone()));
+            }
+            if buffer.durable >= target {
+                return Ok(());
+            }
+        }
+        self.flush_locked(&mut io)?;
+        let (written, dirty) = {
+            let mut buffer = self.buffer.lock();
+            let dirty: Vec<(String, Arc<dyn DiskFile>)> = buffer
+                .segments
+                .iter_mut()
+                .filter_map(|segment| {
+                    std::mem::take(&mut segment.dirty).then(|| (segment.path.clone(), segment.file.clone()))
+                })
+                .collect();
+            (buffer.written, dirty)
+        };
+        for (path, file) in dirty {
+            if let Err(error) = file.sync() {
+                return Err(self.fail(&path, &error));
+            }
+        }
+        let mut buffer = self.buffer.lock();
+        buffer.durable = buffer.durable.max(written);
+        Ok(())
+    }
+
+    fn fail(&self, path: &str, error: &std::io::Error) -> FsError {
+        let text = format!("the journal ({path}) cannot be written: {error}");
+        self.buffer.lock().failed.get_or_insert(text.clone());
+        FsError::Disk(text)
+    }
+
+    fn flush_locked(&self, io: &mut MutexGuard<'_, IoState>) -> Result<(), FsError> {
+        let (bytes, start, durable) = {
+            let mut buffer = self.buffer.lock();
+            if let Some(failure) = &buffer.failed {
+                return Err(FsError::Disk(failure.clone()));
+            }
+            if buffer.pending.is_empty() {
+                return Ok(());
+            }
+            let capacity = buffer.pending.len().min(4 << 20);
+            let bytes = Arc::new(std::mem::replace(&mut buffer.pending, Vec::with_capacity(capacity)));
+            buffer.flushing = bytes.clone();
+            buffer.flushing_start = buffer.pending_start;
+            buffer.pending_start += bytes.len() as u64;
+            (bytes, buffer.flushing_start, buffer.durable)
+        };
+        let mut done = 0;
+        while done < bytes.len() {
+            done += self.write_run(io, &bytes[done..], start + done as u64, durable)?;
+        }
+        let mut buffer = self.buffer.lock();
+        buffer.written = start + bytes.len() as u64;
+        buffer.flushing = Arc::default();
+        buffer.promised = promised_bytes(buffer.pending.len()) + buffer.pending.len() as u64 / 64;
+        Ok(())
+    }
+
+    /// Writes as many frames as fit into the current segment; returns how many plain bytes that took.
+    fn write_run(
+        &self,
+        io: &mut MutexGuard<'_, IoState>,
+        bytes: &[u8],
+        position: u64,
+        durable: u64,
+    ) -> Result<usize, FsError> {
+        let fits = |segment: &Segment| segment.bytes - segment.next >= FrameHeader::stored_bytes(1);
+        if !self.buffer.lock().segments.back().is_some_and(fits) {
+            self.begin_segment(io, position)?;
+        }
+        let mut out = Vec::with_capacity(bytes.len() + bytes.len() / 64 + 1024);
+        let mut frames = Vec::new();
+        let (file, path, offset) = {
+            let buffer = self.buffer.lock();
+            let segment = buffer.segments.back().expect("a segment was just begun");
+            let mut taken = 0;
+            while taken < bytes.len() {
+                let at = segment.next + out.len() as u64;
+                let left = segment.bytes - at;
+                let overhead = (FRAME_HEADER_BYTES + FRAME_TAG_BYTES) as u64;
+                if left < FrameHeader::stored_bytes(1) {
+                    break;
+                }
+                let len = (bytes.len() - taken).min(JOURNAL_FRAME_BYTES_MAX).min((left - overhead) as usize);
+                let header = FrameHeader {
+                    len: len as u32,
+                    number: (segment.frames.len() + frames.len()) as u32,
+                    position: position + taken as u64,
+                    durable,
+                }
+                .encode();
+                out.extend_from_slice(&header);
+                let body = out.len();
+                out.extend_from_slice(&bytes[taken..taken + len]);
+                let number = (segment.frames.len() + frames.len()) as u64;
+                let tag = segment.cipher.seal(number, &header, &mut out[body..]);
+                out.extend_from_slice(&tag);
+                out.resize(out.len().next_multiple_of(SECTOR_BYTES as usize), 0);
+                frames.push(Frame { position: position + taken as u64, offset: at as u32, len: len as u32 });
+                taken += len;
+            }
+            (segment.file.clone(), segment.path.clone(), segment.next)
+        };
+        if let Err(error) = file.write_at(&out, offset) {
+            return Err(self.fail(&path, &error));
+        }
+        let taken = frames.iter().map(|frame| frame.len as usize).sum();
+        let mut buffer = self.buffer.lock();
+        let segment = buffer.segments.back_mut().expect("only this thread adds segments");
+        segment.next += out.len() as u64;
+        segment.frames.extend(frames);
+        segment.dirty = true;
+        Ok(taken)
+    }
+
+    fn begin_segment(&self, io: &mut MutexGuard<'_, IoState>, position: u64) -> Result<(), FsError> {
+        let spare = self.buffer.lock().spare.pop();
+        let Some((path, file, bytes)) = spare else {
+            // `admit` allocates ahead; this is its promise broken.
+            return Err(self.fail("journal", &std::io::ErrorKind::StorageFull.into()));
+        };
+        let mut random = [0; 32];
+        self.setting.env.chance.fill(&mut random);
+        let number = io.next_number;
+        io.next_number += 1;
+        let salt = fs_crypto::hedged_salt(
+            &random,
+            &[
+                &self.id,
+                &number.to_le_bytes(),
+                &position.to_le_bytes(),
+                &self.setting.env.clock.now().0.to_le_bytes(),
+            ],
+        );
+        let predecessor = self.buffer.lock().segments.back().map_or([0; 32], |segment| segment.header.salt);
+        let header = SegmentHeader {
+            suite: self.setting.suite as u8,
+            journal: self.id,
+            number,
+            start: position,
+            salt,
+            predecessor,
+        };
+        if let Err(error) = file.write_at(&header.encode(), 0) {
+            return Err(self.fail(&path, &error));
+        }
+        let cipher =
+            Arc::new(self.setting.key.journal_cipher(&self.setting.device, &salt, self.setting.suite));
+        self.buffer.lock().segments.push_back(Segment {
+            header,
+            file,
+            path,
+            cipher,
+            bytes,
+            next: SEGMENT_HEADER_BYTES,
+            frames: Vec::new(),
+            dirty: true,
+        });
+        Ok(())
+    }
+
+    /// Reads plain bytes at a position that a record's data lies at.
+    ///
+    /// Fails when the segment was recycled meanwhile: the caller looks again.
+    pub fn read(&self, mut position: u64, mut out: &mut [u8]) -> Result<(), FsError> {
+        while !out.is_empty() {
+            let (file, path, cipher, frame, number) = {
+                let buffer = self.buffer.lock();
+                let from = if position >= buffer.pending_start {
+                    Some((&buffer.pending[..], buffer.pending_start))
+                } else if position >= buffer.flushing_start && !buffer.flushing.is_empty() {
+                    Some((&buffer.flushing[..], buffer.flushing_start))
+                } else {
+                    None
+                };
+                if let Some((bytes, start)) = from {
+                    let at = (position - start) as usize;
+                    let len = out.len().min(bytes.len().saturating_sub(at));
+                    if len == 0 {
+                        return Err(FsError::Damaged(format!("the journal has no position {position}")));
+                    }
+                    let (head, tail) = std::mem::take(&mut out).split_at_mut(len);
+                    head.copy_from_slice(&bytes[at..at + len]);
+                    out = tail;
+                    position += len as u64;
+                    continue;
+                }
+                let index = buffer.segments.partition_point(|segment| segment.header.start <= position);
+                let segment = index.checked_sub(1).map(|index| &buffer.segments[index]);
+                let found = segment.and_then(|segment| {
+                    let index = segment.frames.partition_point(|frame| frame.position <= position);
+                    let frame = *segment.frames.get(index.checked_sub(1)?)?;
+                    (position < frame.position + u64::from(frame.len)).then(|| {
+                        (
+                            segment.file.clone(),
+                            segment.path.clone(),
+                            segment.cipher.clone(),
+                            frame,
+                            index as u64 - 1,
+                        )
+                    })
+                });
+                found.ok_or_else(|| FsError::Damaged(format!("the journal has no position {position}")))?
+            };
+            let plain = read_frame(&*file, &cipher, &frame, number)
+                .map_err(|what| FsError::Damaged(format!("{path} at byte {}: {what}", frame.offset)))?;
+            let at = (position - frame.position) as usize;
+            let len = out.len().min(plain.len() - at);
+            let (head, tail) = std::mem::take(&mut out).split_at_mut(len);
+            head.copy_from_slice(&plain[at..at + len]);
+            out = tail;
+            position += len as u64;
+        }
+        Ok(())
+    }
+
+    /// Recycles segments whose records all lie before `position`.
+    pub fn trim(&self, position: u64) {
+        let _io = self.io.lock();
+        let mut remove = Vec::new();
+        {
+            let mut buffer = self.buffer.lock();
+            while buffer.segments.len() > 1 && buffer.segments[1].header.start <= position {
+                let segment = buffer.segments.pop_front().expect("there are at least two");
+                if buffer.spare.len() < SPARE_SEGMENTS_MAX && segment.bytes == self.setting.segment_bytes {
+                    buffer.spare.push((segment.path, segment.file, segment.bytes));
+                } else {
+                    remove.push(segment.path);
+                }
+            }
+        }
+        for path in remove {
+            // A segment that stays is recognised as old when the volume is opened.
+            let _ = self.setting.env.disk.remove(&path);
+        }
+    }
+}
+
+impl Buffer {
+    /// Bytes that frames can still take.
+    fn room(&self) -> u64 {
+        let current = self.segments.back().map_or(0, |segment| segment.bytes - segment.next);
+        current + self.spare.iter().map(|(_, _, bytes)| bytes - SEGMENT_HEADER_BYTES).sum::<u64>()
+    }
+}
+
+/// An upper bound of what `bytes` of a record take in frames when each record is synced alone.
+fn promised_bytes(bytes: usize) -> u64 {
+    let bytes = bytes as u64;
+    let frames = bytes / JOURNAL_FRAME_BYTES_MAX as u64 + 2;
+    bytes + frames * (SECTOR_BYTES + (FRAME_HEADER_BYTES + FRAME_TAG_BYTES) as u64) + SECTOR_BYTES
+}
+
+fn read_frame(file: &dyn DiskFile, cipher: &Cipher, frame: &Frame, number: u64) -> Result<Vec<u8>, String> {
+    let mut bytes = vec![0; FRAME_HEADER_BYTES + frame.len as usize + FRAME_TAG_BYTES];
+    file.read_at(&mut bytes, u64::from(frame.offset)).map_err(|error| error.to_string())?;
+    let tag: [u8; FRAME_TAG_BYTES] =
+        bytes[bytes.len() - FRAME_TAG_BYTES..].try_into().expect("the tag's length");
+    bytes.truncate(bytes.len() - FRAME_TAG_BYTES);
+    let mut plain = bytes.split_off(FRAME_HEADER_BYTES);
+    cipher
+        .open(number, &bytes, &mut plain, &tag)
+        .map_err(|_| "a frame failed its integrity check".to_string())?;
+    Ok(plain)
+}
+
+/// A segment as recovery finds it.
+struct Found {
+    path: String,
+    file: Arc<dyn DiskFile>,
+    bytes: u64,
+    header: SegmentHeader,
+}
+
+/// Reads the journal `id` behind `from` and begins a new segment for what comes.
+///
+/// Nothing is written before everything was read.
+pub fn recover(setting: Setting, id: [u8; 16], from: u64, read_only: bool) -> Result<Recovered, OpenError> {
+    let disk = setting.env.disk.clone();
+    let fail = |what: &str| {
+        let what = what.to_string();
+        move |source: std::io::Error| OpenError::Disk { what, source }
+    };
+    let mut names = disk.list("journal").map_err(fail("journal"))?;
+    names.sort();
+    let mut found: Vec<Found> = Vec::new();
+    let mut spare = Vec::new();
+    let mut next_file = 0;
+    let mut damage: Option<String> = None;
+    for name in names {
+        let path = format!("journal/{name}");
+        next_file = next_file.max(name.parse::<u64>().map_or(0, |number| number + 1));
+        let file = disk
+            .open(&path, if read_only { OpenMode::Read } else { OpenMode::Write })
+            .map_err(fail(&path))?;
+        let bytes = file.len().map_err(fail(&path))?;
+        let mut sector = [0; SEGMENT_HEADER_BYTES as usize];
+        if bytes >= SEGMENT_HEADER_BYTES {
+            file.read_at(&mut sector, 0).map_err(fail(&path))?;
+        }
+        match SegmentHeader::decode(&sector) {
+            Ok(Some(header)) if header.journal == id && Suite::from_u8(header.suite).is_some() => {
+                found.push(Found { path, file, bytes, header });
+            }
+            Ok(_) => spare.push((path, file, bytes)),
+            Err(error @ fs_format::DecodeError::Newer { .. }) => {
+                return Err(OpenError::Newer { what: path, detail: error.to_string() });
+            }
+            // A header torn by a crash, or damaged: the watermarks of others tell which.
+            Err(_) => spare.push((path, file, bytes)),
+        }
+    }
+    found.sort_by_key(|segment| segment.header.number);
+    let next_number = found.last().map_or(0, |segment| segment.header.number + 1);
+    let mut records = Vec::new();
+    let mut chain: VecDeque<Segment> = VecDeque::new();
+    let mut stream: Vec<u8> = Vec::new();
+    let mut stream_start = from;
+    // The position behind the last whole record.
+    let mut end = from;
+    let mut watermark = 0;
+
+    let first = found.iter().rposition(|segment| segment.header.start <= from);
+    let mut current = first;
+    while let Some(index) = current {
+        let Found { path, file, bytes, header } = &found[index];
+        let suite = Suite::from_u8(header.suite).expect("checked above");
+        let cipher = Arc::new(setting.key.journal_cipher(&setting.device, &header.salt, suite));
+        let successor = found[index + 1..].iter().position(|next| next.header.predecessor == header.salt);
+        let successor = successor.map(|offset| index + 1 + offset);
+        let limit = successor.map_or(u64::MAX, |next| found[next].header.start);
+        let mut frames = Vec::new();
+        let mut at = SEGMENT_HEADER_BYTES;
+        let mut position = header.start;
+        while at + FRAME_HEADER_BYTES as u64 <= *bytes && position < limit {
+            let Some((frame, plain)) = try_frame(&**file, &cipher, at, *bytes).map_err(fail(path))? else {
+                break;
+            };
+            if frame.position != position || frame.number as usize != frames.len() {
+                break;
+            }
+            watermark = watermark.max(frame.durable);
+            frames.push(Frame { position, offset: at as u32, len: frame.len });
+            let plain_end = position + plain.len() as u64;
+            // What lies before the position asked for is in the tree; what lies behind a
+            // successor's start was the torn tail of an earlier crash.
+            let stream_end = stream_start + stream.len() as u64;
+            let (skip, take) =
+                (stream_end.saturating_sub(position), plain_end.min(limit).saturating_sub(position));
+            if take > skip {
+                stream.extend_from_slice(&plain[skip as usize..take as usize]);
+            }
+            position = plain_end;
+            at += FrameHeader::stored_bytes(plain.len());
+            parse(&mut stream, &mut stream_start, &mut records, path)?;
+            end = stream_start;
+        }
+        let complete = position >= limit;
+        if !complete {
+            // A frame behind the tear that knew more to be durable proves that this is no torn tail.
+            for segment in found[index..].iter().filter(|segment| segment.header.number >= header.number) {
+                watermark = watermark.max(durable_beyond(
+                    &setting,
+                    segment,
+                    at,
+                    segment.header.number == header.number,
+                ));
+            }
+            if watermark > end {
+                damage = Some(format!(
+                    "{path} is damaged at byte {at}: what was written behind journal position {end} cannot be replayed"
+                ));
+            }
+        }
+        chain.push_back(Segment {
+            header: *header,
+            file: file.clone(),
+            path: path.clone(),
+            cipher,
+            bytes: *bytes,
+            // Never appended to.
+            next: *bytes,
+            frames,
+            dirty: false,
+        });
+        current = if complete { successor } else { None };
+    }
+    if first.is_none() && found.iter().any(|segment| segment.header.start > from) {
+        damage = Some(format!("the journal segment that holds position {from} is missing"));
+    }
+    if !read_only && damage.is_none() {
+        for segment in found
+            .iter()
+            .filter(|segment| !chain.iter().any(|kept| kept.header.number == segment.header.number))
+        {
+            // Stale or torn: it must never look like a successor again.
+            segment.file.write_at(&[0; SEGMENT_HEADER_BYTES as usize], 0).map_err(fail(&segment.path))?;
+            segment.file.sync().map_err(fail(&segment.path))?;
+            spare.push((segment.path.clone(), segment.file.clone(), segment.bytes));
+        }
+        for segment in &chain {
+            // After a kill the bytes may only be in the kernel's cache; what follows rests on them.
+            segment.file.sync().map_err(fail(&segment.path))?;
+        }
+        disk.sync_dir("journal").map_err(fail("journal"))?;
+        let mut kept = Vec::new();
+        for (path, file, bytes) in spare {
+            if bytes == setting.segment_bytes && kept.len() < SPARE_SEGMENTS_MAX {
+                kept.push((path, file, bytes));
+            } else {
+                let _ = disk.remove(&path);
+            }
+        }
+        spare = kept;
+    } else {
+        spare = Vec::new();
+    }
+    let journal = Journal::with(setting, id, chain, spare, end, next_number, next_file);
+    Ok(Recovered { journal, records, damage })
+}
+
+fn try_frame(
+    file: &dyn DiskFile,
+    cipher: &Cipher,
+    at: u64,
+    bytes: u64,
+) -> std::io::Result<Option<(FrameHeader, Vec<u8>)>> {
+    let mut header = [0; FRAME_HEADER_BYTES];
+    file.read_at(&mut header, at)?;
+    let Ok(frame) = FrameHeader::decode(&header) else { return Ok(None) };
+    if at + (FRAME_HEADER_BYTES + frame.len as usize + FRAME_TAG_BYTES) as u64 > bytes {
+        return Ok(None);
+    }
+    let index = Frame { position: frame.position, offset: at as u32, len: frame.len };
+    match read_frame(file, cipher, &index, u64::from(frame.number)) {
+        Ok(plain) => Ok(Some((frame, plain))),
+        Err(_) => Ok(None),
+    }
+}
+
+/// The highest durable watermark of valid frames behind `at`.
+fn durable_beyond(setting: &Setting, segment: &Found, at: u64, torn: bool) -> u64 {
+    let Some(suite) = Suite::from_u8(segment.header.suite) else { return 0 };
+    let cipher = setting.key.journal_cipher(&setting.device, &segment.header.salt, suite);
+    let mut at = if torn { at + SECTOR_BYTES } else { SEGMENT_HEADER_BYTES };
+    let mut highest = 0;
+    while at + FRAME_HEADER_BYTES as u64 <= segment.bytes {
+        match try_frame(&*segment.file, &cipher, at, segment.bytes) {
+            Ok(Some((frame, _))) => {
+                highest = highest.max(frame.durable);
+                at += FrameHeader::stored_bytes(frame.len as usize);
+            }
+            _ => at += SECTOR_BYTES,
+        }
+    }
+    highest
+}
+
+/// Takes whole records off the front of the stream.
+fn parse(
+    stream: &mut Vec<u8>,
+    stream_start: &mut u64,
+    records: &mut Vec<(Totals, Vec<Change>, u64)>,
+    path: &str,
+) -> Result<(), OpenError> {
+    let mut at = 0;
+    while stream.len() - at >= 4 {
+        let len = u32::from_le_bytes(stream[at..at + 4].try_into().expect("four bytes")) as usize;
+        let damaged = |detail: String| OpenError::Damaged { what: path.to_string(), detail };
+        if len > RECORD_BYTES_MAX {
+            return Err(damaged("holds a record above the limit".into()));
+        }
+        if stream.len() - at - 4 < len {
+            break;
+        }
+        let payload = &stream[at + 4..at + 4 + len];
+        let (totals, changes, data) =
+            decode_record(payload).map_err(|error| damaged(format!("holds a record that {error}")))?;
+        at += 4 + len;
+        records.push((totals, changes, *stream_start + (at - data) as u64));
+    }
+    stream.drain(..at);
+    *stream_start += at as u64;
+    Ok(())
+}
+
+/// The journal that a volume began before its first seal named one: that of the lowest segment.
+pub fn first_id(env: &Env) -> Result<Option<[u8; 16]>, OpenError> {
+    let at = |what: &str| {
+        let what = what.to_string();
+        move |source| OpenError::Disk { what, source }
+    };
+    let mut first: Option<SegmentHeader> = None;
+    for name in env.disk.list("journal").map_err(at("journal"))? {
+        let path = format!("journal/{name}");
+        let file = env.disk.open(&path, OpenMode::Read).map_err(at(&path))?;
+        let mut sector = [0; SEGMENT_HEADER_BYTES as usize];
+        if file.len().map_err(at(&path))? < SEGMENT_HEADER_BYTES {
+            continue;
+        }
+        file.read_at(&mut sector, 0).map_err(at(&path))?;
+        if let Ok(Some(header)) = SegmentHeader::decode(&sector) {
+            if header.start == 0 && first.is_none_or(|first| header.number < first.number) {
+                first = Some(header);
+            }
+        }
+    }
+    Ok(first.map(|header| header.journal))
+}

@@ -1,0 +1,117 @@
+//! Background work of a mounted volume: pushing the journal, syncing it, sealing.
+//!
+//! Plain threads: one for the journal, whose work is short, and one for seals, whose work is long.
+
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use crate::{FsError, Volume};
+
+/// How long records may wait in memory.
+const PUSH_EVERY: Duration = Duration::from_millis(20);
+/// How long a change may wait until it is durable without being asked for.
+const SYNC_EVERY: Duration = Duration::from_secs(1);
+/// How often a seal is considered.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+/// Pause after a seal that failed.
+const RETRY_EVERY: Duration = Duration::from_secs(5);
+
+/// The threads that keep a volume.
+pub struct Keeper {
+    volume: Arc<Volume>,
+    stop: Vec<Sender<()>>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Keeper {
+    /// Starts keeping. With `seal_every`, what changed is sealed at least that often.
+    pub fn start(volume: Arc<Volume>, seal_every: Option<Duration>) -> Self {
+        let mut keeper = Self { volume, stop: Vec::new(), threads: Vec::new() };
+        keeper.spawn("comb-journal", keep_journal);
+        keeper.spawn("comb-seal", move |volume, stop| keep_sealed(volume, stop, seal_every));
+        keeper
+    }
+
+    fn spawn(&mut self, name: &str, work: impl FnOnce(&Volume, &Receiver<()>) + Send + 'static) {
+        let (sender, receiver) = channel();
+        let volume = self.volume.clone();
+        let thread = std::thread::Builder::new().name(name.into()).spawn(move || work(&volume, &receiver));
+        match thread {
+            Ok(thread) => {
+                self.stop.push(sender);
+                self.threads.push(thread);
+            }
+            // Without them nothing is lost: fsync does its own work, and unmounting seals.
+            Err(error) => tracing::error!(%error, name, "a background thread does not start"),
+        }
+    }
+
+    /// Stops, and seals what is left.
+    pub fn stop(self) -> Result<(), FsError> {
+        drop(self.stop);
+        for thread in self.threads {
+            if thread.join().is_err() {
+                tracing::error!("a background thread had panicked");
+            }
+        }
+        if self.volume.read_only_reason().is_some() {
+            return Ok(());
+        }
+        self.volume.sync()?;
+        self.volume.seal(None).map(|_| ())
+    }
+}
+
+fn stopped(stop: &Receiver<()>, wait: Duration) -> bool {
+    !matches!(stop.recv_timeout(wait), Err(RecvTimeoutError::Timeout))
+}
+
+fn keep_journal(volume: &Volume, stop: &Receiver<()>) {
+    let mut synced = Instant::now();
+    let mut written = 0;
+    while !stopped(stop, PUSH_EVERY) {
+        let end = volume.journal.end();
+        if end == written {
+            continue;
+        }
+        let done = if synced.elapsed() >= SYNC_EVERY {
+            synced = Instant::now();
+            written = end;
+            volume.sync()
+        } else if volume.pending_bytes() > 0 {
+            volume.flush_journal()
+        } else {
+            Ok(())
+        };
+        if let Err(error) = done {
+            volume.turn_read_only(&error.to_string());
+            return;
+        }
+    }
+}
+
+fn keep_sealed(volume: &Volume, stop: &Receiver<()>, seal_every: Option<Duration>) {
+    let mut sealed = Instant::now();
+    let mut wait = LOOK_EVERY;
+    while !stopped(stop, wait) {
+        wait = LOOK_EVERY;
+        let due = seal_every.is_some_and(|every| sealed.elapsed() >= every);
+        if !volume.wants_seal() && !due {
+            continue;
+        }
+        sealed = Instant::now();
+        if !volume.is_dirty() {
+            continue;
+        }
+        match volume.seal(None) {
+            Ok(info) => tracing::debug!(seq = %info.seq, added = info.added, "sealed"),
+            Err(FsError::ReadOnly) => return,
+            Err(error) => {
+                tracing::warn!(%error, "a seal failed; what it held stays in the journal");
+                wait = RETRY_EVERY;
+            }
+        }
+    }
+}

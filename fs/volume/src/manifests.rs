@@ -1,0 +1,191 @@
+//! Manifests on the local disk.
+//!
+//! Each lies in `manifests/<seq>`; the newest also in `head`, so that one flipped bit in it
+//! does not hide what the journal behind it no longer has.
+
+use fs_crypto::{Cipher, ReadKey, VolumeKey};
+use fs_format::manifest::{
+    self, Lineage, MANIFEST_BYTES_MAX, MANIFEST_CONTEXT, ManifestBody, ManifestHeader, manifest_id,
+};
+use fs_format::{DecodeError, Epoch, ManifestId, Seq, VolumeId};
+
+use crate::env::{Env, OpenMode};
+use crate::store::disk_error;
+use crate::types::SealInfo;
+use crate::{FsError, OpenError};
+
+/// The copy of the newest manifest.
+const HEAD: &str = "head";
+
+/// A manifest that was read and checked.
+pub struct Manifest {
+    pub header: ManifestHeader,
+    pub body: ManifestBody,
+    pub info: SealInfo,
+    /// The key that opens what it names: the volume's own, or a fork's parent's.
+    pub read_key: ReadKey,
+    /// Set when a newer one is damaged or missing.
+    pub damage: Option<String>,
+}
+
+/// The path of a manifest in the volume's folder.
+pub fn path(seq: Seq) -> String {
+    format!("manifests/{:016x}", seq.0)
+}
+
+/// The numbers of all manifests, ascending.
+pub fn list(env: &Env) -> Result<Vec<Seq>, OpenError> {
+    let names = env.disk.list("manifests").map_err(|source| {
+        if source.kind() == std::io::ErrorKind::NotFound {
+            OpenError::NotAVolume("the folder".into())
+        } else {
+            OpenError::Disk { what: "manifests".into(), source }
+        }
+    })?;
+    let number = |name: &String| (name.len() == 16).then(|| u64::from_str_radix(name, 16).ok()).flatten();
+    let mut seqs: Vec<Seq> = names.iter().filter_map(number).map(Seq).collect();
+    seqs.sort();
+    Ok(seqs)
+}
+
+/// Reads the manifest with this number.
+pub fn read(env: &Env, volume: &VolumeId, own: &ReadKey, seq: Seq) -> Result<Manifest, OpenError> {
+    let manifest = read_file(env, volume, own, &path(seq))?;
+    if manifest.header.seq != seq {
+        return Err(OpenError::Damaged {
+            what: path(seq),
+            detail: format!("says that it is {}", manifest.header.seq),
+        });
+    }
+    Ok(manifest)
+}
+
+/// Reads the newest manifest that is whole.
+pub fn newest(env: &Env, volume: &VolumeId, own: &ReadKey) -> Result<Manifest, OpenError> {
+    let seqs = list(env)?;
+    let Some(&last) = seqs.last() else { return Err(OpenError::NotAVolume("the folder".into())) };
+    let newest = match read(env, volume, own, last) {
+        Ok(manifest) => return Ok(manifest),
+        Err(error) => error,
+    };
+    if !matches!(newest, OpenError::Damaged { .. }) {
+        return Err(newest);
+    }
+    // The copy is written after the manifest and may be one behind after a crash, but then the manifest is whole.
+    if let Ok(manifest) = read_file(env, volume, own, HEAD) {
+        if manifest.header.seq == last {
+            return Ok(manifest);
+        }
+    }
+    for &seq in seqs.iter().rev().skip(1) {
+        if let Ok(mut manifest) = read(env, volume, own, seq) {
+            manifest.damage = Some(format!("{newest}: showing seq {seq} instead"));
+            return Ok(manifest);
+        }
+    }
+    Err(newest)
+}
+
+fn read_file(env: &Env, volume: &VolumeId, own: &ReadKey, path: &str) -> Result<Manifest, OpenError> {
+    let disk = |source: std::io::Error| {
+        if matches!(source.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::UnexpectedEof) {
+            OpenError::Damaged { what: path.into(), detail: source.to_string() }
+        } else {
+            OpenError::Disk { what: path.into(), source }
+        }
+    };
+    let file = env.disk.open(path, OpenMode::Read).map_err(disk)?;
+    let len = file.len().map_err(disk)?;
+    if len > MANIFEST_BYTES_MAX as u64 {
+        return Err(OpenError::Damaged {
+            what: path.into(),
+            detail: "is larger than a manifest can be".into(),
+        });
+    }
+    let mut object = vec![0; len as usize];
+    file.read_at(&mut object, 0).map_err(disk)?;
+    let decode = |error: DecodeError| match error {
+        DecodeError::Newer { .. } => OpenError::Newer { what: path.into(), detail: error.to_string() },
+        _ => OpenError::Damaged { what: path.into(), detail: error.to_string() },
+    };
+    let (header, associated, body) = manifest::open_manifest(&object).map_err(decode)?;
+    if header.volume != *volume {
+        return Err(OpenError::WrongKey { expected: header.volume.to_hex() });
+    }
+    let damaged = |detail: &str| OpenError::Damaged { what: path.into(), detail: detail.into() };
+    let read_key = match &header.lineage {
+        Lineage::Own => own.clone(),
+        Lineage::Forked(wrapped) => {
+            own.unwrap(wrapped).map_err(|_| damaged("has a key that does not unwrap"))?
+        }
+    };
+    let cipher = read_key.manifest_cipher(&header.salt);
+    let Some(split) = body.len().checked_sub(Cipher::TAG_BYTES) else {
+        return Err(damaged("ends early"));
+    };
+    let mut plain = body[..split].to_vec();
+    let tag = body[split..].try_into().expect("the tag's length");
+    cipher.open(0, associated, &mut plain, &tag).map_err(|_| damaged("does not open with this key"))?;
+    let body = ManifestBody::decode(&plain).map_err(decode)?;
+    let info = crate::volume::info(header.seq, manifest_id(&object), &body);
+    Ok(Manifest { header, body, info, read_key, damage: None })
+}
+
+/// What a new manifest follows.
+pub struct Place<'a> {
+    pub epoch: Epoch,
+    pub seq: Seq,
+    pub parent: ManifestId,
+    /// The volume's own read key, when it reads with another's.
+    pub forked: Option<&'a ReadKey>,
+}
+
+/// Signs a manifest and makes it durable: this is the moment at which a seal counts.
+pub fn write(
+    env: &Env,
+    key: &VolumeKey,
+    read: &ReadKey,
+    place: &Place<'_>,
+    body: &ManifestBody,
+) -> Result<SealInfo, FsError> {
+    let mut random = [0; 32];
+    env.chance.fill(&mut random);
+    let mut plain = body.encode();
+    let salt = fs_crypto::hedged_salt(&random, &[&place.seq.0.to_le_bytes(), &plain]);
+    let header = ManifestHeader {
+        body_bytes: (plain.len() + Cipher::TAG_BYTES) as u32,
+        volume: key.id(),
+        epoch: place.epoch,
+        seq: place.seq,
+        parent: place.parent,
+        salt,
+        lineage: place.forked.map_or(Lineage::Own, |own| Lineage::Forked(own.wrap(read))),
+    };
+    let mut object = header.encode().to_vec();
+    let tag = read.manifest_cipher(&salt).seal(0, &object, &mut plain);
+    object.extend_from_slice(&plain);
+    object.extend_from_slice(&tag);
+    let signature = key.sign(MANIFEST_CONTEXT, &object);
+    object.extend_from_slice(&signature);
+    let id = manifest_id(&object);
+    replace(env, "manifests/.new", &path(place.seq), "manifests", &object)?;
+    replace(env, "head.new", HEAD, "", &object)?;
+    Ok(crate::volume::info(place.seq, id, body))
+}
+
+/// Writes a file under another name, syncs it, and renames it to its place.
+fn replace(env: &Env, temporary: &str, path: &str, folder: &str, bytes: &[u8]) -> Result<(), FsError> {
+    let disk = &env.disk;
+    let written = (|| {
+        match disk.remove(temporary) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        let file = disk.open(temporary, OpenMode::CreateNew)?;
+        file.write_at(bytes, 0)?;
+        file.sync()?;
+        disk.rename(temporary, path)?;
+        disk.sync_dir(folder)
+    })();
+    written.map_err(|error| disk_error(path, &error))
+}

@@ -1,0 +1,286 @@
+//! The overlay: what changed since the last seal, in memory, over the sealed tree.
+//!
+//! Invariants
+//! - It is exactly what replaying the journal from `start` gives.
+//! - Once frozen it never changes.
+
+use std::collections::{BTreeMap, HashMap};
+use std::ops::Bound;
+
+use fs_format::journal::{Change, Source, Totals};
+use fs_format::tree::{ChunkRef, Key};
+use fs_format::{Ino, Inode, Timestamp};
+
+/// A dirty run of a file's bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Fill {
+    /// Bytes; `u64::MAX - offset` reaches behind every file.
+    pub len: u64,
+    /// Where they are.
+    pub source: Source,
+}
+
+impl Fill {
+    fn after(&self, skip: u64) -> Source {
+        match self.source {
+            Source::Zero => Source::Zero,
+            Source::Journal(position) => Source::Journal(position + skip),
+            Source::Chunk(chunk) => Source::Chunk(ChunkRef { skip: chunk.skip + skip as u32, ..chunk }),
+        }
+    }
+}
+
+/// The dirty runs of a file, by offset; they do not overlap.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Fills(BTreeMap<u64, Fill>);
+
+impl Fills {
+    /// Lays a run over what is there.
+    pub fn put(&mut self, offset: u64, len: u64, source: Source) {
+        let end = offset.saturating_add(len);
+        self.clear(offset, end);
+        self.0.insert(offset, Fill { len: end - offset, source });
+    }
+
+    fn clear(&mut self, start: u64, end: u64) {
+        // The run that begins before and reaches in is cut, and perhaps goes on behind.
+        if let Some((&at, &fill)) = self.0.range(..start).next_back() {
+            let fill_end = at + fill.len;
+            if fill_end > start {
+                self.0.insert(at, Fill { len: start - at, source: fill.source });
+                if fill_end > end {
+                    self.0.insert(end, Fill { len: fill_end - end, source: fill.after(end - at) });
+                }
+            }
+        }
+        while let Some((&at, &fill)) = self.0.range(start..end).next() {
+            self.0.remove(&at);
+            let fill_end = at + fill.len;
+            if fill_end > end {
+                self.0.insert(end, Fill { len: fill_end - end, source: fill.after(end - at) });
+            }
+        }
+    }
+
+    /// Whether nothing is dirty.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// How many runs there are.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// The runs in order.
+    pub fn iter(&self) -> impl Iterator<Item = (u64, &Fill)> {
+        self.0.iter().map(|(at, fill)| (*at, fill))
+    }
+
+    /// The parts of `start..end`, in order: dirty ones with their source, clean ones with `None`.
+    pub fn parts(&self, start: u64, end: u64) -> Vec<(u64, u64, Option<Source>)> {
+        let mut parts = Vec::new();
+        let mut at = start;
+        let first = self.0.range(..=start).next_back().map_or(start, |(&offset, _)| offset);
+        for (&offset, fill) in self.0.range((Bound::Included(first), Bound::Excluded(end))) {
+            let fill_end = (offset + fill.len).min(end);
+            if fill_end <= at {
+                continue;
+            }
+            let from = offset.max(at);
+            if from > at {
+                parts.push((at, from, None));
+            }
+            parts.push((from, fill_end, Some(fill.after(from - offset))));
+            at = fill_end;
+        }
+        if at < end {
+            parts.push((at, end, None));
+        }
+        parts
+    }
+}
+
+/// What the overlay knows of an inode.
+#[derive(Debug, Clone)]
+pub enum Slot {
+    /// It was dropped.
+    Gone,
+    /// Its record, and what of its bytes is dirty.
+    Live {
+        /// The record.
+        inode: Inode,
+        /// Dirty bytes.
+        fills: Fills,
+        /// Made in this overlay: nothing below knows it.
+        fresh: bool,
+    },
+}
+
+/// Changes since a position of the journal.
+#[derive(Debug, Default)]
+pub struct Overlay {
+    /// Inodes with anything changed.
+    pub inodes: HashMap<Ino, Slot>,
+    /// Other records; `None`: dropped.
+    pub records: BTreeMap<Key, Option<Box<[u8]>>>,
+    /// Files and bytes behind the last change.
+    pub totals: Totals,
+    /// The next inode number behind the last change.
+    pub next_ino: u64,
+    /// An estimate of the memory it takes, in bytes.
+    pub weight: usize,
+    /// Bytes of data written since `start`, overwritten ones included.
+    pub written: u64,
+    /// How many records were applied.
+    pub changes: u64,
+    /// When it was frozen.
+    pub time: Timestamp,
+    /// The journal position behind its last change; set when it is frozen.
+    pub end: u64,
+}
+
+/// Estimates of what a map's entry takes besides its value.
+const SLOT_WEIGHT: usize = 240;
+const RECORD_WEIGHT: usize = 96;
+const FILL_WEIGHT: usize = 72;
+
+impl Overlay {
+    /// An empty overlay over a tree with these totals.
+    pub fn new(totals: Totals, next_ino: u64) -> Self {
+        Self { totals, next_ino, ..Self::default() }
+    }
+
+    /// Whether nothing happened.
+    pub fn is_empty(&self) -> bool {
+        self.changes == 0
+    }
+
+    /// Applies a record of the journal whose data begins at `data`.
+    ///
+    /// `known` tells whether an inode is known below this overlay.
+    pub fn apply(&mut self, totals: Totals, changes: Vec<Change>, data: u64) {
+        self.totals = totals;
+        self.changes += 1;
+        for change in changes {
+            match change {
+                Change::PutInode(ino, inode) => {
+                    let fresh = ino.0 >= self.next_ino;
+                    if fresh {
+                        self.next_ino = ino.0 + 1;
+                    }
+                    match self.inodes.get_mut(&ino) {
+                        Some(Slot::Live { inode: old, .. }) => *old = inode,
+                        _ => {
+                            self.weight += SLOT_WEIGHT;
+                            self.inodes.insert(ino, Slot::Live { inode, fills: Fills::default(), fresh });
+                        }
+                    }
+                }
+                Change::DropInode(ino) => {
+                    if let Some(Slot::Live { fills, fresh, .. }) = self.inodes.get(&ino) {
+                        self.weight = self.weight.saturating_sub(fills.len() * FILL_WEIGHT);
+                        if *fresh {
+                            // Nothing below knows it: it leaves no trace.
+                            self.inodes.remove(&ino);
+                            self.weight = self.weight.saturating_sub(SLOT_WEIGHT);
+                            self.drop_records_of(ino);
+                            continue;
+                        }
+                    } else {
+                        self.weight += SLOT_WEIGHT;
+                    }
+                    self.inodes.insert(ino, Slot::Gone);
+                    self.drop_records_of(ino);
+                }
+                Change::Put(key, value) => {
+                    self.weight += RECORD_WEIGHT + value.len();
+                    if let Some(Some(old)) = self.records.insert(key, Some(value)) {
+                        self.weight = self.weight.saturating_sub(RECORD_WEIGHT + old.len());
+                    }
+                }
+                Change::Drop(key) => {
+                    self.weight += RECORD_WEIGHT;
+                    let fresh = matches!(self.inodes.get(&key.ino), Some(Slot::Live { fresh: true, .. }));
+                    let old = if fresh { self.records.remove(&key) } else { self.records.insert(key, None) };
+                    if let Some(old) = old {
+                        self.weight =
+                            self.weight.saturating_sub(RECORD_WEIGHT + old.map_or(0, |old| old.len()));
+                    }
+                    if fresh {
+                        self.weight = self.weight.saturating_sub(RECORD_WEIGHT);
+                    }
+                }
+                Change::Fill { ino, offset, len, source } => self.fill(ino, offset, len, source),
+                Change::Write { ino, offset, len } => {
+                    self.written += u64::from(len);
+                    self.fill(ino, offset, u64::from(len), Source::Journal(data));
+                }
+            }
+        }
+    }
+
+    fn fill(&mut self, ino: Ino, offset: u64, len: u64, source: Source) {
+        // A foreign journal could name an inode that no record before made; it is ignored.
+        if let Some(Slot::Live { fills, fresh, .. }) = self.inodes.get_mut(&ino) {
+            let before = fills.len();
+            if *fresh && source == Source::Zero {
+                fills.clear(offset, offset.saturating_add(len));
+            } else {
+                fills.put(offset, len, source);
+            }
+            self.weight = (self.weight + fills.len() * FILL_WEIGHT).saturating_sub(before * FILL_WEIGHT);
+        }
+    }
+
+    fn drop_records_of(&mut self, ino: Ino) {
+        let from = Key::inode(ino);
+        let to = Key::inode(Ino(ino.0 + 1));
+        let keys: Vec<Key> = self.records.range(from..to).map(|(key, _)| *key).collect();
+        for key in keys {
+            if let Some(old) = self.records.remove(&key) {
+                self.weight = self.weight.saturating_sub(RECORD_WEIGHT + old.map_or(0, |old| old.len()));
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_run_over_the_middle_of_another_splits_it() {
+        let mut fills = Fills::default();
+        fills.put(0, 100, Source::Journal(1000));
+        fills.put(40, 20, Source::Zero);
+        assert_eq!(
+            fills.parts(0, 120),
+            vec![
+                (0, 40, Some(Source::Journal(1000))),
+                (40, 60, Some(Source::Zero)),
+                (60, 100, Some(Source::Journal(1060))),
+                (100, 120, None),
+            ]
+        );
+    }
+
+    #[test]
+    fn a_run_to_the_end_of_all_files_swallows_what_is_behind() {
+        let mut fills = Fills::default();
+        fills.put(10, 10, Source::Journal(0));
+        fills.put(50, 10, Source::Journal(100));
+        fills.put(15, u64::MAX, Source::Zero);
+        assert_eq!(
+            fills.parts(0, 1 << 60),
+            vec![(0, 10, None), (10, 15, Some(Source::Journal(0))), (15, 1 << 60, Some(Source::Zero))]
+        );
+    }
+
+    #[test]
+    fn a_part_begins_inside_a_run() {
+        let mut fills = Fills::default();
+        fills.put(0, 100, Source::Journal(0));
+        assert_eq!(fills.parts(30, 40), vec![(30, 40, Some(Source::Journal(30)))]);
+    }
+}

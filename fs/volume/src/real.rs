@@ -1,0 +1,150 @@
+//! The real world behind the door: a folder, the system's clock, the system's chance.
+
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use fs_format::Timestamp;
+
+use crate::env::{Chance, Clock, Disk, DiskFile, Env, OpenMode};
+
+/// The door to a volume's folder on this machine.
+pub fn env(folder: &Path) -> Env {
+    Env {
+        disk: Arc::new(Folder(folder.to_path_buf())),
+        clock: Arc::new(SystemClock),
+        chance: Arc::new(SystemChance),
+    }
+}
+
+struct Folder(PathBuf);
+
+impl Disk for Folder {
+    fn open(&self, path: &str, mode: OpenMode) -> io::Result<Arc<dyn DiskFile>> {
+        let mut options = OpenOptions::new();
+        options.read(true).mode(0o600);
+        match mode {
+            OpenMode::Read => {}
+            OpenMode::Write => drop(options.write(true)),
+            OpenMode::CreateNew => drop(options.write(true).create_new(true)),
+        }
+        Ok(Arc::new(RealFile(options.open(self.0.join(path))?)))
+    }
+
+    fn create_dir(&self, path: &str) -> io::Result<()> {
+        match std::fs::create_dir(self.0.join(path)) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        std::fs::rename(self.0.join(from), self.0.join(to))
+    }
+
+    fn remove(&self, path: &str) -> io::Result<()> {
+        std::fs::remove_file(self.0.join(path))
+    }
+
+    fn list(&self, path: &str) -> io::Result<Vec<String>> {
+        let mut names = Vec::new();
+        for entry in std::fs::read_dir(self.0.join(path))? {
+            // A name that is not UTF-8 is none of ours.
+            if let Ok(name) = entry?.file_name().into_string() {
+                names.push(name);
+            }
+        }
+        Ok(names)
+    }
+
+    fn sync_dir(&self, path: &str) -> io::Result<()> {
+        File::open(self.0.join(path))?.sync_all()
+    }
+
+    fn free_bytes(&self) -> io::Result<u64> {
+        let folder = File::open(&self.0)?;
+        let mut stat = std::mem::MaybeUninit::<libc::statvfs>::uninit();
+        // SAFETY: the descriptor is open, and the call writes the whole structure when it returns 0.
+        let stat = unsafe {
+            if libc::fstatvfs(folder.as_raw_fd(), stat.as_mut_ptr()) != 0 {
+                return Err(io::Error::last_os_error());
+            }
+            stat.assume_init()
+        };
+        Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
+    }
+}
+
+struct RealFile(File);
+
+impl DiskFile for RealFile {
+    fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<()> {
+        self.0.read_exact_at(buf, offset)
+    }
+
+    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        self.0.write_all_at(bytes, offset)
+    }
+
+    fn len(&self) -> io::Result<u64> {
+        Ok(self.0.metadata()?.len())
+    }
+
+    fn allocate(&self, len: u64) -> io::Result<()> {
+        let len = libc::off_t::try_from(len).map_err(|_| io::ErrorKind::InvalidInput)?;
+        // SAFETY: the descriptor is open; the call takes no pointers.
+        if unsafe { libc::fallocate(self.0.as_raw_fd(), 0, 0, len) } == 0 {
+            return Ok(());
+        }
+        let error = io::Error::last_os_error();
+        if error.raw_os_error() == Some(libc::EOPNOTSUPP) {
+            // A file system that cannot reserve: the length at least is there, room is asked for again.
+            return self.0.set_len(len as u64);
+        }
+        Err(error)
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        self.0.sync_data()
+    }
+}
+
+struct SystemClock;
+
+impl Clock for SystemClock {
+    fn now(&self) -> Timestamp {
+        let nanos = |duration: std::time::Duration| i64::try_from(duration.as_nanos()).unwrap_or(i64::MAX);
+        Timestamp(match SystemTime::now().duration_since(UNIX_EPOCH) {
+            Ok(since) => nanos(since),
+            Err(before) => -nanos(before.duration()),
+        })
+    }
+}
+
+struct SystemChance;
+
+impl Chance for SystemChance {
+    fn fill(&self, out: &mut [u8]) {
+        let mut filled = 0;
+        while filled < out.len() {
+            // SAFETY: the pointer and the length are those of the rest of the slice.
+            let got = unsafe { libc::getrandom(out[filled..].as_mut_ptr().cast(), out.len() - filled, 0) };
+            match usize::try_from(got) {
+                Ok(got) => filled += got,
+                Err(_) => {
+                    let error = io::Error::last_os_error();
+                    // Keys rest on these bytes: to go on without them would be worse than to stop.
+                    assert_eq!(
+                        error.kind(),
+                        io::ErrorKind::Interrupted,
+                        "the system gives no random bytes: {error}"
+                    );
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,535 @@
+//! Sealing: from the frozen overlay to a signed manifest.
+//!
+//! Needs no network. A crash at any point is repaired by sealing again.
+//!
+//! Invariants
+//! - Packs are durable before the manifest that names them.
+//! - The journal behind a manifest is recycled only when the manifest is durable.
+//! - What is sealed never changes.
+
+use std::collections::{BTreeMap, HashMap};
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
+use fs_crypto::{ReadKey, VolumeKey};
+use fs_format::journal::Source;
+use fs_format::manifest::{ManifestBody, SnapshotRecord};
+use fs_format::tree::{CHUNK_BYTES_MAX, ChunkRef, Extent, Key, Location, Node, RecordKind};
+use fs_format::{ChunkId, Epoch, FileKind, Ino, Inode, ManifestId, Seq};
+
+use crate::FsError;
+use crate::chunking::{CONTENT_BYTES_MIN, GRANULE_BYTES, PLACE_BYTES_MAX, first_content_chunk};
+use crate::history::settle;
+use crate::layers::{self, Layers};
+use crate::manifests::{self, Place};
+use crate::overlay::{Overlay, Slot};
+use crate::store::{Packer, Store};
+use crate::tree::{self, Edit, Root};
+use crate::types::{SealInfo, SnapshotLabel};
+use crate::volume::{Base, Volume};
+
+/// Files up to this many bytes lie in the tree.
+pub const INLINE_BYTES_MAX: u64 = 2048;
+/// A run in place this long is cut by content: it is a rewrite, not a page of a database.
+const REWRITE_BYTES_MIN: u64 = 1 << 20;
+
+/// Writes the first manifest of a new volume: an empty root directory.
+pub fn first(store: &Store, key: &VolumeKey) -> Result<SealInfo, FsError> {
+    let now = store.env.clock.now();
+    let root = Inode {
+        kind: FileKind::Directory,
+        mode: 0o755,
+        uid: 0,
+        gid: 0,
+        nlink: 2,
+        size: 0,
+        allocated: 0,
+        rdev: 0,
+        atime: now,
+        mtime: now,
+        ctime: now,
+        btime: now,
+        parent: Ino::ROOT,
+        home: 0,
+    };
+    let mut bytes = Vec::new();
+    root.encode(&mut bytes);
+    let seq = Seq(1);
+    let mut packer = Packer::new(store, seq)?;
+    let pointer = packer.node(Node::Leaf(vec![(Key::inode(Ino::ROOT), bytes.into())]))?;
+    let (packs, added) = packer.finish()?;
+    let body = ManifestBody {
+        time: now,
+        root: pointer,
+        height: 0,
+        next_ino: Ino::FIRST.0,
+        files: 1,
+        bytes: 0,
+        added,
+        packs,
+        journal: [0; 16],
+        journal_end: 0,
+        snapshot: None,
+    };
+    let place = Place { epoch: Epoch(1), seq, parent: ManifestId([0; 32]), forked: None };
+    manifests::write(&store.env, key, &store.keys.read, &place, &body)
+}
+
+impl Volume {
+    /// Freezes the overlay and seals it; writers go on in a new one at once.
+    ///
+    /// Without a label and with nothing changed, returns the head as it is.
+    pub fn seal(&self, label: Option<SnapshotLabel>) -> Result<SealInfo, FsError> {
+        let _one = self.sealing.lock();
+        if let Some(reason) = self.read_only_reason() {
+            tracing::debug!(reason, "no seal of a read-only volume");
+            return Err(FsError::ReadOnly);
+        }
+        // What an earlier seal could not finish goes first, without the label.
+        if self.state.read().frozen.is_some() {
+            self.seal_frozen(None, None)?;
+        }
+        if !self.freeze(label.is_some()) {
+            return Ok(self.head());
+        }
+        self.seal_frozen(label, None)
+    }
+
+    /// Makes an earlier moment the newest: a new seal with its root.
+    ///
+    /// What is in the overlay is sealed first, so nothing is lost. The volume must not be mounted.
+    pub fn rollback(&self, to: Seq) -> Result<SealInfo, FsError> {
+        self.seal(None)?;
+        let own = self.key.read_key();
+        let target = manifests::read(&self.env, &self.id, &own, to)
+            .map_err(|error| FsError::Damaged(error.to_string()))?;
+        let _one = self.sealing.lock();
+        self.freeze(true);
+        self.seal_frozen(None, Some(target.body))
+    }
+
+    /// Swaps in an empty overlay; returns whether there is anything to seal.
+    fn freeze(&self, even_empty: bool) -> bool {
+        let mut state = self.state.write();
+        if state.active.is_empty() && !even_empty {
+            return false;
+        }
+        let next = Overlay::new(state.active.totals, state.active.next_ino);
+        let mut frozen = std::mem::replace(&mut state.active, next);
+        frozen.end = self.journal.end();
+        frozen.time = self.env.clock.now();
+        state.frozen = Some(Arc::new(frozen));
+        true
+    }
+
+    fn seal_frozen(
+        &self,
+        label: Option<SnapshotLabel>,
+        instead: Option<ManifestBody>,
+    ) -> Result<SealInfo, FsError> {
+        let result = self.try_seal(label, instead);
+        match &result {
+            Ok(_) => *self.seal_error.write() = None,
+            Err(error) => {
+                *self.seal_error.write() = Some(error.to_string());
+                // A full disk is waited out; anything else would fail for ever.
+                if *error != FsError::NoSpace {
+                    self.turn_read_only(&format!("a seal failed: {error}"));
+                }
+            }
+        }
+        result
+    }
+
+    fn try_seal(
+        &self,
+        label: Option<SnapshotLabel>,
+        instead: Option<ManifestBody>,
+    ) -> Result<SealInfo, FsError> {
+        let (frozen, base) = {
+            let state = self.state.read();
+            (state.frozen.clone().expect("the caller froze the overlay"), state.base.clone())
+        };
+        let seq = Seq(base.info.seq.0 + 1);
+        let mut sealer = Sealer::new(self, &frozen, &base, seq)?;
+        let root = match &instead {
+            Some(body) => Root { pointer: body.root, height: body.height },
+            None => sealer.tree()?,
+        };
+        let (packs, added) = sealer.packer.finish()?;
+        let body = ManifestBody {
+            time: frozen.time,
+            root: root.pointer,
+            height: root.height,
+            // A rollback must not give out numbers again that a later tree used.
+            next_ino: frozen.next_ino,
+            files: instead.as_ref().map_or(frozen.totals.files, |body| body.files),
+            bytes: instead.as_ref().map_or(frozen.totals.bytes, |body| body.bytes),
+            added,
+            packs: packs.clone(),
+            journal: self.journal.id(),
+            journal_end: frozen.end,
+            snapshot: label.map(|label| SnapshotRecord {
+                id: label.id,
+                message: label.message,
+                tags: label.tags,
+            }),
+        };
+        let own = self.key.read_key();
+        let forked = own.domain() != self.keys.domain;
+        let place = Place { epoch: base.epoch, seq, parent: base.info.id, forked: forked.then_some(&own) };
+        let info = manifests::write(&self.env, &self.key, &self.keys.read, &place, &body)?;
+
+        self.store.extend(&packs);
+        let retired = {
+            let mut state = self.state.write();
+            state.base = Base { root, info: info.clone(), epoch: base.epoch };
+            if instead.is_some() {
+                state.active.totals.files = body.files;
+                state.active.totals.bytes = body.bytes;
+            }
+            state.frozen.take()
+        };
+        // Freed behind the lock: a large overlay takes a while to drop.
+        drop(retired);
+        self.journal.trim(frozen.end);
+        Ok(info)
+    }
+}
+
+/// A new volume that begins at a moment of another: shares its packs and its read key.
+///
+/// The caller has brought the packs into the new volume's folder.
+pub fn fork(
+    store: &Store,
+    key: &VolumeKey,
+    parent_read: &ReadKey,
+    from: &ManifestBody,
+) -> Result<SealInfo, FsError> {
+    let body = ManifestBody {
+        time: store.env.clock.now(),
+        journal: [0; 16],
+        journal_end: 0,
+        added: 0,
+        snapshot: None,
+        ..from.clone()
+    };
+    let own = key.read_key();
+    let place = Place { epoch: Epoch(1), seq: Seq(1), parent: ManifestId([0; 32]), forked: Some(&own) };
+    manifests::write(&store.env, key, parent_read, &place, &body)
+}
+
+/// The work of one seal.
+struct Sealer<'a> {
+    volume: &'a Volume,
+    frozen: &'a Overlay,
+    base: &'a Base,
+    packer: Packer<'a>,
+    /// Chunks of this seal, so that what is written twice is stored once.
+    born: HashMap<ChunkId, Location>,
+    seed: u64,
+}
+
+impl<'a> Sealer<'a> {
+    fn new(volume: &'a Volume, frozen: &'a Overlay, base: &'a Base, seq: Seq) -> Result<Self, FsError> {
+        let packer = Packer::new(&volume.store, seq)?;
+        Ok(Self { volume, frozen, base, packer, born: HashMap::new(), seed: volume.keys.read.chunker_seed() })
+    }
+
+    fn layers(&self) -> Layers<'_, &Store> {
+        Layers {
+            upper: [Some(self.frozen), None],
+            root: self.base.root,
+            nodes: &self.volume.store,
+            keys: &self.volume.keys,
+        }
+    }
+
+    /// Applies the overlay to the tree.
+    fn tree(&mut self) -> Result<Root, FsError> {
+        let mut edits: BTreeMap<Key, Option<Box<[u8]>>> =
+            self.frozen.records.iter().map(|(key, value)| (*key, value.clone())).collect();
+        let mut inos: Vec<Ino> = self.frozen.inodes.keys().copied().collect();
+        // In order, so that what belongs together lies together in the packs.
+        inos.sort_unstable();
+        for ino in inos {
+            match &self.frozen.inodes[&ino] {
+                Slot::Gone => self.drop_all(ino, &mut edits)?,
+                Slot::Live { inode, fills, fresh } => {
+                    let mut inode = inode.clone();
+                    if !fills.is_empty() && inode.kind == FileKind::File {
+                        self.file(ino, &mut inode, *fresh, &mut edits)?;
+                    }
+                    let mut bytes = Vec::with_capacity(80);
+                    inode.encode(&mut bytes);
+                    edits.insert(Key::inode(ino), Some(bytes.into()));
+                }
+            }
+        }
+        let edits: Vec<Edit> = edits.into_iter().collect();
+        tree::apply(&self.volume.store, &mut self.packer, &self.base.root, &edits)
+    }
+
+    /// Drops every record of an inode that is gone.
+    fn drop_all(&self, ino: Ino, edits: &mut BTreeMap<Key, Option<Box<[u8]>>>) -> Result<(), FsError> {
+        let (from, to) = (Key::inode(ino), Key::inode(Ino(ino.0 + 1)));
+        settle(tree::scan(&*self.volume.store, &self.base.root, &from, &to, &mut |key, _| {
+            edits.insert(*key, None);
+            ControlFlow::Continue(())
+        }))
+    }
+
+    /// Turns a file's dirty runs into extents.
+    fn file(
+        &mut self,
+        ino: Ino,
+        inode: &mut Inode,
+        fresh: bool,
+        edits: &mut BTreeMap<Key, Option<Box<[u8]>>>,
+    ) -> Result<(), FsError> {
+        let frozen = self.frozen;
+        let Some(Slot::Live { fills, .. }) = frozen.inodes.get(&ino) else {
+            unreachable!("the caller found the slot")
+        };
+        let inline_key = Key::new(ino, RecordKind::Inline, 0);
+        let inline =
+            if fresh { None } else { settle(tree::get(&*self.volume.store, &self.base.root, &inline_key))? };
+        let mut map = ExtentMap::default();
+        if inode.size <= INLINE_BYTES_MAX {
+            let bytes = self.bytes(ino, 0, inode.size)?;
+            if !fresh {
+                map.load(&self.layers(), ino, 0, u64::MAX)?;
+                map.punch(0, u64::MAX);
+            }
+            let empty = bytes.iter().all(|&byte| byte == 0);
+            if !empty {
+                inode.allocated = inode.size;
+                edits.insert(inline_key, Some(bytes.into()));
+            } else {
+                inode.allocated = 0;
+                if inline.is_some() {
+                    edits.insert(inline_key, None);
+                }
+            }
+            map.write(ino, edits);
+            return Ok(());
+        }
+        // Dirty runs of data, rounded and merged; the rest of the fills is applied at once.
+        let mut runs: Vec<(u64, u64)> = Vec::new();
+        if let Some(inline) = &inline {
+            edits.insert(inline_key, None);
+            inode.allocated = inode.allocated.saturating_sub(inline.len() as u64);
+            runs.push((0, (inline.len() as u64).next_multiple_of(GRANULE_BYTES).min(inode.size)));
+        }
+        for (offset, fill) in fills.iter() {
+            let end = offset.saturating_add(fill.len);
+            match fill.source {
+                Source::Journal(_) if offset < inode.size => {
+                    let start = offset - offset % GRANULE_BYTES;
+                    runs.push((start, end.min(inode.size).next_multiple_of(GRANULE_BYTES).min(inode.size)));
+                }
+                Source::Journal(_) => {}
+                Source::Zero => {
+                    if !fresh {
+                        map.load(&self.layers(), ino, offset, end)?;
+                    }
+                    map.punch(offset, end);
+                }
+                Source::Chunk(chunk) => {
+                    let end = end.min(inode.size);
+                    if offset < end {
+                        if !fresh {
+                            map.load(&self.layers(), ino, offset, end)?;
+                        }
+                        map.punch(offset, end);
+                        map.put(offset, Extent { len: (end - offset) as u32, chunk });
+                    }
+                }
+            }
+        }
+        runs.sort_unstable();
+        let mut merged: Vec<(u64, u64)> = Vec::new();
+        for (start, end) in runs {
+            match merged.last_mut() {
+                Some(last) if start <= last.1 => last.1 = last.1.max(end),
+                _ => merged.push((start, end)),
+            }
+        }
+        for (start, end) in merged {
+            self.run(ino, inode, fresh, start, end, &mut map)?;
+        }
+        inode.allocated = inode.allocated.saturating_add_signed(map.growth());
+        map.write(ino, edits);
+        Ok(())
+    }
+
+    /// Cuts one dirty run into chunks.
+    fn run(
+        &mut self,
+        ino: Ino,
+        inode: &Inode,
+        fresh: bool,
+        start: u64,
+        end: u64,
+        map: &mut ExtentMap,
+    ) -> Result<(), FsError> {
+        let mut start = start;
+        let mut behind = Vec::new();
+        if !fresh {
+            map.load(&self.layers(), ino, start, end)?;
+            behind = settle(self.layers().extents(ino, end, end + 1))?;
+        }
+        let whole = start == 0 && end == inode.size;
+        let appends = end == inode.size && behind.is_empty() && !map.reaches(start, end);
+        let by_content = whole || appends || end - start >= REWRITE_BYTES_MIN;
+        if appends && start > 0 && !fresh {
+            // A log that grows a little at a time must not become a chain of tiny chunks.
+            map.load(&self.layers(), ino, start - 1, start)?;
+            if let Some((at, extent)) = map.before(start) {
+                let tail = at + u64::from(extent.len) == start && (extent.len as usize) < CONTENT_BYTES_MIN;
+                if tail {
+                    start = at;
+                }
+            }
+        }
+        map.punch(start, end);
+        let mut at = start;
+        let mut buffer: Vec<u8> = Vec::new();
+        let mut loaded = start;
+        while at < end {
+            if buffer.len() < CHUNK_BYTES_MAX && loaded < end {
+                let to = end.min(loaded + (4 << 20));
+                let more = self.bytes(ino, loaded, to)?;
+                buffer.extend_from_slice(&more);
+                loaded = to;
+            }
+            // A slice at a time, so that the buffer's front is cut off rarely.
+            let mut used = 0;
+            while used < buffer.len() && (buffer.len() - used >= CHUNK_BYTES_MAX || loaded == end) {
+                let rest = &buffer[used..];
+                let len = if by_content {
+                    first_content_chunk(rest, self.seed)
+                } else {
+                    rest.len().min(PLACE_BYTES_MAX)
+                };
+                if let Some(chunk) = chunk(&mut self.packer, &mut self.born, self.volume, &rest[..len])? {
+                    map.put(at, Extent { len: len as u32, chunk });
+                }
+                at += len as u64;
+                used += len;
+            }
+            buffer.drain(..used);
+        }
+        Ok(())
+    }
+
+    /// The file's bytes as of the freeze.
+    fn bytes(&self, ino: Ino, start: u64, end: u64) -> Result<Vec<u8>, FsError> {
+        let mut bytes = vec![0; (end - start) as usize];
+        if end > start {
+            let plan = settle(self.layers().plan(ino, start, end))?;
+            layers::fetch(&self.volume.store, Some(&self.volume.journal), &plan, start, &mut bytes)?;
+        }
+        Ok(bytes)
+    }
+}
+
+/// Stores a chunk, unless it is nothing but zeros.
+fn chunk(
+    packer: &mut Packer<'_>,
+    born: &mut HashMap<ChunkId, Location>,
+    volume: &Volume,
+    bytes: &[u8],
+) -> Result<Option<ChunkRef>, FsError> {
+    if bytes.iter().all(|&byte| byte == 0) {
+        return Ok(None);
+    }
+    let id = volume.keys.chunks.name(bytes);
+    let location = match born.get(&id) {
+        Some(location) => *location,
+        None => {
+            let location = packer.chunk(id, bytes)?;
+            born.insert(id, location);
+            location
+        }
+    };
+    Ok(Some(ChunkRef { chunk: id, location, skip: 0 }))
+}
+
+/// A file's extents where they change: as they were, and as they become.
+#[derive(Default)]
+struct ExtentMap {
+    before: BTreeMap<u64, Extent>,
+    now: BTreeMap<u64, Extent>,
+}
+
+impl ExtentMap {
+    /// Takes in the tree's extents that reach into a range; those already there are left alone.
+    fn load(&mut self, layers: &Layers<'_, &Store>, ino: Ino, start: u64, end: u64) -> Result<(), FsError> {
+        for (offset, extent) in settle(layers.extents(ino, start, end))? {
+            if let std::collections::btree_map::Entry::Vacant(entry) = self.before.entry(offset) {
+                entry.insert(extent);
+                self.now.insert(offset, extent);
+            }
+        }
+        Ok(())
+    }
+
+    fn punch(&mut self, start: u64, end: u64) {
+        let reaching: Vec<(u64, Extent)> = self
+            .now
+            .range(start.saturating_sub(CHUNK_BYTES_MAX as u64)..end)
+            .filter(|(offset, extent)| *offset + u64::from(extent.len) > start)
+            .map(|(offset, extent)| (*offset, *extent))
+            .collect();
+        for (offset, extent) in reaching {
+            self.now.remove(&offset);
+            if offset < start {
+                self.now.insert(offset, Extent { len: (start - offset) as u32, ..extent });
+            }
+            let extent_end = offset + u64::from(extent.len);
+            if extent_end > end {
+                let skipped = (end - offset) as u32;
+                let chunk = ChunkRef { skip: extent.chunk.skip + skipped, ..extent.chunk };
+                self.now.insert(end, Extent { len: extent.len - skipped, chunk });
+            }
+        }
+    }
+
+    fn put(&mut self, offset: u64, extent: Extent) {
+        self.now.insert(offset, extent);
+    }
+
+    /// Whether an extent of before reaches into the range.
+    fn reaches(&self, start: u64, end: u64) -> bool {
+        self.before
+            .range(start.saturating_sub(CHUNK_BYTES_MAX as u64)..end)
+            .any(|(offset, extent)| offset + u64::from(extent.len) > start)
+    }
+
+    /// The extent that ends at or before an offset.
+    fn before(&self, offset: u64) -> Option<(u64, Extent)> {
+        self.now.range(..offset).next_back().map(|(at, extent)| (*at, *extent))
+    }
+
+    /// How many more bytes the extents hold than before.
+    fn growth(&self) -> i64 {
+        let sum = |map: &BTreeMap<u64, Extent>| map.values().map(|extent| i64::from(extent.len)).sum::<i64>();
+        sum(&self.now) - sum(&self.before)
+    }
+
+    fn write(&self, ino: Ino, edits: &mut BTreeMap<Key, Option<Box<[u8]>>>) {
+        for (offset, extent) in &self.before {
+            if self.now.get(offset) != Some(extent) && !self.now.contains_key(offset) {
+                edits.insert(Key::new(ino, RecordKind::Extent, *offset), None);
+            }
+        }
+        for (offset, extent) in &self.now {
+            if self.before.get(offset) != Some(extent) {
+                let mut bytes = Vec::with_capacity(40);
+                extent.encode(&mut bytes);
+                edits.insert(Key::new(ino, RecordKind::Extent, *offset), Some(bytes.into()));
+            }
+        }
+    }
+}

@@ -1,0 +1,548 @@
+//! Packs on the local disk: reading frames, and the caches of what they hold.
+//!
+//! Invariants
+//! - Bytes leave this module only after their tag and their keyed hash were verified.
+//! - A node or chunk in a cache is what its name says, for ever: nothing is invalidated.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use fs_crypto::{Cipher, Suite};
+use fs_format::manifest::{PACK_PAGE_ENTRIES, PackEntry, PackPage, PackTable, PagePtr};
+use fs_format::pack::{self, Codec, FrameName, PACK_HEADER_BYTES, PackHeader, PackKind};
+use fs_format::tree::{CHUNK_BYTES_MAX, ChunkRef, Location, NODE_BYTES_MAX, Node, NodePtr};
+use fs_format::{ChunkId, NodeId, PackId, PackNumber};
+use parking_lot::{Mutex, RwLock};
+use quick_cache::Weighter;
+use quick_cache::sync::Cache;
+
+use crate::FsError;
+use crate::env::{DiskFile, Env, OpenMode};
+use crate::keys::Keys;
+
+/// Packs whose files and keys are kept open.
+const OPEN_PACKS_MAX: usize = 256;
+/// Pages of the pack table that are kept.
+const PAGES_MAX: usize = 1024;
+/// Tag bytes of a frame.
+pub const TAG_BYTES: usize = Cipher::TAG_BYTES;
+
+/// The path of a pack in the volume's folder.
+pub fn pack_path(object: &PackId) -> String {
+    format!("packs/{object}")
+}
+
+#[derive(Clone)]
+struct NodeWeight;
+
+impl Weighter<NodeId, Arc<Node>> for NodeWeight {
+    fn weight(&self, _: &NodeId, node: &Arc<Node>) -> u64 {
+        match &**node {
+            Node::Leaf(records) => {
+                records.iter().map(|(_, value)| 56 + value.len() as u64).sum::<u64>() + 128
+            }
+            Node::Branch { children, .. } => children.len() as u64 * 80 + 128,
+        }
+    }
+}
+
+#[derive(Clone)]
+struct ChunkWeight;
+
+impl Weighter<ChunkId, Arc<[u8]>> for ChunkWeight {
+    fn weight(&self, _: &ChunkId, bytes: &Arc<[u8]>) -> u64 {
+        bytes.len() as u64 + 128
+    }
+}
+
+struct OpenPack {
+    file: Arc<dyn DiskFile>,
+    cipher: Cipher,
+}
+
+/// The packs of a volume and what was read of them.
+pub struct Store {
+    pub env: Env,
+    pub keys: Arc<Keys>,
+    table: RwLock<PackTable>,
+    pages: Mutex<HashMap<NodeId, Arc<PackPage>>>,
+    open: Mutex<HashMap<PackId, Arc<OpenPack>>>,
+    nodes: Cache<NodeId, Arc<Node>, NodeWeight>,
+    chunks: Cache<ChunkId, Arc<[u8]>, ChunkWeight>,
+}
+
+impl Store {
+    /// A store whose caches hold about `cache_bytes`.
+    pub fn new(env: Env, keys: Arc<Keys>, table: PackTable, cache_bytes: u64) -> Self {
+        let half = (cache_bytes / 2).max(1 << 20);
+        Self {
+            env,
+            keys,
+            table: RwLock::new(table),
+            pages: Mutex::default(),
+            open: Mutex::default(),
+            nodes: Cache::with_weighter((half / 16_384) as usize, half, NodeWeight),
+            chunks: Cache::with_weighter((half / 65_536) as usize, half, ChunkWeight),
+        }
+    }
+
+    /// The table of packs as far as it is known.
+    pub fn table(&self) -> PackTable {
+        self.table.read().clone()
+    }
+
+    /// Learns of packs that a newer manifest lists. Numbers never change their meaning.
+    pub fn extend(&self, table: &PackTable) {
+        let mut known = self.table.write();
+        if table.count() > known.count() {
+            *known = table.clone();
+        }
+    }
+
+    /// The line of a pack.
+    pub fn pack_entry(&self, number: PackNumber) -> Result<PackEntry, FsError> {
+        let mut page =
+            {
+                let table = self.table.read();
+                let mut rest = u64::from(number.0);
+                let mut found = None;
+                for (height, level) in table.levels.iter().enumerate().rev() {
+                    let span = (PACK_PAGE_ENTRIES as u64).pow(height as u32 + 1);
+                    if rest < level.len() as u64 * span {
+                        found = Some((level[(rest / span) as usize], rest % span, span));
+                        break;
+                    }
+                    rest -= level.len() as u64 * span;
+                }
+                match found {
+                    Some(found) => found,
+                    None => {
+                        return table.packs.get(rest as usize).copied().ok_or_else(|| {
+                            FsError::Damaged(format!("pack {number} is not in the pack table"))
+                        });
+                    }
+                }
+            };
+        loop {
+            let (pointer, rest, span) = page;
+            let span = span / PACK_PAGE_ENTRIES as u64;
+            match &*self.page(&pointer)? {
+                PackPage::Packs(entries) => return Ok(entries[rest as usize]),
+                PackPage::Pages(pages) => {
+                    if span == 0 {
+                        return Err(FsError::Damaged("the pack table is deeper than it says".into()));
+                    }
+                    page = (pages[(rest / span) as usize], rest % span, span);
+                }
+            }
+        }
+    }
+
+    fn page(&self, pointer: &PagePtr) -> Result<Arc<PackPage>, FsError> {
+        if let Some(page) = self.pages.lock().get(&pointer.id) {
+            return Ok(page.clone());
+        }
+        let name = FrameName::Page(pointer.id);
+        let bytes = self.frame(&pointer.object, pointer.offset, pointer.len, name, NODE_BYTES_MAX)?;
+        if self.keys.nodes.name(&bytes) != pointer.id {
+            return Err(damaged(&pointer.object, pointer.offset, "a page is not what its name says"));
+        }
+        let page = PackPage::decode(&bytes)
+            .map_err(|error| damaged(&pointer.object, pointer.offset, &format!("a page {error}")))?;
+        let page = Arc::new(page);
+        let mut pages = self.pages.lock();
+        if pages.len() >= PAGES_MAX {
+            pages.clear();
+        }
+        pages.insert(pointer.id, page.clone());
+        Ok(page)
+    }
+
+    /// A node, if it is in the cache.
+    pub fn cached_node(&self, pointer: &NodePtr) -> Option<Arc<Node>> {
+        self.nodes.get(&pointer.id)
+    }
+
+    /// Puts a node that was just written in the cache.
+    pub fn remember_node(&self, pointer: &NodePtr, node: Arc<Node>) {
+        self.nodes.insert(pointer.id, node);
+    }
+
+    /// A node, from the cache or its pack.
+    pub fn node(&self, pointer: &NodePtr) -> Result<Arc<Node>, FsError> {
+        if let Some(node) = self.nodes.get(&pointer.id) {
+            return Ok(node);
+        }
+        let node = Arc::new(self.read_node(pointer)?);
+        self.nodes.insert(pointer.id, node.clone());
+        Ok(node)
+    }
+
+    /// A node from its pack.
+    pub fn read_node(&self, pointer: &NodePtr) -> Result<Node, FsError> {
+        let Location { pack, offset, len } = pointer.location;
+        let object = self.pack_entry(pack)?.object;
+        let bytes = self.frame(&object, offset, len, FrameName::Node(pointer.id), NODE_BYTES_MAX)?;
+        if self.keys.nodes.name(&bytes) != pointer.id {
+            return Err(damaged(&object, offset, "a node is not what its name says"));
+        }
+        Node::decode(&bytes).map_err(|error| damaged(&object, offset, &format!("a node {error}")))
+    }
+
+    /// A chunk's plain bytes, from the cache or its pack.
+    pub fn chunk(&self, chunk: &ChunkRef) -> Result<Arc<[u8]>, FsError> {
+        if let Some(bytes) = self.chunks.get(&chunk.chunk) {
+            return Ok(bytes);
+        }
+        let bytes: Arc<[u8]> = self.read_chunk(chunk)?.into();
+        self.chunks.insert(chunk.chunk, bytes.clone());
+        Ok(bytes)
+    }
+
+    /// A chunk's plain bytes from its pack.
+    pub fn read_chunk(&self, chunk: &ChunkRef) -> Result<Vec<u8>, FsError> {
+        let Location { pack, offset, len } = chunk.location;
+        let object = self.pack_entry(pack)?.object;
+        let bytes = self.frame(&object, offset, len, FrameName::Chunk(chunk.chunk), CHUNK_BYTES_MAX)?;
+        if self.keys.chunks.name(&bytes) != chunk.chunk {
+            return Err(damaged(&object, offset, "a chunk is not what its name says"));
+        }
+        Ok(bytes)
+    }
+
+    fn frame(
+        &self,
+        object: &PackId,
+        offset: u32,
+        len: u32,
+        name: FrameName,
+        plain_max: usize,
+    ) -> Result<Vec<u8>, FsError> {
+        if (len as usize) < TAG_BYTES + 1 || len as usize > fs_format::tree::FRAME_BYTES_MAX {
+            return Err(damaged(object, offset, "a frame's length is out of bounds"));
+        }
+        let pack = self.open_pack(object)?;
+        let mut bytes = vec![0; len as usize];
+        pack.file.read_at(&mut bytes, u64::from(offset)).map_err(|error| {
+            if error.kind() == std::io::ErrorKind::UnexpectedEof {
+                damaged(object, offset, "the pack ends early")
+            } else {
+                FsError::Disk(format!("{}: {error}", pack_path(object)))
+            }
+        })?;
+        let split = bytes.len() - TAG_BYTES;
+        let tag: [u8; TAG_BYTES] = bytes[split..].try_into().expect("the tag's length");
+        bytes.truncate(split);
+        pack.cipher
+            .open(u64::from(offset), &name.associated(&self.keys.domain), &mut bytes, &tag)
+            .map_err(|_| damaged(object, offset, "a frame failed its integrity check"))?;
+        let (codec, plain_len, payload) = pack::decode_payload(&bytes, plain_max)
+            .map_err(|error| damaged(object, offset, &format!("a payload {error}")))?;
+        match codec {
+            Codec::Raw => {
+                bytes.remove(0);
+                Ok(bytes)
+            }
+            Codec::Zstd => {
+                let plain = zstd::bulk::decompress(payload, plain_len)
+                    .map_err(|error| damaged(object, offset, &format!("does not decompress: {error}")))?;
+                if plain.len() != plain_len {
+                    return Err(damaged(object, offset, "decompresses to another length"));
+                }
+                Ok(plain)
+            }
+        }
+    }
+
+    fn open_pack(&self, object: &PackId) -> Result<Arc<OpenPack>, FsError> {
+        if let Some(pack) = self.open.lock().get(object) {
+            return Ok(pack.clone());
+        }
+        let path = pack_path(object);
+        let file = self.env.disk.open(&path, OpenMode::Read).map_err(|error| {
+            if error.kind() == std::io::ErrorKind::NotFound {
+                FsError::Damaged(format!("{path} is missing"))
+            } else {
+                FsError::Disk(format!("{path}: {error}"))
+            }
+        })?;
+        let mut header = [0; PACK_HEADER_BYTES];
+        file.read_at(&mut header, 0).map_err(|error| FsError::Damaged(format!("{path}: {error}")))?;
+        let header =
+            PackHeader::decode(&header).map_err(|error| FsError::Damaged(format!("{path} {error}")))?;
+        let suite = Suite::from_u8(header.suite)
+            .ok_or_else(|| FsError::Damaged(format!("{path} has an unknown cipher suite")))?;
+        let cipher = self.keys.read.pack_cipher(suite, header.kind as u8, &header.salt);
+        let pack = Arc::new(OpenPack { file, cipher });
+        let mut open = self.open.lock();
+        if open.len() >= OPEN_PACKS_MAX {
+            // Any half will do: opening again costs one small read.
+            let some: Vec<PackId> = open.keys().take(OPEN_PACKS_MAX / 2).copied().collect();
+            some.iter().for_each(|id| drop(open.remove(id)));
+        }
+        open.insert(*object, pack.clone());
+        Ok(pack)
+    }
+}
+
+fn damaged(object: &PackId, offset: u32, what: &str) -> FsError {
+    FsError::Damaged(format!("{} at byte {offset}: {what}", pack_path(object)))
+}
+
+/// Collects frames into packs and writes them; one for a seal.
+///
+/// Nothing that it wrote counts until a manifest names it.
+pub struct Packer<'a> {
+    store: &'a Store,
+    suite: Suite,
+    first: u32,
+    entries: Vec<Option<PackEntry>>,
+    data: Option<OpenWriter>,
+    meta: Option<OpenWriter>,
+    compressor: zstd::bulk::Compressor<'static>,
+    birth: fs_format::Seq,
+    added: u64,
+}
+
+struct OpenWriter {
+    number: u32,
+    cipher: Cipher,
+    header: PackHeader,
+    bytes: Vec<u8>,
+    directory: Vec<pack::DirectoryEntry>,
+}
+
+/// Bytes at which a pack is closed.
+///
+/// Larger hides the cost of a request to a store, smaller shortens a lazy read on a slow line.
+const PACK_BYTES_TARGET: usize = 16 << 20;
+/// What a compressed payload must save to be kept: one part in this many.
+const COMPRESSION_GAIN_MIN: usize = 32;
+
+impl<'a> Packer<'a> {
+    /// A packer for the seal `birth`.
+    pub fn new(store: &'a Store, birth: fs_format::Seq) -> Result<Self, FsError> {
+        let first = u32::try_from(store.table.read().count()).map_err(|_| FsError::NoSpace)?;
+        let compressor = zstd::bulk::Compressor::new(1)
+            .map_err(|error| FsError::Disk(format!("zstd does not start: {error}")))?;
+        Ok(Self {
+            store,
+            suite: Suite::fastest(),
+            first,
+            entries: Vec::new(),
+            data: None,
+            meta: None,
+            compressor,
+            birth,
+            added: 0,
+        })
+    }
+
+    /// Adds a chunk.
+    pub fn chunk(&mut self, id: ChunkId, plain: &[u8]) -> Result<Location, FsError> {
+        self.frame(PackKind::Data, FrameName::Chunk(id), plain)
+    }
+
+    /// Adds a node and remembers it.
+    pub fn node(&mut self, node: Node) -> Result<NodePtr, FsError> {
+        let bytes = node.encode();
+        let id = self.store.keys.nodes.name(&bytes);
+        let location = self.frame(PackKind::Meta, FrameName::Node(id), &bytes)?;
+        let pointer = NodePtr { id, location };
+        self.store.remember_node(&pointer, Arc::new(node));
+        Ok(pointer)
+    }
+
+    fn frame(&mut self, kind: PackKind, name: FrameName, plain: &[u8]) -> Result<Location, FsError> {
+        let mut payload = Vec::with_capacity(plain.len() + 32);
+        payload.push(Codec::Zstd as u8);
+        fs_format::put_varint(&mut payload, plain.len() as u64);
+        let compressed = self
+            .compressor
+            .compress(plain)
+            .map_err(|error| FsError::Disk(format!("zstd does not compress: {error}")))?;
+        if compressed.len() + plain.len() / COMPRESSION_GAIN_MIN + 8 < plain.len() {
+            payload.extend_from_slice(&compressed);
+        } else {
+            payload.clear();
+            payload.push(Codec::Raw as u8);
+            payload.extend_from_slice(plain);
+        }
+        if self.writer(kind).is_none() {
+            let writer = self.begin(kind);
+            *self.writer(kind) = Some(writer);
+        }
+        let domain = self.store.keys.domain;
+        let writer = self.writer(kind).as_mut().expect("just begun");
+        let offset = writer.bytes.len() as u32;
+        let tag = writer.cipher.seal(u64::from(offset), &name.associated(&domain), &mut payload);
+        writer.bytes.extend_from_slice(&payload);
+        writer.bytes.extend_from_slice(&tag);
+        let len = (payload.len() + TAG_BYTES) as u32;
+        writer.directory.push(pack::DirectoryEntry { name, len });
+        let location = Location { pack: PackNumber(writer.number), offset, len };
+        // Pages of the table stay in the pack that the seal closes last.
+        if writer.bytes.len() >= PACK_BYTES_TARGET && !matches!(name, FrameName::Page(_)) {
+            self.close(kind)?;
+        }
+        Ok(location)
+    }
+
+    fn writer(&mut self, kind: PackKind) -> &mut Option<OpenWriter> {
+        match kind {
+            PackKind::Data => &mut self.data,
+            PackKind::Meta => &mut self.meta,
+        }
+    }
+
+    fn begin(&mut self, kind: PackKind) -> OpenWriter {
+        let number = self.first + self.entries.len() as u32;
+        self.entries.push(None);
+        let mut random = [0; 32];
+        self.store.env.chance.fill(&mut random);
+        // Hedged: even a machine whose chance repeats gets another salt for another seal or pack.
+        let salt = fs_crypto::hedged_salt(
+            &random,
+            &[
+                &self.birth.0.to_le_bytes(),
+                &number.to_le_bytes(),
+                &self.store.env.clock.now().0.to_le_bytes(),
+            ],
+        );
+        let header = PackHeader { suite: self.suite as u8, kind, salt, domain: self.store.keys.domain };
+        let cipher = self.store.keys.read.pack_cipher(self.suite, kind as u8, &salt);
+        let mut bytes = Vec::with_capacity(1 << 20);
+        bytes.extend_from_slice(&header.encode());
+        OpenWriter { number, cipher, header, bytes, directory: Vec::new() }
+    }
+
+    fn close(&mut self, kind: PackKind) -> Result<(), FsError> {
+        let Some(mut writer) = self.writer(kind).take() else { return Ok(()) };
+        let mut directory = pack::encode_directory(&writer.directory);
+        let frames = writer.bytes.len();
+        let plain = (frames + directory.len() + TAG_BYTES + pack::PACK_TRAILER_BYTES) as u64;
+        directory.resize(directory.len() + (pack::padme(plain) - plain) as usize, 0);
+        let cipher = self.store.keys.read.directory_cipher(self.suite, &writer.header.salt);
+        let tag = cipher.seal(frames as u64, b"directory", &mut directory);
+        writer.bytes.extend_from_slice(&directory);
+        writer.bytes.extend_from_slice(&tag);
+        let mut trailer = pack::encode_trailer(frames as u32, (directory.len() + TAG_BYTES) as u32);
+        let tag = cipher.seal(u64::MAX, b"trailer", &mut trailer);
+        writer.bytes.extend_from_slice(&trailer);
+        writer.bytes.extend_from_slice(&tag);
+
+        let object = PackId(*blake3::hash(&writer.bytes).as_bytes());
+        let path = pack_path(&object);
+        let disk = &self.store.env.disk;
+        let temporary = format!("packs/.new-{}", writer.number);
+        let written = (|| {
+            remove_if_there(&**disk, &temporary)?;
+            let file = disk.open(&temporary, OpenMode::CreateNew)?;
+            file.write_at(&writer.bytes, 0)?;
+            file.sync()?;
+            disk.rename(&temporary, &path)
+        })();
+        if let Err(error) = written {
+            // Best effort: a left-over is removed when the volume is opened.
+            let _ = disk.remove(&temporary);
+            return Err(disk_error(&path, &error));
+        }
+        self.added += writer.bytes.len() as u64;
+        let entry = PackEntry { object, bytes: writer.bytes.len() as u32, birth: self.birth };
+        self.entries[(writer.number - self.first) as usize] = Some(entry);
+        Ok(())
+    }
+
+    /// Closes what is open and makes all of it durable; returns the table with the new packs.
+    ///
+    /// Where the top of the table is full, its oldest entries move into a page, which
+    /// the seal's own meta pack carries.
+    pub fn finish(mut self) -> Result<(PackTable, u64), FsError> {
+        let mut table = self.store.table();
+        let mut pages = Vec::new();
+        self.fold(&mut table, &mut pages)?;
+        self.close(PackKind::Data)?;
+        let meta = self.meta.as_ref().map(|writer| writer.number);
+        self.close(PackKind::Meta)?;
+        for entry in std::mem::take(&mut self.entries) {
+            table.packs.push(entry.expect("every pack that was begun is closed"));
+        }
+        if let (Some(number), false) = (meta, pages.is_empty()) {
+            let at = table.packs.len() - (table.count() - u64::from(number)) as usize;
+            let object = table.packs[at].object;
+            for (level, index) in pages {
+                let page: &mut PagePtr = &mut table.levels[level][index];
+                page.object = object;
+            }
+        }
+        if self.added > 0 {
+            self.store.env.disk.sync_dir("packs").map_err(|error| disk_error("packs", &error))?;
+        }
+        Ok((table, self.added))
+    }
+
+    /// Moves full groups of the table's top into pages. Their object is filled in later.
+    fn fold(&mut self, table: &mut PackTable, pages: &mut Vec<(usize, usize)>) -> Result<(), FsError> {
+        if self.meta.is_none() {
+            return Ok(());
+        }
+        let meta_number = self.meta.as_ref().map(|writer| writer.number);
+        while table.packs.len() >= 2 * PACK_PAGE_ENTRIES {
+            let entries: Vec<PackEntry> = table.packs.drain(..PACK_PAGE_ENTRIES).collect();
+            let pointer = self.table_page(&PackPage::Packs(entries))?;
+            if table.levels.is_empty() {
+                table.levels.push(Vec::new());
+            }
+            table.levels[0].push(pointer);
+            pages.push((0, table.levels[0].len() - 1));
+        }
+        assert_eq!(
+            meta_number,
+            self.meta.as_ref().map(|writer| writer.number),
+            "pages are far smaller than what is left of a meta pack"
+        );
+        // A page of pages may only name pages whose object is known: those of earlier seals.
+        let mut level = 0;
+        while level < table.levels.len() {
+            let fresh = pages.iter().filter(|(at, _)| *at == level).count();
+            if table.levels[level].len() - fresh >= 2 * PACK_PAGE_ENTRIES {
+                let group: Vec<PagePtr> = table.levels[level].drain(..PACK_PAGE_ENTRIES).collect();
+                pages
+                    .iter_mut()
+                    .filter(|(at, _)| *at == level)
+                    .for_each(|(_, index)| *index -= PACK_PAGE_ENTRIES);
+                let pointer = self.table_page(&PackPage::Pages(group))?;
+                if table.levels.len() == level + 1 {
+                    table.levels.push(Vec::new());
+                }
+                table.levels[level + 1].push(pointer);
+                pages.push((level + 1, table.levels[level + 1].len() - 1));
+            }
+            level += 1;
+        }
+        Ok(())
+    }
+
+    fn table_page(&mut self, page: &PackPage) -> Result<PagePtr, FsError> {
+        let bytes = page.encode();
+        let id = self.store.keys.nodes.name(&bytes);
+        let location = self.frame(PackKind::Meta, FrameName::Page(id), &bytes)?;
+        Ok(PagePtr { id, object: PackId([0; 32]), offset: location.offset, len: location.len })
+    }
+}
+
+/// Translates an error of the disk.
+pub fn disk_error(what: &str, error: &std::io::Error) -> FsError {
+    if error.kind() == std::io::ErrorKind::StorageFull {
+        FsError::NoSpace
+    } else {
+        FsError::Disk(format!("{what}: {error}"))
+    }
+}
+
+fn remove_if_there(disk: &dyn crate::env::Disk, path: &str) -> std::io::Result<()> {
+    match disk.remove(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,1182 @@
+//! The live volume: operations, each one atomic step in the order of operations.
+//!
+//! An operation looks through the layers under the lock, decides what changes, and commits:
+//! the record goes to the journal and the same changes go to the overlay. Where a look needs
+//! a node that is not in memory, the lock is dropped, the node is read, and the operation
+//! begins again; so nobody waits for a disk or a network behind the lock.
+//!
+//! Invariants
+//! - The order of records in the journal is the order in which the overlay changed.
+//! - An operation commits once, with everything it read still true.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+
+use fs_crypto::{DeviceSecret, Suite, VolumeKey};
+use fs_format::journal::{Change, Source, Totals};
+use fs_format::tree::{Dirent, Key, Node, RecordKind, Xattr};
+use fs_format::{Epoch, FileKind, Ino, Inode, ManifestId, NodeId, Seq, Timestamp, VolumeId};
+use parking_lot::{Mutex, RwLock, RwLockUpgradableReadGuard};
+
+use crate::env::Env;
+use crate::journal::{Journal, Room, Setting};
+use crate::keys::Keys;
+use crate::layers::{self, Cached, Layers, Piece};
+use crate::overlay::Overlay;
+use crate::store::Store;
+use crate::tree::{Fault, Root};
+use crate::types::*;
+use crate::{FsError, History, OpenError, manifests, seal};
+
+/// Limits and habits of an open volume.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Refuse every change.
+    pub read_only: bool,
+    /// Memory for nodes and chunks that were read, in bytes.
+    pub cache_bytes: u64,
+    /// Memory of the overlay above which the volume wants a seal, in bytes.
+    pub overlay_bytes_max: u64,
+    /// Size of the journal above which writers wait for a seal, in bytes.
+    pub journal_bytes_max: u64,
+    /// Size of a segment of the journal, in bytes.
+    pub segment_bytes: u64,
+    /// Room on the disk that only deleting may use, in bytes.
+    pub reserve_bytes: u64,
+    /// Logical bytes that the files may have in all.
+    pub quota_bytes: Option<u64>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            read_only: false,
+            cache_bytes: 128 << 20,
+            overlay_bytes_max: 64 << 20,
+            journal_bytes_max: 2 << 30,
+            segment_bytes: 64 << 20,
+            reserve_bytes: 64 << 20,
+            quota_bytes: None,
+        }
+    }
+}
+
+/// What a volume says of itself.
+#[derive(Debug, Clone)]
+pub struct Status {
+    /// The newest seal.
+    pub head: SealInfo,
+    /// Bytes written since it began.
+    pub dirty_bytes: u64,
+    /// Bytes that the journal takes on the disk.
+    pub journal_bytes: u64,
+    /// Memory that the overlays take, in bytes.
+    pub overlay_bytes: u64,
+    /// Why the volume refuses changes.
+    pub read_only: Option<String>,
+    /// Why the last seal failed.
+    pub seal_error: Option<String>,
+}
+
+/// What is sealed: the tree under everything.
+#[derive(Debug, Clone)]
+pub struct Base {
+    pub root: Root,
+    pub info: SealInfo,
+    pub epoch: Epoch,
+}
+
+pub struct State {
+    pub active: Overlay,
+    pub frozen: Option<Arc<Overlay>>,
+    pub base: Base,
+    /// Open handles per inode.
+    holds: HashMap<Ino, u32>,
+    /// Inodes without a name that somebody holds.
+    orphans: HashSet<Ino>,
+    /// Records of inodes that are gone but that the kernel may still ask for.
+    ghosts: HashMap<Ino, Inode>,
+}
+
+/// An open volume.
+pub struct Volume {
+    pub(crate) env: Env,
+    pub(crate) key: VolumeKey,
+    pub(crate) id: VolumeId,
+    pub(crate) keys: Arc<Keys>,
+    pub(crate) store: Arc<Store>,
+    pub(crate) journal: Journal,
+    pub(crate) options: Options,
+    pub(crate) state: RwLock<State>,
+    /// Held while a seal goes on.
+    pub(crate) sealing: Mutex<()>,
+    read_only: RwLock<Option<String>>,
+    pub(crate) seal_error: RwLock<Option<String>>,
+    free: FreeBytes,
+    /// Kept, so that manifests are read once.
+    history: History,
+}
+
+/// Free room on the disk, asked for at most every 100 ms or every 16 MiB.
+struct FreeBytes {
+    asked: AtomicI64,
+    left: AtomicU64,
+}
+
+/// Makes an empty volume in the folder.
+///
+/// The folder `manifests` with the first manifest is what makes it a volume; it comes last.
+pub fn create(env: &Env, key: &VolumeKey) -> Result<(), OpenError> {
+    let at = |what: &str| {
+        let what = what.to_string();
+        move |source| OpenError::Disk { what, source }
+    };
+    for folder in ["packs", "journal", "manifests"] {
+        env.disk.create_dir(folder).map_err(at(folder))?;
+    }
+    if !manifests::list(env)?.is_empty() {
+        return Err(OpenError::AlreadyAVolume("the folder".into()));
+    }
+    env.disk.sync_dir("").map_err(at("the volume's folder"))?;
+    let read = key.read_key();
+    let keys = Arc::new(Keys::new(read));
+    let store = Store::new(env.clone(), keys.clone(), Default::default(), 2 << 20);
+    seal::first(&store, key).map_err(|error| OpenError::Damaged {
+        what: "the new volume".into(),
+        detail: format!("could not be written: {error}"),
+    })?;
+    Ok(())
+}
+
+impl Volume {
+    /// Opens a volume at its newest manifest and replays the journal.
+    ///
+    /// The caller holds the folder's lock.
+    pub fn open(
+        env: Env,
+        key: VolumeKey,
+        device: &DeviceSecret,
+        options: Options,
+    ) -> Result<Self, OpenError> {
+        let id = key.id();
+        let head = manifests::newest(&env, &id, &key.read_key())?;
+        let keys = Arc::new(Keys::new(head.read_key.clone()));
+        let store =
+            Arc::new(Store::new(env.clone(), keys.clone(), head.body.packs.clone(), options.cache_bytes));
+        if !options.read_only {
+            remove_leftovers(&env)?;
+        }
+        let setting = Setting {
+            env: env.clone(),
+            key: key.clone(),
+            device: device.clone(),
+            segment_bytes: options.segment_bytes,
+            suite: Suite::fastest(),
+        };
+        let mut read_only = options.read_only.then(|| "it was opened read-only".to_string());
+        if let Some(damage) = &head.damage {
+            read_only = Some(damage.clone());
+        }
+        // Before its first seal on a device a volume's manifest names no journal.
+        let named = (head.body.journal != [0; 16]).then_some(head.body.journal);
+        let journal_id = match named {
+            Some(id) => Some(id),
+            None => crate::journal::first_id(&env)?,
+        };
+        let journal_id = journal_id.unwrap_or_else(|| {
+            let mut id = [0; 16];
+            env.chance.fill(&mut id);
+            id
+        });
+        let recovered =
+            crate::journal::recover(setting, journal_id, head.body.journal_end, read_only.is_some())?;
+        if let Some(damage) = recovered.damage {
+            read_only.get_or_insert(damage);
+        }
+        let (journal, records) = (recovered.journal, recovered.records);
+        let totals = Totals { files: head.body.files, bytes: head.body.bytes };
+        let mut active = Overlay::new(totals, head.body.next_ino.max(Ino::FIRST.0));
+        for (totals, changes, data) in records {
+            active.apply(totals, changes, data);
+        }
+        let base = Base {
+            root: Root { pointer: head.body.root, height: head.body.height },
+            info: head.info.clone(),
+            epoch: head.header.epoch,
+        };
+        let history = History::of(id, key.read_key(), store.clone());
+        let volume = Self {
+            history,
+            env,
+            key,
+            id,
+            keys,
+            store,
+            journal,
+            options,
+            state: RwLock::new(State {
+                active,
+                frozen: None,
+                base,
+                holds: HashMap::new(),
+                orphans: HashSet::new(),
+                ghosts: HashMap::new(),
+            }),
+            sealing: Mutex::new(()),
+            read_only: RwLock::new(read_only),
+            seal_error: RwLock::new(None),
+            free: FreeBytes { asked: AtomicI64::new(i64::MIN), left: AtomicU64::new(0) },
+        };
+        if volume.read_only_reason().is_none() {
+            volume.reap_orphans();
+        }
+        Ok(volume)
+    }
+
+    /// The volume's public key.
+    pub fn id(&self) -> VolumeId {
+        self.id
+    }
+
+    /// Why changes are refused, if they are.
+    pub fn read_only_reason(&self) -> Option<String> {
+        self.read_only.read().clone().or_else(|| self.journal.failure())
+    }
+
+    /// Refuses changes from now on.
+    pub(crate) fn turn_read_only(&self, reason: &str) {
+        tracing::error!(volume = %self.id, reason, "the volume turned read-only");
+        self.read_only.write().get_or_insert(reason.to_string());
+    }
+
+    /// The newest seal.
+    pub fn head(&self) -> SealInfo {
+        self.state.read().base.info.clone()
+    }
+
+    /// The sealed past.
+    pub fn history(&self) -> History {
+        self.history.clone()
+    }
+
+    /// What the volume says of itself.
+    pub fn status(&self) -> Status {
+        let state = self.state.read();
+        let frozen = state.frozen.as_deref();
+        Status {
+            head: state.base.info.clone(),
+            dirty_bytes: state.active.written + frozen.map_or(0, |frozen| frozen.written),
+            journal_bytes: self.journal.used_bytes(),
+            overlay_bytes: (state.active.weight + frozen.map_or(0, |frozen| frozen.weight)) as u64,
+            read_only: self.read_only_reason(),
+            seal_error: self.seal_error.read().clone(),
+        }
+    }
+
+    /// Whether the overlay or the journal is above its mark.
+    pub fn wants_seal(&self) -> bool {
+        let state = self.state.read();
+        state.active.weight as u64 > self.options.overlay_bytes_max
+            || self.journal.used_bytes() > self.options.journal_bytes_max / 2
+    }
+
+    /// Whether writers should wait for a seal before they go on.
+    pub fn is_crowded(&self) -> bool {
+        let state = self.state.read();
+        state.active.weight as u64 > 2 * self.options.overlay_bytes_max
+            || self.journal.used_bytes() > self.options.journal_bytes_max
+    }
+
+    /// Whether anything happened since the last seal began.
+    pub fn is_dirty(&self) -> bool {
+        let state = self.state.read();
+        state.frozen.is_some() || !state.active.is_empty()
+    }
+
+    /// Room, as `statfs` shows it.
+    pub fn space(&self) -> Result<Space, FsError> {
+        let totals = self.state.read().active.totals;
+        let disk = self.env.disk.free_bytes().map_err(|error| FsError::Disk(error.to_string()))?;
+        let disk = disk.saturating_sub(self.options.reserve_bytes + self.unsealed_bytes());
+        let (total, free) = match self.options.quota_bytes {
+            Some(quota) => (quota, quota.saturating_sub(totals.bytes).min(disk)),
+            None => (totals.bytes + disk, disk),
+        };
+        Ok(Space { total, free, files: totals.files })
+    }
+
+    /// Returns when everything so far is durable.
+    pub fn sync(&self) -> Result<(), FsError> {
+        if let Some(reason) = self.journal.failure() {
+            return Err(FsError::Disk(reason));
+        }
+        self.journal.sync()
+    }
+
+    /// Pushes buffered records to the disk without waiting until they are durable.
+    pub fn flush_journal(&self) -> Result<(), FsError> {
+        self.journal.flush()
+    }
+
+    /// Bytes of records that wait in memory.
+    pub fn pending_bytes(&self) -> usize {
+        self.journal.pending_bytes()
+    }
+
+    // ---- looking ----
+
+    fn layers<'a>(
+        &'a self,
+        state: &'a State,
+        pinned: &'a HashMap<NodeId, Arc<Node>>,
+    ) -> Layers<'a, Cached<'a>> {
+        Layers {
+            upper: [Some(&state.active), state.frozen.as_deref()],
+            root: state.base.root,
+            nodes: Cached { store: &self.store, pinned },
+            keys: &self.keys,
+        }
+    }
+
+    /// Looks through the layers; begins again after each node that it had to wait for.
+    pub(crate) fn look<R>(
+        &self,
+        f: impl Fn(&Layers<'_, Cached<'_>>, &State) -> Result<R, Fault>,
+    ) -> Result<R, FsError> {
+        let mut pinned = HashMap::new();
+        loop {
+            let missing = {
+                let state = self.state.read();
+                match f(&self.layers(&state, &pinned), &state) {
+                    Ok(value) => return Ok(value),
+                    Err(Fault::Error(error)) => return Err(error),
+                    Err(Fault::Miss(pointer)) => pointer,
+                }
+            };
+            pinned.insert(missing.id, self.store.node(&missing)?);
+        }
+    }
+
+    /// Decides on changes under the lock and commits them.
+    fn change<R>(
+        &self,
+        bytes: usize,
+        room: Room,
+        data: &[u8],
+        decide: impl Fn(&Layers<'_, Cached<'_>>, &State, Timestamp) -> Result<(R, Decision), Fault>,
+    ) -> Result<R, FsError> {
+        if self.read_only_reason().is_some() {
+            return Err(FsError::ReadOnly);
+        }
+        if room == Room::Grow {
+            self.admit(bytes as u64)?;
+        }
+        self.journal.admit(bytes + 1024, room)?;
+        let mut pinned = HashMap::new();
+        loop {
+            let missing = {
+                let state = self.state.upgradable_read();
+                match decide(&self.layers(&state, &pinned), &state, self.env.clock.now()) {
+                    Ok((value, decision)) => {
+                        // The quota counts lengths of files: only what makes one longer is refused.
+                        let over =
+                            |quota| state.active.totals.bytes.saturating_add_signed(decision.bytes) > quota;
+                        if decision.bytes > 0 && self.options.quota_bytes.is_some_and(over) {
+                            return Err(FsError::NoSpace);
+                        }
+                        if !decision.changes.is_empty() {
+                            let mut state = RwLockUpgradableReadGuard::upgrade(state);
+                            self.commit(&mut state, decision, data);
+                        }
+                        return Ok(value);
+                    }
+                    Err(Fault::Error(error)) => return Err(error),
+                    Err(Fault::Miss(pointer)) => pointer,
+                }
+            };
+            pinned.insert(missing.id, self.store.node(&missing)?);
+        }
+    }
+
+    fn commit(&self, state: &mut State, decision: Decision, data: &[u8]) {
+        let mut totals = state.active.totals;
+        totals.files = totals.files.saturating_add_signed(decision.files);
+        totals.bytes = totals.bytes.saturating_add_signed(decision.bytes);
+        let position = self.journal.append(&totals, &decision.changes, data);
+        state.active.apply(totals, decision.changes, position);
+        if let Some((ino, inode)) = decision.ghost {
+            state.ghosts.insert(ino, inode);
+        }
+        if let Some(ino) = decision.orphan {
+            state.orphans.insert(ino);
+        }
+    }
+
+    fn unsealed_bytes(&self) -> u64 {
+        let state = self.state.read();
+        let bytes = state.active.written
+            + state.active.weight as u64
+            + state.frozen.as_deref().map_or(0, |frozen| frozen.written + frozen.weight as u64);
+        // Padding and the nodes that are rewritten.
+        bytes + bytes / 8
+    }
+
+    /// Refuses to grow where the disk could not take the seal of it.
+    fn admit(&self, bytes: u64) -> Result<(), FsError> {
+        let now = self.env.clock.now().0;
+        let asked = self.free.asked.load(Ordering::Relaxed);
+        let charge = bytes + 4096;
+        let left = self.free.left.load(Ordering::Relaxed);
+        if now.saturating_sub(asked) < 100_000_000 && now >= asked && left > charge + (16 << 20) {
+            self.free.left.fetch_sub(charge, Ordering::Relaxed);
+            return Ok(());
+        }
+        let free = self.env.disk.free_bytes().map_err(|error| FsError::Disk(error.to_string()))?;
+        let left = free.saturating_sub(self.options.reserve_bytes + self.unsealed_bytes());
+        self.free.left.store(left, Ordering::Relaxed);
+        self.free.asked.store(now, Ordering::Relaxed);
+        if left < charge { Err(FsError::NoSpace) } else { Ok(()) }
+    }
+
+    // ---- names ----
+
+    /// Makes a file, directory, link or special file.
+    pub fn make(
+        &self,
+        caller: Caller,
+        parent: Ino,
+        name: &[u8],
+        mode: u16,
+        node: NewNode<'_>,
+    ) -> Result<Attr, FsError> {
+        check_name(name)?;
+        if let NewNode::Symlink(target) = node {
+            if target.is_empty() {
+                return Err(FsError::NotFound);
+            }
+            if target.len() > SYMLINK_BYTES_MAX {
+                return Err(FsError::NameTooLong);
+            }
+        }
+        self.change(512, Room::Grow, &[], |layers, state, now| {
+            let mut directory = layers.directory(parent)?;
+            if directory.nlink == 0 {
+                return Err(FsError::NotFound.into());
+            }
+            if layers.dirent(parent, name)?.is_some() {
+                return Err(FsError::Exists.into());
+            }
+            let ino = Ino(state.active.next_ino);
+            if ino > Ino::MAX {
+                return Err(FsError::NoSpace.into());
+            }
+            let key = layers.free_dirent(parent, name)?;
+            let (kind, rdev, size) = match node {
+                NewNode::File => (FileKind::File, 0, 0),
+                NewNode::Directory => (FileKind::Directory, 0, 0),
+                NewNode::Symlink(target) => (FileKind::Symlink, 0, target.len() as u64),
+                NewNode::Special(kind, rdev) => (kind, rdev, 0),
+            };
+            let inherits = directory.mode & 0o2000 != 0;
+            let inode = Inode {
+                kind,
+                mode: (mode & 0o7777) | if inherits && kind == FileKind::Directory { 0o2000 } else { 0 },
+                uid: caller.uid,
+                gid: if inherits { directory.gid } else { caller.gid },
+                nlink: if kind == FileKind::Directory { 2 } else { 1 },
+                size,
+                allocated: 0,
+                rdev,
+                atime: now,
+                mtime: now,
+                ctime: now,
+                btime: now,
+                parent,
+                home: key.sub,
+            };
+            directory.size += 1;
+            directory.nlink += u32::from(kind == FileKind::Directory);
+            (directory.mtime, directory.ctime) = (now, now);
+            let mut decision = Decision { files: 1, ..Decision::default() };
+            decision.inode(ino, &inode);
+            if let NewNode::Symlink(target) = node {
+                decision.changes.push(Change::Put(Key::new(ino, RecordKind::Inline, 0), target.into()));
+            }
+            decision.dirent(key, ino, kind, name);
+            decision.inode(parent, &directory);
+            Ok((Attr { ino, inode, allocated: 0 }, decision))
+        })
+    }
+
+    /// Gives a file another name.
+    pub fn link(&self, ino: Ino, parent: Ino, name: &[u8]) -> Result<Attr, FsError> {
+        check_name(name)?;
+        self.change(512, Room::Grow, &[], |layers, _, now| {
+            let mut inode = layers.inode(ino)?;
+            if inode.kind == FileKind::Directory {
+                return Err(FsError::NotPermitted.into());
+            }
+            if inode.nlink == 0 {
+                return Err(FsError::NotFound.into());
+            }
+            if inode.nlink >= LINKS_MAX {
+                return Err(FsError::TooManyLinks.into());
+            }
+            let mut directory = layers.directory(parent)?;
+            if directory.nlink == 0 {
+                return Err(FsError::NotFound.into());
+            }
+            if layers.dirent(parent, name)?.is_some() {
+                return Err(FsError::Exists.into());
+            }
+            let key = layers.free_dirent(parent, name)?;
+            inode.nlink += 1;
+            inode.ctime = now;
+            if inode.parent == Ino(0) {
+                (inode.parent, inode.home) = (parent, key.sub);
+            }
+            directory.size += 1;
+            (directory.mtime, directory.ctime) = (now, now);
+            let mut decision = Decision::default();
+            decision.inode(ino, &inode);
+            decision.dirent(key, ino, inode.kind, name);
+            decision.inode(parent, &directory);
+            let allocated = inode.allocated;
+            Ok((Attr { ino, inode, allocated }, decision))
+        })
+    }
+
+    /// Removes a name of anything but a directory.
+    pub fn unlink(&self, parent: Ino, name: &[u8]) -> Result<(), FsError> {
+        self.remove(parent, name, false)
+    }
+
+    /// Removes an empty directory.
+    pub fn rmdir(&self, parent: Ino, name: &[u8]) -> Result<(), FsError> {
+        self.remove(parent, name, true)
+    }
+
+    fn remove(&self, parent: Ino, name: &[u8], directory: bool) -> Result<(), FsError> {
+        check_name(name)?;
+        self.change(512, Room::Free, &[], |layers, state, now| {
+            let mut dir = layers.directory(parent)?;
+            let (key, dirent) = layers.dirent(parent, name)?.ok_or(FsError::NotFound)?;
+            match (dirent.kind == FileKind::Directory, directory) {
+                (true, false) => return Err(FsError::IsADirectory.into()),
+                (false, true) => return Err(FsError::NotADirectory.into()),
+                _ => {}
+            }
+            let mut decision = Decision::default();
+            decision.changes.push(Change::Drop(key));
+            drop_name(layers, state, &mut decision, &mut dir, (parent, key.sub), dirent.ino, now)?;
+            dir.size = dir.size.saturating_sub(1);
+            (dir.mtime, dir.ctime) = (now, now);
+            decision.inode(parent, &dir);
+            Ok(((), decision))
+        })
+    }
+
+    /// Moves a name; see [`RenameMode`] for what is in the way.
+    pub fn rename(
+        &self,
+        from: Ino,
+        from_name: &[u8],
+        to: Ino,
+        to_name: &[u8],
+        mode: RenameMode,
+    ) -> Result<(), FsError> {
+        check_name(from_name)?;
+        check_name(to_name)?;
+        self.change(1024, Room::Free, &[], |layers, state, now| {
+            let mut from_dir = layers.directory(from)?;
+            let mut to_dir = if from == to { from_dir.clone() } else { layers.directory(to)? };
+            if to_dir.nlink == 0 {
+                return Err(FsError::NotFound.into());
+            }
+            let (from_key, moved) = layers.dirent(from, from_name)?.ok_or(FsError::NotFound)?;
+            let target = layers.dirent(to, to_name)?;
+            if moved.kind == FileKind::Directory && from != to {
+                refuse_loop(layers, moved.ino, to)?;
+            }
+            let mut inode = layers.inode(moved.ino)?;
+            let mut decision = Decision::default();
+            if mode == RenameMode::Exchange {
+                let (to_key, other) = target.ok_or(FsError::NotFound)?;
+                if other.ino == moved.ino {
+                    return Ok(((), decision));
+                }
+                if other.kind == FileKind::Directory && from != to {
+                    refuse_loop(layers, other.ino, from)?;
+                }
+                let mut other_inode = layers.inode(other.ino)?;
+                if from != to {
+                    let moved_is = i64::from(moved.kind == FileKind::Directory);
+                    let other_is = i64::from(other.kind == FileKind::Directory);
+                    from_dir.nlink = from_dir.nlink.saturating_add_signed((other_is - moved_is) as i32);
+                    to_dir.nlink = to_dir.nlink.saturating_add_signed((moved_is - other_is) as i32);
+                }
+                rehome(&mut inode, (from, from_key.sub), (to, to_key.sub));
+                rehome(&mut other_inode, (to, to_key.sub), (from, from_key.sub));
+                (inode.ctime, other_inode.ctime) = (now, now);
+                decision.dirent(from_key, other.ino, other.kind, from_name);
+                decision.dirent(to_key, moved.ino, moved.kind, to_name);
+                decision.inode(moved.ino, &inode);
+                decision.inode(other.ino, &other_inode);
+            } else {
+                let to_key = match target {
+                    Some((_, ref target)) if target.ino == moved.ino => return Ok(((), decision)),
+                    Some(_) if mode == RenameMode::NoReplace => return Err(FsError::Exists.into()),
+                    Some((key, target)) => {
+                        match (moved.kind == FileKind::Directory, target.kind == FileKind::Directory) {
+                            (true, false) => return Err(FsError::NotADirectory.into()),
+                            (false, true) => return Err(FsError::IsADirectory.into()),
+                            _ => {}
+                        }
+                        drop_name(layers, state, &mut decision, &mut to_dir, (to, key.sub), target.ino, now)?;
+                        to_dir.size = to_dir.size.saturating_sub(1);
+                        key
+                    }
+                    None => layers.free_dirent(to, to_name)?,
+                };
+                rehome(&mut inode, (from, from_key.sub), (to, to_key.sub));
+                inode.ctime = now;
+                if from == to {
+                    from_dir = to_dir.clone();
+                }
+                if mode == RenameMode::Whiteout {
+                    let ino = Ino(state.active.next_ino);
+                    let whiteout = Inode {
+                        kind: FileKind::CharDevice,
+                        mode: 0,
+                        nlink: 1,
+                        size: 0,
+                        allocated: 0,
+                        rdev: 0,
+                        atime: now,
+                        mtime: now,
+                        btime: now,
+                        parent: from,
+                        home: from_key.sub,
+                        ..from_dir.clone()
+                    };
+                    decision.files += 1;
+                    decision.inode(ino, &whiteout);
+                    decision.dirent(from_key, ino, FileKind::CharDevice, from_name);
+                } else {
+                    decision.changes.push(Change::Drop(from_key));
+                    from_dir.size = from_dir.size.saturating_sub(1);
+                }
+                if from == to {
+                    to_dir = from_dir.clone();
+                }
+                to_dir.size += 1;
+                if moved.kind == FileKind::Directory && from != to {
+                    from_dir.nlink = from_dir.nlink.saturating_sub(1);
+                    to_dir.nlink += 1;
+                }
+                decision.dirent(to_key, moved.ino, moved.kind, to_name);
+                decision.inode(moved.ino, &inode);
+            }
+            (to_dir.mtime, to_dir.ctime) = (now, now);
+            if from != to {
+                (from_dir.mtime, from_dir.ctime) = (now, now);
+                decision.inode(from, &from_dir);
+            }
+            decision.inode(to, &to_dir);
+            Ok(((), decision))
+        })
+    }
+
+    // ---- attributes ----
+
+    /// Changes attributes.
+    pub fn set_attr(&self, ino: Ino, set: SetAttr) -> Result<Attr, FsError> {
+        // Shortening and plain attributes must pass on a full disk.
+        let room = Room::Free;
+        self.change(256, room, &[], |layers, _, now| {
+            let mut inode = layers.inode(ino)?;
+            let before = inode.clone();
+            let mut decision = Decision::default();
+            if let Some(size) = set.size {
+                match inode.kind {
+                    FileKind::File => {}
+                    FileKind::Directory => return Err(FsError::IsADirectory.into()),
+                    _ => return Err(FsError::Invalid.into()),
+                }
+                if size > FILE_BYTES_MAX {
+                    return Err(FsError::FileTooLarge.into());
+                }
+                decision.bytes = size as i64 - inode.size as i64;
+                inode.size = size;
+                if set.mtime.is_none() {
+                    inode.mtime = now;
+                }
+            }
+            if let Some(mode) = set.mode {
+                inode.mode = mode & 0o7777;
+            }
+            if set.uid.is_some() || set.gid.is_some() {
+                inode.uid = set.uid.unwrap_or(inode.uid);
+                inode.gid = set.gid.unwrap_or(inode.gid);
+            }
+            if set.kill_suid {
+                inode.mode = without_suid(inode.mode);
+            }
+            let time = |set: Option<SetTime>, old: Timestamp| match set {
+                None => old,
+                Some(SetTime::Now) => now,
+                Some(SetTime::At(time)) => time,
+            };
+            inode.atime = time(set.atime, inode.atime);
+            inode.mtime = time(set.mtime, inode.mtime);
+            inode.ctime = set.ctime.unwrap_or(now);
+            if inode != before || set.size.is_some() {
+                decision.inode(ino, &inode);
+            }
+            if set.size.is_some() && inode.size < before.size {
+                let len = u64::MAX;
+                decision.changes.push(Change::Fill { ino, offset: inode.size, len, source: Source::Zero });
+            }
+            let mut attr = layers.attr(ino)?;
+            attr.inode = inode;
+            Ok((attr, decision))
+        })
+    }
+
+    /// Sets an extended attribute.
+    pub fn set_xattr(&self, ino: Ino, name: &[u8], value: &[u8], how: XattrMode) -> Result<(), FsError> {
+        if name.is_empty() || name.len() > NAME_BYTES_MAX || name.contains(&0) {
+            return Err(FsError::Invalid);
+        }
+        if value.len() > XATTR_BYTES_MAX {
+            return Err(FsError::AttributeTooLarge);
+        }
+        self.change(value.len() + 512, Room::Grow, &[], |layers, _, now| {
+            let mut inode = layers.inode(ino)?;
+            let key = match (layers.xattr(ino, name)?, how) {
+                (Some(_), XattrMode::Create) => return Err(FsError::Exists.into()),
+                (None, XattrMode::Replace) => return Err(FsError::NoAttribute.into()),
+                (Some((key, _)), _) => key,
+                (None, _) => layers.free_xattr(ino, name)?,
+            };
+            let mut bytes = Vec::with_capacity(name.len() + value.len() + 1);
+            Xattr { name: name.into(), value: value.into() }.encode(&mut bytes);
+            inode.ctime = now;
+            let mut decision = Decision::default();
+            decision.inode(ino, &inode);
+            decision.changes.push(Change::Put(key, bytes.into()));
+            Ok(((), decision))
+        })
+    }
+
+    /// Removes an extended attribute.
+    pub fn remove_xattr(&self, ino: Ino, name: &[u8]) -> Result<(), FsError> {
+        self.change(256, Room::Free, &[], |layers, _, now| {
+            let mut inode = layers.inode(ino)?;
+            let (key, _) = layers.xattr(ino, name)?.ok_or(FsError::NoAttribute)?;
+            inode.ctime = now;
+            let mut decision = Decision::default();
+            decision.inode(ino, &inode);
+            decision.changes.push(Change::Drop(key));
+            Ok(((), decision))
+        })
+    }
+
+    // ---- bytes ----
+
+    /// Writes bytes; longer ones in several steps of at most [`WRITE_BYTES_MAX`].
+    pub fn write(&self, ino: Ino, offset: u64, data: &[u8], kill_suid: bool) -> Result<(), FsError> {
+        if offset.checked_add(data.len() as u64).is_none_or(|end| end > FILE_BYTES_MAX) {
+            return Err(FsError::FileTooLarge);
+        }
+        let mut at = offset;
+        for part in data.chunks(WRITE_BYTES_MAX) {
+            self.change(part.len(), Room::Grow, part, |layers, _, now| {
+                let mut inode = layers.inode(ino)?;
+                require_file(&inode)?;
+                let end = at + part.len() as u64;
+                let mut decision =
+                    Decision { bytes: end.saturating_sub(inode.size) as i64, ..Decision::default() };
+                inode.size = inode.size.max(end);
+                (inode.mtime, inode.ctime) = (now, now);
+                if kill_suid {
+                    inode.mode = without_suid(inode.mode);
+                }
+                decision.inode(ino, &inode);
+                decision.changes.push(Change::Write { ino, offset: at, len: part.len() as u32 });
+                Ok(((), decision))
+            })?;
+            at += part.len() as u64;
+        }
+        Ok(())
+    }
+
+    /// `fallocate`: extends, zeros or punches a range.
+    pub fn allocate(&self, ino: Ino, offset: u64, len: u64, how: Allocate) -> Result<(), FsError> {
+        let end =
+            offset.checked_add(len).filter(|&end| end <= FILE_BYTES_MAX).ok_or(FsError::FileTooLarge)?;
+        if len == 0 || (how.punch && !how.keep_size) {
+            return Err(FsError::Invalid);
+        }
+        let room = if how.punch { Room::Free } else { Room::Grow };
+        if !how.punch && !how.zero && self.space()?.free < len {
+            return Err(FsError::NoSpace);
+        }
+        self.change(256, room, &[], |layers, _, now| {
+            let mut inode = layers.inode(ino)?;
+            require_file(&inode)?;
+            let mut decision = Decision::default();
+            if !how.keep_size && end > inode.size {
+                decision.bytes = (end - inode.size) as i64;
+                inode.size = end;
+            }
+            (inode.mtime, inode.ctime) = (now, now);
+            decision.inode(ino, &inode);
+            if how.punch || how.zero {
+                decision.changes.push(Change::Fill { ino, offset, len, source: Source::Zero });
+            }
+            Ok(((), decision))
+        })
+    }
+
+    /// `copy_file_range`: shares what is sealed or in the journal; returns how many bytes were copied.
+    ///
+    /// May copy fewer than asked for; 0 only at the end of the source.
+    pub fn clone_range(
+        &self,
+        from: Ino,
+        from_offset: u64,
+        to: Ino,
+        to_offset: u64,
+        len: u64,
+    ) -> Result<u64, FsError> {
+        let source = self.attr(from)?;
+        require_file(&source.inode)?;
+        let end = from_offset.saturating_add(len).min(source.inode.size);
+        if end <= from_offset {
+            return Ok(0);
+        }
+        if to_offset.checked_add(end - from_offset).is_none_or(|end| end > FILE_BYTES_MAX) {
+            return Err(FsError::FileTooLarge);
+        }
+        if from == to && from_offset < to_offset + (end - from_offset) && to_offset < end {
+            return Err(FsError::Invalid);
+        }
+        let end = end.min(from_offset + CLONE_BYTES_MAX);
+        let cloned = self.change(64 << 10, Room::Grow, &[], |layers, state, now| {
+            // Data in a frozen overlay leaves the journal before the copy would be sealed.
+            let mut pieces = Vec::new();
+            for (start, stop, piece) in layers.plan(from, from_offset, end)? {
+                let source = match piece {
+                    Piece::Zero => Source::Zero,
+                    Piece::Chunk(chunk) => Source::Chunk(chunk),
+                    Piece::Journal(at) if state.frozen.as_ref().is_none_or(|frozen| at >= frozen.end) => {
+                        Source::Journal(at)
+                    }
+                    Piece::Journal(_) | Piece::Bytes(_) => break,
+                };
+                if pieces.len() == CLONE_PIECES_MAX {
+                    break;
+                }
+                pieces.push((start, stop, source));
+            }
+            let copied = pieces.last().map_or(0, |(_, stop, _)| stop - from_offset);
+            let mut decision = Decision::default();
+            if copied == 0 {
+                return Ok((0, decision));
+            }
+            let mut inode = layers.inode(to)?;
+            require_file(&inode)?;
+            decision.bytes = (to_offset + copied).saturating_sub(inode.size) as i64;
+            inode.size = inode.size.max(to_offset + copied);
+            (inode.mtime, inode.ctime) = (now, now);
+            decision.inode(to, &inode);
+            for (start, stop, source) in pieces {
+                let offset = to_offset + (start - from_offset);
+                decision.changes.push(Change::Fill { ino: to, offset, len: stop - start, source });
+            }
+            Ok((copied, decision))
+        })?;
+        if cloned > 0 {
+            return Ok(cloned);
+        }
+        let bytes = self.read(from, from_offset, (end - from_offset).min(WRITE_BYTES_MAX as u64) as usize)?;
+        self.write(to, to_offset, &bytes, false)?;
+        Ok(bytes.len() as u64)
+    }
+
+    // ---- who holds what ----
+
+    /// Notes an open handle: the inode lives on without a name.
+    pub fn hold(&self, ino: Ino) {
+        *self.state.write().holds.entry(ino).or_default() += 1;
+    }
+
+    /// Notes a closed handle; frees an inode without a name when it was the last.
+    pub fn release(&self, ino: Ino) {
+        let orphan = {
+            let mut state = self.state.write();
+            match state.holds.get_mut(&ino) {
+                Some(count) if *count > 1 => {
+                    *count -= 1;
+                    false
+                }
+                _ => {
+                    state.holds.remove(&ino);
+                    state.orphans.remove(&ino)
+                }
+            }
+        };
+        if orphan {
+            self.drop_orphan(ino);
+        }
+    }
+
+    /// The kernel forgot the inode.
+    pub fn forget(&self, ino: Ino) {
+        if self.state.read().ghosts.contains_key(&ino) {
+            self.state.write().ghosts.remove(&ino);
+        }
+    }
+
+    fn drop_orphan(&self, ino: Ino) {
+        let dropped = self.change(128, Room::Free, &[], |layers, _, _| {
+            let inode = layers.inode(ino)?;
+            let mut decision = Decision::default();
+            decision.drop_inode(ino, &inode);
+            decision.changes.push(Change::Drop(Key::orphan(ino)));
+            Ok(((), decision))
+        });
+        if let Err(error) = dropped {
+            // It is freed when the volume is opened again.
+            tracing::debug!(%ino, %error, "an orphan stays");
+        }
+    }
+
+    fn reap_orphans(&self) {
+        let from = Key::orphan(Ino(0));
+        let to = Key::inode(Ino(1));
+        match self.look(|layers, _| layers.records(from, to, usize::MAX)) {
+            Ok(orphans) => orphans.iter().for_each(|(key, _)| self.drop_orphan(Ino(key.sub))),
+            Err(error) => tracing::warn!(%error, "files without a name could not be freed"),
+        }
+    }
+}
+
+impl ReadTree for Volume {
+    fn lookup(&self, parent: Ino, name: &[u8]) -> Result<Attr, FsError> {
+        check_name(name)?;
+        self.look(|layers, _| {
+            layers.directory(parent)?;
+            let (_, dirent) = layers.dirent(parent, name)?.ok_or(FsError::NotFound)?;
+            layers.attr(dirent.ino)
+        })
+    }
+
+    fn attr(&self, ino: Ino) -> Result<Attr, FsError> {
+        match self.look(|layers, _| layers.attr(ino)) {
+            Err(FsError::NotFound) => {
+                let state = self.state.read();
+                let inode = state.ghosts.get(&ino).ok_or(FsError::NotFound)?.clone();
+                Ok(Attr { ino, inode, allocated: 0 })
+            }
+            other => other,
+        }
+    }
+
+    fn read_link(&self, ino: Ino) -> Result<Vec<u8>, FsError> {
+        self.look(|layers, _| layers.read_link(ino))
+    }
+
+    fn read(&self, ino: Ino, offset: u64, len: usize) -> Result<Vec<u8>, FsError> {
+        let mut tries = 0;
+        loop {
+            let (plan, len, seq) = self.look(|layers, state| {
+                let inode = layers.inode(ino)?;
+                require_file(&inode)?;
+                let end = offset.saturating_add(len as u64).min(inode.size);
+                let plan = if end > offset { layers.plan(ino, offset, end)? } else { Vec::new() };
+                Ok((plan, end.saturating_sub(offset) as usize, state.base.info.seq))
+            })?;
+            let mut bytes = vec![0; len];
+            match layers::fetch(&self.store, Some(&self.journal), &plan, offset, &mut bytes) {
+                Ok(()) => return Ok(bytes),
+                // A seal may have finished and recycled the journal under the plan.
+                Err(FsError::Damaged(_)) if tries < 3 && self.state.read().base.info.seq != seq => tries += 1,
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    fn read_dir(&self, dir: Ino, cookie: u64, limit: usize) -> Result<Vec<DirEntry>, FsError> {
+        self.look(|layers, _| layers.read_dir(dir, cookie, limit))
+    }
+
+    fn xattr(&self, ino: Ino, name: &[u8]) -> Result<Vec<u8>, FsError> {
+        self.look(|layers, _| {
+            layers.inode(ino)?;
+            Ok(layers.xattr(ino, name)?.ok_or(FsError::NoAttribute)?.1.value.into_vec())
+        })
+    }
+
+    fn xattrs(&self, ino: Ino) -> Result<Vec<Vec<u8>>, FsError> {
+        self.look(|layers, _| layers.xattrs(ino))
+    }
+
+    fn seek(&self, ino: Ino, offset: u64, what: Seek) -> Result<u64, FsError> {
+        self.look(|layers, _| layers.seek(ino, offset, what))
+    }
+}
+
+/// The most bytes that one record writes.
+pub const WRITE_BYTES_MAX: usize = 1 << 20;
+/// The most bytes that one step of a clone covers.
+const CLONE_BYTES_MAX: u64 = 1 << 30;
+/// The most pieces that one step of a clone covers.
+const CLONE_PIECES_MAX: usize = 4096;
+/// The most names that a file may have.
+const LINKS_MAX: u32 = 1 << 30;
+
+/// What an operation changes.
+#[derive(Default)]
+struct Decision {
+    changes: Vec<Change>,
+    files: i64,
+    bytes: i64,
+    ghost: Option<(Ino, Inode)>,
+    orphan: Option<Ino>,
+}
+
+impl Decision {
+    fn inode(&mut self, ino: Ino, inode: &Inode) {
+        self.changes.push(Change::PutInode(ino, inode.clone()));
+    }
+
+    fn dirent(&mut self, key: Key, ino: Ino, kind: FileKind, name: &[u8]) {
+        let mut bytes = Vec::with_capacity(name.len() + 8);
+        Dirent { ino, kind, name: name.into() }.encode(&mut bytes);
+        self.changes.push(Change::Put(key, bytes.into()));
+    }
+
+    fn drop_inode(&mut self, ino: Ino, inode: &Inode) {
+        self.changes.push(Change::DropInode(ino));
+        self.files -= 1;
+        if inode.kind == FileKind::File {
+            self.bytes -= inode.size as i64;
+        }
+    }
+}
+
+/// Takes one name from an inode; the entry itself is the caller's.
+fn drop_name(
+    layers: &Layers<'_, Cached<'_>>,
+    state: &State,
+    decision: &mut Decision,
+    dir: &mut Inode,
+    at: (Ino, u64),
+    ino: Ino,
+    now: Timestamp,
+) -> Result<(), Fault> {
+    let mut inode = layers.inode(ino)?;
+    inode.ctime = now;
+    if inode.kind == FileKind::Directory {
+        if inode.size != 0 {
+            return Err(FsError::NotEmpty.into());
+        }
+        dir.nlink = dir.nlink.saturating_sub(1);
+        inode.nlink = 0;
+    } else {
+        inode.nlink = inode.nlink.saturating_sub(1);
+    }
+    if inode.nlink > 0 {
+        if (inode.parent, inode.home) == at {
+            (inode.parent, inode.home) = (Ino(0), 0);
+        }
+        decision.inode(ino, &inode);
+    } else if state.holds.contains_key(&ino) {
+        decision.inode(ino, &inode);
+        decision.changes.push(Change::Put(Key::orphan(ino), Box::default()));
+        decision.orphan = Some(ino);
+    } else {
+        decision.drop_inode(ino, &inode);
+        decision.ghost = Some((ino, inode));
+    }
+    Ok(())
+}
+
+/// Moves an inode's known name along with the entry.
+fn rehome(inode: &mut Inode, old: (Ino, u64), new: (Ino, u64)) {
+    if inode.kind == FileKind::Directory || (inode.parent, inode.home) == old || inode.parent == Ino(0) {
+        (inode.parent, inode.home) = new;
+    }
+}
+
+/// Refuses to move a directory below itself.
+fn refuse_loop(layers: &Layers<'_, Cached<'_>>, moved: Ino, to: Ino) -> Result<(), Fault> {
+    let mut at = to;
+    while at != Ino::ROOT {
+        if at == moved {
+            return Err(FsError::Invalid.into());
+        }
+        at = layers.inode(at)?.parent;
+        if at == Ino(0) {
+            return Err(FsError::NotFound.into());
+        }
+    }
+    Ok(())
+}
+
+fn check_name(name: &[u8]) -> Result<(), FsError> {
+    if name.len() > NAME_BYTES_MAX {
+        return Err(FsError::NameTooLong);
+    }
+    if name.is_empty() || name == b"." || name == b".." || name.iter().any(|byte| matches!(byte, b'/' | 0)) {
+        return Err(FsError::Invalid);
+    }
+    Ok(())
+}
+
+fn require_file(inode: &Inode) -> Result<(), FsError> {
+    match inode.kind {
+        FileKind::File => Ok(()),
+        FileKind::Directory => Err(FsError::IsADirectory),
+        _ => Err(FsError::Invalid),
+    }
+}
+
+/// The mode after a write by someone who is not the owner: no setuid, no setgid of an executable.
+fn without_suid(mode: u16) -> u16 {
+    let mode = mode & !0o4000;
+    if mode & 0o0010 != 0 { mode & !0o2000 } else { mode }
+}
+
+/// Removes packs and manifests that were being written when the power went.
+fn remove_leftovers(env: &Env) -> Result<(), OpenError> {
+    for folder in ["packs", "manifests"] {
+        let names =
+            env.disk.list(folder).map_err(|source| OpenError::Disk { what: folder.to_string(), source })?;
+        for name in names.iter().filter(|name| name.starts_with(".new")) {
+            let path = format!("{folder}/{name}");
+            env.disk.remove(&path).map_err(|source| OpenError::Disk { what: path, source })?;
+        }
+    }
+    Ok(())
+}
+
+/// Used by the seal.
+pub(crate) fn info(seq: Seq, id: ManifestId, body: &fs_format::manifest::ManifestBody) -> SealInfo {
+    SealInfo {
+        seq,
+        id,
+        time: body.time,
+        files: body.files,
+        bytes: body.bytes,
+        added: body.added,
+        snapshot: body.snapshot.as_ref().map(|snapshot| SnapshotLabel {
+            id: snapshot.id,
+            message: snapshot.message.clone(),
+            tags: snapshot.tags.clone(),
+        }),
+    }
+}

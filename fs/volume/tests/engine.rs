@@ -1,0 +1,316 @@
+//! The engine in a real folder: what a user would notice.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use fs_crypto::{DeviceSecret, VolumeKey};
+use fs_format::{FileKind, Ino, Seq, SnapshotId};
+use fs_volume::*;
+
+/// A volume in a folder that goes away with the test.
+struct Stage {
+    folder: tempfile::TempDir,
+    key: VolumeKey,
+    device: DeviceSecret,
+    options: Options,
+}
+
+const ME: Caller = Caller { uid: 1000, gid: 1000 };
+
+impl Stage {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let key = VolumeKey::from_seed([7; 32]);
+        create(&real::env(folder.path()), &key).expect("a new volume");
+        let options = Options { segment_bytes: 1 << 20, ..Options::default() };
+        Self { folder, key, device: DeviceSecret::from_bytes([9; 32]), options }
+    }
+
+    fn path(&self) -> &Path {
+        self.folder.path()
+    }
+
+    fn open(&self) -> Volume {
+        Volume::open(real::env(self.path()), self.key.clone(), &self.device, self.options.clone())
+            .expect("opens")
+    }
+}
+
+fn put(volume: &Volume, path: &str, bytes: &[u8]) -> Ino {
+    let (dir, name) = path.rsplit_once('/').unwrap_or(("", path));
+    let parent = resolve(volume, dir.as_bytes()).expect("the folder is there").ino;
+    let ino = match volume.lookup(parent, name.as_bytes()) {
+        Ok(attr) => attr.ino,
+        Err(_) => volume.make(ME, parent, name.as_bytes(), 0o644, NewNode::File).expect("makes a file").ino,
+    };
+    volume.set_attr(ino, SetAttr { size: Some(0), ..SetAttr::default() }).expect("truncates");
+    volume.write(ino, 0, bytes, false).expect("writes");
+    ino
+}
+
+fn folder(volume: &Volume, path: &str) -> Ino {
+    let (dir, name) = path.rsplit_once('/').unwrap_or(("", path));
+    let parent = resolve(volume, dir.as_bytes()).expect("the folder is there").ino;
+    volume.make(ME, parent, name.as_bytes(), 0o755, NewNode::Directory).expect("makes a folder").ino
+}
+
+fn content(tree: &dyn ReadTree, path: &str) -> Vec<u8> {
+    let attr = resolve(tree, path.as_bytes()).expect("the file is there");
+    tree.read(attr.ino, 0, 1 << 30).expect("reads")
+}
+
+fn noise(seed: u64, len: usize) -> Vec<u8> {
+    let mut bytes = vec![0; len];
+    blake3::Hasher::new().update(&seed.to_le_bytes()).finalize_xof().fill(&mut bytes);
+    bytes
+}
+
+fn names(tree: &dyn ReadTree, dir: Ino) -> Vec<String> {
+    let mut names: Vec<String> = Vec::new();
+    let mut cookie = 0;
+    loop {
+        let entries = tree.read_dir(dir, cookie, 7).expect("lists");
+        let Some(last) = entries.last() else { break };
+        cookie = last.cookie;
+        names.extend(entries.iter().map(|entry| String::from_utf8_lossy(&entry.name).into_owned()));
+    }
+    names.sort();
+    names
+}
+
+#[test]
+fn what_was_written_is_there_after_a_seal_and_after_opening_again() {
+    let stage = Stage::new();
+    let volume = stage.open();
+    folder(&volume, "d");
+    let large = noise(1, 3_000_000);
+    put(&volume, "d/small", b"hello");
+    put(&volume, "d/large", &large);
+    assert_eq!(content(&volume, "d/large"), large);
+    volume.seal(None).expect("seals");
+    assert_eq!(content(&volume, "d/small"), b"hello");
+    assert_eq!(content(&volume, "d/large"), large);
+    put(&volume, "d/later", b"in the journal only");
+    volume.sync().expect("syncs");
+    drop(volume);
+    let volume = stage.open();
+    assert_eq!(content(&volume, "d/large"), large);
+    assert_eq!(content(&volume, "d/later"), b"in the journal only");
+    assert_eq!(names(&volume, resolve(&volume, b"d").expect("d").ino), ["large", "later", "small"]);
+}
+
+#[test]
+fn a_snapshot_keeps_what_was_and_costs_what_changed() {
+    let stage = Stage::new();
+    let volume = stage.open();
+    let page = 8192;
+    let mut bytes = noise(2, 16 << 20);
+    let ino = put(&volume, "db", &bytes);
+    let first = volume.seal(None).expect("seals");
+    let before = bytes.clone();
+    for i in 0..40 {
+        let at = (i * 37 % 2048) * page;
+        let new = noise(100 + i as u64, page);
+        volume.write(ino, at as u64, &new, false).expect("writes a page");
+        bytes[at..at + page].copy_from_slice(&new);
+    }
+    let label = SnapshotLabel { id: SnapshotId([1; 16]), message: "after".into(), tags: vec!["t".into()] };
+    let second = volume.seal(Some(label)).expect("seals");
+    assert!(second.added < 40 * 8192 * 5 / 4, "{} bytes for 40 pages", second.added);
+    let history = volume.history();
+    assert_eq!(content(&history.at(first.seq).expect("first"), "db"), before);
+    assert_eq!(content(&history.at(second.seq).expect("second"), "db"), bytes);
+    assert_eq!(content(&volume, "db"), bytes);
+    let seals = history.seals().expect("lists");
+    assert_eq!(seals.last().and_then(|seal| seal.snapshot.clone()).expect("a label").tags, ["t"]);
+}
+
+#[test]
+fn ten_thousand_names_are_listed_once_each_across_the_layers() {
+    let stage = Stage::new();
+    let volume = stage.open();
+    let dir = folder(&volume, "many");
+    let mut expected = Vec::new();
+    for i in 0..10_000 {
+        let name = format!("file-{i}");
+        volume.make(ME, dir, name.as_bytes(), 0o600, NewNode::File).expect("makes");
+        if i == 5_000 {
+            volume.seal(None).expect("seals");
+        }
+        expected.push(name);
+    }
+    for i in (0..10_000).step_by(3) {
+        volume.unlink(dir, format!("file-{i}").as_bytes()).expect("removes");
+        expected.retain(|name| *name != format!("file-{i}"));
+    }
+    expected.sort();
+    assert_eq!(names(&volume, dir), expected);
+    volume.seal(None).expect("seals");
+    assert_eq!(names(&volume, dir), expected);
+    assert_eq!(volume.attr(dir).expect("dir").inode.size, expected.len() as u64);
+}
+
+#[test]
+fn a_diff_names_what_changed() {
+    let stage = Stage::new();
+    let volume = stage.open();
+    for dir in 0..20 {
+        folder(&volume, &format!("d{dir}"));
+        for file in 0..50 {
+            put(&volume, &format!("d{dir}/f{file}"), format!("{dir} {file}").as_bytes());
+        }
+    }
+    let a = volume.seal(None).expect("seals").seq;
+    put(&volume, "d3/f7", b"other");
+    put(&volume, "d4/new", b"new");
+    let d5 = resolve(&volume, b"d5").expect("d5").ino;
+    volume.unlink(d5, b"f0").expect("removes");
+    volume.rename(d5, b"f1", Ino::ROOT, b"moved", RenameMode::Replace).expect("renames");
+    let b = volume.seal(None).expect("seals").seq;
+    let changes: Vec<(ChangeKind, String)> = volume
+        .history()
+        .diff(a, b)
+        .expect("diffs")
+        .into_iter()
+        .map(|change| (change.kind, String::from_utf8(change.path).expect("ascii")))
+        .collect();
+    assert_eq!(
+        changes,
+        [
+            (ChangeKind::Modified, "d3/f7".to_string()),
+            (ChangeKind::Added, "d4/new".to_string()),
+            (ChangeKind::Removed, "d5/f0".to_string()),
+            (ChangeKind::Removed, "d5/f1".to_string()),
+            (ChangeKind::Added, "moved".to_string()),
+        ]
+    );
+    assert_eq!(volume.history().diff(a, a).expect("diffs"), []);
+}
+
+#[test]
+fn rollback_and_fork_begin_at_the_moment_and_lose_nothing() {
+    let stage = Stage::new();
+    let volume = stage.open();
+    put(&volume, "a", &noise(5, 100_000));
+    let then = volume.seal(None).expect("seals");
+    put(&volume, "a", b"worse");
+    put(&volume, "b", b"b");
+    let after = volume.rollback(then.seq).expect("rolls back");
+    assert_eq!(content(&volume, "a"), noise(5, 100_000));
+    assert!(resolve(&volume, b"b").is_err());
+    assert_eq!(after.seq, Seq(then.seq.0 + 2));
+    assert_eq!(content(&volume.history().at(Seq(then.seq.0 + 1)).expect("the one before"), "b"), b"b");
+
+    let other = tempfile::tempdir().expect("a folder");
+    let key = VolumeKey::from_seed([8; 32]);
+    let env = real::env(other.path());
+    let mut bring = |path: &str| std::fs::copy(stage.path().join(path), other.path().join(path)).map(|_| ());
+    fork(&volume.history(), then.seq, &env, &key, &mut bring).expect("forks");
+    let forked = Volume::open(env, key, &stage.device, stage.options.clone()).expect("opens");
+    assert_eq!(content(&forked, "a"), noise(5, 100_000));
+    put(&forked, "c", b"only here");
+    forked.seal(None).expect("seals");
+    assert!(resolve(&volume, b"c").is_err());
+    assert!(forked.history().check(&|_, _| {}).expect("checks").damage.is_empty());
+}
+
+#[test]
+fn a_flipped_bit_in_a_pack_is_named_and_the_rest_works() {
+    let stage = Stage::new();
+    let volume = stage.open();
+    put(&volume, "victim", &noise(1, 400_000));
+    put(&volume, "other", &noise(2, 400_000));
+    volume.seal(None).expect("seals");
+    drop(volume);
+    let pack = std::fs::read_dir(stage.path().join("packs"))
+        .expect("packs")
+        .map(|entry| entry.expect("an entry").path())
+        .max_by_key(|path| std::fs::metadata(path).expect("a pack").len())
+        .expect("a pack");
+    let mut bytes = std::fs::read(&pack).expect("reads");
+    bytes[5000] ^= 1;
+    std::fs::write(&pack, bytes).expect("writes");
+    let volume = stage.open();
+    let victim = resolve(&volume, b"victim").expect("there").ino;
+    assert!(matches!(volume.read(victim, 0, 4096), Err(FsError::Damaged(_))));
+    assert_eq!(content(&volume, "other"), noise(2, 400_000));
+    let report = volume.history().check(&|_, _| {}).expect("checks");
+    assert_eq!(report.damage[0].path.as_deref(), Some(b"victim".as_slice()));
+}
+
+#[test]
+fn an_unlinked_file_that_is_held_lives_until_it_is_released() {
+    let stage = Stage::new();
+    let volume = stage.open();
+    let ino = put(&volume, "f", &noise(3, 50_000));
+    volume.hold(ino);
+    volume.unlink(Ino::ROOT, b"f").expect("removes");
+    volume.seal(None).expect("seals");
+    assert_eq!(volume.read(ino, 0, 50_000).expect("reads"), noise(3, 50_000));
+    volume.release(ino);
+    assert_eq!(volume.read(ino, 0, 1), Err(FsError::NotFound));
+    // One that is held when the power goes is freed at the next start.
+    let ino = put(&volume, "g", b"g");
+    volume.hold(ino);
+    volume.unlink(Ino::ROOT, b"g").expect("removes");
+    volume.sync().expect("syncs");
+    drop(volume);
+    let volume = stage.open();
+    assert_eq!(volume.attr(ino), Err(FsError::NotFound));
+    assert_eq!(volume.space().expect("space").files, 1);
+}
+
+#[test]
+fn writers_and_seals_at_once_lose_nothing() {
+    let stage = Stage::new();
+    let volume = Arc::new(stage.open());
+    std::thread::scope(|scope| {
+        for writer in 0..3u64 {
+            let volume = volume.clone();
+            scope.spawn(move || {
+                let dir = folder(&volume, &format!("w{writer}"));
+                for i in 0..200u64 {
+                    let name = format!("f{i}");
+                    let ino = volume.make(ME, dir, name.as_bytes(), 0o600, NewNode::File).expect("makes").ino;
+                    volume.write(ino, 0, &noise(writer * 1000 + i, 10_000), false).expect("writes");
+                    assert_eq!(volume.read(ino, 0, 20_000).expect("reads"), noise(writer * 1000 + i, 10_000));
+                }
+            });
+        }
+        for _ in 0..20 {
+            volume.seal(None).expect("seals");
+        }
+    });
+    volume.seal(None).expect("seals");
+    drop(volume);
+    let volume = stage.open();
+    for writer in 0..3u64 {
+        for i in 0..200u64 {
+            assert_eq!(content(&volume, &format!("w{writer}/f{i}")), noise(writer * 1000 + i, 10_000));
+        }
+    }
+}
+
+#[test]
+fn special_files_links_and_attributes_come_back() {
+    let stage = Stage::new();
+    let volume = stage.open();
+    volume.make(ME, Ino::ROOT, b"link", 0o777, NewNode::Symlink(b"target/of/link")).expect("makes");
+    volume.make(ME, Ino::ROOT, b"pipe", 0o600, NewNode::Special(FileKind::Fifo, 0)).expect("makes");
+    let file = put(&volume, "f", b"x");
+    volume.set_xattr(file, b"user.large", &vec![9; 65_536], XattrMode::Create).expect("sets");
+    volume.set_xattr(file, b"user.small", b"", XattrMode::Set).expect("sets");
+    volume.link(file, Ino::ROOT, b"g").expect("links");
+    volume.seal(None).expect("seals");
+    drop(volume);
+    let volume = stage.open();
+    let link = resolve(&volume, b"link").expect("there");
+    assert_eq!(volume.read_link(link.ino).expect("reads"), b"target/of/link");
+    assert_eq!(resolve(&volume, b"pipe").expect("there").inode.kind, FileKind::Fifo);
+    assert_eq!(resolve(&volume, b"g").expect("there").inode.nlink, 2);
+    assert_eq!(volume.xattr(file, b"user.large").expect("gets").len(), 65_536);
+    assert_eq!(volume.xattrs(file).expect("lists").len(), 2);
+    volume.unlink(Ino::ROOT, b"f").expect("removes");
+    volume.remove_xattr(file, b"user.large").expect("removes");
+    assert_eq!(volume.xattr(file, b"user.large"), Err(FsError::NoAttribute));
+}
