@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use fs_format::{Ino, Seq};
 use fs_volume::{
-    Allocate, Attr, Caller, FsError, NewNode, OpenError, ReadTree, RenameMode, SetAttr, Space, Volume, XattrMode,
+    Allocate, Attr, Caller, FsError, NewNode, OpenError, ReadTree, RenameMode, SetAttr, Space, Volume,
+    XattrMode,
 };
 
 use crate::engine::{Engine, Moment, Past};
