@@ -753,10 +753,11 @@ pub fn first_id(env: &Env) -> Result<Option<[u8; 16]>, OpenError> {
             continue;
         }
         file.read_at(&mut sector, 0).map_err(at(&path))?;
-        if let Ok(Some(header)) = SegmentHeader::decode(&sector) {
-            if header.start == 0 && first.is_none_or(|first| header.number < first.number) {
-                first = Some(header);
-            }
+        if let Ok(Some(header)) = SegmentHeader::decode(&sector)
+            && header.start == 0
+            && first.is_none_or(|first| header.number < first.number)
+        {
+            first = Some(header);
         }
     }
     Ok(first.map(|header| header.journal))

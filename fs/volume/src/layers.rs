@@ -10,7 +10,7 @@ use fs_format::{FileKind, Ino, Inode, NodeId};
 
 use crate::overlay::{Overlay, Slot};
 use crate::store::Store;
-use crate::tree::{self, Fault, Nodes, Root};
+use crate::tree::{self, Fault, Nodes, Record, Root};
 use crate::types::{Attr, DirEntry, Seek};
 use crate::{FsError, keys::Keys};
 
@@ -115,19 +115,20 @@ impl<N: Nodes> Layers<'_, N> {
             if let Some(value) = overlay.records.get(key) {
                 return Ok(value.clone());
             }
-            match overlay.inodes.get(&key.ino) {
-                Some(Slot::Live { fresh: true, .. } | Slot::Gone) => return Ok(None),
-                _ => {}
+            if let Some(Slot::Live { fresh: true, .. } | Slot::Gone) = overlay.inodes.get(&key.ino) {
+                return Ok(None);
             }
         }
         tree::get(&self.nodes, &self.root, key)
     }
 
     /// Up to `limit` records in `from..to`; of one inode and other than inodes and extents.
-    pub fn records(&self, from: Key, to: Key, limit: usize) -> Result<Vec<(Key, Box<[u8]>)>, Fault> {
+    pub fn records(&self, from: Key, to: Key, limit: usize) -> Result<Vec<Record>, Fault> {
         let mut from = from;
         let mut out = Vec::new();
         let fresh = self.is_fresh(from.ino);
+        // No more than is asked for: a listing comes in many small steps.
+        let step = limit.saturating_add(1).min(SCAN_STEP);
         loop {
             let mut batch: BTreeMap<Key, Option<Box<[u8]>>> = BTreeMap::new();
             let mut last = None;
@@ -136,7 +137,7 @@ impl<N: Nodes> Layers<'_, N> {
                 tree::scan(&self.nodes, &self.root, &from, &to, &mut |key, value| {
                     batch.insert(*key, Some(value.into()));
                     taken += 1;
-                    if taken == SCAN_STEP {
+                    if taken == step {
                         last = Some(*key);
                         return ControlFlow::Break(());
                     }

@@ -72,10 +72,10 @@ pub fn newest(env: &Env, volume: &VolumeId, own: &ReadKey) -> Result<Manifest, O
         return Err(newest);
     }
     // The copy is written after the manifest and may be one behind after a crash, but then the manifest is whole.
-    if let Ok(manifest) = read_file(env, volume, own, HEAD) {
-        if manifest.header.seq == last {
-            return Ok(manifest);
-        }
+    if let Ok(manifest) = read_file(env, volume, own, HEAD)
+        && manifest.header.seq == last
+    {
+        return Ok(manifest);
     }
     for &seq in seqs.iter().rev().skip(1) {
         if let Ok(mut manifest) = read(env, volume, own, seq) {

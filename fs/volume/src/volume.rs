@@ -129,8 +129,8 @@ struct FreeBytes {
 
 /// Makes an empty volume in the folder.
 ///
-/// The folder `manifests` with the first manifest is what makes it a volume; it comes last.
-pub fn create(env: &Env, key: &VolumeKey) -> Result<(), OpenError> {
+/// The root directory belongs to `owner`. The folder `manifests` with the first manifest is what makes it a volume; it comes last.
+pub fn create(env: &Env, key: &VolumeKey, owner: Caller) -> Result<(), OpenError> {
     let at = |what: &str| {
         let what = what.to_string();
         move |source| OpenError::Disk { what, source }
@@ -145,7 +145,7 @@ pub fn create(env: &Env, key: &VolumeKey) -> Result<(), OpenError> {
     let read = key.read_key();
     let keys = Arc::new(Keys::new(read));
     let store = Store::new(env.clone(), keys.clone(), Default::default(), 2 << 20);
-    seal::first(&store, key).map_err(|error| OpenError::Damaged {
+    seal::first(&store, key, owner).map_err(|error| OpenError::Damaged {
         what: "the new volume".into(),
         detail: format!("could not be written: {error}"),
     })?;

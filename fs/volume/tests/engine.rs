@@ -21,7 +21,7 @@ impl Stage {
     fn new() -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let key = VolumeKey::from_seed([7; 32]);
-        create(&real::env(folder.path()), &key).expect("a new volume");
+        create(&real::env(folder.path()), &key, ME).expect("a new volume");
         let options = Options { segment_bytes: 1 << 20, ..Options::default() };
         Self { folder, key, device: DeviceSecret::from_bytes([9; 32]), options }
     }
