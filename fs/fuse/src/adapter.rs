@@ -845,6 +845,7 @@ impl<E: Engine> Filesystem for Adapter<E> {
         reply: ReplyWrite,
     ) {
         let kill_suid = write_flags.contains(WriteFlags::FUSE_WRITE_KILL_SUIDGID);
+        self.engine.pace(data.len());
         let written =
             self.writable(ino).and_then(|ino| Ok(self.engine.write(ino, offset, data, kill_suid)?));
         match written {
@@ -991,6 +992,7 @@ impl<E: Engine> Filesystem for Adapter<E> {
         flags: i32,
         reply: ReplyCreate,
     ) {
+        self.engine.pace(0);
         match self.make(req, parent, name, mode, umask, NewNode::File) {
             Ok(attr) => {
                 self.engine.hold(attr.ino);

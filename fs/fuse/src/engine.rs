@@ -80,6 +80,8 @@ pub trait Engine: ReadTree + 'static {
     fn release(&self, ino: Ino);
     /// The kernel dropped the inode.
     fn forget(&self, ino: Ino);
+    /// Holds up whoever writes `bytes` for a moment (at most 50 ms) when sealing falls behind.
+    fn pace(&self, _bytes: usize) {}
     /// Waits until everything so far is durable.
     fn sync(&self) -> Result<(), FsError>;
     /// Room in all and free.

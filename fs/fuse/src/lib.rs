@@ -21,6 +21,7 @@ mod errno;
 mod mountpoint;
 mod node;
 mod past;
+mod volume;
 mod xattr;
 
 use std::io;

@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use fs_format::{Ino, Seq};
 use fs_volume::{
-    Allocate, Attr, Caller, FsError, NewNode, OpenError, ReadTree, RenameMode, SetAttr, Space, Volume, XattrMode,
+    Allocate, Attr, Caller, FsError, NewNode, OpenError, ReadTree, RenameMode, SetAttr, Space, Volume,
+    XattrMode,
 };
 
 use crate::engine::{Engine, Moment, Past};
@@ -85,6 +86,13 @@ impl Engine for Volume {
 
     fn forget(&self, ino: Ino) {
         Volume::forget(self, ino);
+    }
+
+    fn pace(&self, bytes: usize) {
+        let pause = Volume::pause(self, bytes);
+        if !pause.is_zero() {
+            std::thread::sleep(pause);
+        }
     }
 
     fn sync(&self) -> Result<(), FsError> {

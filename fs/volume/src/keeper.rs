@@ -72,6 +72,7 @@ fn keep_journal(volume: &Volume, stop: &Receiver<()>) {
     let mut synced = Instant::now();
     let mut written = 0;
     while !stopped(stop, PUSH_EVERY) {
+        volume.measure_pressure();
         let end = volume.journal.end();
         if end == written {
             continue;

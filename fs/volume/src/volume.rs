@@ -11,7 +11,8 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU32, AtomicU64, Ordering};
+use std::time::Duration;
 
 use fs_crypto::{DeviceSecret, Suite, VolumeKey};
 use fs_format::journal::{Change, Source, Totals};
@@ -114,6 +115,10 @@ pub struct Volume {
     read_only: RwLock<Option<String>>,
     pub(crate) seal_error: RwLock<Option<String>>,
     free: FreeBytes,
+    /// Kept, so that manifests are read once.
+    history: History,
+    /// How full journal and overlay are, in thousandths.
+    pressure: AtomicU32,
 }
 
 /// Free room on the disk, asked for at most every 100 ms or every 16 MiB.
@@ -203,7 +208,10 @@ impl Volume {
             info: head.info.clone(),
             epoch: head.header.epoch,
         };
+        let history = History::of(id, key.read_key(), store.clone());
         let volume = Self {
+            history,
+            pressure: AtomicU32::new(0),
             env,
             key,
             id,
@@ -253,7 +261,7 @@ impl Volume {
 
     /// The sealed past.
     pub fn history(&self) -> History {
-        History::of(self.id, self.key.read_key(), self.store.clone())
+        self.history.clone()
     }
 
     /// What the volume says of itself.
@@ -277,11 +285,28 @@ impl Volume {
             || self.journal.used_bytes() > self.options.journal_bytes_max / 2
     }
 
-    /// Whether writers should wait for a seal before they go on.
-    pub fn is_crowded(&self) -> bool {
-        let state = self.state.read();
-        state.active.weight as u64 > 2 * self.options.overlay_bytes_max
-            || self.journal.used_bytes() > self.options.journal_bytes_max
+    /// Measures how full journal and overlay are; the keeper calls it often.
+    pub(crate) fn measure_pressure(&self) {
+        let parts = |used: u64, max: u64| (used.saturating_mul(1000) / max.max(1)).min(1000) as u32;
+        let overlay = self.state.read().active.weight as u64;
+        let pressure = parts(overlay, 4 * self.options.overlay_bytes_max)
+            .max(parts(self.journal.used_bytes(), self.options.journal_bytes_max));
+        self.pressure.store(pressure, Ordering::Relaxed);
+    }
+
+    /// How long whoever writes `bytes` should pause, so that sealing keeps up; mostly zero.
+    ///
+    /// Grows with the pressure and is never above 50 ms, so that what waits behind a writer
+    /// does not stall.
+    pub fn pause(&self, bytes: usize) -> Duration {
+        let pressure = u64::from(self.pressure.load(Ordering::Relaxed));
+        if pressure <= PRESSURE_FREE {
+            return Duration::ZERO;
+        }
+        let left = 1000 - pressure.min(1000);
+        let bytes_per_second = (RATE_UNDER_PRESSURE * left / (1000 - PRESSURE_FREE)).max(RATE_MIN);
+        let nanos = (bytes as u64).max(OPERATION_BYTES) * 1_000_000_000 / bytes_per_second;
+        Duration::from_nanos(nanos).min(PAUSE_MAX)
     }
 
     /// Whether anything happened since the last seal began.
@@ -1025,6 +1050,16 @@ impl ReadTree for Volume {
     }
 }
 
+/// Pressure up to which nobody pauses, in thousandths.
+const PRESSURE_FREE: u64 = 600;
+/// What writers get in all when pauses begin, in bytes per second; about what sealing takes in.
+const RATE_UNDER_PRESSURE: u64 = 400 << 20;
+/// What they get when everything is full, in bytes per second.
+const RATE_MIN: u64 = 20 << 20;
+/// What an operation without data counts as, in bytes.
+const OPERATION_BYTES: u64 = 4096;
+/// The longest pause.
+const PAUSE_MAX: Duration = Duration::from_millis(50);
 /// The most bytes that one record writes.
 pub const WRITE_BYTES_MAX: usize = 1 << 20;
 /// The most bytes that one step of a clone covers.
