@@ -7,7 +7,6 @@ run here; its last line says what was done.
 
 import argparse
 import atexit
-import contextlib
 import os
 import pathlib
 import pwd
@@ -49,7 +48,10 @@ def suite(document, body, arguments=lambda parser: None):
     folder = options.dir.resolve() / pathlib.Path(sys.argv[0]).name
     # An ended suite leaves no process and no mount behind, so a stop by signal is an end like any other.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+    # Runs last, when the daemons that `start` started are gone.
+    atexit.register(unmount_below, folder)
     try:
+        unmount_below(folder)
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
         summary = body(folder, options.long, options)
@@ -139,6 +141,15 @@ def unmount_by_force(folder):
     """Takes a mount away whose daemon may be dead."""
     while is_mount(folder):
         run("umount", "--lazy", folder)
+
+
+def unmount_below(folder):
+    """Takes away what a failed run left mounted."""
+    with open("/proc/self/mounts", encoding="utf-8") as mounts:
+        points = [line.split(" ")[1] for line in mounts]
+    for point in reversed(points):
+        if point.startswith(f"{folder}/"):
+            run("umount", "--lazy", point, check=False)
 
 
 class Comb:
@@ -265,10 +276,3 @@ class Plain:
 
 
 SUBJECTS = {"comb": Comb, "ram": Ram, "plain": Plain}
-
-
-@contextlib.contextmanager
-def timed():
-    """Yields a function that says how many seconds have passed."""
-    begin = time.monotonic()
-    yield lambda: time.monotonic() - begin
