@@ -16,7 +16,8 @@ use std::sync::Arc;
 use fs_crypto::{Cipher, DeviceSecret, Suite, VolumeKey};
 use fs_format::journal::{
     Change, FRAME_HEADER_BYTES, FRAME_TAG_BYTES, FrameHeader, JOURNAL_FRAME_BYTES_MAX, RECORD_BYTES_MAX,
-    SECTOR_BYTES, SEGMENT_HEADER_BYTES, SegmentHeader, Totals, decode_record, encode_record,
+    SECTOR_BYTES, SEGMENT_HEADER_BYTES, SEGMENT_TAG_AT, SEGMENT_TAGGED_BYTES, SegmentHeader, Totals,
+    decode_record, encode_record,
 };
 use parking_lot::{Mutex, MutexGuard};
 
@@ -395,11 +396,14 @@ impl Journal {
             salt,
             predecessor,
         };
-        if let Err(error) = file.write_at(&header.encode(), 0) {
-            return Err(self.fail(&path, &error));
-        }
         let cipher =
             Arc::new(self.setting.key.journal_cipher(&self.setting.device, &salt, self.setting.suite));
+        let mut sector = header.encode();
+        let tag = key_tag(&cipher, &sector);
+        sector[SEGMENT_TAG_AT..SEGMENT_TAG_AT + tag.len()].copy_from_slice(&tag);
+        if let Err(error) = file.write_at(&sector, 0) {
+            return Err(self.fail(&path, &error));
+        }
         self.buffer.lock().segments.push_back(Segment {
             header,
             file,
@@ -505,6 +509,11 @@ fn promised_bytes(bytes: usize) -> u64 {
     bytes + frames * (SECTOR_BYTES + (FRAME_HEADER_BYTES + FRAME_TAG_BYTES) as u64) + SECTOR_BYTES
 }
 
+/// Proves which key a segment was begun with. No frame has this nonce.
+fn key_tag(cipher: &Cipher, sector: &[u8]) -> [u8; FRAME_TAG_BYTES] {
+    cipher.seal(u64::MAX, &sector[..SEGMENT_TAGGED_BYTES], &mut [])
+}
+
 fn read_frame(file: &dyn DiskFile, cipher: &Cipher, frame: &Frame, number: u64) -> Result<Vec<u8>, String> {
     let mut bytes = vec![0; FRAME_HEADER_BYTES + frame.len as usize + FRAME_TAG_BYTES];
     file.read_at(&mut bytes, u64::from(frame.offset)).map_err(|error| error.to_string())?;
@@ -554,14 +563,23 @@ pub fn recover(setting: Setting, id: [u8; 16], from: u64, read_only: bool) -> Re
         }
         match SegmentHeader::decode(&sector) {
             Ok(Some(header)) if header.journal == id && Suite::from_u8(header.suite).is_some() => {
+                let suite = Suite::from_u8(header.suite).expect("just checked");
+                let cipher = setting.key.journal_cipher(&setting.device, &header.salt, suite);
+                if sector[SEGMENT_TAG_AT..SEGMENT_TAG_AT + FRAME_TAG_BYTES] != key_tag(&cipher, &sector) {
+                    // Taken for a torn tail, this would drop what was acknowledged.
+                    let detail = "was written with another device secret: put back the file `device` of this state folder";
+                    return Err(OpenError::Damaged { what: path, detail: detail.into() });
+                }
                 found.push(Found { path, file, bytes, header });
             }
             Ok(_) => spare.push((path, file, bytes)),
             Err(error @ fs_format::DecodeError::Newer { .. }) => {
                 return Err(OpenError::Newer { what: path, detail: error.to_string() });
             }
-            // A header torn by a crash, or damaged: the watermarks of others tell which.
-            Err(_) => spare.push((path, file, bytes)),
+            // Sectors are written whole: this is no torn header but a damaged one.
+            Err(error) => {
+                damage = Some(format!("{path} {error}: what it held cannot be replayed"));
+            }
         }
     }
     found.sort_by_key(|segment| segment.header.number);

@@ -151,7 +151,10 @@ pub fn write(
     let mut random = [0; 32];
     env.chance.fill(&mut random);
     let mut plain = body.encode();
-    let salt = fs_crypto::hedged_salt(&random, &[&place.seq.0.to_le_bytes(), &plain]);
+    let salt = fs_crypto::hedged_salt(
+        &random,
+        &[&place.epoch.0.to_le_bytes(), &place.seq.0.to_le_bytes(), &place.parent.0, &plain],
+    );
     let header = ManifestHeader {
         body_bytes: (plain.len() + Cipher::TAG_BYTES) as u32,
         volume: key.id(),
