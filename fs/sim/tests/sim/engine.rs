@@ -1,0 +1,77 @@
+//! The trials of the engine.
+
+use fs_sim::VolumeOpener;
+use fs_sim::trial::{self, Effort, Trial, hunt};
+use fs_sim::workload::Weights;
+
+fn passes(effort: &Effort, weights: &Weights, trial: &Trial<'_>) {
+    if let Err(found) = hunt(effort, weights, trial) {
+        panic!("{found}");
+    }
+}
+
+/// Weights under which data seldom fills a segment, so that many operations fit between two seals.
+fn light() -> Weights {
+    Weights { write_bytes_max: 30_000, ..Weights::default() }
+}
+
+#[test]
+fn it_does_what_the_model_does() {
+    let effort = Effort::new(12, 120, 0);
+    passes(&effort, &Weights::default(), &|seed, ops| trial::agrees(&VolumeOpener::small(), seed, ops));
+    passes(&effort, &light(), &|seed, ops| trial::agrees(&VolumeOpener::roomy(), seed, ops));
+}
+
+#[test]
+fn a_power_cut_at_every_io_leaves_a_prefix_with_all_that_was_acknowledged() {
+    let effort = Effort::new(4, 40, 0);
+    passes(&effort, &Weights::default(), &|seed, ops| {
+        trial::survives_cuts(&VolumeOpener::small(), 2, seed, ops)
+    });
+    passes(&effort, &light(), &|seed, ops| trial::survives_cuts(&VolumeOpener::roomy(), 3, seed, ops));
+}
+
+#[test]
+fn a_disk_error_at_every_io_is_told_and_loses_nothing_acknowledged() {
+    let effort = Effort::new(3, 25, 40);
+    passes(&effort, &light(), &|seed, ops| {
+        trial::survives_disk_errors(&VolumeOpener::small(), &effort, seed, ops)
+    });
+}
+
+#[test]
+fn a_full_disk_at_every_io_is_told_and_loses_nothing() {
+    let effort = Effort::new(3, 25, 40);
+    passes(&effort, &light(), &|seed, ops| {
+        trial::survives_no_space(&VolumeOpener::small(), &effort, seed, ops)
+    });
+}
+
+#[test]
+fn a_disk_that_is_full_for_a_while_lets_delete_and_goes_on() {
+    let effort = Effort::new(6, 80, 0);
+    for room in [700 << 10, 2 << 20] {
+        passes(&effort, &Weights::default(), &|seed, ops| {
+            trial::survives_a_full_disk(&VolumeOpener::small(), room, seed, ops)
+        });
+    }
+}
+
+#[test]
+fn a_flipped_bit_never_gives_wrong_bytes() {
+    let effort = Effort::new(3, 40, 0);
+    passes(&effort, &light(), &|seed, ops| trial::names_damage(&VolumeOpener::roomy(), 16, seed, ops));
+}
+
+#[test]
+fn creation_leaves_nothing_half_made() {
+    for seed in 0..3 {
+        trial::creates_wholly(&VolumeOpener::small(), seed).expect("creation is atomic");
+    }
+}
+
+#[test]
+fn the_same_seed_gives_the_same_ios() {
+    let effort = Effort::new(4, 100, 0);
+    passes(&effort, &Weights::default(), &|seed, ops| trial::repeats(&VolumeOpener::small(), seed, ops));
+}
