@@ -646,8 +646,8 @@ impl Volume {
                 decision.inode(other.ino, &other_inode);
             } else {
                 let to_key = match target {
-                    Some((_, ref target)) if target.ino == moved.ino => return Ok(((), decision)),
                     Some(_) if mode == RenameMode::NoReplace => return Err(FsError::Exists.into()),
+                    Some((_, ref target)) if target.ino == moved.ino => return Ok(((), decision)),
                     Some((key, target)) => {
                         match (moved.kind == FileKind::Directory, target.kind == FileKind::Directory) {
                             (true, false) => return Err(FsError::NotADirectory.into()),
