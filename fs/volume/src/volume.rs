@@ -874,6 +874,7 @@ impl Volume {
     ) -> Result<u64, FsError> {
         let source = self.attr(from)?;
         require_file(&source.inode)?;
+        require_file(&self.attr(to)?.inode)?;
         let end = from_offset.saturating_add(len).min(source.inode.size);
         if end <= from_offset {
             return Ok(0);
