@@ -1,3 +1,42 @@
-//! `comb`, the one binary.
+//! `comb`, the one binary: encrypted volumes whose past stays open.
+//!
+//! A command is a file in `commands`. What they share:
+//!
+//! - `state`    where volumes, keys and names lie on this machine
+//! - `name`, `when`, `place`   what a person writes for volumes, moments and paths
+//! - `engine`, `keys`   opening volumes; errors of the engine in words for a person
+//! - `control`, `report`   the conversation with the daemon of a mounted volume
+//! - `tree`, `writer`   reading a sealed tree, and writing it into a folder
+//! - `mounts`   what the kernel knows of mounts
+//! - `output`, `progress`, `failure`   what is printed, and the exit codes
 
-fn main() {}
+mod commands;
+mod control;
+mod engine;
+mod failure;
+mod keys;
+mod mounts;
+mod name;
+mod output;
+mod place;
+mod progress;
+mod report;
+mod state;
+mod tree;
+mod when;
+mod writer;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+fn main() -> ExitCode {
+    let comb = commands::Comb::parse();
+    match commands::run(comb) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            output::note(&failure.to_string());
+            ExitCode::from(failure.exit_code())
+        }
+    }
+}

@@ -48,7 +48,7 @@ impl Suite {
 #[error("the integrity check failed")]
 pub struct OpenFailed;
 
-/// A key that seals and opens.
+/// A key that seals and opens. Its bytes live in the library's memory, which is cleansed when freed.
 pub struct Cipher(LessSafeKey);
 
 impl Cipher {
@@ -89,4 +89,118 @@ fn expand(nonce: u64) -> Nonce {
     let mut bytes = [0; 12];
     bytes[4..].copy_from_slice(&nonce.to_le_bytes());
     Nonce::assume_unique_for_key(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use chacha20poly1305::aead::{Aead, KeyInit, Payload};
+    use zeroize::Zeroizing;
+
+    use super::*;
+
+    const SUITES: [Suite; 2] = [Suite::ChaCha20Poly1305, Suite::Aes256Gcm];
+
+    fn cipher(suite: Suite) -> Cipher {
+        Cipher::new(suite, &Zeroizing::new([3; 32]))
+    }
+
+    /// What is stored: the bytes, then the tag.
+    fn sealed(suite: Suite, nonce: u64, associated: &[u8], plain: &[u8]) -> Vec<u8> {
+        let mut bytes = plain.to_vec();
+        let tag = cipher(suite).seal(nonce, associated, &mut bytes);
+        bytes.extend_from_slice(&tag);
+        bytes
+    }
+
+    fn opened(suite: Suite, nonce: u64, associated: &[u8], stored: &[u8]) -> Result<Vec<u8>, OpenFailed> {
+        let (bytes, tag) = stored.split_at(stored.len() - Cipher::TAG_BYTES);
+        let mut bytes = bytes.to_vec();
+        cipher(suite).open(nonce, associated, &mut bytes, tag.try_into().expect("a tag's length"))?;
+        Ok(bytes)
+    }
+
+    #[test]
+    fn suite_1_is_the_same_bytes_from_another_library() {
+        let twin = chacha20poly1305::ChaCha20Poly1305::new(&[3; 32].into());
+        for len in [0, 1, 15, 16, 17, 63, 64, 65, 4096, 65_537] {
+            for nonce in [0, 1, 0x0102_0304_0506_0708, u64::MAX] {
+                for associated in [&b""[..], b"associated"] {
+                    let plain: Vec<u8> = (0..len).map(|i| i as u8).collect();
+                    let mut long = [0; 12];
+                    long[4..].copy_from_slice(&nonce.to_le_bytes());
+                    let expected = twin
+                        .encrypt(&long.into(), Payload { msg: &plain, aad: associated })
+                        .expect("the twin encrypts");
+                    let stored = sealed(Suite::ChaCha20Poly1305, nonce, associated, &plain);
+                    assert_eq!(stored, expected, "{len} bytes under nonce {nonce}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn suite_2_gives_the_published_vector() {
+        // Test case 14 of the GCM specification: key, nonce and text of zeros.
+        let mut bytes = [0; 16];
+        let tag = Cipher::new(Suite::Aes256Gcm, &Zeroizing::new([0; 32])).seal(0, b"", &mut bytes);
+        assert_eq!(u128::from_be_bytes(bytes), 0xcea7_403d_4d60_6b6e_074e_c5d3_baf3_9d18);
+        assert_eq!(u128::from_be_bytes(tag), 0xd0d1_c8a7_9999_6bf0_265b_98b5_d48a_b919);
+    }
+
+    #[test]
+    fn what_was_sealed_opens() {
+        for suite in SUITES {
+            for plain in [&b""[..], b"x", &[7; 70_000]] {
+                let stored = sealed(suite, 9, b"here", plain);
+                assert_eq!(opened(suite, 9, b"here", &stored).as_deref(), Ok(plain));
+            }
+        }
+    }
+
+    #[test]
+    fn what_was_sealed_opens_nowhere_else() {
+        for suite in SUITES {
+            let stored = sealed(suite, 9, b"here", b"some bytes");
+            assert_eq!(opened(suite, 10, b"here", &stored), Err(OpenFailed));
+            assert_eq!(opened(suite, 9 << 32, b"here", &stored), Err(OpenFailed));
+            assert_eq!(opened(suite, 9, b"there", &stored), Err(OpenFailed));
+            assert_eq!(opened(suite, 9, b"", &stored), Err(OpenFailed));
+            // Another frame's tag, under the same key and nonce.
+            let mut swapped = stored.clone();
+            let other = sealed(suite, 9, b"here", b"more bytes");
+            swapped[10..].copy_from_slice(&other[10..]);
+            assert_eq!(opened(suite, 9, b"here", &swapped), Err(OpenFailed));
+        }
+        let stored = sealed(Suite::ChaCha20Poly1305, 9, b"here", b"some bytes");
+        assert_eq!(opened(Suite::Aes256Gcm, 9, b"here", &stored), Err(OpenFailed));
+    }
+
+    #[test]
+    fn every_flipped_bit_is_noticed() {
+        for suite in SUITES {
+            let stored = sealed(suite, 9, b"here", b"some bytes");
+            for bit in 0..stored.len() * 8 {
+                let mut flipped = stored.clone();
+                flipped[bit / 8] ^= 1 << (bit % 8);
+                assert_eq!(opened(suite, 9, b"here", &flipped), Err(OpenFailed), "bit {bit}");
+            }
+        }
+    }
+
+    #[test]
+    fn suites_keep_their_numbers() {
+        for suite in SUITES {
+            assert_eq!(Suite::from_u8(suite as u8), Some(suite));
+        }
+        assert_eq!((Suite::ChaCha20Poly1305 as u8, Suite::Aes256Gcm as u8), (1, 2));
+        for number in (0..=u8::MAX).filter(|number| !matches!(number, 1 | 2)) {
+            assert_eq!(Suite::from_u8(number), None);
+        }
+    }
+
+    #[test]
+    fn a_cipher_is_shared_by_threads() {
+        fn shared<T: Send + Sync>() {}
+        shared::<Cipher>();
+    }
 }

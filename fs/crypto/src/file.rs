@@ -16,38 +16,112 @@ use crate::keys::{KeyError, VolumeKey};
 pub struct KeyFile;
 
 const TITLE: &str = "comb volume key ";
+/// More than the three lines take.
+const TEXT_BYTES_MAX: usize = 128;
+/// How much of a foreign version number an error repeats.
+const VERSION_CHARS_MAX: usize = 16;
 
 impl KeyFile {
     /// The file's text.
     pub fn encode(key: &VolumeKey) -> Zeroizing<String> {
-        let body = Zeroizing::new(format!("{TITLE}1\n{}\n", key.to_base64().as_str()));
-        Zeroizing::new(format!("{}{}\n", body.as_str(), checksum(&body)))
+        // Room for all of it: a string that grows leaves copies of the seed behind.
+        let mut text = Zeroizing::new(String::with_capacity(TEXT_BYTES_MAX));
+        text.push_str(TITLE);
+        text.push_str("1\n");
+        text.push_str(&key.to_base64());
+        text.push('\n');
+        let check = checksum(&text);
+        text.push_str(&check);
+        text.push('\n');
+        text
     }
 
     /// Reads a key file, or a bare base64 seed as the seed documents show it.
     pub fn decode(text: &str) -> Result<VolumeKey, KeyError> {
         let Some(rest) = text.strip_prefix(TITLE) else {
-            // A file of ours whose first bytes were damaged is no seed either.
+            // A file of ours whose title was damaged has more lines than a seed, and is refused as one.
             return VolumeKey::from_base64(text);
         };
-        let mut lines = rest.lines();
-        let version = lines.next().unwrap_or_default();
-        if version != "1" {
-            let newer =
-                !version.is_empty() && version.bytes().all(|byte| byte.is_ascii_digit()) && version != "0";
-            return Err(if newer { KeyError::Newer(version.into()) } else { KeyError::Damaged });
-        }
-        let (Some(seed), Some(check), None) = (lines.next(), lines.next(), lines.next()) else {
-            return Err(KeyError::Damaged);
-        };
-        let body = Zeroizing::new(format!("{TITLE}1\n{seed}\n"));
-        if checksum(&body) != check || !text.ends_with('\n') {
+        // The last line checks those before it in every version, so a damaged number is not taken for a newer one.
+        let Some((body, check)) = split_last_line(text) else { return Err(KeyError::Damaged) };
+        if checksum(body) != check {
             return Err(KeyError::Damaged);
         }
-        VolumeKey::from_base64(seed)
+        let mut lines = rest[..body.len() - TITLE.len()].lines();
+        match (lines.next(), lines.next(), lines.next()) {
+            (Some("1"), Some(seed), None) => VolumeKey::from_base64(seed),
+            (Some("1"), _, _) | (None, _, _) => Err(KeyError::Damaged),
+            (Some(version), _, _) => Err(KeyError::Newer(version.chars().take(VERSION_CHARS_MAX).collect())),
+        }
     }
 }
 
+/// Splits off the last line; the text must end where that line ends.
+fn split_last_line(text: &str) -> Option<(&str, &str)> {
+    let lines = text.strip_suffix('\n')?;
+    let end = lines.rfind('\n')? + 1;
+    Some((&text[..end], &lines[end..]))
+}
+
+/// Not a secret's guard: it tells damage from a wrong key, nothing more.
 fn checksum(body: &str) -> String {
     STANDARD.encode(&blake3::hash(body.as_bytes()).as_bytes()[..16])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SEED: &str = "sETuhFwbQf9NJVAEOhu/QFhhhmKxY+f4VNFrO2IowGk=";
+
+    fn key() -> VolumeKey {
+        VolumeKey::from_base64(SEED).expect("the seed documents' key")
+    }
+
+    #[test]
+    fn a_key_file_is_these_bytes() {
+        let text = KeyFile::encode(&key());
+        assert_eq!(*text, format!("comb volume key 1\n{SEED}\nyUkingBbZLKlRGTC0JmPdA==\n"));
+        assert_eq!(KeyFile::decode(&text).map(|key| key.id()), Ok(key().id()));
+        assert!(text.len() <= TEXT_BYTES_MAX, "it never grew, so no copy of the seed is left");
+    }
+
+    #[test]
+    fn a_bare_seed_is_a_key_file_too() {
+        for text in [SEED.to_string(), format!("{SEED}\n"), format!("  {SEED} \r\n")] {
+            assert_eq!(KeyFile::decode(&text).map(|key| key.id()), Ok(key().id()));
+        }
+    }
+
+    #[test]
+    fn a_key_file_with_any_bit_flipped_is_refused() {
+        let text = KeyFile::encode(&key());
+        for bit in 0..text.len() * 8 {
+            let mut bytes = text.as_bytes().to_vec();
+            bytes[bit / 8] ^= 1 << (bit % 8);
+            // What is no text at all is refused by whoever reads the file.
+            let Ok(flipped) = std::str::from_utf8(&bytes) else { continue };
+            let refused = KeyFile::decode(flipped).expect_err("damage");
+            let expected = if bit / 8 < TITLE.len() { KeyError::NotAKey } else { KeyError::Damaged };
+            assert_eq!(refused, expected, "bit {bit}");
+        }
+    }
+
+    #[test]
+    fn a_key_file_cut_anywhere_is_refused() {
+        let text = KeyFile::encode(&key());
+        for len in 0..text.len() {
+            assert!(KeyFile::decode(&text[..len]).is_err(), "the first {len} bytes");
+        }
+        assert!(KeyFile::decode(&format!("{}{SEED}\n", text.as_str())).is_err());
+    }
+
+    #[test]
+    fn a_newer_key_file_is_told_from_a_damaged_one() {
+        // What the next version may look like: other lines, the last checks those before it.
+        let newer = format!("comb volume key 2\n{SEED}\nnn5WXDP4gXwTUcFhjAOWuQ==\n");
+        assert_eq!(KeyFile::decode(&newer).err(), Some(KeyError::Newer("2".into())));
+        let damaged = newer.replace("nn5W", "nn6W");
+        assert_eq!(KeyFile::decode(&damaged).err(), Some(KeyError::Damaged));
+    }
 }

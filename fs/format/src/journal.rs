@@ -11,6 +11,10 @@ pub const JOURNAL_VERSION: u16 = 1;
 pub const SECTOR_BYTES: u64 = 512;
 /// Bytes of a segment's header; its frames begin behind it.
 pub const SEGMENT_HEADER_BYTES: u64 = SECTOR_BYTES;
+/// Bytes of a segment's header that its tag is over.
+pub const SEGMENT_TAGGED_BYTES: usize = 112;
+/// Where in a segment's header the tag lies that proves the key (16 bytes).
+pub const SEGMENT_TAG_AT: usize = 144;
 /// Bytes of a frame's clear header.
 pub const FRAME_HEADER_BYTES: usize = 32;
 /// Bytes of a frame's tag.
@@ -42,7 +46,7 @@ pub struct SegmentHeader {
 }
 
 impl SegmentHeader {
-    /// The header's sector.
+    /// The header's sector. Whoever has the key adds the tag at [`SEGMENT_TAG_AT`].
     pub fn encode(&self) -> [u8; SEGMENT_HEADER_BYTES as usize] {
         let mut out = [0; SEGMENT_HEADER_BYTES as usize];
         out[..8].copy_from_slice(SEGMENT_MAGIC);

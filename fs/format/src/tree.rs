@@ -111,10 +111,11 @@ impl Key {
         let ino = Ino(ino.ok_or(DecodeError::TooLarge("inode number"))?);
         let kind = RecordKind::from_u8(reader.u8()?)?;
         let mut sub = reader.varint()?;
-        if let Some(key) = before {
-            if key.ino == ino && key.kind == kind {
-                sub = key.sub.checked_add(sub).ok_or(DecodeError::TooLarge("sub key"))?;
-            }
+        if let Some(key) = before
+            && key.ino == ino
+            && key.kind == kind
+        {
+            sub = key.sub.checked_add(sub).ok_or(DecodeError::TooLarge("sub key"))?;
         }
         let key = Self { ino, kind, sub };
         if before.is_some_and(|before| *before >= key) {

@@ -1,7 +1,8 @@
 //! Dirty pages: what the kernel's writeback cache has not told us yet.
 //!
-//! `syncfs` does not wait on a FUSE mount, so a thread that serves no requests fetches the pages itself: it
-//! syncs, through the mount, each inode that somebody has open for writing. `close` writes back what the
+//! `syncfs` on a FUSE mount only begins to write, and does not wait. That is enough every second. Where it must be
+//! known to have happened, a thread that serves no requests syncs, through the mount, each inode
+//! that somebody has open for writing. `close` writes back what the
 //! file has, and a writable mapping keeps its file open, so no dirty page is missed.
 //!
 //! Invariants
@@ -93,7 +94,15 @@ struct Tickets {
     /// The newest push that ended, and how.
     ended: u64,
     outcome: Option<Result<(), Arc<PushError>>>,
+    /// Somebody wants the kernel to begin writing.
+    begin: bool,
     stopped: bool,
+}
+
+impl Tickets {
+    fn nothing_to_do(&self) -> bool {
+        self.asked == self.ended && !self.begin && !self.stopped
+    }
 }
 
 #[derive(Default)]
@@ -143,6 +152,12 @@ impl DirtyPages {
         }
     }
 
+    /// Lets the kernel begin to write all dirty pages; waits for nothing.
+    pub(crate) fn begin(&self) {
+        self.shared.tickets.lock().begin = true;
+        self.shared.changed.notify_all();
+    }
+
     /// Lets the thread end, after the file at hand; does not wait for it.
     pub(crate) fn stop(&self) {
         self.shared.tickets.lock().stopped = true;
@@ -161,16 +176,21 @@ fn run(mount: &MountRoot, writers: &Writers, shared: &Shared) {
     let thread_id = unsafe { libc::gettid() };
     writers.pusher.store(thread_id.unsigned_abs(), Ordering::Release);
     loop {
-        let ticket = {
+        let (ticket, wanted) = {
             let mut tickets = shared.tickets.lock();
-            while tickets.asked == tickets.ended && !tickets.stopped {
+            while tickets.nothing_to_do() {
                 shared.changed.wait(&mut tickets);
             }
             if tickets.stopped {
                 break;
             }
-            tickets.asked
+            tickets.begin = false;
+            (tickets.asked, tickets.asked != tickets.ended)
         };
+        if !wanted {
+            begin(mount, writers);
+            continue;
+        }
         let outcome = push(mount, writers, &|| shared.tickets.lock().stopped);
         let mut tickets = shared.tickets.lock();
         tickets.ended = ticket;
@@ -180,15 +200,29 @@ fn run(mount: &MountRoot, writers: &Writers, shared: &Shared) {
     writers.pusher.store(0, Ordering::Release);
 }
 
+/// Costs one call however many files are open; the kernel's own threads do the writing.
+fn begin(mount: &MountRoot, writers: &Writers) {
+    if !writers.inodes().is_empty()
+        && let Ok(root) = mount.open()
+    {
+        start_writing(&root);
+    }
+}
+
+fn start_writing(root: &OwnedFd) {
+    // On a FUSE mount this starts the writing of all dirty pages and does not wait for it.
+    // SAFETY: the descriptor is open. A failure is no loss: the pages are fetched later.
+    unsafe { libc::syncfs(root.as_raw_fd()) };
+}
+
 fn push(mount: &MountRoot, writers: &Writers, stopped: &dyn Fn() -> bool) -> Result<(), PushError> {
     let inodes = writers.inodes();
     if inodes.is_empty() {
         return Ok(());
     }
     let root = mount.open()?;
-    // Starts the writing of all files at once; the loop below then mostly finds it done.
-    // SAFETY: the descriptor is open. Its failure is no loss, the loop syncs each file anyway.
-    unsafe { libc::syncfs(root.as_raw_fd()) };
+    // All files at once; the loop below then mostly finds it done.
+    start_writing(&root);
     let mut outcome = Ok(());
     for ino in inodes {
         if stopped() {

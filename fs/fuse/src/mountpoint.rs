@@ -99,16 +99,16 @@ pub(crate) fn check(dir: &Path) -> Result<PathBuf, MountError> {
 
 /// Mounts on `path` and returns the connection to the kernel.
 pub(crate) fn attach(path: &Path, terms: &Terms<'_>) -> Result<OwnedFd, MountError> {
-    // The helper opens the device by itself, but says less clearly what is wrong with it.
-    let device = OpenOptions::new()
-        .read(true)
-        .write(true)
-        .custom_flags(libc::O_CLOEXEC)
-        .open(DEVICE)
-        .map_err(MountError::NoFuse)?;
+    let refused = |error: &io::Error| matches!(error.raw_os_error(), Some(libc::EPERM | libc::EACCES));
+    let device = match OpenOptions::new().read(true).write(true).custom_flags(libc::O_CLOEXEC).open(DEVICE) {
+        Ok(device) => device,
+        // The helper may open what we may not.
+        Err(error) if refused(&error) => return attach_by_helper(path, terms),
+        Err(error) => return Err(MountError::NoFuse(error)),
+    };
     match attach_directly(path, terms, &device) {
         Ok(()) => Ok(device.into()),
-        Err(error) if error.raw_os_error() == Some(libc::EPERM) => {
+        Err(error) if refused(&error) => {
             drop(device);
             attach_by_helper(path, terms)
         }

@@ -14,13 +14,11 @@ use crate::layers::decode;
 use crate::store::Store;
 use crate::types::{Change, ChangeKind};
 
-/// Calls `visit` with each record that is not the same on both sides.
-fn records(
-    store: &Store,
-    old: &NodePtr,
-    new: &NodePtr,
-    visit: &mut dyn FnMut(Key, Option<&[u8]>, Option<&[u8]>) -> Result<(), FsError>,
-) -> Result<(), FsError> {
+/// Is told a record that is not the same on both sides.
+type Visit<'a> = dyn FnMut(Key, Option<&[u8]>, Option<&[u8]>) -> Result<(), FsError> + 'a;
+
+/// Visits each record that is not the same on both sides.
+fn records(store: &Store, old: &NodePtr, new: &NodePtr, visit: &mut Visit<'_>) -> Result<(), FsError> {
     let (mut old, mut new) = (Cursor::new(store, *old)?, Cursor::new(store, *new)?);
     loop {
         // Where both stand at the beginning of the same node, neither looks inside.
@@ -196,10 +194,10 @@ pub fn changes(old: &View, new: &View) -> Result<Vec<Change>, FsError> {
                 }
             }
             RecordKind::Inode => {
-                if let (Some(before), Some(after)) = (before, after) {
-                    if is_seen(before, after)? {
-                        touched.insert(key.ino);
-                    }
+                if let (Some(before), Some(after)) = (before, after)
+                    && is_seen(before, after)?
+                {
+                    touched.insert(key.ino);
                 }
             }
             RecordKind::Orphan => {}

@@ -1,6 +1,7 @@
 //! The sealed past: reading any moment, and telling two of them apart.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::sync::Arc;
 
 use fs_crypto::{ReadKey, VolumeKey};
@@ -56,14 +57,13 @@ impl History {
         let seqs = manifests::list(&self.store.env)?;
         let mut known = self.known.lock();
         for &seq in &seqs {
-            if !known.contains_key(&seq) {
-                match manifests::read(&self.store.env, &self.volume, &self.own, seq) {
-                    Ok(manifest) => drop(known.insert(seq, manifest.info)),
-                    Err(error @ (OpenError::Damaged { .. } | OpenError::Disk { .. })) => {
-                        tracing::warn!(%error, "a manifest is left out");
-                    }
-                    Err(error) => return Err(error),
+            let Entry::Vacant(unknown) = known.entry(seq) else { continue };
+            match manifests::read(&self.store.env, &self.volume, &self.own, seq) {
+                Ok(manifest) => drop(unknown.insert(manifest.info)),
+                Err(error @ (OpenError::Damaged { .. } | OpenError::Disk { .. })) => {
+                    tracing::warn!(%error, "a manifest is left out");
                 }
+                Err(error) => return Err(error),
             }
         }
         Ok(seqs.iter().filter_map(|seq| known.get(seq).cloned()).collect())

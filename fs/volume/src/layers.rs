@@ -10,7 +10,7 @@ use fs_format::{FileKind, Ino, Inode, NodeId};
 
 use crate::overlay::{Overlay, Slot};
 use crate::store::Store;
-use crate::tree::{self, Fault, Nodes, Root};
+use crate::tree::{self, Fault, Nodes, Record, Root};
 use crate::types::{Attr, DirEntry, Seek};
 use crate::{FsError, keys::Keys};
 
@@ -115,19 +115,20 @@ impl<N: Nodes> Layers<'_, N> {
             if let Some(value) = overlay.records.get(key) {
                 return Ok(value.clone());
             }
-            match overlay.inodes.get(&key.ino) {
-                Some(Slot::Live { fresh: true, .. } | Slot::Gone) => return Ok(None),
-                _ => {}
+            if let Some(Slot::Live { fresh: true, .. } | Slot::Gone) = overlay.inodes.get(&key.ino) {
+                return Ok(None);
             }
         }
         tree::get(&self.nodes, &self.root, key)
     }
 
     /// Up to `limit` records in `from..to`; of one inode and other than inodes and extents.
-    pub fn records(&self, from: Key, to: Key, limit: usize) -> Result<Vec<(Key, Box<[u8]>)>, Fault> {
+    pub fn records(&self, from: Key, to: Key, limit: usize) -> Result<Vec<Record>, Fault> {
         let mut from = from;
         let mut out = Vec::new();
         let fresh = self.is_fresh(from.ino);
+        // No more than is asked for: a listing comes in many small steps.
+        let step = limit.saturating_add(1).min(SCAN_STEP);
         loop {
             let mut batch: BTreeMap<Key, Option<Box<[u8]>>> = BTreeMap::new();
             let mut last = None;
@@ -136,7 +137,7 @@ impl<N: Nodes> Layers<'_, N> {
                 tree::scan(&self.nodes, &self.root, &from, &to, &mut |key, value| {
                     batch.insert(*key, Some(value.into()));
                     taken += 1;
-                    if taken == SCAN_STEP {
+                    if taken == step {
                         last = Some(*key);
                         return ControlFlow::Break(());
                     }
@@ -351,6 +352,23 @@ impl<N: Nodes> Layers<'_, N> {
         }
     }
 
+    /// The first offset at or behind `from` at which a dirty run or an extent begins.
+    fn next_edge(&self, ino: Ino, from: u64) -> Result<Option<u64>, Fault> {
+        let mut edge = None;
+        for overlay in self.overlays() {
+            if let Some(Slot::Live { fills, .. }) = overlay.inodes.get(&ino) {
+                edge = fills.next_start(from).into_iter().chain(edge).min();
+            }
+        }
+        let (first, last) =
+            (Key::new(ino, RecordKind::Extent, from), Key::new(ino, RecordKind::Extent, u64::MAX));
+        tree::scan(&self.nodes, &self.root, &first, &last, &mut |key, _| {
+            edge = edge.into_iter().chain([key.sub]).min();
+            ControlFlow::Break(())
+        })?;
+        Ok(edge)
+    }
+
     /// The next data or hole at or behind `offset`.
     pub fn seek(&self, ino: Ino, offset: u64, what: Seek) -> Result<u64, Fault> {
         let inode = self.inode(ino)?;
@@ -370,7 +388,11 @@ impl<N: Nodes> Layers<'_, N> {
                     return Ok(from.max(offset));
                 }
             }
-            at = end;
+            // Nothing but a hole: go on where anything begins, however far that is.
+            at = match what {
+                Seek::Hole => end,
+                Seek::Data => self.next_edge(ino, end)?.unwrap_or(inode.size),
+            };
         }
         match what {
             Seek::Hole => Ok(inode.size),

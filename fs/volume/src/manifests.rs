@@ -72,10 +72,10 @@ pub fn newest(env: &Env, volume: &VolumeId, own: &ReadKey) -> Result<Manifest, O
         return Err(newest);
     }
     // The copy is written after the manifest and may be one behind after a crash, but then the manifest is whole.
-    if let Ok(manifest) = read_file(env, volume, own, HEAD) {
-        if manifest.header.seq == last {
-            return Ok(manifest);
-        }
+    if let Ok(manifest) = read_file(env, volume, own, HEAD)
+        && manifest.header.seq == last
+    {
+        return Ok(manifest);
     }
     for &seq in seqs.iter().rev().skip(1) {
         if let Ok(mut manifest) = read(env, volume, own, seq) {
@@ -151,7 +151,10 @@ pub fn write(
     let mut random = [0; 32];
     env.chance.fill(&mut random);
     let mut plain = body.encode();
-    let salt = fs_crypto::hedged_salt(&random, &[&place.seq.0.to_le_bytes(), &plain]);
+    let salt = fs_crypto::hedged_salt(
+        &random,
+        &[&place.epoch.0.to_le_bytes(), &place.seq.0.to_le_bytes(), &place.parent.0, &plain],
+    );
     let header = ManifestHeader {
         body_bytes: (plain.len() + Cipher::TAG_BYTES) as u32,
         volume: key.id(),

@@ -25,7 +25,7 @@ use crate::manifests::{self, Place};
 use crate::overlay::{Overlay, Slot};
 use crate::store::{Packer, Store};
 use crate::tree::{self, Edit, Root};
-use crate::types::{SealInfo, SnapshotLabel};
+use crate::types::{Caller, SealInfo, SnapshotLabel};
 use crate::volume::{Base, Volume};
 
 /// Files up to this many bytes lie in the tree.
@@ -34,13 +34,13 @@ pub const INLINE_BYTES_MAX: u64 = 2048;
 const REWRITE_BYTES_MIN: u64 = 1 << 20;
 
 /// Writes the first manifest of a new volume: an empty root directory.
-pub fn first(store: &Store, key: &VolumeKey) -> Result<SealInfo, FsError> {
+pub fn first(store: &Store, key: &VolumeKey, owner: Caller) -> Result<SealInfo, FsError> {
     let now = store.env.clock.now();
     let root = Inode {
         kind: FileKind::Directory,
         mode: 0o755,
-        uid: 0,
-        gid: 0,
+        uid: owner.uid,
+        gid: owner.gid,
         nlink: 2,
         size: 0,
         allocated: 0,

@@ -223,13 +223,9 @@ impl Store {
         }
         let pack = self.open_pack(object)?;
         let mut bytes = vec![0; len as usize];
-        pack.file.read_at(&mut bytes, u64::from(offset)).map_err(|error| {
-            if error.kind() == std::io::ErrorKind::UnexpectedEof {
-                damaged(object, offset, "the pack ends early")
-            } else {
-                FsError::Disk(format!("{}: {error}", pack_path(object)))
-            }
-        })?;
+        pack.file
+            .read_at(&mut bytes, u64::from(offset))
+            .map_err(|error| read_error(&pack_path(object), &error))?;
         let split = bytes.len() - TAG_BYTES;
         let tag: [u8; TAG_BYTES] = bytes[split..].try_into().expect("the tag's length");
         bytes.truncate(split);
@@ -259,15 +255,9 @@ impl Store {
             return Ok(pack.clone());
         }
         let path = pack_path(object);
-        let file = self.env.disk.open(&path, OpenMode::Read).map_err(|error| {
-            if error.kind() == std::io::ErrorKind::NotFound {
-                FsError::Damaged(format!("{path} is missing"))
-            } else {
-                FsError::Disk(format!("{path}: {error}"))
-            }
-        })?;
+        let file = self.env.disk.open(&path, OpenMode::Read).map_err(|error| read_error(&path, &error))?;
         let mut header = [0; PACK_HEADER_BYTES];
-        file.read_at(&mut header, 0).map_err(|error| FsError::Damaged(format!("{path}: {error}")))?;
+        file.read_at(&mut header, 0).map_err(|error| read_error(&path, &error))?;
         let header =
             PackHeader::decode(&header).map_err(|error| FsError::Damaged(format!("{path} {error}")))?;
         let suite = Suite::from_u8(header.suite)
@@ -531,7 +521,16 @@ impl<'a> Packer<'a> {
     }
 }
 
-/// Translates an error of the disk.
+/// Translates an error of reading: a file that is not there or ends early is damage, the rest is the disk's.
+pub fn read_error(path: &str, error: &std::io::Error) -> FsError {
+    match error.kind() {
+        std::io::ErrorKind::NotFound => FsError::Damaged(format!("{path} is missing")),
+        std::io::ErrorKind::UnexpectedEof => FsError::Damaged(format!("{path} ends early")),
+        _ => FsError::Disk(format!("{path}: {error}")),
+    }
+}
+
+/// Translates an error of writing.
 pub fn disk_error(what: &str, error: &std::io::Error) -> FsError {
     if error.kind() == std::io::ErrorKind::StorageFull {
         FsError::NoSpace

@@ -20,6 +20,9 @@ const LEAF_WEIGHT_MAX: usize = 16 << 10;
 /// Children at which a branch is split: about 16 KiB.
 const BRANCH_CHILDREN_MAX: usize = 320;
 
+/// A record.
+pub type Record = (Key, Box<[u8]>);
+
 /// A record and what becomes of it; `None`: it goes.
 pub type Edit = (Key, Option<Box<[u8]>>);
 
@@ -180,7 +183,7 @@ fn rewrite(
             let mut out: Vec<(Key, NodePtr)> = Vec::with_capacity(children.len() + 8);
             let mut rest = edits;
             // Records of leaves that became too small to stand alone, waiting for their successor.
-            let mut waiting: Vec<(Key, Box<[u8]>)> = Vec::new();
+            let mut waiting: Vec<Record> = Vec::new();
             for (i, (first, child)) in children.iter().enumerate() {
                 let end = match children.get(i + 1) {
                     Some((next, _)) => rest.partition_point(|(key, _)| key < next),
@@ -225,7 +228,7 @@ fn rewrite(
 }
 
 /// Merges edits into records. Also tells whether all that is new lies behind all that was.
-fn merge(records: &[(Key, Box<[u8]>)], edits: &[Edit]) -> (Vec<(Key, Box<[u8]>)>, bool) {
+fn merge(records: &[Record], edits: &[Edit]) -> (Vec<Record>, bool) {
     let appended = match (records.last(), edits.first()) {
         (Some((last, _)), Some((first, _))) => first > last,
         _ => true,
@@ -245,26 +248,26 @@ fn merge(records: &[(Key, Box<[u8]>)], edits: &[Edit]) -> (Vec<(Key, Box<[u8]>)>
     (out, appended)
 }
 
-fn record_weight((key, value): &(Key, Box<[u8]>)) -> usize {
+fn record_weight((key, value): &Record) -> usize {
     let bytes = value.len() + 6;
     if key.kind == RecordKind::Extent { bytes * 4 } else { bytes }
 }
 
-fn weight(records: &[(Key, Box<[u8]>)]) -> usize {
+fn weight(records: &[Record]) -> usize {
     records.iter().map(record_weight).sum()
 }
 
 /// Cuts records into leaves and writes them. Leaves of appended records are filled, others are equal.
 fn write_leaves(
     packer: &mut Packer<'_>,
-    records: Vec<(Key, Box<[u8]>)>,
+    records: Vec<Record>,
     appended: bool,
 ) -> Result<Vec<(Key, NodePtr)>, FsError> {
     let total = weight(&records);
     let target =
         if appended { LEAF_WEIGHT_MAX } else { total.div_ceil(total.div_ceil(LEAF_WEIGHT_MAX).max(1)) };
     let mut out = Vec::new();
-    let mut leaf: Vec<(Key, Box<[u8]>)> = Vec::new();
+    let mut leaf: Vec<Record> = Vec::new();
     let mut filled = 0;
     for record in records {
         let weight = record_weight(&record);

@@ -54,7 +54,7 @@ impl Default for Options {
         Self {
             read_only: false,
             cache_bytes: 128 << 20,
-            overlay_bytes_max: 64 << 20,
+            overlay_bytes_max: 32 << 20,
             journal_bytes_max: 2 << 30,
             segment_bytes: 64 << 20,
             reserve_bytes: 64 << 20,
@@ -129,8 +129,8 @@ struct FreeBytes {
 
 /// Makes an empty volume in the folder.
 ///
-/// The folder `manifests` with the first manifest is what makes it a volume; it comes last.
-pub fn create(env: &Env, key: &VolumeKey) -> Result<(), OpenError> {
+/// The root directory belongs to `owner`. The folder `manifests` with the first manifest is what makes it a volume; it comes last.
+pub fn create(env: &Env, key: &VolumeKey, owner: Caller) -> Result<(), OpenError> {
     let at = |what: &str| {
         let what = what.to_string();
         move |source| OpenError::Disk { what, source }
@@ -145,7 +145,7 @@ pub fn create(env: &Env, key: &VolumeKey) -> Result<(), OpenError> {
     let read = key.read_key();
     let keys = Arc::new(Keys::new(read));
     let store = Store::new(env.clone(), keys.clone(), Default::default(), 2 << 20);
-    seal::first(&store, key).map_err(|error| OpenError::Damaged {
+    seal::first(&store, key, owner).map_err(|error| OpenError::Damaged {
         what: "the new volume".into(),
         detail: format!("could not be written: {error}"),
     })?;
@@ -646,8 +646,8 @@ impl Volume {
                 decision.inode(other.ino, &other_inode);
             } else {
                 let to_key = match target {
-                    Some((_, ref target)) if target.ino == moved.ino => return Ok(((), decision)),
                     Some(_) if mode == RenameMode::NoReplace => return Err(FsError::Exists.into()),
+                    Some((_, ref target)) if target.ino == moved.ino => return Ok(((), decision)),
                     Some((key, target)) => {
                         match (moved.kind == FileKind::Directory, target.kind == FileKind::Directory) {
                             (true, false) => return Err(FsError::NotADirectory.into()),
@@ -874,6 +874,7 @@ impl Volume {
     ) -> Result<u64, FsError> {
         let source = self.attr(from)?;
         require_file(&source.inode)?;
+        require_file(&self.attr(to)?.inode)?;
         let end = from_offset.saturating_add(len).min(source.inode.size);
         if end <= from_offset {
             return Ok(0);

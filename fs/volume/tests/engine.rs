@@ -21,7 +21,7 @@ impl Stage {
     fn new() -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let key = VolumeKey::from_seed([7; 32]);
-        create(&real::env(folder.path()), &key).expect("a new volume");
+        create(&real::env(folder.path()), &key, ME).expect("a new volume");
         let options = Options { segment_bytes: 1 << 20, ..Options::default() };
         Self { folder, key, device: DeviceSecret::from_bytes([9; 32]), options }
     }
@@ -313,4 +313,33 @@ fn special_files_links_and_attributes_come_back() {
     volume.unlink(Ino::ROOT, b"f").expect("removes");
     volume.remove_xattr(file, b"user.large").expect("removes");
     assert_eq!(volume.xattr(file, b"user.large"), Err(FsError::NoAttribute));
+}
+
+#[test]
+fn another_device_secret_is_told_and_loses_nothing() {
+    let stage = Stage::new();
+    let volume = stage.open();
+    put(&volume, "f", b"in the journal");
+    volume.sync().expect("syncs");
+    drop(volume);
+    let other = DeviceSecret::from_bytes([1; 32]);
+    let refused =
+        Volume::open(real::env(stage.path()), stage.key.clone(), &other, stage.options.clone()).map(|_| ());
+    assert!(matches!(refused, Err(OpenError::Damaged { .. })), "{refused:?}");
+    assert_eq!(content(&stage.open(), "f"), b"in the journal");
+}
+
+#[test]
+fn a_flipped_bit_in_the_header_of_the_journal_is_told() {
+    let stage = Stage::new();
+    let volume = stage.open();
+    put(&volume, "f", b"in the journal");
+    volume.sync().expect("syncs");
+    drop(volume);
+    let segment = stage.path().join("journal/00000000");
+    let mut bytes = std::fs::read(&segment).expect("reads");
+    bytes[60] ^= 1;
+    std::fs::write(&segment, bytes).expect("writes");
+    let volume = stage.open();
+    assert!(volume.read_only_reason().expect("it is read-only").contains("journal/00000000"));
 }

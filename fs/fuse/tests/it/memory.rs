@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use fs_format::{FileKind, Ino, Inode, Seq, Timestamp};
@@ -36,7 +36,9 @@ pub struct Memory {
     live: Mutex<Tree>,
     past: Mutex<Vec<(Moment, Arc<Frozen>)>>,
     pub syncs: AtomicU64,
-    pub broken_disk: std::sync::atomic::AtomicBool,
+    pub broken_disk: AtomicBool,
+    /// Writes wait for as long as this is true.
+    pub stuck: AtomicBool,
 }
 
 /// A tree that does not change any more.
@@ -48,9 +50,9 @@ fn now() -> Timestamp {
 }
 
 impl Tree {
-    fn new() -> Self {
+    fn new(owner: u32, group: u32) -> Self {
         let mut tree = Self { files: BTreeMap::new(), next: Ino::FIRST.0 };
-        tree.files.insert(1, File::new(FileKind::Directory, 0o755, 0, 0, Ino::ROOT));
+        tree.files.insert(1, File::new(FileKind::Directory, 0o755, owner, group, Ino::ROOT));
         tree
     }
 
@@ -143,11 +145,17 @@ impl File {
 
 impl Memory {
     pub fn new() -> Self {
+        Self::owned_by(0, 0)
+    }
+
+    /// With a root directory of somebody's.
+    pub fn owned_by(owner: u32, group: u32) -> Self {
         Self {
-            live: Mutex::new(Tree::new()),
+            live: Mutex::new(Tree::new(owner, group)),
             past: Mutex::default(),
             syncs: AtomicU64::new(0),
             broken_disk: false.into(),
+            stuck: false.into(),
         }
     }
 
@@ -409,6 +417,9 @@ impl Engine for Memory {
     }
 
     fn write(&self, ino: Ino, offset: u64, data: &[u8], kill_suid: bool) -> Result<(), FsError> {
+        while self.stuck.load(Ordering::Relaxed) {
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        }
         let mut tree = self.live.lock();
         let file = tree.file_mut(ino)?;
         let end = offset as usize + data.len();

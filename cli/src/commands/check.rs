@@ -1,0 +1,152 @@
+//! `comb check`.
+
+use clap::Args;
+use fs_volume::{Damage, Options};
+use serde::Serialize;
+
+use crate::control::Address;
+use crate::failure::{Failure, Kind, Result};
+use crate::name::VolumeName;
+use crate::output::{self, JsonPath};
+use crate::state::{State, VolumeFolder};
+use crate::{engine, progress};
+
+/// Read everything that a volume keeps, and name what is damaged
+///
+/// Every manifest, pack, node and chunk of every moment is read and verified. The volume may be mounted
+/// meanwhile; if it is not, its journal is read too.
+#[derive(Debug, Args)]
+pub struct CheckArgs {
+    /// The volume
+    name: VolumeName,
+
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Serialize)]
+struct JsonDamage {
+    what: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    first_seq: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    last_seq: Option<u64>,
+    #[serde(flatten)]
+    path: Option<JsonPath>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    range: Option<(u64, u64)>,
+}
+
+#[derive(Serialize)]
+struct JsonReport {
+    seals: u64,
+    packs: u64,
+    bytes: u64,
+    nodes: u64,
+    chunks: u64,
+    damage: Vec<JsonDamage>,
+}
+
+/// Checks a volume.
+pub fn run(state: &State, args: &CheckArgs) -> Result<()> {
+    let volume = state.volume(&args.name)?;
+    let history = engine::history(&volume)?;
+    let bar = progress::bytes("checking");
+    let told = bar.clone();
+    let report = history.check(&move |done, all| {
+        told.set_length(all);
+        told.set_position(done);
+    });
+    bar.finish_and_clear();
+    let mut report = report.map_err(|error| engine::open_failure(&volume, &error))?;
+    report.damage.extend(check_journal(state, &volume)?);
+
+    if args.json {
+        output::json(&JsonReport {
+            seals: report.seals,
+            packs: report.packs,
+            bytes: report.bytes,
+            nodes: report.nodes,
+            chunks: report.chunks,
+            damage: report.damage.iter().map(to_json).collect(),
+        })?;
+    } else {
+        for damage in &report.damage {
+            output::line(&shown(damage))?;
+        }
+        output::note(&format!(
+            "read {} moments, {} packs ({}), {} nodes, {} chunks",
+            report.seals,
+            report.packs,
+            output::size(report.bytes),
+            report.nodes,
+            report.chunks
+        ));
+    }
+    match report.damage.len() {
+        0 => Ok(()),
+        count => Err(Failure::new(
+            Kind::Damaged,
+            format!("volume \"{}\" is damaged in {count} places", volume.name),
+        )
+        .hint("what is not named is whole: `comb restore` takes it out")),
+    }
+}
+
+/// Replays the journal without keeping anything of it. A mounted volume has done so when it was opened.
+fn check_journal(state: &State, volume: &VolumeFolder) -> Result<Option<Damage>> {
+    let damage = |what: String| Some(Damage { what, seals: None, path: None, range: None });
+    if let Some(mount) = Address::live(&volume.path).status()? {
+        return Ok(mount.trouble.and_then(damage));
+    }
+    let lock = volume.lock()?;
+    match engine::open(state, volume, &lock, Options { read_only: true, ..engine::command_options() }) {
+        Ok(_) => Ok(None),
+        Err(failure) if failure.kind == Kind::Damaged => Ok(damage(failure.message)),
+        Err(failure) => Err(failure),
+    }
+}
+
+/// `photos/a.jpg: bytes 0 to 65536: seq 3 to 7: packs/…: what is wrong`.
+fn shown(damage: &Damage) -> String {
+    let mut parts = Vec::new();
+    parts.extend(damage.path.as_ref().map(|path| output::escape(path)));
+    parts.extend(damage.range.map(|(from, to)| format!("bytes {from} to {to}")));
+    parts.extend(damage.seals.map(|(first, last)| match first == last {
+        true => format!("seq {first}"),
+        false => format!("seq {first} to {last}"),
+    }));
+    parts.push(output::escape(damage.what.as_bytes()));
+    parts.join(": ")
+}
+
+fn to_json(damage: &Damage) -> JsonDamage {
+    JsonDamage {
+        what: damage.what.clone(),
+        first_seq: damage.seals.map(|(first, _)| first.0),
+        last_seq: damage.seals.map(|(_, last)| last.0),
+        path: damage.path.as_ref().map(|path| JsonPath::new(path)),
+        range: damage.range,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use fs_format::Seq;
+
+    use super::*;
+
+    #[test]
+    fn damage_names_path_bytes_and_moments() {
+        let damage = Damage {
+            what: "packs/ab: frame 3 failed".into(),
+            seals: Some((Seq(3), Seq(7))),
+            path: Some(b"a\nb".to_vec()),
+            range: Some((0, 65536)),
+        };
+        assert_eq!(shown(&damage), "a\\nb: bytes 0 to 65536: seq 3 to 7: packs/ab: frame 3 failed");
+        let bare = Damage { what: "packs/cd: is truncated".into(), seals: None, path: None, range: None };
+        assert_eq!(shown(&bare), "packs/cd: is truncated");
+    }
+}

@@ -1,0 +1,488 @@
+//! The daemon of a mount: what `comb mount` starts, or is with `--foreground`.
+//!
+//! ```text
+//! lock, open, mount, listen ── ready ── … ── unmounted ── seal ── unlock ── answer who asked ── end
+//! ```
+//!
+//! Invariants
+//! - Whoever asked for the unmount is answered only when the volume is sealed and its lock is free.
+//! - A signal to end unmounts and seals too. A mount that is in use is detached: those who use it get
+//!   errors from then on, the data is sealed.
+//! - However the mount ends, from inside or by `umount`, everything is sealed before the daemon ends.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
+use std::time::{Duration, Instant};
+
+use clap::Args;
+use fs_format::{Seq, SnapshotId};
+use fs_fuse::{MountError, MountOptions, Mounted, PushError, Still};
+use fs_volume::{History, Keeper, Options, SnapshotLabel, Volume};
+use serde::{Deserialize, Serialize};
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+
+use super::mount::Habits;
+use crate::control::{Address, Handler, Request, Server};
+use crate::failure::{Context, Failure, Kind, Result};
+use crate::name::VolumeName;
+use crate::report::{MountReport, SealReport};
+use crate::state::{Lock, State, VolumeFolder};
+use crate::when::When;
+use crate::{engine, mounts};
+
+/// How often the kernel is asked to write out the pages that it holds dirty.
+const WRITE_OUT_EVERY: Duration = Duration::from_secs(1);
+/// How long a snapshot waits for the kernel to hand over its dirty pages.
+const PUSH_PATIENCE: Duration = Duration::from_secs(120);
+/// How long an ending daemon waits for those who still use a detached mount.
+const DETACHED_WAIT: Duration = Duration::from_secs(5);
+
+/// Serve a mount (started by `comb mount`)
+#[derive(Debug, Args)]
+pub struct DaemonArgs {
+    /// The volume
+    name: VolumeName,
+
+    /// The folder to mount on
+    dir: Option<PathBuf>,
+
+    /// The moment to show
+    #[arg(long)]
+    seq: Option<u64>,
+
+    #[command(flatten)]
+    habits: Habits,
+}
+
+/// A moment to show instead of the live tree.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Moment(pub Seq);
+
+/// What the daemon says when the mount is served.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ready {
+    /// Where it is mounted.
+    pub mount_point: String,
+    /// Why the volume is read-only although nobody wished so.
+    pub trouble: Option<String>,
+}
+
+/// Runs as a daemon: says on standard output, in one line, whether the mount is served, and goes on.
+pub fn run(state: &State, args: DaemonArgs) -> Result<()> {
+    // The terminal that started the mount may close, and its interrupt key is not meant for it.
+    rustix::process::setsid().context("starting a session")?;
+    // Else the file system of whatever folder this is could not be unmounted.
+    std::env::set_current_dir("/").context("/")?;
+    let volume = state.volume(&args.name)?;
+    let moment = args.seq.map(|seq| Moment(Seq(seq)));
+    let mut told = false;
+    let outcome = serve(state, &volume, args.dir.as_deref(), moment, &args.habits, |ready| {
+        told = true;
+        tell(&Ok(ready.clone()))?;
+        let null = std::fs::File::options().write(true).open("/dev/null").context("/dev/null")?;
+        // The command waits until this end of the pipe is closed.
+        rustix::stdio::dup2_stdout(&null).context("standard output")
+    });
+    match outcome {
+        Err(failure) if !told => {
+            tell(&Err(failure.clone()))?;
+            Err(failure)
+        }
+        other => other,
+    }
+}
+
+fn tell(outcome: &std::result::Result<Ready, Failure>) -> Result<()> {
+    let text = serde_json::to_string(outcome).map_err(std::io::Error::from).context("standard output")?;
+    let mut out = std::io::stdout();
+    writeln!(out, "{text}").and_then(|()| out.flush()).context("standard output")
+}
+
+/// Serves a mount until it ends; `ready` is called once it can be used.
+pub fn serve(
+    state: &State,
+    volume: &VolumeFolder,
+    dir: Option<&Path>,
+    moment: Option<Moment>,
+    habits: &Habits,
+    ready: impl FnOnce(&Ready) -> Result<()>,
+) -> Result<()> {
+    log_to_stderr();
+    // Blocked from here on, so that a signal during the start is not lost.
+    let signals = Signals::new([SIGTERM, SIGINT]).context("waiting for signals")?;
+    match moment {
+        None => serve_live(state, volume, dir, habits, signals, ready),
+        Some(moment) => {
+            let dir =
+                dir.ok_or_else(|| Failure::new(Kind::Usage, "a moment needs a folder to be mounted on"))?;
+            serve_moment(volume, dir, moment, habits, signals, ready)
+        }
+    }
+}
+
+fn log_to_stderr() {
+    let filter = tracing_subscriber::EnvFilter::try_from_env("COMB_LOG")
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
+    // A second call, as in tests, changes nothing.
+    let _ = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(false)
+        .try_init();
+}
+
+/// What ends a mount.
+enum Event {
+    /// It was unmounted from outside.
+    Ended,
+    /// A signal asked the daemon to end.
+    Signal,
+    /// A command asks; it is answered through this.
+    Unmount(Sender<Result<()>>),
+}
+
+fn serve_live(
+    state: &State,
+    folder: &VolumeFolder,
+    dir: Option<&Path>,
+    habits: &Habits,
+    signals: Signals,
+    ready: impl FnOnce(&Ready) -> Result<()>,
+) -> Result<()> {
+    let lock = folder.lock()?;
+    let dir = prepare_dir(folder, dir)?;
+    let options = Options { read_only: habits.read_only, cache_bytes: habits.cache, ..Options::default() };
+    let volume = Arc::new(engine::open(state, folder, &lock, options)?);
+    let seal_every = Some(habits.seal_every).filter(|span| !span.is_zero());
+    let keeper = Keeper::start(Arc::clone(&volume), seal_every);
+
+    let history = volume.history();
+    let resolver = move |name: &str| resolve(&history, name);
+    let options = MountOptions { resolver: Some(Arc::new(resolver)), ..mount_options(folder, habits) };
+    let mounted = match fs_fuse::mount(Arc::clone(&volume), &dir, options) {
+        Ok(mounted) => Arc::new(mounted),
+        Err(error) => {
+            // What the journal held is sealed all the same; the mount's failure is what the person asked about.
+            if let Err(error) = keeper.stop() {
+                tracing::error!(%error, "sealing failed");
+            }
+            return Err(mount_failure(&error));
+        }
+    };
+    if dir != folder.data_path() {
+        folder.lead_data_to(&dir)?;
+    }
+    link_snapshots(folder, &volume.history());
+
+    let (tell, events) = mpsc::channel();
+    watch(&mounted, signals, &tell)?;
+    let server = {
+        let live = Live {
+            volume: Arc::clone(&volume),
+            mounted: Arc::clone(&mounted),
+            since: jiff::Timestamp::now(),
+        };
+        let tell = tell.clone();
+        let handler: Arc<Handler> = Arc::new(move |request| live.answer(request, &tell));
+        Server::start(Address::live(&folder.path), handler)?
+    };
+    start_writing_out(&mounted)?;
+
+    let head = volume.head();
+    tracing::info!(seq = %head.seq, dir = %dir.display(), "mounted volume {}", folder.name);
+    ready(&Ready { mount_point: text(&dir), trouble: volume.status().read_only })?;
+
+    let asked = wait_for_end(&mounted, &events);
+    tracing::info!("unmounted, sealing");
+    let sealed =
+        keeper.stop().map_err(|error| engine::fs_failure(format!("sealing \"{}\"", folder.name), &error));
+    if let Err(failure) = &sealed {
+        tracing::error!("{}", failure.message);
+    }
+    if let Err(failure) = folder.own_data() {
+        tracing::warn!("{}", failure.message);
+    }
+    end(asked, sealed, server, Some(lock))
+}
+
+fn serve_moment(
+    folder: &VolumeFolder,
+    dir: &Path,
+    Moment(seq): Moment,
+    habits: &Habits,
+    signals: Signals,
+    ready: impl FnOnce(&Ready) -> Result<()>,
+) -> Result<()> {
+    let history = engine::history(folder)?;
+    let view = history.at(seq).map_err(|error| engine::open_failure(folder, &error))?;
+    let seal = view.info().clone();
+    let still = Arc::new(Still::new(view, seal.bytes, seal.files));
+    let options = MountOptions { read_only: true, ..mount_options(folder, habits) };
+    let mounted = Arc::new(fs_fuse::mount(still, dir, options).map_err(|error| mount_failure(&error))?);
+
+    let (tell, events) = mpsc::channel();
+    watch(&mounted, signals, &tell)?;
+    let report = MountReport {
+        mount_point: text(dir),
+        pid: std::process::id(),
+        since: jiff::Timestamp::now().to_string(),
+        moment: Some(seq.0),
+        read_only: true,
+        trouble: None,
+        dirty_bytes: 0,
+        journal_bytes: 0,
+        head: SealReport::from(&seal),
+    };
+    let handler: Arc<Handler> = Arc::new(move |request| match request {
+        Request::Status => to_json(&report),
+        Request::Unmount => ask_for_end(&tell),
+        Request::Seal | Request::Snapshot { .. } => {
+            Err(Failure::new(Kind::NotPermitted, "a moment of the past cannot be sealed again"))
+        }
+    });
+    let server = Server::start(Address::view(&folder.path, std::process::id()), handler)?;
+    tracing::info!(%seq, dir = %dir.display(), "mounted a moment of volume {}", folder.name);
+    ready(&Ready { mount_point: text(dir), trouble: None })?;
+
+    let asked = wait_for_end(&mounted, &events);
+    tracing::info!("unmounted");
+    end(asked, Ok(()), server, None)
+}
+
+/// Answers whoever asked for the end, last of all.
+fn end(
+    asked: Option<Sender<Result<()>>>,
+    outcome: Result<()>,
+    server: Server,
+    lock: Option<Lock>,
+) -> Result<()> {
+    drop(lock);
+    if let Some(asked) = asked {
+        // The command may have gone away; the volume is sealed nevertheless.
+        let _ = asked.send(outcome.clone());
+    }
+    server.drain();
+    drop(server);
+    outcome
+}
+
+/// The folder to mount on, free of what a dead daemon left.
+fn prepare_dir(folder: &VolumeFolder, dir: Option<&Path>) -> Result<PathBuf> {
+    let data = folder.data_path();
+    let dir = match dir {
+        Some(dir) => dir.to_owned(),
+        None => {
+            if mounts::is_dead(&data) && mounts::source_of(&data)?.is_some() {
+                // The lock is ours, so its daemon is gone.
+                mounts::unmount(&data, true)?;
+            }
+            folder.own_data()?;
+            data
+        }
+    };
+    mounts::check_mount_point(&dir)?;
+    dir.canonicalize().context(dir.display())
+}
+
+fn mount_options(folder: &VolumeFolder, habits: &Habits) -> MountOptions {
+    let defaults = MountOptions::default();
+    MountOptions {
+        read_only: habits.read_only,
+        writeback: defaults.writeback && !habits.no_writeback,
+        allow_other: defaults.allow_other || habits.allow_other,
+        threads: habits.threads.map_or(defaults.threads, usize::from),
+        fs_name: folder.mount_source(),
+        ..defaults
+    }
+}
+
+/// Finds what a name in `.snapshots` means; the same forms as everywhere.
+fn resolve(history: &History, name: &str) -> Option<Seq> {
+    let when = When::parse(name, &engine::now()).ok()?;
+    Some(when.resolve(&history.seals().ok()?).ok()?.seq)
+}
+
+/// Makes `snapshots/UUID` for snapshots that were taken while no daemon ran. Only a convenience.
+fn link_snapshots(folder: &VolumeFolder, history: &History) {
+    let labels = history.seals().unwrap_or_default().into_iter().filter_map(|seal| seal.snapshot);
+    for label in labels {
+        if let Err(failure) = folder.link_snapshot(&label.id.to_uuid()) {
+            tracing::warn!("{}", failure.message);
+            return;
+        }
+    }
+}
+
+/// Turns signals and the end of the mount into events.
+fn watch(mounted: &Arc<Mounted>, mut signals: Signals, tell: &Sender<Event>) -> Result<()> {
+    let spawn = |name: &str, work: Box<dyn FnOnce() + Send>| {
+        std::thread::Builder::new().name(name.into()).spawn(work).map(drop).context("starting a thread")
+    };
+    // Nobody listens any more once the daemon is ending: then there is nothing to tell.
+    let (to_signal, to_end) = (tell.clone(), tell.clone());
+    spawn(
+        "signals",
+        Box::new(move || {
+            for _ in signals.forever() {
+                let _ = to_signal.send(Event::Signal);
+            }
+        }),
+    )?;
+    let mounted = Arc::clone(mounted);
+    spawn(
+        "mount-end",
+        Box::new(move || {
+            if let Err(error) = mounted.wait() {
+                tracing::error!(%error, "the mount ended with an error");
+            }
+            let _ = to_end.send(Event::Ended);
+        }),
+    )
+}
+
+/// Every second, lets the kernel write out what it holds dirty, so that little is lost with the machine.
+fn start_writing_out(mounted: &Arc<Mounted>) -> Result<()> {
+    let mounted = Arc::clone(mounted);
+    let write_out = move || {
+        while !mounted.has_ended() {
+            std::thread::sleep(WRITE_OUT_EVERY);
+            mounted.begin_writing_dirty_pages();
+        }
+    };
+    std::thread::Builder::new()
+        .name("write-out".into())
+        .spawn(write_out)
+        .map(drop)
+        .context("starting a thread")
+}
+
+/// Waits until nothing is mounted any more; returns who is to be told when all is sealed.
+fn wait_for_end(mounted: &Mounted, events: &Receiver<Event>) -> Option<Sender<Result<()>>> {
+    loop {
+        match events.recv() {
+            Ok(Event::Ended) | Err(_) => return None,
+            Ok(Event::Unmount(asked)) => match mounted.unmount() {
+                Ok(()) => return Some(asked),
+                // The mount ended, if not well.
+                Err(_) if mounted.has_ended() => return Some(asked),
+                Err(error) => {
+                    let _ = asked.send(Err(mount_failure(&error)));
+                }
+            },
+            Ok(Event::Signal) => {
+                tracing::info!("asked to end by a signal");
+                if let Err(error) = mounted.unmount() {
+                    tracing::warn!(%error, "detaching the mount from those who use it");
+                    if let Err(error) = mounted.detach() {
+                        tracing::error!(%error, "the mount stays");
+                    }
+                    wait_for_users(events);
+                }
+                return None;
+            }
+        }
+    }
+}
+
+/// Gives those who use a detached mount a moment to finish.
+fn wait_for_users(events: &Receiver<Event>) {
+    let deadline = Instant::now() + DETACHED_WAIT;
+    loop {
+        match events.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+            Ok(Event::Ended) | Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => return,
+            // A second signal is as good as the first; a command is told by the closed connection.
+            Ok(Event::Signal | Event::Unmount(_)) => {}
+        }
+    }
+}
+
+/// What requests to a live mount work on.
+struct Live {
+    volume: Arc<Volume>,
+    mounted: Arc<Mounted>,
+    since: jiff::Timestamp,
+}
+
+impl Live {
+    fn answer(&self, request: Request, tell: &Sender<Event>) -> Result<serde_json::Value> {
+        match request {
+            Request::Status => to_json(&self.report()),
+            Request::Seal => self.seal(None),
+            Request::Snapshot { message, tags } => self.seal(Some(new_label(message, tags))),
+            Request::Unmount => ask_for_end(tell),
+        }
+    }
+
+    fn report(&self) -> MountReport {
+        let status = self.volume.status();
+        MountReport {
+            mount_point: text(self.mounted.path()),
+            pid: std::process::id(),
+            since: self.since.to_string(),
+            moment: None,
+            read_only: status.read_only.is_some(),
+            trouble: status.read_only,
+            dirty_bytes: status.dirty_bytes,
+            journal_bytes: status.journal_bytes,
+            head: SealReport::from(&status.head),
+        }
+    }
+
+    fn seal(&self, label: Option<SnapshotLabel>) -> Result<serde_json::Value> {
+        match self.mounted.push_dirty_pages(PUSH_PATIENCE) {
+            // Without root there is no writeback cache, and nothing is held back.
+            Ok(()) | Err(PushError::NotPermitted) => {}
+            Err(error) => {
+                return Err(Failure::other(format!("what was written could not be collected: {error}")));
+            }
+        }
+        let seal = self.volume.seal(label).map_err(|error| engine::fs_failure("sealing", &error))?;
+        to_json(&SealReport::from(&seal))
+    }
+}
+
+/// A label with a new uuid.
+pub fn new_label(message: String, tags: Vec<String>) -> SnapshotLabel {
+    SnapshotLabel { id: SnapshotId(uuid::Uuid::new_v4().into_bytes()), message, tags }
+}
+
+fn ask_for_end(tell: &Sender<Event>) -> Result<serde_json::Value> {
+    let (asked, outcome) = mpsc::channel();
+    let ending = || Failure::new(Kind::InTheWay, "the daemon is ending already");
+    tell.send(Event::Unmount(asked)).map_err(|_| ending())?;
+    outcome.recv().map_err(|_| ending())?.map(|()| serde_json::Value::Null)
+}
+
+fn to_json<T: Serialize>(value: &T) -> Result<serde_json::Value> {
+    serde_json::to_value(value).map_err(|error| Failure::other(error.to_string()))
+}
+
+fn text(path: &Path) -> String {
+    path.to_string_lossy().into_owned()
+}
+
+/// Why mounting or unmounting failed, with what to do.
+fn mount_failure(error: &MountError) -> Failure {
+    let kind = match error {
+        MountError::Missing(_) => Kind::NotFound,
+        MountError::NotADirectory(_)
+        | MountError::NotEmpty(_)
+        | MountError::Dead(_)
+        | MountError::Busy(_) => Kind::InTheWay,
+        MountError::NoFuse(_) | MountError::NoHelper | MountError::Helper(_) => Kind::NotPermitted,
+        MountError::System { what, source } => return Failure::io(what, source),
+    };
+    let failure = Failure::new(kind, error.to_string());
+    match error {
+        MountError::Busy(path) => failure.hint(mounts::hint(path)),
+        MountError::Dead(path) => failure.hint(format!("`comb unmount {}` clears it away", path.display())),
+        MountError::NoFuse(_) => failure
+            .hint("load the kernel's module with `modprobe fuse`; a container needs --device /dev/fuse"),
+        MountError::NoHelper => failure.hint("install it (Debian: `apt-get install fuse3`) or mount as root"),
+        MountError::Helper(_) => failure.hint("--allow-other needs `user_allow_other` in /etc/fuse.conf"),
+        _ => failure,
+    }
+}

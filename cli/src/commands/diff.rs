@@ -1,0 +1,100 @@
+//! `comb diff`.
+
+use std::ffi::OsString;
+
+use clap::Args;
+use fs_format::FileKind;
+use fs_volume::{Change, ChangeKind};
+use serde::Serialize;
+
+use crate::failure::Result;
+use crate::output::{self, JsonPath};
+use crate::place::Place;
+use crate::state::State;
+use crate::when::When;
+use crate::{engine, progress};
+
+/// List the paths that differ between two moments: A added, M modified, D removed
+#[derive(Debug, Args)]
+pub struct DiffArgs {
+    /// The volume and the earlier moment
+    #[arg(value_name = "NAME@FROM")]
+    place: OsString,
+
+    /// The later moment; now if left out
+    #[arg(value_name = "TO")]
+    to: Option<String>,
+
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Serialize)]
+struct Json {
+    change: &'static str,
+    #[serde(flatten)]
+    path: JsonPath,
+    kind: &'static str,
+}
+
+/// Lists the differences.
+pub fn run(state: &State, args: &DiffArgs) -> Result<()> {
+    let now = engine::now();
+    let place = Place::parse(&args.place, &now)?;
+    place.path_refused("diff")?;
+    let from = place.when_required("diff")?;
+    let to = args.to.as_deref().map(|text| When::parse(text, &now)).transpose()?;
+
+    let volume = state.volume(&place.name)?;
+    let (history, to) = engine::moment(state, &volume, to.as_ref())?;
+    let from = from.resolve(&engine::seals(&volume, &history)?)?.seq;
+    let bar = progress::waiting("comparing");
+    let changes = history.diff(from, to.seq).map_err(|error| engine::fs_failure(&volume.name, &error))?;
+    bar.finish_and_clear();
+
+    if args.json {
+        let list: Vec<Json> = changes
+            .iter()
+            .map(|change| Json {
+                change: word(change.kind),
+                path: JsonPath::new(&change.path),
+                kind: output::kind(change.file),
+            })
+            .collect();
+        return output::json(&list);
+    }
+    changes.iter().try_for_each(|change| output::line(&shown(change)))
+}
+
+/// `M photos/a.jpg`; a directory ends with a slash.
+fn shown(change: &Change) -> String {
+    let letter = match change.kind {
+        ChangeKind::Added => 'A',
+        ChangeKind::Removed => 'D',
+        ChangeKind::Modified => 'M',
+    };
+    let slash = if change.file == FileKind::Directory { "/" } else { "" };
+    format!("{letter} {}{slash}", output::escape(&change.path))
+}
+
+fn word(kind: ChangeKind) -> &'static str {
+    match kind {
+        ChangeKind::Added => "added",
+        ChangeKind::Removed => "removed",
+        ChangeKind::Modified => "modified",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_change_is_a_letter_and_a_path() {
+        let change = |kind, path: &[u8], file| shown(&Change { kind, path: path.to_vec(), file });
+        assert_eq!(change(ChangeKind::Added, b"a/b", FileKind::File), "A a/b");
+        assert_eq!(change(ChangeKind::Removed, b"a\nb", FileKind::Directory), "D a\\nb/");
+        assert_eq!(change(ChangeKind::Modified, b"", FileKind::Directory), "M /");
+    }
+}

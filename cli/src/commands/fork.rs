@@ -1,0 +1,102 @@
+//! `comb fork`.
+
+use std::ffi::OsString;
+use std::fs;
+use std::io;
+use std::path::Path;
+
+use clap::Args;
+
+use super::volume::VolumeReport;
+use crate::failure::{Kind, Result};
+use crate::name::{VolumeName, parse_size};
+use crate::place::Place;
+use crate::state::{Config, State, VolumeFolder};
+use crate::{engine, keys, output, progress};
+
+/// Make a new volume that begins as another one was at a moment
+///
+/// The new volume has a key of its own and shares no fate with the old one; on the same disk its packs are
+/// hard links and take no room. Its key opens what it has taken over, too.
+#[derive(Debug, Args)]
+pub struct ForkArgs {
+    /// The volume and the moment (now if left out)
+    #[arg(value_name = "NAME@WHEN")]
+    place: OsString,
+
+    /// The new volume's name
+    #[arg(value_name = "NEW")]
+    new: VolumeName,
+
+    /// The most that the new volume may hold; the old one's limit if left out
+    #[arg(long, value_name = "SIZE", value_parser = parse_size)]
+    quota: Option<u64>,
+
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// Forks a volume.
+pub fn run(state: &State, args: &ForkArgs) -> Result<()> {
+    let place = Place::parse(&args.place, &engine::now())?;
+    place.path_refused("fork")?;
+    let parent = state.volume(&place.name)?;
+    let (history, seal) = engine::moment(state, &parent, place.when.as_ref().map(|(when, _)| when))?;
+
+    let key = keys::generate()?;
+    let id = key.id();
+    let config = Config {
+        name: args.new.to_string(),
+        quota_bytes: args.quota.or(parent.config()?.quota_bytes),
+        created: jiff::Timestamp::now().to_string(),
+    };
+    let bar = progress::count("bringing packs");
+    let volume = state.add(&config, &args.new, id, |folder| {
+        keys::store(folder, &key)?;
+        let mut bring = |path: &str| {
+            bar.inc(1);
+            bring_over(&parent.path.join(path), &folder.join(path))
+        };
+        fs_volume::fork(&history, seal.seq, &engine::environment(folder), &key, &mut bring).map_err(
+            |error| {
+                let new = VolumeFolder { name: args.new.clone(), id, path: folder.to_owned() };
+                engine::open_failure(&new, &error)
+            },
+        )?;
+        Ok(())
+    });
+    bar.finish_and_clear();
+    let volume = volume.map_err(|failure| match failure.kind {
+        Kind::Damaged => {
+            failure.hint(format!("`comb check {}` names everything that is damaged", parent.name))
+        }
+        _ => failure,
+    })?;
+    if args.json {
+        return output::json(&VolumeReport::new(&volume)?);
+    }
+    output::line(&format!(
+        "volume \"{}\" begins as \"{}\" was at seq {} ({})",
+        volume.name,
+        parent.name,
+        seal.seq,
+        output::time_local(seal.time.0)
+    ))?;
+    output::line(&format!("  public key  {}", volume.id))?;
+    output::line(&format!("  key file    {}", volume.key_path().display()))
+}
+
+/// A hard link where it can be, since packs never change; else a copy that is durable before it counts.
+fn bring_over(from: &Path, to: &Path) -> io::Result<()> {
+    if let Some(folder) = to.parent() {
+        fs::create_dir_all(folder)?;
+    }
+    match fs::hard_link(from, to) {
+        Err(error) if matches!(error.kind(), io::ErrorKind::CrossesDevices | io::ErrorKind::TooManyLinks) => {
+            fs::copy(from, to)?;
+            fs::File::open(to)?.sync_all()
+        }
+        other => other,
+    }
+}

@@ -1,0 +1,213 @@
+//! `comb mount`.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::Read;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use clap::Args;
+
+use super::daemon::{self, Moment, Ready};
+use crate::control::Address;
+use crate::failure::{Context, Failure, Kind, Result};
+use crate::name::{VolumeName, parse_size, parse_span};
+use crate::state::{State, VolumeFolder};
+use crate::when::When;
+use crate::{engine, mounts, output, progress};
+
+/// A log above this many bytes is set aside when the next daemon starts.
+const LOG_BYTES_MAX: u64 = 4 << 20;
+
+/// Mount a volume, or a moment of its past, on an empty folder
+///
+/// A daemon serves the mount until `comb unmount`. Every moment is open under .snapshots in its root:
+/// `ls DIR/.snapshots`, `cd "DIR/.snapshots/yesterday 18:00"`. Without DIR the volume mounts on the
+/// folder `data` of its own folder, which is printed.
+#[derive(Debug, Args)]
+pub struct MountArgs {
+    /// The volume
+    pub name: VolumeName,
+
+    /// The folder to mount on; it must be there and empty
+    pub dir: Option<PathBuf>,
+
+    /// Mount this moment of the past, read-only; the volume may be mounted elsewhere meanwhile
+    #[arg(long, value_name = "WHEN")]
+    pub at: Option<String>,
+
+    #[command(flatten)]
+    pub habits: Habits,
+
+    /// Stay in the foreground and log to the terminal
+    #[arg(long)]
+    foreground: bool,
+}
+
+/// How a mount behaves; what the command hands on to the daemon.
+#[derive(Debug, Clone, Args)]
+pub struct Habits {
+    /// Refuse all changes
+    #[arg(long)]
+    pub read_only: bool,
+
+    /// Let other users in, as permissions allow (always so for root)
+    #[arg(long)]
+    pub allow_other: bool,
+
+    /// Do not let the kernel hold written pages back: every write reaches the journal at once
+    #[arg(long)]
+    pub no_writeback: bool,
+
+    /// Seal what changed at least this often; 0 seals only when asked or when memory demands it
+    #[arg(long, value_name = "SPAN", default_value = "60s", value_parser = parse_span)]
+    pub seal_every: Duration,
+
+    /// Memory for cached data
+    #[arg(long, value_name = "SIZE", default_value = "128M", value_parser = parse_size)]
+    pub cache: u64,
+
+    /// Threads that serve requests [default: one for each core]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=64))]
+    pub threads: Option<u16>,
+}
+
+impl Habits {
+    /// The same habits as arguments.
+    fn to_args(&self) -> Vec<String> {
+        let mut args =
+            vec![format!("--seal-every={}", self.seal_every.as_secs()), format!("--cache={}", self.cache)];
+        for (set, flag) in [
+            (self.read_only, "--read-only"),
+            (self.allow_other, "--allow-other"),
+            (self.no_writeback, "--no-writeback"),
+        ] {
+            if set {
+                args.push(flag.into());
+            }
+        }
+        args.extend(self.threads.map(|threads| format!("--threads={threads}")));
+        args
+    }
+}
+
+/// Mounts a volume.
+pub fn run(state: &State, args: MountArgs) -> Result<()> {
+    let volume = state.volume(&args.name)?;
+    let moment = match &args.at {
+        Some(text) => Some(find_moment(&volume, text)?),
+        None => {
+            refuse_second(&volume)?;
+            None
+        }
+    };
+    let dir = match &args.dir {
+        Some(dir) => {
+            let there = mounts::absolute(dir).or_else(|failure| match failure.kind {
+                // Let the check of mount points say it, with its hint.
+                Kind::NotFound => Ok(dir.clone()),
+                _ => Err(failure),
+            })?;
+            clear_dead(&there)?;
+            mounts::check_mount_point(&there)?;
+            Some(there)
+        }
+        None if moment.is_some() => {
+            return Err(Failure::new(Kind::Usage, "a moment of the past needs a folder to be mounted on")
+                .hint(format!("comb mount {} DIR --at WHEN", args.name)));
+        }
+        None => None,
+    };
+    if args.foreground {
+        return daemon::serve(state, &volume, dir.as_deref(), moment, &args.habits, |ready| {
+            output::note(&format!("volume \"{}\" is mounted on {}", volume.name, ready.mount_point));
+            Ok(())
+        });
+    }
+    let ready = start_daemon(state, &volume, dir.as_deref(), moment, &args.habits)?;
+    match &args.dir {
+        Some(_) => output::note(&format!("volume \"{}\" is mounted on {}", volume.name, ready.mount_point)),
+        // The person has to learn where.
+        None => output::line(&ready.mount_point)?,
+    }
+    match ready.trouble {
+        Some(trouble) => {
+            output::note(&format!("warning: the volume is read-only: {trouble}"));
+            Ok(())
+        }
+        None => Ok(()),
+    }
+}
+
+fn find_moment(volume: &VolumeFolder, text: &str) -> Result<Moment> {
+    let when = When::parse(text, &engine::now())?;
+    let history = engine::history(volume)?;
+    let seals = engine::seals(volume, &history)?;
+    Ok(Moment(when.resolve(&seals)?.seq))
+}
+
+fn refuse_second(volume: &VolumeFolder) -> Result<()> {
+    match Address::live(&volume.path).status()? {
+        None => Ok(()),
+        Some(report) => Err(Failure::new(
+            Kind::InTheWay,
+            format!("volume \"{}\" is mounted on {}", volume.name, report.mount_point),
+        )
+        .hint(format!("`comb unmount {}` first, or mount a moment of it with --at", report.mount_point))),
+    }
+}
+
+/// Takes away a mount of ours whose daemon is dead. Its data is safe in the journal.
+fn clear_dead(dir: &Path) -> Result<()> {
+    if mounts::is_dead(dir) && mounts::source_of(dir)?.is_some() {
+        output::note(&format!("the daemon of the mount on {} is dead: clearing it away", dir.display()));
+        mounts::unmount(dir, true)?;
+    }
+    Ok(())
+}
+
+/// Starts this program again as a daemon and waits until it serves the mount.
+fn start_daemon(
+    state: &State,
+    volume: &VolumeFolder,
+    dir: Option<&Path>,
+    moment: Option<Moment>,
+    habits: &Habits,
+) -> Result<Ready> {
+    let mut command = Command::new("/proc/self/exe");
+    command.arg("--state").arg(state.root()).arg("daemon").args(habits.to_args());
+    command.args(moment.map(|Moment(seq)| format!("--seq={seq}")));
+    command.arg("--").arg(volume.name.as_str()).args(dir);
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(open_log(volume)?);
+    let mut child = command.spawn().context("starting the daemon")?;
+
+    // The daemon's standard output is the pipe that carries its one line; it ends when the daemon does.
+    let bar = progress::waiting("opening the volume");
+    let mut line = String::new();
+    if let Some(mut pipe) = child.stdout.take() {
+        pipe.read_to_string(&mut line).context("waiting for the daemon")?;
+    }
+    bar.finish_and_clear();
+    match serde_json::from_str::<std::result::Result<Ready, Failure>>(&line) {
+        Ok(outcome) => outcome,
+        Err(_) => {
+            let ended =
+                child.try_wait().ok().flatten().map(|status| format!(" ({status})")).unwrap_or_default();
+            Err(Failure::other(format!("the daemon ended before the volume was mounted{ended}"))
+                .hint(format!("see {}", log_path(volume).display())))
+        }
+    }
+}
+
+fn log_path(volume: &VolumeFolder) -> PathBuf {
+    volume.path.join("log")
+}
+
+fn open_log(volume: &VolumeFolder) -> Result<File> {
+    let path = log_path(volume);
+    if fs::metadata(&path).is_ok_and(|metadata| metadata.len() > LOG_BYTES_MAX) {
+        fs::rename(&path, volume.path.join("log.old")).context(path.display())?;
+    }
+    OpenOptions::new().append(true).create(true).mode(0o600).open(&path).context(path.display())
+}

@@ -1,0 +1,79 @@
+//! `comb snapshot`.
+
+use clap::Args;
+
+use super::daemon::new_label;
+use crate::control::{Address, Request};
+use crate::failure::{Failure, Kind, Result};
+use crate::name::VolumeName;
+use crate::report::SealReport;
+use crate::state::{State, VolumeFolder};
+use crate::{engine, output, progress, when};
+
+/// The longest message, in bytes; the engine's own limit.
+const MESSAGE_BYTES_MAX: usize = 4096;
+/// The most tags of one snapshot.
+const TAGS_MAX: usize = 64;
+
+/// Keep this moment of a volume under a uuid, with a message and tags
+#[derive(Debug, Args)]
+pub struct SnapshotArgs {
+    /// The volume; mounted or not
+    name: VolumeName,
+
+    /// What to say of it
+    #[arg(short, long, value_name = "TEXT", default_value = "", value_parser = parse_message)]
+    message: String,
+
+    /// A word to find it by; may be given several times
+    #[arg(long = "tag", value_name = "TAG", value_parser = parse_tag)]
+    tags: Vec<String>,
+
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+fn parse_message(text: &str) -> std::result::Result<String, String> {
+    if text.len() > MESSAGE_BYTES_MAX {
+        return Err(format!("a message has at most {MESSAGE_BYTES_MAX} bytes"));
+    }
+    Ok(text.to_owned())
+}
+
+fn parse_tag(text: &str) -> std::result::Result<String, String> {
+    when::check_tag(text).map(|()| text.to_owned())
+}
+
+/// Takes a snapshot.
+pub fn run(state: &State, args: SnapshotArgs) -> Result<()> {
+    if args.tags.len() > TAGS_MAX {
+        return Err(Failure::new(Kind::Usage, format!("a snapshot has at most {TAGS_MAX} tags")));
+    }
+    let volume = state.volume(&args.name)?;
+    let bar = progress::waiting("sealing");
+    let seal = take(state, &volume, args.message, args.tags)?;
+    bar.finish_and_clear();
+    let uuid = seal.snapshot.as_ref().map(|label| label.uuid.clone()).unwrap_or_default();
+    volume.link_snapshot(&uuid)?;
+    if args.json {
+        return output::json(&seal);
+    }
+    output::line(&uuid)?;
+    output::note(&format!("snapshot {} of \"{}\": {} files", seal.seq, volume.name, seal.files));
+    Ok(())
+}
+
+/// Through the daemon if the volume is mounted, else by opening it.
+fn take(state: &State, volume: &VolumeFolder, message: String, tags: Vec<String>) -> Result<SealReport> {
+    let request = Request::Snapshot { message: message.clone(), tags: tags.clone() };
+    if let Some(seal) = Address::live(&volume.path).ask(&request)? {
+        return Ok(seal);
+    }
+    let lock = volume.lock()?;
+    let opened = engine::open(state, volume, &lock, engine::command_options())?;
+    let seal = opened
+        .seal(Some(new_label(message, tags)))
+        .map_err(|error| engine::fs_failure(&volume.name, &error))?;
+    Ok(SealReport::from(&seal))
+}

@@ -1,0 +1,138 @@
+//! `comb status`.
+
+use clap::Args;
+use serde::Serialize;
+
+use crate::control::Address;
+use crate::engine;
+use crate::failure::{Failure, Result};
+use crate::name::VolumeName;
+use crate::output::{self, Align, Table};
+use crate::report::{MountReport, SealReport};
+use crate::state::{State, VolumeFolder};
+
+/// Show how the volumes are: mounted where, sealed when, and what is wrong
+#[derive(Debug, Args)]
+pub struct StatusArgs {
+    /// Only this volume
+    name: Option<VolumeName>,
+
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Serialize)]
+struct VolumeStatus {
+    name: String,
+    public_key: String,
+    quota_bytes: Option<u64>,
+    /// The newest seal on the disk; none if it could not be read.
+    head: Option<SealReport>,
+    /// Why it could not be read.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    failure: Option<Failure>,
+    mounts: Vec<MountReport>,
+}
+
+/// Shows the status of all volumes, or of one.
+pub fn run(state: &State, args: &StatusArgs) -> Result<()> {
+    let volumes = match &args.name {
+        Some(name) => vec![state.volume(name)?],
+        None => state.volumes()?,
+    };
+    let list = volumes.iter().map(status).collect::<Result<Vec<_>>>()?;
+    if args.json {
+        return output::json(&list);
+    }
+    print(&list)?;
+    match (&args.name, list.into_iter().next().and_then(|status| status.failure)) {
+        // Who asks for one volume is told by the exit code too.
+        (Some(_), Some(failure)) => Err(failure),
+        _ => Ok(()),
+    }
+}
+
+fn status(volume: &VolumeFolder) -> Result<VolumeStatus> {
+    let mut mounts: Vec<MountReport> = Vec::new();
+    for address in Address::all(&volume.path) {
+        mounts.extend(address.status()?);
+    }
+    let live = mounts.iter().find(|mount| mount.moment.is_none()).map(|mount| mount.head.clone());
+    let head = match live {
+        Some(head) => Ok(head),
+        None => engine::history(volume).and_then(|history| {
+            let head = history.head().map_err(|error| engine::open_failure(volume, &error))?;
+            Ok(SealReport::from(&head))
+        }),
+    };
+    let (head, failure) = match head {
+        Ok(head) => (Some(head), None),
+        Err(failure) => (None, Some(failure)),
+    };
+    let quota_bytes = volume.config().ok().and_then(|config| config.quota_bytes);
+    Ok(VolumeStatus {
+        name: volume.name.to_string(),
+        public_key: volume.id.to_hex(),
+        quota_bytes,
+        head,
+        failure,
+        mounts,
+    })
+}
+
+fn print(list: &[VolumeStatus]) -> Result<()> {
+    let mut table = Table::new(&[
+        ("NAME", Align::Left),
+        ("SEQ", Align::Right),
+        ("SEALED", Align::Left),
+        ("FILES", Align::Right),
+        ("BYTES", Align::Right),
+        ("UNSEALED", Align::Right),
+        ("STATE", Align::Left),
+    ]);
+    for volume in list {
+        let live = volume.mounts.iter().find(|mount| mount.moment.is_none());
+        let (seq, sealed, files, bytes) = match &volume.head {
+            Some(head) => (
+                head.seq.to_string(),
+                head.time.parse::<jiff::Timestamp>().map_or_else(
+                    |_| head.time.clone(),
+                    |time| output::time_local(i64::try_from(time.as_nanosecond()).unwrap_or_default()),
+                ),
+                head.files.to_string(),
+                output::size(head.bytes),
+            ),
+            None => ("?".into(), "?".into(), "?".into(), "?".into()),
+        };
+        table.row(vec![
+            volume.name.clone(),
+            seq,
+            sealed,
+            files,
+            bytes,
+            live.map_or_else(|| "-".into(), |mount| output::size(mount.dirty_bytes)),
+            match (&volume.failure, live) {
+                (Some(_), _) => "cannot be read".into(),
+                (None, None) => "not mounted".into(),
+                (None, Some(mount)) if mount.read_only => format!("read-only on {}", mount.mount_point),
+                (None, Some(mount)) => format!("mounted on {}", mount.mount_point),
+            },
+        ]);
+    }
+    table.print()?;
+    for volume in list {
+        for mount in &volume.mounts {
+            if let Some(seq) = mount.moment {
+                output::line(&format!("{}: seq {seq} is mounted on {}", volume.name, mount.mount_point))?;
+            }
+            if let Some(trouble) = &mount.trouble {
+                output::line(&format!("{}: read-only because {trouble}", volume.name))?;
+            }
+        }
+        if let Some(failure) = &volume.failure {
+            output::line(&format!("{}: {}", volume.name, failure.message))?;
+        }
+    }
+    Ok(())
+}

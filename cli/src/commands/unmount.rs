@@ -1,0 +1,62 @@
+//! `comb unmount`.
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use clap::Args;
+
+use crate::control::{Address, Request};
+use crate::failure::{Failure, Kind, Result};
+use crate::state::State;
+use crate::{mounts, output, progress};
+
+/// How long a daemon may take to let go after it was unmounted without being asked.
+const GONE_WAIT: Duration = Duration::from_secs(10);
+
+/// Unmount a volume and wait until it is sealed
+#[derive(Debug, Args)]
+pub struct UnmountArgs {
+    /// The folder it is mounted on
+    dir: PathBuf,
+}
+
+/// Unmounts.
+pub fn run(state: &State, args: &UnmountArgs) -> Result<()> {
+    let dir = mounts::absolute(&args.dir)?;
+    let bar = progress::waiting("sealing");
+    let outcome = unmount(state, &dir);
+    bar.finish_and_clear();
+    outcome?;
+    output::note(&format!("{} is unmounted", dir.display()));
+    Ok(())
+}
+
+fn unmount(state: &State, dir: &Path) -> Result<()> {
+    if let Some(address) = daemon_of(state, dir)? {
+        // `None`: it ended in this moment, which is what was wanted.
+        address.ask::<()>(&Request::Unmount)?;
+        return Ok(());
+    }
+    let Some(_source) = mounts::source_of(dir)? else {
+        return Err(Failure::new(Kind::NotFound, format!("no volume is mounted on {}", dir.display()))
+            .hint("`comb status` shows what is mounted where"));
+    };
+    // A daemon of another state folder seals when it notices; a dead one has left the journal.
+    mounts::unmount(dir, mounts::is_dead(dir))?;
+    let deadline = Instant::now() + GONE_WAIT;
+    while mounts::source_of(dir)?.is_some() && Instant::now() < deadline {
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    Ok(())
+}
+
+fn daemon_of(state: &State, dir: &Path) -> Result<Option<Address>> {
+    for volume in state.volumes()? {
+        for address in Address::all(&volume.path) {
+            if address.status()?.is_some_and(|report| mounts::is_reported(dir, &report.mount_point)) {
+                return Ok(Some(address));
+            }
+        }
+    }
+    Ok(None)
+}

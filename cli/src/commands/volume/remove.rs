@@ -1,0 +1,45 @@
+//! `comb volume remove`.
+
+use clap::Args;
+
+use crate::control::Address;
+use crate::failure::{Failure, Kind, Result};
+use crate::name::VolumeName;
+use crate::output;
+use crate::state::State;
+
+/// Remove a volume with its key and its whole past
+#[derive(Debug, Args)]
+pub struct RemoveArgs {
+    /// The volume
+    name: VolumeName,
+
+    /// Say that the data and the key on this machine may go
+    #[arg(long)]
+    yes: bool,
+}
+
+/// Removes a volume.
+pub fn run(state: &State, args: &RemoveArgs) -> Result<()> {
+    let volume = state.volume(&args.name)?;
+    for address in Address::all(&volume.path) {
+        if let Some(report) = address.status()? {
+            return Err(Failure::new(
+                Kind::InTheWay,
+                format!("volume \"{}\" is mounted on {}", volume.name, report.mount_point),
+            )
+            .hint(format!("`comb unmount {}` first", report.mount_point)));
+        }
+    }
+    let lock = volume.lock()?;
+    if !args.yes {
+        return Err(Failure::new(
+            Kind::Usage,
+            format!("this destroys the data, the past and the key of \"{}\" on this machine", volume.name),
+        )
+        .hint(format!("`comb volume key {} --out FILE` keeps the key; then add --yes", volume.name)));
+    }
+    state.remove(&volume, &lock)?;
+    output::note(&format!("volume \"{}\" is removed", volume.name));
+    Ok(())
+}

@@ -1,0 +1,319 @@
+//! What commands and the daemon of a mounted volume say to each other.
+//!
+//! One request and one answer per connection, each a line of JSON, over a Unix socket in the volume's
+//! folder. The folder is open to its owner alone; the daemon also asks the kernel who is calling.
+//!
+//! A socket's address holds 108 bytes and a state folder may lie deeper than that, so both sides
+//! reach the socket through `/proc/self/fd/N` of its opened folder.
+
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use rustix::fs::{Mode, OFlags};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use crate::failure::{Context, Failure, Kind, Result};
+use crate::report::{MountReport, SealReport};
+
+/// The longest line, in bytes: a message of 4096 bytes and a hundred tags fit.
+const LINE_BYTES_MAX: u64 = 64 << 10;
+/// The most connections that are served at a time; more are turned away.
+const CONNECTIONS_MAX: usize = 16;
+/// How long the daemon waits for a request or for its answer to be taken.
+const PEER_WAIT: Duration = Duration::from_secs(5);
+
+/// What a command asks of a daemon.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "do", rename_all = "kebab-case")]
+pub enum Request {
+    /// How it is. Answered with a [`MountReport`].
+    Status,
+    /// Seal what is not sealed. Answered with the head's [`SealReport`].
+    Seal,
+    /// Seal with a label. Answered with the new [`SealReport`].
+    Snapshot {
+        /// What a person says of it.
+        message: String,
+        /// Its tags, checked by the command.
+        tags: Vec<String>,
+    },
+    /// Unmount, seal and end. Answered with `null` when the volume's lock is free.
+    Unmount,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum Answer {
+    Done(serde_json::Value),
+    Failed(Failure),
+}
+
+/// A daemon's address.
+#[derive(Debug, Clone)]
+pub struct Address {
+    folder: PathBuf,
+    file: String,
+}
+
+impl Address {
+    /// The daemon that holds a volume.
+    pub fn live(volume: &Path) -> Address {
+        Address { folder: volume.to_owned(), file: "control".into() }
+    }
+
+    /// A daemon that shows a moment of a volume.
+    pub fn view(volume: &Path, pid: u32) -> Address {
+        Address { folder: volume.join("views"), file: pid.to_string() }
+    }
+
+    /// All daemons of a volume that may be there, the live one first.
+    pub fn all(volume: &Path) -> Vec<Address> {
+        let mut all = vec![Address::live(volume)];
+        if let Ok(entries) = std::fs::read_dir(volume.join("views")) {
+            let pids = entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+            all.extend(pids.map(|pid| Address::view(volume, pid)));
+        }
+        all
+    }
+
+    /// A path of a few bytes that leads to the socket as long as the folder stays open.
+    fn open(&self) -> io::Result<(OwnedFd, PathBuf)> {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let folder = rustix::fs::open(&self.folder, flags, Mode::empty())?;
+        let path = PathBuf::from(format!("/proc/self/fd/{}/{}", folder.as_raw_fd(), self.file));
+        Ok((folder, path))
+    }
+
+    /// Asks for the daemon's status; `None` if there is none.
+    pub fn status(&self) -> Result<Option<MountReport>> {
+        self.ask(&Request::Status)
+    }
+
+    /// Asks for a seal; `None` if there is no daemon.
+    pub fn seal(&self) -> Result<Option<SealReport>> {
+        self.ask(&Request::Seal)
+    }
+
+    /// Sends a request and waits for its answer, as long as it takes; `None` if there is no daemon.
+    ///
+    /// There is no time limit: sealing takes as long as there is to seal, and a daemon that dies
+    /// closes the connection.
+    pub fn ask<T: DeserializeOwned>(&self, request: &Request) -> Result<Option<T>> {
+        let shown = self.folder.join(&self.file);
+        let connected = self.open().and_then(|(_folder, path)| UnixStream::connect(path));
+        let mut stream = match connected {
+            Ok(stream) => stream,
+            Err(error)
+                if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) =>
+            {
+                return Ok(None);
+            }
+            Err(error) => return Err(Failure::io(shown.display(), &error)),
+        };
+        send(&mut stream, request).context(shown.display())?;
+        let answer: Answer = receive(&stream).map_err(|error| {
+            Failure::other(format!("the daemon of this volume did not answer: {error}"))
+                .hint(format!("see {}", self.folder.join("log").display()))
+        })?;
+        match answer {
+            Answer::Failed(failure) => Err(failure),
+            Answer::Done(value) => serde_json::from_value(value).map(Some).map_err(|error| {
+                Failure::other(format!("the daemon's answer is not understood: {error}"))
+                    .hint("it may be of another version: unmount and mount the volume again")
+            }),
+        }
+    }
+}
+
+fn send<T: Serialize>(stream: &mut UnixStream, value: &T) -> io::Result<()> {
+    let mut text = serde_json::to_vec(value)?;
+    text.push(b'\n');
+    stream.write_all(&text)
+}
+
+fn receive<T: DeserializeOwned>(stream: &UnixStream) -> io::Result<T> {
+    let mut line = String::new();
+    BufReader::new(stream.take(LINE_BYTES_MAX)).read_line(&mut line)?;
+    if !line.ends_with('\n') {
+        return Err(io::ErrorKind::UnexpectedEof.into());
+    }
+    Ok(serde_json::from_str(&line)?)
+}
+
+/// What answers requests; called from several threads.
+pub type Handler = dyn Fn(Request) -> Result<serde_json::Value> + Send + Sync;
+
+/// The daemon's end. Its file is removed when dropped.
+pub struct Server {
+    address: Address,
+    open: Arc<Connections>,
+}
+
+impl Server {
+    /// Listens at `address`. The caller holds the volume's lock (or owns the view), so whatever socket is
+    /// there belongs to nobody any more.
+    pub fn start(address: Address, handler: Arc<Handler>) -> Result<Server> {
+        let shown = address.folder.join(&address.file);
+        let _ = std::fs::remove_file(&shown);
+        let listener =
+            address.open().and_then(|(_folder, path)| UnixListener::bind(path)).context(shown.display())?;
+        let open = Arc::new(Connections::default());
+        let connections = Arc::clone(&open);
+        std::thread::Builder::new()
+            .name("control".into())
+            .spawn(move || accept(&listener, &connections, &handler))
+            .context("starting a thread")?;
+        Ok(Server { address, open })
+    }
+
+    /// Waits until the answers that are under way were sent, but not for long.
+    pub fn drain(&self) {
+        self.open.wait_for_none(PEER_WAIT);
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // The thread ends with the process. A file that stays is cleared by the next daemon.
+        let _ = std::fs::remove_file(self.address.folder.join(&self.address.file));
+    }
+}
+
+fn accept(listener: &UnixListener, connections: &Arc<Connections>, handler: &Arc<Handler>) {
+    for stream in listener.incoming() {
+        let Ok(stream) = stream else {
+            // Out of descriptors, most likely: breathe instead of spinning.
+            std::thread::sleep(Duration::from_millis(100));
+            continue;
+        };
+        let Some(guard) = connections.enter() else { continue };
+        let handler = Arc::clone(handler);
+        let spawned = std::thread::Builder::new().name("control-request".into()).spawn(move || {
+            let _guard = guard;
+            if let Err(error) = serve(stream, &*handler) {
+                tracing::debug!(%error, "a connection to the control socket ended early");
+            }
+        });
+        if let Err(error) = spawned {
+            tracing::warn!(%error, "no thread for a request");
+        }
+    }
+}
+
+fn serve(mut stream: UnixStream, handler: &Handler) -> io::Result<()> {
+    stream.set_read_timeout(Some(PEER_WAIT))?;
+    stream.set_write_timeout(Some(PEER_WAIT))?;
+    let peer = rustix::net::sockopt::socket_peercred(&stream)?.uid;
+    let answer = if peer.is_root() || peer == rustix::process::geteuid() {
+        match receive(&stream).map_err(|error| Failure::new(Kind::Usage, error.to_string())).and_then(handler)
+        {
+            Ok(value) => Answer::Done(value),
+            Err(failure) => Answer::Failed(failure),
+        }
+    } else {
+        Answer::Failed(Failure::new(Kind::NotPermitted, "this volume is another user's"))
+    };
+    send(&mut stream, &answer)
+}
+
+/// Counts open connections.
+#[derive(Default)]
+struct Connections {
+    count: Mutex<usize>,
+    left: Condvar,
+}
+
+struct Guard(Arc<Connections>);
+
+impl Connections {
+    fn count(&self) -> MutexGuard<'_, usize> {
+        self.count.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn enter(self: &Arc<Self>) -> Option<Guard> {
+        let mut count = self.count();
+        if *count == CONNECTIONS_MAX {
+            return None;
+        }
+        *count += 1;
+        Some(Guard(Arc::clone(self)))
+    }
+
+    fn wait_for_none(&self, wait_max: Duration) {
+        drop(self.left.wait_timeout_while(self.count(), wait_max, |count| *count > 0));
+    }
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        *self.0.count() -= 1;
+        self.0.left.notify_all();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn echo() -> Arc<Handler> {
+        Arc::new(|request| match request {
+            Request::Unmount => {
+                Err(Failure::new(Kind::InTheWay, "somebody works in it").hint("leave the folder"))
+            }
+            other => Ok(serde_json::to_value(other).expect("JSON")),
+        })
+    }
+
+    #[test]
+    fn a_request_comes_back_with_its_answer() {
+        // Deeper than the address of a socket can hold.
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let deep = folder.path().join("d".repeat(100)).join("e".repeat(100));
+        std::fs::create_dir_all(&deep).expect("folders");
+        let address = Address::live(&deep);
+        let server = Server::start(address.clone(), echo()).expect("listening");
+
+        let request = Request::Snapshot { message: "before\nthe move".into(), tags: vec!["a".into()] };
+        assert_eq!(address.ask::<Request>(&request).expect("an answer"), Some(request));
+        let failure = address.ask::<()>(&Request::Unmount).expect_err("refused");
+        assert_eq!((failure.kind, failure.hint.as_deref()), (Kind::InTheWay, Some("leave the folder")));
+        server.drain();
+        drop(server);
+        assert_eq!(address.ask::<Request>(&Request::Seal).expect("no error"), None);
+    }
+
+    #[test]
+    fn a_socket_that_a_killed_daemon_left_is_nobody() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let address = Address::live(folder.path());
+        drop(UnixListener::bind(folder.path().join("control")).expect("a socket"));
+        assert_eq!(address.ask::<Request>(&Request::Seal).expect("no error"), None);
+        let _server = Server::start(address.clone(), echo()).expect("the next daemon takes its place");
+        assert_eq!(address.ask::<Request>(&Request::Seal).expect("an answer"), Some(Request::Seal));
+    }
+
+    #[test]
+    fn nonsense_and_endless_lines_are_answered_with_an_error() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let _server = Server::start(Address::live(folder.path()), echo()).expect("listening");
+        for line in [&b"{}\n"[..], b"{\"do\":\"dance\"}\n", &[b'x'; LINE_BYTES_MAX as usize + 1]] {
+            let mut stream = UnixStream::connect(folder.path().join("control")).expect("connected");
+            // The daemon may hang up before an endless line is through.
+            let _ = stream.write_all(line);
+            match receive::<Answer>(&stream) {
+                Ok(Answer::Failed(failure)) => assert_eq!(failure.kind, Kind::Usage),
+                Ok(Answer::Done(value)) => panic!("nonsense was done: {value}"),
+                Err(error) => assert_eq!(error.kind(), io::ErrorKind::ConnectionReset),
+            }
+        }
+        assert_eq!(
+            Address::live(folder.path()).ask::<Request>(&Request::Seal).expect("alive"),
+            Some(Request::Seal)
+        );
+    }
+}

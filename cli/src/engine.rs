@@ -1,0 +1,126 @@
+//! Opening volumes and their past, and the engine's errors in words for a person.
+
+use std::path::Path;
+
+use fs_volume::{Caller, FsError, History, OpenError, Options, SealInfo, Volume};
+use jiff::Zoned;
+
+use crate::control::Address;
+use crate::failure::{Failure, Kind, Result};
+use crate::keys;
+use crate::output;
+use crate::state::{Lock, State, VolumeFolder};
+use crate::when::When;
+
+/// Memory for a command that reads and ends, in bytes.
+const COMMAND_CACHE_BYTES: u64 = 64 << 20;
+
+/// Opens the past of a volume; it may be mounted meanwhile.
+pub fn history(volume: &VolumeFolder) -> Result<History> {
+    let read_key = keys::load(volume)?.read_key();
+    History::open(environment(&volume.path), volume.id, read_key, COMMAND_CACHE_BYTES)
+        .map_err(|error| open_failure(volume, &error))
+}
+
+/// Opens a volume for writing or, with `options.read_only`, for reading what the journal holds too.
+pub fn open(state: &State, volume: &VolumeFolder, _lock: &Lock, options: Options) -> Result<Volume> {
+    let options = Options { quota_bytes: volume.config()?.quota_bytes, ..options };
+    let key = keys::load(volume)?;
+    let device = keys::device(state)?;
+    Volume::open(environment(&volume.path), key, &device, options)
+        .map_err(|error| open_failure(volume, &error))
+}
+
+/// The options of a command that opens a volume, does one thing and ends.
+pub fn command_options() -> Options {
+    Options { cache_bytes: COMMAND_CACHE_BYTES, ..Options::default() }
+}
+
+/// The real disk, clock and chance.
+pub fn environment(folder: &Path) -> fs_volume::env::Env {
+    fs_volume::real::env(folder)
+}
+
+/// Whom the root directory of a new volume belongs to.
+pub fn owner() -> Caller {
+    Caller { uid: rustix::process::geteuid().as_raw(), gid: rustix::process::getegid().as_raw() }
+}
+
+/// Seals what the journal holds, so that the newest seal is what the volume holds now: through the
+/// daemon if the volume is mounted, else by opening it.
+pub fn seal_now(state: &State, volume: &VolumeFolder) -> Result<()> {
+    if Address::live(&volume.path).seal()?.is_some() {
+        return Ok(());
+    }
+    let lock = volume.lock()?;
+    let opened = open(state, volume, &lock, command_options())?;
+    opened.seal(None).map_err(|error| fs_failure(&volume.name, &error))?;
+    Ok(())
+}
+
+/// The past of a volume, brought up to now if no moment was named, and the moment.
+///
+/// Where now cannot be sealed (a second process, a full disk, damage) the newest seal is still worth
+/// showing; a person is told that it is not the last word.
+pub fn moment(state: &State, volume: &VolumeFolder, when: Option<&When>) -> Result<(History, SealInfo)> {
+    if when.is_none()
+        && let Err(failure) = seal_now(state, volume)
+    {
+        output::note(&format!("warning: showing the newest sealed moment, not now: {}", failure.message));
+    }
+    let history = history(volume)?;
+    let seal = when.unwrap_or(&When::Head).resolve(&seals(volume, &history)?)?.clone();
+    Ok((history, seal))
+}
+
+/// All seals of a volume, oldest first.
+pub fn seals(volume: &VolumeFolder, history: &History) -> Result<Vec<SealInfo>> {
+    history.seals().map_err(|error| open_failure(volume, &error))
+}
+
+/// Now, in the time zone of this machine.
+pub fn now() -> Zoned {
+    Zoned::now()
+}
+
+/// Why a volume could not be made or opened.
+pub fn open_failure(volume: &VolumeFolder, error: &OpenError) -> Failure {
+    let kind = match error {
+        OpenError::NotAVolume(_) | OpenError::WrongKey { .. } | OpenError::Newer { .. } => Kind::Foreign,
+        OpenError::AlreadyAVolume(_) => Kind::InTheWay,
+        OpenError::Damaged { .. } => Kind::Damaged,
+        OpenError::NoSuchSnapshot(_) => Kind::NotFound,
+        OpenError::Disk { what, source } => return Failure::io(what, source),
+    };
+    let failure = Failure::new(kind, format!("volume \"{}\": {error}", volume.name));
+    match error {
+        OpenError::WrongKey { .. } => {
+            failure.hint(format!("put the right key at {}", volume.key_path().display()))
+        }
+        OpenError::Newer { .. } => failure.hint("use the version of comb that wrote it, or a newer one"),
+        OpenError::Damaged { .. } => {
+            failure.hint(format!("`comb check {}` names everything that is damaged", volume.name))
+        }
+        OpenError::NoSuchSnapshot(_) => failure.hint(format!("`comb log {}` lists the moments", volume.name)),
+        _ => failure,
+    }
+}
+
+/// Why an operation in a volume was refused; `what` says where.
+pub fn fs_failure(what: impl std::fmt::Display, error: &FsError) -> Failure {
+    let kind = match error {
+        FsError::NotFound | FsError::NoAttribute | FsError::NoSuchOffset => Kind::NotFound,
+        FsError::Exists | FsError::NotEmpty => Kind::InTheWay,
+        FsError::NoSpace => Kind::NoSpace,
+        FsError::ReadOnly | FsError::NotPermitted => Kind::NotPermitted,
+        FsError::Damaged(_) => Kind::Damaged,
+        _ => Kind::Other,
+    };
+    let failure = Failure::new(kind, format!("{what}: {error}"));
+    match error {
+        FsError::NoSpace => failure.hint("free some space, or give the volume a larger quota"),
+        FsError::ReadOnly => failure.hint("`comb status` says why it is read-only"),
+        FsError::Damaged(_) => failure.hint("`comb check` names everything that is damaged"),
+        _ => failure,
+    }
+}

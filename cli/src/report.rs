@@ -1,0 +1,80 @@
+//! What is told of seals and mounts, in the words that `--json` and the control socket use.
+
+use fs_volume::SealInfo;
+use serde::{Deserialize, Serialize};
+
+use crate::output;
+
+/// A sealed moment.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SealReport {
+    /// Its number.
+    pub seq: u64,
+    /// The manifest's name.
+    pub manifest: String,
+    /// When, RFC 3339.
+    pub time: String,
+    /// Files and directories in it.
+    pub files: u64,
+    /// Logical bytes in it.
+    pub bytes: u64,
+    /// Bytes that this seal added to the volume.
+    pub added_bytes: u64,
+    /// What makes it a snapshot.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub snapshot: Option<SnapshotReport>,
+}
+
+/// The label of a snapshot.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SnapshotReport {
+    /// Its name.
+    pub uuid: String,
+    /// What a person said of it.
+    pub message: String,
+    /// Its tags.
+    pub tags: Vec<String>,
+}
+
+impl From<&SealInfo> for SealReport {
+    fn from(seal: &SealInfo) -> Self {
+        Self {
+            seq: seal.seq.0,
+            manifest: seal.id.to_hex(),
+            time: output::time_utc(seal.time.0),
+            files: seal.files,
+            bytes: seal.bytes,
+            added_bytes: seal.added,
+            snapshot: seal.snapshot.as_ref().map(|label| SnapshotReport {
+                uuid: label.id.to_uuid(),
+                message: label.message.clone(),
+                tags: label.tags.clone(),
+            }),
+        }
+    }
+}
+
+/// A mounted volume, as its daemon tells it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MountReport {
+    /// The folder it is mounted on.
+    pub mount_point: String,
+    /// The daemon's process.
+    pub pid: u32,
+    /// Since when, RFC 3339.
+    pub since: String,
+    /// The moment that is shown; the live tree if there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub moment: Option<u64>,
+    /// Whether writing is refused, by wish or because of `trouble`.
+    pub read_only: bool,
+    /// Why the volume turned read-only by itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trouble: Option<String>,
+    /// Bytes that are in the journal and in no pack yet.
+    pub dirty_bytes: u64,
+    /// Bytes of the journal on the disk.
+    pub journal_bytes: u64,
+    /// The newest seal.
+    pub head: SealReport,
+}

@@ -1,0 +1,567 @@
+//! The state folder: where volumes, their keys and their names lie on this machine.
+//!
+//! ```text
+//! STATE/                       0700
+//!   device                     0600  the device's secret, 32 bytes; the journals' keys depend on it
+//!   names/NAME                 the volume's public key in hexadecimal and a line break
+//!   volumes/PUBKEY/            one volume; PUBKEY is its public key in hexadecimal
+//!     key                      0600  the volume's keys
+//!     config                   JSON: name, quota_bytes, created
+//!     lock                     flock: held by the daemon, or by a command that writes
+//!     control                  the daemon's socket while the volume is mounted
+//!     views/PID                the sockets of daemons that show a moment (`comb mount --at`)
+//!     log                      what the daemon had to say, newest run last
+//!     journal/ packs/ manifests/   the engine's
+//!     data                     where `comb mount NAME` without DIR mounts; while the volume is
+//!                              mounted at another DIR, a symbolic link to that
+//!     snapshots/UUID           symbolic links to ../data/.snapshots/UUID: open while mounted
+//! ```
+//!
+//! Invariants
+//! - A volume exists if its folder has its final name *and* a name leads to it. Making writes the name
+//!   first and renames the finished folder last; removing renames the folder away first. What a crash
+//!   leaves in between is a dangling name or a folder that begins with a dot: both count as absent and
+//!   are swept by the next command that makes or removes a volume.
+//! - Names change only under a lock on the folder `names`.
+//! - Everything here is for its owner alone: every file and folder is made without permissions for others.
+
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use fs_format::VolumeId;
+use rustix::fs::{FlockOperation, flock};
+use serde::{Deserialize, Serialize};
+
+use crate::failure::{Context, Failure, Kind, Result};
+use crate::name::VolumeName;
+
+/// The largest config or name file that is read, in bytes.
+const SMALL_FILE_BYTES_MAX: u64 = 64 << 10;
+
+/// The state folder of this machine or user.
+#[derive(Debug, Clone)]
+pub struct State {
+    root: PathBuf,
+}
+
+/// What a volume's `config` holds.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Config {
+    /// The volume's name; `names/` decides, this is for a person who finds only the folder.
+    pub name: String,
+    /// The most bytes the volume may hold.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quota_bytes: Option<u64>,
+    /// When it was made, RFC 3339.
+    pub created: String,
+}
+
+/// A volume's folder.
+#[derive(Debug, Clone)]
+pub struct VolumeFolder {
+    /// Its name.
+    pub name: VolumeName,
+    /// Its public key.
+    pub id: VolumeId,
+    /// The folder, an absolute path.
+    pub path: PathBuf,
+}
+
+impl State {
+    /// The folder given by `--state`, or the default for this user.
+    pub fn locate(given: Option<&Path>) -> Result<State> {
+        let root = match given {
+            Some(path) => path.to_owned(),
+            None if rustix::process::geteuid().is_root() => PathBuf::from("/var/lib/comb"),
+            None => data_home()?.join("comb"),
+        };
+        // Absolute, since the daemon leaves the working directory.
+        Ok(State { root: std::path::absolute(&root).context(root.display())? })
+    }
+
+    /// The folder itself.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// Makes the folder with what belongs in it; no error if it is there.
+    fn prepare(&self) -> Result<()> {
+        for folder in [self.root.clone(), self.root.join("names"), self.root.join("volumes")] {
+            make_private_dir(&folder)?;
+        }
+        Ok(())
+    }
+
+    /// The device's secret; made at its first use.
+    pub fn device_secret(&self) -> Result<[u8; 32]> {
+        let path = self.root.join("device");
+        match fs::read(&path) {
+            Ok(bytes) => bytes.try_into().map_err(|_| {
+                Failure::new(Kind::Damaged, format!("{} does not hold 32 bytes", path.display()))
+                    .hint("put it back from a copy; without it only the journal's unsealed tail is lost")
+            }),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                self.prepare()?;
+                let mut secret = [0; 32];
+                File::open("/dev/urandom")
+                    .and_then(|mut source| source.read_exact(&mut secret))
+                    .context("/dev/urandom")?;
+                match write_new(&path, &secret) {
+                    // Another command made it in this moment.
+                    Err(failure) if failure.kind == Kind::InTheWay => self.device_secret(),
+                    Err(failure) => Err(failure),
+                    Ok(()) => Ok(secret),
+                }
+            }
+            Err(error) => Err(Failure::io(path.display(), &error)),
+        }
+    }
+
+    /// All volumes, in the order of their names.
+    pub fn volumes(&self) -> Result<Vec<VolumeFolder>> {
+        let names = self.root.join("names");
+        let entries = match fs::read_dir(&names) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) => return Err(Failure::io(names.display(), &error)),
+        };
+        let mut volumes = Vec::new();
+        for entry in entries {
+            let file_name = entry.context(names.display())?.file_name();
+            let Some(Ok(name)) = file_name.to_str().map(str::parse::<VolumeName>) else { continue };
+            volumes.extend(self.find(&name)?);
+        }
+        volumes.sort_by(|a, b| a.name.cmp(&b.name));
+        Ok(volumes)
+    }
+
+    /// The volume of this name.
+    pub fn volume(&self, name: &VolumeName) -> Result<VolumeFolder> {
+        self.find(name)?.ok_or_else(|| {
+            let failure = Failure::new(
+                Kind::NotFound,
+                format!("there is no volume \"{name}\" in {}", self.root.display()),
+            );
+            match self.volumes() {
+                Ok(volumes) if !volumes.is_empty() => {
+                    failure.hint("`comb volume list` shows those that are there")
+                }
+                _ => failure.hint(format!("`comb volume create {name}` makes it")),
+            }
+        })
+    }
+
+    fn find(&self, name: &VolumeName) -> Result<Option<VolumeFolder>> {
+        let file = self.root.join("names").join(name.as_str());
+        let text = match read_small(&file) {
+            Ok(text) => text,
+            Err(failure) if failure.kind == Kind::NotFound => return Ok(None),
+            Err(failure) => return Err(failure),
+        };
+        let Some(id) = VolumeId::from_hex(text.trim_end()) else {
+            return Err(Failure::new(Kind::Damaged, format!("{} holds no public key", file.display())));
+        };
+        let path = self.folder_of(&id);
+        Ok(path.is_dir().then(|| VolumeFolder { name: name.clone(), id, path }))
+    }
+
+    fn folder_of(&self, id: &VolumeId) -> PathBuf {
+        self.root.join("volumes").join(id.to_hex())
+    }
+
+    /// Makes a volume: `fill` puts everything into the new folder before the volume exists.
+    pub fn add(
+        &self,
+        config: &Config,
+        name: &VolumeName,
+        id: VolumeId,
+        fill: impl FnOnce(&Path) -> Result<()>,
+    ) -> Result<VolumeFolder> {
+        self.prepare()?;
+        let names = self.lock_names()?;
+        self.sweep()?;
+        if self.find(name)?.is_some() {
+            return Err(Failure::new(Kind::InTheWay, format!("there is a volume \"{name}\" already"))
+                .hint("choose another name, or look at it with `comb volume show`"));
+        }
+        let path = self.folder_of(&id);
+        if path.exists() {
+            return Err(Failure::new(
+                Kind::InTheWay,
+                format!("the volume of this key is here already: {}", path.display()),
+            )
+            .hint("`comb volume list` shows its name"));
+        }
+
+        let making = self.root.join("volumes").join(format!(".making-{}", id.to_hex()));
+        make_private_dir(&making)?;
+        let filled = self.fill_folder(&making, config, fill).and_then(|()| {
+            self.write_name(name, &id)?;
+            fs::rename(&making, &path).context(path.display())
+        });
+        if let Err(failure) = filled {
+            // Whatever cannot be removed now, the next sweep finds.
+            let _ = fs::remove_dir_all(&making);
+            let _ = fs::remove_file(self.root.join("names").join(name.as_str()));
+            return Err(failure);
+        }
+        sync_dir(&self.root.join("volumes"))?;
+        drop(names);
+        Ok(VolumeFolder { name: name.clone(), id, path })
+    }
+
+    fn fill_folder(
+        &self,
+        folder: &Path,
+        config: &Config,
+        fill: impl FnOnce(&Path) -> Result<()>,
+    ) -> Result<()> {
+        for part in ["data", "snapshots", "views"] {
+            make_private_dir(&folder.join(part))?;
+        }
+        let mut json = serde_json::to_vec_pretty(config).map_err(io::Error::from).context("config")?;
+        json.push(b'\n');
+        write_new(&folder.join("config"), &json)?;
+        write_new(&folder.join("lock"), b"")?;
+        fill(folder)?;
+        sync_dir(folder)
+    }
+
+    fn write_name(&self, name: &VolumeName, id: &VolumeId) -> Result<()> {
+        let folder = self.root.join("names");
+        // A name that leads nowhere may be in the way; renaming replaces it in one step.
+        let new = folder.join(format!(".new-{name}"));
+        let _ = fs::remove_file(&new);
+        write_new(&new, format!("{}\n", id.to_hex()).as_bytes())?;
+        fs::rename(&new, folder.join(name.as_str())).context(folder.display())?;
+        sync_dir(&folder)
+    }
+
+    /// Removes a volume with its keys and everything else. The caller holds its lock.
+    pub fn remove(&self, volume: &VolumeFolder, _lock: &Lock) -> Result<()> {
+        let names = self.lock_names()?;
+        let removed = self.root.join("volumes").join(format!(".removed-{}", volume.id.to_hex()));
+        fs::rename(&volume.path, &removed).context(volume.path.display())?;
+        sync_dir(&self.root.join("volumes"))?;
+        let name = self.root.join("names").join(volume.name.as_str());
+        fs::remove_file(&name).context(name.display())?;
+        self.sweep()?;
+        drop(names);
+        Ok(())
+    }
+
+    /// Clears away what interrupted commands left. The caller holds the lock on the names.
+    fn sweep(&self) -> Result<()> {
+        let volumes = self.root.join("volumes");
+        for entry in fs::read_dir(&volumes).context(volumes.display())? {
+            let entry = entry.context(volumes.display())?;
+            let name = entry.file_name();
+            let name = name.to_string_lossy();
+            if name.starts_with(".making-") || name.starts_with(".removed-") {
+                fs::remove_dir_all(entry.path()).context(entry.path().display())?;
+            }
+        }
+        Ok(())
+    }
+
+    fn lock_names(&self) -> Result<File> {
+        let path = self.root.join("names");
+        let folder = File::open(&path).context(path.display())?;
+        flock(&folder, FlockOperation::LockExclusive).context(path.display())?;
+        Ok(folder)
+    }
+}
+
+/// The right to write to a volume's folder; ends when dropped, also by a crash.
+#[derive(Debug)]
+pub struct Lock {
+    _file: File,
+}
+
+impl VolumeFolder {
+    /// Takes the volume's lock, or says who has it.
+    pub fn lock(&self) -> Result<Lock> {
+        let path = self.path.join("lock");
+        let mut file = private()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(&path)
+            .context(path.display())?;
+        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => {}
+            Err(rustix::io::Errno::WOULDBLOCK) => {
+                let mut holder = String::new();
+                // The holder writes its number for this message alone; without it the message is shorter.
+                let _ = file.read_to_string(&mut holder);
+                let who = match holder.trim() {
+                    "" => "another process".to_owned(),
+                    pid => format!("process {pid}"),
+                };
+                return Err(Failure::new(
+                    Kind::InTheWay,
+                    format!("volume \"{}\" is in use by {who}", self.name),
+                )
+                .hint(format!("`comb status {}` shows whether it is mounted", self.name)));
+            }
+            Err(error) => return Err(Failure::io(path.display(), &error.into())),
+        }
+        // Only for that message: a failure to write it is none of the command's.
+        let _ = file.set_len(0).and_then(|()| write!(file, "{}", std::process::id()));
+        Ok(Lock { _file: file })
+    }
+
+    /// What was configured when it was made.
+    pub fn config(&self) -> Result<Config> {
+        let path = self.path.join("config");
+        serde_json::from_str(&read_small(&path)?)
+            .map_err(|error| Failure::new(Kind::Damaged, format!("{}: {error}", path.display())))
+    }
+
+    /// The file with its keys.
+    pub fn key_path(&self) -> PathBuf {
+        self.path.join("key")
+    }
+
+    /// Where it mounts if no folder is given.
+    pub fn data_path(&self) -> PathBuf {
+        self.path.join("data")
+    }
+
+    /// What `/proc/self/mountinfo` shows as the source of its mounts.
+    pub fn mount_source(&self) -> String {
+        format!("comb:{}", &self.id.to_hex()[..16])
+    }
+
+    /// Makes `snapshots/UUID` lead into the mount's `.snapshots`.
+    pub fn link_snapshot(&self, uuid: &str) -> Result<()> {
+        let folder = self.path.join("snapshots");
+        make_private_dir(&folder)?;
+        let link = folder.join(uuid);
+        match std::os::unix::fs::symlink(format!("../data/.snapshots/{uuid}"), &link) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+            other => other.context(link.display()),
+        }
+    }
+
+    /// Makes `data` a folder again, whatever a daemon that was killed has left.
+    pub fn own_data(&self) -> Result<()> {
+        let data = self.data_path();
+        match fs::symlink_metadata(&data) {
+            Ok(meta) if meta.is_symlink() => fs::remove_file(&data).context(data.display())?,
+            _ => {}
+        }
+        make_private_dir(&data)
+    }
+
+    /// Makes `data` lead to where the volume is mounted, so that `data` and `snapshots/` show it.
+    pub fn lead_data_to(&self, mount_point: &Path) -> Result<()> {
+        let data = self.data_path();
+        self.own_data()?;
+        fs::remove_dir(&data).context(data.display())?;
+        std::os::unix::fs::symlink(mount_point, &data).context(data.display())
+    }
+}
+
+/// Where a user's programs keep their data.
+fn data_home() -> Result<PathBuf> {
+    // The specification ignores relative paths.
+    let absolute =
+        |variable: &str| std::env::var_os(variable).map(PathBuf::from).filter(|path| path.is_absolute());
+    absolute("XDG_DATA_HOME").or_else(|| absolute("HOME").map(|home| home.join(".local/share"))).ok_or_else(
+        || {
+            Failure::new(Kind::Usage, "neither XDG_DATA_HOME nor HOME is set")
+                .hint("say where with `--state DIR`")
+        },
+    )
+}
+
+fn private() -> OpenOptions {
+    let mut options = OpenOptions::new();
+    options.mode(0o600);
+    options
+}
+
+/// Writes a file that must not exist, for its owner alone, and makes it durable.
+pub fn write_new(path: &Path, bytes: &[u8]) -> Result<()> {
+    let mut file = private().write(true).create_new(true).open(path).context(path.display())?;
+    file.write_all(bytes).and_then(|()| file.sync_all()).context(path.display())?;
+    match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => sync_dir(folder),
+        _ => sync_dir(Path::new(".")),
+    }
+}
+
+fn make_private_dir(path: &Path) -> Result<()> {
+    DirBuilder::new().recursive(true).mode(0o700).create(path).context(path.display())
+}
+
+fn sync_dir(path: &Path) -> Result<()> {
+    File::open(path).and_then(|folder| folder.sync_all()).context(path.display())
+}
+
+fn read_small(path: &Path) -> Result<String> {
+    let mut text = String::new();
+    let file = File::open(path).context(path.display())?;
+    file.take(SMALL_FILE_BYTES_MAX).read_to_string(&mut text).context(path.display())?;
+    Ok(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    struct World {
+        state: State,
+        _folder: tempfile::TempDir,
+    }
+
+    fn world() -> World {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let state = State::locate(Some(&folder.path().join("state"))).expect("a path");
+        World { state, _folder: folder }
+    }
+
+    impl World {
+        fn name(&self, text: &str) -> VolumeName {
+            text.parse().expect("a name")
+        }
+
+        fn add(&self, name: &str, id: u8) -> Result<VolumeFolder> {
+            self.add_with(name, id, |folder| write_new(&folder.join("key"), b"secret"))
+        }
+
+        fn add_with(
+            &self,
+            name: &str,
+            id: u8,
+            fill: impl FnOnce(&Path) -> Result<()>,
+        ) -> Result<VolumeFolder> {
+            let config =
+                Config { name: name.into(), quota_bytes: Some(10), created: "2026-11-21T00:00:00Z".into() };
+            self.state.add(&config, &self.name(name), VolumeId([id; 32]), fill)
+        }
+
+        fn names(&self) -> Vec<String> {
+            self.state.volumes().expect("a list").iter().map(|volume| volume.name.to_string()).collect()
+        }
+    }
+
+    #[test]
+    fn a_volume_is_found_by_its_name() {
+        let world = world();
+        assert_eq!(world.names(), Vec::<String>::new());
+        let photos = world.add("photos", 1).expect("made");
+        world.add("mail", 2).expect("made");
+        assert_eq!(world.names(), ["mail", "photos"]);
+        let found = world.state.volume(&world.name("photos")).expect("found");
+        assert_eq!((found.id, found.path), (photos.id, photos.path));
+        assert_eq!(found.name.as_str(), "photos");
+        let missing = world.state.volume(&world.name("music")).expect_err("not made");
+        assert_eq!(missing.kind, Kind::NotFound);
+    }
+
+    #[test]
+    fn a_name_and_a_key_are_taken_once() {
+        let world = world();
+        world.add("photos", 1).expect("made");
+        assert_eq!(world.add("photos", 2).expect_err("the name").kind, Kind::InTheWay);
+        assert_eq!(world.add("other", 1).expect_err("the key").kind, Kind::InTheWay);
+        assert_eq!(world.names(), ["photos"]);
+    }
+
+    #[test]
+    fn a_volume_that_could_not_be_made_leaves_nothing() {
+        let world = world();
+        let failed = world.add_with("photos", 1, |_| Err(Failure::new(Kind::NoSpace, "full")));
+        assert_eq!(failed.expect_err("it failed").kind, Kind::NoSpace);
+        assert_eq!(world.names(), Vec::<String>::new());
+        assert_eq!(fs::read_dir(world.state.root().join("volumes")).expect("a folder").count(), 0);
+        assert_eq!(fs::read_dir(world.state.root().join("names")).expect("a folder").count(), 0);
+        world.add("photos", 1).expect("the name and the key are free");
+    }
+
+    #[test]
+    fn what_a_crash_leaves_counts_as_absent_and_is_swept() {
+        let world = world();
+        world.add("photos", 1).expect("made");
+        // Killed between the name and the folder, and in the middle of a removal.
+        let names = world.state.root().join("names");
+        fs::write(names.join("half"), format!("{}\n", VolumeId([9; 32]).to_hex())).expect("a name");
+        let removed = world.state.root().join("volumes/.removed-x");
+        fs::create_dir_all(removed.join("packs")).expect("a folder");
+
+        assert_eq!(world.names(), ["photos"]);
+        world.add("half", 3).expect("the name is free");
+        assert!(!removed.exists());
+        assert_eq!(world.names(), ["half", "photos"]);
+    }
+
+    #[test]
+    fn removing_takes_keys_and_name() {
+        let world = world();
+        let photos = world.add("photos", 1).expect("made");
+        let lock = photos.lock().expect("free");
+        world.state.remove(&photos, &lock).expect("removed");
+        assert_eq!(world.names(), Vec::<String>::new());
+        assert!(!photos.path.exists());
+        world.add("photos", 1).expect("both are free again");
+    }
+
+    #[test]
+    fn a_lock_is_held_once_and_names_its_holder() {
+        let world = world();
+        let photos = world.add("photos", 1).expect("made");
+        let lock = photos.lock().expect("free");
+        let failure = photos.lock().expect_err("held");
+        assert_eq!(failure.kind, Kind::InTheWay);
+        assert!(failure.message.contains(&format!("process {}", std::process::id())), "{failure}");
+        drop(lock);
+        photos.lock().expect("free again");
+    }
+
+    #[test]
+    fn secrets_are_for_their_owner_alone() {
+        let world = world();
+        let photos = world.add("photos", 1).expect("made");
+        let secret = world.state.device_secret().expect("made at its first use");
+        assert_eq!(world.state.device_secret().expect("kept"), secret);
+        assert_ne!(secret, [0; 32]);
+        for path in [world.state.root().join("device"), photos.key_path()] {
+            let mode = fs::metadata(&path).expect("a file").permissions().mode() & 0o777;
+            assert_eq!(mode, 0o600, "{}", path.display());
+        }
+        let mode = fs::metadata(world.state.root()).expect("a folder").permissions().mode() & 0o777;
+        assert_eq!(mode, 0o700);
+    }
+
+    #[test]
+    fn a_device_file_of_another_length_is_refused() {
+        let world = world();
+        world.state.device_secret().expect("made");
+        fs::write(world.state.root().join("device"), b"short").expect("written");
+        assert_eq!(world.state.device_secret().expect_err("refused").kind, Kind::Damaged);
+    }
+
+    #[test]
+    fn data_leads_to_the_mount_and_back() {
+        let world = world();
+        let photos = world.add("photos", 1).expect("made");
+        let elsewhere = world.state.root().join("elsewhere");
+        photos.lead_data_to(&elsewhere).expect("linked");
+        photos.lead_data_to(&elsewhere).expect("linked again, as after a kill");
+        assert_eq!(fs::read_link(photos.data_path()).expect("a link"), elsewhere);
+        photos.own_data().expect("a folder");
+        assert!(fs::symlink_metadata(photos.data_path()).expect("there").is_dir());
+
+        photos.link_snapshot("7d0c").expect("linked");
+        photos.link_snapshot("7d0c").expect("linking twice is fine");
+        let link = fs::read_link(photos.path.join("snapshots/7d0c")).expect("a link");
+        assert_eq!(link, Path::new("../data/.snapshots/7d0c"));
+    }
+}

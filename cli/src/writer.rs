@@ -1,0 +1,409 @@
+//! Writing what a sealed tree holds into a folder of this machine.
+//!
+//! Kept are: content with its holes, links of both kinds, special files, modes, times, extended attributes and
+//! ACLs; owners if root does it. What cannot be kept or read is left out, the rest is written, and
+//! [`Writer::finish`] tells.
+//!
+//! Invariants
+//! - Every name is made relative to an opened folder and no link is ever followed: what lies in the
+//!   target cannot lead the writing elsewhere.
+//! - Without [`Existing::Replace`] no name that exists is touched.
+//! - With it, a file is replaced in one step by a finished one; a folder is never replaced by anything else.
+
+use std::collections::HashMap;
+use std::ffi::OsStr;
+use std::fs::File;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+use fs_format::{FileKind, Ino, Inode, Timestamp};
+use fs_volume::{Attr, FsError, ReadTree, Seek};
+use indicatif::ProgressBar;
+use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, RawMode, Timespec, Timestamps, Uid, XattrFlags};
+use rustix::io::Errno;
+
+use crate::failure::{Context, Failure, Kind, Result};
+use crate::tree::{self, READ_BYTES};
+use crate::{engine, output};
+
+/// The deepest tree that is written; each level keeps a folder open.
+const DEPTH_MAX: usize = 512;
+/// How many of what was left out are named.
+const LEFT_OUT_SHOWN_MAX: usize = 20;
+
+/// What to do with names that exist.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Existing {
+    /// Refuse.
+    Keep,
+    /// Replace files, merge folders.
+    Replace,
+}
+
+/// Writes files of one tree into one folder.
+pub struct Writer<'a> {
+    tree: &'a dyn ReadTree,
+    target: OwnedFd,
+    existing: Existing,
+    progress: ProgressBar,
+    /// Where the first name of a file with several names was written, below `target`.
+    links: HashMap<Ino, PathBuf>,
+    left_out: Vec<Failure>,
+    left_out_count: usize,
+    root: bool,
+    written: u64,
+}
+
+impl<'a> Writer<'a> {
+    /// Writes into `target`, a folder.
+    pub fn new(
+        tree: &'a dyn ReadTree,
+        target: &Path,
+        existing: Existing,
+        progress: ProgressBar,
+    ) -> Result<Self> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let target = rustix::fs::open(target, flags, Mode::empty()).context(target.display())?;
+        let root = rustix::process::geteuid().is_root();
+        Ok(Self {
+            tree,
+            target,
+            existing,
+            progress,
+            links: HashMap::new(),
+            left_out: Vec::new(),
+            left_out_count: 0,
+            root,
+            written: 0,
+        })
+    }
+
+    /// Whether `name` exists in the target.
+    pub fn exists(&self, name: &[u8]) -> Result<bool> {
+        exists(self.target.as_fd(), name)
+    }
+
+    /// Writes `attr` with all that is below it as `name` in the target.
+    pub fn write(&mut self, attr: &Attr, name: &[u8]) -> Result<()> {
+        let target = self.target.try_clone().context("the target folder")?;
+        self.put(target.as_fd(), Path::new(""), attr, name, 0)
+    }
+
+    /// Sets owner, mode and times of the target itself, as those of `attr`.
+    pub fn dress_target(&mut self, attr: &Attr) -> Result<()> {
+        let target = File::from(self.target.try_clone().context("the target folder")?);
+        self.dress(&target, attr, Path::new("."))
+    }
+
+    /// How many files and folders were written; a failure if something was left out.
+    pub fn finish(self) -> Result<u64> {
+        let Some(worst) =
+            self.left_out.iter().max_by_key(|failure| failure.kind as u8 == Kind::Damaged as u8)
+        else {
+            return Ok(self.written);
+        };
+        for failure in &self.left_out {
+            output::note(&format!("left out: {}", failure.message));
+        }
+        if self.left_out_count > self.left_out.len() {
+            output::note(&format!("left out: {} more", self.left_out_count - self.left_out.len()));
+        }
+        let hint = match worst.kind {
+            Kind::NotPermitted => "root can restore owners, devices and attributes of the system",
+            _ => "`comb check NAME` names everything that is damaged; another moment may hold it whole",
+        };
+        Err(Failure::new(worst.kind, format!("{} restored, {} left out", self.written, self.left_out_count))
+            .hint(hint))
+    }
+
+    fn leave_out(&mut self, failure: Failure) {
+        self.left_out_count += 1;
+        if self.left_out.len() < LEFT_OUT_SHOWN_MAX {
+            self.left_out.push(failure);
+        }
+    }
+
+    /// Writes one inode; what is damaged or not permitted is left out, other failures end everything.
+    fn put(
+        &mut self,
+        dir: BorrowedFd<'_>,
+        below: &Path,
+        attr: &Attr,
+        name: &[u8],
+        depth: usize,
+    ) -> Result<()> {
+        let path = below.join(OsStr::from_bytes(name));
+        if depth >= DEPTH_MAX {
+            let message = format!("{}: more than {DEPTH_MAX} folders deep", shown(&path));
+            return Err(Failure::other(message).hint("restore the deeper part by its own path"));
+        }
+        match self.put_inner(dir, &path, attr, name, depth) {
+            Ok(()) => {
+                self.written += 1;
+                Ok(())
+            }
+            Err(failure) if matches!(failure.kind, Kind::Damaged | Kind::NotPermitted) => {
+                self.leave_out(failure);
+                Ok(())
+            }
+            Err(failure) => Err(failure),
+        }
+    }
+
+    fn put_inner(
+        &mut self,
+        dir: BorrowedFd<'_>,
+        path: &Path,
+        attr: &Attr,
+        name: &[u8],
+        depth: usize,
+    ) -> Result<()> {
+        if attr.inode.kind == FileKind::Directory {
+            return self.put_directory(dir, path, attr, name, depth);
+        }
+        if self.existing == Existing::Keep || !exists(dir, name)? {
+            self.make(dir, path, attr, name)?;
+        } else {
+            self.replace(dir, path, attr, name)?;
+        }
+        if attr.inode.nlink > 1 {
+            self.links.entry(attr.ino).or_insert_with(|| path.to_owned());
+        }
+        Ok(())
+    }
+
+    /// Makes the finished file under a name of its own and moves it over the old one.
+    fn replace(&mut self, dir: BorrowedFd<'_>, path: &Path, attr: &Attr, name: &[u8]) -> Result<()> {
+        if is_directory(dir, name)? {
+            return Err(Failure::new(Kind::InTheWay, format!("{}: a folder is in the way", shown(path)))
+                .hint("move it aside; a folder is never replaced by a file"));
+        }
+        let new = format!(".comb-restore-{}-{}", std::process::id(), self.written);
+        let new = new.as_bytes();
+        let outcome = self.make(dir, path, attr, new).and_then(|()| {
+            rustix::fs::renameat(dir, OsStr::from_bytes(new), dir, OsStr::from_bytes(name))
+                .context(shown(path))
+        });
+        // Renaming a link over another link of the same file leaves both; else there is nothing left.
+        let _ = rustix::fs::unlinkat(dir, OsStr::from_bytes(new), AtFlags::empty());
+        outcome
+    }
+
+    /// Makes what is not a directory, as `name`, which must not exist.
+    fn make(&mut self, dir: BorrowedFd<'_>, path: &Path, attr: &Attr, name: &[u8]) -> Result<()> {
+        let name = OsStr::from_bytes(name);
+        let inode = &attr.inode;
+        if let Some(first) = self.links.get(&attr.ino) {
+            return rustix::fs::linkat(&self.target, first, dir, name, AtFlags::empty()).context(shown(path));
+        }
+        match inode.kind {
+            FileKind::Directory => Err(Failure::other("a directory is made elsewhere")),
+            FileKind::File => {
+                let flags =
+                    OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+                let file =
+                    rustix::fs::openat(dir, name, flags, Mode::RUSR | Mode::WUSR).context(shown(path))?;
+                let file = File::from(file);
+                let outcome = self.copy(&file, attr, path).and_then(|()| self.dress(&file, attr, path));
+                if outcome.is_err() {
+                    // Half a file would look like a whole one.
+                    let _ = rustix::fs::unlinkat(dir, name, AtFlags::empty());
+                }
+                outcome
+            }
+            FileKind::Symlink => {
+                let target =
+                    self.tree.read_link(attr.ino).map_err(|error| engine::fs_failure(shown(path), &error))?;
+                rustix::fs::symlinkat(OsStr::from_bytes(&target), dir, name).context(shown(path))?;
+                self.dress_name(dir, name, inode, path)
+            }
+            FileKind::Fifo | FileKind::Socket | FileKind::CharDevice | FileKind::BlockDevice => {
+                let kind = match inode.kind {
+                    FileKind::Fifo => FileType::Fifo,
+                    FileKind::Socket => FileType::Socket,
+                    FileKind::CharDevice => FileType::CharacterDevice,
+                    _ => FileType::BlockDevice,
+                };
+                let mode = Mode::from_raw_mode(RawMode::from(inode.mode & 0o777));
+                rustix::fs::mknodat(dir, name, kind, mode, u64::from(inode.rdev)).context(shown(path))?;
+                self.dress_name(dir, name, inode, path)?;
+                // The mask of the process took some of the mode away.
+                rustix::fs::chmodat(
+                    dir,
+                    name,
+                    Mode::from_raw_mode(RawMode::from(inode.mode)),
+                    AtFlags::empty(),
+                )
+                .context(shown(path))?;
+                self.times_of_name(dir, name, inode, path)
+            }
+        }
+    }
+
+    fn put_directory(
+        &mut self,
+        dir: BorrowedFd<'_>,
+        path: &Path,
+        attr: &Attr,
+        name: &[u8],
+        depth: usize,
+    ) -> Result<()> {
+        let name = OsStr::from_bytes(name);
+        match rustix::fs::mkdirat(dir, name, Mode::RWXU) {
+            Err(Errno::EXIST) if self.existing == Existing::Replace => {
+                if !is_directory(dir, name.as_bytes())? {
+                    return Err(Failure::new(
+                        Kind::InTheWay,
+                        format!("{}: a file is in the way", shown(path)),
+                    )
+                    .hint("move it aside; a file is never replaced by a folder"));
+                }
+            }
+            other => other.context(shown(path))?,
+        }
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let made = rustix::fs::openat(dir, name, flags, Mode::empty()).context(shown(path))?;
+        match tree::entries(self.tree, attr.ino) {
+            Ok(entries) => {
+                for entry in entries {
+                    match self.tree.attr(entry.ino) {
+                        Ok(child) => self.put(made.as_fd(), path, &child, &entry.name, depth + 1)?,
+                        Err(error) => {
+                            let child = path.join(OsStr::from_bytes(&entry.name));
+                            self.leave_out_if_damaged(&child, &error)?;
+                        }
+                    }
+                }
+            }
+            Err(error) => self.leave_out_if_damaged(path, &error)?,
+        }
+        // Last, since making entries changes its times and a mode may forbid it.
+        self.dress(&File::from(made), attr, path)
+    }
+
+    fn leave_out_if_damaged(&mut self, path: &Path, error: &FsError) -> Result<()> {
+        let failure = engine::fs_failure(shown(path), error);
+        if failure.kind != Kind::Damaged {
+            return Err(failure);
+        }
+        self.leave_out(failure);
+        Ok(())
+    }
+
+    /// Copies the data between the holes.
+    fn copy(&mut self, file: &File, attr: &Attr, path: &Path) -> Result<()> {
+        let size = attr.inode.size;
+        let failed = |error: FsError| engine::fs_failure(shown(path), &error);
+        file.set_len(size).context(shown(path))?;
+        let mut offset = 0;
+        while offset < size {
+            let start = match self.tree.seek(attr.ino, offset, Seek::Data) {
+                Ok(start) => start,
+                // Only a hole is left.
+                Err(FsError::NoSuchOffset) => break,
+                Err(error) => return Err(failed(error)),
+            };
+            let end = self.tree.seek(attr.ino, start, Seek::Hole).map_err(failed)?.min(size);
+            self.progress.inc(start.saturating_sub(offset));
+            offset = start;
+            while offset < end {
+                let want = usize::try_from(end - offset).map_or(READ_BYTES, |left| left.min(READ_BYTES));
+                let bytes = self.tree.read(attr.ino, offset, want).map_err(failed)?;
+                if bytes.is_empty() {
+                    return Err(Failure::new(
+                        Kind::Damaged,
+                        format!("{}: ends at byte {offset}", shown(path)),
+                    ));
+                }
+                file.write_all_at(&bytes, offset).context(shown(path))?;
+                offset += bytes.len() as u64;
+                self.progress.inc(bytes.len() as u64);
+            }
+        }
+        self.progress.inc(size.saturating_sub(offset));
+        Ok(())
+    }
+
+    /// Owner, attributes, mode, times: in this order, since each may undo the one before, and a mode
+    /// may forbid the rest.
+    fn dress(&mut self, file: &File, attr: &Attr, path: &Path) -> Result<()> {
+        let inode = &attr.inode;
+        let mut mode = inode.mode;
+        if self.root {
+            let (uid, gid) = owner(inode);
+            rustix::fs::fchown(file, Some(uid), Some(gid)).context(shown(path))?;
+        } else if inode.uid != rustix::process::geteuid().as_raw()
+            || inode.gid != rustix::process::getegid().as_raw()
+        {
+            // setuid for another owner would be a right that nobody gave.
+            mode &= !0o6000;
+        }
+        self.copy_xattrs(file, attr, path)?;
+        rustix::fs::fchmod(file, Mode::from_raw_mode(RawMode::from(mode))).context(shown(path))?;
+        rustix::fs::futimens(file, &times(inode)).context(shown(path))
+    }
+
+    fn copy_xattrs(&mut self, file: &File, attr: &Attr, path: &Path) -> Result<()> {
+        let failed = |error: FsError| engine::fs_failure(shown(path), &error);
+        for name in self.tree.xattrs(attr.ino).map_err(failed)? {
+            let value = self.tree.xattr(attr.ino, &name).map_err(failed)?;
+            match rustix::fs::fsetxattr(file, OsStr::from_bytes(&name), &value, XattrFlags::empty()) {
+                Ok(()) => {}
+                // Not every file system has them, and some are root's: the content is worth more.
+                Err(error @ (Errno::OPNOTSUPP | Errno::PERM | Errno::ACCESS)) => {
+                    let what = format!("attribute {} of {}", output::escape(&name), shown(path));
+                    self.leave_out(Failure::new(Kind::NotPermitted, format!("{what}: {error}")));
+                }
+                Err(error) => return Err(error).context(shown(path)),
+            }
+        }
+        Ok(())
+    }
+
+    /// Owner and times of what cannot be opened.
+    fn dress_name(&self, dir: BorrowedFd<'_>, name: &OsStr, inode: &Inode, path: &Path) -> Result<()> {
+        if self.root {
+            let (uid, gid) = owner(inode);
+            rustix::fs::chownat(dir, name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)
+                .context(shown(path))?;
+        }
+        self.times_of_name(dir, name, inode, path)
+    }
+
+    fn times_of_name(&self, dir: BorrowedFd<'_>, name: &OsStr, inode: &Inode, path: &Path) -> Result<()> {
+        rustix::fs::utimensat(dir, name, &times(inode), AtFlags::SYMLINK_NOFOLLOW).context(shown(path))
+    }
+}
+
+fn shown(path: &Path) -> String {
+    output::escape(path.as_os_str().as_bytes())
+}
+
+fn owner(inode: &Inode) -> (Uid, Gid) {
+    (Uid::from_raw(inode.uid), Gid::from_raw(inode.gid))
+}
+
+fn times(inode: &Inode) -> Timestamps {
+    Timestamps { last_access: timespec(inode.atime), last_modification: timespec(inode.mtime) }
+}
+
+fn timespec(time: Timestamp) -> Timespec {
+    const NANOS: i64 = 1_000_000_000;
+    Timespec { tv_sec: time.0.div_euclid(NANOS), tv_nsec: time.0.rem_euclid(NANOS) }
+}
+
+fn exists(dir: BorrowedFd<'_>, name: &[u8]) -> Result<bool> {
+    match rustix::fs::statat(dir, OsStr::from_bytes(name), AtFlags::SYMLINK_NOFOLLOW) {
+        Ok(_) => Ok(true),
+        Err(Errno::NOENT) => Ok(false),
+        Err(error) => Err(error).context(output::escape(name)),
+    }
+}
+
+fn is_directory(dir: BorrowedFd<'_>, name: &[u8]) -> Result<bool> {
+    let stat = rustix::fs::statat(dir, OsStr::from_bytes(name), AtFlags::SYMLINK_NOFOLLOW)
+        .context(output::escape(name))?;
+    Ok(FileType::from_raw_mode(stat.st_mode) == FileType::Directory)
+}
