@@ -10,6 +10,7 @@ use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -89,9 +90,12 @@ impl Address {
         Ok((folder, path))
     }
 
-    /// Asks for the daemon's status; `None` if there is none.
+    /// Asks for the daemon's status; `None` if there is none, or it is just ending.
     pub fn status(&self) -> Result<Option<MountReport>> {
-        self.ask(&Request::Status)
+        match self.ask_or_lose(&Request::Status)? {
+            Reply::Answer(report) => Ok(Some(report)),
+            Reply::NoDaemon | Reply::Lost(_) => Ok(None),
+        }
     }
 
     /// Asks for a seal; `None` if there is no daemon.
@@ -104,30 +108,46 @@ impl Address {
     /// There is no time limit: sealing takes as long as there is to seal, and a daemon that dies
     /// closes the connection.
     pub fn ask<T: DeserializeOwned>(&self, request: &Request) -> Result<Option<T>> {
+        match self.ask_or_lose(request)? {
+            Reply::Answer(value) => Ok(Some(value)),
+            Reply::NoDaemon => Ok(None),
+            Reply::Lost(error) => Err(Failure::other(format!(
+                "the daemon ended before it answered: {error}"
+            ))
+            .hint("`comb status` shows how the volume is; the daemon's last words are in its file `log`")),
+        }
+    }
+
+    fn ask_or_lose<T: DeserializeOwned>(&self, request: &Request) -> Result<Reply<T>> {
         let shown = self.folder.join(&self.file);
-        let connected = self.open().and_then(|(_folder, path)| UnixStream::connect(path));
-        let mut stream = match connected {
+        let mut stream = match self.open().and_then(|(_folder, path)| UnixStream::connect(path)) {
             Ok(stream) => stream,
             Err(error)
                 if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) =>
             {
-                return Ok(None);
+                return Ok(Reply::NoDaemon);
             }
             Err(error) => return Err(Failure::io(shown.display(), &error)),
         };
-        send(&mut stream, request).context(shown.display())?;
-        let answer: Answer = receive(&stream).map_err(|error| {
-            Failure::other(format!("the daemon of this volume did not answer: {error}"))
-                .hint(format!("see {}", self.folder.join("log").display()))
-        })?;
-        match answer {
-            Answer::Failed(failure) => Err(failure),
-            Answer::Done(value) => serde_json::from_value(value).map(Some).map_err(|error| {
+        match send(&mut stream, request).and_then(|()| receive(&stream)) {
+            Ok(Answer::Failed(failure)) => Err(failure),
+            Ok(Answer::Done(value)) => serde_json::from_value(value).map(Reply::Answer).map_err(|error| {
                 Failure::other(format!("the daemon's answer is not understood: {error}"))
                     .hint("it may be of another version: unmount and mount the volume again")
             }),
+            Err(error) => Ok(Reply::Lost(error)),
         }
     }
+}
+
+/// What became of a request.
+enum Reply<T> {
+    /// It was answered.
+    Answer(T),
+    /// Nobody listens.
+    NoDaemon,
+    /// Somebody listened, and went away.
+    Lost(io::Error),
 }
 
 fn send<T: Serialize>(stream: &mut UnixStream, value: &T) -> io::Result<()> {
@@ -152,6 +172,7 @@ pub type Handler = dyn Fn(Request) -> Result<serde_json::Value> + Send + Sync;
 pub struct Server {
     address: Address,
     open: Arc<Connections>,
+    closed: AtomicBool,
 }
 
 impl Server {
@@ -168,7 +189,17 @@ impl Server {
             .name("control".into())
             .spawn(move || accept(&listener, &connections, &handler))
             .context("starting a thread")?;
-        Ok(Server { address, open })
+        Ok(Server { address, open, closed: AtomicBool::new(false) })
+    }
+
+    /// Takes the address away, so that nobody asks a daemon that is about to end.
+    pub fn close(&self) {
+        // Only once: when the lock is free, the file is the next daemon's.
+        if self.closed.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        // A file that stays is cleared by the next daemon.
+        let _ = std::fs::remove_file(self.address.folder.join(&self.address.file));
     }
 
     /// Waits until the answers that are under way were sent, but not for long.
@@ -179,8 +210,8 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // The thread ends with the process. A file that stays is cleared by the next daemon.
-        let _ = std::fs::remove_file(self.address.folder.join(&self.address.file));
+        // The thread ends with the process.
+        self.close();
     }
 }
 

@@ -63,8 +63,10 @@ pub fn absolute(path: &Path) -> Result<PathBuf> {
 }
 
 /// Whether what is mounted on `path` has lost its daemon.
+///
+/// The kernel goes on to answer `stat` from its cache; only `statfs` always asks the daemon.
 pub fn is_dead(path: &Path) -> bool {
-    fs::metadata(path).is_err_and(|error| error.raw_os_error() == Some(libc::ENOTCONN))
+    rustix::fs::statfs(path).is_err_and(|error| error == rustix::io::Errno::NOTCONN)
 }
 
 /// Refuses what cannot be mounted on, before anything is opened for it.

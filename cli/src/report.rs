@@ -71,6 +71,9 @@ pub struct MountReport {
     /// Why the volume turned read-only by itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trouble: Option<String>,
+    /// Why the last seal failed; it is tried again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seal_error: Option<String>,
     /// Bytes that are in the journal and in no pack yet.
     pub dirty_bytes: u64,
     /// Bytes of the journal on the disk.

@@ -1,7 +1,7 @@
 //! `comb check`.
 
 use clap::Args;
-use fs_volume::{Damage, Options};
+use fs_volume::Damage;
 use serde::Serialize;
 
 use crate::control::Address;
@@ -94,15 +94,16 @@ pub fn run(state: &State, args: &CheckArgs) -> Result<()> {
     }
 }
 
-/// Replays the journal without keeping anything of it. A mounted volume has done so when it was opened.
+/// Replays the journal, as opening does. A mounted volume has done so already.
 fn check_journal(state: &State, volume: &VolumeFolder) -> Result<Option<Damage>> {
     let damage = |what: String| Some(Damage { what, seals: None, path: None, range: None });
     if let Some(mount) = Address::live(&volume.path).status()? {
         return Ok(mount.trouble.and_then(damage));
     }
     let lock = volume.lock()?;
-    match engine::open(state, volume, &lock, Options { read_only: true, ..engine::command_options() }) {
-        Ok(_) => Ok(None),
+    // Not opened read-only: then that would be the reason to refuse changes, whatever else there is.
+    match engine::open(state, volume, &lock, engine::command_options()) {
+        Ok(opened) => Ok(opened.status().read_only.and_then(damage)),
         Err(failure) if failure.kind == Kind::Damaged => Ok(damage(failure.message)),
         Err(failure) => Err(failure),
     }

@@ -184,6 +184,7 @@ fn serve_live(
             volume: Arc::clone(&volume),
             mounted: Arc::clone(&mounted),
             since: jiff::Timestamp::now(),
+            read_only_by_wish: habits.read_only,
         };
         let tell = tell.clone();
         let handler: Arc<Handler> = Arc::new(move |request| live.answer(request, &tell));
@@ -193,12 +194,14 @@ fn serve_live(
 
     let head = volume.head();
     tracing::info!(seq = %head.seq, dir = %dir.display(), "mounted volume {}", folder.name);
-    ready(&Ready { mount_point: text(&dir), trouble: volume.status().read_only })?;
+    let trouble = volume.status().read_only.filter(|_| !habits.read_only);
+    ready(&Ready { mount_point: text(&dir), trouble })?;
 
     let asked = wait_for_end(&mounted, &events);
     tracing::info!("unmounted, sealing");
     let sealed =
         keeper.stop().map_err(|error| engine::fs_failure(format!("sealing \"{}\"", folder.name), &error));
+    let sealed = sealed.and_then(|()| refuse_silence(folder, &volume));
     if let Err(failure) = &sealed {
         tracing::error!("{}", failure.message);
     }
@@ -232,6 +235,7 @@ fn serve_moment(
         moment: Some(seq.0),
         read_only: true,
         trouble: None,
+        seal_error: None,
         dirty_bytes: 0,
         journal_bytes: 0,
         head: SealReport::from(&seal),
@@ -252,6 +256,19 @@ fn serve_moment(
     end(asked, Ok(()), server, None)
 }
 
+/// A volume that turned read-only is not sealed; whoever unmounts it must learn that the journal holds more.
+fn refuse_silence(folder: &VolumeFolder, volume: &Volume) -> Result<()> {
+    let status = volume.status();
+    match status.read_only {
+        Some(reason) if status.dirty_bytes > 0 => Err(Failure::new(
+            Kind::NotPermitted,
+            format!("volume \"{}\" is unmounted, but not sealed: {reason}", folder.name),
+        )
+        .hint("what was synced is safe in the journal; the next mount takes it up from there")),
+        _ => Ok(()),
+    }
+}
+
 /// Answers whoever asked for the end, last of all.
 fn end(
     asked: Option<Sender<Result<()>>>,
@@ -259,6 +276,7 @@ fn end(
     server: Server,
     lock: Option<Lock>,
 ) -> Result<()> {
+    server.close();
     drop(lock);
     if let Some(asked) = asked {
         // The command may have gone away; the volume is sealed nevertheless.
@@ -404,6 +422,7 @@ struct Live {
     volume: Arc<Volume>,
     mounted: Arc<Mounted>,
     since: jiff::Timestamp,
+    read_only_by_wish: bool,
 }
 
 impl Live {
@@ -424,7 +443,8 @@ impl Live {
             since: self.since.to_string(),
             moment: None,
             read_only: status.read_only.is_some(),
-            trouble: status.read_only,
+            trouble: status.read_only.filter(|_| !self.read_only_by_wish),
+            seal_error: status.seal_error,
             dirty_bytes: status.dirty_bytes,
             journal_bytes: status.journal_bytes,
             head: SealReport::from(&status.head),

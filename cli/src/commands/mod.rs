@@ -85,7 +85,13 @@ enum Command {
 
 /// Runs the command.
 pub fn run(comb: Comb) -> Result<()> {
-    let state = || State::locate(comb.state.as_deref());
+    let located = || State::locate(comb.state.as_deref());
+    // Whatever is made in the state folder is for its owner alone, also by the engine. Modes of files in a
+    // mount are the business of those who make them there.
+    let state = || {
+        rustix::process::umask(rustix::fs::Mode::RWXG | rustix::fs::Mode::RWXO);
+        located()
+    };
     match comb.command {
         Command::Volume(command) => volume::run(&state()?, command),
         Command::Mount(args) => mount::run(&state()?, args),
@@ -95,7 +101,7 @@ pub fn run(comb: Comb) -> Result<()> {
         Command::Diff(args) => diff::run(&state()?, &args),
         Command::Ls(args) => ls::run(&state()?, &args),
         Command::Cat(args) => cat::run(&state()?, &args),
-        Command::Restore(args) => restore::run(&state()?, &args),
+        Command::Restore(args) => restore::run(&located()?, &args),
         Command::Rollback(args) => rollback::run(&state()?, &args),
         Command::Fork(args) => fork::run(&state()?, &args),
         Command::Status(args) => status::run(&state()?, &args),

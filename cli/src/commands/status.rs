@@ -129,6 +129,9 @@ fn print(list: &[VolumeStatus]) -> Result<()> {
             if let Some(trouble) = &mount.trouble {
                 output::line(&format!("{}: read-only because {trouble}", volume.name))?;
             }
+            if let Some(error) = &mount.seal_error {
+                output::line(&format!("{}: the last seal failed: {error}", volume.name))?;
+            }
         }
         if let Some(failure) = &volume.failure {
             output::line(&format!("{}: {}", volume.name, failure.message))?;

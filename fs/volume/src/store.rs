@@ -4,6 +4,7 @@
 //! - Bytes leave this module only after their tag and their keyed hash were verified.
 //! - A node or chunk in a cache is what its name says, for ever: nothing is invalidated.
 
+use std::cell::RefCell;
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -53,6 +54,12 @@ impl Weighter<ChunkId, Arc<[u8]>> for ChunkWeight {
     fn weight(&self, _: &ChunkId, bytes: &Arc<[u8]>) -> u64 {
         bytes.len() as u64 + 128
     }
+}
+
+thread_local! {
+    /// To make one costs as much as to decompress a node.
+    static DECOMPRESSOR: RefCell<zstd::bulk::Decompressor<'static>> =
+        RefCell::new(zstd::bulk::Decompressor::new().expect("zstd starts: it only allocates"));
 }
 
 struct OpenPack {
@@ -240,7 +247,8 @@ impl Store {
                 Ok(bytes)
             }
             Codec::Zstd => {
-                let plain = zstd::bulk::decompress(payload, plain_len)
+                let plain = DECOMPRESSOR
+                    .with_borrow_mut(|decompressor| decompressor.decompress(payload, plain_len))
                     .map_err(|error| damaged(object, offset, &format!("does not decompress: {error}")))?;
                 if plain.len() != plain_len {
                     return Err(damaged(object, offset, "decompresses to another length"));

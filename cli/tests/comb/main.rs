@@ -1,0 +1,5 @@
+//! The command line as a person meets it: the binary, a state folder, real mounts.
+
+mod mounts;
+mod volumes;
+mod world;

@@ -1,0 +1,269 @@
+//! Mounted volumes, end to end: a real kernel, a real daemon.
+
+use std::fs;
+use std::io::{ErrorKind, Write};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, symlink};
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use crate::world::{World, wait_until};
+
+fn run(program: &str, args: &[&str]) {
+    let status = Command::new(program).args(args).status();
+    assert!(status.is_ok_and(|status| status.success()), "{program} {args:?}");
+}
+
+#[test]
+fn the_past_of_a_mount_stays_open() {
+    let world = World::new();
+    let mount = world.dir("mount");
+    world.comb("volume create photos").done();
+    world.comb("mount photos mount").done();
+
+    fs::create_dir(mount.join("2026")).expect("a folder");
+    fs::write(mount.join("2026/a.txt"), "first").expect("a file");
+    fs::write(mount.join("gone"), "soon").expect("a file");
+    let uuid = world.comb("snapshot photos --tag v1").done();
+    fs::write(mount.join("2026/a.txt"), "second").expect("a change");
+    fs::write(mount.join("new"), "").expect("a file");
+    fs::remove_file(mount.join("gone")).expect("a removal");
+
+    assert_eq!(world.comb("diff photos@v1").done(), "M 2026/a.txt\nD gone\nA new\n");
+    assert_eq!(world.comb("cat photos@v1:2026/a.txt").done(), "first");
+    assert_eq!(world.comb("cat photos:2026/a.txt").done(), "second", "now is what was just written");
+    assert_eq!(world.comb("ls photos@v1:").done(), "2026/\ngone\n");
+    let versions = world.comb("log photos 2026/a.txt --json").json();
+    assert_eq!(versions.as_array().map(Vec::len), Some(2), "{versions}");
+    let removed = world.comb("log photos gone --json").json();
+    assert_eq!(removed[0]["exists"], false, "{removed}");
+
+    let through = mount.join(".snapshots/v1/2026/a.txt");
+    assert_eq!(fs::read_to_string(through).expect("the past is a folder"), "first");
+    let beside = world.volume_folder().join("snapshots").join(uuid.trim()).join("2026/a.txt");
+    assert_eq!(fs::read_to_string(beside).expect("the past lies beside the data"), "first");
+
+    let at = world.dir("at");
+    world.comb("mount photos at --at v1").done();
+    assert_eq!(fs::read_to_string(at.join("2026/a.txt")).expect("the moment"), "first");
+    assert!(fs::write(at.join("x"), "").is_err(), "the past does not change");
+    world.comb("unmount at").done();
+
+    world.comb("unmount mount").done();
+    assert_eq!(fs::read_dir(&mount).expect("the mount point").count(), 0);
+    world.comb("rollback photos@v1").done();
+    world.comb("mount photos mount").done();
+    assert_eq!(fs::read_to_string(mount.join("gone")).expect("back again"), "soon");
+    world.comb("unmount mount").done();
+    world.comb("check photos").done();
+}
+
+#[test]
+fn a_second_daemon_and_bad_mount_points_are_refused() {
+    let world = World::new();
+    world.dir("mount");
+    world.dir("other");
+    fs::create_dir_all(world.path("full/x")).expect("a folder");
+    fs::write(world.path("file"), "").expect("a file");
+    world.comb("volume create photos").done();
+    world.comb("mount photos missing").refused(3, "is not there");
+    world.comb("mount photos full").refused(4, "not empty");
+    world.comb("mount photos file").refused(4, "not a folder");
+    world.comb("mount photos other --at 9").refused(3, "no seal 9");
+
+    world.comb("mount photos mount").done();
+    world.comb("mount photos other").refused(4, "is mounted on");
+    world.comb("mount photos other --foreground").refused(4, "is mounted on");
+    world.comb("rollback photos@1").refused(4, "is mounted on");
+    world.comb("volume remove photos --yes").refused(4, "is mounted on");
+    // A daemon that skips the friendly question still meets the lock.
+    let outcome = world.comb("daemon photos other");
+    assert_eq!(outcome.code, 4, "{}", outcome.said);
+    assert!(outcome.out.contains("in use by process"), "{}", outcome.out);
+
+    let inside = fs::File::open(world.path("mount")).expect("somebody uses it");
+    world.comb("unmount mount").refused(4, "in use");
+    drop(inside);
+    world.comb("unmount mount").done();
+    world.comb("unmount mount").refused(3, "no volume is mounted");
+}
+
+#[test]
+fn everything_about_a_tree_is_restored() {
+    let world = World::new();
+    let mount = world.dir("mount");
+    world.comb("volume create photos").done();
+    world.comb("mount photos mount").done();
+    let tree = mount.join("tree");
+    fs::create_dir(&tree).expect("a folder");
+    fs::write(tree.join("file"), "content").expect("a file");
+    fs::hard_link(tree.join("file"), tree.join("twin")).expect("a second name");
+    symlink("file", tree.join("link")).expect("a link");
+    run("mkfifo", &[tree.join("pipe").to_str().expect("text")]);
+    let sparse = fs::File::create(tree.join("sparse")).expect("a file");
+    sparse.set_len(64 << 20).expect("a hole");
+    std::os::unix::fs::FileExt::write_all_at(&sparse, b"island", 32 << 20).expect("an island");
+    drop(sparse);
+    fs::set_permissions(tree.join("file"), fs::Permissions::from_mode(0o604)).expect("a mode");
+    run("touch", &["-d", "2001-02-03 04:05:06.789", tree.join("file").to_str().expect("text")]);
+    run("touch", &["-d", "2002-03-04 05:06:07", tree.to_str().expect("text")]);
+    fs::set_permissions(&tree, fs::Permissions::from_mode(0o555)).expect("a mode");
+    world.comb("snapshot photos --tag t").done();
+
+    world.comb("restore photos@t:tree --to out").done();
+    let out = world.path("out/tree");
+    let stat = |name: &str| out.join(name).symlink_metadata().expect(name);
+    assert_eq!(fs::read_to_string(out.join("file")).expect("the file"), "content");
+    assert_eq!(stat("file").ino(), stat("twin").ino(), "two names of one file");
+    assert_eq!(stat("file").mode() & 0o7777, 0o604);
+    assert_eq!((stat("file").mtime(), stat("file").mtime_nsec()), (981_173_106, 789_000_000));
+    assert_eq!(fs::read_link(out.join("link")).expect("the link"), Path::new("file"));
+    assert!(stat("pipe").file_type().is_fifo());
+    assert_eq!(stat("sparse").len(), 64 << 20);
+    assert!(stat("sparse").blocks() * 512 < 1 << 20, "holes stay holes");
+    let bytes = fs::read(out.join("sparse")).expect("the sparse file");
+    assert_eq!(&bytes[32 << 20..(32 << 20) + 6], b"island");
+    assert_eq!((stat("").mode() & 0o7777, stat("").mtime()), (0o555, 1_015_218_367));
+
+    world.comb("restore photos@t:tree --to out").refused(4, "exists");
+    fs::write(out.join("file"), "spoilt").expect("a change");
+    world.comb("restore photos@t:tree --to out --force").done();
+    assert_eq!(fs::read_to_string(out.join("file")).expect("the file"), "content");
+    assert_eq!(fs::read_dir(&out).expect("the folder").count(), 5, "nothing is left behind");
+
+    // Everything at once, into a folder with its own name.
+    world.comb("restore photos@t:/").done();
+    assert_eq!(fs::read_to_string(world.path("photos/tree/twin")).expect("the twin"), "content");
+    world.comb("restore photos@t:/").refused(4, "exists");
+    world.comb("unmount mount").done();
+}
+
+#[test]
+fn restoring_follows_no_link_out_of_its_target() {
+    let world = World::new();
+    let mount = world.dir("mount");
+    world.comb("volume create photos").done();
+    world.comb("mount photos mount").done();
+    fs::create_dir(mount.join("d")).expect("a folder");
+    fs::write(mount.join("d/file"), "restored").expect("a file");
+    world.comb("snapshot photos --tag t").done();
+    world.comb("unmount mount").done();
+
+    fs::create_dir(world.path("outside")).expect("a folder");
+    fs::write(world.path("outside/file"), "precious").expect("a file");
+    let out = world.dir("out");
+    symlink(world.path("outside"), out.join("d")).expect("a trap");
+    world.comb("restore photos@t:d --to out --force").refused(4, "in the way");
+    assert_eq!(fs::read_to_string(world.path("outside/file")).expect("the file"), "precious");
+
+    fs::remove_file(out.join("d")).expect("removed");
+    fs::create_dir(out.join("d")).expect("a folder");
+    symlink(world.path("outside/file"), out.join("d/file")).expect("a trap");
+    world.comb("restore photos@t:d --to out --force").done();
+    assert_eq!(fs::read_to_string(world.path("outside/file")).expect("the file"), "precious");
+    assert!(out.join("d/file").symlink_metadata().expect("metadata").is_file(), "the link was replaced");
+}
+
+#[test]
+fn a_killed_daemon_is_followed_by_a_new_one() {
+    let world = World::new();
+    let mount = world.dir("mount");
+    world.comb("volume create photos").done();
+    world.comb("mount photos mount").done();
+    let pid = world.comb("status photos --json").json()[0]["mounts"][0]["pid"].to_string();
+    let mut file = fs::File::create(mount.join("a")).expect("a file");
+    file.write_all(b"synced").expect("written");
+    file.sync_all().expect("synced");
+    drop(file);
+    fs::File::open(&mount).and_then(|folder| folder.sync_all()).expect("its name, too");
+
+    run("kill", &["-9", &pid]);
+    wait_until("dying", || fs::read(mount.join("a")).is_err());
+    assert_eq!(world.comb("status photos --json").json()[0]["mounts"].as_array().map(Vec::len), Some(0));
+    // What the journal held is there for commands, and the dead mount is cleared away by the next.
+    assert_eq!(world.comb("cat photos:a").done(), "synced");
+    world.comb("mount photos mount").done();
+    assert_eq!(fs::read_to_string(mount.join("a")).expect("the file"), "synced");
+    world.comb("unmount mount").done();
+}
+
+#[test]
+fn a_signal_unmounts_and_seals() {
+    let world = World::new();
+    let mount = world.dir("mount");
+    world.comb("volume create photos").done();
+    let mut daemon = world
+        .command(["mount", "photos", "mount", "--foreground", "--seal-every", "0"])
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("started");
+    wait_until("mounting", || world.volume_folder().join("control").exists());
+    fs::write(mount.join("a"), "kept").expect("a file");
+    run("kill", &["-TERM", &daemon.id().to_string()]);
+    assert!(daemon.wait().expect("its end").success());
+    assert_eq!(fs::read_dir(&mount).expect("the mount point").count(), 0, "unmounted");
+    // Sealed: the past alone, which reads no journal, has it.
+    assert_eq!(world.comb("cat photos@head:a").done(), "kept");
+}
+
+#[test]
+fn unmounting_from_outside_seals_too() {
+    let world = World::new();
+    let mount = world.dir("mount");
+    world.comb("volume create photos").done();
+    world.comb("mount photos mount --seal-every 0").done();
+    fs::write(mount.join("a"), "kept").expect("a file");
+    run("umount", &[mount.to_str().expect("text")]);
+    wait_until("sealing", || !world.volume_folder().join("control").exists());
+    assert_eq!(world.comb("cat photos@head:a").done(), "kept");
+    world.comb("volume remove photos --yes").done();
+}
+
+#[test]
+fn without_a_folder_a_volume_mounts_on_its_own_data() {
+    let world = World::new();
+    world.comb("volume create photos").done();
+    let point = world.comb("mount photos").done();
+    let data = world.volume_folder().join("data");
+    assert_eq!(Path::new(point.trim()), data.canonicalize().expect("the folder"));
+    fs::write(data.join("a"), "x").expect("a file");
+    let uuid = world.comb("snapshot photos").done();
+    let past = world.volume_folder().join("snapshots").join(uuid.trim());
+    assert_eq!(fs::read_to_string(past.join("a")).expect("the past"), "x");
+    world.comb(&format!("unmount {}", data.display())).done();
+    assert_eq!(fs::read_dir(&data).expect("the folder").count(), 0);
+}
+
+#[test]
+fn a_read_only_mount_refuses_changes() {
+    let world = World::new();
+    let mount = world.dir("mount");
+    world.comb("volume create photos").done();
+    world.comb("mount photos mount --read-only").done();
+    assert!(fs::write(mount.join("a"), "").is_err());
+    let status = world.comb("status photos --json").json();
+    assert_eq!(status[0]["mounts"][0]["read_only"], true);
+    assert!(status[0]["mounts"][0]["trouble"].is_null(), "nothing is wrong with it");
+    world.comb("unmount mount").done();
+    assert_eq!(
+        world.comb("log photos --json").json().as_array().map(Vec::len),
+        Some(1),
+        "nothing was sealed"
+    );
+}
+
+#[test]
+fn a_full_quota_is_told_and_can_be_emptied() {
+    let world = World::new();
+    let mount = world.dir("mount");
+    world.comb("volume create photos --quota 16M").done();
+    world.comb("mount photos mount").done();
+    let mut big = fs::File::create(mount.join("big")).expect("a file");
+    let refused =
+        big.write_all(&vec![7; 64 << 20]).and_then(|()| big.sync_all()).expect_err("above the quota");
+    assert_eq!(refused.kind(), ErrorKind::StorageFull, "{refused}");
+    drop(big);
+    fs::remove_file(mount.join("big")).expect("deleting works");
+    fs::write(mount.join("small"), "fits").expect("goes on");
+    world.comb("unmount mount").done();
+    assert_eq!(world.comb("cat photos@head:small").done(), "fits");
+}
