@@ -31,6 +31,22 @@ fn a_record_torn_across_segments_does_not_hide_what_comes_next() {
 }
 
 #[test]
+fn an_unsynced_segment_without_the_one_before_it_is_no_damage() {
+    let ops = [file(2), Op::Seal { labelled: true }, write(2, 3380, 229_556), Op::Sync];
+    for seed in 0..20 {
+        passes(trial::survives_cuts(&VolumeOpener::small(), 8, seed, &ops));
+    }
+}
+
+#[test]
+fn a_cut_segment_is_not_taken_for_a_torn_one() {
+    let ops = [file(1), Op::Sync, file(2), Op::Sync, write(2, 0, 349)];
+    for seed in 0..20 {
+        passes(trial::names_damage(&VolumeOpener::small(), 16, seed, &ops));
+    }
+}
+
+#[test]
 fn a_disk_error_during_replay_is_not_taken_for_the_end() {
     let ops = [file(1), Op::Sync];
     let effort = Effort { seeds: vec![0], ops: ops.len(), faults: u64::MAX };
