@@ -158,13 +158,18 @@ impl Inode {
                 }
                 let bytes = &mut pieces[piece];
                 let end = within + part.len();
-                if bytes.len() < end {
+                if bytes.capacity() < end {
                     // A small file takes what it needs; one that goes on growing takes the piece at once.
                     let room = if piece > 0 || end > PIECE_BYTES / 8 { PIECE_BYTES } else { end };
                     bytes.reserve_exact(room - bytes.len());
-                    bytes.resize(end, 0);
                 }
-                bytes[within..end].copy_from_slice(&data[part]);
+                if bytes.len() < within {
+                    bytes.resize(within, 0);
+                }
+                // What lies behind the end is appended, so that it need not be zeroed before.
+                let (over, behind) = data[part].split_at((bytes.len() - within).min(end - within));
+                bytes[within..within + over.len()].copy_from_slice(over);
+                bytes.extend_from_slice(behind);
             }
         }
         let mut attr = self.attr.lock();

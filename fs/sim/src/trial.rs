@@ -432,6 +432,50 @@ fn with_disk_error<O: Opener>(opener: &O, seed: u64, ops: &[Op], fault: Fault) -
     Ok(())
 }
 
+/// A disk error at each I/O of the recovery after a crash: it does not open and says so, or what it shows is
+/// right; and when the disk is well, nothing has been lost by having tried.
+pub fn recovers_despite_errors<O: Opener>(
+    opener: &O,
+    effort: &Effort,
+    seed: u64,
+    ops: &[Op],
+) -> Result<(), Problem> {
+    let disk = SimDisk::seeded(seed);
+    let mut stage = Stage::new(opener, &disk, seed)?;
+    let mut past = Past { states: vec![stage.check()?], floor: 0, seals: BTreeMap::new() };
+    for (i, op) in ops.iter().enumerate() {
+        if let Step::Agreed { durable: true } = stage.step(op).map_err(at_op(i, op))? {
+            past.floor = i + 1;
+        }
+        past.states.push(stage.check().map_err(at_op(i, op))?);
+    }
+    past.seals.clone_from(&stage.seals);
+    drop(stage);
+    let mut dice = Dice::seeded(seed).fork(0x0e0);
+    for _ in 0..2 {
+        let crashed = disk.after_crash(dice.next());
+        let trial = crashed.fork();
+        opener.open(env(&trial, seed, 80)).map_err(|error| Problem(format!("open: {}", said(&error))))?;
+        for at in effort.sample(seed, crashed.io_last() + 1, trial.io_last()) {
+            for kind in [FaultKind::DiskError, FaultKind::NoSpace] {
+                let when = |problem| Problem(format!("{kind:?} at I/O {at} of the recovery: {problem}"));
+                let disk = crashed.fork();
+                disk.set_fault(Some(Fault { at, kind, lasting: false }));
+                if let Ok(engine) = opener.open(env(&disk, seed, 81)) {
+                    let seen = dump(&engine, true).map_err(|error| when(Problem(error.to_string())))?;
+                    past.check_state(&seen).map_err(when)?;
+                }
+                disk.set_fault(None);
+                let opened = opener.open(env(&disk, seed, 82));
+                let engine =
+                    opened.map_err(|error| when(Problem(format!("second open: {}", said(&error)))))?;
+                past.check(&engine, &mut dice).map_err(when)?;
+            }
+        }
+    }
+    Ok(())
+}
+
 /// A failed sync is never retried into success: the volume is read-only, says so, and the next sync fails too.
 fn stays_failed(engine: &impl Engine) -> Result<(), Problem> {
     if engine.sync().is_ok() {
@@ -583,13 +627,16 @@ pub fn names_damage<O: Opener>(opener: &O, flips: u64, seed: u64, ops: &[Op]) ->
     let disk = SimDisk::seeded(seed);
     let mut stage = Stage::new(opener, &disk, seed)?;
     let mut plays = vec![stage.play.clone()];
-    // The last two moments at which everything was durable.
+    // The last two moments at which something new became durable: the journal's later records vouch for
+    // what the first of them made durable.
     let mut durable_at = [0, 0];
     for op in ops.iter().chain([&Op::Sync]) {
         let step = stage.step(op)?;
         plays.push(stage.play.clone());
-        if let Step::Agreed { durable: true } = step {
-            durable_at = [durable_at[1], plays.len() - 1];
+        let last = plays.len() - 1;
+        if matches!(step, Step::Agreed { durable: true }) && plays[last].dump() != plays[durable_at[1]].dump()
+        {
+            durable_at = [durable_at[1], last];
         }
     }
     for play in &mut plays {
@@ -615,7 +662,8 @@ pub fn names_damage<O: Opener>(opener: &O, flips: u64, seed: u64, ops: &[Op]) ->
                 .map_err(|problem| Problem(format!("{what}: {problem}")))?;
         }
         for _ in 0..1 + flips / 8 {
-            let left = dice.below(len as u64) as usize;
+            // A journal's segment that lost even its header is not known to have been one.
+            let left = dice.below(len as u64).max(512.min(len as u64 - 1)) as usize;
             let hit = disk.fork();
             hit.cut(&path, left);
             let what = format!("{path} cut from {len} to {left} bytes");

@@ -43,7 +43,7 @@ impl Opener for VolumeOpener {
     type Engine = Volume;
 
     fn create(&self, env: &Env) -> Result<(), OpenError> {
-        fs_volume::create(env, &VolumeKey::from_seed([7; 32]))
+        fs_volume::create(env, &VolumeKey::from_seed([7; 32]), Caller { uid: 0, gid: 0 })
     }
 
     fn open(&self, env: Env) -> Result<Volume, OpenError> {

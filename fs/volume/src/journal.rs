@@ -22,7 +22,7 @@ use fs_format::journal::{
 use parking_lot::{Mutex, MutexGuard};
 
 use crate::env::{DiskFile, Env, OpenMode};
-use crate::store::disk_error;
+use crate::store::{disk_error, read_error};
 use crate::{FsError, OpenError};
 
 /// Recycled segments that are kept for reuse: their blocks are written, so a sync of them is cheap.
@@ -48,6 +48,9 @@ struct Frame {
     len: u32,
 }
 
+/// A file to reuse: its path, itself, its bytes.
+type Spare = (String, Arc<dyn DiskFile>, u64);
+
 struct Buffer {
     /// The position behind the last record.
     end: u64,
@@ -64,7 +67,7 @@ struct Buffer {
     /// Segments in use, oldest first. The last one is written to.
     segments: VecDeque<Segment>,
     /// Files to reuse.
-    spare: Vec<(String, Arc<dyn DiskFile>, u64)>,
+    spare: Vec<Spare>,
     /// Room in frames that is promised to records in the buffer.
     promised: u64,
     failed: Option<String>,
@@ -115,7 +118,7 @@ impl Journal {
         setting: Setting,
         id: [u8; 16],
         segments: VecDeque<Segment>,
-        spare: Vec<(String, Arc<dyn DiskFile>, u64)>,
+        spare: Vec<Spare>,
         end: u64,
         next_number: u64,
         next_file: u64,
@@ -190,8 +193,14 @@ impl Journal {
     }
 
     fn add_spare(&self) -> Result<(), FsError> {
-        let mut io = self.io.lock();
+        let spare = self.make_spare(&mut self.io.lock())?;
+        self.buffer.lock().spare.push(spare);
+        Ok(())
+    }
+
+    fn make_spare(&self, io: &mut MutexGuard<'_, IoState>) -> Result<Spare, FsError> {
         let path = format!("journal/{:08}", io.next_file);
+        io.next_file += 1;
         let disk = &self.setting.env.disk;
         let made = (|| {
             let file = disk.open(&path, OpenMode::CreateNew)?;
@@ -201,12 +210,8 @@ impl Journal {
             disk.sync_dir("journal")?;
             Ok(file)
         })();
-        io.next_file += 1;
         match made {
-            Ok(file) => {
-                self.buffer.lock().spare.push((path, file, self.setting.segment_bytes));
-                Ok(())
-            }
+            Ok(file) => Ok((path, file, self.setting.segment_bytes)),
             Err(error) => {
                 let _ = disk.remove(&path);
                 Err(disk_error(&path, &error))
@@ -302,7 +307,21 @@ impl Journal {
         };
         let mut done = 0;
         while done < bytes.len() {
-            done += self.write_run(io, &bytes[done..], start + done as u64, durable)?;
+            match self.write_run(io, &bytes[done..], start + done as u64, durable) {
+                Ok(taken) => done += taken,
+                Err(FsError::NoSpace) => {
+                    // Nothing is lost: what was not written waits in memory for room.
+                    let mut buffer = self.buffer.lock();
+                    let mut pending = bytes[done..].to_vec();
+                    pending.extend_from_slice(&buffer.pending);
+                    buffer.pending = pending;
+                    buffer.pending_start = start + done as u64;
+                    buffer.written = buffer.pending_start;
+                    buffer.flushing = Arc::default();
+                    return Err(FsError::NoSpace);
+                }
+                Err(error) => return Err(error),
+            }
         }
         let mut buffer = self.buffer.lock();
         buffer.written = start + bytes.len() as u64;
@@ -357,6 +376,13 @@ impl Journal {
             (segment.file.clone(), segment.path.clone(), segment.next)
         };
         if let Err(error) = file.write_at(&out, offset) {
+            if error.kind() == std::io::ErrorKind::StorageFull {
+                // Some of it may lie there: another try needs other keys, so another segment.
+                let mut buffer = self.buffer.lock();
+                let segment = buffer.segments.back_mut().expect("only this thread adds segments");
+                segment.next = segment.bytes;
+                return Err(FsError::NoSpace);
+            }
             return Err(self.fail(&path, &error));
         }
         let taken = frames.iter().map(|frame| frame.len as usize).sum();
@@ -370,9 +396,9 @@ impl Journal {
 
     fn begin_segment(&self, io: &mut MutexGuard<'_, IoState>, position: u64) -> Result<(), FsError> {
         let spare = self.buffer.lock().spare.pop();
-        let Some((path, file, bytes)) = spare else {
-            // `admit` allocates ahead; this is its promise broken.
-            return Err(self.fail("journal", &std::io::ErrorKind::StorageFull.into()));
+        let (path, file, bytes) = match spare {
+            Some(spare) => spare,
+            None => self.make_spare(io)?,
         };
         let mut random = [0; 32];
         self.setting.env.chance.fill(&mut random);
@@ -402,6 +428,10 @@ impl Journal {
         let tag = key_tag(&cipher, &sector);
         sector[SEGMENT_TAG_AT..SEGMENT_TAG_AT + tag.len()].copy_from_slice(&tag);
         if let Err(error) = file.write_at(&sector, 0) {
+            if error.kind() == std::io::ErrorKind::StorageFull {
+                self.buffer.lock().spare.push((path, file, bytes));
+                return Err(FsError::NoSpace);
+            }
             return Err(self.fail(&path, &error));
         }
         self.buffer.lock().segments.push_back(Segment {
@@ -460,8 +490,7 @@ impl Journal {
                 });
                 found.ok_or_else(|| FsError::Damaged(format!("the journal has no position {position}")))?
             };
-            let plain = read_frame(&*file, &cipher, &frame, number)
-                .map_err(|what| FsError::Damaged(format!("{path} at byte {}: {what}", frame.offset)))?;
+            let plain = read_frame(&*file, &path, &cipher, &frame, number)?;
             let at = (position - frame.position) as usize;
             let len = out.len().min(plain.len() - at);
             let (head, tail) = std::mem::take(&mut out).split_at_mut(len);
@@ -514,16 +543,22 @@ fn key_tag(cipher: &Cipher, sector: &[u8]) -> [u8; FRAME_TAG_BYTES] {
     cipher.seal(u64::MAX, &sector[..SEGMENT_TAGGED_BYTES], &mut [])
 }
 
-fn read_frame(file: &dyn DiskFile, cipher: &Cipher, frame: &Frame, number: u64) -> Result<Vec<u8>, String> {
+fn read_frame(
+    file: &dyn DiskFile,
+    path: &str,
+    cipher: &Cipher,
+    frame: &Frame,
+    number: u64,
+) -> Result<Vec<u8>, FsError> {
     let mut bytes = vec![0; FRAME_HEADER_BYTES + frame.len as usize + FRAME_TAG_BYTES];
-    file.read_at(&mut bytes, u64::from(frame.offset)).map_err(|error| error.to_string())?;
+    file.read_at(&mut bytes, u64::from(frame.offset)).map_err(|error| read_error(path, &error))?;
     let tag: [u8; FRAME_TAG_BYTES] =
         bytes[bytes.len() - FRAME_TAG_BYTES..].try_into().expect("the tag's length");
     bytes.truncate(bytes.len() - FRAME_TAG_BYTES);
     let mut plain = bytes.split_off(FRAME_HEADER_BYTES);
-    cipher
-        .open(number, &bytes, &mut plain, &tag)
-        .map_err(|_| "a frame failed its integrity check".to_string())?;
+    cipher.open(number, &bytes, &mut plain, &tag).map_err(|_| {
+        FsError::Damaged(format!("{path} at byte {}: a frame failed its integrity check", frame.offset))
+    })?;
     Ok(plain)
 }
 
@@ -704,8 +739,9 @@ fn try_frame(
         return Ok(None);
     }
     let index = Frame { position: frame.position, offset: at as u32, len: frame.len };
-    match read_frame(file, cipher, &index, u64::from(frame.number)) {
+    match read_frame(file, "journal", cipher, &index, u64::from(frame.number)) {
         Ok(plain) => Ok(Some((frame, plain))),
+        Err(FsError::Disk(error)) => Err(std::io::Error::other(error)),
         Err(_) => Ok(None),
     }
 }

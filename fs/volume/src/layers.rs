@@ -352,6 +352,23 @@ impl<N: Nodes> Layers<'_, N> {
         }
     }
 
+    /// The first offset at or behind `from` at which a dirty run or an extent begins.
+    fn next_edge(&self, ino: Ino, from: u64) -> Result<Option<u64>, Fault> {
+        let mut edge = None;
+        for overlay in self.overlays() {
+            if let Some(Slot::Live { fills, .. }) = overlay.inodes.get(&ino) {
+                edge = fills.next_start(from).into_iter().chain(edge).min();
+            }
+        }
+        let (first, last) =
+            (Key::new(ino, RecordKind::Extent, from), Key::new(ino, RecordKind::Extent, u64::MAX));
+        tree::scan(&self.nodes, &self.root, &first, &last, &mut |key, _| {
+            edge = edge.into_iter().chain([key.sub]).min();
+            ControlFlow::Break(())
+        })?;
+        Ok(edge)
+    }
+
     /// The next data or hole at or behind `offset`.
     pub fn seek(&self, ino: Ino, offset: u64, what: Seek) -> Result<u64, Fault> {
         let inode = self.inode(ino)?;
@@ -371,7 +388,11 @@ impl<N: Nodes> Layers<'_, N> {
                     return Ok(from.max(offset));
                 }
             }
-            at = end;
+            // Nothing but a hole: go on where anything begins, however far that is.
+            at = match what {
+                Seek::Hole => end,
+                Seek::Data => self.next_edge(ino, end)?.unwrap_or(inode.size),
+            };
         }
         match what {
             Seek::Hole => Ok(inode.size),

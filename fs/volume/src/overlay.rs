@@ -77,6 +77,11 @@ impl Fills {
         self.0.iter().map(|(at, fill)| (*at, fill))
     }
 
+    /// Where the first run at or behind `from` begins.
+    pub fn next_start(&self, from: u64) -> Option<u64> {
+        self.0.range(from..).next().map(|(&at, _)| at)
+    }
+
     /// The parts of `start..end`, in order: dirty ones with their source, clean ones with `None`.
     pub fn parts(&self, start: u64, end: u64) -> Vec<(u64, u64, Option<Source>)> {
         let mut parts = Vec::new();

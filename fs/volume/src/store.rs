@@ -4,6 +4,7 @@
 //! - Bytes leave this module only after their tag and their keyed hash were verified.
 //! - A node or chunk in a cache is what its name says, for ever: nothing is invalidated.
 
+use std::cell::RefCell;
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -53,6 +54,12 @@ impl Weighter<ChunkId, Arc<[u8]>> for ChunkWeight {
     fn weight(&self, _: &ChunkId, bytes: &Arc<[u8]>) -> u64 {
         bytes.len() as u64 + 128
     }
+}
+
+thread_local! {
+    /// To make one costs as much as to decompress a node.
+    static DECOMPRESSOR: RefCell<zstd::bulk::Decompressor<'static>> =
+        RefCell::new(zstd::bulk::Decompressor::new().expect("zstd starts: it only allocates"));
 }
 
 struct OpenPack {
@@ -223,13 +230,9 @@ impl Store {
         }
         let pack = self.open_pack(object)?;
         let mut bytes = vec![0; len as usize];
-        pack.file.read_at(&mut bytes, u64::from(offset)).map_err(|error| {
-            if error.kind() == std::io::ErrorKind::UnexpectedEof {
-                damaged(object, offset, "the pack ends early")
-            } else {
-                FsError::Disk(format!("{}: {error}", pack_path(object)))
-            }
-        })?;
+        pack.file
+            .read_at(&mut bytes, u64::from(offset))
+            .map_err(|error| read_error(&pack_path(object), &error))?;
         let split = bytes.len() - TAG_BYTES;
         let tag: [u8; TAG_BYTES] = bytes[split..].try_into().expect("the tag's length");
         bytes.truncate(split);
@@ -244,7 +247,8 @@ impl Store {
                 Ok(bytes)
             }
             Codec::Zstd => {
-                let plain = zstd::bulk::decompress(payload, plain_len)
+                let plain = DECOMPRESSOR
+                    .with_borrow_mut(|decompressor| decompressor.decompress(payload, plain_len))
                     .map_err(|error| damaged(object, offset, &format!("does not decompress: {error}")))?;
                 if plain.len() != plain_len {
                     return Err(damaged(object, offset, "decompresses to another length"));
@@ -259,15 +263,9 @@ impl Store {
             return Ok(pack.clone());
         }
         let path = pack_path(object);
-        let file = self.env.disk.open(&path, OpenMode::Read).map_err(|error| {
-            if error.kind() == std::io::ErrorKind::NotFound {
-                FsError::Damaged(format!("{path} is missing"))
-            } else {
-                FsError::Disk(format!("{path}: {error}"))
-            }
-        })?;
+        let file = self.env.disk.open(&path, OpenMode::Read).map_err(|error| read_error(&path, &error))?;
         let mut header = [0; PACK_HEADER_BYTES];
-        file.read_at(&mut header, 0).map_err(|error| FsError::Damaged(format!("{path}: {error}")))?;
+        file.read_at(&mut header, 0).map_err(|error| read_error(&path, &error))?;
         let header =
             PackHeader::decode(&header).map_err(|error| FsError::Damaged(format!("{path} {error}")))?;
         let suite = Suite::from_u8(header.suite)
@@ -531,7 +529,16 @@ impl<'a> Packer<'a> {
     }
 }
 
-/// Translates an error of the disk.
+/// Translates an error of reading: a file that is not there or ends early is damage, the rest is the disk's.
+pub fn read_error(path: &str, error: &std::io::Error) -> FsError {
+    match error.kind() {
+        std::io::ErrorKind::NotFound => FsError::Damaged(format!("{path} is missing")),
+        std::io::ErrorKind::UnexpectedEof => FsError::Damaged(format!("{path} ends early")),
+        _ => FsError::Disk(format!("{path}: {error}")),
+    }
+}
+
+/// Translates an error of writing.
 pub fn disk_error(what: &str, error: &std::io::Error) -> FsError {
     if error.kind() == std::io::ErrorKind::StorageFull {
         FsError::NoSpace

@@ -646,8 +646,8 @@ impl Volume {
                 decision.inode(other.ino, &other_inode);
             } else {
                 let to_key = match target {
-                    Some((_, ref target)) if target.ino == moved.ino => return Ok(((), decision)),
                     Some(_) if mode == RenameMode::NoReplace => return Err(FsError::Exists.into()),
+                    Some((_, ref target)) if target.ino == moved.ino => return Ok(((), decision)),
                     Some((key, target)) => {
                         match (moved.kind == FileKind::Directory, target.kind == FileKind::Directory) {
                             (true, false) => return Err(FsError::NotADirectory.into()),
@@ -874,6 +874,7 @@ impl Volume {
     ) -> Result<u64, FsError> {
         let source = self.attr(from)?;
         require_file(&source.inode)?;
+        require_file(&self.attr(to)?.inode)?;
         let end = from_offset.saturating_add(len).min(source.inode.size);
         if end <= from_offset {
             return Ok(0);

@@ -40,6 +40,15 @@ fn a_disk_error_at_every_io_is_told_and_loses_nothing_acknowledged() {
 }
 
 #[test]
+fn a_disk_error_during_recovery_is_no_torn_tail() {
+    let effort = Effort::new(6, 40, 40);
+    passes(&effort, &light(), &|seed, ops| {
+        trial::recovers_despite_errors(&VolumeOpener::small(), &effort, seed, ops)?;
+        trial::recovers_despite_errors(&VolumeOpener::roomy(), &effort, seed, ops)
+    });
+}
+
+#[test]
 fn a_full_disk_at_every_io_is_told_and_loses_nothing() {
     let effort = Effort::new(3, 25, 40);
     passes(&effort, &light(), &|seed, ops| {
