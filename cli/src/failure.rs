@@ -152,6 +152,15 @@ mod tests {
     }
 
     #[test]
+    fn the_readme_lists_the_same_codes() {
+        let readme = include_str!("../../README.md");
+        for line in EXIT_CODES.lines().skip(1) {
+            let (code, meaning) = line.trim().split_once("  ").expect("a code and its meaning");
+            assert!(readme.contains(&format!("| {code} | {meaning} |")), "{line:?} is not in README.md");
+        }
+    }
+
+    #[test]
     fn an_error_of_the_system_reads_like_a_sentence() {
         let error = io::Error::from_raw_os_error(libc::ENOENT);
         let failure = Failure::io("/mnt/photos", &error).hint("make it first");

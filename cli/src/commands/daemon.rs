@@ -502,7 +502,12 @@ fn mount_failure(error: &MountError) -> Failure {
         MountError::NoFuse(_) => failure
             .hint("load the kernel's module with `modprobe fuse`; a container needs --device /dev/fuse"),
         MountError::NoHelper => failure.hint("install it (Debian: `apt-get install fuse3`) or mount as root"),
-        MountError::Helper(_) => failure.hint("--allow-other needs `user_allow_other` in /etc/fuse.conf"),
+        MountError::Helper(said) if said.contains("/dev/fuse") => failure.hint(
+            "everybody must be able to open /dev/fuse, as on most machines: `chmod 666 /dev/fuse` as root",
+        ),
+        MountError::Helper(said) if said.contains("allow_other") => {
+            failure.hint("leave out --allow-other, or write `user_allow_other` into /etc/fuse.conf as root")
+        }
         _ => failure,
     }
 }

@@ -175,7 +175,7 @@ fn start_daemon(
     moment: Option<Moment>,
     habits: &Habits,
 ) -> Result<Ready> {
-    let mut command = Command::new("/proc/self/exe");
+    let mut command = Command::new(own_program());
     command.arg("--state").arg(state.root()).arg("daemon").args(habits.to_args());
     command.args(moment.map(|Moment(seq)| format!("--seq={seq}")));
     command.arg("--").arg(volume.name.as_str()).args(dir);
@@ -198,6 +198,11 @@ fn start_daemon(
                 .hint(format!("see {}", log_path(volume).display())))
         }
     }
+}
+
+/// This program. By its path, so that it shows under its name; one that was replaced meanwhile still has the other way.
+fn own_program() -> PathBuf {
+    std::env::current_exe().ok().filter(|path| path.exists()).unwrap_or_else(|| "/proc/self/exe".into())
 }
 
 fn log_path(volume: &VolumeFolder) -> PathBuf {

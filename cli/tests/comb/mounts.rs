@@ -267,3 +267,50 @@ fn a_full_quota_is_told_and_can_be_emptied() {
     world.comb("unmount mount").done();
     assert_eq!(world.comb("cat photos@head:small").done(), "fits");
 }
+
+/// As root this becomes nobody, in a mount namespace where everybody may open /dev/fuse; as an ordinary
+/// user all tests here show the same.
+#[test]
+fn an_ordinary_user_mounts_with_the_helper() {
+    if !run_output("id", &["-u"]).starts_with("0\n") {
+        return;
+    }
+    let world = World::new();
+    let script = r#"
+        set -e
+        mknod -m 666 fuse c 10 229
+        mount --bind fuse /dev/fuse
+        chmod 755 .
+        cp "$COMB" comb
+        mkdir user && chown nobody user && cd user
+        as_user() { setpriv --reuid=65534 --regid=65534 --clear-groups "$@"; }
+        comb() { as_user ../comb --state state "$@"; }
+        comb volume create photos
+        as_user mkdir mount at
+        comb mount photos mount
+        as_user sh -c 'echo mine > mount/a'
+        comb snapshot photos --tag t
+        as_user cat mount/.snapshots/t/a
+        comb mount photos at --at t
+        as_user cat at/a
+        comb unmount at
+        comb unmount mount
+        comb cat photos@t:a
+        ! comb mount photos mount --allow-other
+    "#;
+    let output = Command::new("unshare")
+        .args(["-m", "sh", "-c", script])
+        .current_dir(world.dir("."))
+        .env("COMB", env!("CARGO_BIN_EXE_comb"))
+        .output()
+        .expect("unshare starts");
+    let (out, said) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{out}{said}");
+    assert_eq!(out.matches("mine\n").count(), 3, "{out}{said}");
+    assert!(said.contains("user_allow_other"), "the hint names the setting: {said}");
+}
+
+fn run_output(program: &str, args: &[&str]) -> String {
+    let output = Command::new(program).args(args).output().expect("the program starts");
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
