@@ -33,6 +33,8 @@ const FRAME_MAGIC: u32 = 0x4d52_464a;
 pub struct SegmentHeader {
     /// What encrypts its frames.
     pub suite: u8,
+    /// Its length in sectors, header included: a shorter file was cut.
+    pub sectors: u32,
     /// Which journal it belongs to.
     pub journal: [u8; 16],
     /// Its place in the journal; never used twice.
@@ -52,6 +54,7 @@ impl SegmentHeader {
         out[..8].copy_from_slice(SEGMENT_MAGIC);
         out[8..10].copy_from_slice(&JOURNAL_VERSION.to_le_bytes());
         out[10] = self.suite;
+        out[12..16].copy_from_slice(&self.sectors.to_le_bytes());
         out[16..32].copy_from_slice(&self.journal);
         out[32..40].copy_from_slice(&self.number.to_le_bytes());
         out[40..48].copy_from_slice(&self.start.to_le_bytes());
@@ -82,9 +85,14 @@ impl SegmentHeader {
             return Err(DecodeError::Newer { found: version.into(), supported: JOURNAL_VERSION.into() });
         }
         let suite = reader.u8()?;
-        reader.take(5)?;
+        reader.take(1)?;
+        let sectors = reader.u32()?;
+        if u64::from(sectors) * SECTOR_BYTES > SEGMENT_BYTES_MAX {
+            return Err(DecodeError::TooLarge("journal segment"));
+        }
         Ok(Some(Self {
             suite,
+            sectors,
             journal: reader.array()?,
             number: reader.u64()?,
             start: reader.u64()?,
@@ -362,6 +370,7 @@ mod tests {
     fn a_segment_header_with_a_flipped_bit_is_refused() {
         let header = SegmentHeader {
             suite: 2,
+            sectors: 128,
             journal: [1; 16],
             number: 5,
             start: 77,

@@ -416,6 +416,7 @@ impl Journal {
         let predecessor = self.buffer.lock().segments.back().map_or([0; 32], |segment| segment.header.salt);
         let header = SegmentHeader {
             suite: self.setting.suite as u8,
+            sectors: (bytes / SECTOR_BYTES) as u32,
             journal: self.id,
             number,
             start: position,
@@ -602,8 +603,14 @@ pub fn recover(setting: Setting, id: [u8; 16], from: u64, read_only: bool) -> Re
                 let cipher = setting.key.journal_cipher(&setting.device, &header.salt, suite);
                 if sector[SEGMENT_TAG_AT..SEGMENT_TAG_AT + FRAME_TAG_BYTES] != key_tag(&cipher, &sector) {
                     // Taken for a torn tail, this would drop what was acknowledged.
-                    let detail = "was written with another device secret: put back the file `device` of this state folder";
+                    let detail = "was written with another device secret (put back the file `device` of this state folder), or its header is damaged";
                     return Err(OpenError::Damaged { what: path, detail: detail.into() });
+                }
+                if bytes < u64::from(header.sectors) * SECTOR_BYTES {
+                    // Its length was durable before its first record.
+                    damage.get_or_insert(format!(
+                        "{path} was cut to {bytes} bytes: what lay behind them cannot be replayed"
+                    ));
                 }
                 found.push(Found { path, file, bytes, header });
             }
@@ -692,10 +699,21 @@ pub fn recover(setting: Setting, id: [u8; 16], from: u64, read_only: bool) -> Re
         });
         current = if complete { successor } else { None };
     }
-    if first.is_none() && found.iter().any(|segment| segment.header.start > from) {
+    if first.is_none() {
+        // Segments that nobody synced may survive a crash without the one before them.
+        for segment in &found {
+            watermark = watermark.max(durable_beyond(&setting, segment, SEGMENT_HEADER_BYTES, false));
+        }
+    }
+    if first.is_none() && watermark > end {
         damage = Some(format!("the journal segment that holds position {from} is missing"));
     }
     if !read_only && damage.is_none() {
+        // A record that spans segments may be torn in a later one. Then those hold nothing but its pieces, and
+        // what comes next follows the segment in which the last whole record ends.
+        while chain.back().is_some_and(|segment| segment.header.start > end) {
+            chain.pop_back();
+        }
         for segment in found
             .iter()
             .filter(|segment| !chain.iter().any(|kept| kept.header.number == segment.header.number))
