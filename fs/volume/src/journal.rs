@@ -73,6 +73,9 @@ struct Buffer {
     failed: Option<String>,
 }
 
+/// What a search for frames reads at once, in bytes.
+const SCAN_BYTES: usize = 1 << 20;
+
 /// Which part of the room an operation may use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Room {
@@ -673,12 +676,9 @@ pub fn recover(setting: Setting, id: [u8; 16], from: u64, read_only: bool) -> Re
         if !complete {
             // A frame behind the tear that knew more to be durable proves that this is no torn tail.
             for segment in found[index..].iter().filter(|segment| segment.header.number >= header.number) {
-                watermark = watermark.max(durable_beyond(
-                    &setting,
-                    segment,
-                    at,
-                    segment.header.number == header.number,
-                ));
+                let torn = segment.header.number == header.number;
+                let beyond = durable_beyond(&setting, segment, at, torn).map_err(fail(&segment.path))?;
+                watermark = watermark.max(beyond);
             }
             if watermark > end {
                 damage = Some(format!(
@@ -702,7 +702,8 @@ pub fn recover(setting: Setting, id: [u8; 16], from: u64, read_only: bool) -> Re
     if first.is_none() {
         // Segments that nobody synced may survive a crash without the one before them.
         for segment in &found {
-            watermark = watermark.max(durable_beyond(&setting, segment, SEGMENT_HEADER_BYTES, false));
+            let beyond = durable_beyond(&setting, segment, SEGMENT_HEADER_BYTES, false);
+            watermark = watermark.max(beyond.map_err(fail(&segment.path))?);
         }
     }
     if first.is_none() && watermark > end {
@@ -765,21 +766,26 @@ fn try_frame(
 }
 
 /// The highest durable watermark of valid frames behind `at`.
-fn durable_beyond(setting: &Setting, segment: &Found, at: u64, torn: bool) -> u64 {
-    let Some(suite) = Suite::from_u8(segment.header.suite) else { return 0 };
+fn durable_beyond(setting: &Setting, segment: &Found, at: u64, torn: bool) -> std::io::Result<u64> {
+    let Some(suite) = Suite::from_u8(segment.header.suite) else { return Ok(0) };
     let cipher = setting.key.journal_cipher(&setting.device, &segment.header.salt, suite);
     let mut at = if torn { at + SECTOR_BYTES } else { SEGMENT_HEADER_BYTES };
     let mut highest = 0;
-    while at + FRAME_HEADER_BYTES as u64 <= segment.bytes {
-        match try_frame(&*segment.file, &cipher, at, segment.bytes) {
-            Ok(Some((frame, _))) => {
-                highest = highest.max(frame.durable);
-                at += FrameHeader::stored_bytes(frame.len as usize);
+    let mut block = vec![0; SCAN_BYTES];
+    while at < segment.bytes {
+        let len = (segment.bytes - at).min(SCAN_BYTES as u64) as usize;
+        segment.file.read_at(&mut block[..len], at)?;
+        for (sector, bytes) in block[..len].chunks(SECTOR_BYTES as usize).enumerate() {
+            if FrameHeader::decode(bytes).is_ok() {
+                let place = at + sector as u64 * SECTOR_BYTES;
+                if let Some((frame, _)) = try_frame(&*segment.file, &cipher, place, segment.bytes)? {
+                    highest = highest.max(frame.durable);
+                }
             }
-            _ => at += SECTOR_BYTES,
         }
+        at += len as u64;
     }
-    highest
+    Ok(highest)
 }
 
 /// Takes whole records off the front of the stream.
