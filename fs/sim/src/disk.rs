@@ -89,9 +89,10 @@ pub struct Io {
 /// How a fault shows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FaultKind {
-    /// `EIO`. A failing write may have written a part.
+    /// `EIO`. A failing write may have written some of its sectors.
     DiskError,
-    /// `ENOSPC`, for calls that need room; others pass, and so does writing over what was allocated.
+    /// `ENOSPC`, for calls that a full disk may refuse, writing over allocated bytes among them: a disk that
+    /// copies on write needs room even then. Others pass.
     NoSpace,
     /// The I/O is under way when the power goes; every later one fails.
     PowerCut,
@@ -634,13 +635,13 @@ impl DiskFile for SimFile {
         if growth > free {
             fate = Fate::Fails(no_space());
         }
-        if growth == 0 && matches!(&fate, Fate::Fails(error) if error.raw_os_error() == Some(28)) {
-            // What `posix_fallocate` granted is not taken back.
-            fate = Fate::Passes;
-        }
         if let Fate::Fails(error) = &fate {
             // A failing write leaves a part. On a full disk it can only lie where room was taken before.
             taken = state.dice.below(bytes.len() as u64 + 1) as usize;
+            if taken < bytes.len() {
+                // A sector is old or new, here as after a crash.
+                taken = taken.saturating_sub((offset + taken) % SECTOR_BYTES);
+            }
             if error.raw_os_error() == Some(28) {
                 taken = taken.min(len.saturating_sub(offset));
             }

@@ -410,14 +410,13 @@ impl Model {
     ) -> Result<u64, Refused> {
         let mut reasons = Reasons::default();
         reasons.0.extend(unwritable(self.node(from)?));
-        if reasons.0.is_empty() && self.node(from)?.content.len().saturating_sub(from_offset).min(len) == 0 {
-            // Nothing to copy is a success wherever it would go, as with a `read` of nothing.
-            return Ok(0);
-        }
         reasons.0.extend(unwritable(self.node(to)?));
+        reasons.check()?;
+        // Only what is there is copied, and only that must fit.
+        let mut reasons = Reasons::default();
+        let len = len.min(self.node(from)?.content.len().saturating_sub(from_offset));
         reasons.when(past_the_largest(to_offset, len), FsError::FileTooLarge);
         reasons.check()?;
-        let len = len.min(self.node(from)?.content.len().saturating_sub(from_offset));
         let bytes = self.node(from)?.content.read(from_offset, len as usize);
         self.node_mut(to).content.write(to_offset, &bytes);
         Ok(len)

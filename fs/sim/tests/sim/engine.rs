@@ -24,7 +24,7 @@ fn it_does_what_the_model_does() {
 
 #[test]
 fn a_power_cut_at_every_io_leaves_a_prefix_with_all_that_was_acknowledged() {
-    let effort = Effort::new(4, 40, 0);
+    let effort = Effort::new(12, 40, 0);
     passes(&effort, &Weights::default(), &|seed, ops| {
         trial::survives_cuts(&VolumeOpener::small(), 2, seed, ops)
     });
@@ -33,7 +33,7 @@ fn a_power_cut_at_every_io_leaves_a_prefix_with_all_that_was_acknowledged() {
 
 #[test]
 fn a_disk_error_at_every_io_is_told_and_loses_nothing_acknowledged() {
-    let effort = Effort::new(3, 25, 40);
+    let effort = Effort::new(4, 25, 40);
     passes(&effort, &light(), &|seed, ops| {
         trial::survives_disk_errors(&VolumeOpener::small(), &effort, seed, ops)
     });
@@ -50,7 +50,7 @@ fn a_disk_error_during_recovery_is_no_torn_tail() {
 
 #[test]
 fn a_full_disk_at_every_io_is_told_and_loses_nothing() {
-    let effort = Effort::new(3, 25, 40);
+    let effort = Effort::new(4, 25, 40);
     passes(&effort, &light(), &|seed, ops| {
         trial::survives_no_space(&VolumeOpener::small(), &effort, seed, ops)
     });
@@ -68,7 +68,7 @@ fn a_disk_that_is_full_for_a_while_lets_delete_and_goes_on() {
 
 #[test]
 fn a_flipped_bit_never_gives_wrong_bytes() {
-    let effort = Effort::new(3, 40, 0);
+    let effort = Effort::new(4, 40, 0);
     passes(&effort, &light(), &|seed, ops| trial::names_damage(&VolumeOpener::roomy(), 16, seed, ops));
 }
 
