@@ -1,7 +1,7 @@
 //! Mounted volumes, end to end: a real kernel, a real daemon.
 
 use std::fs;
-use std::io::{ErrorKind, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, symlink};
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -313,4 +313,36 @@ fn an_ordinary_user_mounts_with_the_helper() {
 fn run_output(program: &str, args: &[&str]) -> String {
     let output = Command::new(program).args(args).output().expect("the program starts");
     String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+#[test]
+fn what_is_damaged_is_left_out_and_the_rest_restored() {
+    let world = World::new();
+    let mount = world.dir("mount");
+    world.comb("volume create photos").done();
+    world.comb("mount photos mount").done();
+    let mut noise = vec![0; 1 << 20];
+    fs::File::open("/dev/urandom").and_then(|mut source| source.read_exact(&mut noise)).expect("chance");
+    fs::create_dir(mount.join("d")).expect("a folder");
+    fs::write(mount.join("d/lost"), &noise).expect("a file");
+    fs::write(mount.join("d/whole"), "whole").expect("a file");
+    world.comb("snapshot photos --tag t").done();
+    world.comb("unmount mount").done();
+
+    // The largest pack holds the noise.
+    let packs = crate::volumes::walk(&world.volume_folder().join("packs"));
+    let largest = packs.into_iter().max_by_key(|path| path.metadata().map_or(0, |metadata| metadata.len()));
+    let largest = largest.expect("a pack");
+    let mut bytes = fs::read(&largest).expect("its bytes");
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    fs::write(&largest, bytes).expect("written");
+
+    world.comb("cat photos@t:d/lost").refused(5, "d/lost");
+    world.comb("check photos").refused(5, "damaged");
+    let restored = world.comb("restore photos@t:d --to out");
+    assert!(restored.said.contains("left out: d/lost"), "{}", restored.said);
+    restored.refused(5, "1 left out");
+    assert_eq!(fs::read_to_string(world.path("out/d/whole")).expect("the other file"), "whole");
+    assert!(!world.path("out/d/lost").exists(), "half a file would look like a whole one");
 }

@@ -195,7 +195,8 @@ fn a_flipped_bit_is_named_and_told_by_the_exit_code() {
     assert!(report["damage"].as_array().is_some_and(|damage| !damage.is_empty()), "{report}");
 }
 
-fn walk(folder: &std::path::Path) -> Vec<std::path::PathBuf> {
+/// All files below a folder.
+pub fn walk(folder: &std::path::Path) -> Vec<std::path::PathBuf> {
     let mut files = Vec::new();
     for entry in fs::read_dir(folder).expect("a folder") {
         let path = entry.expect("an entry").path();
