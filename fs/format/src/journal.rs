@@ -78,11 +78,16 @@ impl SegmentHeader {
         if blake3::hash(&sector[..112]).as_bytes()[..] != sector[112..144] {
             return Err(DecodeError::Damaged("segment header"));
         }
-        if version != JOURNAL_VERSION {
+        if version > JOURNAL_VERSION {
             return Err(DecodeError::Newer { found: version.into(), supported: JOURNAL_VERSION.into() });
         }
+        if version == 0 {
+            return Err(DecodeError::Invalid("version"));
+        }
         let suite = reader.u8()?;
-        reader.take(5)?;
+        if reader.array::<5>()? != [0; 5] {
+            return Err(DecodeError::Invalid("reserved bytes"));
+        }
         Ok(Some(Self {
             suite,
             journal: reader.array()?,
@@ -355,6 +360,30 @@ mod tests {
         assert_eq!(decoded, (Totals { files: 2, bytes: 3 }, changes, 3));
         for len in 4..bytes.len() {
             assert!(decode_record(&bytes[4..len]).is_err(), "cut at {len}");
+        }
+    }
+
+    #[test]
+    fn a_segment_header_that_no_writer_makes_is_refused_also_with_a_hash_that_matches() {
+        let header = SegmentHeader {
+            suite: 2,
+            journal: [1; 16],
+            number: 5,
+            start: 77,
+            salt: [2; 32],
+            predecessor: [3; 32],
+        };
+        let with = |at: usize, byte: u8| {
+            let mut sector = header.encode();
+            sector[at] = byte;
+            let check = blake3::hash(&sector[..112]);
+            sector[112..144].copy_from_slice(check.as_bytes());
+            SegmentHeader::decode(&sector)
+        };
+        assert_eq!(with(8, 0), Err(DecodeError::Invalid("version")));
+        assert_eq!(with(8, 2), Err(DecodeError::Newer { found: 2, supported: 1 }));
+        for at in 11..16 {
+            assert_eq!(with(at, 1), Err(DecodeError::Invalid("reserved bytes")), "byte {at}");
         }
     }
 
