@@ -3,7 +3,7 @@
 use crate::codec::{DecodeError, Reader, put_varint};
 use crate::ids::Ino;
 use crate::inode::Inode;
-use crate::tree::{ChunkRef, Extent, Key, VALUE_BYTES_MAX};
+use crate::tree::{CHUNK_BYTES_MAX, ChunkRef, Extent, Key, VALUE_BYTES_MAX};
 
 /// The newest version of the journal format.
 pub const JOURNAL_VERSION: u16 = 1;
@@ -81,11 +81,16 @@ impl SegmentHeader {
         if blake3::hash(&sector[..112]).as_bytes()[..] != sector[112..144] {
             return Err(DecodeError::Damaged("segment header"));
         }
-        if version != JOURNAL_VERSION {
+        if version > JOURNAL_VERSION {
             return Err(DecodeError::Newer { found: version.into(), supported: JOURNAL_VERSION.into() });
         }
+        if version == 0 {
+            return Err(DecodeError::Invalid("version"));
+        }
         let suite = reader.u8()?;
-        reader.take(1)?;
+        if reader.u8()? != 0 {
+            return Err(DecodeError::Invalid("reserved bytes"));
+        }
         let sectors = reader.u32()?;
         if u64::from(sectors) * SECTOR_BYTES > SEGMENT_BYTES_MAX {
             return Err(DecodeError::TooLarge("journal segment"));
@@ -307,9 +312,21 @@ fn decode_change(reader: &mut Reader<'_>) -> Result<Change, DecodeError> {
             let source = match reader.u8()? {
                 0 => Source::Zero,
                 1 => Source::Journal(reader.varint()?),
-                2 => Source::Chunk(Extent::read(reader)?.chunk),
+                2 => match Extent::read(reader)? {
+                    Extent { len: 1, chunk } => Source::Chunk(chunk),
+                    _ => return Err(DecodeError::Invalid("length of a source")),
+                },
                 _ => return Err(DecodeError::Invalid("source")),
             };
+            // Replay adds the offset in the range to where its bytes are.
+            let fits = match source {
+                Source::Zero => true,
+                Source::Journal(position) => position.checked_add(len).is_some(),
+                Source::Chunk(chunk) => len <= (CHUNK_BYTES_MAX as u64).saturating_sub(chunk.skip.into()),
+            };
+            if !fits {
+                return Err(DecodeError::TooLarge("range"));
+            }
             Change::Fill { ino, offset, len, source }
         }
         6 => {
@@ -326,9 +343,9 @@ fn decode_change(reader: &mut Reader<'_>) -> Result<Change, DecodeError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ids::Timestamp;
+    use crate::ids::{ChunkId, PackNumber, Timestamp};
     use crate::inode::FileKind;
-    use crate::tree::RecordKind;
+    use crate::tree::{Location, RecordKind};
 
     #[test]
     fn a_record_with_data_comes_back() {
@@ -364,6 +381,48 @@ mod tests {
         for len in 4..bytes.len() {
             assert!(decode_record(&bytes[4..len]).is_err(), "cut at {len}");
         }
+    }
+
+    #[test]
+    fn a_fill_beyond_its_source_is_refused() {
+        let location = Location { pack: PackNumber(0), offset: 64, len: 100 };
+        let chunk = Source::Chunk(ChunkRef { chunk: ChunkId([7; 16]), location, skip: 4096 });
+        let decoded = |len, source| {
+            let mut bytes = Vec::new();
+            let fill = Change::Fill { ino: Ino(20), offset: 0, len, source };
+            encode_record(&Totals::default(), &[fill], 0, &mut bytes);
+            decode_record(&bytes[4..]).map(drop)
+        };
+        let rest = CHUNK_BYTES_MAX as u64 - 4096;
+        assert_eq!(decoded(rest, chunk), Ok(()));
+        assert_eq!(decoded(rest + 1, chunk), Err(DecodeError::TooLarge("range")));
+        assert_eq!(decoded(u64::MAX, chunk), Err(DecodeError::TooLarge("range")));
+        assert_eq!(decoded(9, Source::Journal(u64::MAX - 9)), Ok(()));
+        assert_eq!(decoded(10, Source::Journal(u64::MAX - 9)), Err(DecodeError::TooLarge("range")));
+    }
+
+    #[test]
+    fn a_segment_header_that_no_writer_makes_is_refused_also_with_a_hash_that_matches() {
+        let header = SegmentHeader {
+            suite: 2,
+            sectors: 128,
+            journal: [1; 16],
+            number: 5,
+            start: 77,
+            salt: [2; 32],
+            predecessor: [3; 32],
+        };
+        let with = |at: usize, byte: u8| {
+            let mut sector = header.encode();
+            sector[at] = byte;
+            let check = blake3::hash(&sector[..112]);
+            sector[112..144].copy_from_slice(check.as_bytes());
+            SegmentHeader::decode(&sector)
+        };
+        assert_eq!(with(8, 0), Err(DecodeError::Invalid("version")));
+        assert_eq!(with(8, 2), Err(DecodeError::Newer { found: 2, supported: 1 }));
+        assert_eq!(with(11, 1), Err(DecodeError::Invalid("reserved bytes")));
+        assert_eq!(with(15, 1), Err(DecodeError::TooLarge("journal segment")));
     }
 
     #[test]
