@@ -12,6 +12,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::Duration;
 
 use fs_crypto::{Cipher, DeviceSecret, Suite, VolumeKey};
 use fs_format::journal::{
@@ -19,7 +20,7 @@ use fs_format::journal::{
     SECTOR_BYTES, SEGMENT_HEADER_BYTES, SEGMENT_TAG_AT, SEGMENT_TAGGED_BYTES, SegmentHeader, Totals,
     decode_record, encode_record,
 };
-use parking_lot::{Mutex, MutexGuard};
+use parking_lot::{Condvar, Mutex, MutexGuard};
 
 use crate::env::{DiskFile, Env, OpenMode};
 use crate::store::{disk_error, read_error};
@@ -60,6 +61,8 @@ struct Buffer {
     /// Plain bytes that a flush is writing.
     flushing: Arc<Vec<u8>>,
     flushing_start: u64,
+    /// A buffer for the next turn; kept, so that its memory is.
+    empty: Vec<u8>,
     /// Everything before this position is in segments.
     written: u64,
     /// Everything before this position is durable.
@@ -73,6 +76,12 @@ struct Buffer {
     failed: Option<String>,
 }
 
+/// Pending bytes that are worth a write of their own.
+const PUSH_BYTES: usize = 1 << 20;
+/// Pending bytes above which a writer flushes before it goes on.
+const PENDING_BYTES_MAX: usize = 16 << 20;
+/// Bytes of frames that are written at once.
+const RUN_BYTES: usize = 1 << 20;
 /// What a search for frames reads at once, in bytes.
 const SCAN_BYTES: usize = 1 << 20;
 
@@ -100,9 +109,13 @@ pub struct Journal {
     buffer: Mutex<Buffer>,
     /// Held while segments are written or synced.
     io: Mutex<IoState>,
+    /// Told when enough waits in memory to be worth a write.
+    crowded: Condvar,
 }
 
 struct IoState {
+    /// Frames on their way to a segment; kept, so that its memory is.
+    out: Vec<u8>,
     next_number: u64,
     next_file: u64,
 }
@@ -135,6 +148,7 @@ impl Journal {
                 pending_start: end,
                 flushing: Arc::default(),
                 flushing_start: end,
+                empty: Vec::new(),
                 written: end,
                 durable: end,
                 segments,
@@ -142,7 +156,8 @@ impl Journal {
                 promised: 0,
                 failed: None,
             }),
-            io: Mutex::new(IoState { next_number, next_file }),
+            io: Mutex::new(IoState { out: Vec::new(), next_number, next_file }),
+            crowded: Condvar::new(),
         }
     }
 
@@ -176,6 +191,10 @@ impl Journal {
     /// Segments are allocated here, ahead of their use, so that a full disk refuses an
     /// operation instead of losing one that was accepted.
     pub fn admit(&self, bytes: usize, room: Room) -> Result<(), FsError> {
+        if room == Room::Grow && self.pending_bytes() > PENDING_BYTES_MAX {
+            // Whoever writes faster than the disk takes it helps to carry it there.
+            self.flush()?;
+        }
         let need = promised_bytes(bytes);
         let reserve = match room {
             Room::Grow => self.setting.segment_bytes / 4,
@@ -222,6 +241,14 @@ impl Journal {
         }
     }
 
+    /// Waits until enough is pending to be worth a write, at most for `patience`.
+    pub fn wait_for_work(&self, patience: Duration) {
+        let mut buffer = self.buffer.lock();
+        if buffer.pending.len() < PUSH_BYTES {
+            self.crowded.wait_for(&mut buffer, patience);
+        }
+    }
+
     /// Appends a record; returns the position of its data.
     ///
     /// The caller holds the lock that orders operations and asked [`Journal::admit`] before.
@@ -234,6 +261,9 @@ impl Journal {
         let added = buffer.pending.len() - before;
         assert!(added <= RECORD_BYTES_MAX, "a record is bounded by what one operation changes");
         buffer.end += added as u64;
+        if buffer.pending.len() >= PUSH_BYTES {
+            self.crowded.notify_one();
+        }
         buffer.promised += promised_bytes(added);
         position
     }
@@ -301,8 +331,8 @@ impl Journal {
             if buffer.pending.is_empty() {
                 return Ok(());
             }
-            let capacity = buffer.pending.len().min(4 << 20);
-            let bytes = Arc::new(std::mem::replace(&mut buffer.pending, Vec::with_capacity(capacity)));
+            let empty = std::mem::take(&mut buffer.empty);
+            let bytes = Arc::new(std::mem::replace(&mut buffer.pending, empty));
             buffer.flushing = bytes.clone();
             buffer.flushing_start = buffer.pending_start;
             buffer.pending_start += bytes.len() as u64;
@@ -329,6 +359,12 @@ impl Journal {
         let mut buffer = self.buffer.lock();
         buffer.written = start + bytes.len() as u64;
         buffer.flushing = Arc::default();
+        if let Ok(mut bytes) = Arc::try_unwrap(bytes)
+            && bytes.capacity() <= 2 * PENDING_BYTES_MAX
+        {
+            bytes.clear();
+            buffer.empty = bytes;
+        }
         buffer.promised = promised_bytes(buffer.pending.len()) + buffer.pending.len() as u64 / 64;
         Ok(())
     }
@@ -345,13 +381,15 @@ impl Journal {
         if !self.buffer.lock().segments.back().is_some_and(fits) {
             self.begin_segment(io, position)?;
         }
-        let mut out = Vec::with_capacity(bytes.len() + bytes.len() / 64 + 1024);
+        let mut out = std::mem::take(&mut io.out);
+        out.clear();
         let mut frames = Vec::new();
         let (file, path, offset) = {
             let buffer = self.buffer.lock();
             let segment = buffer.segments.back().expect("a segment was just begun");
             let mut taken = 0;
-            while taken < bytes.len() {
+            // A run at a time that the processor's cache holds.
+            while taken < bytes.len() && out.len() < RUN_BYTES {
                 let at = segment.next + out.len() as u64;
                 let left = segment.bytes - at;
                 let overhead = (FRAME_HEADER_BYTES + FRAME_TAG_BYTES) as u64;
@@ -378,7 +416,10 @@ impl Journal {
             }
             (segment.file.clone(), segment.path.clone(), segment.next)
         };
-        if let Err(error) = file.write_at(&out, offset) {
+        let written = file.write_at(&out, offset);
+        let stored = out.len() as u64;
+        io.out = out;
+        if let Err(error) = written {
             if error.kind() == std::io::ErrorKind::StorageFull {
                 // Some of it may lie there: another try needs other keys, so another segment.
                 let mut buffer = self.buffer.lock();
@@ -391,7 +432,7 @@ impl Journal {
         let taken = frames.iter().map(|frame| frame.len as usize).sum();
         let mut buffer = self.buffer.lock();
         let segment = buffer.segments.back_mut().expect("only this thread adds segments");
-        segment.next += out.len() as u64;
+        segment.next += stored;
         segment.frames.extend(frames);
         segment.dirty = true;
         Ok(taken)

@@ -71,7 +71,8 @@ fn stopped(stop: &Receiver<()>, wait: Duration) -> bool {
 fn keep_journal(volume: &Volume, stop: &Receiver<()>) {
     let mut synced = Instant::now();
     let mut written = 0;
-    while !stopped(stop, PUSH_EVERY) {
+    while !stopped(stop, Duration::ZERO) {
+        volume.journal.wait_for_work(PUSH_EVERY);
         volume.measure_pressure();
         let end = volume.journal.end();
         if end == written {
@@ -86,9 +87,14 @@ fn keep_journal(volume: &Volume, stop: &Receiver<()>) {
         } else {
             Ok(())
         };
-        if let Err(error) = done {
-            volume.turn_read_only(&error.to_string());
-            return;
+        match done {
+            Ok(()) => {}
+            // What waits in memory is tried again when there is room.
+            Err(FsError::NoSpace) => drop(stopped(stop, LOOK_EVERY)),
+            Err(error) => {
+                volume.turn_read_only(&error.to_string());
+                return;
+            }
         }
     }
 }
