@@ -37,7 +37,7 @@ pub struct SegmentHeader {
     pub sectors: u32,
     /// Which journal it belongs to.
     pub journal: [u8; 16],
-    /// Its place in the journal; never used twice.
+    /// Its place in the journal; ascends as long as the folder holds a segment.
     pub number: u64,
     /// The position of its first plain byte: where its predecessor ends.
     pub start: u64,

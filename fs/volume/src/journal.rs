@@ -546,6 +546,31 @@ impl Journal {
         Ok(())
     }
 
+    /// Gives back all segments, if every record lies before `position`: nothing is left to replay.
+    pub fn discard(&self, position: u64) {
+        let _io = self.io.lock();
+        let paths: Vec<String> = {
+            let mut buffer = self.buffer.lock();
+            if buffer.end > position {
+                return;
+            }
+            buffer.promised = 0;
+            let segments = std::mem::take(&mut buffer.segments);
+            let spare = std::mem::take(&mut buffer.spare);
+            segments
+                .into_iter()
+                .map(|segment| segment.path)
+                .chain(spare.into_iter().map(|(path, _, _)| path))
+                .collect()
+        };
+        for path in paths {
+            // One that stays is recognised as old when the volume is opened.
+            let _ = self.setting.env.disk.remove(&path);
+        }
+        // Numbers begin again in an empty folder: what is gone must not come back beside them.
+        let _ = self.setting.env.disk.sync_dir("journal");
+    }
+
     /// Recycles segments whose records all lie before `position`.
     pub fn trim(&self, position: u64) {
         let _io = self.io.lock();

@@ -48,7 +48,7 @@ impl Keeper {
         }
     }
 
-    /// Stops, and seals what is left.
+    /// Stops, seals what is left, and gives the journal's room back.
     pub fn stop(self) -> Result<(), FsError> {
         drop(self.stop);
         for thread in self.threads {
@@ -60,7 +60,9 @@ impl Keeper {
             return Ok(());
         }
         self.volume.sync()?;
-        self.volume.seal(None).map(|_| ())
+        self.volume.seal(None)?;
+        self.volume.give_back_journal();
+        Ok(())
     }
 }
 

@@ -340,6 +340,14 @@ impl Volume {
         self.journal.flush()
     }
 
+    /// Removes the journal where everything in it is sealed; what comes begins a new segment.
+    pub(crate) fn give_back_journal(&self) {
+        let state = self.state.write();
+        if state.frozen.is_none() && state.active.is_empty() {
+            self.journal.discard(self.journal.end());
+        }
+    }
+
     /// Bytes of records that wait in memory.
     pub fn pending_bytes(&self) -> usize {
         self.journal.pending_bytes()

@@ -343,3 +343,20 @@ fn a_flipped_bit_in_the_header_of_the_journal_is_told() {
     let volume = stage.open();
     assert!(volume.read_only_reason().expect("it is read-only").contains("journal/00000000"));
 }
+
+#[test]
+fn a_volume_that_was_closed_cleanly_keeps_no_journal() {
+    let stage = Stage::new();
+    let volume = Arc::new(stage.open());
+    let keeper = Keeper::start(volume.clone(), None);
+    put(&volume, "f", &noise(1, 3_000_000));
+    keeper.stop().expect("stops");
+    drop(volume);
+    assert_eq!(std::fs::read_dir(stage.path().join("journal")).expect("lists").count(), 0);
+    let volume = stage.open();
+    assert_eq!(content(&volume, "f"), noise(1, 3_000_000));
+    put(&volume, "g", b"goes on");
+    volume.sync().expect("syncs");
+    drop(volume);
+    assert_eq!(content(&stage.open(), "g"), b"goes on");
+}
