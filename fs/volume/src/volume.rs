@@ -54,7 +54,7 @@ impl Default for Options {
         Self {
             read_only: false,
             cache_bytes: 128 << 20,
-            overlay_bytes_max: 32 << 20,
+            overlay_bytes_max: 16 << 20,
             journal_bytes_max: 2 << 30,
             segment_bytes: 64 << 20,
             reserve_bytes: 64 << 20,
