@@ -204,7 +204,7 @@ pub struct Totals {
     pub bytes: u64,
 }
 
-/// Appends a record without its data, which the caller appends right behind; returns nothing.
+/// Appends a record without its data, which the caller appends right behind.
 ///
 /// `data_len` is the length of that data: it must be what a last `Change::Write` says, or 0.
 pub fn encode_record(totals: &Totals, changes: &[Change], data_len: usize, out: &mut Vec<u8>) {

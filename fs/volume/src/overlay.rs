@@ -163,7 +163,7 @@ impl Overlay {
 
     /// Applies a record of the journal whose data begins at `data`.
     ///
-    /// `known` tells whether an inode is known below this overlay.
+    /// An inode whose number was not given out before is fresh: nothing below knows it.
     pub fn apply(&mut self, totals: Totals, changes: Vec<Change>, data: u64) {
         self.totals = totals;
         self.changes += 1;
