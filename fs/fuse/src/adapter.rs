@@ -826,9 +826,16 @@ impl<E: Engine> Filesystem for Adapter<E> {
         _: Option<LockOwner>,
         reply: ReplyData,
     ) {
-        match self.read_tree(self.node(ino), |tree, ino| tree.read(ino, offset, size as usize)) {
-            Ok(bytes) => reply.data(&bytes),
-            Err(refusal) => reply.error(refusal.0),
+        let mut reply = Some(reply);
+        let read = self.read_tree(self.node(ino), |tree, ino| {
+            tree.read_with(ino, offset, size as usize, &mut |bytes| {
+                if let Some(reply) = reply.take() {
+                    reply.data(bytes);
+                }
+            })
+        });
+        if let (Err(refusal), Some(reply)) = (read, reply) {
+            reply.error(refusal.0);
         }
     }
 

@@ -117,8 +117,14 @@ impl<T: ReadTree> ReadTree for Still<T> {
         self.tree.read_link(ino)
     }
 
-    fn read(&self, ino: Ino, offset: u64, len: usize) -> Result<Vec<u8>, FsError> {
-        self.tree.read(ino, offset, len)
+    fn read_with(
+        &self,
+        ino: Ino,
+        offset: u64,
+        len: usize,
+        take: &mut dyn FnMut(&[u8]),
+    ) -> Result<(), FsError> {
+        self.tree.read_with(ino, offset, len, take)
     }
 
     fn read_dir(&self, dir: Ino, cookie: u64, limit: usize) -> Result<Vec<DirEntry>, FsError> {

@@ -173,8 +173,9 @@ pub fn mount<E: Engine>(engine: Arc<E>, dir: &Path, options: MountOptions) -> Re
         })
         .map_err(MountError::system("starting a thread"))?;
 
+    let device = mounted.path.metadata().map_err(MountError::system("looking at the mount"))?.dev();
+    mountpoint::widen_readahead(device);
     if writeback.load(Ordering::Relaxed) {
-        let device = mounted.path.metadata().map_err(MountError::system("looking at the mount"))?.dev();
         let dirty = DirtyPages::start(&mounted.path, device, writers)
             .map_err(MountError::system("starting a thread"))?;
         mounted.dirty = Some(dirty);

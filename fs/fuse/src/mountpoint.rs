@@ -275,3 +275,18 @@ fn detach_by_helper(path: &Path, how: Detach) -> Result<(), MountError> {
     }
     Err(MountError::Helper(words.trim().trim_start_matches("fusermount3: ").to_owned()))
 }
+/// What the kernel reads ahead on a mount, in KiB. Its own 128 leave a reader in order waiting for each request; much
+/// more would be read around each fault of a mapped file as well.
+const READAHEAD_KIB: u64 = 512;
+
+/// Lets the kernel read further ahead, where root may ask for that; it grants a FUSE server no more than its default.
+pub(crate) fn widen_readahead(device: u64) {
+    let (major, minor) = (libc::major(device), libc::minor(device));
+    let path = format!("/sys/class/bdi/{major}:{minor}/read_ahead_kb");
+    let now = std::fs::read_to_string(&path).ok().and_then(|text| text.trim().parse::<u64>().ok());
+    if now.is_some_and(|now| now < READAHEAD_KIB)
+        && let Err(error) = std::fs::write(&path, READAHEAD_KIB.to_string())
+    {
+        tracing::debug!(path, %error, "readahead stays as it is");
+    }
+}

@@ -543,10 +543,19 @@ impl ReadTree for Model {
         if node.kind == FileKind::Symlink { Ok(node.target.clone()) } else { Err(FsError::Invalid) }
     }
 
-    fn read(&self, ino: Ino, offset: u64, len: usize) -> Result<Vec<u8>, FsError> {
+    fn read_with(
+        &self,
+        ino: Ino,
+        offset: u64,
+        len: usize,
+        take: &mut dyn FnMut(&[u8]),
+    ) -> Result<(), FsError> {
         let node = self.nodes.get(&ino).ok_or(FsError::NotFound)?;
         match node.kind {
-            FileKind::File => Ok(node.content.read(offset, len)),
+            FileKind::File => {
+                take(&node.content.read(offset, len));
+                Ok(())
+            }
             FileKind::Directory => Err(FsError::IsADirectory),
             _ => Err(FsError::Invalid),
         }

@@ -351,8 +351,14 @@ impl ReadTree for Notebook {
         self.inside.lock().model.read_link(ino)
     }
 
-    fn read(&self, ino: Ino, offset: u64, len: usize) -> Result<Vec<u8>, FsError> {
-        self.inside.lock().model.read(ino, offset, len)
+    fn read_with(
+        &self,
+        ino: Ino,
+        offset: u64,
+        len: usize,
+        take: &mut dyn FnMut(&[u8]),
+    ) -> Result<(), FsError> {
+        self.inside.lock().model.read_with(ino, offset, len, take)
     }
 
     fn read_dir(&self, dir: Ino, cookie: u64, limit: usize) -> Result<Vec<DirEntry>, FsError> {

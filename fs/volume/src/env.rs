@@ -8,6 +8,8 @@ use std::sync::Arc;
 
 use fs_format::Timestamp;
 
+pub use crate::buffer::Buffer;
+
 /// Everything the engine needs from outside.
 #[derive(Clone)]
 pub struct Env {
@@ -55,6 +57,13 @@ pub trait Disk: Send + Sync {
 pub trait DiskFile: Send + Sync {
     /// Fills `buf` from `offset`; an early end is `UnexpectedEof`.
     fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<()>;
+    /// Reads `len` bytes from `offset` into `buffer`, past the system's cache where that can be had.
+    ///
+    /// For much at once, which is cached elsewhere: nothing is copied, and no memory is taken from others.
+    fn read_large(&self, buffer: &mut Buffer, offset: u64, len: usize) -> io::Result<()> {
+        buffer.reset(len);
+        self.read_at(buffer, offset)
+    }
     /// Writes all of `bytes` at `offset`.
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()>;
     /// The file's length in bytes.

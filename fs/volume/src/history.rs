@@ -12,6 +12,7 @@ use parking_lot::Mutex;
 use crate::env::Env;
 use crate::keys::Keys;
 use crate::layers::{self, Layers};
+use crate::readahead::Streams;
 use crate::store::Store;
 use crate::tree::{Fault, Root};
 use crate::types::*;
@@ -33,6 +34,7 @@ pub struct View {
     root: Root,
     info: SealInfo,
     body: Arc<ManifestBody>,
+    streams: Arc<Streams>,
 }
 
 impl History {
@@ -86,7 +88,8 @@ impl History {
         };
         self.store.extend(&manifest.body.packs);
         let root = Root { pointer: manifest.body.root, height: manifest.body.height };
-        Ok(View { store: self.store.clone(), root, info: manifest.info, body: Arc::new(manifest.body) })
+        let (store, streams) = (self.store.clone(), Arc::new(Streams::new(self.store.cache_bytes())));
+        Ok(View { store, root, info: manifest.info, body: Arc::new(manifest.body), streams })
     }
 
     /// What differs between two moments, sorted by path; costs what changed.
@@ -227,20 +230,27 @@ impl ReadTree for View {
         settle(self.layers().read_link(ino))
     }
 
-    fn read(&self, ino: Ino, offset: u64, len: usize) -> Result<Vec<u8>, FsError> {
+    fn read_with(
+        &self,
+        ino: Ino,
+        offset: u64,
+        len: usize,
+        take: &mut dyn FnMut(&[u8]),
+    ) -> Result<(), FsError> {
         let layers = self.layers();
+        if let Some((from, to)) = self.streams.note(ino, offset, offset.saturating_add(len as u64))
+            && self.store.wanted().is_served()
+            && let Ok(plan) = layers.plan_ahead(ino, from, to)
+        {
+            layers::want(&self.store, &plan);
+        }
         let inode = settle(layers.inode(ino))?;
         if inode.kind == fs_format::FileKind::Directory {
             return Err(FsError::IsADirectory);
         }
         let end = offset.saturating_add(len as u64).min(inode.size);
-        if end <= offset {
-            return Ok(Vec::new());
-        }
-        let plan = settle(layers.plan(ino, offset, end))?;
-        let mut bytes = vec![0; (end - offset) as usize];
-        layers::fetch(&self.store, None, &plan, offset, &mut bytes)?;
-        Ok(bytes)
+        let plan = if end > offset { settle(layers.plan(ino, offset, end))? } else { Vec::new() };
+        layers::fetch_with(&self.store, None, &plan, offset, end.saturating_sub(offset) as usize, take)
     }
 
     fn read_dir(&self, dir: Ino, cookie: u64, limit: usize) -> Result<Vec<DirEntry>, FsError> {

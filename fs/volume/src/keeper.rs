@@ -1,6 +1,6 @@
 //! Background work of a mounted volume: pushing the journal, syncing it, sealing.
 //!
-//! Plain threads: one for the journal, whose work is short, and one for seals, whose work is long.
+//! Plain threads: one for the journal, whose work is short, one for seals, whose work is long, and some that read ahead.
 
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
@@ -15,6 +15,8 @@ const PUSH_EVERY: Duration = Duration::from_millis(20);
 const SYNC_EVERY: Duration = Duration::from_secs(1);
 /// How often a seal is considered.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
+/// Threads that read ahead: they wait for the disk half of the time.
+const FETCHERS: usize = 6;
 /// Pause after a seal that failed.
 const RETRY_EVERY: Duration = Duration::from_secs(5);
 
@@ -31,6 +33,9 @@ impl Keeper {
         let mut keeper = Self { volume, stop: Vec::new(), threads: Vec::new() };
         keeper.spawn("comb-journal", keep_journal);
         keeper.spawn("comb-seal", move |volume, stop| keep_sealed(volume, stop, seal_every));
+        for _ in 0..FETCHERS {
+            keeper.spawn("comb-read", |volume, _| volume.store.fetch_wanted());
+        }
         keeper
     }
 
@@ -51,6 +56,7 @@ impl Keeper {
     /// Stops, seals what is left, and gives the journal's room back.
     pub fn stop(self) -> Result<(), FsError> {
         drop(self.stop);
+        self.volume.store.wanted().stop();
         for thread in self.threads {
             if thread.join().is_err() {
                 tracing::error!("a background thread had panicked");
@@ -84,10 +90,8 @@ fn keep_journal(volume: &Volume, stop: &Receiver<()>) {
             synced = Instant::now();
             written = end;
             volume.sync()
-        } else if volume.pending_bytes() > 0 {
-            volume.flush_journal()
         } else {
-            Ok(())
+            volume.flush_journal()
         };
         match done {
             Ok(()) => {}

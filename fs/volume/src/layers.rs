@@ -1,5 +1,6 @@
 //! Looking through overlay, frozen overlay and tree as one.
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap};
 use std::ops::{Bound, ControlFlow};
 use std::sync::Arc;
@@ -52,6 +53,8 @@ pub enum Piece {
 
 /// Entries that one step of a directory scan takes from the tree.
 const SCAN_STEP: usize = 512;
+/// The largest answer whose memory a thread keeps: the kernel's largest request.
+const ANSWER_BYTES_KEPT: usize = 1 << 20;
 /// Names whose hashes agree that a directory can hold.
 const COLLISIONS: u64 = 256;
 
@@ -295,6 +298,12 @@ impl<N: Nodes> Layers<'_, N> {
         Ok(plan)
     }
 
+    /// The part of a plan that a reader will ask for soon: nothing behind the file's end.
+    pub fn plan_ahead(&self, ino: Ino, start: u64, end: u64) -> Result<Vec<(u64, u64, Piece)>, Fault> {
+        let end = end.min(self.inode(ino)?.size);
+        if start < end { self.plan(ino, start, end) } else { Ok(Vec::new()) }
+    }
+
     fn plan_tree(
         &self,
         ino: Ino,
@@ -406,6 +415,58 @@ pub fn decode<T>(result: Result<T, fs_format::DecodeError>, what: &str) -> Resul
     result.map_err(|error| FsError::Damaged(format!("{what} {error}")))
 }
 
+thread_local! {
+    /// Where an answer made of several pieces is put together; kept, so that its memory is.
+    static ANSWER: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Hands the `len` bytes of a plan that begins at `start` to `take`; those of a single chunk as they lie in the cache.
+pub fn fetch_with(
+    store: &Store,
+    journal: Option<&crate::journal::Journal>,
+    plan: &[(u64, u64, Piece)],
+    start: u64,
+    len: usize,
+    take: &mut dyn FnMut(&[u8]),
+) -> Result<(), FsError> {
+    if let [(_, _, Piece::Chunk(chunk))] = plan {
+        take(part_of(&store.chunk(chunk)?, chunk.skip, len)?);
+        return Ok(());
+    }
+    let mut answer = ANSWER.take();
+    if answer.len() < len {
+        answer.resize(len, 0);
+    }
+    let outcome = fetch(store, journal, plan, start, &mut answer[..len]);
+    if outcome.is_ok() {
+        take(&answer[..len]);
+    }
+    // Longer reads than the kernel's are rare, and not worth their memory for ever.
+    if answer.len() <= ANSWER_BYTES_KEPT {
+        ANSWER.set(answer);
+    }
+    outcome
+}
+
+/// Has the chunks of a plan brought into the cache by those who serve it.
+pub fn want(store: &Store, plan: &[(u64, u64, Piece)]) {
+    for (_, _, piece) in plan {
+        if let Piece::Chunk(chunk) = piece
+            && !store.has_chunk(chunk)
+        {
+            store.wanted().put(*chunk);
+        }
+    }
+}
+
+/// The bytes of a chunk that an extent names.
+fn part_of(chunk: &[u8], skip: u32, len: usize) -> Result<&[u8], FsError> {
+    chunk
+        .get(skip as usize..)
+        .and_then(|bytes| bytes.get(..len))
+        .ok_or_else(|| FsError::Damaged("an extent reaches beyond its chunk".into()))
+}
+
 /// Fills `out` with the bytes of a plan that begins at `start`.
 pub fn fetch(
     store: &Store,
@@ -425,11 +486,7 @@ pub fn fetch(
             },
             Piece::Chunk(chunk) => {
                 let bytes = store.chunk(chunk)?;
-                let skip = chunk.skip as usize;
-                match bytes.get(skip..skip + part.len()) {
-                    Some(bytes) => part.copy_from_slice(bytes),
-                    None => return Err(FsError::Damaged("an extent reaches beyond its chunk".into())),
-                }
+                part.copy_from_slice(part_of(&bytes, chunk.skip, part.len())?);
             }
         }
     }

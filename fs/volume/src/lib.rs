@@ -5,8 +5,9 @@
 //! An operation looks through overlay, frozen overlay and tree ([`layers`]), appends a record to
 //! the [`journal`] and changes the [`overlay`] ([`volume`]). Sealing ([`seal`]) turns a frozen
 //! overlay into tree nodes ([`tree`]), chunks ([`chunking`]), packs ([`store`]) and a manifest
-//! ([`manifests`]). [`history`], [`diff`] and [`check`] read what is sealed.
+//! ([`manifests`]). [`history`], [`diff`] and [`check`] read what is sealed, [`readahead`] before it is asked for.
 
+mod buffer;
 mod check;
 mod chunking;
 mod diff;
@@ -19,6 +20,7 @@ mod keys;
 mod layers;
 mod manifests;
 mod overlay;
+mod readahead;
 pub mod real;
 mod seal;
 mod store;

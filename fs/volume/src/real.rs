@@ -3,12 +3,13 @@
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use fs_format::Timestamp;
 
+use crate::buffer::{ALIGN, Buffer};
 use crate::env::{Chance, Clock, Disk, DiskFile, Env, OpenMode};
 
 /// The door to a volume's folder on this machine.
@@ -31,7 +32,8 @@ impl Disk for Folder {
             OpenMode::Write => drop(options.write(true)),
             OpenMode::CreateNew => drop(options.write(true).create_new(true)),
         }
-        Ok(Arc::new(RealFile(options.open(self.0.join(path))?)))
+        let path = self.0.join(path);
+        Ok(Arc::new(RealFile { file: options.open(&path)?, path, uncached: OnceLock::new() }))
     }
 
     fn create_dir(&self, path: &str) -> io::Result<()> {
@@ -78,37 +80,79 @@ impl Disk for Folder {
     }
 }
 
-struct RealFile(File);
+struct RealFile {
+    file: File,
+    path: PathBuf,
+    /// The same file past the system's cache; `None` where that cannot be had, as on tmpfs.
+    uncached: OnceLock<Option<File>>,
+}
+
+impl RealFile {
+    fn uncached(&self) -> Option<&File> {
+        let open = || {
+            let mut options = OpenOptions::new();
+            let file = options.read(true).custom_flags(libc::O_DIRECT).open(&self.path).ok()?;
+            // What has this name now must be what was opened.
+            let (one, other) = (self.file.metadata().ok()?, file.metadata().ok()?);
+            ((one.dev(), one.ino()) == (other.dev(), other.ino())).then_some(file)
+        };
+        self.uncached.get_or_init(open).as_ref()
+    }
+}
 
 impl DiskFile for RealFile {
     fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<()> {
-        self.0.read_exact_at(buf, offset)
+        self.file.read_exact_at(buf, offset)
+    }
+
+    fn read_large(&self, buffer: &mut Buffer, offset: u64, len: usize) -> io::Result<()> {
+        let Some(file) = self.uncached() else {
+            buffer.reset(len);
+            return self.file.read_exact_at(buffer, offset);
+        };
+        let skip = (offset % ALIGN as u64) as usize;
+        let wanted = skip + len;
+        buffer.reset(wanted.next_multiple_of(ALIGN));
+        let mut filled = 0;
+        while filled < wanted {
+            match file.read_at(&mut buffer[filled..], offset - skip as u64 + filled as u64) {
+                // Less than a block is the end of the file.
+                Ok(count) if filled + count < wanted && count % ALIGN != 0 || count == 0 => {
+                    return Err(io::ErrorKind::UnexpectedEof.into());
+                }
+                Ok(count) => filled += count,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        buffer.narrow(skip, len);
+        Ok(())
     }
 
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
-        self.0.write_all_at(bytes, offset)
+        self.file.write_all_at(bytes, offset)
     }
 
     fn len(&self) -> io::Result<u64> {
-        Ok(self.0.metadata()?.len())
+        Ok(self.file.metadata()?.len())
     }
 
     fn allocate(&self, len: u64) -> io::Result<()> {
         let len = libc::off_t::try_from(len).map_err(|_| io::ErrorKind::InvalidInput)?;
         // SAFETY: the descriptor is open; the call takes no pointers.
-        if unsafe { libc::fallocate(self.0.as_raw_fd(), 0, 0, len) } == 0 {
+        if unsafe { libc::fallocate(self.file.as_raw_fd(), 0, 0, len) } == 0 {
             return Ok(());
         }
         let error = io::Error::last_os_error();
         if error.raw_os_error() == Some(libc::EOPNOTSUPP) {
             // A file system that cannot reserve: the length at least is there, room is asked for again.
-            return self.0.set_len(len as u64);
+            return self.file.set_len(len as u64);
         }
         Err(error)
     }
 
     fn sync(&self) -> io::Result<()> {
-        self.0.sync_data()
+        self.file.sync_data()
     }
 }
 

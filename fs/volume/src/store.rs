@@ -18,13 +18,18 @@ use quick_cache::Weighter;
 use quick_cache::sync::Cache;
 
 use crate::FsError;
+use crate::buffer::Buffer;
 use crate::env::{DiskFile, Env, OpenMode};
 use crate::keys::Keys;
+use crate::readahead::Wanted;
 
 /// Packs whose files and keys are kept open.
 const OPEN_PACKS_MAX: usize = 256;
 /// Pages of the pack table that are kept.
 const PAGES_MAX: usize = 1024;
+/// Frames this long are read past the system's cache, which the kernel fills with the same bytes again,
+/// decrypted; shorter ones profit from its readahead.
+const LARGE_FRAME_BYTES: u32 = 64 << 10;
 /// Tag bytes of a frame.
 pub const TAG_BYTES: usize = Cipher::TAG_BYTES;
 
@@ -50,16 +55,58 @@ impl Weighter<NodeId, Arc<Node>> for NodeWeight {
 #[derive(Clone)]
 struct ChunkWeight;
 
-impl Weighter<ChunkId, Arc<[u8]>> for ChunkWeight {
-    fn weight(&self, _: &ChunkId, bytes: &Arc<[u8]>) -> u64 {
-        bytes.len() as u64 + 128
+impl Weighter<ChunkId, Arc<Buffer>> for ChunkWeight {
+    fn weight(&self, _: &ChunkId, bytes: &Arc<Buffer>) -> u64 {
+        bytes.memory_bytes() as u64 + 128
     }
 }
 
+/// What a thread needs to open frames, kept from one to the next.
+struct Bench {
+    /// The frame as it is stored, decrypted in place.
+    frame: Buffer,
+    /// What was decompressed.
+    plain: Buffer,
+    decompressor: zstd::bulk::Decompressor<'static>,
+}
+
 thread_local! {
-    /// To make one costs as much as to decompress a node.
-    static DECOMPRESSOR: RefCell<zstd::bulk::Decompressor<'static>> =
-        RefCell::new(zstd::bulk::Decompressor::new().expect("zstd starts: it only allocates"));
+    static BENCH: RefCell<Bench> = RefCell::new(Bench {
+        frame: Buffer::default(),
+        plain: Buffer::default(),
+        decompressor: zstd::bulk::Decompressor::new().expect("zstd starts: it only allocates"),
+    });
+}
+
+impl Bench {
+    /// What a payload holds, in the buffer in which it ends up.
+    fn unpack(&mut self, plain_max: usize) -> Result<&mut Buffer, String> {
+        let (codec, plain_len, payload) =
+            pack::decode_payload(&self.frame, plain_max).map_err(|error| format!("a payload {error}"))?;
+        if codec == Codec::Raw {
+            let len = payload.len();
+            let head = self.frame.len() - len;
+            self.frame.narrow(head, len);
+            return Ok(&mut self.frame);
+        }
+        self.plain.reset(plain_len);
+        match self.decompressor.decompress_to_buffer(payload, &mut *self.plain) {
+            Ok(len) if len == plain_len => Ok(&mut self.plain),
+            Ok(_) => Err("decompresses to another length".into()),
+            Err(error) => Err(format!("does not decompress: {error}")),
+        }
+    }
+}
+
+/// A cache in whose newer half what was read ahead waits to be asked for.
+fn chunk_cache(bytes: u64) -> Cache<ChunkId, Arc<Buffer>, ChunkWeight> {
+    let options = quick_cache::OptionsBuilder::new()
+        .estimated_items_capacity((bytes / 65_536) as usize)
+        .weight_capacity(bytes)
+        .hot_allocation(0.5)
+        .build()
+        .expect("both capacities are given");
+    Cache::with_options(options, ChunkWeight, Default::default(), Default::default())
 }
 
 struct OpenPack {
@@ -75,7 +122,8 @@ pub struct Store {
     pages: Mutex<HashMap<NodeId, Arc<PackPage>>>,
     open: Mutex<HashMap<PackId, Arc<OpenPack>>>,
     nodes: Cache<NodeId, Arc<Node>, NodeWeight>,
-    chunks: Cache<ChunkId, Arc<[u8]>, ChunkWeight>,
+    chunks: Cache<ChunkId, Arc<Buffer>, ChunkWeight>,
+    wanted: Wanted,
 }
 
 impl Store {
@@ -89,8 +137,14 @@ impl Store {
             pages: Mutex::default(),
             open: Mutex::default(),
             nodes: Cache::with_weighter((half / 16_384) as usize, half, NodeWeight),
-            chunks: Cache::with_weighter((half / 65_536) as usize, half, ChunkWeight),
+            chunks: chunk_cache(half),
+            wanted: Wanted::default(),
         }
+    }
+
+    /// The memory for what was read, in bytes.
+    pub fn cache_bytes(&self) -> u64 {
+        2 * self.chunks.capacity()
     }
 
     /// The table of packs as far as it is known.
@@ -150,12 +204,13 @@ impl Store {
             return Ok(page.clone());
         }
         let name = FrameName::Page(pointer.id);
-        let bytes = self.frame(&pointer.object, pointer.offset, pointer.len, name, NODE_BYTES_MAX)?;
-        if self.keys.nodes.name(&bytes) != pointer.id {
-            return Err(damaged(&pointer.object, pointer.offset, "a page is not what its name says"));
-        }
-        let page = PackPage::decode(&bytes)
-            .map_err(|error| damaged(&pointer.object, pointer.offset, &format!("a page {error}")))?;
+        let PagePtr { object, offset, len, .. } = pointer;
+        let page = self.frame(object, *offset, *len, name, NODE_BYTES_MAX, |bytes| {
+            if self.keys.nodes.name(bytes) != pointer.id {
+                return Err(damaged(object, *offset, "a page is not what its name says"));
+            }
+            PackPage::decode(bytes).map_err(|error| damaged(object, *offset, &format!("a page {error}")))
+        })?;
         let page = Arc::new(page);
         let mut pages = self.pages.lock();
         if pages.len() >= PAGES_MAX {
@@ -189,73 +244,82 @@ impl Store {
     pub fn read_node(&self, pointer: &NodePtr) -> Result<Node, FsError> {
         let Location { pack, offset, len } = pointer.location;
         let object = self.pack_entry(pack)?.object;
-        let bytes = self.frame(&object, offset, len, FrameName::Node(pointer.id), NODE_BYTES_MAX)?;
-        if self.keys.nodes.name(&bytes) != pointer.id {
-            return Err(damaged(&object, offset, "a node is not what its name says"));
-        }
-        Node::decode(&bytes).map_err(|error| damaged(&object, offset, &format!("a node {error}")))
+        self.frame(&object, offset, len, FrameName::Node(pointer.id), NODE_BYTES_MAX, |bytes| {
+            if self.keys.nodes.name(bytes) != pointer.id {
+                return Err(damaged(&object, offset, "a node is not what its name says"));
+            }
+            Node::decode(bytes).map_err(|error| damaged(&object, offset, &format!("a node {error}")))
+        })
+    }
+
+    /// Whether a chunk is in the cache.
+    pub fn has_chunk(&self, chunk: &ChunkRef) -> bool {
+        self.chunks.contains_key(&chunk.chunk)
     }
 
     /// A chunk's plain bytes, from the cache or its pack.
-    pub fn chunk(&self, chunk: &ChunkRef) -> Result<Arc<[u8]>, FsError> {
-        if let Some(bytes) = self.chunks.get(&chunk.chunk) {
-            return Ok(bytes);
-        }
-        let bytes: Arc<[u8]> = self.read_chunk(chunk)?.into();
-        self.chunks.insert(chunk.chunk, bytes.clone());
-        Ok(bytes)
+    pub fn chunk(&self, chunk: &ChunkRef) -> Result<Arc<Buffer>, FsError> {
+        // Of several who want the same chunk one reads it: readahead asks for its parts at once.
+        self.chunks.get_or_insert_with(&chunk.chunk, || self.read_chunk(chunk))
+    }
+
+    /// Chunks that will be asked for soon.
+    pub fn wanted(&self) -> &Wanted {
+        &self.wanted
+    }
+
+    /// Brings chunks that are wanted into the cache, until that is stopped.
+    pub fn fetch_wanted(&self) {
+        self.wanted.serve(|chunk| {
+            // Who asks for it himself gets the error.
+            let _ = self.chunk(chunk);
+        });
     }
 
     /// A chunk's plain bytes from its pack.
-    pub fn read_chunk(&self, chunk: &ChunkRef) -> Result<Vec<u8>, FsError> {
+    pub fn read_chunk(&self, chunk: &ChunkRef) -> Result<Arc<Buffer>, FsError> {
         let Location { pack, offset, len } = chunk.location;
         let object = self.pack_entry(pack)?.object;
-        let bytes = self.frame(&object, offset, len, FrameName::Chunk(chunk.chunk), CHUNK_BYTES_MAX)?;
-        if self.keys.chunks.name(&bytes) != chunk.chunk {
-            return Err(damaged(&object, offset, "a chunk is not what its name says"));
-        }
-        Ok(bytes)
+        self.frame(&object, offset, len, FrameName::Chunk(chunk.chunk), CHUNK_BYTES_MAX, |bytes| {
+            if self.keys.chunks.name(bytes) != chunk.chunk {
+                return Err(damaged(&object, offset, "a chunk is not what its name says"));
+            }
+            let large = bytes.len() >= LARGE_FRAME_BYTES as usize;
+            Ok(Arc::new(if large { std::mem::take(bytes) } else { Buffer::from(&**bytes) }))
+        })
     }
 
-    fn frame(
+    /// Reads and opens a frame, and hands what it holds to `take`, which may keep the buffer but reads no frame itself.
+    fn frame<T>(
         &self,
         object: &PackId,
         offset: u32,
         len: u32,
         name: FrameName,
         plain_max: usize,
-    ) -> Result<Vec<u8>, FsError> {
+        take: impl FnOnce(&mut Buffer) -> Result<T, FsError>,
+    ) -> Result<T, FsError> {
         if (len as usize) < TAG_BYTES + 1 || len as usize > fs_format::tree::FRAME_BYTES_MAX {
             return Err(damaged(object, offset, "a frame's length is out of bounds"));
         }
         let pack = self.open_pack(object)?;
-        let mut bytes = vec![0; len as usize];
-        pack.file
-            .read_at(&mut bytes, u64::from(offset))
+        BENCH.with_borrow_mut(|bench| {
+            let frame = &mut bench.frame;
+            if len >= LARGE_FRAME_BYTES {
+                pack.file.read_large(frame, u64::from(offset), len as usize)
+            } else {
+                frame.reset(len as usize);
+                pack.file.read_at(frame, u64::from(offset))
+            }
             .map_err(|error| read_error(&pack_path(object), &error))?;
-        let split = bytes.len() - TAG_BYTES;
-        let tag: [u8; TAG_BYTES] = bytes[split..].try_into().expect("the tag's length");
-        bytes.truncate(split);
-        pack.cipher
-            .open(u64::from(offset), &name.associated(&self.keys.domain), &mut bytes, &tag)
-            .map_err(|_| damaged(object, offset, "a frame failed its integrity check"))?;
-        let (codec, plain_len, payload) = pack::decode_payload(&bytes, plain_max)
-            .map_err(|error| damaged(object, offset, &format!("a payload {error}")))?;
-        match codec {
-            Codec::Raw => {
-                bytes.remove(0);
-                Ok(bytes)
-            }
-            Codec::Zstd => {
-                let plain = DECOMPRESSOR
-                    .with_borrow_mut(|decompressor| decompressor.decompress(payload, plain_len))
-                    .map_err(|error| damaged(object, offset, &format!("does not decompress: {error}")))?;
-                if plain.len() != plain_len {
-                    return Err(damaged(object, offset, "decompresses to another length"));
-                }
-                Ok(plain)
-            }
-        }
+            let (bytes, tag) =
+                frame.split_last_chunk_mut::<TAG_BYTES>().expect("longer than a tag, as checked");
+            pack.cipher
+                .open(u64::from(offset), &name.associated(&self.keys.domain), bytes, tag)
+                .map_err(|_| damaged(object, offset, "a frame failed its integrity check"))?;
+            frame.narrow(0, len as usize - TAG_BYTES);
+            take(bench.unpack(plain_max).map_err(|error| damaged(object, offset, &error))?)
+        })
     }
 
     fn open_pack(&self, object: &PackId) -> Result<Arc<OpenPack>, FsError> {

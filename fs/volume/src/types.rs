@@ -204,8 +204,22 @@ pub trait ReadTree: Send + Sync {
     fn attr(&self, ino: Ino) -> Result<Attr, FsError>;
     /// A symbolic link's target.
     fn read_link(&self, ino: Ino) -> Result<Vec<u8>, FsError>;
-    /// Up to `len` bytes from `offset`; shorter only at the end of the file.
-    fn read(&self, ino: Ino, offset: u64, len: usize) -> Result<Vec<u8>, FsError>;
+    /// Hands up to `len` bytes from `offset` to `take`, once; fewer only at the end of the file.
+    ///
+    /// Where they lie in memory already, they are not copied.
+    fn read_with(
+        &self,
+        ino: Ino,
+        offset: u64,
+        len: usize,
+        take: &mut dyn FnMut(&[u8]),
+    ) -> Result<(), FsError>;
+    /// Up to `len` bytes from `offset`; fewer only at the end of the file.
+    fn read(&self, ino: Ino, offset: u64, len: usize) -> Result<Vec<u8>, FsError> {
+        let mut out = Vec::new();
+        self.read_with(ino, offset, len, &mut |bytes| out = bytes.to_vec())?;
+        Ok(out)
+    }
     /// Entries behind `cookie` (0: from the start) in order of cookies, at most `limit`.
     fn read_dir(&self, dir: Ino, cookie: u64, limit: usize) -> Result<Vec<DirEntry>, FsError>;
     /// An extended attribute's value.

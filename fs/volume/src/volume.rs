@@ -25,6 +25,7 @@ use crate::journal::{Journal, Room, Setting};
 use crate::keys::Keys;
 use crate::layers::{self, Cached, Layers, Piece};
 use crate::overlay::Overlay;
+use crate::readahead::Streams;
 use crate::store::Store;
 use crate::tree::{Fault, Root};
 use crate::types::*;
@@ -119,6 +120,7 @@ pub struct Volume {
     history: History,
     /// How full journal and overlay are, in thousandths.
     pressure: AtomicU32,
+    streams: Streams,
 }
 
 /// Free room on the disk, asked for at most every 100 ms or every 16 MiB.
@@ -212,6 +214,7 @@ impl Volume {
         let volume = Self {
             history,
             pressure: AtomicU32::new(0),
+            streams: Streams::new(options.cache_bytes),
             env,
             key,
             id,
@@ -336,8 +339,15 @@ impl Volume {
     }
 
     /// Pushes buffered records to the disk without waiting until they are durable.
+    ///
+    /// Also prepares the journal for many small syncs, if there are such.
     pub fn flush_journal(&self) -> Result<(), FsError> {
-        self.journal.flush()
+        self.journal.flush()?;
+        if let Err(error) = self.journal.warm_up() {
+            // Only speed is lost.
+            tracing::debug!(%error, "a segment of the journal could not be made ahead");
+        }
+        Ok(())
     }
 
     /// Removes the journal where everything in it is sealed; what comes begins a new segment.
@@ -346,11 +356,6 @@ impl Volume {
         if state.frozen.is_none() && state.active.is_empty() {
             self.journal.discard(self.journal.end());
         }
-    }
-
-    /// Bytes of records that wait in memory.
-    pub fn pending_bytes(&self) -> usize {
-        self.journal.pending_bytes()
     }
 
     // ---- looking ----
@@ -936,6 +941,19 @@ impl Volume {
         Ok(bytes.len() as u64)
     }
 
+    /// Has the chunks fetched that a reader of `offset..offset + len` will ask for next.
+    fn read_ahead(&self, ino: Ino, offset: u64, len: usize) {
+        let Some((from, to)) = self.streams.note(ino, offset, offset.saturating_add(len as u64)) else {
+            return;
+        };
+        if self.store.wanted().is_served()
+            // A plan that fails now fails again for whom it matters to.
+            && let Ok(plan) = self.look(|layers, _| layers.plan_ahead(ino, from, to))
+        {
+            layers::want(&self.store, &plan);
+        }
+    }
+
     // ---- who holds what ----
 
     /// Notes an open handle: the inode lives on without a name.
@@ -1019,7 +1037,14 @@ impl ReadTree for Volume {
         self.look(|layers, _| layers.read_link(ino))
     }
 
-    fn read(&self, ino: Ino, offset: u64, len: usize) -> Result<Vec<u8>, FsError> {
+    fn read_with(
+        &self,
+        ino: Ino,
+        offset: u64,
+        len: usize,
+        take: &mut dyn FnMut(&[u8]),
+    ) -> Result<(), FsError> {
+        self.read_ahead(ino, offset, len);
         let mut tries = 0;
         loop {
             let (plan, len, seq) = self.look(|layers, state| {
@@ -1029,9 +1054,8 @@ impl ReadTree for Volume {
                 let plan = if end > offset { layers.plan(ino, offset, end)? } else { Vec::new() };
                 Ok((plan, end.saturating_sub(offset) as usize, state.base.info.seq))
             })?;
-            let mut bytes = vec![0; len];
-            match layers::fetch(&self.store, Some(&self.journal), &plan, offset, &mut bytes) {
-                Ok(()) => return Ok(bytes),
+            match layers::fetch_with(&self.store, Some(&self.journal), &plan, offset, len, take) {
+                Ok(()) => return Ok(()),
                 // A seal may have finished and recycled the journal under the plan.
                 Err(FsError::Damaged(_)) if tries < 3 && self.state.read().base.info.seq != seq => tries += 1,
                 Err(error) => return Err(error),

@@ -197,11 +197,18 @@ impl ReadTree for Frozen {
         Ok(self.0.lock().file(ino)?.bytes.clone())
     }
 
-    fn read(&self, ino: Ino, offset: u64, len: usize) -> Result<Vec<u8>, FsError> {
+    fn read_with(
+        &self,
+        ino: Ino,
+        offset: u64,
+        len: usize,
+        take: &mut dyn FnMut(&[u8]),
+    ) -> Result<(), FsError> {
         let tree = self.0.lock();
         let bytes = &tree.file(ino)?.bytes;
         let start = bytes.len().min(offset as usize);
-        Ok(bytes[start..bytes.len().min(start + len)].to_vec())
+        take(&bytes[start..bytes.len().min(start + len)]);
+        Ok(())
     }
 
     fn read_dir(&self, dir: Ino, cookie: u64, limit: usize) -> Result<Vec<DirEntry>, FsError> {
@@ -267,8 +274,14 @@ impl ReadTree for Memory {
         self.now().read_link(ino)
     }
 
-    fn read(&self, ino: Ino, offset: u64, len: usize) -> Result<Vec<u8>, FsError> {
-        self.now().read(ino, offset, len)
+    fn read_with(
+        &self,
+        ino: Ino,
+        offset: u64,
+        len: usize,
+        take: &mut dyn FnMut(&[u8]),
+    ) -> Result<(), FsError> {
+        self.now().read_with(ino, offset, len, take)
     }
 
     fn read_dir(&self, dir: Ino, cookie: u64, limit: usize) -> Result<Vec<DirEntry>, FsError> {
