@@ -5,7 +5,7 @@
 //! An operation looks through overlay, frozen overlay and tree ([`layers`]), appends a record to
 //! the [`journal`] and changes the [`overlay`] ([`volume`]). Sealing ([`seal`]) turns a frozen
 //! overlay into tree nodes ([`tree`]), chunks ([`chunking`]), packs ([`store`]) and a manifest
-//! ([`manifests`]). [`history`], [`diff`] and [`check`] read what is sealed.
+//! ([`manifests`]). [`history`], [`moments`], [`diff`] and [`check`] read what is sealed.
 
 mod check;
 mod chunking;
@@ -18,6 +18,7 @@ mod keeper;
 mod keys;
 mod layers;
 mod manifests;
+mod moments;
 mod overlay;
 pub mod real;
 mod seal;
