@@ -192,7 +192,7 @@ pub enum ChangeKind {
     Added,
     /// Not there any more.
     Removed,
-    /// Other bytes or other attributes.
+    /// Other bytes or other attributes; another inode alone, as after a restore, is no difference.
     Modified,
 }
 
