@@ -459,7 +459,7 @@ impl Live {
                 return Err(Failure::other(format!("what was written could not be collected: {error}")));
             }
         }
-        let seal = self.volume.seal(label).map_err(|error| engine::fs_failure("sealing", &error))?;
+        let seal = self.volume.seal_timed(label).map_err(|error| engine::fs_failure("sealing", &error))?;
         to_json(&SealReport::from(&seal))
     }
 }

@@ -1,5 +1,7 @@
 //! The words between the engine and those who call it.
 
+use std::time::Duration;
+
 use fs_format::{FileKind, Ino, Inode, ManifestId, Seq, SnapshotId, Timestamp};
 
 use crate::FsError;
@@ -161,6 +163,15 @@ pub struct SealInfo {
     pub added: u64,
     /// What somebody said of it, if it was asked for as a snapshot.
     pub snapshot: Option<SnapshotLabel>,
+}
+
+/// What sealing gave.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sealed {
+    /// The newest moment.
+    pub info: SealInfo,
+    /// How long the freeze held up whatever else there was to do; zero if there was nothing to freeze.
+    pub freeze: Duration,
 }
 
 /// What makes a seal a named snapshot.
