@@ -59,6 +59,14 @@ impl History {
         self.moments.lock().list(&self.store.env, &self.volume, &self.own)
     }
 
+    /// Takes in a moment that was just sealed, so that the list of moments stays new for others.
+    pub(crate) fn note(&self, info: &SealInfo) {
+        // Whoever is busy with the moments finds this one by itself; a seal does not wait for that.
+        if let Some(mut moments) = self.moments.try_lock() {
+            moments.note(&self.store.env, &self.own, info);
+        }
+    }
+
     /// Opens the moment that `choose` picks from all moments, oldest first.
     pub fn find<E>(
         &self,

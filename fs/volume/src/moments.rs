@@ -2,7 +2,7 @@
 //!
 //! Invariants
 //! - The manifests alone say which moments there are. The file is a cache that may be missing, old,
-//!   damaged or foreign at any time, and no seal reads or writes it.
+//!   damaged or foreign at any time; a seal that cannot keep it is no less a seal.
 //! - What comes from the file is believed only where it leads to the newest manifest, see `format.md`.
 
 use std::collections::BTreeMap;
@@ -87,6 +87,24 @@ impl Moments {
                 Err(error) => return Err(error),
             }
         }
+        self.keep(env, own);
+        Ok(())
+    }
+
+    /// Takes in a moment that was just sealed.
+    ///
+    /// Whoever has never listed the moments does not begin now: a program that seals and ends need not
+    /// read what was before.
+    pub fn note(&mut self, env: &Env, own: &ReadKey, info: &SealInfo) {
+        if !self.known.is_empty() {
+            self.known.insert(info.seq, info.clone());
+            self.unsaved += 1;
+            self.keep(env, own);
+        }
+    }
+
+    /// Writes the file if it lacks many moments.
+    fn keep(&mut self, env: &Env, own: &ReadKey) {
         if are_many(self.unsaved, self.known.len()) {
             // Tried once for each news: a folder that cannot be written is no reason to complain.
             self.unsaved = 0;
@@ -95,7 +113,6 @@ impl Moments {
                 Err(error) => tracing::debug!(%error, "the list of moments is not kept"),
             }
         }
-        Ok(())
     }
 
     /// Forgets all that is known, and leaves the file alone until it is written anew.

@@ -141,7 +141,10 @@ impl Volume {
     ) -> Result<SealInfo, FsError> {
         let result = self.try_seal(label, instead);
         match &result {
-            Ok(_) => *self.seal_error.write() = None,
+            Ok(info) => {
+                *self.seal_error.write() = None;
+                self.history.note(info);
+            }
             Err(error) => {
                 *self.seal_error.write() = Some(error.to_string());
                 // A full disk is waited out; anything else would fail for ever.

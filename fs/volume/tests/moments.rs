@@ -187,6 +187,24 @@ fn the_list_is_written_when_one_moment_in_64_is_new() {
 }
 
 #[test]
+fn a_volume_that_is_open_keeps_the_list() {
+    let stage = Stage::with_moments(3);
+    let volume = stage.open();
+    volume.history().seals().expect("lists");
+    for seq in 4..=300 {
+        let label =
+            SnapshotLabel { id: SnapshotId([1; 16]), message: String::new(), tags: vec![format!("t{seq}")] };
+        volume.seal(Some(label)).expect("seals");
+    }
+    let (history, manifests) = stage.history();
+    assert_eq!(find(&history, "t150"), Ok(Seq(150)));
+    let read = manifests.load(Ordering::Relaxed);
+    assert!(read <= 10, "{read} manifests were read");
+    assert_eq!(tags(&history), stage.truth());
+    assert_eq!(tags(&volume.history()), stage.truth());
+}
+
+#[test]
 fn a_damaged_list_is_noticed_and_made_anew() {
     let stage = Stage::with_moments(6);
     let truth = stage.truth();
