@@ -2,7 +2,8 @@
 
 use std::path::Path;
 
-use fs_volume::{Caller, FsError, History, OpenError, Options, SealInfo, Volume};
+use fs_format::Seq;
+use fs_volume::{Caller, FsError, History, OpenError, Options, SealInfo, View, Volume};
 use jiff::Zoned;
 
 use crate::control::Address;
@@ -62,15 +63,33 @@ pub fn seal_now(state: &State, volume: &VolumeFolder) -> Result<()> {
 ///
 /// Where now cannot be sealed (a second process, a full disk, damage) the newest seal is still worth
 /// showing; a person is told that it is not the last word.
-pub fn moment(state: &State, volume: &VolumeFolder, when: Option<&When>) -> Result<(History, SealInfo)> {
+pub fn moment(state: &State, volume: &VolumeFolder, when: Option<&When>) -> Result<(History, View)> {
     if when.is_none()
         && let Err(failure) = seal_now(state, volume)
     {
         output::note(&format!("warning: showing the newest sealed moment, not now: {}", failure.message));
     }
     let history = history(volume)?;
-    let seal = when.unwrap_or(&When::Head).resolve(&seals(volume, &history)?)?.clone();
-    Ok((history, seal))
+    let view = find(volume, &history, when.unwrap_or(&When::Head))?;
+    Ok((history, view))
+}
+
+/// Opens the moment that `when` names. The newest and a number are found without a look at the others.
+pub fn find(volume: &VolumeFolder, history: &History, when: &When) -> Result<View> {
+    let known = match when {
+        When::Head => Some(history.head().and_then(|head| history.at(head.seq))),
+        When::Seq(seq, _) => match history.at(Seq(*seq)) {
+            // The number may be the beginning of a uuid.
+            Err(OpenError::NoSuchSnapshot(_)) => None,
+            other => Some(other),
+        },
+        When::Time(_) | When::Name(_) => None,
+    };
+    let found = match known {
+        Some(view) => view.map(Ok),
+        None => history.find(|seals| when.resolve(seals).map(|seal| seal.seq)),
+    };
+    found.map_err(|error| open_failure(volume, &error))?
 }
 
 /// All seals of a volume, oldest first.

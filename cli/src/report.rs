@@ -1,6 +1,6 @@
 //! What is told of seals and mounts, in the words that `--json` and the control socket use.
 
-use fs_volume::SealInfo;
+use fs_volume::{SealInfo, Sealed};
 use serde::{Deserialize, Serialize};
 
 use crate::output;
@@ -20,6 +20,9 @@ pub struct SealReport {
     pub bytes: u64,
     /// Bytes that this seal added to the volume.
     pub added_bytes: u64,
+    /// How long taking it held up readers and writers, in microseconds; only told by who took it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub freeze_us: Option<u64>,
     /// What makes it a snapshot.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub snapshot: Option<SnapshotReport>,
@@ -45,12 +48,20 @@ impl From<&SealInfo> for SealReport {
             files: seal.files,
             bytes: seal.bytes,
             added_bytes: seal.added,
+            freeze_us: None,
             snapshot: seal.snapshot.as_ref().map(|label| SnapshotReport {
                 uuid: label.id.to_uuid(),
                 message: label.message.clone(),
                 tags: label.tags.clone(),
             }),
         }
+    }
+}
+
+impl From<&Sealed> for SealReport {
+    fn from(sealed: &Sealed) -> Self {
+        let freeze_us = u64::try_from(sealed.freeze.as_micros()).ok();
+        Self { freeze_us, ..Self::from(&sealed.info) }
     }
 }
 

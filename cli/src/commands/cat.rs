@@ -26,8 +26,7 @@ pub fn run(state: &State, args: &CatArgs) -> Result<()> {
     let place = Place::parse(&args.place, &engine::now())?;
     let path = place.path_required("cat")?;
     let volume = state.volume(&place.name)?;
-    let (history, seal) = engine::moment(state, &volume, place.when.as_ref().map(|(when, _)| when))?;
-    let view = history.at(seal.seq).map_err(|error| engine::open_failure(&volume, &error))?;
+    let (_, view) = engine::moment(state, &volume, place.when.as_ref().map(|(when, _)| when))?;
     let shown = output::escape(path);
     let attr = tree::find(&view, path)?;
     if attr.inode.kind != FileKind::File {

@@ -159,8 +159,8 @@ fn serve_live(
     let seal_every = Some(habits.seal_every).filter(|span| !span.is_zero());
     let keeper = Keeper::start(Arc::clone(&volume), seal_every);
 
-    let history = volume.history();
-    let resolver = move |name: &str| resolve(&history, name);
+    let (past, history) = (folder.clone(), volume.history());
+    let resolver = move |name: &str| resolve(&past, &history, name);
     let options = MountOptions { resolver: Some(Arc::new(resolver)), ..mount_options(folder, habits) };
     let mounted = match fs_fuse::mount(Arc::clone(&volume), &dir, options) {
         Ok(mounted) => Arc::new(mounted),
@@ -318,9 +318,9 @@ fn mount_options(folder: &VolumeFolder, habits: &Habits) -> MountOptions {
 }
 
 /// Finds what a name in `.snapshots` means; the same forms as everywhere.
-fn resolve(history: &History, name: &str) -> Option<Seq> {
+fn resolve(folder: &VolumeFolder, history: &History, name: &str) -> Option<Seq> {
     let when = When::parse(name, &engine::now()).ok()?;
-    Some(when.resolve(&history.seals().ok()?).ok()?.seq)
+    Some(engine::find(folder, history, &when).ok()?.info().seq)
 }
 
 /// Makes `snapshots/UUID` for snapshots that were taken while no daemon ran. Only a convenience.
@@ -459,7 +459,7 @@ impl Live {
                 return Err(Failure::other(format!("what was written could not be collected: {error}")));
             }
         }
-        let seal = self.volume.seal(label).map_err(|error| engine::fs_failure("sealing", &error))?;
+        let seal = self.volume.seal_timed(label).map_err(|error| engine::fs_failure("sealing", &error))?;
         to_json(&SealReport::from(&seal))
     }
 }

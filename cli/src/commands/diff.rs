@@ -48,9 +48,10 @@ pub fn run(state: &State, args: &DiffArgs) -> Result<()> {
 
     let volume = state.volume(&place.name)?;
     let (history, to) = engine::moment(state, &volume, to.as_ref())?;
-    let from = from.resolve(&engine::seals(&volume, &history)?)?.seq;
+    let from = engine::find(&volume, &history, from)?;
     let bar = progress::waiting("comparing");
-    let changes = history.diff(from, to.seq).map_err(|error| engine::fs_failure(&volume.name, &error))?;
+    let changes = history.diff(from.info().seq, to.info().seq);
+    let changes = changes.map_err(|error| engine::fs_failure(&volume.name, &error))?;
     bar.finish_and_clear();
 
     if args.json {

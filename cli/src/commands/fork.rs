@@ -42,7 +42,8 @@ pub fn run(state: &State, args: &ForkArgs) -> Result<()> {
     let place = Place::parse(&args.place, &engine::now())?;
     place.path_refused("fork")?;
     let parent = state.volume(&place.name)?;
-    let (history, seal) = engine::moment(state, &parent, place.when.as_ref().map(|(when, _)| when))?;
+    let (history, view) = engine::moment(state, &parent, place.when.as_ref().map(|(when, _)| when))?;
+    let seal = view.info();
 
     let key = keys::generate()?;
     let id = key.id();

@@ -5,7 +5,7 @@ use std::os::unix::ffi::OsStrExt;
 
 use clap::Args;
 use fs_format::Inode;
-use fs_volume::{Attr, FsError, History, SealInfo};
+use fs_volume::{Attr, FsError, History, OpenError, SealInfo};
 use serde::Serialize;
 
 use crate::failure::Result;
@@ -107,7 +107,14 @@ fn versions<'a>(
     let mut versions: Vec<Version> = Vec::new();
     let mut before: Option<Attr> = None;
     for seal in bar.wrap_iter(seals.iter()) {
-        let view = history.at(seal.seq).map_err(|error| engine::open_failure(volume, &error))?;
+        let view = match history.at(seal.seq) {
+            // What the other moments say of the path is worth knowing.
+            Err(error @ OpenError::Damaged { .. }) => {
+                output::note(&format!("warning: seq {} is left out: {error}", seal.seq));
+                continue;
+            }
+            other => other.map_err(|error| engine::open_failure(volume, &error))?,
+        };
         let attr = match view.resolve(path) {
             Ok(attr) => Some(attr),
             Err(FsError::NotFound | FsError::NotADirectory) => None,

@@ -41,8 +41,7 @@ pub fn run(state: &State, args: &LsArgs) -> Result<()> {
     let place = Place::parse(&args.place, &engine::now())?;
     let path = place.path.as_deref().unwrap_or_default();
     let volume = state.volume(&place.name)?;
-    let (history, seal) = engine::moment(state, &volume, place.when.as_ref().map(|(when, _)| when))?;
-    let view = history.at(seal.seq).map_err(|error| engine::open_failure(&volume, &error))?;
+    let (_, view) = engine::moment(state, &volume, place.when.as_ref().map(|(when, _)| when))?;
     let found = tree::find(&view, path)?;
     let failed = |error| engine::fs_failure(output::escape(path), &error);
 

@@ -143,8 +143,7 @@ pub fn run(state: &State, args: MountArgs) -> Result<()> {
 fn find_moment(volume: &VolumeFolder, text: &str) -> Result<Moment> {
     let when = When::parse(text, &engine::now())?;
     let history = engine::history(volume)?;
-    let seals = engine::seals(volume, &history)?;
-    Ok(Moment(when.resolve(&seals)?.seq))
+    Ok(Moment(engine::find(volume, &history, &when)?.info().seq))
 }
 
 fn refuse_second(volume: &VolumeFolder) -> Result<()> {

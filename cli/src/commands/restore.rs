@@ -42,8 +42,8 @@ pub fn run(state: &State, args: &RestoreArgs) -> Result<()> {
     let when = place.when_required("restore")?;
     let path = place.path_required("restore")?;
     let volume = state.volume(&place.name)?;
-    let (history, seal) = engine::moment(state, &volume, Some(when))?;
-    let view = history.at(seal.seq).map_err(|error| engine::open_failure(&volume, &error))?;
+    let (_, view) = engine::moment(state, &volume, Some(when))?;
+    let seal = view.info();
     let found = tree::find(&view, path)?;
 
     let target = match &args.to {
@@ -54,7 +54,7 @@ pub fn run(state: &State, args: &RestoreArgs) -> Result<()> {
     let made = make_target(&target)?;
     let existing = if args.force { Existing::Replace } else { Existing::Keep };
     let bar = progress::bytes("restoring");
-    if let Some(bytes) = bytes_below(path, &found, &seal) {
+    if let Some(bytes) = bytes_below(path, &found, seal) {
         bar.set_length(bytes);
     }
     let outcome = write(&view, path, &found, &target, existing, &bar);

@@ -44,7 +44,7 @@ pub fn run(state: &State, args: &RollbackArgs) -> Result<()> {
     let failed = |error| engine::fs_failure(&volume.name, &error);
 
     // The moment is looked up before the seal, so that "head" means the newest seal the person could see.
-    let to = when.resolve(&engine::seals(&volume, &opened.history())?)?.clone();
+    let to = engine::find(&volume, &opened.history(), when)?.info().clone();
     let before = opened.seal(None).map_err(failed)?;
     let head = opened.rollback(to.seq).map_err(failed)?;
     if args.json {

@@ -73,7 +73,7 @@ fn take(state: &State, volume: &VolumeFolder, message: String, tags: Vec<String>
     let lock = volume.lock()?;
     let opened = engine::open(state, volume, &lock, engine::command_options())?;
     let seal = opened
-        .seal(Some(new_label(message, tags)))
+        .seal_timed(Some(new_label(message, tags)))
         .map_err(|error| engine::fs_failure(&volume.name, &error))?;
     Ok(SealReport::from(&seal))
 }

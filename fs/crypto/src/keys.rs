@@ -36,6 +36,7 @@ contexts! {
     PACK = "comb 2026-11 v1 pack";
     DIRECTORY = "comb 2026-11 v1 pack directory";
     MANIFEST = "comb 2026-11 v1 manifest body";
+    MOMENTS = "comb 2026-11 v1 moments";
     WRAP = "comb 2026-11 v1 parent read key";
     JOURNAL = "comb 2026-11 v1 journal";
     SALT = "comb 2026-11 v1 hedged salt";
@@ -182,6 +183,11 @@ impl ReadKey {
     /// The cipher of a manifest's body; always suite 1.
     pub fn manifest_cipher(&self, salt: &[u8; 32]) -> Cipher {
         Cipher::new(Suite::ChaCha20Poly1305, &derive(context::MANIFEST, &self.0, &[salt]))
+    }
+
+    /// The cipher of the list of moments; always suite 1.
+    pub fn moments_cipher(&self, salt: &[u8; 32]) -> Cipher {
+        Cipher::new(Suite::ChaCha20Poly1305, &derive(context::MOMENTS, &self.0, &[salt]))
     }
 
     /// Wraps a fork's parent's read key under the fork's own.
@@ -361,6 +367,7 @@ mod tests {
                 "9bd3b1716c2f0803d75436e93a7f3eff3055c1f1ad",
             ),
             (read.manifest_cipher(&SALT), 0, b"header", "f5a2d7c78a30c09a4091540d9bb907271c6aad754e"),
+            (read.moments_cipher(&SALT), 0, b"header", "0d3f00a01fdac0bb3adfef9a5cf7fb0ac8788070c2"),
             (
                 key().journal_cipher(&device(), &SALT, Suite::Aes256Gcm),
                 3,
@@ -416,6 +423,8 @@ mod tests {
             read.directory_cipher(one, &[8; 32]),
             read.manifest_cipher(&SALT),
             read.manifest_cipher(&[8; 32]),
+            read.moments_cipher(&SALT),
+            read.moments_cipher(&[8; 32]),
             key().journal_cipher(&device(), &SALT, one),
             key().journal_cipher(&device(), &SALT, two),
             key().journal_cipher(&device(), &[8; 32], one),

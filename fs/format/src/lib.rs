@@ -10,6 +10,7 @@ mod inode;
 
 pub mod journal;
 pub mod manifest;
+pub mod moments;
 pub mod pack;
 pub mod tree;
 

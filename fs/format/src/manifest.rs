@@ -312,6 +312,35 @@ pub struct SnapshotRecord {
     pub tags: Vec<String>,
 }
 
+impl SnapshotRecord {
+    /// Appends the encoding of a label, or of none.
+    pub fn encode(record: Option<&Self>, out: &mut Vec<u8>) {
+        let Some(snapshot) = record else { return out.push(0) };
+        out.push(1);
+        out.extend_from_slice(&snapshot.id.0);
+        put_bytes(out, snapshot.message.as_bytes());
+        put_varint(out, snapshot.tags.len() as u64);
+        snapshot.tags.iter().for_each(|tag| put_bytes(out, tag.as_bytes()));
+    }
+
+    /// Reads the next label, or none.
+    pub fn read(reader: &mut Reader<'_>) -> Result<Option<Self>, DecodeError> {
+        match reader.u8()? {
+            0 => return Ok(None),
+            1 => {}
+            _ => return Err(DecodeError::Invalid("snapshot flag")),
+        }
+        let id = SnapshotId(reader.array()?);
+        let message = text(reader, MESSAGE_BYTES_MAX, "message")?;
+        let tags = reader.varint()?;
+        if tags > TAGS_MAX as u64 {
+            return Err(DecodeError::TooLarge("number of tags"));
+        }
+        let tags = (0..tags).map(|_| text(reader, TAG_BYTES_MAX, "tag")).collect::<Result<_, _>>()?;
+        Ok(Some(Self { id, message, tags }))
+    }
+}
+
 /// The encrypted part.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ManifestBody {
@@ -352,16 +381,7 @@ impl ManifestBody {
         self.packs.encode(&mut out);
         out.extend_from_slice(&self.journal);
         put_varint(&mut out, self.journal_end);
-        match &self.snapshot {
-            None => out.push(0),
-            Some(snapshot) => {
-                out.push(1);
-                out.extend_from_slice(&snapshot.id.0);
-                put_bytes(&mut out, snapshot.message.as_bytes());
-                put_varint(&mut out, snapshot.tags.len() as u64);
-                snapshot.tags.iter().for_each(|tag| put_bytes(&mut out, tag.as_bytes()));
-            }
-        }
+        SnapshotRecord::encode(self.snapshot.as_ref(), &mut out);
         out
     }
 
@@ -379,21 +399,7 @@ impl ManifestBody {
         let packs = PackTable::read(&mut reader)?;
         let journal = reader.array()?;
         let journal_end = reader.varint()?;
-        let snapshot = match reader.u8()? {
-            0 => None,
-            1 => {
-                let id = SnapshotId(reader.array()?);
-                let message = text(&mut reader, MESSAGE_BYTES_MAX, "message")?;
-                let tags = reader.varint()?;
-                if tags > TAGS_MAX as u64 {
-                    return Err(DecodeError::TooLarge("number of tags"));
-                }
-                let tags =
-                    (0..tags).map(|_| text(&mut reader, TAG_BYTES_MAX, "tag")).collect::<Result<_, _>>()?;
-                Some(SnapshotRecord { id, message, tags })
-            }
-            _ => return Err(DecodeError::Invalid("snapshot flag")),
-        };
+        let snapshot = SnapshotRecord::read(&mut reader)?;
         reader.finish()?;
         Ok(Self { time, root, height, next_ino, files, bytes, added, packs, journal, journal_end, snapshot })
     }

@@ -167,7 +167,7 @@ impl<E: Engine> Adapter<E> {
             Node::Snapshots => {
                 // The kernel lists the directory anew when its time has changed.
                 let newest = match self.past() {
-                    Some(past) => past.moments()?.last().map_or(Timestamp(0), |moment| moment.time),
+                    Some(past) => past.newest()?.map_or(Timestamp(0), |moment| moment.time),
                     None => Timestamp(0),
                 };
                 Ok(node::virtual_directory(node, newest))
@@ -241,7 +241,9 @@ impl<E: Engine> Adapter<E> {
     fn find_moment(&self, name: &[u8]) -> Answer<Seq> {
         let past = self.past().ok_or(Errno::ENOENT)?;
         let name = std::str::from_utf8(name).map_err(|_| Errno::ENOENT)?;
-        if let Some(seq) = past::find(&past.moments()?, name) {
+        if past::is_name(name)
+            && let Some(seq) = past::find(&past.moments()?, name)
+        {
             return Ok(seq);
         }
         let resolved = self.character.resolver.as_ref().and_then(|resolve| resolve(name));

@@ -23,6 +23,10 @@ pub struct Moment {
 pub trait Past: Send + Sync {
     /// All moments that can be opened, oldest first.
     fn moments(&self) -> Result<Vec<Moment>, FsError>;
+    /// The newest of them.
+    fn newest(&self) -> Result<Option<Moment>, FsError> {
+        Ok(self.moments()?.last().copied())
+    }
     /// Opens one; `NotFound` if it is not there (any more).
     fn at(&self, seq: Seq) -> Result<Arc<dyn ReadTree>, FsError>;
 }

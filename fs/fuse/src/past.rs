@@ -78,6 +78,12 @@ pub(crate) fn find(moments: &[Moment], name: &str) -> Option<Seq> {
         .map(|(_, moment)| moment.seq)
 }
 
+/// Whether a name is of the form that `.snapshots` lists; others need no look at all moments.
+pub(crate) fn is_name(name: &str) -> bool {
+    // A year has four digits or more.
+    name.find('Z').is_some_and(|at| at >= 19 && (at + 1 == name.len() || name[at + 1..].starts_with('.')))
+}
+
 fn full_name(time: &str, seq: Seq) -> String {
     format!("{time}.{}", seq.0)
 }
@@ -151,6 +157,10 @@ mod tests {
             ("1970-01-01T00:00:12Z", None),
         ] {
             assert_eq!(find(&moments, name), seq.map(Seq), "{name}");
+            assert!(is_name(name), "{name}");
+        }
+        for name in ["t10", "yesterday 18:00", "7d0c2e4a-0000-4000-8000-000000000001", "Z", "Z.1"] {
+            assert!(!is_name(name), "{name}");
         }
     }
 }

@@ -114,6 +114,11 @@ impl Past for Volume {
         Ok(seals.iter().map(|seal| Moment { seq: seal.seq, time: seal.time }).collect())
     }
 
+    fn newest(&self) -> Result<Option<Moment>, FsError> {
+        let head = self.head();
+        Ok(Some(Moment { seq: head.seq, time: head.time }))
+    }
+
     fn at(&self, seq: Seq) -> Result<Arc<dyn ReadTree>, FsError> {
         let view = self.history().at(seq).map_err(as_fs_error)?;
         Ok(Arc::new(view))

@@ -1,18 +1,19 @@
 //! What differs between two moments.
 //!
 //! Walks both trees side by side and leaves out every subtree that both share, so the cost
-//! is that of what changed.
+//! is that of what changed. Bytes are compared only where a file's records changed and everything else
+//! that a user sees of it is the same, as after a restore.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
-use fs_format::tree::{Dirent, Key, Node, NodePtr, RecordKind};
-use fs_format::{FileKind, Ino, Inode};
+use fs_format::tree::{Dirent, Extent, Key, Node, NodePtr, RecordKind};
+use fs_format::{ChunkId, FileKind, Ino, Inode, Reader};
 
 use crate::FsError;
 use crate::history::{View, settle};
 use crate::layers::decode;
 use crate::store::Store;
-use crate::types::{Change, ChangeKind};
+use crate::types::{Change, ChangeKind, ReadTree, Seek};
 
 /// Is told a record that is not the same on both sides.
 type Visit<'a> = dyn FnMut(Key, Option<&[u8]>, Option<&[u8]>) -> Result<(), FsError> + 'a;
@@ -173,6 +174,16 @@ impl<'a> Cursor<'a> {
     }
 }
 
+/// Bytes of two files that are compared at once.
+const COMPARE_BYTES: u64 = 1 << 20;
+
+/// What a path names before and after; `None` where it names nothing.
+#[derive(Default)]
+struct Sides {
+    old: Option<(Ino, FileKind)>,
+    new: Option<(Ino, FileKind)>,
+}
+
 /// The paths that differ, sorted.
 pub fn changes(old: &View, new: &View) -> Result<Vec<Change>, FsError> {
     let mut removed: BTreeMap<(Ino, u64), (Ino, FileKind, Vec<u8>)> = BTreeMap::new();
@@ -194,8 +205,9 @@ pub fn changes(old: &View, new: &View) -> Result<Vec<Change>, FsError> {
                 }
             }
             RecordKind::Inode => {
+                let read = |bytes: &[u8]| decode(Inode::decode(&mut Reader::new(bytes)), "an inode");
                 if let (Some(before), Some(after)) = (before, after)
-                    && is_seen(before, after)?
+                    && !looks_same(&read(before)?, &read(after)?)
                 {
                     touched.insert(key.ino);
                 }
@@ -207,73 +219,138 @@ pub fn changes(old: &View, new: &View) -> Result<Vec<Change>, FsError> {
         }
         Ok(())
     })?;
-    // A name that now means another file is both removed and added: the path is modified.
-    let mut out = BTreeMap::new();
-    let mut children: Vec<(Ino, Vec<u8>, bool)> = Vec::new();
-    let mut put = |kind: ChangeKind, path: Vec<u8>, file: FileKind| {
-        let merged = match out.get(&path) {
-            Some(&(ChangeKind::Removed | ChangeKind::Added, _)) if kind != ChangeKind::Modified => {
-                ChangeKind::Modified
-            }
-            Some(&(earlier, _)) => earlier,
-            None => kind,
-        };
-        out.insert(path, (merged, file));
+    let inos = |entries: &BTreeMap<_, (Ino, _, _)>| -> HashSet<Ino> {
+        entries.values().map(|(ino, _, _)| *ino).collect()
     };
-    for (view, entries, kind) in [(old, &removed, ChangeKind::Removed), (new, &added, ChangeKind::Added)] {
-        for ((dir, _), (ino, file, name)) in entries {
+    let (left, arrived) = (inos(&removed), inos(&added));
+    let mut paths: BTreeMap<Vec<u8>, Sides> = BTreeMap::new();
+    for (view, entries, elsewhere) in [(old, &removed, &arrived), (new, &added, &left)] {
+        let mut put = |path, ino, kind| {
+            let sides = paths.entry(path).or_default();
+            let side = if std::ptr::eq(view, old) { &mut sides.old } else { &mut sides.new };
+            *side = Some((ino, kind));
+        };
+        for ((dir, _), (ino, kind, name)) in entries {
             // An entry below a directory that moved as a whole is told by the directory.
             let Some(mut path) = view.path(*dir)? else { continue };
             if !path.is_empty() {
                 path.push(b'/');
             }
             path.extend_from_slice(name);
-            if *file == FileKind::Directory {
-                children.push((*ino, path.clone(), kind == ChangeKind::Removed));
+            // What a directory that moved holds did not change itself, but its paths did.
+            if *kind == FileKind::Directory && elsewhere.contains(ino) {
+                below(view, *ino, &path, &mut put)?;
             }
             touched.remove(ino);
-            put(kind, path, *file);
-        }
-    }
-    // What a directory that moved holds did not change itself, but its paths did.
-    for (dir, path, is_old) in children {
-        let view = if is_old { old } else { new };
-        let kind = if is_old { ChangeKind::Removed } else { ChangeKind::Added };
-        let elsewhere = if is_old { &added } else { &removed };
-        if elsewhere.values().any(|(ino, _, _)| *ino == dir) {
-            below(view, dir, &path, &mut |path, file| put(kind, path, file))?;
+            put(path, *ino, *kind);
         }
     }
     for ino in touched {
-        let path = match new.path(ino)? {
-            Some(path) => path,
-            None => continue,
-        };
-        let file = settle(new.layers().inode(ino))?.kind;
-        put(ChangeKind::Modified, path, file);
+        // A new inode is told by its name.
+        if let Some(path) = new.path(ino)?
+            && let Some(before) = found(old, ino)?
+        {
+            let side = Some((ino, before.kind));
+            paths.entry(path).or_insert(Sides { old: side, new: side });
+        }
     }
-    Ok(out.into_iter().map(|(path, (kind, file))| Change { kind, path, file }).collect())
+    let mut changes = Vec::new();
+    for (path, sides) in paths {
+        let (kind, file) = match (sides.old, sides.new) {
+            (Some((before, _)), Some((after, file))) => {
+                if is_same(old, before, new, after)? {
+                    continue;
+                }
+                (ChangeKind::Modified, file)
+            }
+            (Some((_, file)), None) => (ChangeKind::Removed, file),
+            (None, Some((_, file))) => (ChangeKind::Added, file),
+            (None, None) => continue,
+        };
+        changes.push(Change { kind, path, file });
+    }
+    Ok(changes)
 }
 
-/// Whether a user would call the inode changed: not for access times, names kept elsewhere, or a
-/// directory's own count of entries.
-fn is_seen(before: &[u8], after: &[u8]) -> Result<bool, FsError> {
-    let read = |bytes: &[u8]| decode(Inode::decode(&mut fs_format::Reader::new(bytes)), "an inode");
-    let (mut before, after) = (read(before)?, read(after)?);
-    before.atime = after.atime;
-    before.ctime = after.ctime;
+fn found(view: &View, ino: Ino) -> Result<Option<Inode>, FsError> {
+    match settle(view.layers().inode(ino)) {
+        Ok(inode) => Ok(Some(inode)),
+        Err(FsError::NotFound) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Whether a user would call both the same, also where they are different inodes.
+fn is_same(old: &View, before: Ino, new: &View, after: Ino) -> Result<bool, FsError> {
+    let (Some(a), Some(b)) = (found(old, before)?, found(new, after)?) else { return Ok(false) };
+    if !looks_same(&a, &b) || attributes(old, before)? != attributes(new, after)? {
+        return Ok(false);
+    }
+    match b.kind {
+        FileKind::File => match has_same_bytes(old, before, new, after, b.size) {
+            // What cannot be read cannot be called the same.
+            Err(FsError::Damaged(_)) => Ok(false),
+            other => other,
+        },
+        FileKind::Symlink => Ok(old.read_link(before)? == new.read_link(after)?),
+        _ => Ok(true),
+    }
+}
+
+/// Compares inodes, but for times of access, change and birth, names kept elsewhere, and a directory's own
+/// count of entries.
+fn looks_same(before: &Inode, after: &Inode) -> bool {
+    let mut before = before.clone();
+    (before.atime, before.ctime, before.btime) = (after.atime, after.ctime, after.btime);
     (before.parent, before.home, before.allocated) = (after.parent, after.home, after.allocated);
     if before.kind == FileKind::Directory {
         (before.size, before.nlink, before.mtime) = (after.size, after.nlink, after.mtime);
     }
-    Ok(before != after)
+    before == *after
+}
+
+/// The extended attributes by name.
+fn attributes(view: &View, ino: Ino) -> Result<BTreeMap<Vec<u8>, Vec<u8>>, FsError> {
+    let value = |name: Vec<u8>| view.xattr(ino, &name).map(|value| (name, value));
+    view.xattrs(ino)?.into_iter().map(value).collect()
+}
+
+/// Compares the bytes of two files of one length, and reads only where their chunks differ.
+fn has_same_bytes(old: &View, before: Ino, new: &View, after: Ino, size: u64) -> Result<bool, FsError> {
+    let data = |view: &View, ino, at| match view.seek(ino, at, Seek::Data) {
+        Err(FsError::NoSuchOffset) => Ok(size),
+        other => other,
+    };
+    let mut at = 0;
+    loop {
+        at = data(old, before, at)?.min(data(new, after, at)?);
+        if at >= size {
+            return Ok(true);
+        }
+        let len = COMPARE_BYTES.min(size - at);
+        let (a, b) = (chunks(old, before, at, at + len)?, chunks(new, after, at, at + len)?);
+        // Small files have no chunks.
+        let is_same = (a == b && !a.is_empty())
+            || old.read(before, at, len as usize)? == new.read(after, at, len as usize)?;
+        if !is_same {
+            return Ok(false);
+        }
+        at += len;
+    }
+}
+
+/// Which parts of which chunks a range of a file is made of, wherever those lie.
+fn chunks(view: &View, ino: Ino, start: u64, end: u64) -> Result<Vec<(u64, u32, ChunkId, u32)>, FsError> {
+    let extents = settle(view.layers().extents(ino, start, end))?;
+    let part = |(at, extent): (u64, Extent)| (at, extent.len, extent.chunk.chunk, extent.chunk.skip);
+    Ok(extents.into_iter().map(part).collect())
 }
 
 fn below(
     view: &View,
     dir: Ino,
     path: &[u8],
-    visit: &mut dyn FnMut(Vec<u8>, FileKind),
+    visit: &mut dyn FnMut(Vec<u8>, Ino, FileKind),
 ) -> Result<(), FsError> {
     let mut todo = vec![(dir, path.to_vec())];
     while let Some((dir, path)) = todo.pop() {
@@ -286,7 +363,7 @@ fn below(
                 let mut path = path.clone();
                 path.push(b'/');
                 path.extend_from_slice(&entry.name);
-                visit(path.clone(), entry.kind);
+                visit(path.clone(), entry.ino, entry.kind);
                 if entry.kind == FileKind::Directory {
                     todo.push((entry.ino, path));
                 }

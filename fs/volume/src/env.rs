@@ -5,6 +5,7 @@
 
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use fs_format::Timestamp;
 
@@ -82,6 +83,8 @@ pub trait DiskFile: Send + Sync {
 pub trait Clock: Send + Sync {
     /// Wall time.
     fn now(&self) -> Timestamp;
+    /// Time since a fixed moment; never goes back. For measuring, not for stamping.
+    fn monotonic(&self) -> Duration;
 }
 
 /// A source of unpredictable bytes.

@@ -1,7 +1,5 @@
 //! The sealed past: reading any moment, and telling two of them apart.
 
-use std::collections::BTreeMap;
-use std::collections::btree_map::Entry;
 use std::sync::Arc;
 
 use fs_crypto::{ReadKey, VolumeKey};
@@ -12,6 +10,7 @@ use parking_lot::Mutex;
 use crate::env::Env;
 use crate::keys::Keys;
 use crate::layers::{self, Layers};
+use crate::moments::Moments;
 use crate::readahead::Streams;
 use crate::store::Store;
 use crate::tree::{Fault, Root};
@@ -24,7 +23,7 @@ pub struct History {
     volume: VolumeId,
     own: ReadKey,
     pub(crate) store: Arc<Store>,
-    known: Arc<Mutex<BTreeMap<Seq, SealInfo>>>,
+    moments: Arc<Mutex<Moments>>,
 }
 
 /// One moment, as it was.
@@ -46,7 +45,7 @@ impl History {
     }
 
     pub(crate) fn of(volume: VolumeId, own: ReadKey, store: Arc<Store>) -> Self {
-        Self { volume, own, store, known: Arc::default() }
+        Self { volume, own, store, moments: Arc::default() }
     }
 
     /// The newest moment.
@@ -54,21 +53,43 @@ impl History {
         Ok(manifests::newest(&self.store.env, &self.volume, &self.own)?.info)
     }
 
-    /// All moments, oldest first. A damaged manifest is left out; `check` names it.
+    /// All moments, oldest first.
+    ///
+    /// Costs a look at the names of the manifests and at those that no list of moments holds yet. A
+    /// manifest that turns out to be damaged is left out; `check` names it.
     pub fn seals(&self) -> Result<Vec<SealInfo>, OpenError> {
-        let seqs = manifests::list(&self.store.env)?;
-        let mut known = self.known.lock();
-        for &seq in &seqs {
-            let Entry::Vacant(unknown) = known.entry(seq) else { continue };
-            match manifests::read(&self.store.env, &self.volume, &self.own, seq) {
-                Ok(manifest) => drop(unknown.insert(manifest.info)),
-                Err(error @ (OpenError::Damaged { .. } | OpenError::Disk { .. })) => {
-                    tracing::warn!(%error, "a manifest is left out");
-                }
-                Err(error) => return Err(error),
-            }
+        self.moments.lock().list(&self.store.env, &self.volume, &self.own)
+    }
+
+    /// Takes in a moment that was just sealed, so that the list of moments stays new for others.
+    pub(crate) fn note(&self, info: &SealInfo) {
+        // Whoever is busy with the moments finds this one by itself; a seal does not wait for that.
+        if let Some(mut moments) = self.moments.try_lock() {
+            moments.note(&self.store.env, &self.own, info);
         }
-        Ok(seqs.iter().filter_map(|seq| known.get(seq).cloned()).collect())
+    }
+
+    /// Opens the moment that `choose` picks from all moments, oldest first.
+    pub fn find<E>(
+        &self,
+        choose: impl Fn(&[SealInfo]) -> Result<Seq, E>,
+    ) -> Result<Result<View, E>, OpenError> {
+        let mut is_second = false;
+        loop {
+            let seals = self.seals()?;
+            let seq = match choose(&seals) {
+                Ok(seq) => seq,
+                Err(error) => return Ok(Err(error)),
+            };
+            let view = self.at(seq);
+            let is_as_listed = view.as_ref().is_ok_and(|view| seals.contains(&view.info));
+            if is_as_listed || is_second {
+                return view.map(Ok);
+            }
+            tracing::warn!(%seq, "the manifest is not what the list of moments says: reading all of them");
+            self.moments.lock().distrust();
+            is_second = true;
+        }
     }
 
     /// The moment with this number.

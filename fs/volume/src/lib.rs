@@ -5,7 +5,8 @@
 //! An operation looks through overlay, frozen overlay and tree ([`layers`]), appends a record to
 //! the [`journal`] and changes the [`overlay`] ([`volume`]). Sealing ([`seal`]) turns a frozen
 //! overlay into tree nodes ([`tree`]), chunks ([`chunking`]), packs ([`store`]) and a manifest
-//! ([`manifests`]). [`history`], [`diff`] and [`check`] read what is sealed, [`readahead`] before it is asked for.
+//! ([`manifests`]). [`history`], [`moments`], [`diff`] and [`check`] read what is sealed, [`readahead`] before it is
+//! asked for.
 
 mod buffer;
 mod check;
@@ -19,6 +20,7 @@ mod keeper;
 mod keys;
 mod layers;
 mod manifests;
+mod moments;
 mod overlay;
 mod readahead;
 pub mod real;

@@ -62,7 +62,11 @@ pub fn read(env: &Env, volume: &VolumeId, own: &ReadKey, seq: Seq) -> Result<Man
 
 /// Reads the newest manifest that is whole.
 pub fn newest(env: &Env, volume: &VolumeId, own: &ReadKey) -> Result<Manifest, OpenError> {
-    let seqs = list(env)?;
+    newest_of(env, volume, own, &list(env)?)
+}
+
+/// Reads the newest manifest that is whole, among those with these numbers.
+pub fn newest_of(env: &Env, volume: &VolumeId, own: &ReadKey, seqs: &[Seq]) -> Result<Manifest, OpenError> {
     let Some(&last) = seqs.last() else { return Err(OpenError::NotAVolume("the folder".into())) };
     let newest = match read(env, volume, own, last) {
         Ok(manifest) => return Ok(manifest),

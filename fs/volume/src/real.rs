@@ -6,6 +6,7 @@ use std::os::fd::AsRawFd;
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
 
 use fs_format::Timestamp;
 
@@ -16,7 +17,7 @@ use crate::env::{Chance, Clock, Disk, DiskFile, Env, OpenMode};
 pub fn env(folder: &Path) -> Env {
     Env {
         disk: Arc::new(Folder(folder.to_path_buf())),
-        clock: Arc::new(SystemClock),
+        clock: Arc::new(SystemClock(Instant::now())),
         chance: Arc::new(SystemChance),
     }
 }
@@ -156,7 +157,8 @@ impl DiskFile for RealFile {
     }
 }
 
-struct SystemClock;
+/// Measures from when it was made.
+struct SystemClock(Instant);
 
 impl Clock for SystemClock {
     fn now(&self) -> Timestamp {
@@ -165,6 +167,10 @@ impl Clock for SystemClock {
         // SAFETY: the pointer is to a whole timespec; the clock exists on every Linux.
         unsafe { libc::clock_gettime(libc::CLOCK_REALTIME_COARSE, &mut time) };
         Timestamp(time.tv_sec.saturating_mul(1_000_000_000).saturating_add(time.tv_nsec))
+    }
+
+    fn monotonic(&self) -> Duration {
+        self.0.elapsed()
     }
 }
 

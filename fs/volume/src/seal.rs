@@ -10,6 +10,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::ops::ControlFlow;
 use std::sync::Arc;
+use std::time::Duration;
 
 use fs_crypto::{ReadKey, VolumeKey};
 use fs_format::journal::Source;
@@ -25,7 +26,7 @@ use crate::manifests::{self, Place};
 use crate::overlay::{Overlay, Slot};
 use crate::store::{Packer, Store};
 use crate::tree::{self, Edit, Root};
-use crate::types::{Caller, SealInfo, SnapshotLabel};
+use crate::types::{Caller, SealInfo, Sealed, SnapshotLabel};
 use crate::volume::{Base, Volume};
 
 /// Files up to this many bytes lie in the tree.
@@ -80,6 +81,11 @@ impl Volume {
     ///
     /// Without a label and with nothing changed, returns the head as it is.
     pub fn seal(&self, label: Option<SnapshotLabel>) -> Result<SealInfo, FsError> {
+        self.seal_timed(label).map(|sealed| sealed.info)
+    }
+
+    /// Seals, and tells how long others were held up by it.
+    pub fn seal_timed(&self, label: Option<SnapshotLabel>) -> Result<Sealed, FsError> {
         let _one = self.sealing.lock();
         if let Some(reason) = self.read_only_reason() {
             tracing::debug!(reason, "no seal of a read-only volume");
@@ -89,10 +95,11 @@ impl Volume {
         if self.state.read().frozen.is_some() {
             self.seal_frozen(None, None)?;
         }
-        if !self.freeze(label.is_some()) {
-            return Ok(self.head());
-        }
-        self.seal_frozen(label, None)
+        let Some(freeze) = self.freeze(label.is_some()) else {
+            return Ok(Sealed { info: self.head(), freeze: Duration::ZERO });
+        };
+        let info = self.seal_frozen(label, None)?;
+        Ok(Sealed { info, freeze })
     }
 
     /// Makes an earlier moment the newest: a new seal with its root.
@@ -108,18 +115,23 @@ impl Volume {
         self.seal_frozen(None, Some(target.body))
     }
 
-    /// Swaps in an empty overlay; returns whether there is anything to seal.
-    fn freeze(&self, even_empty: bool) -> bool {
+    /// Swaps in an empty overlay, if there is anything to seal; returns how long that took.
+    ///
+    /// It is the time that an operation may have to wait: whoever asks for the lock behind this one
+    /// waits, too, for those who have it before.
+    fn freeze(&self, even_empty: bool) -> Option<Duration> {
+        let asked = self.env.clock.monotonic();
         let mut state = self.state.write();
         if state.active.is_empty() && !even_empty {
-            return false;
+            return None;
         }
         let next = Overlay::new(state.active.totals, state.active.next_ino);
         let mut frozen = std::mem::replace(&mut state.active, next);
         frozen.end = self.journal.end();
         frozen.time = self.env.clock.now();
         state.frozen = Some(Arc::new(frozen));
-        true
+        drop(state);
+        Some(self.env.clock.monotonic().saturating_sub(asked))
     }
 
     fn seal_frozen(
@@ -129,7 +141,10 @@ impl Volume {
     ) -> Result<SealInfo, FsError> {
         let result = self.try_seal(label, instead);
         match &result {
-            Ok(_) => *self.seal_error.write() = None,
+            Ok(info) => {
+                *self.seal_error.write() = None;
+                self.history.note(info);
+            }
             Err(error) => {
                 *self.seal_error.write() = Some(error.to_string());
                 // A full disk is waited out; anything else would fail for ever.

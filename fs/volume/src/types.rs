@@ -1,5 +1,7 @@
 //! The words between the engine and those who call it.
 
+use std::time::Duration;
+
 use fs_format::{FileKind, Ino, Inode, ManifestId, Seq, SnapshotId, Timestamp};
 
 use crate::FsError;
@@ -163,6 +165,15 @@ pub struct SealInfo {
     pub snapshot: Option<SnapshotLabel>,
 }
 
+/// What sealing gave.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sealed {
+    /// The newest moment.
+    pub info: SealInfo,
+    /// How long the freeze held up whatever else there was to do; zero if there was nothing to freeze.
+    pub freeze: Duration,
+}
+
 /// What makes a seal a named snapshot.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SnapshotLabel {
@@ -192,7 +203,7 @@ pub enum ChangeKind {
     Added,
     /// Not there any more.
     Removed,
-    /// Other bytes or other attributes.
+    /// Other bytes or other attributes; another inode alone, as after a restore, is no difference.
     Modified,
 }
 

@@ -117,7 +117,7 @@ pub struct Volume {
     pub(crate) seal_error: RwLock<Option<String>>,
     free: FreeBytes,
     /// Kept, so that manifests are read once.
-    history: History,
+    pub(crate) history: History,
     /// How full journal and overlay are, in thousandths.
     pressure: AtomicU32,
     streams: Streams,

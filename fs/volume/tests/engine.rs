@@ -187,6 +187,98 @@ fn a_diff_names_what_changed() {
     assert_eq!(volume.history().diff(a, a).expect("diffs"), []);
 }
 
+/// What differs between two moments, as `D path`.
+fn changed(volume: &Volume, from: Seq, to: Seq) -> Vec<String> {
+    let changes = volume.history().diff(from, to).expect("diffs");
+    let letter = |kind| match kind {
+        ChangeKind::Added => 'A',
+        ChangeKind::Removed => 'D',
+        ChangeKind::Modified => 'M',
+    };
+    let path = |change: &Change| String::from_utf8(change.path.clone()).expect("ascii");
+    changes.iter().map(|change| format!("{} {}", letter(change.kind), path(change))).collect()
+}
+
+/// Puts a file in place of another as `comb restore` does: a new inode, with what a copy keeps.
+fn replace(volume: &Volume, path: &str, bytes: &[u8]) -> Ino {
+    let old = resolve(volume, path.as_bytes()).expect("there").inode;
+    let new = put(volume, "temporary", bytes);
+    let (mode, times) = (Some(old.mode), Some(SetTime::At(old.mtime)));
+    volume.set_attr(new, SetAttr { mode, mtime: times, ..SetAttr::default() }).expect("sets");
+    let (dir, name) = path.rsplit_once('/').unwrap_or(("", path));
+    let parent = resolve(volume, dir.as_bytes()).expect("there").ino;
+    volume.rename(Ino::ROOT, b"temporary", parent, name.as_bytes(), RenameMode::Replace).expect("renames");
+    new
+}
+
+#[test]
+fn a_diff_leaves_out_what_was_replaced_by_the_same() {
+    let stage = Stage::new();
+    let volume = stage.open();
+    let large = noise(3, 3_000_000);
+    let mut edited = large.clone();
+    edited[1_500_000] ^= 1;
+    let mut holed = vec![0; 600_000];
+    holed[500_000..].copy_from_slice(&noise(4, 100_000));
+    folder(&volume, "d");
+    for (name, bytes) in [("large", &large), ("edited", &large), ("holed", &holed), ("rewritten", &large)] {
+        put(&volume, &format!("d/{name}"), bytes);
+    }
+    put(&volume, "d/small", b"small");
+    put(&volume, "d/other", b"small");
+    put(&volume, "d/tagged", b"small");
+    volume.make(ME, Ino::ROOT, b"link", 0o777, NewNode::Symlink(b"target")).expect("makes");
+    let before = volume.seal(None).expect("seals").seq;
+
+    replace(&volume, "d/large", &large);
+    replace(&volume, "d/edited", &edited);
+    replace(&volume, "d/small", b"small");
+    replace(&volume, "d/other", b"smell");
+    let tagged = replace(&volume, "d/tagged", b"small");
+    volume.set_xattr(tagged, b"user.new", b"", XattrMode::Set).expect("sets");
+    // The zeros of one are a hole, those of the other were written; the cuts between chunks differ, too.
+    let ino = replace(&volume, "d/holed", &holed[..1]);
+    volume.write(ino, 0, &holed[..300_001], false).expect("writes");
+    volume.write(ino, 500_000, &holed[500_000..], false).expect("writes");
+    let link = resolve(&volume, b"link").expect("there").inode;
+    volume.unlink(Ino::ROOT, b"link").expect("removes");
+    let again = volume.make(ME, Ino::ROOT, b"link", 0o777, NewNode::Symlink(b"target")).expect("makes").ino;
+    let old =
+        |path: &[u8]| volume.history().at(before).expect("before").resolve(path).expect("there").inode.mtime;
+    for (ino, time) in [(again, link.mtime), (ino, old(b"d/holed"))] {
+        let mtime = Some(SetTime::At(time));
+        volume.set_attr(ino, SetAttr { mtime, ..SetAttr::default() }).expect("sets");
+    }
+    // The same inode with the same bytes, written in other pieces.
+    let rewritten = resolve(&volume, b"d/rewritten").expect("there");
+    for at in (0..large.len()).step_by(70_000) {
+        let end = (at + 70_000).min(large.len());
+        volume.write(rewritten.ino, at as u64, &large[at..end], false).expect("writes");
+        volume.seal(None).expect("seals");
+    }
+    let mtime = Some(SetTime::At(rewritten.inode.mtime));
+    volume.set_attr(rewritten.ino, SetAttr { mtime, ..SetAttr::default() }).expect("sets");
+    let after = volume.seal(None).expect("seals").seq;
+    assert_eq!(changed(&volume, before, after), ["M d/edited", "M d/other", "M d/tagged"]);
+
+    // A folder that was replaced as a whole, as `comb restore` of a folder does.
+    let old = resolve(&volume, b"d").expect("there");
+    volume.rename(Ino::ROOT, b"d", Ino::ROOT, b"gone", RenameMode::Replace).expect("renames");
+    let dir = folder(&volume, "d");
+    volume.set_attr(dir, SetAttr { mode: Some(old.inode.mode), ..SetAttr::default() }).expect("sets");
+    for name in ["large", "small", "other"] {
+        let from = resolve(&volume, format!("gone/{name}").as_bytes()).expect("there");
+        let bytes = volume.read(from.ino, 0, 4_000_000).expect("reads");
+        let to = put(&volume, &format!("d/{name}"), &bytes);
+        let mtime = Some(SetTime::At(from.inode.mtime));
+        volume.set_attr(to, SetAttr { mtime, ..SetAttr::default() }).expect("sets");
+    }
+    let replaced = volume.seal(None).expect("seals").seq;
+    let mut seen = changed(&volume, after, replaced);
+    seen.retain(|line| !line.ends_with("gone") && !line.contains("gone/"));
+    assert_eq!(seen, ["D d/edited", "D d/holed", "D d/rewritten", "D d/tagged"]);
+}
+
 #[test]
 fn rollback_and_fork_begin_at_the_moment_and_lose_nothing() {
     let stage = Stage::new();

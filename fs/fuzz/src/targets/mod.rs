@@ -10,6 +10,8 @@ mod key;
 mod key_file;
 mod manifest;
 mod manifest_body;
+mod moments;
+mod moments_header;
 mod node;
 mod pack_directory;
 mod pack_header;
@@ -57,6 +59,13 @@ pub const ALL: &[Target] = &[
     Target { name: "manifest", run: manifest::run, seeds: manifest::seeds, repair: Some(manifest::repair) },
     Target { name: "manifest-body", run: manifest_body::run, seeds: manifest_body::seeds, repair: None },
     Target { name: "pack-page", run: pack_page::run, seeds: pack_page::seeds, repair: None },
+    Target {
+        name: "moments-header",
+        run: moments_header::run,
+        seeds: moments_header::seeds,
+        repair: Some(moments_header::repair),
+    },
+    Target { name: "moments", run: moments::run, seeds: moments::seeds, repair: None },
     Target { name: "key-file", run: key_file::run, seeds: key_file::seeds, repair: Some(key_file::repair) },
 ];
 
