@@ -60,6 +60,48 @@ impl Buffer {
     }
 }
 
+/// Bytes that grow, from an aligned place in memory on, as long as they keep within what was reserved.
+pub struct Growing {
+    memory: Vec<u8>,
+    from: usize,
+}
+
+impl Growing {
+    /// Nothing yet, with room for `bytes`.
+    pub fn with_room(bytes: usize) -> Self {
+        let mut memory: Vec<u8> = Vec::with_capacity(bytes + ALIGN);
+        let from = memory.as_ptr().align_offset(ALIGN);
+        memory.resize(from, 0);
+        Self { memory, from }
+    }
+
+    /// Adds bytes at the end.
+    pub fn put(&mut self, bytes: &[u8]) {
+        self.memory.extend_from_slice(bytes);
+    }
+
+    /// Takes all bytes out; the room stays.
+    pub fn clear(&mut self) {
+        self.memory.clear();
+        self.from = self.memory.as_ptr().align_offset(ALIGN);
+        self.memory.resize(self.from, 0);
+    }
+}
+
+impl Deref for Growing {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.memory[self.from..]
+    }
+}
+
+impl DerefMut for Growing {
+    fn deref_mut(&mut self) -> &mut [u8] {
+        &mut self.memory[self.from..]
+    }
+}
+
 impl From<&[u8]> for Buffer {
     fn from(bytes: &[u8]) -> Self {
         Self { memory: bytes.to_vec(), from: 0, to: bytes.len() }

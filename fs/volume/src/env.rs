@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use fs_format::Timestamp;
 
-pub use crate::buffer::Buffer;
+pub use crate::buffer::{ALIGN, Buffer};
 
 /// Everything the engine needs from outside.
 #[derive(Clone)]
@@ -67,6 +67,13 @@ pub trait DiskFile: Send + Sync {
     }
     /// Writes all of `bytes` at `offset`.
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()>;
+    /// Writes all of `bytes` at `offset`, past the system's cache where that can be had.
+    ///
+    /// For much at once that nobody reads soon. It can be had for bytes that lie at the same distance from a
+    /// multiple of [`ALIGN`] in memory as in the file; the rest is written like others.
+    fn write_large(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        self.write_at(bytes, offset)
+    }
     /// The file's length in bytes.
     fn len(&self) -> io::Result<u64>;
     /// Whether the file has no bytes.

@@ -22,6 +22,7 @@ use fs_format::journal::{
 };
 use parking_lot::{Condvar, Mutex, MutexGuard};
 
+use crate::buffer::{ALIGN, Buffer};
 use crate::env::{DiskFile, Env, OpenMode};
 use crate::store::{disk_error, read_error};
 use crate::{FsError, OpenError};
@@ -51,6 +52,18 @@ struct Frame {
     len: u32,
 }
 
+impl Frame {
+    /// The position behind its last byte.
+    fn end(&self) -> u64 {
+        self.position + u64::from(self.len)
+    }
+
+    /// Bytes from its header to its tag.
+    fn stored_bytes(&self) -> usize {
+        FRAME_HEADER_BYTES + self.len as usize + FRAME_TAG_BYTES
+    }
+}
+
 /// A file for a segment to come.
 struct Spare {
     path: String,
@@ -67,7 +80,7 @@ impl Spare {
     }
 }
 
-struct Buffer {
+struct Log {
     /// The position behind the last record.
     end: u64,
     /// Plain bytes not yet handed to a flush, and their position.
@@ -103,6 +116,10 @@ const COLD_SYNC_BYTES: u64 = 256 << 10;
 const ZEROS_BYTES: usize = 1 << 20;
 /// Bytes of frames that are written at once.
 const RUN_BYTES: usize = 1 << 20;
+/// Runs of frames this long go past the system's cache: a seal reads them once, in order.
+const LARGE_RUN_BYTES: usize = 256 << 10;
+/// Frames that are read at once.
+const READ_FRAMES_MAX: usize = 32;
 /// What a search for frames reads at once, in bytes.
 const SCAN_BYTES: usize = 1 << 20;
 
@@ -127,7 +144,7 @@ pub struct Setting {
 pub struct Journal {
     setting: Setting,
     id: [u8; 16],
-    buffer: Mutex<Buffer>,
+    buffer: Mutex<Log>,
     /// Held while segments are written or synced.
     io: Mutex<IoState>,
     /// Told when enough waits in memory to be worth a write.
@@ -136,7 +153,7 @@ pub struct Journal {
 
 struct IoState {
     /// Frames on their way to a segment; kept, so that its memory is.
-    out: Vec<u8>,
+    out: Buffer,
     next_number: u64,
     next_file: u64,
 }
@@ -163,7 +180,7 @@ impl Journal {
         Self {
             setting,
             id,
-            buffer: Mutex::new(Buffer {
+            buffer: Mutex::new(Log {
                 end,
                 pending: Vec::new(),
                 pending_start: end,
@@ -178,7 +195,7 @@ impl Journal {
                 cold_syncs: 0,
                 failed: None,
             }),
-            io: Mutex::new(IoState { out: Vec::new(), next_number, next_file }),
+            io: Mutex::new(IoState { out: Buffer::default(), next_number, next_file }),
             crowded: Condvar::new(),
         }
     }
@@ -442,42 +459,46 @@ impl Journal {
             self.begin_segment(io, position)?;
         }
         let mut out = std::mem::take(&mut io.out);
-        out.clear();
         let mut frames = Vec::new();
-        let (file, path, offset) = {
+        let (file, path, offset, stored) = {
             let buffer = self.buffer.lock();
             let segment = buffer.segments.back().expect("a segment was just begun");
-            let mut taken = 0;
+            // The same distance from a multiple of the disk's blocks as in the file.
+            out.reset(2 * ALIGN + RUN_BYTES + FrameHeader::stored_bytes(JOURNAL_FRAME_BYTES_MAX) as usize);
+            out.narrow(segment.next as usize % ALIGN, out.len() - ALIGN);
+            let (mut taken, mut stored) = (0, 0);
             // A run at a time that the processor's cache holds.
-            while taken < bytes.len() && out.len() < RUN_BYTES {
-                let at = segment.next + out.len() as u64;
+            while taken < bytes.len() && stored < RUN_BYTES {
+                let at = segment.next + stored as u64;
                 let left = segment.bytes - at;
                 let overhead = (FRAME_HEADER_BYTES + FRAME_TAG_BYTES) as u64;
                 if left < FrameHeader::stored_bytes(1) {
                     break;
                 }
                 let len = (bytes.len() - taken).min(JOURNAL_FRAME_BYTES_MAX).min((left - overhead) as usize);
-                let header = FrameHeader {
-                    len: len as u32,
-                    number: (segment.frames.len() + frames.len()) as u32,
-                    position: position + taken as u64,
-                    durable,
-                }
-                .encode();
-                out.extend_from_slice(&header);
-                let body = out.len();
-                out.extend_from_slice(&bytes[taken..taken + len]);
-                let number = (segment.frames.len() + frames.len()) as u64;
-                let tag = segment.cipher.seal(number, &header, &mut out[body..]);
-                out.extend_from_slice(&tag);
-                out.resize(out.len().next_multiple_of(SECTOR_BYTES as usize), 0);
+                let number = (segment.frames.len() + frames.len()) as u32;
+                let header =
+                    FrameHeader { len: len as u32, number, position: position + taken as u64, durable }
+                        .encode();
+                let place = &mut out[stored..stored + FrameHeader::stored_bytes(len) as usize];
+                let (head, body) = place.split_at_mut(FRAME_HEADER_BYTES);
+                let (body, tail) = body.split_at_mut(len);
+                let plain = &bytes[taken..taken + len];
+                head.copy_from_slice(&header);
+                let tag = segment.cipher.seal_to(u64::from(number), &header, plain, body);
+                tail[..FRAME_TAG_BYTES].copy_from_slice(&tag);
+                tail[FRAME_TAG_BYTES..].fill(0);
                 frames.push(Frame { position: position + taken as u64, offset: at as u32, len: len as u32 });
+                stored += place.len();
                 taken += len;
             }
-            (segment.file.clone(), segment.path.clone(), segment.next)
+            (segment.file.clone(), segment.path.clone(), segment.next, stored)
         };
-        let written = file.write_at(&out, offset);
-        let stored = out.len() as u64;
+        let written = if stored >= LARGE_RUN_BYTES {
+            file.write_large(&out[..stored], offset)
+        } else {
+            file.write_at(&out[..stored], offset)
+        };
         io.out = out;
         if let Err(error) = written {
             if error.kind() == std::io::ErrorKind::StorageFull {
@@ -492,7 +513,7 @@ impl Journal {
         let taken = frames.iter().map(|frame| frame.len as usize).sum();
         let mut buffer = self.buffer.lock();
         let segment = buffer.segments.back_mut().expect("only this thread adds segments");
-        segment.next += stored;
+        segment.next += stored as u64;
         segment.frames.extend(frames);
         segment.dirty = true;
         Ok(taken)
@@ -561,7 +582,7 @@ impl Journal {
     /// Fails when the segment was recycled meanwhile: the caller looks again.
     pub fn read(&self, mut position: u64, mut out: &mut [u8]) -> Result<(), FsError> {
         while !out.is_empty() {
-            let (file, path, cipher, frame, number) = {
+            let (file, path, cipher, first, frames) = {
                 let buffer = self.buffer.lock();
                 let from = if position >= buffer.pending_start {
                     Some((&buffer.pending[..], buffer.pending_start))
@@ -585,27 +606,50 @@ impl Journal {
                 let index = buffer.segments.partition_point(|segment| segment.header.start <= position);
                 let segment = index.checked_sub(1).map(|index| &buffer.segments[index]);
                 let found = segment.and_then(|segment| {
-                    let index = segment.frames.partition_point(|frame| frame.position <= position);
-                    let frame = *segment.frames.get(index.checked_sub(1)?)?;
-                    (position < frame.position + u64::from(frame.len)).then(|| {
+                    let first =
+                        segment.frames.partition_point(|frame| frame.position <= position).checked_sub(1)?;
+                    let end = position + out.len() as u64;
+                    let frames: Vec<Frame> = segment.frames[first..]
+                        .iter()
+                        .take_while(|frame| frame.position < end)
+                        .take(READ_FRAMES_MAX)
+                        .copied()
+                        .collect();
+                    (position < frames[0].end()).then(|| {
                         (
                             segment.file.clone(),
                             segment.path.clone(),
                             segment.cipher.clone(),
-                            frame,
-                            index as u64 - 1,
+                            first as u64,
+                            frames,
                         )
                     })
                 });
                 found.ok_or_else(|| FsError::Damaged(format!("the journal has no position {position}")))?
             };
-            let plain = read_frame(&*file, &path, &cipher, &frame, number)?;
-            let at = (position - frame.position) as usize;
-            let len = out.len().min(plain.len() - at);
-            let (head, tail) = std::mem::take(&mut out).split_at_mut(len);
-            head.copy_from_slice(&plain[at..at + len]);
-            out = tail;
-            position += len as u64;
+            // Frames of a segment lie one behind the other: one read for all.
+            let begin = u64::from(frames[0].offset);
+            let last = frames[frames.len() - 1];
+            let len = (u64::from(last.offset) - begin) as usize + last.stored_bytes();
+            let mut run = Buffer::default();
+            let read = if len >= LARGE_RUN_BYTES {
+                file.read_large(&mut run, begin, len)
+            } else {
+                run.reset(len);
+                file.read_at(&mut run, begin)
+            };
+            read.map_err(|error| read_error(&path, &error))?;
+            for (number, frame) in (first..).zip(frames) {
+                let at = (u64::from(frame.offset) - begin) as usize;
+                let plain =
+                    open_frame(&mut run[at..at + frame.stored_bytes()], &path, &cipher, &frame, number)?;
+                let skip = (position - frame.position) as usize;
+                let len = out.len().min(plain.len() - skip);
+                let (head, tail) = std::mem::take(&mut out).split_at_mut(len);
+                head.copy_from_slice(&plain[skip..skip + len]);
+                out = tail;
+                position += len as u64;
+            }
         }
         Ok(())
     }
@@ -660,7 +704,7 @@ impl Journal {
     }
 }
 
-impl Buffer {
+impl Log {
     /// Bytes that frames can still take.
     fn room(&self) -> u64 {
         let current = self.segments.back().map_or(0, |segment| segment.bytes - segment.next);
@@ -706,13 +750,22 @@ fn read_frame(
     frame: &Frame,
     number: u64,
 ) -> Result<Vec<u8>, FsError> {
-    let mut bytes = vec![0; FRAME_HEADER_BYTES + frame.len as usize + FRAME_TAG_BYTES];
+    let mut bytes = vec![0; frame.stored_bytes()];
     file.read_at(&mut bytes, u64::from(frame.offset)).map_err(|error| read_error(path, &error))?;
-    let tag: [u8; FRAME_TAG_BYTES] =
-        bytes[bytes.len() - FRAME_TAG_BYTES..].try_into().expect("the tag's length");
-    bytes.truncate(bytes.len() - FRAME_TAG_BYTES);
-    let mut plain = bytes.split_off(FRAME_HEADER_BYTES);
-    cipher.open(number, &bytes, &mut plain, &tag).map_err(|_| {
+    open_frame(&mut bytes, path, cipher, frame, number).map(|plain| plain.to_vec())
+}
+
+/// Decrypts a frame where it lies.
+fn open_frame<'a>(
+    bytes: &'a mut [u8],
+    path: &str,
+    cipher: &Cipher,
+    frame: &Frame,
+    number: u64,
+) -> Result<&'a mut [u8], FsError> {
+    let (header, rest) = bytes.split_at_mut(FRAME_HEADER_BYTES);
+    let (plain, tag) = rest.split_last_chunk_mut::<FRAME_TAG_BYTES>().expect("a frame holds a tag");
+    cipher.open(number, header, plain, tag).map_err(|_| {
         FsError::Damaged(format!("{path} at byte {}: a frame failed its integrity check", frame.offset))
     })?;
     Ok(plain)

@@ -34,7 +34,8 @@ impl Disk for Folder {
             OpenMode::CreateNew => drop(options.write(true).create_new(true)),
         }
         let path = self.0.join(path);
-        Ok(Arc::new(RealFile { file: options.open(&path)?, path, uncached: OnceLock::new() }))
+        let writes = mode != OpenMode::Read;
+        Ok(Arc::new(RealFile { file: options.open(&path)?, path, writes, uncached: OnceLock::new() }))
     }
 
     fn create_dir(&self, path: &str) -> io::Result<()> {
@@ -84,6 +85,7 @@ impl Disk for Folder {
 struct RealFile {
     file: File,
     path: PathBuf,
+    writes: bool,
     /// The same file past the system's cache; `None` where that cannot be had, as on tmpfs.
     uncached: OnceLock<Option<File>>,
 }
@@ -92,7 +94,8 @@ impl RealFile {
     fn uncached(&self) -> Option<&File> {
         let open = || {
             let mut options = OpenOptions::new();
-            let file = options.read(true).custom_flags(libc::O_DIRECT).open(&self.path).ok()?;
+            let file =
+                options.read(true).write(self.writes).custom_flags(libc::O_DIRECT).open(&self.path).ok()?;
             // What has this name now must be what was opened.
             let (one, other) = (self.file.metadata().ok()?, file.metadata().ok()?);
             ((one.dev(), one.ino()) == (other.dev(), other.ino())).then_some(file)
@@ -132,6 +135,31 @@ impl DiskFile for RealFile {
 
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
         self.file.write_all_at(bytes, offset)
+    }
+
+    fn write_large(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        let head = (offset.next_multiple_of(ALIGN as u64) - offset) as usize;
+        let is_aligned = bytes.as_ptr() as usize % ALIGN == (offset % ALIGN as u64) as usize;
+        let (true, Some(file)) = (is_aligned && bytes.len() >= head + ALIGN, self.uncached()) else {
+            return self.write_at(bytes, offset);
+        };
+        self.write_at(&bytes[..head], offset)?;
+        let mut done = head;
+        while bytes.len() - done >= ALIGN {
+            let len = (bytes.len() - done) / ALIGN * ALIGN;
+            match file.write_at(&bytes[done..done + len], offset + done as u64) {
+                // What is left after half a block, and what this disk wants aligned otherwise, goes the usual way.
+                Ok(count) if count > 0 && count % ALIGN == 0 => done += count,
+                Ok(count) => {
+                    done += count;
+                    break;
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == io::ErrorKind::InvalidInput => break,
+                Err(error) => return Err(error),
+            }
+        }
+        self.write_at(&bytes[done..], offset + done as u64)
     }
 
     fn len(&self) -> io::Result<u64> {

@@ -414,8 +414,9 @@ impl<'a> Sealer<'a> {
         while at < end {
             if buffer.len() < CHUNK_BYTES_MAX && loaded < end {
                 let to = end.min(loaded + (4 << 20));
-                let more = self.bytes(ino, loaded, to)?;
-                buffer.extend_from_slice(&more);
+                let old = buffer.len();
+                buffer.resize(old + (to - loaded) as usize, 0);
+                self.read(ino, loaded, &mut buffer[old..])?;
                 loaded = to;
             }
             // A slice at a time, so that the buffer's front is cut off rarely.
@@ -441,11 +442,14 @@ impl<'a> Sealer<'a> {
     /// The file's bytes as of the freeze.
     fn bytes(&self, ino: Ino, start: u64, end: u64) -> Result<Vec<u8>, FsError> {
         let mut bytes = vec![0; (end - start) as usize];
-        if end > start {
-            let plan = settle(self.layers().plan(ino, start, end))?;
-            layers::fetch(&self.volume.store, Some(&self.volume.journal), &plan, start, &mut bytes)?;
-        }
+        self.read(ino, start, &mut bytes)?;
         Ok(bytes)
+    }
+
+    /// Fills `out` with the file's bytes from `start`, as of the freeze.
+    fn read(&self, ino: Ino, start: u64, out: &mut [u8]) -> Result<(), FsError> {
+        let plan = settle(self.layers().plan(ino, start, start + out.len() as u64))?;
+        layers::fetch(&self.volume.store, Some(&self.volume.journal), &plan, start, out)
     }
 }
 

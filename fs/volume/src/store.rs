@@ -18,7 +18,7 @@ use quick_cache::Weighter;
 use quick_cache::sync::Cache;
 
 use crate::FsError;
-use crate::buffer::Buffer;
+use crate::buffer::{Buffer, Growing};
 use crate::env::{DiskFile, Env, OpenMode};
 use crate::keys::Keys;
 use crate::readahead::Wanted;
@@ -362,6 +362,9 @@ pub struct Packer<'a> {
     data: Option<OpenWriter>,
     meta: Option<OpenWriter>,
     compressor: zstd::bulk::Compressor<'static>,
+    compressed: Vec<u8>,
+    /// Room of packs that are written, for those to come.
+    room: Vec<Growing>,
     birth: fs_format::Seq,
     added: u64,
 }
@@ -370,7 +373,7 @@ struct OpenWriter {
     number: u32,
     cipher: Cipher,
     header: PackHeader,
-    bytes: Vec<u8>,
+    bytes: Growing,
     directory: Vec<pack::DirectoryEntry>,
 }
 
@@ -378,6 +381,8 @@ struct OpenWriter {
 ///
 /// Larger hides the cost of a request to a store, smaller shortens a lazy read on a slow line.
 const PACK_BYTES_TARGET: usize = 16 << 20;
+/// Room for a pack: the frame that fills it may be large, and its directory follows.
+const PACK_ROOM_BYTES: usize = PACK_BYTES_TARGET + (2 << 20);
 /// What a compressed payload must save to be kept: one part in this many.
 const COMPRESSION_GAIN_MIN: usize = 32;
 
@@ -395,6 +400,8 @@ impl<'a> Packer<'a> {
             data: None,
             meta: None,
             compressor,
+            compressed: Vec::new(),
+            room: Vec::new(),
             birth,
             added: 0,
         })
@@ -416,31 +423,36 @@ impl<'a> Packer<'a> {
     }
 
     fn frame(&mut self, kind: PackKind, name: FrameName, plain: &[u8]) -> Result<Location, FsError> {
-        let mut payload = Vec::with_capacity(plain.len() + 32);
-        payload.push(Codec::Zstd as u8);
-        fs_format::put_varint(&mut payload, plain.len() as u64);
-        let compressed = self
-            .compressor
-            .compress(plain)
+        self.compressed.clear();
+        self.compressed.reserve(zstd::zstd_safe::compress_bound(plain.len()));
+        self.compressor
+            .compress_to_buffer(plain, &mut self.compressed)
             .map_err(|error| FsError::Disk(format!("zstd does not compress: {error}")))?;
-        if compressed.len() + plain.len() / COMPRESSION_GAIN_MIN + 8 < plain.len() {
-            payload.extend_from_slice(&compressed);
-        } else {
-            payload.clear();
-            payload.push(Codec::Raw as u8);
-            payload.extend_from_slice(plain);
-        }
         if self.writer(kind).is_none() {
             let writer = self.begin(kind);
             *self.writer(kind) = Some(writer);
         }
         let domain = self.store.keys.domain;
-        let writer = self.writer(kind).as_mut().expect("just begun");
-        let offset = writer.bytes.len() as u32;
-        let tag = writer.cipher.seal(u64::from(offset), &name.associated(&domain), &mut payload);
-        writer.bytes.extend_from_slice(&payload);
-        writer.bytes.extend_from_slice(&tag);
+        let writer = match kind {
+            PackKind::Data => &mut self.data,
+            PackKind::Meta => &mut self.meta,
+        };
+        let writer = writer.as_mut().expect("just begun");
+        let start = writer.bytes.len();
+        if self.compressed.len() + plain.len() / COMPRESSION_GAIN_MIN + 8 < plain.len() {
+            let mut head = vec![Codec::Zstd as u8];
+            fs_format::put_varint(&mut head, plain.len() as u64);
+            writer.bytes.put(&head);
+            writer.bytes.put(&self.compressed);
+        } else {
+            writer.bytes.put(&[Codec::Raw as u8]);
+            writer.bytes.put(plain);
+        }
+        let offset = start as u32;
+        let payload = &mut writer.bytes[start..];
         let len = (payload.len() + TAG_BYTES) as u32;
+        let tag = writer.cipher.seal(u64::from(offset), &name.associated(&domain), payload);
+        writer.bytes.put(&tag);
         writer.directory.push(pack::DirectoryEntry { name, len });
         let location = Location { pack: PackNumber(writer.number), offset, len };
         // Pages of the table stay in the pack that the seal closes last.
@@ -473,8 +485,8 @@ impl<'a> Packer<'a> {
         );
         let header = PackHeader { suite: self.suite as u8, kind, salt, domain: self.store.keys.domain };
         let cipher = self.store.keys.read.pack_cipher(self.suite, kind as u8, &salt);
-        let mut bytes = Vec::with_capacity(1 << 20);
-        bytes.extend_from_slice(&header.encode());
+        let mut bytes = self.room.pop().unwrap_or_else(|| Growing::with_room(PACK_ROOM_BYTES));
+        bytes.put(&header.encode());
         OpenWriter { number, cipher, header, bytes, directory: Vec::new() }
     }
 
@@ -486,12 +498,12 @@ impl<'a> Packer<'a> {
         directory.resize(directory.len() + (pack::padme(plain) - plain) as usize, 0);
         let cipher = self.store.keys.read.directory_cipher(self.suite, &writer.header.salt);
         let tag = cipher.seal(frames as u64, b"directory", &mut directory);
-        writer.bytes.extend_from_slice(&directory);
-        writer.bytes.extend_from_slice(&tag);
+        writer.bytes.put(&directory);
+        writer.bytes.put(&tag);
         let mut trailer = pack::encode_trailer(frames as u32, (directory.len() + TAG_BYTES) as u32);
         let tag = cipher.seal(u64::MAX, b"trailer", &mut trailer);
-        writer.bytes.extend_from_slice(&trailer);
-        writer.bytes.extend_from_slice(&tag);
+        writer.bytes.put(&trailer);
+        writer.bytes.put(&tag);
 
         let object = PackId(*blake3::hash(&writer.bytes).as_bytes());
         let path = pack_path(&object);
@@ -500,7 +512,7 @@ impl<'a> Packer<'a> {
         let written = (|| {
             remove_if_there(&**disk, &temporary)?;
             let file = disk.open(&temporary, OpenMode::CreateNew)?;
-            file.write_at(&writer.bytes, 0)?;
+            file.write_large(&writer.bytes, 0)?;
             file.sync()?;
             disk.rename(&temporary, &path)
         })();
@@ -512,6 +524,8 @@ impl<'a> Packer<'a> {
         self.added += writer.bytes.len() as u64;
         let entry = PackEntry { object, bytes: writer.bytes.len() as u32, birth: self.birth };
         self.entries[(writer.number - self.first) as usize] = Some(entry);
+        writer.bytes.clear();
+        self.room.push(writer.bytes);
         Ok(())
     }
 
