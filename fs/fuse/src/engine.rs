@@ -63,6 +63,8 @@ pub trait Engine: ReadTree + 'static {
     fn set_attr(&self, ino: Ino, set: SetAttr) -> Result<Attr, FsError>;
     /// Writes bytes.
     fn write(&self, ino: Ino, offset: u64, data: &[u8], kill_suid: bool) -> Result<(), FsError>;
+    /// Writes bytes that the kernel told a `write` it has taken: may use the reserve.
+    fn write_taken(&self, ino: Ino, offset: u64, data: &[u8], kill_suid: bool) -> Result<(), FsError>;
     /// `fallocate`.
     fn allocate(&self, ino: Ino, offset: u64, len: u64, how: Allocate) -> Result<(), FsError>;
     /// `copy_file_range`; returns how many bytes are now shared, 0 if none can be.
@@ -88,6 +90,8 @@ pub trait Engine: ReadTree + 'static {
     fn pace(&self, _bytes: usize) {}
     /// Waits until everything so far is durable.
     fn sync(&self) -> Result<(), FsError>;
+    /// Whether nothing can grow any more.
+    fn is_full(&self) -> bool;
     /// Room in all and free.
     fn space(&self) -> Result<Space, FsError>;
     /// What `.snapshots` shows; `None` where there is no such directory.
@@ -177,6 +181,10 @@ impl<T: ReadTree + 'static> Engine for Still<T> {
         Err(FsError::ReadOnly)
     }
 
+    fn write_taken(&self, _: Ino, _: u64, _: &[u8], _: bool) -> Result<(), FsError> {
+        Err(FsError::ReadOnly)
+    }
+
     fn allocate(&self, _: Ino, _: u64, _: u64, _: Allocate) -> Result<(), FsError> {
         Err(FsError::ReadOnly)
     }
@@ -201,6 +209,10 @@ impl<T: ReadTree + 'static> Engine for Still<T> {
 
     fn sync(&self) -> Result<(), FsError> {
         Ok(())
+    }
+
+    fn is_full(&self) -> bool {
+        false
     }
 
     fn space(&self) -> Result<Space, FsError> {

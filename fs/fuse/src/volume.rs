@@ -53,6 +53,10 @@ impl Engine for Volume {
         Volume::write(self, ino, offset, data, kill_suid)
     }
 
+    fn write_taken(&self, ino: Ino, offset: u64, data: &[u8], kill_suid: bool) -> Result<(), FsError> {
+        Volume::write_taken(self, ino, offset, data, kill_suid)
+    }
+
     fn allocate(&self, ino: Ino, offset: u64, len: u64, how: Allocate) -> Result<(), FsError> {
         Volume::allocate(self, ino, offset, len, how)
     }
@@ -97,6 +101,10 @@ impl Engine for Volume {
 
     fn sync(&self) -> Result<(), FsError> {
         Volume::sync(self)
+    }
+
+    fn is_full(&self) -> bool {
+        Volume::is_full(self)
     }
 
     fn space(&self) -> Result<Space, FsError> {

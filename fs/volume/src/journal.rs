@@ -111,6 +111,8 @@ const SCAN_BYTES: usize = 1 << 20;
 pub enum Room {
     /// Adds to the volume: leaves a reserve.
     Grow,
+    /// Adds what somebody was told is there already: may use most of the reserve.
+    Taken,
     /// Frees something or goes on with what was begun: may use the reserve.
     Free,
 }
@@ -208,14 +210,14 @@ impl Journal {
     /// Segments are allocated here, ahead of their use, so that a full disk refuses an
     /// operation instead of losing one that was accepted.
     pub fn admit(&self, bytes: usize, room: Room) -> Result<(), FsError> {
-        if room == Room::Grow && self.buffer.lock().pending.len() > PENDING_BYTES_MAX {
+        if room != Room::Free && self.buffer.lock().pending.len() > PENDING_BYTES_MAX {
             // Whoever writes faster than the disk takes it helps to carry it there.
             self.flush()?;
         }
         let need = promised_bytes(bytes);
         let reserve = match room {
             Room::Grow => self.setting.segment_bytes / 4,
-            Room::Free => self.setting.segment_bytes / 16,
+            Room::Taken | Room::Free => self.setting.segment_bytes / 16,
         };
         loop {
             {
@@ -229,6 +231,12 @@ impl Journal {
             }
             self.add_spare()?;
         }
+    }
+
+    /// Whether a record of about `bytes` needs another segment.
+    pub fn wants_segment(&self, bytes: usize) -> bool {
+        let buffer = self.buffer.lock();
+        buffer.room() < buffer.promised + promised_bytes(bytes) + self.setting.segment_bytes / 16
     }
 
     fn add_spare(&self) -> Result<(), FsError> {

@@ -44,7 +44,8 @@ pub struct Options {
     pub journal_bytes_max: u64,
     /// Size of a segment of the journal, in bytes.
     pub segment_bytes: u64,
-    /// Room on the disk that only deleting may use, in bytes.
+    /// Room on the disk that nothing new may use, in bytes: for what was taken already
+    /// ([`Volume::write_taken`]), one more segment of the journal, and deleting.
     pub reserve_bytes: u64,
     /// Logical bytes that the files may have in all.
     pub quota_bytes: Option<u64>,
@@ -58,7 +59,7 @@ impl Default for Options {
             overlay_bytes_max: 16 << 20,
             journal_bytes_max: 2 << 30,
             segment_bytes: 64 << 20,
-            reserve_bytes: 64 << 20,
+            reserve_bytes: 128 << 20,
             quota_bytes: None,
         }
     }
@@ -281,9 +282,14 @@ impl Volume {
         }
     }
 
-    /// Whether the overlay or the journal is above its mark.
+    /// Whether the overlay or the journal is above its mark, or a seal would make room on a full disk.
     pub fn wants_seal(&self) -> bool {
         let state = self.state.read();
+        // The journal's room comes back, and what was removed since it was written is not sealed at all.
+        let (written, left) = (state.active.written, self.free.left.load(Ordering::Relaxed));
+        if written > left && written > self.options.segment_bytes / 16 {
+            return true;
+        }
         state.active.weight as u64 > self.options.overlay_bytes_max
             || self.journal.used_bytes() > self.options.journal_bytes_max / 2
     }
@@ -321,8 +327,7 @@ impl Volume {
     /// Room, as `statfs` shows it.
     pub fn space(&self) -> Result<Space, FsError> {
         let totals = self.state.read().active.totals;
-        let disk = self.env.disk.free_bytes().map_err(|error| FsError::Disk(error.to_string()))?;
-        let disk = disk.saturating_sub(self.options.reserve_bytes + self.unsealed_bytes());
+        let disk = self.disk_left(self.options.reserve_bytes)?;
         let (total, free) = match self.options.quota_bytes {
             Some(quota) => (quota, quota.saturating_sub(totals.bytes).min(disk)),
             None => (totals.bytes + disk, disk),
@@ -403,8 +408,8 @@ impl Volume {
         if self.read_only_reason().is_some() {
             return Err(FsError::ReadOnly);
         }
-        if room == Room::Grow {
-            self.admit(bytes as u64)?;
+        if room != Room::Free {
+            self.admit(bytes as u64, room)?;
         }
         self.journal.admit(bytes + 1024, room)?;
         let mut pinned = HashMap::new();
@@ -414,8 +419,9 @@ impl Volume {
                 match decide(&self.layers(&state, &pinned), &state, self.env.clock.now()) {
                     Ok((value, decision)) => {
                         // The quota counts lengths of files: only what makes one longer is refused.
-                        let over =
-                            |quota| state.active.totals.bytes.saturating_add_signed(decision.bytes) > quota;
+                        let beyond = if room == Room::Taken { TAKEN_BYTES_MAX } else { 0 };
+                        let bytes = state.active.totals.bytes.saturating_add_signed(decision.bytes);
+                        let over = |quota: u64| bytes > quota.saturating_add(beyond);
                         if decision.bytes > 0 && self.options.quota_bytes.is_some_and(over) {
                             return Err(FsError::NoSpace);
                         }
@@ -457,20 +463,37 @@ impl Volume {
     }
 
     /// Refuses to grow where the disk could not take the seal of it.
-    fn admit(&self, bytes: u64) -> Result<(), FsError> {
+    fn admit(&self, bytes: u64, room: Room) -> Result<(), FsError> {
+        let charge = bytes + 4096;
+        if room == Room::Taken {
+            let segment =
+                if self.journal.wants_segment(bytes as usize) { self.options.segment_bytes } else { 0 };
+            let left = self.disk_left(self.options.reserve_bytes / 8 + segment)?;
+            return if left < charge { Err(FsError::NoSpace) } else { Ok(()) };
+        }
         let now = self.env.clock.now().0;
         let asked = self.free.asked.load(Ordering::Relaxed);
-        let charge = bytes + 4096;
         let left = self.free.left.load(Ordering::Relaxed);
         if now.saturating_sub(asked) < 100_000_000 && now >= asked && left > charge + (16 << 20) {
             self.free.left.fetch_sub(charge, Ordering::Relaxed);
             return Ok(());
         }
-        let free = self.env.disk.free_bytes().map_err(|error| FsError::Disk(error.to_string()))?;
-        let left = free.saturating_sub(self.options.reserve_bytes + self.unsealed_bytes());
+        let left = self.disk_left(self.options.reserve_bytes)?;
         self.free.left.store(left, Ordering::Relaxed);
         self.free.asked.store(now, Ordering::Relaxed);
         if left < charge { Err(FsError::NoSpace) } else { Ok(()) }
+    }
+
+    /// Room on the disk beyond what is held back and what sealing will take.
+    fn disk_left(&self, held_back: u64) -> Result<u64, FsError> {
+        let free = self.env.disk.free_bytes().map_err(|error| FsError::Disk(error.to_string()))?;
+        Ok(free.saturating_sub(held_back + self.unsealed_bytes()))
+    }
+
+    /// Whether nothing can grow any more, by the quota or by the disk.
+    pub fn is_full(&self) -> bool {
+        let bytes = self.state.read().active.totals.bytes;
+        self.options.quota_bytes.is_some_and(|quota| bytes >= quota) || self.admit(0, Room::Grow).is_err()
     }
 
     // ---- names ----
@@ -821,12 +844,30 @@ impl Volume {
 
     /// Writes bytes; longer ones in several steps of at most [`WRITE_BYTES_MAX`].
     pub fn write(&self, ino: Ino, offset: u64, data: &[u8], kill_suid: bool) -> Result<(), FsError> {
+        self.write_in(Room::Grow, ino, offset, data, kill_suid)
+    }
+
+    /// Writes bytes that somebody was already told are written, as the kernel tells of pages that it keeps for a while.
+    ///
+    /// May use most of the reserve, and exceed the quota by [`TAKEN_BYTES_MAX`].
+    pub fn write_taken(&self, ino: Ino, offset: u64, data: &[u8], kill_suid: bool) -> Result<(), FsError> {
+        self.write_in(Room::Taken, ino, offset, data, kill_suid)
+    }
+
+    fn write_in(
+        &self,
+        room: Room,
+        ino: Ino,
+        offset: u64,
+        data: &[u8],
+        kill_suid: bool,
+    ) -> Result<(), FsError> {
         if offset.checked_add(data.len() as u64).is_none_or(|end| end > FILE_BYTES_MAX) {
             return Err(FsError::FileTooLarge);
         }
         let mut at = offset;
         for part in data.chunks(WRITE_BYTES_MAX) {
-            self.change(part.len(), Room::Grow, part, |layers, _, now| {
+            self.change(part.len(), room, part, |layers, _, now| {
                 let mut inode = layers.inode(ino)?;
                 require_file(&inode)?;
                 let end = at + part.len() as u64;
@@ -1095,6 +1136,8 @@ const OPERATION_BYTES: u64 = 4096;
 const PAUSE_MAX: Duration = Duration::from_millis(50);
 /// The most bytes that one record writes.
 pub const WRITE_BYTES_MAX: usize = 1 << 20;
+/// Bytes by which what was already taken may exceed the quota.
+pub const TAKEN_BYTES_MAX: u64 = 40 << 20;
 /// The most bytes that one step of a clone covers.
 const CLONE_BYTES_MAX: u64 = 1 << 30;
 /// The most pieces that one step of a clone covers.

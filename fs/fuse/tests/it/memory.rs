@@ -39,6 +39,10 @@ pub struct Memory {
     pub broken_disk: AtomicBool,
     /// Writes wait for as long as this is true.
     pub stuck: AtomicBool,
+    /// What all files may have together.
+    pub quota: AtomicU64,
+    /// What pages that were taken already may have beyond.
+    pub reserve: AtomicU64,
 }
 
 /// A tree that does not change any more.
@@ -54,6 +58,10 @@ impl Tree {
         let mut tree = Self { files: BTreeMap::new(), next: Ino::FIRST.0 };
         tree.files.insert(1, File::new(FileKind::Directory, 0o755, owner, group, Ino::ROOT));
         tree
+    }
+
+    fn bytes(&self) -> u64 {
+        self.files.values().map(|file| file.bytes.len() as u64).sum()
     }
 
     fn file(&self, ino: Ino) -> Result<&File, FsError> {
@@ -156,6 +164,8 @@ impl Memory {
             syncs: AtomicU64::new(0),
             broken_disk: false.into(),
             stuck: false.into(),
+            quota: u64::MAX.into(),
+            reserve: 0.into(),
         }
     }
 
@@ -170,6 +180,35 @@ impl Memory {
 
     pub fn files(&self) -> usize {
         self.live.lock().files.len()
+    }
+
+    fn write_below(
+        &self,
+        quota: u64,
+        ino: Ino,
+        offset: u64,
+        data: &[u8],
+        kill_suid: bool,
+    ) -> Result<(), FsError> {
+        while self.stuck.load(Ordering::Relaxed) {
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        }
+        let mut tree = self.live.lock();
+        let bytes = tree.bytes();
+        let file = tree.file_mut(ino)?;
+        let end = offset as usize + data.len();
+        if file.bytes.len() < end {
+            if bytes + (end - file.bytes.len()) as u64 > quota {
+                return Err(FsError::NoSpace);
+            }
+            file.bytes.resize(end, 0);
+        }
+        file.bytes[offset as usize..end].copy_from_slice(data);
+        if kill_suid {
+            file.kill_suid();
+        }
+        file.touch();
+        Ok(())
     }
 
     /// The bytes that have reached the engine of the file with this name in the root.
@@ -430,21 +469,16 @@ impl Engine for Memory {
     }
 
     fn write(&self, ino: Ino, offset: u64, data: &[u8], kill_suid: bool) -> Result<(), FsError> {
-        while self.stuck.load(Ordering::Relaxed) {
-            std::thread::sleep(std::time::Duration::from_millis(5));
-        }
-        let mut tree = self.live.lock();
-        let file = tree.file_mut(ino)?;
-        let end = offset as usize + data.len();
-        if file.bytes.len() < end {
-            file.bytes.resize(end, 0);
-        }
-        file.bytes[offset as usize..end].copy_from_slice(data);
-        if kill_suid {
-            file.kill_suid();
-        }
-        file.touch();
-        Ok(())
+        self.write_below(self.quota.load(Ordering::Relaxed), ino, offset, data, kill_suid)
+    }
+
+    fn write_taken(&self, ino: Ino, offset: u64, data: &[u8], kill_suid: bool) -> Result<(), FsError> {
+        let quota = self.quota.load(Ordering::Relaxed) + self.reserve.load(Ordering::Relaxed);
+        self.write_below(quota, ino, offset, data, kill_suid)
+    }
+
+    fn is_full(&self) -> bool {
+        self.live.lock().bytes() >= self.quota.load(Ordering::Relaxed)
     }
 
     fn allocate(&self, ino: Ino, offset: u64, len: u64, how: Allocate) -> Result<(), FsError> {
