@@ -271,23 +271,18 @@ impl<E: Engine> Adapter<E> {
         let caller = Caller { uid: req.uid(), gid: req.gid() };
         let mode = (mode & 0o7777) as u16;
         if matches!(new, NewNode::Symlink(_)) {
-            return Ok(self.engine.make(caller, dir, name, 0o777, new)?);
+            return Ok(self.engine.make(caller, dir, name, 0o777, new, &[])?);
         }
         let Some(default) = self.acl_of(dir, acl::DEFAULT)? else {
-            return Ok(self.engine.make(caller, dir, name, mode & !(umask as u16), new)?);
+            return Ok(self.engine.make(caller, dir, name, mode & !(umask as u16), new, &[])?);
         };
         let inherited = default.inherit(mode);
-        let mut attr = self.engine.make(caller, dir, name, inherited.mode, new)?;
-        let ino = attr.ino;
-        if let Some(access) = inherited.access {
-            self.engine.set_xattr(ino, acl::ACCESS, &access.to_bytes(), XattrMode::Set)?;
-            attr = self.engine.attr(ino)?;
-        }
-        if new == NewNode::Directory {
-            self.engine.set_xattr(ino, acl::DEFAULT, &default.to_bytes(), XattrMode::Set)?;
-            attr = self.engine.attr(ino)?;
-        }
-        Ok(attr)
+        let access = inherited.access.map(|access| access.to_bytes());
+        let default = (new == NewNode::Directory).then(|| default.to_bytes());
+        let lists = [(acl::ACCESS, &access), (acl::DEFAULT, &default)];
+        let xattrs: Vec<(&[u8], &[u8])> =
+            lists.into_iter().filter_map(|(name, bytes)| Some((name, bytes.as_deref()?))).collect();
+        Ok(self.engine.make(caller, dir, name, inherited.mode, new, &xattrs)?)
     }
 
     /// A stored ACL of a live inode.

@@ -7,7 +7,8 @@ use std::sync::Arc;
 
 use fs_format::{Ino, Seq, Timestamp};
 use fs_volume::{
-    Allocate, Attr, Caller, DirEntry, FsError, NewNode, ReadTree, RenameMode, Seek, SetAttr, Space, XattrMode,
+    Allocate, Attr, Caller, DirEntry, FsError, NewNode, NewXattrs, ReadTree, RenameMode, Seek, SetAttr,
+    Space, XattrMode,
 };
 
 /// A sealed moment, as `.snapshots` lists it.
@@ -35,7 +36,7 @@ pub trait Past: Send + Sync {
 ///
 /// The contracts are those of [`fs_volume::Volume`]'s methods of the same names.
 pub trait Engine: ReadTree + 'static {
-    /// Makes a file, directory, link or device. Umask and ACLs are already in `mode`.
+    /// Makes a file, directory, link or device, with its attributes. Umask and ACLs are already in `mode`.
     fn make(
         &self,
         caller: Caller,
@@ -43,6 +44,7 @@ pub trait Engine: ReadTree + 'static {
         name: &[u8],
         mode: u16,
         node: NewNode<'_>,
+        xattrs: NewXattrs<'_>,
     ) -> Result<Attr, FsError>;
     /// Gives an inode one more name.
     fn link(&self, ino: Ino, parent: Ino, name: &[u8]) -> Result<Attr, FsError>;
@@ -153,7 +155,15 @@ impl<T: ReadTree> ReadTree for Still<T> {
 }
 
 impl<T: ReadTree + 'static> Engine for Still<T> {
-    fn make(&self, _: Caller, _: Ino, _: &[u8], _: u16, _: NewNode<'_>) -> Result<Attr, FsError> {
+    fn make(
+        &self,
+        _: Caller,
+        _: Ino,
+        _: &[u8],
+        _: u16,
+        _: NewNode<'_>,
+        _: NewXattrs<'_>,
+    ) -> Result<Attr, FsError> {
         Err(FsError::ReadOnly)
     }
 

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use fs_format::{Ino, Seq};
 use fs_volume::{
-    Allocate, Attr, Caller, FsError, NewNode, OpenError, ReadTree, RenameMode, SetAttr, Space, Volume,
-    XattrMode,
+    Allocate, Attr, Caller, FsError, NewNode, NewXattrs, OpenError, ReadTree, RenameMode, SetAttr, Space,
+    Volume, XattrMode,
 };
 
 use crate::engine::{Engine, Moment, Past};
@@ -18,8 +18,9 @@ impl Engine for Volume {
         name: &[u8],
         mode: u16,
         node: NewNode<'_>,
+        xattrs: NewXattrs<'_>,
     ) -> Result<Attr, FsError> {
-        Volume::make(self, caller, parent, name, mode, node)
+        Volume::make(self, caller, parent, name, mode, node, xattrs)
     }
 
     fn link(&self, ino: Ino, parent: Ino, name: &[u8]) -> Result<Attr, FsError> {

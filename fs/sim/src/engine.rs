@@ -6,7 +6,7 @@
 use fs_format::{Ino, Seq};
 use fs_volume::env::Env;
 use fs_volume::{
-    Allocate, Attr, Caller, FsError, NewNode, OpenError, ReadTree, RenameMode, SealInfo, SetAttr,
+    Allocate, Attr, Caller, FsError, NewNode, NewXattrs, OpenError, ReadTree, RenameMode, SealInfo, SetAttr,
     SnapshotLabel, XattrMode,
 };
 
@@ -30,6 +30,7 @@ pub trait Engine: ReadTree {
         name: &[u8],
         mode: u16,
         node: NewNode<'_>,
+        xattrs: NewXattrs<'_>,
     ) -> Result<Attr, FsError>;
     fn link(&self, ino: Ino, parent: Ino, name: &[u8]) -> Result<Attr, FsError>;
     fn unlink(&self, parent: Ino, name: &[u8]) -> Result<(), FsError>;

@@ -498,7 +498,7 @@ impl Volume {
 
     // ---- names ----
 
-    /// Makes a file, directory, link or special file.
+    /// Makes a file, directory, link or special file, with its attributes.
     pub fn make(
         &self,
         caller: Caller,
@@ -506,8 +506,14 @@ impl Volume {
         name: &[u8],
         mode: u16,
         node: NewNode<'_>,
+        xattrs: NewXattrs<'_>,
     ) -> Result<Attr, FsError> {
         check_name(name)?;
+        let mut bytes = 512;
+        for (name, value) in xattrs {
+            check_xattr(name, value)?;
+            bytes += value.len() + 512;
+        }
         if let NewNode::Symlink(target) = node {
             if target.is_empty() {
                 return Err(FsError::NotFound);
@@ -516,7 +522,7 @@ impl Volume {
                 return Err(FsError::NameTooLong);
             }
         }
-        self.change(512, Room::Grow, &[], |layers, state, now| {
+        self.change(bytes, Room::Grow, &[], |layers, state, now| {
             let mut directory = layers.directory(parent)?;
             if directory.nlink == 0 {
                 return Err(FsError::NotFound.into());
@@ -559,6 +565,14 @@ impl Volume {
             decision.inode(ino, &inode);
             if let NewNode::Symlink(target) = node {
                 decision.changes.push(Change::Put(Key::new(ino, RecordKind::Inline, 0), target.into()));
+            }
+            let mut taken = HashSet::new();
+            for (name, value) in xattrs {
+                let mut key = layers.free_xattr(ino, name)?;
+                while !taken.insert(key) {
+                    key.sub += 1;
+                }
+                decision.xattr(key, name, value);
             }
             decision.dirent(key, ino, kind, name);
             decision.inode(parent, &directory);
@@ -803,12 +817,7 @@ impl Volume {
 
     /// Sets an extended attribute.
     pub fn set_xattr(&self, ino: Ino, name: &[u8], value: &[u8], how: XattrMode) -> Result<(), FsError> {
-        if name.is_empty() || name.len() > NAME_BYTES_MAX || name.contains(&0) {
-            return Err(FsError::Invalid);
-        }
-        if value.len() > XATTR_BYTES_MAX {
-            return Err(FsError::AttributeTooLarge);
-        }
+        check_xattr(name, value)?;
         self.change(value.len() + 512, Room::Grow, &[], |layers, _, now| {
             let mut inode = layers.inode(ino)?;
             let key = match (layers.xattr(ino, name)?, how) {
@@ -817,12 +826,10 @@ impl Volume {
                 (Some((key, _)), _) => key,
                 (None, _) => layers.free_xattr(ino, name)?,
             };
-            let mut bytes = Vec::with_capacity(name.len() + value.len() + 1);
-            Xattr { name: name.into(), value: value.into() }.encode(&mut bytes);
             inode.ctime = now;
             let mut decision = Decision::default();
             decision.inode(ino, &inode);
-            decision.changes.push(Change::Put(key, bytes.into()));
+            decision.xattr(key, name, value);
             Ok(((), decision))
         })
     }
@@ -1166,6 +1173,12 @@ impl Decision {
         self.changes.push(Change::Put(key, bytes.into()));
     }
 
+    fn xattr(&mut self, key: Key, name: &[u8], value: &[u8]) {
+        let mut bytes = Vec::with_capacity(name.len() + value.len() + 8);
+        Xattr { name: name.into(), value: value.into() }.encode(&mut bytes);
+        self.changes.push(Change::Put(key, bytes.into()));
+    }
+
     fn drop_inode(&mut self, ino: Ino, inode: &Inode) {
         self.changes.push(Change::DropInode(ino));
         self.files -= 1;
@@ -1242,6 +1255,13 @@ fn check_name(name: &[u8]) -> Result<(), FsError> {
         return Err(FsError::Invalid);
     }
     Ok(())
+}
+
+fn check_xattr(name: &[u8], value: &[u8]) -> Result<(), FsError> {
+    if name.is_empty() || name.len() > NAME_BYTES_MAX || name.contains(&0) {
+        return Err(FsError::Invalid);
+    }
+    if value.len() > XATTR_BYTES_MAX { Err(FsError::AttributeTooLarge) } else { Ok(()) }
 }
 
 fn require_file(inode: &Inode) -> Result<(), FsError> {

@@ -8,8 +8,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use fs_format::{FileKind, Ino, Inode, Seq, Timestamp};
 use fs_fuse::{Engine, Moment, Past};
 use fs_volume::{
-    Allocate, Attr, Caller, DirEntry, FsError, NewNode, ReadTree, RenameMode, Seek, SetAttr, SetTime, Space,
-    XattrMode,
+    Allocate, Attr, Caller, DirEntry, FsError, NewNode, NewXattrs, ReadTree, RenameMode, Seek, SetAttr,
+    SetTime, Space, XattrMode,
 };
 use parking_lot::Mutex;
 
@@ -348,6 +348,7 @@ impl Engine for Memory {
         name: &[u8],
         mut mode: u16,
         node: NewNode<'_>,
+        xattrs: NewXattrs<'_>,
     ) -> Result<Attr, FsError> {
         let mut tree = self.live.lock();
         if tree.child(parent, name).is_ok() {
@@ -367,6 +368,7 @@ impl Engine for Memory {
         }
         let mut file = File::new(kind, mode, caller.uid, gid, parent);
         file.inode.rdev = rdev;
+        file.xattrs = xattrs.iter().map(|(name, value)| (name.to_vec(), value.to_vec())).collect();
         if let NewNode::Symlink(target) = node {
             file.bytes = target.to_vec();
             file.inode.size = target.len() as u64;
