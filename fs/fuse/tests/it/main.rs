@@ -634,6 +634,28 @@ fn mount_points_are_checked_before_anything_happens() {
 }
 
 #[test]
+fn a_mount_that_lost_its_daemon_is_told_from_a_full_folder() {
+    let Some(stage) = Stage::set() else { return };
+    stage.write("a", "the kernel remembers that the folder is there");
+    let path = stage.mounted.path().to_owned();
+    let connection = libc::minor(fs::metadata(&path).expect("stats").dev());
+    let control = folder();
+    let run = |program: &str, args: &[&str]| {
+        assert!(Command::new(program).args(args).status().is_ok_and(|status| status.success()), "{args:?}");
+    };
+    let connections = control.path().join("mnt");
+    run("mount", &["-t", "fusectl", "none", connections.to_str().expect("UTF-8")]);
+    let aborted = fs::write(connections.join(format!("{connection}/abort")), "1");
+    run("umount", &[connections.to_str().expect("UTF-8")]);
+    aborted.expect("aborts the connection");
+    let _ = stage.mounted.wait();
+
+    let again = fs_fuse::mount(Arc::new(Memory::new()), &path, MountOptions::default());
+    run("umount", &["-l", path.to_str().expect("UTF-8")]);
+    assert!(matches!(again.map(|_| ()), Err(MountError::Dead(_))));
+}
+
+#[test]
 fn a_busy_mount_says_so_and_a_free_one_ends() {
     let Some(stage) = Stage::set() else { return };
     let file = File::create(stage.path("a")).expect("creates");
