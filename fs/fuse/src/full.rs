@@ -31,8 +31,8 @@ use parking_lot::Mutex;
 /// Files that wait until the kernel forgets their attributes. Of one that finds no place, the
 /// next page that does not fit speaks again.
 const WAITING_MAX: usize = 256;
-/// How long a page that does not fit waits for that, so that no others follow meanwhile.
-const PATIENCE: Duration = Duration::from_millis(50);
+/// How long a page that does not fit waits for that, so that no others follow meanwhile. Mostly microseconds.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Who must ask before writing.
 pub(crate) struct Full {

@@ -117,6 +117,8 @@ pub struct Volume {
     read_only: RwLock<Option<String>>,
     pub(crate) seal_error: RwLock<Option<String>>,
     free: FreeBytes,
+    /// Held while a segment of the journal is allocated.
+    making_segment: Mutex<()>,
     /// Kept, so that manifests are read once.
     pub(crate) history: History,
     /// How full journal and overlay are, in thousandths.
@@ -234,6 +236,7 @@ impl Volume {
             sealing: Mutex::new(()),
             read_only: RwLock::new(read_only),
             seal_error: RwLock::new(None),
+            making_segment: Mutex::new(()),
             free: FreeBytes { asked: AtomicI64::new(i64::MIN), left: AtomicU64::new(0) },
         };
         if volume.read_only_reason().is_none() {
@@ -408,10 +411,7 @@ impl Volume {
         if self.read_only_reason().is_some() {
             return Err(FsError::ReadOnly);
         }
-        if room != Room::Free {
-            self.admit(bytes as u64, room)?;
-        }
-        self.journal.admit(bytes + 1024, room)?;
+        self.make_room(bytes, room)?;
         let mut pinned = HashMap::new();
         loop {
             let missing = {
@@ -453,22 +453,32 @@ impl Volume {
         }
     }
 
-    fn unsealed_bytes(&self) -> u64 {
-        let state = self.state.read();
-        let bytes = state.active.written
-            + state.active.weight as u64
-            + state.frozen.as_deref().map_or(0, |frozen| frozen.written + frozen.weight as u64);
-        // Padding and the nodes that are rewritten.
-        bytes + bytes / 8
+    /// Makes sure that the journal and later the seal find room for `bytes`.
+    fn make_room(&self, bytes: usize, room: Room) -> Result<(), FsError> {
+        // A segment takes its room on the disk a while before it is there to be counted; who needs it, too, waits.
+        let wants_segment = self.journal.wants_segment(bytes + RECORD_BYTES, room);
+        let _one = wants_segment.then(|| self.making_segment.lock());
+        if room != Room::Free {
+            self.admit(bytes as u64, room)?;
+        }
+        self.journal.admit(bytes + RECORD_BYTES, room)
     }
 
-    /// Refuses to grow where the disk could not take the seal of it.
+    /// What seals will take of the disk that they have not taken yet.
+    fn unsealed_bytes(&self) -> u64 {
+        let state = self.state.read();
+        // An eighth for padding and the nodes that are rewritten.
+        let packs = |overlay: &Overlay| (overlay.written + overlay.weight as u64) / 8 * 9;
+        let frozen = state.frozen.as_deref().map_or(0, packs);
+        packs(&state.active) + frozen.saturating_sub(self.store.packed.load(Ordering::Relaxed))
+    }
+
+    /// Refuses to grow where the disk could not take it, a segment of the journal for it, and the seal of both.
     fn admit(&self, bytes: u64, room: Room) -> Result<(), FsError> {
-        let charge = bytes + 4096;
+        let segment = self.journal.wants_segment(bytes as usize + RECORD_BYTES, room);
+        let charge = bytes + 4096 + if segment { self.options.segment_bytes } else { 0 };
         if room == Room::Taken {
-            let segment =
-                if self.journal.wants_segment(bytes as usize) { self.options.segment_bytes } else { 0 };
-            let left = self.disk_left(self.options.reserve_bytes / 8 + segment)?;
+            let left = self.disk_left(self.options.reserve_bytes / 8)?;
             return if left < charge { Err(FsError::NoSpace) } else { Ok(()) };
         }
         let now = self.env.clock.now().0;
@@ -479,7 +489,7 @@ impl Volume {
             return Ok(());
         }
         let left = self.disk_left(self.options.reserve_bytes)?;
-        self.free.left.store(left, Ordering::Relaxed);
+        self.free.left.store(left.saturating_sub(charge), Ordering::Relaxed);
         self.free.asked.store(now, Ordering::Relaxed);
         if left < charge { Err(FsError::NoSpace) } else { Ok(()) }
     }
@@ -1143,6 +1153,8 @@ const OPERATION_BYTES: u64 = 4096;
 const PAUSE_MAX: Duration = Duration::from_millis(50);
 /// The most bytes that one record writes.
 pub const WRITE_BYTES_MAX: usize = 1 << 20;
+/// What a record may take besides the bytes that it carries.
+const RECORD_BYTES: usize = 1024;
 /// Bytes by which what was already taken may exceed the quota.
 pub const TAKEN_BYTES_MAX: u64 = 40 << 20;
 /// The most bytes that one step of a clone covers.
