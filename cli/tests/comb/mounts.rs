@@ -2,12 +2,13 @@
 
 use std::fs;
 use std::io::{ErrorKind, Read, Write};
-use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, symlink};
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt, symlink};
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use crate::world::{World, wait_until};
+use crate::world::{World, is_running, wait_until};
 
 fn run(program: &str, args: &[&str]) {
     let status = Command::new(program).args(args).status();
@@ -178,7 +179,7 @@ fn a_killed_daemon_is_followed_by_a_new_one() {
     fs::File::open(&mount).and_then(|folder| folder.sync_all()).expect("its name, too");
 
     run("kill", &["-9", &pid]);
-    wait_until("dying", || fs::read(mount.join("a")).is_err());
+    wait_until("dying", || !is_running(&pid));
     assert_eq!(world.comb("status photos --json").json()[0]["mounts"].as_array().map(Vec::len), Some(0));
     // What the journal held is there for commands, and the dead mount is cleared away by the next.
     assert_eq!(world.comb("cat photos:a").done(), "synced");
@@ -276,6 +277,47 @@ fn a_full_quota_is_told_and_can_be_emptied() {
     fs::write(mount.join("small"), "fits").expect("goes on");
     world.comb("unmount mount").done();
     assert_eq!(world.comb("cat photos@head:small").done(), "fits");
+}
+
+#[test]
+fn a_file_without_a_name_lives_as_long_as_somebody_holds_it_and_no_longer() {
+    let world = World::new();
+    let mount = world.dir("mount");
+    world.comb("volume create photos").done();
+    world.comb("mount photos mount").done();
+    // What `statfs` counts as used.
+    let used = || run_output("stat", &["-f", "-c", "%c %d", mount.to_str().expect("UTF-8")]);
+    let empty = used();
+    let held = |name: &str| {
+        fs::write(mount.join(name), "still here").expect("writes");
+        // Not open, only held: the kernel asks the daemon nothing.
+        let held = fs::OpenOptions::new()
+            .read(true)
+            .custom_flags(libc::O_PATH)
+            .open(mount.join(name))
+            .expect("takes hold");
+        fs::remove_file(mount.join(name)).expect("removes");
+        held
+    };
+    let first = held("first");
+    let again = format!("/proc/self/fd/{}", first.as_raw_fd());
+    assert_eq!(fs::read_to_string(&again).expect("opens again"), "still here");
+    assert_eq!(first.metadata().expect("stats").nlink(), 0);
+    assert_ne!(used(), empty);
+    drop(first);
+    wait_until("freeing", || used() == empty);
+
+    // Nobody is left to say that it is not held any more.
+    let second = held("second");
+    fs::File::open(&mount).and_then(|folder| folder.sync_all()).expect("syncs");
+    let pid = world.comb("status photos --json").json()[0]["mounts"][0]["pid"].to_string();
+    run("kill", &["-9", &pid]);
+    wait_until("dying", || !is_running(&pid));
+    drop(second);
+    world.comb("mount photos mount").done();
+    wait_until("freeing", || used() == empty);
+    world.comb("unmount mount").done();
+    world.comb("check photos").done();
 }
 
 /// The state on an ext4 of its own, so that the disk really fills up.

@@ -344,7 +344,6 @@ impl<E: Engine> Adapter<E> {
             let set = SetAttr { size: Some(0), ..SetAttr::default() };
             self.change_attributes(req, id, Asked { set })?;
         }
-        self.engine.hold(ino);
         if writes {
             self.writer_opened(ino, truncates || flags.0 & libc::O_APPEND != 0);
         }
@@ -722,8 +721,8 @@ impl<E: Engine> Filesystem for Adapter<E> {
     }
 
     fn forget(&self, _: &Request, ino: INodeNo, _nlookup: u64) {
-        // The kernel forgets an inode as a whole. An unlinked one cannot be found again meanwhile: a lookup
-        // and the removal of the last name exclude each other.
+        // The kernel forgets an inode as a whole, when nobody has it open or holds it otherwise. An unlinked one
+        // cannot be found again meanwhile: a lookup and the removal of the last name exclude each other.
         if let Node::Live(ino) = self.node(ino) {
             self.engine.forget(ino);
         }
@@ -920,11 +919,10 @@ impl<E: Engine> Filesystem for Adapter<E> {
         _: bool,
         reply: ReplyEmpty,
     ) {
-        if let Node::Live(ino) = self.node(ino) {
-            if flags.acc_mode() != OpenAccMode::O_RDONLY {
-                self.writer_closed(ino);
-            }
-            self.engine.release(ino);
+        if let Node::Live(ino) = self.node(ino)
+            && flags.acc_mode() != OpenAccMode::O_RDONLY
+        {
+            self.writer_closed(ino);
         }
         reply.ok();
     }
@@ -1045,7 +1043,6 @@ impl<E: Engine> Filesystem for Adapter<E> {
         self.engine.pace(0);
         match self.make(req, parent, name, mode, umask, NewNode::File) {
             Ok(attr) => {
-                self.engine.hold(attr.ino);
                 if OpenFlags(flags).acc_mode() != OpenAccMode::O_RDONLY {
                     self.writer_opened(attr.ino, true);
                 }

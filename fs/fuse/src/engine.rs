@@ -82,11 +82,7 @@ pub trait Engine: ReadTree + 'static {
     fn set_xattr(&self, ino: Ino, name: &[u8], value: &[u8], how: XattrMode) -> Result<(), FsError>;
     /// Removes an extended attribute.
     fn remove_xattr(&self, ino: Ino, name: &[u8]) -> Result<(), FsError>;
-    /// One more open handle: an unlinked inode lives until nobody holds it.
-    fn hold(&self, ino: Ino);
-    /// One open handle less.
-    fn release(&self, ino: Ino);
-    /// The kernel dropped the inode.
+    /// The kernel dropped the inode; until then it lives without a name, too.
     fn forget(&self, ino: Ino);
     /// Holds up whoever writes `bytes` for a moment (at most 50 ms) when sealing falls behind.
     fn pace(&self, _bytes: usize) {}
@@ -210,10 +206,6 @@ impl<T: ReadTree + 'static> Engine for Still<T> {
     fn remove_xattr(&self, _: Ino, _: &[u8]) -> Result<(), FsError> {
         Err(FsError::ReadOnly)
     }
-
-    fn hold(&self, _: Ino) {}
-
-    fn release(&self, _: Ino) {}
 
     fn forget(&self, _: Ino) {}
 

@@ -104,7 +104,9 @@ fn is_dead(dir: &Path) -> bool {
     let mut answer = std::mem::MaybeUninit::<libc::statfs>::uninit();
     // SAFETY: the path is a NUL-terminated string, and the answer is as large as the call writes.
     let outcome = unsafe { libc::statfs(dir.as_ptr(), answer.as_mut_ptr()) };
-    outcome != 0 && io::Error::last_os_error().raw_os_error() == Some(libc::ENOTCONN)
+    // ECONNABORTED is said to whoever asked while the daemon died.
+    let died = |error: io::Error| matches!(error.raw_os_error(), Some(libc::ENOTCONN | libc::ECONNABORTED));
+    outcome != 0 && died(io::Error::last_os_error())
 }
 
 /// Mounts on `path` and returns the connection to the kernel.

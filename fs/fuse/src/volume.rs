@@ -81,14 +81,6 @@ impl Engine for Volume {
         Volume::remove_xattr(self, ino, name)
     }
 
-    fn hold(&self, ino: Ino) {
-        Volume::hold(self, ino);
-    }
-
-    fn release(&self, ino: Ino) {
-        Volume::release(self, ino);
-    }
-
     fn forget(&self, ino: Ino) {
         Volume::forget(self, ino);
     }

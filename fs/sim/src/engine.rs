@@ -56,8 +56,10 @@ pub trait Engine: ReadTree {
     ) -> Result<u64, FsError>;
     fn set_xattr(&self, ino: Ino, name: &[u8], value: &[u8], how: XattrMode) -> Result<(), FsError>;
     fn remove_xattr(&self, ino: Ino, name: &[u8]) -> Result<(), FsError>;
-    fn hold(&self, ino: Ino);
-    fn release(&self, ino: Ino);
+    /// One more handle; for an engine that does not wait for `forget`.
+    fn hold(&self, _: Ino) {}
+    /// One handle less.
+    fn release(&self, _: Ino) {}
     fn forget(&self, ino: Ino);
     fn sync(&self) -> Result<(), FsError>;
     fn flush_journal(&self) -> Result<(), FsError>;

@@ -119,14 +119,6 @@ impl Engine for Volume {
         self.remove_xattr(ino, name)
     }
 
-    fn hold(&self, ino: Ino) {
-        self.hold(ino);
-    }
-
-    fn release(&self, ino: Ino) {
-        self.release(ino);
-    }
-
     fn forget(&self, ino: Ino) {
         self.forget(ino);
     }

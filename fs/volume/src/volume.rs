@@ -94,12 +94,17 @@ pub struct State {
     pub active: Overlay,
     pub frozen: Option<Arc<Overlay>>,
     pub base: Base,
-    /// Open handles per inode.
-    holds: HashMap<Ino, u32>,
-    /// Inodes without a name that somebody holds.
-    orphans: HashSet<Ino>,
-    /// Records of inodes that are gone but that the kernel may still ask for.
-    ghosts: HashMap<Ino, Inode>,
+    /// Inodes without a name that the kernel may still ask for, and the bytes that each had when it lost its last.
+    orphans: HashMap<Ino, u64>,
+    /// The sum of these bytes. The quota does not count them, so that room is there as soon as a file is removed.
+    orphan_bytes: u64,
+}
+
+impl State {
+    /// Bytes that the quota counts.
+    fn bytes(&self) -> u64 {
+        self.active.totals.bytes.saturating_sub(self.orphan_bytes)
+    }
 }
 
 /// An open volume.
@@ -229,9 +234,8 @@ impl Volume {
                 active,
                 frozen: None,
                 base,
-                holds: HashMap::new(),
-                orphans: HashSet::new(),
-                ghosts: HashMap::new(),
+                orphans: HashMap::new(),
+                orphan_bytes: 0,
             }),
             sealing: Mutex::new(()),
             read_only: RwLock::new(read_only),
@@ -329,13 +333,16 @@ impl Volume {
 
     /// Room, as `statfs` shows it.
     pub fn space(&self) -> Result<Space, FsError> {
-        let totals = self.state.read().active.totals;
+        let (bytes, files) = {
+            let state = self.state.read();
+            (state.bytes(), state.active.totals.files)
+        };
         let disk = self.disk_left(self.options.reserve_bytes)?;
         let (total, free) = match self.options.quota_bytes {
-            Some(quota) => (quota, quota.saturating_sub(totals.bytes).min(disk)),
-            None => (totals.bytes + disk, disk),
+            Some(quota) => (quota, quota.saturating_sub(bytes).min(disk)),
+            None => (bytes + disk, disk),
         };
-        Ok(Space { total, free, files: totals.files })
+        Ok(Space { total, free, files })
     }
 
     /// Returns when everything so far is durable.
@@ -420,7 +427,7 @@ impl Volume {
                     Ok((value, decision)) => {
                         // The quota counts lengths of files: only what makes one longer is refused.
                         let beyond = if room == Room::Taken { TAKEN_BYTES_MAX } else { 0 };
-                        let bytes = state.active.totals.bytes.saturating_add_signed(decision.bytes);
+                        let bytes = state.bytes().saturating_add_signed(decision.bytes);
                         let over = |quota: u64| bytes > quota.saturating_add(beyond);
                         if decision.bytes > 0 && self.options.quota_bytes.is_some_and(over) {
                             return Err(FsError::NoSpace);
@@ -445,11 +452,9 @@ impl Volume {
         totals.bytes = totals.bytes.saturating_add_signed(decision.bytes);
         let position = self.journal.append(&totals, &decision.changes, data);
         state.active.apply(totals, decision.changes, position);
-        if let Some((ino, inode)) = decision.ghost {
-            state.ghosts.insert(ino, inode);
-        }
-        if let Some(ino) = decision.orphan {
-            state.orphans.insert(ino);
+        if let Some((ino, bytes)) = decision.orphan {
+            state.orphans.insert(ino, bytes);
+            state.orphan_bytes += bytes;
         }
     }
 
@@ -502,7 +507,7 @@ impl Volume {
 
     /// Whether nothing can grow any more, by the quota or by the disk.
     pub fn is_full(&self) -> bool {
-        let bytes = self.state.read().active.totals.bytes;
+        let bytes = self.state.read().bytes();
         self.options.quota_bytes.is_some_and(|quota| bytes >= quota) || self.admit(0, Room::Grow).is_err()
     }
 
@@ -640,7 +645,7 @@ impl Volume {
 
     fn remove(&self, parent: Ino, name: &[u8], directory: bool) -> Result<(), FsError> {
         check_name(name)?;
-        self.change(512, Room::Free, &[], |layers, state, now| {
+        self.change(512, Room::Free, &[], |layers, _, now| {
             let mut dir = layers.directory(parent)?;
             let (key, dirent) = layers.dirent(parent, name)?.ok_or(FsError::NotFound)?;
             match (dirent.kind == FileKind::Directory, directory) {
@@ -650,7 +655,7 @@ impl Volume {
             }
             let mut decision = Decision::default();
             decision.changes.push(Change::Drop(key));
-            drop_name(layers, state, &mut decision, &mut dir, (parent, key.sub), dirent.ino, now)?;
+            drop_name(layers, &mut decision, &mut dir, (parent, key.sub), dirent.ino, now)?;
             dir.size = dir.size.saturating_sub(1);
             (dir.mtime, dir.ctime) = (now, now);
             decision.inode(parent, &dir);
@@ -714,7 +719,7 @@ impl Volume {
                             (false, true) => return Err(FsError::IsADirectory.into()),
                             _ => {}
                         }
-                        drop_name(layers, state, &mut decision, &mut to_dir, (to, key.sub), target.ino, now)?;
+                        drop_name(layers, &mut decision, &mut to_dir, (to, key.sub), target.ino, now)?;
                         to_dir.size = to_dir.size.saturating_sub(1);
                         key
                     }
@@ -1012,37 +1017,17 @@ impl Volume {
         }
     }
 
-    // ---- who holds what ----
+    // ---- files without a name ----
 
-    /// Notes an open handle: the inode lives on without a name.
-    pub fn hold(&self, ino: Ino) {
-        *self.state.write().holds.entry(ino).or_default() += 1;
-    }
-
-    /// Notes a closed handle; frees an inode without a name when it was the last.
-    pub fn release(&self, ino: Ino) {
-        let orphan = {
-            let mut state = self.state.write();
-            match state.holds.get_mut(&ino) {
-                Some(count) if *count > 1 => {
-                    *count -= 1;
-                    false
-                }
-                _ => {
-                    state.holds.remove(&ino);
-                    state.orphans.remove(&ino)
-                }
-            }
-        };
-        if orphan {
-            self.drop_orphan(ino);
-        }
-    }
-
-    /// The kernel forgot the inode.
+    /// The kernel forgot the inode: without a name it is freed.
     pub fn forget(&self, ino: Ino) {
-        if self.state.read().ghosts.contains_key(&ino) {
-            self.state.write().ghosts.remove(&ino);
+        if !self.state.read().orphans.contains_key(&ino) {
+            return;
+        }
+        self.drop_orphan(ino);
+        let mut state = self.state.write();
+        if let Some(bytes) = state.orphans.remove(&ino) {
+            state.orphan_bytes -= bytes;
         }
     }
 
@@ -1081,14 +1066,7 @@ impl ReadTree for Volume {
     }
 
     fn attr(&self, ino: Ino) -> Result<Attr, FsError> {
-        match self.look(|layers, _| layers.attr(ino)) {
-            Err(FsError::NotFound) => {
-                let state = self.state.read();
-                let inode = state.ghosts.get(&ino).ok_or(FsError::NotFound)?.clone();
-                Ok(Attr { ino, inode, allocated: 0 })
-            }
-            other => other,
-        }
+        self.look(|layers, _| layers.attr(ino))
     }
 
     fn read_link(&self, ino: Ino) -> Result<Vec<u8>, FsError> {
@@ -1170,8 +1148,7 @@ struct Decision {
     changes: Vec<Change>,
     files: i64,
     bytes: i64,
-    ghost: Option<(Ino, Inode)>,
-    orphan: Option<Ino>,
+    orphan: Option<(Ino, u64)>,
 }
 
 impl Decision {
@@ -1203,7 +1180,6 @@ impl Decision {
 /// Takes one name from an inode; the entry itself is the caller's.
 fn drop_name(
     layers: &Layers<'_, Cached<'_>>,
-    state: &State,
     decision: &mut Decision,
     dir: &mut Inode,
     at: (Ino, u64),
@@ -1226,13 +1202,12 @@ fn drop_name(
             (inode.parent, inode.home) = (Ino(0), 0);
         }
         decision.inode(ino, &inode);
-    } else if state.holds.contains_key(&ino) {
+    } else {
+        // Somebody may have it open, or hold it otherwise; the kernel tells when nobody does, mostly at once.
         decision.inode(ino, &inode);
         decision.changes.push(Change::Put(Key::orphan(ino), Box::default()));
-        decision.orphan = Some(ino);
-    } else {
-        decision.drop_inode(ino, &inode);
-        decision.ghost = Some((ino, inode));
+        let bytes = if inode.kind == FileKind::File { inode.size } else { 0 };
+        decision.orphan = Some((ino, bytes));
     }
     Ok(())
 }

@@ -334,19 +334,17 @@ fn a_flipped_bit_in_a_pack_is_named_and_the_rest_works() {
 }
 
 #[test]
-fn an_unlinked_file_that_is_held_lives_until_it_is_released() {
+fn an_unlinked_file_lives_until_it_is_forgotten() {
     let stage = Stage::new();
     let volume = stage.open();
     let ino = put(&volume, "f", &noise(3, 50_000));
-    volume.hold(ino);
     volume.unlink(Ino::ROOT, b"f").expect("removes");
     volume.seal(None).expect("seals");
     assert_eq!(volume.read(ino, 0, 50_000).expect("reads"), noise(3, 50_000));
-    volume.release(ino);
+    volume.forget(ino);
     assert_eq!(volume.read(ino, 0, 1), Err(FsError::NotFound));
-    // One that is held when the power goes is freed at the next start.
+    // One that is known when the power goes is freed at the next start.
     let ino = put(&volume, "g", b"g");
-    volume.hold(ino);
     volume.unlink(Ino::ROOT, b"g").expect("removes");
     volume.sync().expect("syncs");
     drop(volume);

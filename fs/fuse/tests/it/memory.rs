@@ -21,7 +21,6 @@ struct File {
     bytes: Vec<u8>,
     names: BTreeMap<Vec<u8>, (u64, u64)>,
     xattrs: BTreeMap<Vec<u8>, Vec<u8>>,
-    holds: u64,
 }
 
 /// A whole tree.
@@ -135,7 +134,7 @@ impl File {
             parent,
             home: 0,
         };
-        Self { inode, bytes: Vec::new(), names: BTreeMap::new(), xattrs: BTreeMap::new(), holds: 0 }
+        Self { inode, bytes: Vec::new(), names: BTreeMap::new(), xattrs: BTreeMap::new() }
     }
 
     fn touch(&mut self) {
@@ -531,21 +530,9 @@ impl Engine for Memory {
         file.xattrs.remove(name).map(|_| ()).ok_or(FsError::NoAttribute)
     }
 
-    fn hold(&self, ino: Ino) {
-        if let Ok(file) = self.live.lock().file_mut(ino) {
-            file.holds += 1;
-        }
-    }
-
-    fn release(&self, ino: Ino) {
-        if let Ok(file) = self.live.lock().file_mut(ino) {
-            file.holds -= 1;
-        }
-    }
-
     fn forget(&self, ino: Ino) {
         let mut tree = self.live.lock();
-        let dead = tree.file(ino).is_ok_and(|file| file.inode.nlink == 0 && file.holds == 0);
+        let dead = tree.file(ino).is_ok_and(|file| file.inode.nlink == 0);
         if dead {
             tree.files.remove(&ino.0);
         }
