@@ -66,7 +66,9 @@ pub fn absolute(path: &Path) -> Result<PathBuf> {
 ///
 /// The kernel goes on to answer `stat` from its cache; only `statfs` always asks the daemon.
 pub fn is_dead(path: &Path) -> bool {
-    rustix::fs::statfs(path).is_err_and(|error| error == rustix::io::Errno::NOTCONN)
+    use rustix::io::Errno;
+    // CONNABORTED is said to whoever asked while the daemon died.
+    rustix::fs::statfs(path).is_err_and(|error| matches!(error, Errno::NOTCONN | Errno::CONNABORTED))
 }
 
 /// Refuses what cannot be mounted on, before anything is opened for it.

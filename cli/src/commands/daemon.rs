@@ -123,9 +123,15 @@ pub fn serve(
     }
 }
 
+/// What is logged without `COMB_LOG`.
+///
+/// What fuser says of replies is left out: nearly all of it is that a reply found nobody, because the process was killed in
+/// the middle of its call. That is harmless, happens at each such kill, and cannot be told from the rest by its level.
+const LOG_FILTER: &str = "info,fuser::reply=off";
+
 fn log_to_stderr() {
     let filter = tracing_subscriber::EnvFilter::try_from_env("COMB_LOG")
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(LOG_FILTER));
     // A second call, as in tests, changes nothing.
     let _ = tracing_subscriber::fmt()
         .with_env_filter(filter)

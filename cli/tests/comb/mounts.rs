@@ -2,11 +2,13 @@
 
 use std::fs;
 use std::io::{ErrorKind, Read, Write};
-use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, symlink};
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt, symlink};
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
-use crate::world::{World, wait_until};
+use crate::world::{World, is_running, wait_until};
 
 fn run(program: &str, args: &[&str]) {
     let status = Command::new(program).args(args).status();
@@ -177,7 +179,7 @@ fn a_killed_daemon_is_followed_by_a_new_one() {
     fs::File::open(&mount).and_then(|folder| folder.sync_all()).expect("its name, too");
 
     run("kill", &["-9", &pid]);
-    wait_until("dying", || fs::read(mount.join("a")).is_err());
+    wait_until("dying", || !is_running(&pid));
     assert_eq!(world.comb("status photos --json").json()[0]["mounts"].as_array().map(Vec::len), Some(0));
     // What the journal held is there for commands, and the dead mount is cleared away by the next.
     assert_eq!(world.comb("cat photos:a").done(), "synced");
@@ -258,14 +260,116 @@ fn a_full_quota_is_told_and_can_be_emptied() {
     world.comb("volume create photos --quota 16M").done();
     world.comb("mount photos mount").done();
     let mut big = fs::File::create(mount.join("big")).expect("a file");
-    let refused =
-        big.write_all(&vec![7; 64 << 20]).and_then(|()| big.sync_all()).expect_err("above the quota");
+    let block = [7; 64 << 10];
+    let mut taken = 0;
+    let refused = loop {
+        match big.write_all(&block) {
+            Ok(()) => taken += block.len(),
+            Err(error) => break error,
+        }
+        assert!(taken <= 64 << 20, "`write` tells");
+    };
     assert_eq!(refused.kind(), ErrorKind::StorageFull, "{refused}");
+    big.sync_all().expect("what `write` took is kept");
     drop(big);
+    assert!(fs::read(mount.join("big")).expect("reads") == vec![7; taken]);
     fs::remove_file(mount.join("big")).expect("deleting works");
     fs::write(mount.join("small"), "fits").expect("goes on");
     world.comb("unmount mount").done();
     assert_eq!(world.comb("cat photos@head:small").done(), "fits");
+}
+
+#[test]
+fn a_file_without_a_name_lives_as_long_as_somebody_holds_it_and_no_longer() {
+    let world = World::new();
+    let mount = world.dir("mount");
+    world.comb("volume create photos").done();
+    world.comb("mount photos mount").done();
+    // What `statfs` counts as used.
+    let used = || run_output("stat", &["-f", "-c", "%c %d", mount.to_str().expect("UTF-8")]);
+    let empty = used();
+    let held = |name: &str| {
+        fs::write(mount.join(name), "still here").expect("writes");
+        // Not open, only held: the kernel asks the daemon nothing.
+        let held = fs::OpenOptions::new()
+            .read(true)
+            .custom_flags(libc::O_PATH)
+            .open(mount.join(name))
+            .expect("takes hold");
+        fs::remove_file(mount.join(name)).expect("removes");
+        held
+    };
+    let first = held("first");
+    let again = format!("/proc/self/fd/{}", first.as_raw_fd());
+    assert_eq!(fs::read_to_string(&again).expect("opens again"), "still here");
+    assert_eq!(first.metadata().expect("stats").nlink(), 0);
+    assert_ne!(used(), empty);
+    drop(first);
+    wait_until("freeing", || used() == empty);
+
+    // Nobody is left to say that it is not held any more.
+    let second = held("second");
+    fs::File::open(&mount).and_then(|folder| folder.sync_all()).expect("syncs");
+    let pid = world.comb("status photos --json").json()[0]["mounts"][0]["pid"].to_string();
+    run("kill", &["-9", &pid]);
+    wait_until("dying", || !is_running(&pid));
+    drop(second);
+    world.comb("mount photos mount").done();
+    wait_until("freeing", || used() == empty);
+    world.comb("unmount mount").done();
+    world.comb("check photos").done();
+}
+
+/// The state on an ext4 of its own, so that the disk really fills up.
+#[test]
+fn a_full_disk_is_told_and_nothing_is_lost() {
+    // SAFETY: takes no arguments and cannot fail.
+    if unsafe { libc::geteuid() } != 0 {
+        eprintln!("SKIPPED, LOUDLY: only root can mount a small disk, so a full one was not tested");
+        return;
+    }
+    let world = World::new();
+    let (mount, disk, image) = (world.dir("mount"), world.dir("state"), world.path("image"));
+    fs::File::create(&image).and_then(|file| file.set_len(400 << 20)).expect("a sparse file");
+    let (disk, image) = (disk.to_str().expect("UTF-8"), image.to_str().expect("UTF-8"));
+    run("mkfs.ext4", &["-q", image]);
+    run("mount", &["-o", "loop", image, disk]);
+    run("fallocate", &["-l", "100M", &format!("{disk}/ballast")]);
+    world.comb("volume create photos").done();
+    world.comb("mount photos mount").done();
+    fs::write(mount.join("first"), "soon gone").expect("writes");
+
+    let mut big = fs::File::create(mount.join("big")).expect("a file");
+    // No compression makes it smaller, and no two blocks are the same.
+    let mut chance = fs::File::open("/dev/urandom").expect("opens");
+    let mut block = vec![0; 64 << 10];
+    let mut taken = 0;
+    let refused = loop {
+        chance.read_exact(&mut block).expect("reads");
+        match big.write_all(&block) {
+            Ok(()) => taken += block.len() as u64,
+            Err(error) => break error,
+        }
+        assert!(taken <= 400 << 20, "`write` tells");
+    };
+    assert_eq!(refused.kind(), ErrorKind::StorageFull, "{refused}");
+    big.sync_all().expect("what `write` took is kept");
+    fs::remove_file(mount.join("first")).expect("deleting works");
+    fs::remove_file(format!("{disk}/ballast")).expect("makes room");
+    let goes_on = (0..100).any(|_| {
+        std::thread::sleep(Duration::from_millis(100));
+        fs::File::create(mount.join("small"))
+            .and_then(|mut file| file.write_all(b"fits").and_then(|()| file.sync_all()))
+            .is_ok()
+    });
+    assert!(goes_on, "when there is room");
+    drop(big);
+    world.comb("unmount mount").done();
+    world.comb("mount photos mount").done();
+    assert_eq!(fs::metadata(mount.join("big")).expect("stats").len(), taken);
+    world.comb("unmount mount").done();
+    assert_eq!(world.comb("cat photos@head:small").done(), "fits");
+    world.comb("check photos").done();
 }
 
 /// As root this becomes nobody, in a mount namespace where everybody may open /dev/fuse; as an ordinary

@@ -115,6 +115,13 @@ impl Drop for World {
     }
 }
 
+/// Whether a process runs; one that only waits to be counted does not.
+pub fn is_running(pid: &str) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    // The name, in brackets, may hold anything; the state comes behind the last bracket.
+    stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with('Z'))
+}
+
 /// Waits until it is so, at most ten seconds.
 #[track_caller]
 pub fn wait_until(what: &str, truth: impl Fn() -> bool) {

@@ -33,6 +33,7 @@ use crate::commit::Commits;
 use crate::dirty::{PUSH_HANDLE, Writers};
 use crate::engine::{Engine, Past};
 use crate::errno::Refusal;
+use crate::full::Full;
 use crate::node::{self, Node, SNAPSHOTS_NAME};
 use crate::past::{self, Views};
 use crate::xattr;
@@ -73,6 +74,7 @@ pub(crate) struct Adapter<E> {
     engine: Arc<E>,
     commits: Commits,
     writers: Arc<Writers>,
+    full: Arc<Full>,
     views: Views,
     character: Character,
     /// Whether the kernel has agreed to keep dirty pages.
@@ -89,6 +91,7 @@ impl<E: Engine> Adapter<E> {
         engine: Arc<E>,
         commits: Commits,
         writers: Arc<Writers>,
+        full: Arc<Full>,
         writeback: Arc<AtomicBool>,
         character: Character,
     ) -> Self {
@@ -96,6 +99,7 @@ impl<E: Engine> Adapter<E> {
             engine,
             commits,
             writers,
+            full,
             views: Views::default(),
             character,
             writeback,
@@ -267,23 +271,18 @@ impl<E: Engine> Adapter<E> {
         let caller = Caller { uid: req.uid(), gid: req.gid() };
         let mode = (mode & 0o7777) as u16;
         if matches!(new, NewNode::Symlink(_)) {
-            return Ok(self.engine.make(caller, dir, name, 0o777, new)?);
+            return Ok(self.engine.make(caller, dir, name, 0o777, new, &[])?);
         }
         let Some(default) = self.acl_of(dir, acl::DEFAULT)? else {
-            return Ok(self.engine.make(caller, dir, name, mode & !(umask as u16), new)?);
+            return Ok(self.engine.make(caller, dir, name, mode & !(umask as u16), new, &[])?);
         };
         let inherited = default.inherit(mode);
-        let mut attr = self.engine.make(caller, dir, name, inherited.mode, new)?;
-        let ino = attr.ino;
-        if let Some(access) = inherited.access {
-            self.engine.set_xattr(ino, acl::ACCESS, &access.to_bytes(), XattrMode::Set)?;
-            attr = self.engine.attr(ino)?;
-        }
-        if new == NewNode::Directory {
-            self.engine.set_xattr(ino, acl::DEFAULT, &default.to_bytes(), XattrMode::Set)?;
-            attr = self.engine.attr(ino)?;
-        }
-        Ok(attr)
+        let access = inherited.access.map(|access| access.to_bytes());
+        let default = (new == NewNode::Directory).then(|| default.to_bytes());
+        let lists = [(acl::ACCESS, &access), (acl::DEFAULT, &default)];
+        let xattrs: Vec<(&[u8], &[u8])> =
+            lists.into_iter().filter_map(|(name, bytes)| Some((name, bytes.as_deref()?))).collect();
+        Ok(self.engine.make(caller, dir, name, inherited.mode, new, &xattrs)?)
     }
 
     /// A stored ACL of a live inode.
@@ -345,17 +344,53 @@ impl<E: Engine> Adapter<E> {
             let set = SetAttr { size: Some(0), ..SetAttr::default() };
             self.change_attributes(req, id, Asked { set })?;
         }
-        self.engine.hold(ino);
         if writes {
-            self.writer_opened(ino);
+            self.writer_opened(ino, truncates || flags.0 & libc::O_APPEND != 0);
         }
         Ok(if self.writers.is_push(req.pid(), id) { PUSH_HANDLE } else { FileHandle(0) })
     }
 
-    fn writer_opened(&self, ino: Ino) {
-        if self.writeback.load(Ordering::Relaxed) {
-            self.writers.opened(ino);
+    /// Notes a writable handle; `grows` if all that is written through it makes the file longer.
+    fn writer_opened(&self, ino: Ino, grows: bool) {
+        let first = self.writeback.load(Ordering::Relaxed) && self.writers.opened(ino);
+        if first && grows && self.engine.is_full() {
+            self.full.opened(ino);
         }
+    }
+
+    fn writer_closed(&self, ino: Ino) {
+        if self.writers.closed(ino) {
+            self.full.need_not_ask(ino);
+        }
+    }
+
+    /// Writes a page that the kernel took from a `write` before it knew that the volume is full.
+    fn write_taken(&self, ino: Ino, offset: u64, data: &[u8], kill_suid: bool) -> Result<(), FsError> {
+        // Without the writeback cache only a mapping brings such pages, and there is no `write` to tell.
+        if !self.writeback.load(Ordering::Relaxed) || self.full.did_not_fit(ino) {
+            self.engine.write_taken(ino, offset, data, kill_suid)
+        } else {
+            Err(FsError::NoSpace)
+        }
+    }
+
+    /// Answers for [`Full`] when the kernel asks for attributes, with a handle if it does so for a `write`.
+    fn may_write(&self, node: Node, handle: Option<FileHandle>) -> Answer<()> {
+        let Node::Live(ino) = node else {
+            return Ok(());
+        };
+        if !self.full.must_ask(ino) {
+            return Ok(());
+        }
+        if !self.engine.is_full() {
+            self.full.need_not_ask(ino);
+            return Ok(());
+        }
+        if handle.is_some() {
+            return Err(Errno::ENOSPC.into());
+        }
+        self.full.remind(ino);
+        Ok(())
     }
 
     fn set_attribute(
@@ -686,16 +721,16 @@ impl<E: Engine> Filesystem for Adapter<E> {
     }
 
     fn forget(&self, _: &Request, ino: INodeNo, _nlookup: u64) {
-        // The kernel forgets an inode as a whole. An unlinked one cannot be found again meanwhile: a lookup
-        // and the removal of the last name exclude each other.
+        // The kernel forgets an inode as a whole, when nobody has it open or holds it otherwise. An unlinked one
+        // cannot be found again meanwhile: a lookup and the removal of the last name exclude each other.
         if let Node::Live(ino) = self.node(ino) {
             self.engine.forget(ino);
         }
     }
 
-    fn getattr(&self, _: &Request, ino: INodeNo, _: Option<FileHandle>, reply: ReplyAttr) {
+    fn getattr(&self, _: &Request, ino: INodeNo, fh: Option<FileHandle>, reply: ReplyAttr) {
         let node = self.node(ino);
-        match self.attributes(node) {
+        match self.may_write(node, fh).and_then(|()| self.attributes(node)) {
             Ok(attr) => reply.attr(&Self::ttl(node), &attr),
             Err(refusal) => reply.error(refusal.0),
         }
@@ -856,7 +891,12 @@ impl<E: Engine> Filesystem for Adapter<E> {
         let kill_suid = write_flags.contains(WriteFlags::FUSE_WRITE_KILL_SUIDGID);
         self.engine.pace(data.len());
         let written =
-            self.writable(ino).and_then(|ino| Ok(self.engine.write(ino, offset, data, kill_suid)?));
+            self.writable(ino).and_then(|ino| match self.engine.write(ino, offset, data, kill_suid) {
+                Err(FsError::NoSpace) if write_flags.contains(WriteFlags::FUSE_WRITE_CACHE) => {
+                    Ok(self.write_taken(ino, offset, data, kill_suid)?)
+                }
+                other => Ok(other?),
+            });
         match written {
             // A request is at most `REQUEST_BYTES` long.
             Ok(()) => reply.written(data.len() as u32),
@@ -879,11 +919,10 @@ impl<E: Engine> Filesystem for Adapter<E> {
         _: bool,
         reply: ReplyEmpty,
     ) {
-        if let Node::Live(ino) = self.node(ino) {
-            if flags.acc_mode() != OpenAccMode::O_RDONLY {
-                self.writers.closed(ino);
-            }
-            self.engine.release(ino);
+        if let Node::Live(ino) = self.node(ino)
+            && flags.acc_mode() != OpenAccMode::O_RDONLY
+        {
+            self.writer_closed(ino);
         }
         reply.ok();
     }
@@ -1004,12 +1043,16 @@ impl<E: Engine> Filesystem for Adapter<E> {
         self.engine.pace(0);
         match self.make(req, parent, name, mode, umask, NewNode::File) {
             Ok(attr) => {
-                self.engine.hold(attr.ino);
                 if OpenFlags(flags).acc_mode() != OpenAccMode::O_RDONLY {
-                    self.writer_opened(attr.ino);
+                    self.writer_opened(attr.ino, true);
                 }
                 let attr = node::file_attr(Node::Live(attr.ino), &attr);
+                let ino = Ino(attr.ino.0);
                 reply.created(&TTL_LONG, &attr, GENERATION, FileHandle(0), FopenFlags::FOPEN_KEEP_CACHE);
+                if self.full.must_ask(ino) {
+                    // The kernel knows the file only now.
+                    self.full.remind(ino);
+                }
             }
             Err(refusal) => reply.error(refusal.0),
         }

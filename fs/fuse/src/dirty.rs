@@ -57,20 +57,26 @@ pub(crate) struct Writers {
 }
 
 impl Writers {
-    /// A writable handle was opened.
-    pub(crate) fn opened(&self, ino: Ino) {
-        *self.handles.lock().entry(ino.0).or_default() += 1;
+    /// A writable handle was opened; returns whether it is the only one.
+    pub(crate) fn opened(&self, ino: Ino) -> bool {
+        let mut handles = self.handles.lock();
+        let count = handles.entry(ino.0).or_default();
+        *count += 1;
+        *count == 1
     }
 
-    /// A writable handle was closed.
-    pub(crate) fn closed(&self, ino: Ino) {
+    /// A writable handle was closed; returns whether it was the last one.
+    pub(crate) fn closed(&self, ino: Ino) -> bool {
         let mut handles = self.handles.lock();
-        if let Some(count) = handles.get_mut(&ino.0) {
-            *count -= 1;
-            if *count == 0 {
-                handles.remove(&ino.0);
-            }
+        let Some(count) = handles.get_mut(&ino.0) else {
+            return false;
+        };
+        *count -= 1;
+        let last = *count == 0;
+        if last {
+            handles.remove(&ino.0);
         }
+        last
     }
 
     /// Whether this open is the pusher's own.
@@ -325,11 +331,11 @@ mod tests {
     #[test]
     fn an_inode_is_a_writers_until_its_last_handle_closes() {
         let writers = Writers::default();
-        writers.opened(Ino(20));
-        writers.opened(Ino(20));
-        writers.closed(Ino(20));
+        assert!(writers.opened(Ino(20)));
+        assert!(!writers.opened(Ino(20)));
+        assert!(!writers.closed(Ino(20)));
         assert_eq!(writers.inodes(), [20]);
-        writers.closed(Ino(20));
+        assert!(writers.closed(Ino(20)));
         assert!(writers.inodes().is_empty());
     }
 

@@ -7,7 +7,8 @@ use std::sync::Arc;
 
 use fs_format::{Ino, Seq, Timestamp};
 use fs_volume::{
-    Allocate, Attr, Caller, DirEntry, FsError, NewNode, ReadTree, RenameMode, Seek, SetAttr, Space, XattrMode,
+    Allocate, Attr, Caller, DirEntry, FsError, NewNode, NewXattrs, ReadTree, RenameMode, Seek, SetAttr,
+    Space, XattrMode,
 };
 
 /// A sealed moment, as `.snapshots` lists it.
@@ -35,7 +36,7 @@ pub trait Past: Send + Sync {
 ///
 /// The contracts are those of [`fs_volume::Volume`]'s methods of the same names.
 pub trait Engine: ReadTree + 'static {
-    /// Makes a file, directory, link or device. Umask and ACLs are already in `mode`.
+    /// Makes a file, directory, link or device, with its attributes. Umask and ACLs are already in `mode`.
     fn make(
         &self,
         caller: Caller,
@@ -43,6 +44,7 @@ pub trait Engine: ReadTree + 'static {
         name: &[u8],
         mode: u16,
         node: NewNode<'_>,
+        xattrs: NewXattrs<'_>,
     ) -> Result<Attr, FsError>;
     /// Gives an inode one more name.
     fn link(&self, ino: Ino, parent: Ino, name: &[u8]) -> Result<Attr, FsError>;
@@ -63,6 +65,8 @@ pub trait Engine: ReadTree + 'static {
     fn set_attr(&self, ino: Ino, set: SetAttr) -> Result<Attr, FsError>;
     /// Writes bytes.
     fn write(&self, ino: Ino, offset: u64, data: &[u8], kill_suid: bool) -> Result<(), FsError>;
+    /// Writes bytes that the kernel told a `write` it has taken: may use the reserve.
+    fn write_taken(&self, ino: Ino, offset: u64, data: &[u8], kill_suid: bool) -> Result<(), FsError>;
     /// `fallocate`.
     fn allocate(&self, ino: Ino, offset: u64, len: u64, how: Allocate) -> Result<(), FsError>;
     /// `copy_file_range`; returns how many bytes are now shared, 0 if none can be.
@@ -78,16 +82,14 @@ pub trait Engine: ReadTree + 'static {
     fn set_xattr(&self, ino: Ino, name: &[u8], value: &[u8], how: XattrMode) -> Result<(), FsError>;
     /// Removes an extended attribute.
     fn remove_xattr(&self, ino: Ino, name: &[u8]) -> Result<(), FsError>;
-    /// One more open handle: an unlinked inode lives until nobody holds it.
-    fn hold(&self, ino: Ino);
-    /// One open handle less.
-    fn release(&self, ino: Ino);
-    /// The kernel dropped the inode.
+    /// The kernel dropped the inode; until then it lives without a name, too.
     fn forget(&self, ino: Ino);
     /// Holds up whoever writes `bytes` for a moment (at most 50 ms) when sealing falls behind.
     fn pace(&self, _bytes: usize) {}
     /// Waits until everything so far is durable.
     fn sync(&self) -> Result<(), FsError>;
+    /// Whether nothing can grow any more.
+    fn is_full(&self) -> bool;
     /// Room in all and free.
     fn space(&self) -> Result<Space, FsError>;
     /// What `.snapshots` shows; `None` where there is no such directory.
@@ -149,7 +151,15 @@ impl<T: ReadTree> ReadTree for Still<T> {
 }
 
 impl<T: ReadTree + 'static> Engine for Still<T> {
-    fn make(&self, _: Caller, _: Ino, _: &[u8], _: u16, _: NewNode<'_>) -> Result<Attr, FsError> {
+    fn make(
+        &self,
+        _: Caller,
+        _: Ino,
+        _: &[u8],
+        _: u16,
+        _: NewNode<'_>,
+        _: NewXattrs<'_>,
+    ) -> Result<Attr, FsError> {
         Err(FsError::ReadOnly)
     }
 
@@ -177,6 +187,10 @@ impl<T: ReadTree + 'static> Engine for Still<T> {
         Err(FsError::ReadOnly)
     }
 
+    fn write_taken(&self, _: Ino, _: u64, _: &[u8], _: bool) -> Result<(), FsError> {
+        Err(FsError::ReadOnly)
+    }
+
     fn allocate(&self, _: Ino, _: u64, _: u64, _: Allocate) -> Result<(), FsError> {
         Err(FsError::ReadOnly)
     }
@@ -193,14 +207,14 @@ impl<T: ReadTree + 'static> Engine for Still<T> {
         Err(FsError::ReadOnly)
     }
 
-    fn hold(&self, _: Ino) {}
-
-    fn release(&self, _: Ino) {}
-
     fn forget(&self, _: Ino) {}
 
     fn sync(&self) -> Result<(), FsError> {
         Ok(())
+    }
+
+    fn is_full(&self) -> bool {
+        false
     }
 
     fn space(&self) -> Result<Space, FsError> {

@@ -9,6 +9,7 @@
 //! - `acl`, `xattr`: access control lists and extended attributes
 //! - `commit`: one wait for the disk for all `fsync`s
 //! - `dirty`: fetching the kernel's dirty pages
+//! - `full`: letting `write` tell that the volume is full
 //! - `mountpoint`: `mount(2)`, `fusermount3`, unmounting
 //! - `errno`: the engine's errors as the kernel's numbers
 
@@ -18,6 +19,7 @@ mod commit;
 mod dirty;
 pub mod engine;
 mod errno;
+mod full;
 mod mountpoint;
 mod node;
 mod past;
@@ -39,6 +41,7 @@ use parking_lot::{Condvar, Mutex};
 use adapter::{Adapter, Character};
 use commit::Committer;
 use dirty::{DirtyPages, Writers};
+use full::Full;
 use mountpoint::{Detach, Terms};
 
 pub use dirty::PushError;
@@ -147,8 +150,9 @@ pub fn mount<E: Engine>(engine: Arc<E>, dir: &Path, options: MountOptions) -> Re
         acl: options.acl,
         resolver: options.resolver,
     };
+    let (full, forgotten) = Full::new();
     let adapter =
-        Adapter::new(engine, committer.door(), Arc::clone(&writers), Arc::clone(&writeback), character);
+        Adapter::new(engine, committer.door(), Arc::clone(&writers), full, Arc::clone(&writeback), character);
 
     let terms =
         Terms { fs_name: &options.fs_name, read_only: options.read_only, allow_other: options.allow_other };
@@ -163,6 +167,7 @@ pub fn mount<E: Engine>(engine: Arc<E>, dir: &Path, options: MountOptions) -> Re
     // on its own behalf, as root.
     let session = Session::from_fd(adapter, device, SessionACL::All, config)
         .map_err(MountError::system("greeting the kernel"))?;
+    let notifier = session.notifier();
     let end = Arc::clone(&mounted.end);
     thread::Builder::new()
         .name("comb-mount".into())
@@ -176,6 +181,8 @@ pub fn mount<E: Engine>(engine: Arc<E>, dir: &Path, options: MountOptions) -> Re
     let device = mounted.path.metadata().map_err(MountError::system("looking at the mount"))?.dev();
     mountpoint::widen_readahead(device);
     if writeback.load(Ordering::Relaxed) {
+        full::start(notifier, forgotten).map_err(MountError::system("starting a thread"))?;
+        full::bound_dirty_pages(device);
         let dirty = DirtyPages::start(&mounted.path, device, writers)
             .map_err(MountError::system("starting a thread"))?;
         mounted.dirty = Some(dirty);

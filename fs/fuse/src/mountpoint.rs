@@ -75,18 +75,15 @@ pub(crate) struct Terms<'a> {
 
 /// Checks that `dir` can be mounted on and returns its absolute path.
 pub(crate) fn check(dir: &Path) -> Result<PathBuf, MountError> {
+    if is_dead(dir) {
+        return Err(MountError::Dead(dir.into()));
+    }
     let path = dir.canonicalize().map_err(|error| match error.raw_os_error() {
         Some(libc::ENOENT) => MountError::Missing(dir.into()),
         Some(libc::ENOTDIR) => MountError::NotADirectory(dir.into()),
-        Some(libc::ENOTCONN) => MountError::Dead(dir.into()),
         _ => MountError::System { what: "looking at the mount point", source: error },
     })?;
-    let dead = |error: &io::Error| error.raw_os_error() == Some(libc::ENOTCONN);
-    let metadata = match path.metadata() {
-        Ok(metadata) => metadata,
-        Err(error) if dead(&error) => return Err(MountError::Dead(path)),
-        Err(error) => return Err(MountError::system("looking at the mount point")(error)),
-    };
+    let metadata = path.metadata().map_err(MountError::system("looking at the mount point"))?;
     if !metadata.is_dir() {
         return Err(MountError::NotADirectory(path));
     }
@@ -95,6 +92,21 @@ pub(crate) fn check(dir: &Path) -> Result<PathBuf, MountError> {
         return Err(MountError::NotEmpty(path));
     }
     Ok(path)
+}
+
+/// Whether what is mounted on `dir` has lost its daemon.
+///
+/// The kernel goes on to answer most calls from its caches; `statfs` always asks the daemon.
+fn is_dead(dir: &Path) -> bool {
+    let Ok(dir) = CString::new(dir.as_os_str().as_bytes()) else {
+        return false;
+    };
+    let mut answer = std::mem::MaybeUninit::<libc::statfs>::uninit();
+    // SAFETY: the path is a NUL-terminated string, and the answer is as large as the call writes.
+    let outcome = unsafe { libc::statfs(dir.as_ptr(), answer.as_mut_ptr()) };
+    // ECONNABORTED is said to whoever asked while the daemon died.
+    let died = |error: io::Error| matches!(error.raw_os_error(), Some(libc::ENOTCONN | libc::ECONNABORTED));
+    outcome != 0 && died(io::Error::last_os_error())
 }
 
 /// Mounts on `path` and returns the connection to the kernel.

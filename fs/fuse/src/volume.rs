@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use fs_format::{Ino, Seq};
 use fs_volume::{
-    Allocate, Attr, Caller, FsError, NewNode, OpenError, ReadTree, RenameMode, SetAttr, Space, Volume,
-    XattrMode,
+    Allocate, Attr, Caller, FsError, NewNode, NewXattrs, OpenError, ReadTree, RenameMode, SetAttr, Space,
+    Volume, XattrMode,
 };
 
 use crate::engine::{Engine, Moment, Past};
@@ -18,8 +18,9 @@ impl Engine for Volume {
         name: &[u8],
         mode: u16,
         node: NewNode<'_>,
+        xattrs: NewXattrs<'_>,
     ) -> Result<Attr, FsError> {
-        Volume::make(self, caller, parent, name, mode, node)
+        Volume::make(self, caller, parent, name, mode, node, xattrs)
     }
 
     fn link(&self, ino: Ino, parent: Ino, name: &[u8]) -> Result<Attr, FsError> {
@@ -53,6 +54,10 @@ impl Engine for Volume {
         Volume::write(self, ino, offset, data, kill_suid)
     }
 
+    fn write_taken(&self, ino: Ino, offset: u64, data: &[u8], kill_suid: bool) -> Result<(), FsError> {
+        Volume::write_taken(self, ino, offset, data, kill_suid)
+    }
+
     fn allocate(&self, ino: Ino, offset: u64, len: u64, how: Allocate) -> Result<(), FsError> {
         Volume::allocate(self, ino, offset, len, how)
     }
@@ -76,14 +81,6 @@ impl Engine for Volume {
         Volume::remove_xattr(self, ino, name)
     }
 
-    fn hold(&self, ino: Ino) {
-        Volume::hold(self, ino);
-    }
-
-    fn release(&self, ino: Ino) {
-        Volume::release(self, ino);
-    }
-
     fn forget(&self, ino: Ino) {
         Volume::forget(self, ino);
     }
@@ -97,6 +94,10 @@ impl Engine for Volume {
 
     fn sync(&self) -> Result<(), FsError> {
         Volume::sync(self)
+    }
+
+    fn is_full(&self) -> bool {
+        Volume::is_full(self)
     }
 
     fn space(&self) -> Result<Space, FsError> {

@@ -6,7 +6,7 @@
 use fs_format::{Ino, Seq};
 use fs_volume::env::Env;
 use fs_volume::{
-    Allocate, Attr, Caller, FsError, NewNode, OpenError, ReadTree, RenameMode, SealInfo, SetAttr,
+    Allocate, Attr, Caller, FsError, NewNode, NewXattrs, OpenError, ReadTree, RenameMode, SealInfo, SetAttr,
     SnapshotLabel, XattrMode,
 };
 
@@ -30,6 +30,7 @@ pub trait Engine: ReadTree {
         name: &[u8],
         mode: u16,
         node: NewNode<'_>,
+        xattrs: NewXattrs<'_>,
     ) -> Result<Attr, FsError>;
     fn link(&self, ino: Ino, parent: Ino, name: &[u8]) -> Result<Attr, FsError>;
     fn unlink(&self, parent: Ino, name: &[u8]) -> Result<(), FsError>;
@@ -55,8 +56,10 @@ pub trait Engine: ReadTree {
     ) -> Result<u64, FsError>;
     fn set_xattr(&self, ino: Ino, name: &[u8], value: &[u8], how: XattrMode) -> Result<(), FsError>;
     fn remove_xattr(&self, ino: Ino, name: &[u8]) -> Result<(), FsError>;
-    fn hold(&self, ino: Ino);
-    fn release(&self, ino: Ino);
+    /// One more handle; for an engine that does not wait for `forget`.
+    fn hold(&self, _: Ino) {}
+    /// One handle less.
+    fn release(&self, _: Ino) {}
     fn forget(&self, ino: Ino);
     fn sync(&self) -> Result<(), FsError>;
     fn flush_journal(&self) -> Result<(), FsError>;

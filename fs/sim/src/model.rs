@@ -9,8 +9,8 @@ use std::sync::Arc;
 
 use fs_format::{FileKind, Ino, Inode, Timestamp};
 use fs_volume::{
-    Allocate, Attr, Caller, DirEntry, FILE_BYTES_MAX, FsError, NAME_BYTES_MAX, NewNode, ReadTree, RenameMode,
-    SYMLINK_BYTES_MAX, Seek, SetAttr, XATTR_BYTES_MAX, XattrMode,
+    Allocate, Attr, Caller, DirEntry, FILE_BYTES_MAX, FsError, NAME_BYTES_MAX, NewNode, NewXattrs, ReadTree,
+    RenameMode, SYMLINK_BYTES_MAX, Seek, SetAttr, XATTR_BYTES_MAX, XattrMode,
 };
 
 use crate::Content;
@@ -173,6 +173,7 @@ impl Model {
         name: &[u8],
         mode: u16,
         new: NewNode<'_>,
+        xattrs: NewXattrs<'_>,
     ) -> Result<Ino, Refused> {
         let mut reasons = self.place(parent, name);
         reasons.when(self.child(parent, name).is_some(), FsError::Exists);
@@ -190,6 +191,7 @@ impl Model {
         };
         (node.mode, node.uid, node.gid) = (mode & 0o7777, caller.uid, caller.gid);
         (node.nlink, node.parent) = (1, parent);
+        node.xattrs = xattrs.iter().map(|(name, value)| (name.to_vec(), value.to_vec())).collect();
         let dir = self.node(parent)?;
         if dir.mode & 0o2000 != 0 {
             node.gid = dir.gid;
@@ -612,11 +614,11 @@ mod tests {
     const ME: Caller = Caller { uid: 7, gid: 8 };
 
     fn dir(model: &mut Model, parent: Ino, name: &str) -> Ino {
-        model.make(ME, parent, name.as_bytes(), 0o755, NewNode::Directory).expect("a free name")
+        model.make(ME, parent, name.as_bytes(), 0o755, NewNode::Directory, &[]).expect("a free name")
     }
 
     fn file(model: &mut Model, parent: Ino, name: &str) -> Ino {
-        model.make(ME, parent, name.as_bytes(), 0o644, NewNode::File).expect("a free name")
+        model.make(ME, parent, name.as_bytes(), 0o644, NewNode::File, &[]).expect("a free name")
     }
 
     fn nlink(model: &Model, ino: Ino) -> u32 {
@@ -693,7 +695,7 @@ mod tests {
         model
             .set_attr(d, SetAttr { mode: Some(0o2775), gid: Some(99), ..SetAttr::default() })
             .expect("plain");
-        let f = model.make(ME, d, b"f", 0o6755, NewNode::File).expect("a free name");
+        let f = model.make(ME, d, b"f", 0o6755, NewNode::File, &[]).expect("a free name");
         let e = dir(&mut model, d, "e");
         let attr = |model: &Model, ino| model.attr(ino).expect("it is there").inode;
         assert_eq!((attr(&model, f).gid, attr(&model, e).gid, attr(&model, e).mode), (99, 99, 0o2755));

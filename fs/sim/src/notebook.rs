@@ -10,8 +10,8 @@ use std::sync::Arc;
 use fs_format::{Ino, ManifestId, Seq, Timestamp};
 use fs_volume::env::{Env, OpenMode};
 use fs_volume::{
-    Allocate, Attr, Caller, DirEntry, FsError, NewNode, OpenError, ReadTree, RenameMode, SealInfo, Seek,
-    SetAttr, SnapshotLabel, XattrMode,
+    Allocate, Attr, Caller, DirEntry, FsError, NewNode, NewXattrs, OpenError, ReadTree, RenameMode, SealInfo,
+    Seek, SetAttr, SnapshotLabel, XattrMode,
 };
 use parking_lot::Mutex;
 
@@ -205,8 +205,9 @@ impl Engine for Notebook {
         name: &[u8],
         mode: u16,
         node: NewNode<'_>,
+        xattrs: NewXattrs<'_>,
     ) -> Result<Attr, FsError> {
-        self.change_attr(|model| model.make(caller, parent, name, mode, node))
+        self.change_attr(|model| model.make(caller, parent, name, mode, node, xattrs))
     }
 
     fn link(&self, ino: Ino, parent: Ino, name: &[u8]) -> Result<Attr, FsError> {

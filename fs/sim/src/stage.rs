@@ -6,7 +6,7 @@ use fs_format::{Ino, Seq, SnapshotId};
 use fs_volume::{Attr, Caller, FsError, OpenError, ReadTree, SnapshotLabel};
 use thiserror::Error;
 
-use crate::workload::{NAMES, Op, Path, SLOTS, Target, XATTRS, resolve};
+use crate::workload::{INHERITED, NAMES, Op, Path, SLOTS, Target, XATTRS, resolve};
 use crate::{Dump, Engine, Model, Opener, Refused, SimDisk, dump, env};
 
 /// What the engine did wrong, in words.
@@ -71,9 +71,10 @@ impl Rehearsal {
         let name = |i: &u8| NAMES[usize::from(*i)];
         let nothing = |result: Result<(), Refused>| result.map(|()| Answer::Nothing);
         Ok(match op {
-            Op::Make { parent, name: n, what, mode, uid } => {
+            Op::Make { parent, name: n, what, mode, uid, attributes } => {
                 let (target, parent) = (link_target(), self.path(parent)?);
-                let made = self.model.make(caller(*uid), parent, name(n), *mode, what.node(&target));
+                let (node, xattrs) = (what.node(&target), &INHERITED[..usize::from(*attributes)]);
+                let made = self.model.make(caller(*uid), parent, name(n), *mode, node, xattrs);
                 made.map(|_| Answer::Nothing)
             }
             Op::Link { from, parent, name: n } => {
@@ -320,9 +321,10 @@ impl<'a, O: Opener> Stage<'a, O> {
         let name = |i: &u8| NAMES[usize::from(*i)];
         let engine = self.engine();
         match op {
-            Op::Make { parent, name: n, what, mode, uid } => {
+            Op::Make { parent, name: n, what, mode, uid, attributes } => {
                 let (target, parent) = (link_target(), self.path(parent)?);
-                let made = engine.make(caller(*uid), parent, name(n), *mode, what.node(&target))?;
+                let (node, xattrs) = (what.node(&target), &INHERITED[..usize::from(*attributes)]);
+                let made = engine.make(caller(*uid), parent, name(n), *mode, node, xattrs)?;
                 same_attr(&made, &engine.lookup(parent, name(n))?)?;
             }
             Op::Link { from, parent, name: n } => {

@@ -320,7 +320,7 @@ fn go_on<O: Opener>(
 ) -> Result<(), Problem> {
     let trouble = |error: FsError| Problem(format!("going on after the crash: {error}"));
     let attr = engine
-        .make(Caller { uid: 1, gid: 1 }, fs_format::Ino::ROOT, b"after the crash", 0o600, NewNode::File)
+        .make(Caller { uid: 1, gid: 1 }, fs_format::Ino::ROOT, b"after the crash", 0o600, NewNode::File, &[])
         .map_err(trouble)?;
     for i in 0..1 + dice.below(4) {
         engine.write(attr.ino, i * 5000, &[i as u8 + 1; 7000], false).map_err(trouble)?;
@@ -382,6 +382,7 @@ fn with_disk_error<O: Opener>(opener: &O, seed: u64, ops: &[Op], fault: Fault) -
     let mut stage = Stage::new(opener, &disk, seed)?;
     disk.set_fault(Some(fault));
     let mut states = vec![stage.play.dump()];
+    let mut doubtful = None;
     let mut floor = 0;
     for (i, op) in ops.iter().enumerate() {
         let trouble = at_op(i, op);
@@ -404,7 +405,7 @@ fn with_disk_error<O: Opener>(opener: &O, seed: u64, ops: &[Op], fault: Fault) -
                 }
                 let doubt = stage.doubt.as_ref().map(Rehearsal::dump);
                 if !stage.settle().map_err(&trouble)? {
-                    states.extend(doubt);
+                    doubtful = doubt;
                     break;
                 }
                 states.push(stage.play.dump());
@@ -415,6 +416,8 @@ fn with_disk_error<O: Opener>(opener: &O, seed: u64, ops: &[Op], fault: Fault) -
     if stage.engine().sync().is_ok() {
         floor = states.len() - 1;
     }
+    // What failed may have happened or not, and the disk is too ill to look.
+    states.extend(doubtful);
     let seals = stage.seals.clone();
     drop(stage);
     disk.set_fault(None);
@@ -570,8 +573,14 @@ pub fn survives_a_full_disk<O: Opener>(opener: &O, room: u64, seed: u64, ops: &[
     }
     disk.set_capacity(1 << 40);
     if was_full {
-        let op =
-            Op::Make { parent: Vec::new(), name: 8, what: crate::workload::What::File, mode: 0o600, uid: 0 };
+        let op = Op::Make {
+            parent: Vec::new(),
+            name: 8,
+            what: crate::workload::What::File,
+            mode: 0o600,
+            uid: 0,
+            attributes: 0,
+        };
         if refusing(&mut stage, &op)? {
             return Err(Problem("there is room again, and making a file is refused".to_owned()));
         }
@@ -717,7 +726,8 @@ fn damaged<O: Opener>(
 
 /// A volume with damage in it either takes changes or says that it is read-only; it does not panic.
 fn still_works(engine: &impl Engine) -> Result<(), Problem> {
-    let made = engine.make(Caller { uid: 0, gid: 0 }, fs_format::Ino::ROOT, NAMES[8], 0o600, NewNode::File);
+    let made =
+        engine.make(Caller { uid: 0, gid: 0 }, fs_format::Ino::ROOT, NAMES[8], 0o600, NewNode::File, &[]);
     let done = made.and_then(|attr| {
         engine.write(attr.ino, 0, b"goes on", false)?;
         engine.set_attr(attr.ino, SetAttr { mode: Some(0o640), ..SetAttr::default() })?;

@@ -4,8 +4,8 @@ use fs_crypto::{DeviceSecret, VolumeKey};
 use fs_format::{Ino, Seq};
 use fs_volume::env::Env;
 use fs_volume::{
-    Allocate, Attr, Caller, FsError, NewNode, OpenError, Options, ReadTree, RenameMode, SealInfo, SetAttr,
-    SnapshotLabel, Volume, XattrMode,
+    Allocate, Attr, Caller, FsError, NewNode, NewXattrs, OpenError, Options, ReadTree, RenameMode, SealInfo,
+    SetAttr, SnapshotLabel, Volume, XattrMode,
 };
 
 use crate::{Engine, Opener};
@@ -60,8 +60,9 @@ impl Engine for Volume {
         name: &[u8],
         mode: u16,
         node: NewNode<'_>,
+        xattrs: NewXattrs<'_>,
     ) -> Result<Attr, FsError> {
-        self.make(caller, parent, name, mode, node)
+        self.make(caller, parent, name, mode, node, xattrs)
     }
 
     fn link(&self, ino: Ino, parent: Ino, name: &[u8]) -> Result<Attr, FsError> {
@@ -116,14 +117,6 @@ impl Engine for Volume {
 
     fn remove_xattr(&self, ino: Ino, name: &[u8]) -> Result<(), FsError> {
         self.remove_xattr(ino, name)
-    }
-
-    fn hold(&self, ino: Ino) {
-        self.hold(ino);
-    }
-
-    fn release(&self, ino: Ino) {
-        self.release(ino);
     }
 
     fn forget(&self, ino: Ino) {

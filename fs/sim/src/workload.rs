@@ -17,6 +17,9 @@ pub const NAMES: [&[u8]; 9] =
 /// The names that extended attributes have.
 pub const XATTRS: [&[u8]; 3] = [b"user.a", b"user.b", b"trusted.overlay.opaque"];
 
+/// The first of these are what a new file is made with.
+pub const INHERITED: [(&[u8], &[u8]); 2] = [(XATTRS[0], b"inherited"), (XATTRS[1], &[7; 300])];
+
 /// How many handles may be open.
 pub const SLOTS: usize = 4;
 
@@ -96,6 +99,8 @@ pub enum Op {
         what: What,
         mode: u16,
         uid: u32,
+        /// How many of [`XATTRS`] it is made with.
+        attributes: u8,
     },
     Link {
         from: Target,
@@ -316,7 +321,8 @@ impl Author {
             },
         };
         let mode = *self.dice.pick(&[0o644, 0o755, 0o600, 0o2775, 0o4755, 0o1777, 0]);
-        Op::Make { parent: self.dir(), name: self.name(), what, mode, uid: self.dice.below(3) as u32 * 1000 }
+        let (uid, attributes) = (self.dice.below(3) as u32 * 1000, *self.dice.pick(&[0, 0, 0, 1, 2]));
+        Op::Make { parent: self.dir(), name: self.name(), what, mode, uid, attributes }
     }
 
     fn remove(&mut self) -> Op {

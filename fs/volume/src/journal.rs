@@ -128,6 +128,8 @@ const SCAN_BYTES: usize = 1 << 20;
 pub enum Room {
     /// Adds to the volume: leaves a reserve.
     Grow,
+    /// Adds what somebody was told is there already: may use most of the reserve.
+    Taken,
     /// Frees something or goes on with what was begun: may use the reserve.
     Free,
 }
@@ -225,33 +227,47 @@ impl Journal {
     /// Segments are allocated here, ahead of their use, so that a full disk refuses an
     /// operation instead of losing one that was accepted.
     pub fn admit(&self, bytes: usize, room: Room) -> Result<(), FsError> {
-        if room == Room::Grow && self.buffer.lock().pending.len() > PENDING_BYTES_MAX {
+        if room != Room::Free && self.buffer.lock().pending.len() > PENDING_BYTES_MAX {
             // Whoever writes faster than the disk takes it helps to carry it there.
             self.flush()?;
         }
-        let need = promised_bytes(bytes);
-        let reserve = match room {
-            Room::Grow => self.setting.segment_bytes / 4,
-            Room::Free => self.setting.segment_bytes / 16,
-        };
-        loop {
-            {
-                let buffer = self.buffer.lock();
-                if let Some(failure) = &buffer.failed {
-                    return Err(FsError::Disk(failure.clone()));
-                }
-                if buffer.room() >= buffer.promised + need + reserve {
-                    return Ok(());
-                }
+        let need = promised_bytes(bytes) + self.held_back(room);
+        let has_room = || {
+            let buffer = self.buffer.lock();
+            match &buffer.failed {
+                Some(failure) => Err(FsError::Disk(failure.clone())),
+                None => Ok(buffer.room_left() >= need),
             }
-            self.add_spare()?;
+        };
+        if has_room()? {
+            return Ok(());
+        }
+        let mut io = self.io.lock();
+        // Whoever held the lock before may have allocated for this caller too.
+        while !has_room()? {
+            let spare = self.make_spare(&mut io)?;
+            self.buffer.lock().spare.push(spare);
+        }
+        Ok(())
+    }
+
+    /// Whether [`Journal::admit`] would allocate a segment.
+    pub fn wants_segment(&self, bytes: usize, room: Room) -> bool {
+        let need = promised_bytes(bytes) + self.held_back(room);
+        let wants = || self.buffer.lock().room_left() < need;
+        // Records that are on their way to a segment count twice until they are there.
+        wants() && {
+            let _there = self.io.lock();
+            wants()
         }
     }
 
-    fn add_spare(&self) -> Result<(), FsError> {
-        let spare = self.make_spare(&mut self.io.lock())?;
-        self.buffer.lock().spare.push(spare);
-        Ok(())
+    /// Room in segments that are there which an operation leaves to others.
+    fn held_back(&self, room: Room) -> u64 {
+        match room {
+            Room::Grow => self.setting.segment_bytes / 4,
+            Room::Taken | Room::Free => self.setting.segment_bytes / 16,
+        }
     }
 
     fn make_spare(&self, io: &mut MutexGuard<'_, IoState>) -> Result<Spare, FsError> {
@@ -728,6 +744,11 @@ impl Log {
     fn take_spare(&mut self) -> Option<Spare> {
         let (index, _) = self.spare.iter().enumerate().max_by_key(|(_, spare)| spare.warm)?;
         Some(self.spare.swap_remove(index))
+    }
+
+    /// Those of them that are not promised to records in memory.
+    fn room_left(&self) -> u64 {
+        self.room().saturating_sub(self.promised)
     }
 }
 

@@ -35,4 +35,4 @@ pub use error::{FsError, OpenError};
 pub use history::{History, View, fork, resolve};
 pub use keeper::Keeper;
 pub use types::*;
-pub use volume::{Options, Status, Volume, WRITE_BYTES_MAX, create};
+pub use volume::{Options, Status, TAKEN_BYTES_MAX, Volume, WRITE_BYTES_MAX, create};

@@ -10,6 +10,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::ops::ControlFlow;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use fs_crypto::{ReadKey, VolumeKey};
@@ -205,6 +206,7 @@ impl Volume {
             }
             state.frozen.take()
         };
+        self.store.packed.store(0, Ordering::Relaxed);
         // Freed behind the lock: a large overlay takes a while to drop.
         drop(retired);
         self.journal.trim(frozen.end);

@@ -7,6 +7,7 @@
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use fs_crypto::{Cipher, Suite};
 use fs_format::manifest::{PACK_PAGE_ENTRIES, PackEntry, PackPage, PackTable, PagePtr};
@@ -124,6 +125,8 @@ pub struct Store {
     nodes: Cache<NodeId, Arc<Node>, NodeWeight>,
     chunks: Cache<ChunkId, Arc<Buffer>, ChunkWeight>,
     wanted: Wanted,
+    /// Bytes of packs that the running seal has on the disk already.
+    pub packed: AtomicU64,
 }
 
 impl Store {
@@ -139,6 +142,7 @@ impl Store {
             nodes: Cache::with_weighter((half / 16_384) as usize, half, NodeWeight),
             chunks: chunk_cache(half),
             wanted: Wanted::default(),
+            packed: AtomicU64::new(0),
         }
     }
 
@@ -389,6 +393,7 @@ const COMPRESSION_GAIN_MIN: usize = 32;
 impl<'a> Packer<'a> {
     /// A packer for the seal `birth`.
     pub fn new(store: &'a Store, birth: fs_format::Seq) -> Result<Self, FsError> {
+        store.packed.store(0, Ordering::Relaxed);
         let first = u32::try_from(store.table.read().count()).map_err(|_| FsError::NoSpace)?;
         let compressor = zstd::bulk::Compressor::new(1)
             .map_err(|error| FsError::Disk(format!("zstd does not start: {error}")))?;
@@ -522,6 +527,7 @@ impl<'a> Packer<'a> {
             return Err(disk_error(&path, &error));
         }
         self.added += writer.bytes.len() as u64;
+        self.store.packed.store(self.added, Ordering::Relaxed);
         let entry = PackEntry { object, bytes: writer.bytes.len() as u32, birth: self.birth };
         self.entries[(writer.number - self.first) as usize] = Some(entry);
         writer.bytes.clear();

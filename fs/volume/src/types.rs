@@ -35,6 +35,9 @@ pub struct Caller {
     pub gid: u32,
 }
 
+/// Extended attributes that a file is made with: names and values.
+pub type NewXattrs<'a> = &'a [(&'a [u8], &'a [u8])];
+
 /// What to make.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NewNode<'a> {

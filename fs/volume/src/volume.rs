@@ -44,7 +44,8 @@ pub struct Options {
     pub journal_bytes_max: u64,
     /// Size of a segment of the journal, in bytes.
     pub segment_bytes: u64,
-    /// Room on the disk that only deleting may use, in bytes.
+    /// Room on the disk that nothing new may use, in bytes: for what was taken already
+    /// ([`Volume::write_taken`]), one more segment of the journal, and deleting.
     pub reserve_bytes: u64,
     /// Logical bytes that the files may have in all.
     pub quota_bytes: Option<u64>,
@@ -58,7 +59,7 @@ impl Default for Options {
             overlay_bytes_max: 16 << 20,
             journal_bytes_max: 2 << 30,
             segment_bytes: 64 << 20,
-            reserve_bytes: 64 << 20,
+            reserve_bytes: 128 << 20,
             quota_bytes: None,
         }
     }
@@ -93,12 +94,17 @@ pub struct State {
     pub active: Overlay,
     pub frozen: Option<Arc<Overlay>>,
     pub base: Base,
-    /// Open handles per inode.
-    holds: HashMap<Ino, u32>,
-    /// Inodes without a name that somebody holds.
-    orphans: HashSet<Ino>,
-    /// Records of inodes that are gone but that the kernel may still ask for.
-    ghosts: HashMap<Ino, Inode>,
+    /// Inodes without a name that the kernel may still ask for, and the bytes that each had when it lost its last.
+    orphans: HashMap<Ino, u64>,
+    /// The sum of these bytes. The quota does not count them, so that room is there as soon as a file is removed.
+    orphan_bytes: u64,
+}
+
+impl State {
+    /// Bytes that the quota counts.
+    fn bytes(&self) -> u64 {
+        self.active.totals.bytes.saturating_sub(self.orphan_bytes)
+    }
 }
 
 /// An open volume.
@@ -116,6 +122,8 @@ pub struct Volume {
     read_only: RwLock<Option<String>>,
     pub(crate) seal_error: RwLock<Option<String>>,
     free: FreeBytes,
+    /// Held while a segment of the journal is allocated.
+    making_segment: Mutex<()>,
     /// Kept, so that manifests are read once.
     pub(crate) history: History,
     /// How full journal and overlay are, in thousandths.
@@ -226,13 +234,13 @@ impl Volume {
                 active,
                 frozen: None,
                 base,
-                holds: HashMap::new(),
-                orphans: HashSet::new(),
-                ghosts: HashMap::new(),
+                orphans: HashMap::new(),
+                orphan_bytes: 0,
             }),
             sealing: Mutex::new(()),
             read_only: RwLock::new(read_only),
             seal_error: RwLock::new(None),
+            making_segment: Mutex::new(()),
             free: FreeBytes { asked: AtomicI64::new(i64::MIN), left: AtomicU64::new(0) },
         };
         if volume.read_only_reason().is_none() {
@@ -281,9 +289,14 @@ impl Volume {
         }
     }
 
-    /// Whether the overlay or the journal is above its mark.
+    /// Whether the overlay or the journal is above its mark, or a seal would make room on a full disk.
     pub fn wants_seal(&self) -> bool {
         let state = self.state.read();
+        // The journal's room comes back, and what was removed since it was written is not sealed at all.
+        let (written, left) = (state.active.written, self.free.left.load(Ordering::Relaxed));
+        if written > left && written > self.options.segment_bytes / 16 {
+            return true;
+        }
         state.active.weight as u64 > self.options.overlay_bytes_max
             || self.journal.used_bytes() > self.options.journal_bytes_max / 2
     }
@@ -320,14 +333,16 @@ impl Volume {
 
     /// Room, as `statfs` shows it.
     pub fn space(&self) -> Result<Space, FsError> {
-        let totals = self.state.read().active.totals;
-        let disk = self.env.disk.free_bytes().map_err(|error| FsError::Disk(error.to_string()))?;
-        let disk = disk.saturating_sub(self.options.reserve_bytes + self.unsealed_bytes());
-        let (total, free) = match self.options.quota_bytes {
-            Some(quota) => (quota, quota.saturating_sub(totals.bytes).min(disk)),
-            None => (totals.bytes + disk, disk),
+        let (bytes, files) = {
+            let state = self.state.read();
+            (state.bytes(), state.active.totals.files)
         };
-        Ok(Space { total, free, files: totals.files })
+        let disk = self.disk_left(self.options.reserve_bytes)?;
+        let (total, free) = match self.options.quota_bytes {
+            Some(quota) => (quota, quota.saturating_sub(bytes).min(disk)),
+            None => (bytes + disk, disk),
+        };
+        Ok(Space { total, free, files })
     }
 
     /// Returns when everything so far is durable.
@@ -403,10 +418,7 @@ impl Volume {
         if self.read_only_reason().is_some() {
             return Err(FsError::ReadOnly);
         }
-        if room == Room::Grow {
-            self.admit(bytes as u64)?;
-        }
-        self.journal.admit(bytes + 1024, room)?;
+        self.make_room(bytes, room)?;
         let mut pinned = HashMap::new();
         loop {
             let missing = {
@@ -414,8 +426,9 @@ impl Volume {
                 match decide(&self.layers(&state, &pinned), &state, self.env.clock.now()) {
                     Ok((value, decision)) => {
                         // The quota counts lengths of files: only what makes one longer is refused.
-                        let over =
-                            |quota| state.active.totals.bytes.saturating_add_signed(decision.bytes) > quota;
+                        let beyond = if room == Room::Taken { TAKEN_BYTES_MAX } else { 0 };
+                        let bytes = state.bytes().saturating_add_signed(decision.bytes);
+                        let over = |quota: u64| bytes > quota.saturating_add(beyond);
                         if decision.bytes > 0 && self.options.quota_bytes.is_some_and(over) {
                             return Err(FsError::NoSpace);
                         }
@@ -439,43 +452,68 @@ impl Volume {
         totals.bytes = totals.bytes.saturating_add_signed(decision.bytes);
         let position = self.journal.append(&totals, &decision.changes, data);
         state.active.apply(totals, decision.changes, position);
-        if let Some((ino, inode)) = decision.ghost {
-            state.ghosts.insert(ino, inode);
-        }
-        if let Some(ino) = decision.orphan {
-            state.orphans.insert(ino);
+        if let Some((ino, bytes)) = decision.orphan {
+            state.orphans.insert(ino, bytes);
+            state.orphan_bytes += bytes;
         }
     }
 
+    /// Makes sure that the journal and later the seal find room for `bytes`.
+    fn make_room(&self, bytes: usize, room: Room) -> Result<(), FsError> {
+        // A segment takes its room on the disk a while before it is there to be counted; who needs it, too, waits.
+        let wants_segment = self.journal.wants_segment(bytes + RECORD_BYTES, room);
+        let _one = wants_segment.then(|| self.making_segment.lock());
+        if room != Room::Free {
+            self.admit(bytes as u64, room)?;
+        }
+        self.journal.admit(bytes + RECORD_BYTES, room)
+    }
+
+    /// What seals will take of the disk that they have not taken yet.
     fn unsealed_bytes(&self) -> u64 {
         let state = self.state.read();
-        let bytes = state.active.written
-            + state.active.weight as u64
-            + state.frozen.as_deref().map_or(0, |frozen| frozen.written + frozen.weight as u64);
-        // Padding and the nodes that are rewritten.
-        bytes + bytes / 8
+        // An eighth for padding and the nodes that are rewritten.
+        let packs = |overlay: &Overlay| (overlay.written + overlay.weight as u64) / 8 * 9;
+        let frozen = state.frozen.as_deref().map_or(0, packs);
+        packs(&state.active) + frozen.saturating_sub(self.store.packed.load(Ordering::Relaxed))
     }
 
-    /// Refuses to grow where the disk could not take the seal of it.
-    fn admit(&self, bytes: u64) -> Result<(), FsError> {
+    /// Refuses to grow where the disk could not take it, a segment of the journal for it, and the seal of both.
+    fn admit(&self, bytes: u64, room: Room) -> Result<(), FsError> {
+        let segment = self.journal.wants_segment(bytes as usize + RECORD_BYTES, room);
+        let charge = bytes + 4096 + if segment { self.options.segment_bytes } else { 0 };
+        if room == Room::Taken {
+            let left = self.disk_left(self.options.reserve_bytes / 8)?;
+            return if left < charge { Err(FsError::NoSpace) } else { Ok(()) };
+        }
         let now = self.env.clock.now().0;
         let asked = self.free.asked.load(Ordering::Relaxed);
-        let charge = bytes + 4096;
         let left = self.free.left.load(Ordering::Relaxed);
         if now.saturating_sub(asked) < 100_000_000 && now >= asked && left > charge + (16 << 20) {
             self.free.left.fetch_sub(charge, Ordering::Relaxed);
             return Ok(());
         }
-        let free = self.env.disk.free_bytes().map_err(|error| FsError::Disk(error.to_string()))?;
-        let left = free.saturating_sub(self.options.reserve_bytes + self.unsealed_bytes());
-        self.free.left.store(left, Ordering::Relaxed);
+        let left = self.disk_left(self.options.reserve_bytes)?;
+        self.free.left.store(left.saturating_sub(charge), Ordering::Relaxed);
         self.free.asked.store(now, Ordering::Relaxed);
         if left < charge { Err(FsError::NoSpace) } else { Ok(()) }
     }
 
+    /// Room on the disk beyond what is held back and what sealing will take.
+    fn disk_left(&self, held_back: u64) -> Result<u64, FsError> {
+        let free = self.env.disk.free_bytes().map_err(|error| FsError::Disk(error.to_string()))?;
+        Ok(free.saturating_sub(held_back + self.unsealed_bytes()))
+    }
+
+    /// Whether nothing can grow any more, by the quota or by the disk.
+    pub fn is_full(&self) -> bool {
+        let bytes = self.state.read().bytes();
+        self.options.quota_bytes.is_some_and(|quota| bytes >= quota) || self.admit(0, Room::Grow).is_err()
+    }
+
     // ---- names ----
 
-    /// Makes a file, directory, link or special file.
+    /// Makes a file, directory, link or special file, with its attributes.
     pub fn make(
         &self,
         caller: Caller,
@@ -483,8 +521,14 @@ impl Volume {
         name: &[u8],
         mode: u16,
         node: NewNode<'_>,
+        xattrs: NewXattrs<'_>,
     ) -> Result<Attr, FsError> {
         check_name(name)?;
+        let mut bytes = 512;
+        for (name, value) in xattrs {
+            check_xattr(name, value)?;
+            bytes += value.len() + 512;
+        }
         if let NewNode::Symlink(target) = node {
             if target.is_empty() {
                 return Err(FsError::NotFound);
@@ -493,7 +537,7 @@ impl Volume {
                 return Err(FsError::NameTooLong);
             }
         }
-        self.change(512, Room::Grow, &[], |layers, state, now| {
+        self.change(bytes, Room::Grow, &[], |layers, state, now| {
             let mut directory = layers.directory(parent)?;
             if directory.nlink == 0 {
                 return Err(FsError::NotFound.into());
@@ -536,6 +580,14 @@ impl Volume {
             decision.inode(ino, &inode);
             if let NewNode::Symlink(target) = node {
                 decision.changes.push(Change::Put(Key::new(ino, RecordKind::Inline, 0), target.into()));
+            }
+            let mut taken = HashSet::new();
+            for (name, value) in xattrs {
+                let mut key = layers.free_xattr(ino, name)?;
+                while !taken.insert(key) {
+                    key.sub += 1;
+                }
+                decision.xattr(key, name, value);
             }
             decision.dirent(key, ino, kind, name);
             decision.inode(parent, &directory);
@@ -593,7 +645,7 @@ impl Volume {
 
     fn remove(&self, parent: Ino, name: &[u8], directory: bool) -> Result<(), FsError> {
         check_name(name)?;
-        self.change(512, Room::Free, &[], |layers, state, now| {
+        self.change(512, Room::Free, &[], |layers, _, now| {
             let mut dir = layers.directory(parent)?;
             let (key, dirent) = layers.dirent(parent, name)?.ok_or(FsError::NotFound)?;
             match (dirent.kind == FileKind::Directory, directory) {
@@ -603,7 +655,7 @@ impl Volume {
             }
             let mut decision = Decision::default();
             decision.changes.push(Change::Drop(key));
-            drop_name(layers, state, &mut decision, &mut dir, (parent, key.sub), dirent.ino, now)?;
+            drop_name(layers, &mut decision, &mut dir, (parent, key.sub), dirent.ino, now)?;
             dir.size = dir.size.saturating_sub(1);
             (dir.mtime, dir.ctime) = (now, now);
             decision.inode(parent, &dir);
@@ -667,7 +719,7 @@ impl Volume {
                             (false, true) => return Err(FsError::IsADirectory.into()),
                             _ => {}
                         }
-                        drop_name(layers, state, &mut decision, &mut to_dir, (to, key.sub), target.ino, now)?;
+                        drop_name(layers, &mut decision, &mut to_dir, (to, key.sub), target.ino, now)?;
                         to_dir.size = to_dir.size.saturating_sub(1);
                         key
                     }
@@ -780,12 +832,7 @@ impl Volume {
 
     /// Sets an extended attribute.
     pub fn set_xattr(&self, ino: Ino, name: &[u8], value: &[u8], how: XattrMode) -> Result<(), FsError> {
-        if name.is_empty() || name.len() > NAME_BYTES_MAX || name.contains(&0) {
-            return Err(FsError::Invalid);
-        }
-        if value.len() > XATTR_BYTES_MAX {
-            return Err(FsError::AttributeTooLarge);
-        }
+        check_xattr(name, value)?;
         self.change(value.len() + 512, Room::Grow, &[], |layers, _, now| {
             let mut inode = layers.inode(ino)?;
             let key = match (layers.xattr(ino, name)?, how) {
@@ -794,12 +841,10 @@ impl Volume {
                 (Some((key, _)), _) => key,
                 (None, _) => layers.free_xattr(ino, name)?,
             };
-            let mut bytes = Vec::with_capacity(name.len() + value.len() + 1);
-            Xattr { name: name.into(), value: value.into() }.encode(&mut bytes);
             inode.ctime = now;
             let mut decision = Decision::default();
             decision.inode(ino, &inode);
-            decision.changes.push(Change::Put(key, bytes.into()));
+            decision.xattr(key, name, value);
             Ok(((), decision))
         })
     }
@@ -821,12 +866,30 @@ impl Volume {
 
     /// Writes bytes; longer ones in several steps of at most [`WRITE_BYTES_MAX`].
     pub fn write(&self, ino: Ino, offset: u64, data: &[u8], kill_suid: bool) -> Result<(), FsError> {
+        self.write_in(Room::Grow, ino, offset, data, kill_suid)
+    }
+
+    /// Writes bytes that somebody was already told are written, as the kernel tells of pages that it keeps for a while.
+    ///
+    /// May use most of the reserve, and exceed the quota by [`TAKEN_BYTES_MAX`].
+    pub fn write_taken(&self, ino: Ino, offset: u64, data: &[u8], kill_suid: bool) -> Result<(), FsError> {
+        self.write_in(Room::Taken, ino, offset, data, kill_suid)
+    }
+
+    fn write_in(
+        &self,
+        room: Room,
+        ino: Ino,
+        offset: u64,
+        data: &[u8],
+        kill_suid: bool,
+    ) -> Result<(), FsError> {
         if offset.checked_add(data.len() as u64).is_none_or(|end| end > FILE_BYTES_MAX) {
             return Err(FsError::FileTooLarge);
         }
         let mut at = offset;
         for part in data.chunks(WRITE_BYTES_MAX) {
-            self.change(part.len(), Room::Grow, part, |layers, _, now| {
+            self.change(part.len(), room, part, |layers, _, now| {
                 let mut inode = layers.inode(ino)?;
                 require_file(&inode)?;
                 let end = at + part.len() as u64;
@@ -954,37 +1017,17 @@ impl Volume {
         }
     }
 
-    // ---- who holds what ----
+    // ---- files without a name ----
 
-    /// Notes an open handle: the inode lives on without a name.
-    pub fn hold(&self, ino: Ino) {
-        *self.state.write().holds.entry(ino).or_default() += 1;
-    }
-
-    /// Notes a closed handle; frees an inode without a name when it was the last.
-    pub fn release(&self, ino: Ino) {
-        let orphan = {
-            let mut state = self.state.write();
-            match state.holds.get_mut(&ino) {
-                Some(count) if *count > 1 => {
-                    *count -= 1;
-                    false
-                }
-                _ => {
-                    state.holds.remove(&ino);
-                    state.orphans.remove(&ino)
-                }
-            }
-        };
-        if orphan {
-            self.drop_orphan(ino);
-        }
-    }
-
-    /// The kernel forgot the inode.
+    /// The kernel forgot the inode: without a name it is freed.
     pub fn forget(&self, ino: Ino) {
-        if self.state.read().ghosts.contains_key(&ino) {
-            self.state.write().ghosts.remove(&ino);
+        if !self.state.read().orphans.contains_key(&ino) {
+            return;
+        }
+        self.drop_orphan(ino);
+        let mut state = self.state.write();
+        if let Some(bytes) = state.orphans.remove(&ino) {
+            state.orphan_bytes -= bytes;
         }
     }
 
@@ -1023,14 +1066,7 @@ impl ReadTree for Volume {
     }
 
     fn attr(&self, ino: Ino) -> Result<Attr, FsError> {
-        match self.look(|layers, _| layers.attr(ino)) {
-            Err(FsError::NotFound) => {
-                let state = self.state.read();
-                let inode = state.ghosts.get(&ino).ok_or(FsError::NotFound)?.clone();
-                Ok(Attr { ino, inode, allocated: 0 })
-            }
-            other => other,
-        }
+        self.look(|layers, _| layers.attr(ino))
     }
 
     fn read_link(&self, ino: Ino) -> Result<Vec<u8>, FsError> {
@@ -1095,6 +1131,10 @@ const OPERATION_BYTES: u64 = 4096;
 const PAUSE_MAX: Duration = Duration::from_millis(50);
 /// The most bytes that one record writes.
 pub const WRITE_BYTES_MAX: usize = 1 << 20;
+/// What a record may take besides the bytes that it carries.
+const RECORD_BYTES: usize = 1024;
+/// Bytes by which what was already taken may exceed the quota.
+pub const TAKEN_BYTES_MAX: u64 = 40 << 20;
 /// The most bytes that one step of a clone covers.
 const CLONE_BYTES_MAX: u64 = 1 << 30;
 /// The most pieces that one step of a clone covers.
@@ -1108,8 +1148,7 @@ struct Decision {
     changes: Vec<Change>,
     files: i64,
     bytes: i64,
-    ghost: Option<(Ino, Inode)>,
-    orphan: Option<Ino>,
+    orphan: Option<(Ino, u64)>,
 }
 
 impl Decision {
@@ -1120,6 +1159,12 @@ impl Decision {
     fn dirent(&mut self, key: Key, ino: Ino, kind: FileKind, name: &[u8]) {
         let mut bytes = Vec::with_capacity(name.len() + 8);
         Dirent { ino, kind, name: name.into() }.encode(&mut bytes);
+        self.changes.push(Change::Put(key, bytes.into()));
+    }
+
+    fn xattr(&mut self, key: Key, name: &[u8], value: &[u8]) {
+        let mut bytes = Vec::with_capacity(name.len() + value.len() + 8);
+        Xattr { name: name.into(), value: value.into() }.encode(&mut bytes);
         self.changes.push(Change::Put(key, bytes.into()));
     }
 
@@ -1135,7 +1180,6 @@ impl Decision {
 /// Takes one name from an inode; the entry itself is the caller's.
 fn drop_name(
     layers: &Layers<'_, Cached<'_>>,
-    state: &State,
     decision: &mut Decision,
     dir: &mut Inode,
     at: (Ino, u64),
@@ -1158,13 +1202,12 @@ fn drop_name(
             (inode.parent, inode.home) = (Ino(0), 0);
         }
         decision.inode(ino, &inode);
-    } else if state.holds.contains_key(&ino) {
+    } else {
+        // Somebody may have it open, or hold it otherwise; the kernel tells when nobody does, mostly at once.
         decision.inode(ino, &inode);
         decision.changes.push(Change::Put(Key::orphan(ino), Box::default()));
-        decision.orphan = Some(ino);
-    } else {
-        decision.drop_inode(ino, &inode);
-        decision.ghost = Some((ino, inode));
+        let bytes = if inode.kind == FileKind::File { inode.size } else { 0 };
+        decision.orphan = Some((ino, bytes));
     }
     Ok(())
 }
@@ -1199,6 +1242,13 @@ fn check_name(name: &[u8]) -> Result<(), FsError> {
         return Err(FsError::Invalid);
     }
     Ok(())
+}
+
+fn check_xattr(name: &[u8], value: &[u8]) -> Result<(), FsError> {
+    if name.is_empty() || name.len() > NAME_BYTES_MAX || name.contains(&0) {
+        return Err(FsError::Invalid);
+    }
+    if value.len() > XATTR_BYTES_MAX { Err(FsError::AttributeTooLarge) } else { Ok(()) }
 }
 
 fn require_file(inode: &Inode) -> Result<(), FsError> {

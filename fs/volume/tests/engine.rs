@@ -41,7 +41,9 @@ fn put(volume: &Volume, path: &str, bytes: &[u8]) -> Ino {
     let parent = resolve(volume, dir.as_bytes()).expect("the folder is there").ino;
     let ino = match volume.lookup(parent, name.as_bytes()) {
         Ok(attr) => attr.ino,
-        Err(_) => volume.make(ME, parent, name.as_bytes(), 0o644, NewNode::File).expect("makes a file").ino,
+        Err(_) => {
+            volume.make(ME, parent, name.as_bytes(), 0o644, NewNode::File, &[]).expect("makes a file").ino
+        }
     };
     volume.set_attr(ino, SetAttr { size: Some(0), ..SetAttr::default() }).expect("truncates");
     volume.write(ino, 0, bytes, false).expect("writes");
@@ -51,7 +53,7 @@ fn put(volume: &Volume, path: &str, bytes: &[u8]) -> Ino {
 fn folder(volume: &Volume, path: &str) -> Ino {
     let (dir, name) = path.rsplit_once('/').unwrap_or(("", path));
     let parent = resolve(volume, dir.as_bytes()).expect("the folder is there").ino;
-    volume.make(ME, parent, name.as_bytes(), 0o755, NewNode::Directory).expect("makes a folder").ino
+    volume.make(ME, parent, name.as_bytes(), 0o755, NewNode::Directory, &[]).expect("makes a folder").ino
 }
 
 fn content(tree: &dyn ReadTree, path: &str) -> Vec<u8> {
@@ -133,7 +135,7 @@ fn ten_thousand_names_are_listed_once_each_across_the_layers() {
     let mut expected = Vec::new();
     for i in 0..10_000 {
         let name = format!("file-{i}");
-        volume.make(ME, dir, name.as_bytes(), 0o600, NewNode::File).expect("makes");
+        volume.make(ME, dir, name.as_bytes(), 0o600, NewNode::File, &[]).expect("makes");
         if i == 5_000 {
             volume.seal(None).expect("seals");
         }
@@ -227,7 +229,7 @@ fn a_diff_leaves_out_what_was_replaced_by_the_same() {
     put(&volume, "d/small", b"small");
     put(&volume, "d/other", b"small");
     put(&volume, "d/tagged", b"small");
-    volume.make(ME, Ino::ROOT, b"link", 0o777, NewNode::Symlink(b"target")).expect("makes");
+    volume.make(ME, Ino::ROOT, b"link", 0o777, NewNode::Symlink(b"target"), &[]).expect("makes");
     let before = volume.seal(None).expect("seals").seq;
 
     replace(&volume, "d/large", &large);
@@ -242,7 +244,8 @@ fn a_diff_leaves_out_what_was_replaced_by_the_same() {
     volume.write(ino, 500_000, &holed[500_000..], false).expect("writes");
     let link = resolve(&volume, b"link").expect("there").inode;
     volume.unlink(Ino::ROOT, b"link").expect("removes");
-    let again = volume.make(ME, Ino::ROOT, b"link", 0o777, NewNode::Symlink(b"target")).expect("makes").ino;
+    let again =
+        volume.make(ME, Ino::ROOT, b"link", 0o777, NewNode::Symlink(b"target"), &[]).expect("makes").ino;
     let old =
         |path: &[u8]| volume.history().at(before).expect("before").resolve(path).expect("there").inode.mtime;
     for (ino, time) in [(again, link.mtime), (ino, old(b"d/holed"))] {
@@ -331,19 +334,17 @@ fn a_flipped_bit_in_a_pack_is_named_and_the_rest_works() {
 }
 
 #[test]
-fn an_unlinked_file_that_is_held_lives_until_it_is_released() {
+fn an_unlinked_file_lives_until_it_is_forgotten() {
     let stage = Stage::new();
     let volume = stage.open();
     let ino = put(&volume, "f", &noise(3, 50_000));
-    volume.hold(ino);
     volume.unlink(Ino::ROOT, b"f").expect("removes");
     volume.seal(None).expect("seals");
     assert_eq!(volume.read(ino, 0, 50_000).expect("reads"), noise(3, 50_000));
-    volume.release(ino);
+    volume.forget(ino);
     assert_eq!(volume.read(ino, 0, 1), Err(FsError::NotFound));
-    // One that is held when the power goes is freed at the next start.
+    // One that is known when the power goes is freed at the next start.
     let ino = put(&volume, "g", b"g");
-    volume.hold(ino);
     volume.unlink(Ino::ROOT, b"g").expect("removes");
     volume.sync().expect("syncs");
     drop(volume);
@@ -363,7 +364,8 @@ fn writers_and_seals_at_once_lose_nothing() {
                 let dir = folder(&volume, &format!("w{writer}"));
                 for i in 0..200u64 {
                     let name = format!("f{i}");
-                    let ino = volume.make(ME, dir, name.as_bytes(), 0o600, NewNode::File).expect("makes").ino;
+                    let ino =
+                        volume.make(ME, dir, name.as_bytes(), 0o600, NewNode::File, &[]).expect("makes").ino;
                     volume.write(ino, 0, &noise(writer * 1000 + i, 10_000), false).expect("writes");
                     assert_eq!(volume.read(ino, 0, 20_000).expect("reads"), noise(writer * 1000 + i, 10_000));
                 }
@@ -387,8 +389,8 @@ fn writers_and_seals_at_once_lose_nothing() {
 fn special_files_links_and_attributes_come_back() {
     let stage = Stage::new();
     let volume = stage.open();
-    volume.make(ME, Ino::ROOT, b"link", 0o777, NewNode::Symlink(b"target/of/link")).expect("makes");
-    volume.make(ME, Ino::ROOT, b"pipe", 0o600, NewNode::Special(FileKind::Fifo, 0)).expect("makes");
+    volume.make(ME, Ino::ROOT, b"link", 0o777, NewNode::Symlink(b"target/of/link"), &[]).expect("makes");
+    volume.make(ME, Ino::ROOT, b"pipe", 0o600, NewNode::Special(FileKind::Fifo, 0), &[]).expect("makes");
     let file = put(&volume, "f", b"x");
     volume.set_xattr(file, b"user.large", &vec![9; 65_536], XattrMode::Create).expect("sets");
     volume.set_xattr(file, b"user.small", b"", XattrMode::Set).expect("sets");

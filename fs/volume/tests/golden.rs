@@ -74,7 +74,7 @@ fn the_golden_volume_of_version_1_can_be_written_on() {
     )
     .expect("opens");
     let me = Caller { uid: 0, gid: 0 };
-    let ino = volume.make(me, fs_format::Ino::ROOT, b"new", 0o600, NewNode::File).expect("makes").ino;
+    let ino = volume.make(me, fs_format::Ino::ROOT, b"new", 0o600, NewNode::File, &[]).expect("makes").ino;
     volume.write(ino, 0, b"written by this release", false).expect("writes");
     let info = volume.seal(None).expect("seals");
     let view = volume.history().at(info.seq).expect("the new moment");

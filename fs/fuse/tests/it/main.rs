@@ -438,6 +438,76 @@ fn nobody_waits_longer_than_he_said_for_a_stuck_mount() {
     assert_eq!(stage.engine.arrived("a"), b"dirty");
 }
 
+/// Writes pages until one is refused; returns how many bytes were taken, and the error.
+fn fill(file: &mut File, bytes_max: usize) -> (usize, Option<i32>) {
+    let page = [9_u8; 4096];
+    let mut taken = 0;
+    while taken < bytes_max {
+        if let Err(error) = file.write_all(&page) {
+            return (taken, error.raw_os_error());
+        }
+        taken += page.len();
+    }
+    (taken, None)
+}
+
+#[test]
+fn write_tells_of_a_full_volume_and_nothing_that_it_took_is_lost() {
+    let Some(stage) = Stage::set() else { return };
+    stage.engine.quota.store(1 << 20, Ordering::Relaxed);
+    stage.engine.reserve.store(64 << 20, Ordering::Relaxed);
+    let open = || {
+        let mut options = OpenOptions::new();
+        options.read(true).append(true).create(true).open(stage.path("a")).expect("opens")
+    };
+    let mut file = open();
+    let (taken, error) = fill(&mut file, 512 << 20);
+    assert_eq!(error, Some(libc::ENOSPC), "after {taken} bytes");
+    assert!(taken > 1 << 20);
+    file.sync_all().expect("the reserve takes what was taken");
+    assert_eq!(stage.engine.arrived("a").len(), taken);
+
+    for _ in 0..3 {
+        assert_eq!(fill(&mut file, 4096), (0, Some(libc::ENOSPC)), "until there is room");
+        assert_eq!(file.metadata().expect("stats").len(), taken as u64);
+        assert_eq!(file.seek(SeekFrom::End(0)).expect("seeks"), taken as u64);
+        assert_eq!(file.read(&mut [0; 16]).expect("reads behind the end"), 0);
+    }
+    std::thread::sleep(Duration::from_millis(50));
+    assert_eq!(fill(&mut file, 4096), (0, Some(libc::ENOSPC)), "also after a stat");
+    let mut second = open();
+    assert_eq!(fill(&mut second, 4096), (0, Some(libc::ENOSPC)), "another handle of the file");
+
+    file.set_len(100).expect("makes room");
+    assert_eq!(fill(&mut file, 4096), (4096, None));
+    file.sync_all().expect("syncs");
+    assert_eq!(stage.engine.arrived("a").len(), 4196);
+}
+
+#[test]
+fn what_is_opened_on_a_full_volume_has_no_claim_on_the_reserve() {
+    let Some(stage) = Stage::set() else { return };
+    stage.engine.reserve.store(64 << 20, Ordering::Relaxed);
+    stage.write("a", "full");
+    stage.engine.quota.store(4, Ordering::Relaxed);
+    for number in 0..50 {
+        let mut file = File::create(stage.path(&number.to_string())).expect("an empty file takes no room");
+        let written = file.write_all(b"too much").and_then(|()| file.sync_all());
+        assert_eq!(Stage::errno(written), Some(libc::ENOSPC));
+    }
+    let file = OpenOptions::new().write(true).open(stage.path("a")).expect("opens");
+    std::thread::sleep(Duration::from_millis(50));
+    file.write_all_at(b"FU", 0).expect("what makes no file longer goes on");
+    drop(file);
+    let mut file = OpenOptions::new().append(true).open(stage.path("a")).expect("opens");
+    std::thread::sleep(Duration::from_millis(50));
+    assert_eq!(Stage::errno(file.write_all(b"too much")), Some(libc::ENOSPC), "told by `write`");
+    stage.engine.quota.store(1 << 20, Ordering::Relaxed);
+    file.write_all(b" no more").expect("goes on when there is room");
+    file.sync_all().expect("syncs");
+    assert_eq!(stage.engine.arrived("a"), b"FUll no more");
+}
+
 #[test]
 fn a_dirty_mapping_is_fetched_too() {
     let Some(stage) = Stage::set() else { return };
@@ -561,6 +631,28 @@ fn mount_points_are_checked_before_anything_happens() {
     assert!(matches!(attempt("missing"), Err(MountError::Missing(_))));
     assert!(matches!(attempt("file"), Err(MountError::NotADirectory(_))));
     assert!(matches!(attempt("full"), Err(MountError::NotEmpty(_))));
+}
+
+#[test]
+fn a_mount_that_lost_its_daemon_is_told_from_a_full_folder() {
+    let Some(stage) = Stage::set() else { return };
+    stage.write("a", "the kernel remembers that the folder is there");
+    let path = stage.mounted.path().to_owned();
+    let connection = libc::minor(fs::metadata(&path).expect("stats").dev());
+    let control = folder();
+    let run = |program: &str, args: &[&str]| {
+        assert!(Command::new(program).args(args).status().is_ok_and(|status| status.success()), "{args:?}");
+    };
+    let connections = control.path().join("mnt");
+    run("mount", &["-t", "fusectl", "none", connections.to_str().expect("UTF-8")]);
+    let aborted = fs::write(connections.join(format!("{connection}/abort")), "1");
+    run("umount", &[connections.to_str().expect("UTF-8")]);
+    aborted.expect("aborts the connection");
+    let _ = stage.mounted.wait();
+
+    let again = fs_fuse::mount(Arc::new(Memory::new()), &path, MountOptions::default());
+    run("umount", &["-l", path.to_str().expect("UTF-8")]);
+    assert!(matches!(again.map(|_| ()), Err(MountError::Dead(_))));
 }
 
 #[test]

@@ -8,8 +8,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use fs_format::{FileKind, Ino, Inode, Seq, Timestamp};
 use fs_fuse::{Engine, Moment, Past};
 use fs_volume::{
-    Allocate, Attr, Caller, DirEntry, FsError, NewNode, ReadTree, RenameMode, Seek, SetAttr, SetTime, Space,
-    XattrMode,
+    Allocate, Attr, Caller, DirEntry, FsError, NewNode, NewXattrs, ReadTree, RenameMode, Seek, SetAttr,
+    SetTime, Space, XattrMode,
 };
 use parking_lot::Mutex;
 
@@ -21,7 +21,6 @@ struct File {
     bytes: Vec<u8>,
     names: BTreeMap<Vec<u8>, (u64, u64)>,
     xattrs: BTreeMap<Vec<u8>, Vec<u8>>,
-    holds: u64,
 }
 
 /// A whole tree.
@@ -39,6 +38,10 @@ pub struct Memory {
     pub broken_disk: AtomicBool,
     /// Writes wait for as long as this is true.
     pub stuck: AtomicBool,
+    /// What all files may have together.
+    pub quota: AtomicU64,
+    /// What pages that were taken already may have beyond.
+    pub reserve: AtomicU64,
 }
 
 /// A tree that does not change any more.
@@ -54,6 +57,10 @@ impl Tree {
         let mut tree = Self { files: BTreeMap::new(), next: Ino::FIRST.0 };
         tree.files.insert(1, File::new(FileKind::Directory, 0o755, owner, group, Ino::ROOT));
         tree
+    }
+
+    fn bytes(&self) -> u64 {
+        self.files.values().map(|file| file.bytes.len() as u64).sum()
     }
 
     fn file(&self, ino: Ino) -> Result<&File, FsError> {
@@ -127,7 +134,7 @@ impl File {
             parent,
             home: 0,
         };
-        Self { inode, bytes: Vec::new(), names: BTreeMap::new(), xattrs: BTreeMap::new(), holds: 0 }
+        Self { inode, bytes: Vec::new(), names: BTreeMap::new(), xattrs: BTreeMap::new() }
     }
 
     fn touch(&mut self) {
@@ -156,6 +163,8 @@ impl Memory {
             syncs: AtomicU64::new(0),
             broken_disk: false.into(),
             stuck: false.into(),
+            quota: u64::MAX.into(),
+            reserve: 0.into(),
         }
     }
 
@@ -170,6 +179,35 @@ impl Memory {
 
     pub fn files(&self) -> usize {
         self.live.lock().files.len()
+    }
+
+    fn write_below(
+        &self,
+        quota: u64,
+        ino: Ino,
+        offset: u64,
+        data: &[u8],
+        kill_suid: bool,
+    ) -> Result<(), FsError> {
+        while self.stuck.load(Ordering::Relaxed) {
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        }
+        let mut tree = self.live.lock();
+        let bytes = tree.bytes();
+        let file = tree.file_mut(ino)?;
+        let end = offset as usize + data.len();
+        if file.bytes.len() < end {
+            if bytes + (end - file.bytes.len()) as u64 > quota {
+                return Err(FsError::NoSpace);
+            }
+            file.bytes.resize(end, 0);
+        }
+        file.bytes[offset as usize..end].copy_from_slice(data);
+        if kill_suid {
+            file.kill_suid();
+        }
+        file.touch();
+        Ok(())
     }
 
     /// The bytes that have reached the engine of the file with this name in the root.
@@ -309,6 +347,7 @@ impl Engine for Memory {
         name: &[u8],
         mut mode: u16,
         node: NewNode<'_>,
+        xattrs: NewXattrs<'_>,
     ) -> Result<Attr, FsError> {
         let mut tree = self.live.lock();
         if tree.child(parent, name).is_ok() {
@@ -328,6 +367,7 @@ impl Engine for Memory {
         }
         let mut file = File::new(kind, mode, caller.uid, gid, parent);
         file.inode.rdev = rdev;
+        file.xattrs = xattrs.iter().map(|(name, value)| (name.to_vec(), value.to_vec())).collect();
         if let NewNode::Symlink(target) = node {
             file.bytes = target.to_vec();
             file.inode.size = target.len() as u64;
@@ -430,21 +470,16 @@ impl Engine for Memory {
     }
 
     fn write(&self, ino: Ino, offset: u64, data: &[u8], kill_suid: bool) -> Result<(), FsError> {
-        while self.stuck.load(Ordering::Relaxed) {
-            std::thread::sleep(std::time::Duration::from_millis(5));
-        }
-        let mut tree = self.live.lock();
-        let file = tree.file_mut(ino)?;
-        let end = offset as usize + data.len();
-        if file.bytes.len() < end {
-            file.bytes.resize(end, 0);
-        }
-        file.bytes[offset as usize..end].copy_from_slice(data);
-        if kill_suid {
-            file.kill_suid();
-        }
-        file.touch();
-        Ok(())
+        self.write_below(self.quota.load(Ordering::Relaxed), ino, offset, data, kill_suid)
+    }
+
+    fn write_taken(&self, ino: Ino, offset: u64, data: &[u8], kill_suid: bool) -> Result<(), FsError> {
+        let quota = self.quota.load(Ordering::Relaxed) + self.reserve.load(Ordering::Relaxed);
+        self.write_below(quota, ino, offset, data, kill_suid)
+    }
+
+    fn is_full(&self) -> bool {
+        self.live.lock().bytes() >= self.quota.load(Ordering::Relaxed)
     }
 
     fn allocate(&self, ino: Ino, offset: u64, len: u64, how: Allocate) -> Result<(), FsError> {
@@ -495,21 +530,9 @@ impl Engine for Memory {
         file.xattrs.remove(name).map(|_| ()).ok_or(FsError::NoAttribute)
     }
 
-    fn hold(&self, ino: Ino) {
-        if let Ok(file) = self.live.lock().file_mut(ino) {
-            file.holds += 1;
-        }
-    }
-
-    fn release(&self, ino: Ino) {
-        if let Ok(file) = self.live.lock().file_mut(ino) {
-            file.holds -= 1;
-        }
-    }
-
     fn forget(&self, ino: Ino) {
         let mut tree = self.live.lock();
-        let dead = tree.file(ino).is_ok_and(|file| file.inode.nlink == 0 && file.holds == 0);
+        let dead = tree.file(ino).is_ok_and(|file| file.inode.nlink == 0);
         if dead {
             tree.files.remove(&ino.0);
         }

@@ -7,7 +7,7 @@ use fs_sim::{Problem, VolumeOpener};
 use fs_volume::{RenameMode, SetAttr};
 
 fn file(name: u8) -> Op {
-    Op::Make { parent: Vec::new(), name, what: What::File, mode: 0o644, uid: 0 }
+    Op::Make { parent: Vec::new(), name, what: What::File, mode: 0o644, uid: 0, attributes: 0 }
 }
 
 fn write(name: u8, offset: u64, len: u32) -> Op {
@@ -76,4 +76,23 @@ fn not_replacing_refuses_a_name_of_the_same_file() {
     let mode = RenameMode::NoReplace;
     let onto_itself = Op::Rename { from: Vec::new(), from_name: 1, to: Vec::new(), to_name: 1, mode };
     passes(trial::agrees(&VolumeOpener::small(), 0, &[file(1), onto_itself]));
+}
+
+#[test]
+fn an_operation_that_failed_on_an_ill_disk_need_not_have_happened() {
+    let allocate = Op::Allocate {
+        target: Target::At(vec![3]),
+        offset: 45_056,
+        len: 587,
+        how: fs_volume::Allocate { keep_size: false, punch: false, zero: false },
+    };
+    let bytes = Bytes { look: Look::Text, len: 4096, seed: 2 };
+    let ops = [
+        file(3),
+        Op::Write { target: Target::At(vec![3]), offset: 0, bytes, kill_suid: false },
+        Op::Sync,
+        allocate,
+    ];
+    let effort = Effort { seeds: vec![1], ops: ops.len(), faults: u64::MAX };
+    passes(trial::survives_disk_errors(&VolumeOpener::small(), &effort, 1, &ops));
 }
