@@ -367,6 +367,8 @@ pub struct Packer<'a> {
     meta: Option<OpenWriter>,
     compressor: zstd::bulk::Compressor<'static>,
     compressed: Vec<u8>,
+    /// Packs that are written and that nobody will name if the seal fails.
+    unnamed: Vec<String>,
     /// Room of packs that are written, for those to come.
     room: Vec<Growing>,
     birth: fs_format::Seq,
@@ -406,6 +408,7 @@ impl<'a> Packer<'a> {
             meta: None,
             compressor,
             compressed: Vec::new(),
+            unnamed: Vec::new(),
             room: Vec::new(),
             birth,
             added: 0,
@@ -528,6 +531,7 @@ impl<'a> Packer<'a> {
         }
         self.added += writer.bytes.len() as u64;
         self.store.packed.store(self.added, Ordering::Relaxed);
+        self.unnamed.push(path);
         let entry = PackEntry { object, bytes: writer.bytes.len() as u32, birth: self.birth };
         self.entries[(writer.number - self.first) as usize] = Some(entry);
         writer.bytes.clear();
@@ -560,6 +564,8 @@ impl<'a> Packer<'a> {
         if self.added > 0 {
             self.store.env.disk.sync_dir("packs").map_err(|error| disk_error("packs", &error))?;
         }
+        // Whether a manifest that fails is there or not is not always known: from here on they stay.
+        self.unnamed.clear();
         Ok((table, self.added))
     }
 
@@ -610,6 +616,15 @@ impl<'a> Packer<'a> {
         let id = self.store.keys.nodes.name(&bytes);
         let location = self.frame(PackKind::Meta, FrameName::Page(id), &bytes)?;
         Ok(PagePtr { id, object: PackId([0; 32]), offset: location.offset, len: location.len })
+    }
+}
+
+impl Drop for Packer<'_> {
+    /// A seal that fails for want of room must not take more of it with each try.
+    fn drop(&mut self) {
+        for path in &self.unnamed {
+            let _ = self.store.env.disk.remove(path);
+        }
     }
 }
 

@@ -1,8 +1,10 @@
 //! The trials of the engine.
 
-use fs_sim::VolumeOpener;
+use fs_format::Ino;
 use fs_sim::trial::{self, Effort, Trial, hunt};
 use fs_sim::workload::Weights;
+use fs_sim::{Opener, SimDisk, VolumeOpener};
+use fs_volume::{Caller, FsError, NewNode, Options, ReadTree};
 
 fn passes(effort: &Effort, weights: &Weights, trial: &Trial<'_>) {
     if let Err(found) = hunt(effort, weights, trial) {
@@ -64,6 +66,32 @@ fn a_disk_that_is_full_for_a_while_lets_delete_and_goes_on() {
             trial::survives_a_full_disk(&VolumeOpener::small(), room, seed, ops)
         });
     }
+}
+
+#[test]
+fn a_seal_without_room_leaves_no_packs_behind() {
+    let opener = VolumeOpener { options: Options { reserve_bytes: 0, ..VolumeOpener::roomy().options } };
+    let disk = SimDisk::seeded(1);
+    let env = fs_sim::env(&disk, 1, 0);
+    opener.create(&env).expect("creates");
+    let volume = opener.open(env).expect("opens");
+    let file = volume
+        .make(Caller { uid: 0, gid: 0 }, Ino::ROOT, b"file", 0o644, NewNode::File, &[])
+        .expect("makes a file");
+    let mut noise = vec![0; 40 << 20];
+    blake3::Hasher::new().finalize_xof().fill(&mut noise);
+    volume.write(file.ino, 0, &noise, false).expect("writes");
+    volume.sync().expect("syncs");
+    let used = disk.used_bytes();
+    // Room for one pack, not for all three.
+    disk.set_capacity(used + (20 << 20));
+    for _ in 0..3 {
+        assert_eq!(volume.seal(None).expect_err("there is no room"), FsError::NoSpace);
+        assert_eq!(disk.used_bytes(), used);
+    }
+    disk.set_capacity(1 << 40);
+    volume.seal(None).expect("seals when there is room");
+    assert_eq!(volume.read(file.ino, 30 << 20, 4096).expect("reads"), &noise[30 << 20..][..4096]);
 }
 
 #[test]
