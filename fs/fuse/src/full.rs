@@ -24,7 +24,6 @@ use std::thread;
 use std::time::Duration;
 
 use fs_format::Ino;
-use fs_volume::TAKEN_BYTES_MAX;
 use fuser::{INodeNo, Notifier};
 use parking_lot::Mutex;
 
@@ -108,20 +107,6 @@ pub(crate) fn start(notifier: Notifier, forgotten: Receiver<Forget>) -> io::Resu
         }
     };
     thread::Builder::new().name("comb-full".into()).spawn(forget).map(|_| ())
-}
-
-/// Bounds what the kernel may hold dirty of the mount by what the reserve can take.
-///
-/// By itself it is some 0.2 % of the memory. An old kernel or a read-only `/sys` leaves it so: then only on a machine with
-/// much memory, and only what was not synced, ENOSPC comes at `fsync` or `close`.
-pub(crate) fn bound_dirty_pages(device: u64) {
-    let path = format!("/sys/class/bdi/{}:{}/max_bytes", libc::major(device), libc::minor(device));
-    let bytes = std::fs::read_to_string(&path).ok().and_then(|text| text.trim().parse::<u64>().ok());
-    if bytes.is_some_and(|bytes| bytes > TAKEN_BYTES_MAX)
-        && let Err(error) = std::fs::write(&path, TAKEN_BYTES_MAX.to_string())
-    {
-        tracing::debug!(%path, %error, "the kernel's dirty pages stay unbounded");
-    }
 }
 
 #[cfg(test)]

@@ -182,7 +182,7 @@ pub fn mount<E: Engine>(engine: Arc<E>, dir: &Path, options: MountOptions) -> Re
     mountpoint::widen_readahead(device);
     if writeback.load(Ordering::Relaxed) {
         full::start(notifier, forgotten).map_err(MountError::system("starting a thread"))?;
-        full::bound_dirty_pages(device);
+        mountpoint::bound_dirty_pages(device);
         let dirty = DirtyPages::start(&mounted.path, device, writers)
             .map_err(MountError::system("starting a thread"))?;
         mounted.dirty = Some(dirty);

@@ -14,6 +14,7 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use fs_volume::TAKEN_BYTES_MAX;
 use thiserror::Error;
 
 const DEVICE: &str = "/dev/fuse";
@@ -293,12 +294,24 @@ const READAHEAD_KIB: u64 = 512;
 
 /// Lets the kernel read further ahead, where root may ask for that; it grants a FUSE server no more than its default.
 pub(crate) fn widen_readahead(device: u64) {
-    let (major, minor) = (libc::major(device), libc::minor(device));
-    let path = format!("/sys/class/bdi/{major}:{minor}/read_ahead_kb");
-    let now = std::fs::read_to_string(&path).ok().and_then(|text| text.trim().parse::<u64>().ok());
-    if now.is_some_and(|now| now < READAHEAD_KIB)
-        && let Err(error) = std::fs::write(&path, READAHEAD_KIB.to_string())
+    tune(device, "read_ahead_kb", READAHEAD_KIB, |now| now < READAHEAD_KIB);
+}
+
+/// Bounds what the kernel may hold dirty of a mount.
+///
+/// By itself it is some 0.2 % of the memory. An old kernel or a read-only `/sys` leaves it so: then only on a machine with
+/// much memory, and only what was not synced, ENOSPC comes at `fsync` or `close`.
+pub(crate) fn bound_dirty_pages(device: u64) {
+    tune(device, "max_bytes", TAKEN_BYTES_MAX, |now| now > TAKEN_BYTES_MAX);
+}
+
+/// Sets a number of the kernel's for a mount, if what it is now is worse.
+fn tune(device: u64, name: &str, wanted: u64, is_worse: impl Fn(u64) -> bool) {
+    let path = format!("/sys/class/bdi/{}:{}/{name}", libc::major(device), libc::minor(device));
+    let now = std::fs::read_to_string(&path).ok().and_then(|text| text.trim().parse().ok());
+    if now.is_some_and(is_worse)
+        && let Err(error) = std::fs::write(&path, wanted.to_string())
     {
-        tracing::debug!(path, %error, "readahead stays as it is");
+        tracing::debug!(path, %error, "the kernel's setting stays as it is");
     }
 }

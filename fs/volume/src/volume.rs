@@ -195,15 +195,19 @@ impl Volume {
         let named = (head.body.journal != [0; 16]).then_some(head.body.journal);
         let journal_id = match named {
             Some(id) => Some(id),
-            None => crate::journal::first_id(&env)?,
+            None => crate::journal::recovery::first_id(&env)?,
         };
         let journal_id = journal_id.unwrap_or_else(|| {
             let mut id = [0; 16];
             env.chance.fill(&mut id);
             id
         });
-        let recovered =
-            crate::journal::recover(setting, journal_id, head.body.journal_end, read_only.is_some())?;
+        let recovered = crate::journal::recovery::recover(
+            setting,
+            journal_id,
+            head.body.journal_end,
+            read_only.is_some(),
+        )?;
         if let Some(damage) = recovered.damage {
             read_only.get_or_insert(damage);
         }
