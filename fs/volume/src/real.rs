@@ -110,27 +110,31 @@ impl DiskFile for RealFile {
     }
 
     fn read_large(&self, buffer: &mut Buffer, offset: u64, len: usize) -> io::Result<()> {
-        let Some(file) = self.uncached() else {
-            buffer.reset(len);
-            return self.file.read_exact_at(buffer, offset);
-        };
-        let skip = (offset % ALIGN as u64) as usize;
-        let wanted = skip + len;
-        buffer.reset(wanted.next_multiple_of(ALIGN));
-        let mut filled = 0;
-        while filled < wanted {
-            match file.read_at(&mut buffer[filled..], offset - skip as u64 + filled as u64) {
-                // Less than a block is the end of the file.
-                Ok(count) if filled + count < wanted && count % ALIGN != 0 || count == 0 => {
-                    return Err(io::ErrorKind::UnexpectedEof.into());
+        if let Some(file) = self.uncached() {
+            let skip = (offset % ALIGN as u64) as usize;
+            let wanted = skip + len;
+            buffer.reset(wanted.next_multiple_of(ALIGN));
+            let mut filled = 0;
+            while filled < wanted {
+                match file.read_at(&mut buffer[filled..], offset - skip as u64 + filled as u64) {
+                    // Less than a block is the end of the file.
+                    Ok(count) if count == 0 || (count % ALIGN != 0 && filled + count < wanted) => {
+                        return Err(io::ErrorKind::UnexpectedEof.into());
+                    }
+                    Ok(count) => filled += count,
+                    Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                    // A disk that wants larger blocks.
+                    Err(error) if error.kind() == io::ErrorKind::InvalidInput => break,
+                    Err(error) => return Err(error),
                 }
-                Ok(count) => filled += count,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
+            }
+            if filled >= wanted {
+                buffer.narrow(skip, len);
+                return Ok(());
             }
         }
-        buffer.narrow(skip, len);
-        Ok(())
+        buffer.reset(len);
+        self.file.read_exact_at(buffer, offset)
     }
 
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
@@ -222,6 +226,61 @@ impl Chance for SystemChance {
                     );
                 }
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Writes and reads much at once at places that are no blocks' edges.
+    fn much_at_once(folder: &Path) {
+        let path = folder.join(format!("comb-real-{}", std::process::id()));
+        let disk = Folder(folder.to_path_buf());
+        let name = path.file_name().and_then(|name| name.to_str()).expect("a name");
+        let file = disk.open(name, OpenMode::CreateNew).expect("a new file");
+        let noise: Vec<u8> =
+            (0..1_000_003_u32).map(|number| (number.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
+        let mut aligned = Buffer::of_len(noise.len() + ALIGN);
+        for offset in [0, 1, 511, 512, 4095, 4096, 70_001] {
+            // In memory as in the file, so that it may go past the cache; and elsewhere, so that it may not.
+            for shift in [(offset as usize) % ALIGN, (offset as usize + 1) % ALIGN] {
+                aligned.reset(noise.len() + ALIGN);
+                let bytes = &mut aligned[shift..shift + noise.len()];
+                bytes.copy_from_slice(&noise);
+                file.write_at(&vec![0; noise.len()], offset).expect("wipes");
+                file.write_large(bytes, offset).expect("writes");
+                for (skip, len) in [(0, noise.len()), (1, 100_000), (4096, 65_536), (999_000, 1003)] {
+                    let mut read = Buffer::default();
+                    file.read_large(&mut read, offset + skip as u64, len).expect("reads");
+                    assert!(read[..] == noise[skip..skip + len], "{len} bytes from {offset} + {skip}");
+                    let mut plain = vec![0; len];
+                    file.read_at(&mut plain, offset + skip as u64).expect("reads");
+                    assert!(plain == noise[skip..skip + len], "{len} bytes from {offset} + {skip}, cached");
+                }
+            }
+        }
+        let end = file.len().expect("a length");
+        for (from, len) in [(end - 100_000, 100_001), (end, 1), (end + 5000, 70_000)] {
+            let error = file.read_large(&mut Buffer::default(), from, len).expect_err("there is no more");
+            assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof);
+        }
+        std::fs::remove_file(path).expect("removes");
+    }
+
+    #[test]
+    fn much_at_once_comes_back_from_a_disk() {
+        // The target folder is on a disk, unlike a temporary folder on many machines.
+        let folder = std::env::current_exe().expect("a program").parent().expect("a folder").to_path_buf();
+        much_at_once(&folder);
+    }
+
+    #[test]
+    fn much_at_once_comes_back_from_memory() {
+        let shm = Path::new("/dev/shm");
+        if shm.is_dir() {
+            much_at_once(shm);
         }
     }
 }
