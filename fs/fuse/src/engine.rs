@@ -8,7 +8,7 @@ use std::sync::Arc;
 use fs_format::{Ino, Seq, Timestamp};
 use fs_volume::{
     Allocate, Attr, Caller, DirEntry, FsError, NewNode, NewXattrs, ReadTree, RenameMode, Seek, SetAttr,
-    Space, XattrMode,
+    Space, WriteTree, XattrMode,
 };
 
 /// A sealed moment, as `.snapshots` lists it.
@@ -32,62 +32,12 @@ pub trait Past: Send + Sync {
     fn at(&self, seq: Seq) -> Result<Arc<dyn ReadTree>, FsError>;
 }
 
-/// A live tree: reading, and changes that are each one atomic step.
-///
-/// The contracts are those of [`fs_volume::Volume`]'s methods of the same names.
-pub trait Engine: ReadTree + 'static {
-    /// Makes a file, directory, link or device, with its attributes. Umask and ACLs are already in `mode`.
-    fn make(
-        &self,
-        caller: Caller,
-        parent: Ino,
-        name: &[u8],
-        mode: u16,
-        node: NewNode<'_>,
-        xattrs: NewXattrs<'_>,
-    ) -> Result<Attr, FsError>;
-    /// Gives an inode one more name.
-    fn link(&self, ino: Ino, parent: Ino, name: &[u8]) -> Result<Attr, FsError>;
-    /// Removes a name of what is not a directory.
-    fn unlink(&self, parent: Ino, name: &[u8]) -> Result<(), FsError>;
-    /// Removes an empty directory.
-    fn rmdir(&self, parent: Ino, name: &[u8]) -> Result<(), FsError>;
-    /// Moves a name.
-    fn rename(
-        &self,
-        from: Ino,
-        from_name: &[u8],
-        to: Ino,
-        to_name: &[u8],
-        mode: RenameMode,
-    ) -> Result<(), FsError>;
-    /// Changes attributes.
-    fn set_attr(&self, ino: Ino, set: SetAttr) -> Result<Attr, FsError>;
-    /// Writes bytes.
-    fn write(&self, ino: Ino, offset: u64, data: &[u8], kill_suid: bool) -> Result<(), FsError>;
+/// A live tree, with what a mount needs besides.
+pub trait Engine: WriteTree + 'static {
     /// Writes bytes that the kernel told a `write` it has taken: may use the reserve.
     fn write_taken(&self, ino: Ino, offset: u64, data: &[u8], kill_suid: bool) -> Result<(), FsError>;
-    /// `fallocate`.
-    fn allocate(&self, ino: Ino, offset: u64, len: u64, how: Allocate) -> Result<(), FsError>;
-    /// `copy_file_range`; returns how many bytes are now shared, 0 if none can be.
-    fn clone_range(
-        &self,
-        from: Ino,
-        from_offset: u64,
-        to: Ino,
-        to_offset: u64,
-        len: u64,
-    ) -> Result<u64, FsError>;
-    /// Sets an extended attribute.
-    fn set_xattr(&self, ino: Ino, name: &[u8], value: &[u8], how: XattrMode) -> Result<(), FsError>;
-    /// Removes an extended attribute.
-    fn remove_xattr(&self, ino: Ino, name: &[u8]) -> Result<(), FsError>;
-    /// The kernel dropped the inode; until then it lives without a name, too.
-    fn forget(&self, ino: Ino);
     /// Holds up whoever writes `bytes` for a moment (at most 50 ms) when sealing falls behind.
     fn pace(&self, _bytes: usize) {}
-    /// Waits until everything so far is durable.
-    fn sync(&self) -> Result<(), FsError>;
     /// Whether nothing can grow any more.
     fn is_full(&self) -> bool;
     /// Room in all and free.
@@ -150,7 +100,7 @@ impl<T: ReadTree> ReadTree for Still<T> {
     }
 }
 
-impl<T: ReadTree + 'static> Engine for Still<T> {
+impl<T: ReadTree> WriteTree for Still<T> {
     fn make(
         &self,
         _: Caller,
@@ -187,10 +137,6 @@ impl<T: ReadTree + 'static> Engine for Still<T> {
         Err(FsError::ReadOnly)
     }
 
-    fn write_taken(&self, _: Ino, _: u64, _: &[u8], _: bool) -> Result<(), FsError> {
-        Err(FsError::ReadOnly)
-    }
-
     fn allocate(&self, _: Ino, _: u64, _: u64, _: Allocate) -> Result<(), FsError> {
         Err(FsError::ReadOnly)
     }
@@ -211,6 +157,12 @@ impl<T: ReadTree + 'static> Engine for Still<T> {
 
     fn sync(&self) -> Result<(), FsError> {
         Ok(())
+    }
+}
+
+impl<T: ReadTree + 'static> Engine for Still<T> {
+    fn write_taken(&self, _: Ino, _: u64, _: &[u8], _: bool) -> Result<(), FsError> {
+        Err(FsError::ReadOnly)
     }
 
     fn is_full(&self) -> bool {

@@ -3,86 +3,13 @@
 use std::sync::Arc;
 
 use fs_format::{Ino, Seq};
-use fs_volume::{
-    Allocate, Attr, Caller, FsError, NewNode, NewXattrs, OpenError, ReadTree, RenameMode, SetAttr, Space,
-    Volume, XattrMode,
-};
+use fs_volume::{FsError, OpenError, ReadTree, Space, Volume};
 
 use crate::engine::{Engine, Moment, Past};
 
 impl Engine for Volume {
-    fn make(
-        &self,
-        caller: Caller,
-        parent: Ino,
-        name: &[u8],
-        mode: u16,
-        node: NewNode<'_>,
-        xattrs: NewXattrs<'_>,
-    ) -> Result<Attr, FsError> {
-        Volume::make(self, caller, parent, name, mode, node, xattrs)
-    }
-
-    fn link(&self, ino: Ino, parent: Ino, name: &[u8]) -> Result<Attr, FsError> {
-        Volume::link(self, ino, parent, name)
-    }
-
-    fn unlink(&self, parent: Ino, name: &[u8]) -> Result<(), FsError> {
-        Volume::unlink(self, parent, name)
-    }
-
-    fn rmdir(&self, parent: Ino, name: &[u8]) -> Result<(), FsError> {
-        Volume::rmdir(self, parent, name)
-    }
-
-    fn rename(
-        &self,
-        from: Ino,
-        from_name: &[u8],
-        to: Ino,
-        to_name: &[u8],
-        mode: RenameMode,
-    ) -> Result<(), FsError> {
-        Volume::rename(self, from, from_name, to, to_name, mode)
-    }
-
-    fn set_attr(&self, ino: Ino, set: SetAttr) -> Result<Attr, FsError> {
-        Volume::set_attr(self, ino, set)
-    }
-
-    fn write(&self, ino: Ino, offset: u64, data: &[u8], kill_suid: bool) -> Result<(), FsError> {
-        Volume::write(self, ino, offset, data, kill_suid)
-    }
-
     fn write_taken(&self, ino: Ino, offset: u64, data: &[u8], kill_suid: bool) -> Result<(), FsError> {
         Volume::write_taken(self, ino, offset, data, kill_suid)
-    }
-
-    fn allocate(&self, ino: Ino, offset: u64, len: u64, how: Allocate) -> Result<(), FsError> {
-        Volume::allocate(self, ino, offset, len, how)
-    }
-
-    fn clone_range(
-        &self,
-        from: Ino,
-        from_offset: u64,
-        to: Ino,
-        to_offset: u64,
-        len: u64,
-    ) -> Result<u64, FsError> {
-        Volume::clone_range(self, from, from_offset, to, to_offset, len)
-    }
-
-    fn set_xattr(&self, ino: Ino, name: &[u8], value: &[u8], how: XattrMode) -> Result<(), FsError> {
-        Volume::set_xattr(self, ino, name, value, how)
-    }
-
-    fn remove_xattr(&self, ino: Ino, name: &[u8]) -> Result<(), FsError> {
-        Volume::remove_xattr(self, ino, name)
-    }
-
-    fn forget(&self, ino: Ino) {
-        Volume::forget(self, ino);
     }
 
     fn pace(&self, bytes: usize) {
@@ -90,10 +17,6 @@ impl Engine for Volume {
         if !pause.is_zero() {
             std::thread::sleep(pause);
         }
-    }
-
-    fn sync(&self) -> Result<(), FsError> {
-        Volume::sync(self)
     }
 
     fn is_full(&self) -> bool {

@@ -5,10 +5,7 @@
 
 use fs_format::{Ino, Seq};
 use fs_volume::env::Env;
-use fs_volume::{
-    Allocate, Attr, Caller, FsError, NewNode, NewXattrs, OpenError, ReadTree, RenameMode, SealInfo, SetAttr,
-    SnapshotLabel, XattrMode,
-};
+use fs_volume::{FsError, OpenError, ReadTree, SealInfo, SnapshotLabel, WriteTree};
 
 /// Makes and opens volumes on a world's disk.
 pub trait Opener {
@@ -22,46 +19,11 @@ pub trait Opener {
 
 /// An open volume.
 #[expect(missing_docs, reason = "each is the method of the same name of `fs_volume::Volume`")]
-pub trait Engine: ReadTree {
-    fn make(
-        &self,
-        caller: Caller,
-        parent: Ino,
-        name: &[u8],
-        mode: u16,
-        node: NewNode<'_>,
-        xattrs: NewXattrs<'_>,
-    ) -> Result<Attr, FsError>;
-    fn link(&self, ino: Ino, parent: Ino, name: &[u8]) -> Result<Attr, FsError>;
-    fn unlink(&self, parent: Ino, name: &[u8]) -> Result<(), FsError>;
-    fn rmdir(&self, parent: Ino, name: &[u8]) -> Result<(), FsError>;
-    fn rename(
-        &self,
-        from: Ino,
-        from_name: &[u8],
-        to: Ino,
-        to_name: &[u8],
-        mode: RenameMode,
-    ) -> Result<(), FsError>;
-    fn set_attr(&self, ino: Ino, set: SetAttr) -> Result<Attr, FsError>;
-    fn write(&self, ino: Ino, offset: u64, bytes: &[u8], kill_suid: bool) -> Result<(), FsError>;
-    fn allocate(&self, ino: Ino, offset: u64, len: u64, how: Allocate) -> Result<(), FsError>;
-    fn clone_range(
-        &self,
-        from: Ino,
-        from_offset: u64,
-        to: Ino,
-        to_offset: u64,
-        len: u64,
-    ) -> Result<u64, FsError>;
-    fn set_xattr(&self, ino: Ino, name: &[u8], value: &[u8], how: XattrMode) -> Result<(), FsError>;
-    fn remove_xattr(&self, ino: Ino, name: &[u8]) -> Result<(), FsError>;
+pub trait Engine: WriteTree {
     /// One more handle; for an engine that does not wait for `forget`.
     fn hold(&self, _: Ino) {}
     /// One handle less.
     fn release(&self, _: Ino) {}
-    fn forget(&self, ino: Ino);
-    fn sync(&self) -> Result<(), FsError>;
     fn flush_journal(&self) -> Result<(), FsError>;
     fn seal(&self, label: Option<SnapshotLabel>) -> Result<SealInfo, FsError>;
     fn wants_seal(&self) -> bool;

@@ -11,7 +11,7 @@ use fs_format::{Ino, ManifestId, Seq, Timestamp};
 use fs_volume::env::{Env, OpenMode};
 use fs_volume::{
     Allocate, Attr, Caller, DirEntry, FsError, NewNode, NewXattrs, OpenError, ReadTree, RenameMode, SealInfo,
-    Seek, SetAttr, SnapshotLabel, XattrMode,
+    Seek, SetAttr, SnapshotLabel, WriteTree, XattrMode,
 };
 use parking_lot::Mutex;
 
@@ -197,7 +197,7 @@ impl Notebook {
     }
 }
 
-impl Engine for Notebook {
+impl WriteTree for Notebook {
     fn make(
         &self,
         caller: Caller,
@@ -276,14 +276,6 @@ impl Engine for Notebook {
         self.change(|model| model.remove_xattr(ino, name))
     }
 
-    fn hold(&self, ino: Ino) {
-        self.inside.lock().model.hold(ino);
-    }
-
-    fn release(&self, ino: Ino) {
-        self.inside.lock().model.release(ino);
-    }
-
     fn forget(&self, _: Ino) {}
 
     fn sync(&self) -> Result<(), FsError> {
@@ -295,6 +287,16 @@ impl Engine for Notebook {
             Err(error) if self.opener.flaw != Flaw::HidesErrors => Err(self.failed(&mut inside, &error)),
             _ => Ok(()),
         }
+    }
+}
+
+impl Engine for Notebook {
+    fn hold(&self, ino: Ino) {
+        self.inside.lock().model.hold(ino);
+    }
+
+    fn release(&self, ino: Ino) {
+        self.inside.lock().model.release(ino);
     }
 
     fn flush_journal(&self) -> Result<(), FsError> {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use fs_format::{Ino, Seq, SnapshotId};
-use fs_volume::{Attr, Caller, FsError, OpenError, ReadTree, SnapshotLabel};
+use fs_volume::{Attr, Caller, FsError, OpenError, ReadTree, SnapshotLabel, WriteTree};
 use thiserror::Error;
 
 use crate::workload::{INHERITED, NAMES, Op, Path, SLOTS, Target, XATTRS, resolve};

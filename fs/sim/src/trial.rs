@@ -17,7 +17,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
 use fs_format::Seq;
-use fs_volume::{Caller, FsError, NewNode, OpenError, SetAttr};
+use fs_volume::{Caller, FsError, NewNode, OpenError, SetAttr, WriteTree};
 
 use crate::stage::{Rehearsal, check_seal, said};
 use crate::workload::{NAMES, Op, Weights, generate};

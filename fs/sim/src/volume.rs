@@ -1,12 +1,9 @@
 //! The real engine on the stage.
 
 use fs_crypto::{DeviceSecret, VolumeKey};
-use fs_format::{Ino, Seq};
+use fs_format::Seq;
 use fs_volume::env::Env;
-use fs_volume::{
-    Allocate, Attr, Caller, FsError, NewNode, NewXattrs, OpenError, Options, ReadTree, RenameMode, SealInfo,
-    SetAttr, SnapshotLabel, Volume, XattrMode,
-};
+use fs_volume::{Caller, FsError, OpenError, Options, ReadTree, SealInfo, SnapshotLabel, Volume};
 
 use crate::{Engine, Opener};
 
@@ -53,80 +50,6 @@ impl Opener for VolumeOpener {
 }
 
 impl Engine for Volume {
-    fn make(
-        &self,
-        caller: Caller,
-        parent: Ino,
-        name: &[u8],
-        mode: u16,
-        node: NewNode<'_>,
-        xattrs: NewXattrs<'_>,
-    ) -> Result<Attr, FsError> {
-        self.make(caller, parent, name, mode, node, xattrs)
-    }
-
-    fn link(&self, ino: Ino, parent: Ino, name: &[u8]) -> Result<Attr, FsError> {
-        self.link(ino, parent, name)
-    }
-
-    fn unlink(&self, parent: Ino, name: &[u8]) -> Result<(), FsError> {
-        self.unlink(parent, name)
-    }
-
-    fn rmdir(&self, parent: Ino, name: &[u8]) -> Result<(), FsError> {
-        self.rmdir(parent, name)
-    }
-
-    fn rename(
-        &self,
-        from: Ino,
-        from_name: &[u8],
-        to: Ino,
-        to_name: &[u8],
-        mode: RenameMode,
-    ) -> Result<(), FsError> {
-        self.rename(from, from_name, to, to_name, mode)
-    }
-
-    fn set_attr(&self, ino: Ino, set: SetAttr) -> Result<Attr, FsError> {
-        self.set_attr(ino, set)
-    }
-
-    fn write(&self, ino: Ino, offset: u64, bytes: &[u8], kill_suid: bool) -> Result<(), FsError> {
-        self.write(ino, offset, bytes, kill_suid)
-    }
-
-    fn allocate(&self, ino: Ino, offset: u64, len: u64, how: Allocate) -> Result<(), FsError> {
-        self.allocate(ino, offset, len, how)
-    }
-
-    fn clone_range(
-        &self,
-        from: Ino,
-        from_offset: u64,
-        to: Ino,
-        to_offset: u64,
-        len: u64,
-    ) -> Result<u64, FsError> {
-        self.clone_range(from, from_offset, to, to_offset, len)
-    }
-
-    fn set_xattr(&self, ino: Ino, name: &[u8], value: &[u8], how: XattrMode) -> Result<(), FsError> {
-        self.set_xattr(ino, name, value, how)
-    }
-
-    fn remove_xattr(&self, ino: Ino, name: &[u8]) -> Result<(), FsError> {
-        self.remove_xattr(ino, name)
-    }
-
-    fn forget(&self, ino: Ino) {
-        self.forget(ino);
-    }
-
-    fn sync(&self) -> Result<(), FsError> {
-        self.sync()
-    }
-
     fn flush_journal(&self) -> Result<(), FsError> {
         self.flush_journal()
     }

@@ -7,7 +7,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use crate::{FsError, Volume};
+use crate::{FsError, Volume, WriteTree as _};
 
 /// How long records may wait in memory.
 const PUSH_EVERY: Duration = Duration::from_millis(20);

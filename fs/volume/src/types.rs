@@ -243,3 +243,57 @@ pub trait ReadTree: Send + Sync {
     /// The next data or hole at or behind `offset`.
     fn seek(&self, ino: Ino, offset: u64, what: Seek) -> Result<u64, FsError>;
 }
+
+/// A tree that changes: each change is one atomic step in the order of operations.
+pub trait WriteTree: ReadTree {
+    /// Makes a file, directory, link or special file, with its attributes. Umask and ACLs are already in `mode`.
+    fn make(
+        &self,
+        caller: Caller,
+        parent: Ino,
+        name: &[u8],
+        mode: u16,
+        node: NewNode<'_>,
+        xattrs: NewXattrs<'_>,
+    ) -> Result<Attr, FsError>;
+    /// Gives a file another name.
+    fn link(&self, ino: Ino, parent: Ino, name: &[u8]) -> Result<Attr, FsError>;
+    /// Removes a name of anything but a directory.
+    fn unlink(&self, parent: Ino, name: &[u8]) -> Result<(), FsError>;
+    /// Removes an empty directory.
+    fn rmdir(&self, parent: Ino, name: &[u8]) -> Result<(), FsError>;
+    /// Moves a name; see [`RenameMode`] for what is in the way.
+    fn rename(
+        &self,
+        from: Ino,
+        from_name: &[u8],
+        to: Ino,
+        to_name: &[u8],
+        mode: RenameMode,
+    ) -> Result<(), FsError>;
+    /// Changes attributes.
+    fn set_attr(&self, ino: Ino, set: SetAttr) -> Result<Attr, FsError>;
+    /// Writes bytes; many in several steps of at most [`WRITE_BYTES_MAX`](crate::WRITE_BYTES_MAX).
+    fn write(&self, ino: Ino, offset: u64, data: &[u8], kill_suid: bool) -> Result<(), FsError>;
+    /// `fallocate`: extends, zeros or punches a range.
+    fn allocate(&self, ino: Ino, offset: u64, len: u64, how: Allocate) -> Result<(), FsError>;
+    /// `copy_file_range`: shares what can be shared; returns how many bytes were copied.
+    ///
+    /// May copy fewer than asked for; 0 only at the end of the source.
+    fn clone_range(
+        &self,
+        from: Ino,
+        from_offset: u64,
+        to: Ino,
+        to_offset: u64,
+        len: u64,
+    ) -> Result<u64, FsError>;
+    /// Sets an extended attribute.
+    fn set_xattr(&self, ino: Ino, name: &[u8], value: &[u8], how: XattrMode) -> Result<(), FsError>;
+    /// Removes an extended attribute.
+    fn remove_xattr(&self, ino: Ino, name: &[u8]) -> Result<(), FsError>;
+    /// The kernel forgot the inode: without a name it is freed.
+    fn forget(&self, ino: Ino);
+    /// Returns when everything so far is durable.
+    fn sync(&self) -> Result<(), FsError>;
+}

@@ -349,14 +349,6 @@ impl Volume {
         Ok(Space { total, free, files })
     }
 
-    /// Returns when everything so far is durable.
-    pub fn sync(&self) -> Result<(), FsError> {
-        if let Some(reason) = self.journal.failure() {
-            return Err(FsError::Disk(reason));
-        }
-        self.journal.sync()
-    }
-
     /// Pushes buffered records to the disk without waiting until they are durable.
     ///
     /// Also prepares the journal for many small syncs, if there are such.
@@ -517,8 +509,109 @@ impl Volume {
 
     // ---- names ----
 
-    /// Makes a file, directory, link or special file, with its attributes.
-    pub fn make(
+    fn remove(&self, parent: Ino, name: &[u8], directory: bool) -> Result<(), FsError> {
+        check_name(name)?;
+        self.change(512, Room::Free, &[], |layers, _, now| {
+            let mut dir = layers.directory(parent)?;
+            let (key, dirent) = layers.dirent(parent, name)?.ok_or(FsError::NotFound)?;
+            match (dirent.kind == FileKind::Directory, directory) {
+                (true, false) => return Err(FsError::IsADirectory.into()),
+                (false, true) => return Err(FsError::NotADirectory.into()),
+                _ => {}
+            }
+            let mut decision = Decision::default();
+            decision.changes.push(Change::Drop(key));
+            drop_name(layers, &mut decision, &mut dir, (parent, key.sub), dirent.ino, now)?;
+            dir.size = dir.size.saturating_sub(1);
+            (dir.mtime, dir.ctime) = (now, now);
+            decision.inode(parent, &dir);
+            Ok(((), decision))
+        })
+    }
+
+    // ---- bytes ----
+
+    /// Writes bytes that somebody was already told are written, as the kernel tells of pages that it keeps for a while.
+    ///
+    /// May use most of the reserve, and exceed the quota by [`TAKEN_BYTES_MAX`].
+    pub fn write_taken(&self, ino: Ino, offset: u64, data: &[u8], kill_suid: bool) -> Result<(), FsError> {
+        self.write_in(Room::Taken, ino, offset, data, kill_suid)
+    }
+
+    fn write_in(
+        &self,
+        room: Room,
+        ino: Ino,
+        offset: u64,
+        data: &[u8],
+        kill_suid: bool,
+    ) -> Result<(), FsError> {
+        if offset.checked_add(data.len() as u64).is_none_or(|end| end > FILE_BYTES_MAX) {
+            return Err(FsError::FileTooLarge);
+        }
+        let mut at = offset;
+        for part in data.chunks(WRITE_BYTES_MAX) {
+            self.change(part.len(), room, part, |layers, _, now| {
+                let mut inode = layers.inode(ino)?;
+                require_file(&inode)?;
+                let end = at + part.len() as u64;
+                let mut decision =
+                    Decision { bytes: end.saturating_sub(inode.size) as i64, ..Decision::default() };
+                inode.size = inode.size.max(end);
+                (inode.mtime, inode.ctime) = (now, now);
+                if kill_suid {
+                    inode.mode = without_suid(inode.mode);
+                }
+                decision.inode(ino, &inode);
+                decision.changes.push(Change::Write { ino, offset: at, len: part.len() as u32 });
+                Ok(((), decision))
+            })?;
+            at += part.len() as u64;
+        }
+        Ok(())
+    }
+
+    /// Has the chunks fetched that a reader of `offset..offset + len` will ask for next.
+    fn read_ahead(&self, ino: Ino, offset: u64, len: usize) {
+        let Some((from, to)) = self.streams.note(ino, offset, offset.saturating_add(len as u64)) else {
+            return;
+        };
+        if self.store.wanted().is_served()
+            // A plan that fails now fails again for whom it matters to.
+            && let Ok(plan) = self.look(|layers, _| layers.plan_ahead(ino, from, to))
+        {
+            layers::want(&self.store, &plan);
+        }
+    }
+
+    // ---- files without a name ----
+
+    fn drop_orphan(&self, ino: Ino) {
+        let dropped = self.change(128, Room::Free, &[], |layers, _, _| {
+            let inode = layers.inode(ino)?;
+            let mut decision = Decision::default();
+            decision.drop_inode(ino, &inode);
+            decision.changes.push(Change::Drop(Key::orphan(ino)));
+            Ok(((), decision))
+        });
+        if let Err(error) = dropped {
+            // It is freed when the volume is opened again.
+            tracing::debug!(%ino, %error, "an orphan stays");
+        }
+    }
+
+    fn reap_orphans(&self) {
+        let from = Key::orphan(Ino(0));
+        let to = Key::inode(Ino(1));
+        match self.look(|layers, _| layers.records(from, to, usize::MAX)) {
+            Ok(orphans) => orphans.iter().for_each(|(key, _)| self.drop_orphan(Ino(key.sub))),
+            Err(error) => tracing::warn!(%error, "files without a name could not be freed"),
+        }
+    }
+}
+
+impl WriteTree for Volume {
+    fn make(
         &self,
         caller: Caller,
         parent: Ino,
@@ -599,8 +692,7 @@ impl Volume {
         })
     }
 
-    /// Gives a file another name.
-    pub fn link(&self, ino: Ino, parent: Ino, name: &[u8]) -> Result<Attr, FsError> {
+    fn link(&self, ino: Ino, parent: Ino, name: &[u8]) -> Result<Attr, FsError> {
         check_name(name)?;
         self.change(512, Room::Grow, &[], |layers, _, now| {
             let mut inode = layers.inode(ino)?;
@@ -637,38 +729,15 @@ impl Volume {
         })
     }
 
-    /// Removes a name of anything but a directory.
-    pub fn unlink(&self, parent: Ino, name: &[u8]) -> Result<(), FsError> {
+    fn unlink(&self, parent: Ino, name: &[u8]) -> Result<(), FsError> {
         self.remove(parent, name, false)
     }
 
-    /// Removes an empty directory.
-    pub fn rmdir(&self, parent: Ino, name: &[u8]) -> Result<(), FsError> {
+    fn rmdir(&self, parent: Ino, name: &[u8]) -> Result<(), FsError> {
         self.remove(parent, name, true)
     }
 
-    fn remove(&self, parent: Ino, name: &[u8], directory: bool) -> Result<(), FsError> {
-        check_name(name)?;
-        self.change(512, Room::Free, &[], |layers, _, now| {
-            let mut dir = layers.directory(parent)?;
-            let (key, dirent) = layers.dirent(parent, name)?.ok_or(FsError::NotFound)?;
-            match (dirent.kind == FileKind::Directory, directory) {
-                (true, false) => return Err(FsError::IsADirectory.into()),
-                (false, true) => return Err(FsError::NotADirectory.into()),
-                _ => {}
-            }
-            let mut decision = Decision::default();
-            decision.changes.push(Change::Drop(key));
-            drop_name(layers, &mut decision, &mut dir, (parent, key.sub), dirent.ino, now)?;
-            dir.size = dir.size.saturating_sub(1);
-            (dir.mtime, dir.ctime) = (now, now);
-            decision.inode(parent, &dir);
-            Ok(((), decision))
-        })
-    }
-
-    /// Moves a name; see [`RenameMode`] for what is in the way.
-    pub fn rename(
+    fn rename(
         &self,
         from: Ino,
         from_name: &[u8],
@@ -778,10 +847,7 @@ impl Volume {
         })
     }
 
-    // ---- attributes ----
-
-    /// Changes attributes.
-    pub fn set_attr(&self, ino: Ino, set: SetAttr) -> Result<Attr, FsError> {
+    fn set_attr(&self, ino: Ino, set: SetAttr) -> Result<Attr, FsError> {
         // Shortening and plain attributes must pass on a full disk.
         let room = Room::Free;
         self.change(256, room, &[], |layers, _, now| {
@@ -834,87 +900,11 @@ impl Volume {
         })
     }
 
-    /// Sets an extended attribute.
-    pub fn set_xattr(&self, ino: Ino, name: &[u8], value: &[u8], how: XattrMode) -> Result<(), FsError> {
-        check_xattr(name, value)?;
-        self.change(value.len() + 512, Room::Grow, &[], |layers, _, now| {
-            let mut inode = layers.inode(ino)?;
-            let key = match (layers.xattr(ino, name)?, how) {
-                (Some(_), XattrMode::Create) => return Err(FsError::Exists.into()),
-                (None, XattrMode::Replace) => return Err(FsError::NoAttribute.into()),
-                (Some((key, _)), _) => key,
-                (None, _) => layers.free_xattr(ino, name)?,
-            };
-            inode.ctime = now;
-            let mut decision = Decision::default();
-            decision.inode(ino, &inode);
-            decision.xattr(key, name, value);
-            Ok(((), decision))
-        })
-    }
-
-    /// Removes an extended attribute.
-    pub fn remove_xattr(&self, ino: Ino, name: &[u8]) -> Result<(), FsError> {
-        self.change(256, Room::Free, &[], |layers, _, now| {
-            let mut inode = layers.inode(ino)?;
-            let (key, _) = layers.xattr(ino, name)?.ok_or(FsError::NoAttribute)?;
-            inode.ctime = now;
-            let mut decision = Decision::default();
-            decision.inode(ino, &inode);
-            decision.changes.push(Change::Drop(key));
-            Ok(((), decision))
-        })
-    }
-
-    // ---- bytes ----
-
-    /// Writes bytes; longer ones in several steps of at most [`WRITE_BYTES_MAX`].
-    pub fn write(&self, ino: Ino, offset: u64, data: &[u8], kill_suid: bool) -> Result<(), FsError> {
+    fn write(&self, ino: Ino, offset: u64, data: &[u8], kill_suid: bool) -> Result<(), FsError> {
         self.write_in(Room::Grow, ino, offset, data, kill_suid)
     }
 
-    /// Writes bytes that somebody was already told are written, as the kernel tells of pages that it keeps for a while.
-    ///
-    /// May use most of the reserve, and exceed the quota by [`TAKEN_BYTES_MAX`].
-    pub fn write_taken(&self, ino: Ino, offset: u64, data: &[u8], kill_suid: bool) -> Result<(), FsError> {
-        self.write_in(Room::Taken, ino, offset, data, kill_suid)
-    }
-
-    fn write_in(
-        &self,
-        room: Room,
-        ino: Ino,
-        offset: u64,
-        data: &[u8],
-        kill_suid: bool,
-    ) -> Result<(), FsError> {
-        if offset.checked_add(data.len() as u64).is_none_or(|end| end > FILE_BYTES_MAX) {
-            return Err(FsError::FileTooLarge);
-        }
-        let mut at = offset;
-        for part in data.chunks(WRITE_BYTES_MAX) {
-            self.change(part.len(), room, part, |layers, _, now| {
-                let mut inode = layers.inode(ino)?;
-                require_file(&inode)?;
-                let end = at + part.len() as u64;
-                let mut decision =
-                    Decision { bytes: end.saturating_sub(inode.size) as i64, ..Decision::default() };
-                inode.size = inode.size.max(end);
-                (inode.mtime, inode.ctime) = (now, now);
-                if kill_suid {
-                    inode.mode = without_suid(inode.mode);
-                }
-                decision.inode(ino, &inode);
-                decision.changes.push(Change::Write { ino, offset: at, len: part.len() as u32 });
-                Ok(((), decision))
-            })?;
-            at += part.len() as u64;
-        }
-        Ok(())
-    }
-
-    /// `fallocate`: extends, zeros or punches a range.
-    pub fn allocate(&self, ino: Ino, offset: u64, len: u64, how: Allocate) -> Result<(), FsError> {
+    fn allocate(&self, ino: Ino, offset: u64, len: u64, how: Allocate) -> Result<(), FsError> {
         let end =
             offset.checked_add(len).filter(|&end| end <= FILE_BYTES_MAX).ok_or(FsError::FileTooLarge)?;
         if len == 0 || (how.punch && !how.keep_size) {
@@ -941,10 +931,7 @@ impl Volume {
         })
     }
 
-    /// `copy_file_range`: shares what is sealed or in the journal; returns how many bytes were copied.
-    ///
-    /// May copy fewer than asked for; 0 only at the end of the source.
-    pub fn clone_range(
+    fn clone_range(
         &self,
         from: Ino,
         from_offset: u64,
@@ -1008,23 +995,37 @@ impl Volume {
         Ok(bytes.len() as u64)
     }
 
-    /// Has the chunks fetched that a reader of `offset..offset + len` will ask for next.
-    fn read_ahead(&self, ino: Ino, offset: u64, len: usize) {
-        let Some((from, to)) = self.streams.note(ino, offset, offset.saturating_add(len as u64)) else {
-            return;
-        };
-        if self.store.wanted().is_served()
-            // A plan that fails now fails again for whom it matters to.
-            && let Ok(plan) = self.look(|layers, _| layers.plan_ahead(ino, from, to))
-        {
-            layers::want(&self.store, &plan);
-        }
+    fn set_xattr(&self, ino: Ino, name: &[u8], value: &[u8], how: XattrMode) -> Result<(), FsError> {
+        check_xattr(name, value)?;
+        self.change(value.len() + 512, Room::Grow, &[], |layers, _, now| {
+            let mut inode = layers.inode(ino)?;
+            let key = match (layers.xattr(ino, name)?, how) {
+                (Some(_), XattrMode::Create) => return Err(FsError::Exists.into()),
+                (None, XattrMode::Replace) => return Err(FsError::NoAttribute.into()),
+                (Some((key, _)), _) => key,
+                (None, _) => layers.free_xattr(ino, name)?,
+            };
+            inode.ctime = now;
+            let mut decision = Decision::default();
+            decision.inode(ino, &inode);
+            decision.xattr(key, name, value);
+            Ok(((), decision))
+        })
     }
 
-    // ---- files without a name ----
+    fn remove_xattr(&self, ino: Ino, name: &[u8]) -> Result<(), FsError> {
+        self.change(256, Room::Free, &[], |layers, _, now| {
+            let mut inode = layers.inode(ino)?;
+            let (key, _) = layers.xattr(ino, name)?.ok_or(FsError::NoAttribute)?;
+            inode.ctime = now;
+            let mut decision = Decision::default();
+            decision.inode(ino, &inode);
+            decision.changes.push(Change::Drop(key));
+            Ok(((), decision))
+        })
+    }
 
-    /// The kernel forgot the inode: without a name it is freed.
-    pub fn forget(&self, ino: Ino) {
+    fn forget(&self, ino: Ino) {
         if !self.state.read().orphans.contains_key(&ino) {
             return;
         }
@@ -1035,27 +1036,11 @@ impl Volume {
         }
     }
 
-    fn drop_orphan(&self, ino: Ino) {
-        let dropped = self.change(128, Room::Free, &[], |layers, _, _| {
-            let inode = layers.inode(ino)?;
-            let mut decision = Decision::default();
-            decision.drop_inode(ino, &inode);
-            decision.changes.push(Change::Drop(Key::orphan(ino)));
-            Ok(((), decision))
-        });
-        if let Err(error) = dropped {
-            // It is freed when the volume is opened again.
-            tracing::debug!(%ino, %error, "an orphan stays");
+    fn sync(&self) -> Result<(), FsError> {
+        if let Some(reason) = self.journal.failure() {
+            return Err(FsError::Disk(reason));
         }
-    }
-
-    fn reap_orphans(&self) {
-        let from = Key::orphan(Ino(0));
-        let to = Key::inode(Ino(1));
-        match self.look(|layers, _| layers.records(from, to, usize::MAX)) {
-            Ok(orphans) => orphans.iter().for_each(|(key, _)| self.drop_orphan(Ino(key.sub))),
-            Err(error) => tracing::warn!(%error, "files without a name could not be freed"),
-        }
+        self.journal.sync()
     }
 }
 

@@ -9,7 +9,7 @@ use fs_format::{FileKind, Ino, Inode, Seq, Timestamp};
 use fs_fuse::{Engine, Moment, Past};
 use fs_volume::{
     Allocate, Attr, Caller, DirEntry, FsError, NewNode, NewXattrs, ReadTree, RenameMode, Seek, SetAttr,
-    SetTime, Space, XattrMode,
+    SetTime, Space, WriteTree, XattrMode,
 };
 use parking_lot::Mutex;
 
@@ -339,7 +339,7 @@ impl ReadTree for Memory {
     }
 }
 
-impl Engine for Memory {
+impl WriteTree for Memory {
     fn make(
         &self,
         caller: Caller,
@@ -473,15 +473,6 @@ impl Engine for Memory {
         self.write_below(self.quota.load(Ordering::Relaxed), ino, offset, data, kill_suid)
     }
 
-    fn write_taken(&self, ino: Ino, offset: u64, data: &[u8], kill_suid: bool) -> Result<(), FsError> {
-        let quota = self.quota.load(Ordering::Relaxed) + self.reserve.load(Ordering::Relaxed);
-        self.write_below(quota, ino, offset, data, kill_suid)
-    }
-
-    fn is_full(&self) -> bool {
-        self.live.lock().bytes() >= self.quota.load(Ordering::Relaxed)
-    }
-
     fn allocate(&self, ino: Ino, offset: u64, len: u64, how: Allocate) -> Result<(), FsError> {
         let mut tree = self.live.lock();
         let file = tree.file_mut(ino)?;
@@ -544,6 +535,17 @@ impl Engine for Memory {
             return Err(FsError::Disk("the test broke it".into()));
         }
         Ok(())
+    }
+}
+
+impl Engine for Memory {
+    fn write_taken(&self, ino: Ino, offset: u64, data: &[u8], kill_suid: bool) -> Result<(), FsError> {
+        let quota = self.quota.load(Ordering::Relaxed) + self.reserve.load(Ordering::Relaxed);
+        self.write_below(quota, ino, offset, data, kill_suid)
+    }
+
+    fn is_full(&self) -> bool {
+        self.live.lock().bytes() >= self.quota.load(Ordering::Relaxed)
     }
 
     fn space(&self) -> Result<Space, FsError> {

@@ -4,7 +4,7 @@ use fs_format::Ino;
 use fs_sim::trial::{self, Effort, Trial, hunt};
 use fs_sim::workload::Weights;
 use fs_sim::{Opener, SimDisk, VolumeOpener};
-use fs_volume::{Caller, FsError, NewNode, Options, ReadTree};
+use fs_volume::{Caller, FsError, NewNode, Options, ReadTree, WriteTree};
 
 fn passes(effort: &Effort, weights: &Weights, trial: &Trial<'_>) {
     if let Err(found) = hunt(effort, weights, trial) {
