@@ -3,9 +3,11 @@
 use std::fs;
 use std::io::{ErrorKind, Read, Write};
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt, symlink};
+use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt, symlink};
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::sync::mpsc;
+use std::thread;
 use std::time::Duration;
 
 use crate::world::{World, is_running, wait_until};
@@ -449,4 +451,39 @@ fn what_is_damaged_is_left_out_and_the_rest_restored() {
     restored.refused(5, "1 left out");
     assert_eq!(fs::read_to_string(world.path("out/d/whole")).expect("the other file"), "whole");
     assert!(!world.path("out/d/lost").exists(), "half a file would look like a whole one");
+}
+
+#[test]
+fn a_daemon_killed_while_it_collects_pages_takes_nobody_with_it() {
+    let world = World::new();
+    let mount = world.dir("mount");
+    world.comb("volume create photos").done();
+    for round in 0..16 {
+        world.comb("mount photos mount").done();
+        let pid = world.comb("status photos --json").json()[0]["mounts"][0]["pid"].to_string();
+        let file = fs::File::create(mount.join("a")).expect("a file");
+        let (ended, end) = mpsc::channel();
+        thread::spawn(move || {
+            let page = vec![7; 256 << 10];
+            for step in 0_u64.. {
+                let written = file.write_all_at(&page, step * 7919 % 256 * (256 << 10));
+                // The kernel takes pages for a dead mount as well, and says so when they are to be kept.
+                if written.and_then(|()| if step % 64 == 63 { file.sync_data() } else { Ok(()) }).is_err() {
+                    break;
+                }
+            }
+            drop(file);
+            let _ = ended.send(());
+        });
+        thread::sleep(Duration::from_millis(30));
+        let mut snapshot =
+            world.command(["snapshot", "photos"]).stderr(Stdio::null()).spawn().expect("started");
+        thread::sleep(Duration::from_millis(8 + 3 * round));
+        run("kill", &["-9", &pid]);
+        end.recv_timeout(Duration::from_secs(20)).expect("a writer is told that the mount is gone");
+        snapshot.wait().expect("ends");
+    }
+    world.comb("mount photos mount").done();
+    world.comb("unmount mount").done();
+    world.comb("check photos").done();
 }

@@ -1,7 +1,7 @@
 //! Dirty pages: what the kernel's writeback cache has not told us yet.
 //!
 //! `syncfs` on a FUSE mount only begins to write, and does not wait. That is enough every second. Where it must be
-//! known to have happened, a thread that serves no requests syncs, through the mount, each inode
+//! known to have happened, a process of its own ([`hand`]) syncs, through the mount, each inode
 //! that somebody has open for writing. `close` writes back what the
 //! file has, and a writable mapping keeps its file open, so no dirty page is missed.
 //!
@@ -13,7 +13,6 @@
 use std::collections::HashMap;
 use std::ffi::CString;
 use std::io;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::Arc;
@@ -25,6 +24,8 @@ use fs_format::Ino;
 use fuser::{FileHandle, INodeNo};
 use parking_lot::{Condvar, Mutex};
 use thiserror::Error;
+
+use crate::hand::{self, Hand};
 
 /// The handle of an open by the pushing thread. All others are 0: the adapter needs no state for them.
 pub(crate) const PUSH_HANDLE: FileHandle = FileHandle(1);
@@ -41,6 +42,9 @@ pub enum PushError {
     /// The mount is gone.
     #[error("the volume is not mounted any more")]
     Unmounted,
+    /// The process that does it is gone; the next push has a new one.
+    #[error("{0}")]
+    Lost(String),
     /// A page could not be written, or the mount could not be used.
     #[error("fetching dirty pages failed: {0}")]
     Failed(String),
@@ -50,7 +54,7 @@ pub enum PushError {
 #[derive(Default)]
 pub(crate) struct Writers {
     handles: Mutex<HashMap<u64, u32>>,
-    /// Thread id of the pusher, as the kernel names it in requests; 0 if there is none.
+    /// The pusher, as the kernel names it in requests; 0 if there is none.
     pusher: AtomicU32,
     /// The node that is being pushed; 0 if none is.
     pushing: AtomicU64,
@@ -178,9 +182,7 @@ impl Drop for DirtyPages {
 }
 
 fn run(mount: &MountRoot, writers: &Writers, shared: &Shared) {
-    // SAFETY: takes no arguments and cannot fail.
-    let thread_id = unsafe { libc::gettid() };
-    writers.pusher.store(thread_id.unsigned_abs(), Ordering::Release);
+    let mut hand = None;
     loop {
         let (ticket, wanted) = {
             let mut tickets = shared.tickets.lock();
@@ -193,55 +195,73 @@ fn run(mount: &MountRoot, writers: &Writers, shared: &Shared) {
             tickets.begin = false;
             (tickets.asked, tickets.asked != tickets.ended)
         };
-        if !wanted {
-            begin(mount, writers);
-            continue;
+        let inodes = writers.inodes();
+        let outcome = if inodes.is_empty() {
+            Ok(())
+        } else {
+            with_hand(&mut hand, mount, writers, |hand| {
+                // All files at once; a push then mostly finds it done.
+                hand.begin()?;
+                if wanted { push(hand, writers, inodes, &|| shared.tickets.lock().stopped) } else { Ok(()) }
+            })
+        };
+        if wanted {
+            let mut tickets = shared.tickets.lock();
+            tickets.ended = ticket;
+            tickets.outcome = Some(outcome.map_err(Arc::new));
+            shared.changed.notify_all();
         }
-        let outcome = push(mount, writers, &|| shared.tickets.lock().stopped);
-        let mut tickets = shared.tickets.lock();
-        tickets.ended = ticket;
-        tickets.outcome = Some(outcome.map_err(Arc::new));
-        shared.changed.notify_all();
     }
     writers.pusher.store(0, Ordering::Release);
 }
 
-/// Costs one call however many files are open; the kernel's own threads do the writing.
-fn begin(mount: &MountRoot, writers: &Writers) {
-    if !writers.inodes().is_empty()
-        && let Ok(root) = mount.open()
-    {
-        start_writing(&root);
+/// Works with a hand that has the mount open; starts one if there is none.
+fn with_hand(
+    kept: &mut Option<Hand>,
+    mount: &MountRoot,
+    writers: &Writers,
+    work: impl FnOnce(&Hand) -> Result<(), PushError>,
+) -> Result<(), PushError> {
+    let hand = match kept.take() {
+        Some(hand) => hand,
+        None => {
+            let hand = Hand::start(&mount.path, mount.device)?;
+            writers.pusher.store(hand.pid(), Ordering::Release);
+            hand
+        }
+    };
+    let outcome = hand.open().map_err(PushError::from).and_then(|()| {
+        let outcome = work(&hand);
+        // An open file would keep the mount busy.
+        hand.close()?;
+        outcome
+    });
+    if !matches!(outcome, Err(PushError::Lost(_))) {
+        *kept = Some(hand);
     }
+    outcome
 }
 
-fn start_writing(root: &OwnedFd) {
-    // On a FUSE mount this starts the writing of all dirty pages and does not wait for it.
-    // SAFETY: the descriptor is open. A failure is no loss: the pages are fetched later.
-    unsafe { libc::syncfs(root.as_raw_fd()) };
-}
-
-fn push(mount: &MountRoot, writers: &Writers, stopped: &dyn Fn() -> bool) -> Result<(), PushError> {
-    let inodes = writers.inodes();
-    if inodes.is_empty() {
-        return Ok(());
-    }
-    let root = mount.open()?;
-    // All files at once; the loop below then mostly finds it done.
-    start_writing(&root);
+fn push(
+    hand: &Hand,
+    writers: &Writers,
+    inodes: Vec<u64>,
+    stopped: &dyn Fn() -> bool,
+) -> Result<(), PushError> {
     let mut outcome = Ok(());
     for ino in inodes {
         if stopped() {
             return Err(PushError::Unmounted);
         }
         writers.pushing.store(ino, Ordering::Release);
-        let pushed = push_one(&root, ino);
+        let pushed = hand.sync(ino);
         writers.pushing.store(0, Ordering::Release);
         match pushed {
             Ok(()) => {}
             // Closed, and perhaps removed, since the list was made: `close` wrote its pages.
             Err(error) if matches!(error.raw_os_error(), Some(libc::ESTALE | libc::ENOENT)) => {}
             Err(error) if error.raw_os_error() == Some(libc::EPERM) => return Err(PushError::NotPermitted),
+            Err(error) if hand::is_lost(&error) => return Err(error.into()),
             // The others are fetched all the same.
             Err(error) => outcome = Err(PushError::Failed(format!("inode {ino}: {error}"))),
         }
@@ -249,79 +269,20 @@ fn push(mount: &MountRoot, writers: &Writers, stopped: &dyn Fn() -> bool) -> Res
     outcome
 }
 
-fn push_one(root: &OwnedFd, ino: u64) -> io::Result<()> {
-    let file = open_by_number(root, ino)?;
-    // SAFETY: the descriptor is open.
-    if unsafe { libc::fdatasync(file.as_raw_fd()) } == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
-}
-
-/// The kernel's file handle for a FUSE inode: its node id in two halves, and its generation.
-#[repr(C)]
-struct FuseFileHandle {
-    bytes: u32,
-    kind: i32,
-    node_high: u32,
-    node_low: u32,
-    generation: u32,
-}
-
-/// `FILEID_INO64_GEN` of the kernel.
-const HANDLE_KIND: i32 = 0x81;
-const HANDLE_BYTES: u32 = 12;
-
-fn open_by_number(root: &OwnedFd, node: u64) -> io::Result<OwnedFd> {
-    let mut handle = FuseFileHandle {
-        bytes: HANDLE_BYTES,
-        kind: HANDLE_KIND,
-        node_high: (node >> 32) as u32,
-        node_low: node as u32,
-        generation: 0,
-    };
-    // SAFETY: the struct has the layout of `struct file_handle` with 12 bytes behind its two
-    // fields, as its first field says, and outlives the call.
-    let fd = unsafe {
-        libc::syscall(
-            libc::SYS_open_by_handle_at,
-            root.as_raw_fd(),
-            &raw mut handle,
-            libc::O_RDONLY | libc::O_CLOEXEC,
-        )
-    };
-    if fd < 0 {
-        return Err(io::Error::last_os_error());
+impl From<io::Error> for PushError {
+    fn from(error: io::Error) -> Self {
+        match error.raw_os_error() {
+            None => Self::Lost(error.to_string()),
+            Some(libc::ENOENT | libc::ENOTCONN | libc::ECONNABORTED | libc::ENODEV) => Self::Unmounted,
+            Some(_) => Self::Failed(error.to_string()),
+        }
     }
-    // SAFETY: the call returned a new descriptor that nobody else owns.
-    Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) })
 }
 
-/// The mount's root. It is opened for each push, because an open file would keep the mount busy.
+/// The mount's root. It is opened for each push only.
 struct MountRoot {
     path: CString,
     device: u64,
-}
-
-impl MountRoot {
-    fn open(&self) -> Result<OwnedFd, PushError> {
-        let flags = libc::O_RDONLY | libc::O_DIRECTORY | libc::O_CLOEXEC;
-        // SAFETY: the path is a NUL-terminated string.
-        let fd = unsafe { libc::open(self.path.as_ptr(), flags) };
-        if fd < 0 {
-            let error = io::Error::last_os_error();
-            return Err(match error.raw_os_error() {
-                Some(libc::ENOENT | libc::ENOTCONN) => PushError::Unmounted,
-                _ => PushError::Failed(error.to_string()),
-            });
-        }
-        // SAFETY: the call returned a new descriptor that nobody else owns.
-        let root = unsafe { OwnedFd::from_raw_fd(fd) };
-        let file = std::fs::File::from(root);
-        let metadata = file.metadata().map_err(|error| PushError::Failed(error.to_string()))?;
-        // After an unmount, the same path names the folder below.
-        if std::os::unix::fs::MetadataExt::dev(&metadata) != self.device {
-            return Err(PushError::Unmounted);
-        }
-        Ok(file.into())
-    }
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@
 //! - `past`: the directory `.snapshots`
 //! - `acl`, `xattr`: access control lists and extended attributes
 //! - `commit`: one wait for the disk for all `fsync`s
-//! - `dirty`: fetching the kernel's dirty pages
+//! - `dirty`, `hand`: fetching the kernel's dirty pages, by a process of its own
 //! - `full`: letting `write` tell that the volume is full
 //! - `mountpoint`: `mount(2)`, `fusermount3`, unmounting
 //! - `errno`: the engine's errors as the kernel's numbers
@@ -20,6 +20,7 @@ mod dirty;
 pub mod engine;
 mod errno;
 mod full;
+mod hand;
 mod mountpoint;
 mod node;
 mod past;
@@ -27,7 +28,6 @@ mod volume;
 mod xattr;
 
 use std::io;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -178,7 +178,7 @@ pub fn mount<E: Engine>(engine: Arc<E>, dir: &Path, options: MountOptions) -> Re
         })
         .map_err(MountError::system("starting a thread"))?;
 
-    let device = mounted.path.metadata().map_err(MountError::system("looking at the mount"))?.dev();
+    let device = mountpoint::device_of(&mounted.path).map_err(MountError::system("looking for the mount"))?;
     mountpoint::widen_readahead(device);
     if writeback.load(Ordering::Relaxed) {
         full::start(notifier, forgotten).map_err(MountError::system("starting a thread"))?;

@@ -288,6 +288,45 @@ fn detach_by_helper(path: &Path, how: Detach) -> Result<(), MountError> {
     }
     Err(MountError::Helper(words.trim().trim_start_matches("fusermount3: ").to_owned()))
 }
+/// The device number of what is mounted on `path`, without asking the mount itself.
+pub(crate) fn device_of(path: &Path) -> io::Result<u64> {
+    let table = std::fs::read("/proc/self/mountinfo")?;
+    table
+        .split(|&byte| byte == b'\n')
+        // What was mounted last lies above.
+        .rev()
+        .find_map(|line| {
+            let mut fields = line.split(|&byte| byte == b' ').skip(2);
+            let numbers = std::str::from_utf8(fields.next()?).ok()?;
+            if unescape(fields.nth(1)?) != path.as_os_str().as_bytes() {
+                return None;
+            }
+            let (major, minor) = numbers.split_once(':')?;
+            Some(libc::makedev(major.parse().ok()?, minor.parse().ok()?))
+        })
+        .ok_or_else(|| ErrorKind::NotFound.into())
+}
+
+/// Resolves what the kernel writes for blanks and backslashes in its tables: three octal digits.
+fn unescape(text: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(text.len());
+    let mut rest = text;
+    while let [first, tail @ ..] = rest {
+        let octal = |byte: &u8| (b'0'..=b'7').contains(byte).then(|| byte - b'0');
+        if *first == b'\\'
+            && let [a, b, c, tail @ ..] = tail
+            && let (Some(a), Some(b), Some(c)) = (octal(a), octal(b), octal(c))
+        {
+            out.push(a.wrapping_mul(64).wrapping_add(b * 8 + c));
+            rest = tail;
+        } else {
+            out.push(*first);
+            rest = tail;
+        }
+    }
+    out
+}
+
 /// What the kernel reads ahead on a mount, in KiB. Its own 128 leave a reader in order waiting for each request; much
 /// more would be read around each fault of a mapped file as well.
 const READAHEAD_KIB: u64 = 512;

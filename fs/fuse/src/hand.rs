@@ -1,0 +1,234 @@
+//! A small process that works on the mount in the daemon's place.
+//!
+//! Whoever waits for the mount from within its own server is stuck with it: killed in the middle of a sync, the server could not end,
+//! because its end waits for an answer that only it could have given, and everybody else on the mount would wait with it. The hand holds
+//! nothing of the connection: when the server is killed the kernel ends the connection, and the hand with it.
+//!
+//! Invariants
+//! - The daemon never opens anything on a mount that it serves, once that is mounted.
+//! - After `fork` the child calls what may be called there: no memory is allocated, no lock taken, nothing panics.
+//! - The child holds no descriptor but its socket, and ends with it.
+
+use std::ffi::CStr;
+use std::io;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+
+/// What the hand is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u64)]
+enum Wish {
+    /// Open the mount's root.
+    Open = 1,
+    /// Let the kernel begin to write all dirty pages.
+    Begin = 2,
+    /// Sync one inode.
+    Sync = 3,
+    /// Close the root, so that it does not keep the mount busy.
+    Close = 4,
+}
+
+/// The other end of the hand.
+pub(crate) struct Hand {
+    socket: OwnedFd,
+    pid: libc::pid_t,
+}
+
+impl Hand {
+    /// Starts a hand for the mount at `root`, which has the device number `device`.
+    pub(crate) fn start(root: &CStr, device: u64) -> io::Result<Self> {
+        let mut pair = [-1; 2];
+        // SAFETY: the array has room for both descriptors.
+        if unsafe {
+            libc::socketpair(libc::AF_UNIX, libc::SOCK_SEQPACKET | libc::SOCK_CLOEXEC, 0, pair.as_mut_ptr())
+        } < 0
+        {
+            return Err(io::Error::last_os_error());
+        }
+        // SAFETY: the call returned two new descriptors that nobody else owns.
+        let (ours, theirs) = unsafe { (OwnedFd::from_raw_fd(pair[0]), OwnedFd::from_raw_fd(pair[1])) };
+        // SAFETY: the child only calls `serve`, which keeps to what is allowed after a fork of a process with threads.
+        match unsafe { libc::fork() } {
+            -1 => Err(io::Error::last_os_error()),
+            0 => serve(theirs.as_raw_fd(), root, device),
+            pid => Ok(Self { socket: ours, pid }),
+        }
+    }
+
+    /// The process, as the kernel names it in requests.
+    pub(crate) fn pid(&self) -> u32 {
+        self.pid.unsigned_abs()
+    }
+
+    /// Opens the mount's root; `ESTALE` if the path names another filesystem.
+    pub(crate) fn open(&self) -> io::Result<()> {
+        self.ask(Wish::Open, 0)
+    }
+
+    /// Lets the kernel begin to write all dirty pages; waits for nothing.
+    pub(crate) fn begin(&self) -> io::Result<()> {
+        self.ask(Wish::Begin, 0)
+    }
+
+    /// Syncs one inode.
+    pub(crate) fn sync(&self, node: u64) -> io::Result<()> {
+        self.ask(Wish::Sync, node)
+    }
+
+    /// Closes the root.
+    pub(crate) fn close(&self) -> io::Result<()> {
+        self.ask(Wish::Close, 0)
+    }
+
+    fn ask(&self, wish: Wish, node: u64) -> io::Result<()> {
+        let message = [wish as u64, node];
+        let mut errno: u64 = 0;
+        let socket = self.socket.as_raw_fd();
+        // SAFETY: the pointer and the length are those of the message, which outlives the call.
+        let sent =
+            unsafe { libc::send(socket, message.as_ptr().cast(), size_of_val(&message), libc::MSG_NOSIGNAL) };
+        if sent < 0 {
+            return Err(lost(&io::Error::last_os_error()));
+        }
+        loop {
+            // SAFETY: the pointer and the length are those of the number, which outlives the call.
+            let got = unsafe { libc::recv(socket, (&raw mut errno).cast(), size_of_val(&errno), 0) };
+            if got == size_of_val(&errno) as isize {
+                break;
+            }
+            let error = io::Error::last_os_error();
+            if got >= 0 || error.kind() != io::ErrorKind::Interrupted {
+                return Err(lost(&error));
+            }
+        }
+        if errno == 0 { Ok(()) } else { Err(io::Error::from_raw_os_error(errno as i32)) }
+    }
+}
+
+/// Whether a hand is gone, and another one is to be started.
+pub(crate) fn is_lost(error: &io::Error) -> bool {
+    error.raw_os_error().is_none()
+}
+
+fn lost(error: &io::Error) -> io::Error {
+    io::Error::new(
+        io::ErrorKind::BrokenPipe,
+        format!("the process that fetches dirty pages is gone ({error})"),
+    )
+}
+
+impl Drop for Hand {
+    fn drop(&mut self) {
+        // SAFETY: shuts the open socket down, which ends the child, and waits for the child, which nobody else does.
+        unsafe {
+            libc::shutdown(self.socket.as_raw_fd(), libc::SHUT_RDWR);
+            libc::waitpid(self.pid, std::ptr::null_mut(), 0);
+        }
+    }
+}
+
+/// The kernel's file handle for a FUSE inode: its node id in two halves, and its generation.
+#[repr(C)]
+struct FuseFileHandle {
+    bytes: u32,
+    kind: i32,
+    node_high: u32,
+    node_low: u32,
+    generation: u32,
+}
+
+/// `FILEID_INO64_GEN` of the kernel.
+const HANDLE_KIND: i32 = 0x81;
+const HANDLE_BYTES: u32 = 12;
+
+/// The child's life.
+fn serve(socket: i32, path: &CStr, device: u64) -> ! {
+    // SAFETY: calls of the kernel with descriptors and memory of this function; see the module for what is avoided.
+    unsafe {
+        // Signals for the daemon's group are the daemon's business. Should it die, so does this.
+        let mut all = std::mem::zeroed();
+        libc::sigfillset(&raw mut all);
+        libc::sigprocmask(libc::SIG_SETMASK, &raw const all, std::ptr::null_mut());
+        libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
+        libc::prctl(libc::PR_SET_NAME, c"comb-push".as_ptr());
+        // The daemon's memory holds keys.
+        libc::prctl(libc::PR_SET_DUMPABLE, 0);
+        // Above all the connection to the kernel, and the lock of the volume.
+        if libc::dup2(socket, 0) < 0 {
+            libc::_exit(1);
+        }
+        if libc::syscall(libc::SYS_close_range, 1_u32, u32::MAX, 0_u32) < 0 {
+            // Before Linux 5.9.
+            let mut limit: libc::rlimit = std::mem::zeroed();
+            libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit);
+            for fd in 1..limit.rlim_cur.min(1 << 20) as i32 {
+                libc::close(fd);
+            }
+        }
+        let mut root = -1;
+        loop {
+            let mut message = [0_u64; 2];
+            let got = libc::recv(0, message.as_mut_ptr().cast(), size_of_val(&message), 0);
+            if got != size_of_val(&message) as isize {
+                libc::_exit(0);
+            }
+            let [wish, node] = message;
+            let done = if wish == Wish::Open as u64 {
+                open_root(path, device, &mut root)
+            } else if wish == Wish::Begin as u64 {
+                // On a FUSE mount this starts the writing and does not wait for it.
+                libc::syncfs(root) == 0
+            } else if wish == Wish::Sync as u64 {
+                sync_node(root, node)
+            } else {
+                libc::close(root) == 0
+            };
+            let errno = if done { 0 } else { *libc::__errno_location() as u64 };
+            if libc::send(0, (&raw const errno).cast(), size_of_val(&errno), libc::MSG_NOSIGNAL) < 0 {
+                libc::_exit(0);
+            }
+        }
+    }
+}
+
+unsafe fn open_root(path: &CStr, device: u64, root: &mut i32) -> bool {
+    // SAFETY: the path ends with a zero, the structure is whole, and the descriptor is open.
+    unsafe {
+        let fd = libc::open(path.as_ptr(), libc::O_RDONLY | libc::O_DIRECTORY | libc::O_CLOEXEC);
+        if fd < 0 {
+            return false;
+        }
+        let mut stat: libc::stat = std::mem::zeroed();
+        // After an unmount, the same path names the folder below.
+        if libc::fstat(fd, &raw mut stat) < 0 || stat.st_dev != device {
+            libc::close(fd);
+            *libc::__errno_location() = libc::ENODEV;
+            return false;
+        }
+        *root = fd;
+        true
+    }
+}
+
+unsafe fn sync_node(root: i32, node: u64) -> bool {
+    let mut handle = FuseFileHandle {
+        bytes: HANDLE_BYTES,
+        kind: HANDLE_KIND,
+        node_high: (node >> 32) as u32,
+        node_low: node as u32,
+        generation: 0,
+    };
+    // SAFETY: the struct has the layout of `struct file_handle` with 12 bytes behind its two
+    // fields, as its first field says, and outlives the call; what it returns is closed here.
+    unsafe {
+        let flags = libc::O_RDONLY | libc::O_CLOEXEC;
+        let fd = libc::syscall(libc::SYS_open_by_handle_at, root, &raw mut handle, flags) as i32;
+        if fd < 0 {
+            return false;
+        }
+        let done = libc::fdatasync(fd) == 0;
+        let errno = *libc::__errno_location();
+        libc::close(fd);
+        *libc::__errno_location() = errno;
+        done
+    }
+}
