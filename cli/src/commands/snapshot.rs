@@ -1,6 +1,7 @@
 //! `comb snapshot`.
 
 use clap::Args;
+use fs_format::manifest::{MESSAGE_BYTES_MAX, TAGS_MAX};
 
 use super::daemon::new_label;
 use crate::control::{Address, Request};
@@ -9,11 +10,6 @@ use crate::name::VolumeName;
 use crate::report::SealReport;
 use crate::state::{State, VolumeFolder};
 use crate::{engine, output, progress, when};
-
-/// The longest message, in bytes; the engine's own limit.
-const MESSAGE_BYTES_MAX: usize = 4096;
-/// The most tags of one snapshot.
-const TAGS_MAX: usize = 64;
 
 /// Keep this moment of a volume under a uuid, with a message and tags
 #[derive(Debug, Args)]

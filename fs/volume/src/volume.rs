@@ -805,6 +805,9 @@ impl WriteTree for Volume {
                 }
                 if mode == RenameMode::Whiteout {
                     let ino = Ino(state.active.next_ino);
+                    if ino > Ino::MAX {
+                        return Err(FsError::NoSpace.into());
+                    }
                     let whiteout = Inode {
                         kind: FileKind::CharDevice,
                         mode: 0,

@@ -454,3 +454,20 @@ fn a_volume_that_was_closed_cleanly_keeps_no_journal() {
     drop(volume);
     assert_eq!(content(&stage.open(), "g"), b"goes on");
 }
+
+#[test]
+fn a_label_that_no_manifest_holds_is_refused() {
+    let stage = Stage::new();
+    let volume = stage.open();
+    let label = |message: usize, tag: usize, tags: usize| SnapshotLabel {
+        id: SnapshotId([1; 16]),
+        message: "m".repeat(message),
+        tags: vec!["t".repeat(tag); tags],
+    };
+    for wrong in [label(4097, 1, 1), label(1, 256, 1), label(1, 1, 65)] {
+        assert_eq!(volume.seal(Some(wrong)), Err(FsError::Invalid));
+    }
+    let seq = volume.seal(Some(label(4096, 255, 64))).expect("the largest label").seq;
+    drop(volume);
+    assert_eq!(stage.open().head().seq, seq, "and it is read again");
+}
