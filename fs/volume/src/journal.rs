@@ -118,6 +118,8 @@ const COLD_SYNC_BYTES: u64 = 256 << 10;
 const ZEROS_BYTES: usize = 1 << 20;
 /// Bytes of frames that are written at once.
 const RUN_BYTES: usize = 1 << 20;
+/// What the name of a segment begins with until it has its length.
+const NEW: &str = ".new-";
 /// Runs of frames this long go past the system's cache: a seal reads them once, in order.
 const LARGE_RUN_BYTES: usize = 256 << 10;
 /// Frames that are read at once.
@@ -270,9 +272,10 @@ impl Journal {
     /// Makes a segment's file whose first `warm` bytes are written.
     fn make_file(&self, number: u64, warm: u64) -> Result<Spare, FsError> {
         let path = format!("journal/{number:08}");
+        let temporary = format!("journal/{NEW}{number:08}");
         let (disk, bytes) = (&self.setting.env.disk, self.setting.segment_bytes);
         let made = (|| {
-            let file = disk.open(&path, OpenMode::CreateNew)?;
+            let file = disk.open(&temporary, OpenMode::CreateNew)?;
             file.allocate(bytes)?;
             let zeros = vec![0; ZEROS_BYTES.min(warm as usize)];
             let mut at = 0;
@@ -281,14 +284,17 @@ impl Journal {
                 file.write_at(&zeros[..len], at)?;
                 at += len as u64;
             }
-            // The length, the zeros and the name must be there before a record is.
+            // The length and the zeros must be there before the name is, and the name before a record is: so a
+            // segment that is too short was cut by somebody.
             file.sync()?;
+            disk.rename(&temporary, &path)?;
             disk.sync_dir("journal")?;
             Ok(file)
         })();
         match made {
             Ok(file) => Ok(Spare { path, file, bytes, warm }),
             Err(error) => {
+                let _ = disk.remove(&temporary);
                 let _ = disk.remove(&path);
                 Err(disk_error(&path, &error))
             }
