@@ -667,6 +667,44 @@ impl Journal {
         Ok(())
     }
 
+    /// Reads every segment in use, as replay would; returns what is damaged.
+    pub fn verify(&self) -> Vec<FsError> {
+        // What a segment is verified by; the rest of it may change meanwhile.
+        type Kept = (SegmentHeader, Arc<dyn DiskFile>, String, Arc<Cipher>, Vec<Frame>);
+        let segments: Vec<Kept> = {
+            let buffer = self.buffer.lock();
+            let kept = |segment: &Segment| {
+                let Segment { header, file, path, cipher, frames, .. } = segment;
+                (*header, file.clone(), path.clone(), cipher.clone(), frames.clone())
+            };
+            buffer.segments.iter().map(kept).collect()
+        };
+        let mut damage = Vec::new();
+        for (header, file, path, cipher, frames) in segments {
+            let mut wrong = Vec::new();
+            let mut expected = header.encode();
+            let tag = key_tag(&cipher, &expected);
+            expected[SEGMENT_TAG_AT..SEGMENT_TAG_AT + tag.len()].copy_from_slice(&tag);
+            let mut sector = [0; SEGMENT_HEADER_BYTES as usize];
+            match file.read_at(&mut sector, 0) {
+                Err(error) => wrong.push(read_error(&path, &error)),
+                Ok(()) if sector != expected => {
+                    wrong.push(FsError::Damaged(format!("{path}: its header is not what was written")));
+                }
+                Ok(()) => {}
+            }
+            for (number, frame) in frames.iter().enumerate() {
+                wrong.extend(recovery::read_frame(&*file, &path, &cipher, frame, number as u64).err());
+            }
+            // A segment that was recycled meanwhile holds other bytes by right.
+            let in_use = |segment: &Segment| segment.header.salt == header.salt;
+            if self.buffer.lock().segments.iter().any(in_use) {
+                damage.append(&mut wrong);
+            }
+        }
+        damage
+    }
+
     /// Gives back all segments, if every record lies before `position`: nothing is left to replay.
     pub fn discard(&self, position: u64) {
         let _io = self.io.lock();

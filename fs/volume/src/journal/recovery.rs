@@ -323,7 +323,7 @@ pub fn first_id(env: &Env) -> Result<Option<[u8; 16]>, OpenError> {
     Ok(first.map(|header| header.journal))
 }
 
-fn read_frame(
+pub(super) fn read_frame(
     file: &dyn DiskFile,
     path: &str,
     cipher: &Cipher,
