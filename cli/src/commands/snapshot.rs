@@ -67,7 +67,7 @@ fn take(state: &State, volume: &VolumeFolder, message: String, tags: Vec<String>
         return Ok(seal);
     }
     let lock = volume.lock()?;
-    let opened = engine::open(state, volume, &lock, engine::command_options())?;
+    let opened = engine::open_to_write(state, volume, &lock)?;
     let seal = opened
         .seal_timed(Some(new_label(message, tags)))
         .map_err(|error| engine::fs_failure(&volume.name, &error))?;
