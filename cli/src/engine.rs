@@ -163,7 +163,10 @@ pub fn fs_failure(what: impl std::fmt::Display, error: &FsError) -> Failure {
     };
     let failure = Failure::new(kind, format!("{what}: {error}"));
     match error {
-        FsError::NoSpace => failure.hint("free some space, or give the volume a larger quota"),
+        FsError::NoSpace => failure.hint(
+            "free some space; a quota is `quota_bytes` in the file `config` of the volume's folder, which a change by hand \
+             leaves without its line `check`",
+        ),
         FsError::ReadOnly => failure.hint("`comb status` says why it is read-only"),
         FsError::Damaged(_) => {
             failure.hint("`comb check` names everything that is damaged; other moments may be whole")

@@ -3,6 +3,7 @@
 //! A damaged chunk is a range of bytes of a file. A damaged node is everything between two keys of the tree: what is
 //! lost with it is named by the entries of directories that still lead there.
 
+use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::ops::RangeInclusive;
 
@@ -13,7 +14,7 @@ use fs_format::{ChunkId, Ino, NodeId, PackId, PackNumber, Seq};
 use crate::history::{History, View};
 use crate::layers::decode;
 use crate::store::pack_path;
-use crate::{FsError, OpenError};
+use crate::{FsError, OpenError, manifests};
 
 /// What a check found.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -52,6 +53,17 @@ impl Damage {
     }
 }
 
+/// Names the manifests that are missing between two that are there: every seal leaves one.
+fn gap(before: Seq, next: Seq) -> Option<Damage> {
+    let (first, last) = (Seq(before.0 + 1), Seq(next.0.saturating_sub(1)));
+    let what = match first.cmp(&last) {
+        Ordering::Less => format!("{} to {} are missing", manifests::path(first), manifests::path(last)),
+        Ordering::Equal => format!("{} is missing", manifests::path(first)),
+        Ordering::Greater => return None,
+    };
+    Some(Damage::whole(what, Some((first, last))))
+}
+
 /// The most paths that are named for one damaged node.
 const PATHS_MAX: usize = 100;
 
@@ -63,7 +75,10 @@ impl History {
         let mut report = CheckReport::default();
         let mut views: Vec<View> = Vec::new();
         self.check_head(&mut report)?;
+        let mut before = Seq(0);
         for seq in self.seqs()? {
+            report.damage.extend(gap(before, seq));
+            before = seq;
             match self.at(seq) {
                 Ok(view) => views.push(view),
                 Err(error) => report.damage.push(Damage::whole(error.to_string(), Some((seq, seq)))),

@@ -97,7 +97,7 @@ pub fn newest_of(env: &Env, volume: &VolumeId, own: &ReadKey, seqs: &[Seq]) -> R
 /// Compares the copy of the newest manifest with it; one behind is what a crash leaves.
 pub fn check_copy(env: &Env, volume: &VolumeId, own: &ReadKey, last: Seq) -> Result<(), OpenError> {
     let copy = read_file(env, volume, own, HEAD)?;
-    if copy.header.seq.0 + 1 >= last.0 {
+    if copy.header.seq.0.saturating_add(1) >= last.0 {
         return Ok(());
     }
     Err(OpenError::Damaged { what: HEAD.into(), detail: format!("is seq {}, not {last}", copy.header.seq) })
