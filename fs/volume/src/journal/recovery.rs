@@ -1,7 +1,7 @@
 //! Recovery: what the journal holds behind the newest manifest.
 //!
 //! Invariants
-//! - Nothing is written before everything was read.
+//! - Nothing is written before everything was read, and what is read is on the disk.
 //! - A tear above what was known to be durable is the end; one below it is damage, and said.
 
 use std::collections::VecDeque;
@@ -70,6 +70,9 @@ pub fn recover(setting: Setting, id: [u8; 16], from: u64, read_only: bool) -> Re
         let file = disk
             .open(&path, if read_only { OpenMode::Read } else { OpenMode::Write })
             .map_err(fail(&path))?;
+        // What is replayed must be on the disk, since what is acknowledged later rests on it. After a kill it may be in
+        // the kernel's cache alone, and after a failed sync it may stay there and never reach the disk.
+        file.sync_and_forget().map_err(fail(&path))?;
         let bytes = file.len().map_err(fail(&path))?;
         if bytes < SEGMENT_HEADER_BYTES {
             damage.get_or_insert(cut(&path, bytes));
@@ -202,10 +205,6 @@ pub fn recover(setting: Setting, id: [u8; 16], from: u64, read_only: bool) -> Re
             segment.file.sync().map_err(fail(&segment.path))?;
             let Found { path, file, bytes, .. } = segment;
             spare.push(Spare { path: path.clone(), file: file.clone(), bytes: *bytes, warm: 0 });
-        }
-        for segment in &chain {
-            // After a kill the bytes may only be in the kernel's cache; what follows rests on them.
-            segment.file.sync().map_err(fail(&segment.path))?;
         }
         for path in leftovers {
             disk.remove(&path).map_err(fail(&path))?;
