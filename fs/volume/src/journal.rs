@@ -705,13 +705,35 @@ impl Journal {
         damage
     }
 
-    /// Gives back all segments, if every record lies before `position`: nothing is left to replay.
-    pub fn discard(&self, position: u64) {
+    /// Removes spare segments that nothing was promised of; returns whether that made room on the disk.
+    ///
+    /// Kept, they would make syncs cheaper and a full disk stay full.
+    pub fn give_back_spares(&self) -> bool {
+        let _io = self.io.lock();
+        let mut given = false;
+        loop {
+            let path = {
+                let mut buffer = self.buffer.lock();
+                let needed = buffer.promised + self.setting.segment_bytes / 4;
+                let spare = buffer.spare.last().map_or(0, |spare| spare.bytes - SEGMENT_HEADER_BYTES);
+                if spare == 0 || buffer.room() < needed + spare {
+                    return given;
+                }
+                buffer.spare.pop().map(|spare| spare.path)
+            };
+            // One that stays is found when the volume is opened.
+            given |= path.is_some_and(|path| self.setting.env.disk.remove(&path).is_ok());
+        }
+    }
+
+    /// Gives back all segments, if every record lies before `position`: nothing is left to replay. Returns whether there
+    /// were any.
+    pub fn discard(&self, position: u64) -> bool {
         let _io = self.io.lock();
         let paths: Vec<String> = {
             let mut buffer = self.buffer.lock();
             if buffer.end > position {
-                return;
+                return false;
             }
             buffer.promised = 0;
             let segments = std::mem::take(&mut buffer.segments);
@@ -722,12 +744,16 @@ impl Journal {
                 .chain(spare.into_iter().map(|spare| spare.path))
                 .collect()
         };
+        if paths.is_empty() {
+            return false;
+        }
         for path in paths {
             // One that stays is recognised as old when the volume is opened.
             let _ = self.setting.env.disk.remove(&path);
         }
         // Numbers begin again in an empty folder: what is gone must not come back beside them.
         let _ = self.setting.env.disk.sync_dir("journal");
+        true
     }
 
     /// Recycles segments whose records all lie before `position`.

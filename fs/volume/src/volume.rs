@@ -394,12 +394,10 @@ impl Volume {
         Ok(())
     }
 
-    /// Removes the journal where everything in it is sealed; what comes begins a new segment.
-    pub(crate) fn give_back_journal(&self) {
+    /// Removes the journal where everything in it is sealed; what comes begins a new segment. Returns whether there was one.
+    pub(crate) fn give_back_journal(&self) -> bool {
         let state = self.state.write();
-        if state.frozen.is_none() && state.active.is_empty() {
-            self.journal.discard(self.journal.end());
-        }
+        state.frozen.is_none() && state.active.is_empty() && self.journal.discard(self.journal.end())
     }
 
     // ---- looking ----
@@ -509,8 +507,11 @@ impl Volume {
 
     /// Refuses to grow where the disk could not take it, a segment of the journal for it, and the seal of both.
     fn admit(&self, bytes: u64, room: Room) -> Result<(), FsError> {
-        let segment = self.journal.wants_segment(bytes as usize + RECORD_BYTES, room);
-        let charge = bytes + 4096 + if segment { self.options.segment_bytes } else { 0 };
+        let charge_now = || {
+            let segment = self.journal.wants_segment(bytes as usize + RECORD_BYTES, room);
+            bytes + 4096 + if segment { self.options.segment_bytes } else { 0 }
+        };
+        let mut charge = charge_now();
         if room == Room::Taken {
             let left = self.disk_left(self.options.reserve_bytes / 8)?;
             return if left < charge { Err(FsError::NoSpace) } else { Ok(()) };
@@ -522,7 +523,11 @@ impl Volume {
             self.free.left.fetch_sub(charge, Ordering::Relaxed);
             return Ok(());
         }
-        let left = self.disk_left(self.options.reserve_bytes)?;
+        let mut left = self.disk_left(self.options.reserve_bytes)?;
+        if left < charge && (self.journal.give_back_spares() | self.give_back_journal()) {
+            charge = charge_now();
+            left = self.disk_left(self.options.reserve_bytes)?;
+        }
         self.free.left.store(left.saturating_sub(charge), Ordering::Relaxed);
         self.free.asked.store(now, Ordering::Relaxed);
         if left < charge { Err(FsError::NoSpace) } else { Ok(()) }

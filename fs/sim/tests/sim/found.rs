@@ -5,7 +5,7 @@ use fs_format::Ino;
 use fs_sim::trial::{self, Effort};
 use fs_sim::workload::{Bytes, Look, Op, Target, What};
 use fs_sim::{Fault, FaultKind, Opener, Problem, SimDisk, VolumeOpener, env};
-use fs_volume::{Caller, NewNode, ReadTree, RenameMode, SetAttr, Volume, WriteTree};
+use fs_volume::{Caller, FsError, NewNode, ReadTree, RenameMode, SetAttr, Volume, WriteTree};
 
 fn file(name: u8) -> Op {
     Op::Make { parent: Vec::new(), name, what: What::File, mode: 0o644, uid: 0, attributes: 0 }
@@ -132,5 +132,39 @@ fn what_only_a_failed_sync_left_in_the_cache_is_not_built_on() {
         for name in [&b"first"[..], b"second"] {
             volume.lookup(Ino::ROOT, name).unwrap_or_else(|error| panic!("seed {seed}: {name:?}: {error}"));
         }
+    }
+}
+
+/// Segments that are kept for reuse take room: on a disk with little more than the reserve, all of it.
+#[test]
+fn a_disk_stays_full_no_longer_than_what_fills_it() {
+    let opener = VolumeOpener::small();
+    for room in (120 << 10..400 << 10).step_by(20 << 10) {
+        let disk = SimDisk::seeded(1);
+        opener.create(&env(&disk, 1, 0)).expect("a new volume");
+        disk.set_capacity(disk.used_bytes() + opener.options.reserve_bytes + room);
+        let volume = opener.open(env(&disk, 1, 1)).expect("opens");
+        let write = |name: &[u8]| {
+            let ino = volume.make(Caller { uid: 0, gid: 0 }, Ino::ROOT, name, 0o600, NewNode::File, &[])?.ino;
+            volume.write(ino, 0, &[name[0]; 4000], false)?;
+            volume.sync()
+        };
+        let mut names: Vec<Vec<u8>> = Vec::new();
+        let refused = loop {
+            names.push(format!("{}", names.len()).into_bytes());
+            if let Err(error) = write(&names[names.len() - 1]) {
+                break error;
+            }
+        };
+        assert_eq!(refused, FsError::NoSpace, "room for {room}");
+        for name in &names {
+            // The last one may not be there.
+            match volume.unlink(Ino::ROOT, name) {
+                Ok(()) | Err(FsError::NotFound) => {}
+                Err(error) => panic!("room for {room}: deleting is refused: {error}"),
+            }
+        }
+        volume.seal(None).expect("a seal of little");
+        write(b"again").unwrap_or_else(|error| panic!("room for {room}: still refused: {error}"));
     }
 }
