@@ -30,6 +30,7 @@ use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use fs_format::VolumeId;
 use rustix::fs::{FlockOperation, flock};
@@ -41,6 +42,11 @@ use crate::output;
 
 /// The largest config or name file that is read, in bytes.
 const SMALL_FILE_BYTES_MAX: u64 = 64 << 10;
+
+/// How long a lock is asked for again: a daemon that was killed lets go of it a moment after its mount is dead.
+const LOCK_PATIENCE: Duration = Duration::from_millis(500);
+/// The pause between two times.
+const LOCK_RETRY: Duration = Duration::from_millis(10);
 
 /// The state folder of this machine or user.
 #[derive(Debug, Clone)]
@@ -382,7 +388,16 @@ impl VolumeFolder {
     }
 
     fn hold(&self, mut file: File) -> Result<Lock> {
-        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        let deadline = Instant::now() + LOCK_PATIENCE;
+        let held = loop {
+            match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+                Err(rustix::io::Errno::WOULDBLOCK) if Instant::now() < deadline => {
+                    std::thread::sleep(LOCK_RETRY);
+                }
+                held => break held,
+            }
+        };
+        match held {
             Ok(()) => {}
             Err(rustix::io::Errno::WOULDBLOCK) => {
                 let mut holder = String::new();
