@@ -110,15 +110,21 @@ pub fn find(volume: &VolumeFolder, history: &History, when: &When) -> Result<Vie
         Some(view) => view.map(Ok),
         None => history.find(|seals| when.resolve(seals).map(|seal| seal.seq)),
     };
+    warn_of_damage(history);
     found.map_err(|error| open_failure(volume, &error))?
+}
+
+/// Says what was found damaged, each place once.
+fn warn_of_damage(history: &History) {
+    for damage in history.damage() {
+        output::warn_once(&output::escape(damage.as_bytes()));
+    }
 }
 
 /// All seals of a volume, oldest first.
 pub fn seals(volume: &VolumeFolder, history: &History) -> Result<Vec<SealInfo>> {
     let seals = history.seals().map_err(|error| open_failure(volume, &error))?;
-    for damage in history.damage() {
-        output::warn_once(&output::escape(damage.as_bytes()));
-    }
+    warn_of_damage(history);
     Ok(seals)
 }
 
