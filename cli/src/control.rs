@@ -43,6 +43,8 @@ pub enum Request {
         /// Its tags, checked by the command.
         tags: Vec<String>,
     },
+    /// Read the journal as a replay would. Answered with a list of what is damaged in it.
+    CheckJournal,
     /// Unmount, seal and end. Answered with `null` when the volume's lock is free.
     Unmount,
 }
@@ -92,8 +94,17 @@ impl Address {
 
     /// Asks for the daemon's status; `None` if there is none, or it is just ending.
     pub fn status(&self) -> Result<Option<MountReport>> {
-        match self.ask_or_lose(&Request::Status)? {
-            Reply::Answer(report) => Ok(Some(report)),
+        self.look(&Request::Status)
+    }
+
+    /// Asks what is damaged in the journal; `None` if there is no daemon, or it is just ending.
+    pub fn check_journal(&self) -> Result<Option<Vec<String>>> {
+        self.look(&Request::CheckJournal)
+    }
+
+    fn look<T: DeserializeOwned>(&self, request: &Request) -> Result<Option<T>> {
+        match self.ask_or_lose(request)? {
+            Reply::Answer(value) => Ok(Some(value)),
             Reply::NoDaemon | Reply::Lost(_) => Ok(None),
         }
     }

@@ -32,6 +32,27 @@ pub fn open(state: &State, volume: &VolumeFolder, _lock: &Lock, options: Options
         .map_err(|error| open_failure(volume, &error))
 }
 
+/// Opens a volume for one change, or says why it refuses all of them.
+pub fn open_to_write(state: &State, volume: &VolumeFolder, lock: &Lock) -> Result<Volume> {
+    let opened = open(state, volume, lock, command_options())?;
+    match opened.read_only_reason() {
+        None => Ok(opened),
+        Some(reason) => Err(Failure::new(
+            Kind::NotPermitted,
+            format!("volume \"{}\" is read-only: {reason}", volume.name),
+        )
+        .hint(way_out(&volume.name))),
+    }
+}
+
+/// What to do about a volume that is damaged and so takes no changes.
+pub fn way_out(name: impl std::fmt::Display) -> String {
+    format!(
+        "`comb check {name}` names what is damaged, `comb mount {name} DIR` shows the rest; `comb fork {name}@head NEW` \
+         goes on from the newest whole moment"
+    )
+}
+
 /// The options of a command that opens a volume, does one thing and ends.
 pub fn command_options() -> Options {
     Options { cache_bytes: COMMAND_CACHE_BYTES, ..Options::default() }
@@ -54,7 +75,7 @@ pub fn seal_now(state: &State, volume: &VolumeFolder) -> Result<()> {
         return Ok(());
     }
     let lock = volume.lock()?;
-    let opened = open(state, volume, &lock, command_options())?;
+    let opened = open_to_write(state, volume, &lock)?;
     opened.seal(None).map_err(|error| fs_failure(&volume.name, &error))?;
     Ok(())
 }
@@ -89,12 +110,22 @@ pub fn find(volume: &VolumeFolder, history: &History, when: &When) -> Result<Vie
         Some(view) => view.map(Ok),
         None => history.find(|seals| when.resolve(seals).map(|seal| seal.seq)),
     };
+    warn_of_damage(history);
     found.map_err(|error| open_failure(volume, &error))?
+}
+
+/// Says what was found damaged, each place once.
+fn warn_of_damage(history: &History) {
+    for damage in history.damage() {
+        output::warn_once(&output::escape(damage.as_bytes()));
+    }
 }
 
 /// All seals of a volume, oldest first.
 pub fn seals(volume: &VolumeFolder, history: &History) -> Result<Vec<SealInfo>> {
-    history.seals().map_err(|error| open_failure(volume, &error))
+    let seals = history.seals().map_err(|error| open_failure(volume, &error))?;
+    warn_of_damage(history);
+    Ok(seals)
 }
 
 /// Now, in the time zone of this machine.
@@ -133,13 +164,19 @@ pub fn fs_failure(what: impl std::fmt::Display, error: &FsError) -> Failure {
         FsError::NoSpace => Kind::NoSpace,
         FsError::ReadOnly | FsError::NotPermitted => Kind::NotPermitted,
         FsError::Damaged(_) => Kind::Damaged,
+        FsError::Newer(_) => Kind::Foreign,
         _ => Kind::Other,
     };
     let failure = Failure::new(kind, format!("{what}: {error}"));
     match error {
-        FsError::NoSpace => failure.hint("free some space, or give the volume a larger quota"),
+        FsError::NoSpace => failure.hint(
+            "free some space; a quota is `quota_bytes` in the file `config` of the volume's folder, which a change by hand \
+             leaves without its line `check`",
+        ),
         FsError::ReadOnly => failure.hint("`comb status` says why it is read-only"),
-        FsError::Damaged(_) => failure.hint("`comb check` names everything that is damaged"),
+        FsError::Damaged(_) => {
+            failure.hint("`comb check` names everything that is damaged; other moments may be whole")
+        }
         _ => failure,
     }
 }

@@ -99,9 +99,10 @@ fn describe(error: &io::Error) -> String {
 fn kind_of_io(error: &io::Error) -> Kind {
     match error.kind() {
         io::ErrorKind::NotFound => Kind::NotFound,
-        io::ErrorKind::AlreadyExists | io::ErrorKind::ResourceBusy | io::ErrorKind::DirectoryNotEmpty => {
-            Kind::InTheWay
-        }
+        io::ErrorKind::AlreadyExists
+        | io::ErrorKind::ResourceBusy
+        | io::ErrorKind::DirectoryNotEmpty
+        | io::ErrorKind::NotADirectory => Kind::InTheWay,
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Kind::NoSpace,
         io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => Kind::NotPermitted,
         _ => Kind::Other,

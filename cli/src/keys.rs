@@ -51,11 +51,16 @@ pub fn load(volume: &VolumeFolder) -> Result<VolumeKey> {
 }
 
 fn read(path: &Path) -> Result<VolumeKey> {
-    // Room for all of it: a string that grows leaves copies of the key behind.
-    let mut text = Zeroizing::new(String::with_capacity(KEY_FILE_BYTES_MAX as usize + 1));
+    // Room for all of it: a vector that grows leaves copies of the key behind.
+    let mut bytes = Zeroizing::new(Vec::with_capacity(KEY_FILE_BYTES_MAX as usize + 1));
     let file = File::open(path).context(path.display())?;
-    file.take(KEY_FILE_BYTES_MAX).read_to_string(&mut text).context(path.display())?;
-    KeyFile::decode(&text).map_err(|error| {
+    file.take(KEY_FILE_BYTES_MAX).read_to_end(&mut bytes).context(path.display())?;
+    let decoded = match std::str::from_utf8(&bytes) {
+        Ok(text) => KeyFile::decode(text),
+        Err(_) if bytes.starts_with(b"comb volume key ") => Err(KeyError::Damaged),
+        Err(_) => Err(KeyError::NotAKey),
+    };
+    decoded.map_err(|error| {
         let kind = match error {
             KeyError::Damaged => Kind::Damaged,
             KeyError::NotAKey | KeyError::Newer(_) => Kind::Foreign,

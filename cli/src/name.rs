@@ -6,8 +6,6 @@ use std::time::Duration;
 
 /// The longest volume name, in bytes.
 pub const VOLUME_NAME_BYTES_MAX: usize = 64;
-/// The longest tag, in bytes; the engine's own limit.
-pub const TAG_BYTES_MAX: usize = 255;
 
 /// A volume's name: 1 to 64 letters, digits, `.`, `_` or `-`, beginning with none of `.` and `-`.
 ///

@@ -7,7 +7,9 @@
 //!   programs get the name as text and, where it is none, its bytes in `path_hex`.
 //! - A reader that goes away (`comb log x | head -1`) is no error.
 
+use std::collections::BTreeSet;
 use std::io::{self, Write};
+use std::sync::{Mutex, PoisonError};
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
@@ -24,6 +26,14 @@ pub fn line(text: &str) -> Result<()> {
 pub fn note(text: &str) {
     // Nobody is left to be told when even standard error is closed.
     let _ = writeln!(io::stderr(), "{text}");
+}
+
+/// Says a warning, unless it was said before.
+pub fn warn_once(text: &str) {
+    static SAID: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
+    if SAID.lock().unwrap_or_else(PoisonError::into_inner).insert(text.to_owned()) {
+        note(&format!("warning: {text}"));
+    }
 }
 
 /// Prints a value as indented JSON.

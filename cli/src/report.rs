@@ -82,6 +82,9 @@ pub struct MountReport {
     /// Why the volume turned read-only by itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trouble: Option<String>,
+    /// What is damaged, as far as it was met; `comb check` finds all of it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub damage: Vec<String>,
     /// Why the last seal failed; it is tried again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub seal_error: Option<String>,

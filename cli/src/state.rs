@@ -6,7 +6,7 @@
 //!   names/NAME                 the volume's public key in hexadecimal and a line break
 //!   volumes/PUBKEY/            one volume; PUBKEY is its public key in hexadecimal
 //!     key                      0600  the volume's keys
-//!     config                   JSON: name, quota_bytes, created
+//!     config                   JSON: name, quota_bytes, created, and a check of them (see [`Config`])
 //!     lock                     flock: held by the daemon, or by a command that writes
 //!     control                  the daemon's socket while the volume is mounted
 //!     views/PID                the sockets of daemons that show a moment (`comb mount --at`)
@@ -25,10 +25,12 @@
 //! - Names change only under a lock on the folder `names`.
 //! - Everything here is for its owner alone: every file and folder is made without permissions for others.
 
+use std::collections::BTreeMap;
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use fs_format::VolumeId;
 use rustix::fs::{FlockOperation, flock};
@@ -36,9 +38,15 @@ use serde::{Deserialize, Serialize};
 
 use crate::failure::{Context, Failure, Kind, Result};
 use crate::name::VolumeName;
+use crate::output;
 
 /// The largest config or name file that is read, in bytes.
 const SMALL_FILE_BYTES_MAX: u64 = 64 << 10;
+
+/// How long a lock is asked for again: a daemon that was killed lets go of it a moment after its mount is dead.
+const LOCK_PATIENCE: Duration = Duration::from_millis(500);
+/// The pause between two times.
+const LOCK_RETRY: Duration = Duration::from_millis(10);
 
 /// The state folder of this machine or user.
 #[derive(Debug, Clone)]
@@ -56,6 +64,45 @@ pub struct Config {
     pub quota_bytes: Option<u64>,
     /// When it was made, RFC 3339.
     pub created: String,
+}
+
+/// What a config file may hold; more means that a newer comb wrote it.
+const CONFIG_FIELDS: [&str; 3] = ["name", "quota_bytes", "created"];
+
+impl Config {
+    /// JSON with a `check` of the rest: a flipped bit in the quota would go unnoticed otherwise.
+    fn encode(&self) -> Result<String> {
+        let fields = || -> serde_json::Result<String> {
+            let mut fields: Fields = serde_json::from_value(serde_json::to_value(self)?)?;
+            fields.insert("check".into(), check_of(&fields)?.into());
+            serde_json::to_string_pretty(&fields)
+        };
+        let mut text = fields().map_err(io::Error::from).context("config")?;
+        text.push('\n');
+        Ok(text)
+    }
+
+    /// Reads what `encode` wrote, or what a person changed and left without a `check`.
+    fn decode(text: &str) -> std::result::Result<Self, (Kind, String)> {
+        let damaged = |error: serde_json::Error| (Kind::Damaged, format!("is damaged: {error}"));
+        let mut fields: Fields = serde_json::from_str(text).map_err(damaged)?;
+        if let Some(check) = fields.remove("check")
+            && check != check_of(&fields).map_err(damaged)?
+        {
+            return Err((Kind::Damaged, "is damaged: its check does not match".into()));
+        }
+        if let Some(field) = fields.keys().find(|field| !CONFIG_FIELDS.contains(&field.as_str())) {
+            return Err((Kind::Foreign, format!("has a field \"{field}\" that this comb does not know")));
+        }
+        serde_json::from_value(fields.into_iter().collect()).map_err(damaged)
+    }
+}
+
+/// In order of names, whatever the order in the file.
+type Fields = BTreeMap<String, serde_json::Value>;
+
+fn check_of(fields: &Fields) -> serde_json::Result<String> {
+    Ok(blake3::hash(serde_json::to_string(fields)?.as_bytes()).to_hex()[..32].to_owned())
 }
 
 /// A volume's folder.
@@ -131,7 +178,12 @@ impl State {
         for entry in entries {
             let file_name = entry.context(names.display())?.file_name();
             let Some(Ok(name)) = file_name.to_str().map(str::parse::<VolumeName>) else { continue };
-            volumes.extend(self.find(&name)?);
+            match self.find(&name) {
+                Ok(found) => volumes.extend(found),
+                // One damaged name does not hide the others.
+                Err(failure) if failure.kind == Kind::Damaged => output::warn_once(&failure.message),
+                Err(failure) => return Err(failure),
+            }
         }
         volumes.sort_by(|a, b| a.name.cmp(&b.name));
         Ok(volumes)
@@ -155,16 +207,59 @@ impl State {
 
     fn find(&self, name: &VolumeName) -> Result<Option<VolumeFolder>> {
         let file = self.root.join("names").join(name.as_str());
+        let damaged = |what: &str| {
+            let failure = Failure::new(Kind::Damaged, format!("{} {what}", file.display()));
+            match self.called(name) {
+                Some(id) => failure
+                    .hint(format!("its volume is here: `echo {id} > {}` puts it right", file.display())),
+                None => failure
+                    .hint("it holds the public key of the volume, which the folder of the volume is called"),
+            }
+        };
         let text = match read_small(&file) {
             Ok(text) => text,
             Err(failure) if failure.kind == Kind::NotFound => return Ok(None),
+            Err(failure) if failure.kind == Kind::Damaged => {
+                return Err(damaged("is damaged: it is not text"));
+            }
             Err(failure) => return Err(failure),
         };
         let Some(id) = VolumeId::from_hex(text.trim_end()) else {
-            return Err(Failure::new(Kind::Damaged, format!("{} holds no public key", file.display())));
+            return Err(damaged("is damaged: it holds no public key"));
         };
         let path = self.folder_of(&id);
-        Ok(path.is_dir().then(|| VolumeFolder { name: name.clone(), id, path }))
+        if path.is_dir() {
+            return Ok(Some(VolumeFolder { name: name.clone(), id, path }));
+        }
+        // A crash leaves a name without a volume; but a volume that has this name is one whose name is damaged.
+        if self.called(name).is_some() { Err(damaged("is damaged: it leads to no volume")) } else { Ok(None) }
+    }
+
+    /// The volume that calls itself this.
+    fn called(&self, name: &VolumeName) -> Option<VolumeId> {
+        fs::read_dir(self.root.join("volumes")).ok()?.flatten().find_map(|entry| {
+            let id = VolumeId::from_hex(entry.file_name().to_str()?)?;
+            let volume = VolumeFolder { name: name.clone(), id, path: entry.path() };
+            (volume.config().ok()?.name == name.as_str()).then_some(id)
+        })
+    }
+
+    /// Adds what to do to a failure that was about this folder itself.
+    pub fn explain(&self, failure: Failure) -> Failure {
+        if failure.hint.is_some() || !failure.message.starts_with(&*self.root.to_string_lossy()) {
+            return failure;
+        }
+        match failure.kind {
+            Kind::NotPermitted => failure.hint(
+                "comb writes to its state folder: run it as the user whom the folder belongs to, see that its disk is \
+                 mounted for writing, or name another folder with `--state DIR`",
+            ),
+            Kind::InTheWay if !self.root.is_dir() => {
+                failure.hint("the state folder is a folder: name another one with `--state DIR`")
+            }
+            Kind::NoSpace => failure.hint("free some space on the disk of the state folder"),
+            _ => failure,
+        }
     }
 
     fn folder_of(&self, id: &VolumeId) -> PathBuf {
@@ -221,9 +316,7 @@ impl State {
         for part in ["data", "snapshots", "views"] {
             make_private_dir(&folder.join(part))?;
         }
-        let mut json = serde_json::to_vec_pretty(config).map_err(io::Error::from).context("config")?;
-        json.push(b'\n');
-        write_new(&folder.join("config"), &json)?;
+        write_new(&folder.join("config"), config.encode()?.as_bytes())?;
         write_new(&folder.join("lock"), b"")?;
         fill(folder)?;
         sync_dir(folder)
@@ -284,14 +377,27 @@ impl VolumeFolder {
     /// Takes the volume's lock, or says who has it.
     pub fn lock(&self) -> Result<Lock> {
         let path = self.path.join("lock");
-        let mut file = private()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .open(&path)
-            .context(path.display())?;
-        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        let opened = private().read(true).write(true).create(true).truncate(false).open(&path);
+        self.hold(opened.context(path.display())?)
+    }
+
+    /// The same for whoever changes nothing, so that it works on a disk that is mounted read-only too.
+    pub fn lock_to_read(&self) -> Result<Lock> {
+        let path = self.path.join("lock");
+        self.hold(File::open(&path).context(path.display())?)
+    }
+
+    fn hold(&self, mut file: File) -> Result<Lock> {
+        let deadline = Instant::now() + LOCK_PATIENCE;
+        let held = loop {
+            match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+                Err(rustix::io::Errno::WOULDBLOCK) if Instant::now() < deadline => {
+                    std::thread::sleep(LOCK_RETRY);
+                }
+                held => break held,
+            }
+        };
+        match held {
             Ok(()) => {}
             Err(rustix::io::Errno::WOULDBLOCK) => {
                 let mut holder = String::new();
@@ -307,7 +413,7 @@ impl VolumeFolder {
                 )
                 .hint(format!("`comb status {}` shows whether it is mounted", self.name)));
             }
-            Err(error) => return Err(Failure::io(path.display(), &error.into())),
+            Err(error) => return Err(Failure::io(self.path.join("lock").display(), &error.into())),
         }
         // Only for that message: a failure to write it is none of the command's.
         let _ = file.set_len(0).and_then(|()| write!(file, "{}", std::process::id()));
@@ -317,8 +423,13 @@ impl VolumeFolder {
     /// What was configured when it was made.
     pub fn config(&self) -> Result<Config> {
         let path = self.path.join("config");
-        serde_json::from_str(&read_small(&path)?)
-            .map_err(|error| Failure::new(Kind::Damaged, format!("{}: {error}", path.display())))
+        Config::decode(&read_small(&path)?).map_err(|(kind, what)| {
+            let failure = Failure::new(kind, format!("{} {what}", path.display()));
+            match kind {
+                Kind::Foreign => failure.hint("use the version of comb that wrote it, or a newer one"),
+                _ => failure.hint("put it right by hand and take out its line `check`, or put back a copy"),
+            }
+        })
     }
 
     /// The file with its keys.
@@ -404,10 +515,11 @@ fn sync_dir(path: &Path) -> Result<()> {
 }
 
 fn read_small(path: &Path) -> Result<String> {
-    let mut text = String::new();
+    let mut bytes = Vec::new();
     let file = File::open(path).context(path.display())?;
-    file.take(SMALL_FILE_BYTES_MAX).read_to_string(&mut text).context(path.display())?;
-    Ok(text)
+    file.take(SMALL_FILE_BYTES_MAX).read_to_end(&mut bytes).context(path.display())?;
+    String::from_utf8(bytes)
+        .map_err(|_| Failure::new(Kind::Damaged, format!("{} is damaged: it is not text", path.display())))
 }
 
 #[cfg(test)]

@@ -16,7 +16,8 @@ const ENTRIES: usize = 1024;
 /// are the others: a link leads where the mount's reader decides, not here.
 pub fn find(tree: &dyn ReadTree, path: &[u8]) -> Result<Attr> {
     fs_volume::resolve(tree, path).map_err(|error| {
-        let failure = engine::fs_failure(output::escape(path), &error);
+        let shown = if path.is_empty() { b"/" } else { path };
+        let failure = engine::fs_failure(output::escape(shown), &error);
         match error {
             FsError::NotFound | FsError::NotADirectory => {
                 failure.hint("`comb ls NAME@WHEN:` shows what is there")

@@ -17,13 +17,14 @@
 //! A tag wins over the beginning of a uuid, and a number over both: [`check_tag`] refuses tags that
 //! would never be found.
 
+use fs_format::manifest::TAG_BYTES_MAX;
 use fs_volume::SealInfo;
 use jiff::civil::{Date, Time};
 use jiff::tz::TimeZone;
 use jiff::{Timestamp, ToSpan, Zoned};
 
 use crate::failure::{Failure, Kind, Result};
-use crate::name::{TAG_BYTES_MAX, is_name_char, parse_span};
+use crate::name::{is_name_char, parse_span};
 use crate::output;
 
 /// The fewest digits of a uuid that are taken for its beginning.

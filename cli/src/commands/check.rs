@@ -1,7 +1,7 @@
 //! `comb check`.
 
 use clap::Args;
-use fs_volume::Damage;
+use fs_volume::{Damage, Options};
 use serde::Serialize;
 
 use crate::control::Address;
@@ -14,7 +14,7 @@ use crate::{engine, progress};
 /// Read everything that a volume keeps, and name what is damaged
 ///
 /// Every manifest, pack, node and chunk of every moment is read and verified. The volume may be mounted
-/// meanwhile; if it is not, its journal is read too.
+/// meanwhile. Nothing is changed.
 #[derive(Debug, Args)]
 pub struct CheckArgs {
     /// The volume
@@ -60,7 +60,8 @@ pub fn run(state: &State, args: &CheckArgs) -> Result<()> {
     });
     bar.finish_and_clear();
     let mut report = report.map_err(|error| engine::open_failure(&volume, &error))?;
-    report.damage.extend(check_journal(state, &volume)?);
+    let journal = check_journal(state, &volume)?.into_iter();
+    report.damage.extend(journal.map(|what| Damage { what, seals: None, path: None, range: None }));
 
     if args.json {
         output::json(&JsonReport {
@@ -88,23 +89,26 @@ pub fn run(state: &State, args: &CheckArgs) -> Result<()> {
         0 => Ok(()),
         count => Err(Failure::new(
             Kind::Damaged,
-            format!("volume \"{}\" is damaged in {count} places", volume.name),
+            format!(
+                "volume \"{}\" is damaged in {count} {}",
+                volume.name,
+                if count == 1 { "place" } else { "places" }
+            ),
         )
         .hint("what is not named is whole: `comb restore` takes it out")),
     }
 }
 
-/// Replays the journal, as opening does. A mounted volume has done so already.
-fn check_journal(state: &State, volume: &VolumeFolder) -> Result<Option<Damage>> {
-    let damage = |what: String| Some(Damage { what, seals: None, path: None, range: None });
-    if let Some(mount) = Address::live(&volume.path).status()? {
-        return Ok(mount.trouble.and_then(damage));
+/// Reads the journal as a replay would: through the daemon if the volume is mounted, else by opening it.
+fn check_journal(state: &State, volume: &VolumeFolder) -> Result<Vec<String>> {
+    if let Some(damage) = Address::live(&volume.path).check_journal()? {
+        return Ok(damage);
     }
-    let lock = volume.lock()?;
-    // Not opened read-only: then that would be the reason to refuse changes, whatever else there is.
-    match engine::open(state, volume, &lock, engine::command_options()) {
-        Ok(opened) => Ok(opened.status().read_only.and_then(damage)),
-        Err(failure) if failure.kind == Kind::Damaged => Ok(damage(failure.message)),
+    let lock = volume.lock_to_read()?;
+    let options = Options { read_only: true, ..engine::command_options() };
+    match engine::open(state, volume, &lock, options) {
+        Ok(opened) => Ok(opened.check_journal()),
+        Err(failure) if failure.kind == Kind::Damaged => Ok(vec![failure.message]),
         Err(failure) => Err(failure),
     }
 }

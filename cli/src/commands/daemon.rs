@@ -17,9 +17,9 @@ use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::time::{Duration, Instant};
 
 use clap::Args;
-use fs_format::{Seq, SnapshotId};
+use fs_format::{Ino, Seq, SnapshotId};
 use fs_fuse::{MountError, MountOptions, Mounted, PushError, Still};
-use fs_volume::{History, Keeper, Options, SnapshotLabel, Volume};
+use fs_volume::{History, Keeper, Options, ReadTree, SnapshotLabel, Volume};
 use serde::{Deserialize, Serialize};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
@@ -162,6 +162,8 @@ fn serve_live(
     let dir = prepare_dir(folder, dir)?;
     let options = Options { read_only: habits.read_only, cache_bytes: habits.cache, ..Options::default() };
     let volume = Arc::new(engine::open(state, folder, &lock, options)?);
+    require_root(folder, &*volume)?;
+    let writable = volume.read_only_reason().is_none();
     let seal_every = Some(habits.seal_every).filter(|span| !span.is_zero());
     let keeper = Keeper::start(Arc::clone(&volume), seal_every);
 
@@ -207,7 +209,8 @@ fn serve_live(
     tracing::info!("unmounted, sealing");
     let sealed =
         keeper.stop().map_err(|error| engine::fs_failure(format!("sealing \"{}\"", folder.name), &error));
-    let sealed = sealed.and_then(|()| refuse_silence(folder, &volume));
+    // What was read-only from the beginning took no changes that somebody could miss.
+    let sealed = sealed.and_then(|()| if writable { refuse_silence(folder, &volume) } else { Ok(()) });
     if let Err(failure) = &sealed {
         tracing::error!("{}", failure.message);
     }
@@ -227,6 +230,7 @@ fn serve_moment(
 ) -> Result<()> {
     let history = engine::history(folder)?;
     let view = history.at(seq).map_err(|error| engine::open_failure(folder, &error))?;
+    require_root(folder, &view)?;
     let seal = view.info().clone();
     let still = Arc::new(Still::new(view, seal.bytes, seal.files));
     let options = MountOptions { read_only: true, ..mount_options(folder, habits) };
@@ -241,13 +245,16 @@ fn serve_moment(
         moment: Some(seq.0),
         read_only: true,
         trouble: None,
+        damage: Vec::new(),
         seal_error: None,
         dirty_bytes: 0,
         journal_bytes: 0,
         head: SealReport::from(&seal),
     };
     let handler: Arc<Handler> = Arc::new(move |request| match request {
-        Request::Status => to_json(&report),
+        Request::Status => to_json(&MountReport { damage: history.damage(), ..report.clone() }),
+        // It has none.
+        Request::CheckJournal => to_json(&Vec::<String>::new()),
         Request::Unmount => ask_for_end(&tell),
         Request::Seal | Request::Snapshot { .. } => {
             Err(Failure::new(Kind::NotPermitted, "a moment of the past cannot be sealed again"))
@@ -260,6 +267,12 @@ fn serve_moment(
     let asked = wait_for_end(&mounted, &events);
     tracing::info!("unmounted");
     end(asked, Ok(()), server, None)
+}
+
+/// Without its root nothing of a volume can be shown: better to say why than to mount errors.
+fn require_root(folder: &VolumeFolder, tree: &dyn ReadTree) -> Result<()> {
+    let root = tree.attr(Ino::ROOT).map(drop);
+    root.map_err(|error| engine::fs_failure(format!("the root of volume \"{}\"", folder.name), &error))
 }
 
 /// A volume that turned read-only is not sealed; whoever unmounts it must learn that the journal holds more.
@@ -437,6 +450,7 @@ impl Live {
             Request::Status => to_json(&self.report()),
             Request::Seal => self.seal(None),
             Request::Snapshot { message, tags } => self.seal(Some(new_label(message, tags))),
+            Request::CheckJournal => to_json(&self.volume.check_journal()),
             Request::Unmount => ask_for_end(tell),
         }
     }
@@ -450,6 +464,7 @@ impl Live {
             moment: None,
             read_only: status.read_only.is_some(),
             trouble: status.read_only.filter(|_| !self.read_only_by_wish),
+            damage: status.damage,
             seal_error: status.seal_error,
             dirty_bytes: status.dirty_bytes,
             journal_bytes: status.journal_bytes,

@@ -85,6 +85,14 @@ enum Command {
 
 /// Runs the command.
 pub fn run(comb: Comb) -> Result<()> {
+    let folder = comb.state.clone();
+    run_command(comb).map_err(|failure| match State::locate(folder.as_deref()) {
+        Ok(state) => state.explain(failure),
+        Err(_) => failure,
+    })
+}
+
+fn run_command(comb: Comb) -> Result<()> {
     let located = || State::locate(comb.state.as_deref());
     // Whatever is made in the state folder is for its owner alone, also by the engine. Modes of files in a
     // mount are the business of those who make them there.

@@ -134,6 +134,7 @@ pub fn run(state: &State, args: MountArgs) -> Result<()> {
     match ready.trouble {
         Some(trouble) => {
             output::note(&format!("warning: the volume is read-only: {trouble}"));
+            output::note(&format!("hint: {}", engine::way_out(&volume.name)));
             Ok(())
         }
         None => Ok(()),

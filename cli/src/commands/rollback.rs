@@ -40,7 +40,7 @@ pub fn run(state: &State, args: &RollbackArgs) -> Result<()> {
         .hint(format!("`comb unmount {}` first", report.mount_point)));
     }
     let lock = volume.lock()?;
-    let opened = engine::open(state, &volume, &lock, engine::command_options())?;
+    let opened = engine::open_to_write(state, &volume, &lock)?;
     let failed = |error| engine::fs_failure(&volume.name, &error);
 
     // The moment is looked up before the seal, so that "head" means the newest seal the person could see.

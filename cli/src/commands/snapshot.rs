@@ -1,6 +1,7 @@
 //! `comb snapshot`.
 
 use clap::Args;
+use fs_format::manifest::{MESSAGE_BYTES_MAX, TAGS_MAX};
 
 use super::daemon::new_label;
 use crate::control::{Address, Request};
@@ -9,11 +10,6 @@ use crate::name::VolumeName;
 use crate::report::SealReport;
 use crate::state::{State, VolumeFolder};
 use crate::{engine, output, progress, when};
-
-/// The longest message, in bytes; the engine's own limit.
-const MESSAGE_BYTES_MAX: usize = 4096;
-/// The most tags of one snapshot.
-const TAGS_MAX: usize = 64;
 
 /// Keep this moment of a volume under a uuid, with a message and tags
 #[derive(Debug, Args)]
@@ -71,7 +67,7 @@ fn take(state: &State, volume: &VolumeFolder, message: String, tags: Vec<String>
         return Ok(seal);
     }
     let lock = volume.lock()?;
-    let opened = engine::open(state, volume, &lock, engine::command_options())?;
+    let opened = engine::open_to_write(state, volume, &lock)?;
     let seal = opened
         .seal_timed(Some(new_label(message, tags)))
         .map_err(|error| engine::fs_failure(&volume.name, &error))?;

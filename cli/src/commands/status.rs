@@ -32,6 +32,9 @@ struct VolumeStatus {
     /// Why it could not be read.
     #[serde(skip_serializing_if = "Option::is_none")]
     failure: Option<Failure>,
+    /// What is damaged, as far as it was met; `comb check` finds all of it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    damage: Vec<String>,
     mounts: Vec<MountReport>,
 }
 
@@ -59,10 +62,12 @@ fn status(volume: &VolumeFolder) -> Result<VolumeStatus> {
         mounts.extend(address.status()?);
     }
     let live = mounts.iter().find(|mount| mount.moment.is_none()).map(|mount| mount.head.clone());
+    let mut damage: Vec<String> = mounts.iter().flat_map(|mount| mount.damage.clone()).collect();
     let head = match live {
         Some(head) => Ok(head),
         None => engine::history(volume).and_then(|history| {
             let head = history.head().map_err(|error| engine::open_failure(volume, &error))?;
+            damage.extend(history.damage());
             Ok(SealReport::from(&head))
         }),
     };
@@ -70,13 +75,23 @@ fn status(volume: &VolumeFolder) -> Result<VolumeStatus> {
         Ok(head) => (Some(head), None),
         Err(failure) => (None, Some(failure)),
     };
-    let quota_bytes = volume.config().ok().and_then(|config| config.quota_bytes);
+    let quota_bytes = match volume.config() {
+        Ok(config) => config.quota_bytes,
+        Err(failure) => {
+            damage.push(match failure.hint {
+                Some(hint) => format!("{}: {hint}", failure.message),
+                None => failure.message,
+            });
+            None
+        }
+    };
     Ok(VolumeStatus {
         name: volume.name.to_string(),
         public_key: volume.id.to_hex(),
         quota_bytes,
         head,
         failure,
+        damage,
         mounts,
     })
 }
@@ -132,6 +147,19 @@ fn print(list: &[VolumeStatus]) -> Result<()> {
             if let Some(error) = &mount.seal_error {
                 output::line(&format!("{}: the last seal failed: {error}", volume.name))?;
             }
+        }
+        // What turned it read-only was just said.
+        let said = |damage: &str| volume.mounts.iter().any(|mount| mount.trouble.as_deref() == Some(damage));
+        for damage in volume.damage.iter().filter(|damage| !said(damage)) {
+            output::line(&format!("{}: {}", volume.name, output::escape(damage.as_bytes())))?;
+        }
+        if !volume.damage.is_empty() {
+            output::note(&format!("hint: {}", engine::way_out(&volume.name)));
+        } else if volume.mounts.iter().any(|mount| mount.trouble.is_some()) {
+            output::note(&format!(
+                "hint: see that the disk of the state folder is well, then unmount \"{}\" and mount it again",
+                volume.name
+            ));
         }
         if let Some(failure) = &volume.failure {
             output::line(&format!("{}: {}", volume.name, failure.message))?;

@@ -2,6 +2,7 @@
 
 use crate::codec::{DecodeError, Reader, put_varint};
 use crate::ids::{Ino, Timestamp};
+use crate::tree::FILE_BYTES_MAX;
 
 /// The kinds of file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -102,7 +103,7 @@ impl Inode {
         }
         let (uid, gid, nlink) = (reader.varint32()?, reader.varint32()?, reader.varint32()?);
         let size = reader.varint()?;
-        if size > i64::MAX as u64 {
+        if size > FILE_BYTES_MAX {
             return Err(DecodeError::TooLarge("file size"));
         }
         let allocated = reader.varint()?;

@@ -1,9 +1,11 @@
 //! Manifests: signed statements about a moment of a volume.
 
+use std::ops::Range;
+
 use ed25519_dalek::{Signature, VerifyingKey};
 
 use crate::codec::{DecodeError, Reader, put_bytes, put_varint};
-use crate::ids::{Epoch, ManifestId, NodeId, PackId, Seq, SnapshotId, Timestamp, VolumeId};
+use crate::ids::{Epoch, Ino, ManifestId, NodeId, PackId, Seq, SnapshotId, Timestamp, VolumeId};
 use crate::tree::{NodePtr, TREE_HEIGHT_MAX};
 
 /// The newest version of the manifest format.
@@ -12,6 +14,14 @@ pub const MANIFEST_VERSION: u16 = 1;
 pub const MANIFEST_HEADER_BYTES: usize = 192;
 /// The largest manifest object, in bytes.
 pub const MANIFEST_BYTES_MAX: usize = 1 << 20;
+/// Bytes of the tag behind the encrypted body.
+const BODY_TAG_BYTES: usize = 16;
+/// Bytes of the signature, the last of an object.
+const SIGNATURE_BYTES: usize = 64;
+/// The largest encrypted body, tag included.
+const BODY_BYTES_MAX: usize = MANIFEST_BYTES_MAX - MANIFEST_HEADER_BYTES - SIGNATURE_BYTES;
+/// Where in the header the volume stands, in every version.
+const VOLUME_AT: Range<usize> = 16..48;
 /// What the signature is bound to.
 pub const MANIFEST_CONTEXT: &str = "comb 2026-11 v1 manifest signature";
 /// Entries that fill a page of the pack table.
@@ -88,8 +98,11 @@ impl ManifestHeader {
         }
         let flags = reader.u16()?;
         let body_bytes = reader.u32()?;
-        if body_bytes as usize > MANIFEST_BYTES_MAX {
+        if body_bytes as usize > BODY_BYTES_MAX {
             return Err(DecodeError::TooLarge("manifest body"));
+        }
+        if (body_bytes as usize) < BODY_TAG_BYTES {
+            return Err(DecodeError::Truncated);
         }
         let volume = VolumeId(reader.array()?);
         let (epoch, seq) = (Epoch(reader.u64()?), Seq(reader.u64()?));
@@ -109,22 +122,31 @@ impl ManifestHeader {
 
 /// Splits a manifest object and checks its signature.
 ///
-/// Returns the header, its bytes (the body's associated data) and the encrypted body with its tag.
+/// Returns the header, its bytes (the body's associated data) and the encrypted body with its tag. The signature comes
+/// first: it lies in the same place in every version, so a flipped bit is not taken for a newer version.
 pub fn open_manifest(object: &[u8]) -> Result<(ManifestHeader, &[u8], &[u8]), DecodeError> {
-    if object.len() < MANIFEST_HEADER_BYTES {
+    if object.len() < MANIFEST_HEADER_BYTES + SIGNATURE_BYTES {
         return Err(DecodeError::Truncated);
+    }
+    if object.len() > MANIFEST_BYTES_MAX {
+        return Err(DecodeError::TooLarge("manifest"));
+    }
+    if object[..MAGIC.len()] != *MAGIC {
+        return Err(DecodeError::Foreign("manifest"));
+    }
+    let signed = object.len() - SIGNATURE_BYTES;
+    let volume = VolumeId(object[VOLUME_AT].try_into().expect("the range has a key's length"));
+    let signature = object[signed..].try_into().expect("a signature's length was just split off");
+    if !signature_is_valid(&volume, MANIFEST_CONTEXT, &object[..signed], signature) {
+        return Err(DecodeError::Damaged("signature"));
     }
     let header = ManifestHeader::decode(&object[..MANIFEST_HEADER_BYTES])?;
-    let signed = MANIFEST_HEADER_BYTES + header.body_bytes as usize;
-    if object.len() < signed + 64 {
+    let body_end = MANIFEST_HEADER_BYTES + header.body_bytes as usize;
+    if signed < body_end {
         return Err(DecodeError::Truncated);
     }
-    if object.len() > signed + 64 {
+    if signed > body_end {
         return Err(DecodeError::Trailing);
-    }
-    let signature: [u8; 64] = object[signed..].try_into().expect("the length was just checked");
-    if !signature_is_valid(&header.volume, MANIFEST_CONTEXT, &object[..signed], &signature) {
-        return Err(DecodeError::Damaged("signature"));
     }
     Ok((header, &object[..MANIFEST_HEADER_BYTES], &object[MANIFEST_HEADER_BYTES..signed]))
 }
@@ -350,7 +372,7 @@ pub struct ManifestBody {
     pub root: NodePtr,
     /// Its height: 0 when the root is a leaf.
     pub height: u8,
-    /// The number that the next new file gets.
+    /// The number that the next new file gets: from [`Ino::FIRST`] to one behind [`Ino::MAX`].
     pub next_ino: u64,
     /// Inodes in the tree.
     pub files: u64,
@@ -396,6 +418,13 @@ impl ManifestBody {
         }
         let (next_ino, files, bytes, added) =
             (reader.varint()?, reader.varint()?, reader.varint()?, reader.varint()?);
+        // One more than the last number: then no file can be made any more.
+        if next_ino > Ino::MAX.0 + 1 {
+            return Err(DecodeError::TooLarge("next inode number"));
+        }
+        if next_ino < Ino::FIRST.0 {
+            return Err(DecodeError::Invalid("next inode number"));
+        }
         let packs = PackTable::read(&mut reader)?;
         let journal = reader.array()?;
         let journal_end = reader.varint()?;
@@ -448,6 +477,37 @@ mod tests {
         for len in 0..bytes.len() {
             assert!(ManifestBody::decode(&bytes[..len]).is_err(), "cut at {len}");
         }
+    }
+
+    #[test]
+    fn inode_numbers_that_no_writer_gives_out_are_refused() {
+        let decoded =
+            |next_ino| ManifestBody::decode(&ManifestBody { next_ino, ..body() }.encode()).map(drop);
+        assert_eq!(decoded(15), Err(DecodeError::Invalid("next inode number")));
+        assert_eq!(decoded(16), Ok(()));
+        assert_eq!(decoded(1 << 38), Ok(()));
+        assert_eq!(decoded((1 << 38) + 1), Err(DecodeError::TooLarge("next inode number")));
+        assert_eq!(decoded(u64::MAX), Err(DecodeError::TooLarge("next inode number")));
+    }
+
+    #[test]
+    fn a_body_is_bounded_so_that_its_manifest_is() {
+        let header = |body_bytes| {
+            let header = ManifestHeader {
+                body_bytes,
+                volume: VolumeId([1; 32]),
+                epoch: Epoch(1),
+                seq: Seq(9),
+                parent: ManifestId([2; 32]),
+                salt: [3; 32],
+                lineage: Lineage::Own,
+            };
+            ManifestHeader::decode(&header.encode()).map(drop)
+        };
+        let max = (MANIFEST_BYTES_MAX - MANIFEST_HEADER_BYTES - SIGNATURE_BYTES) as u32;
+        assert_eq!(header(max), Ok(()));
+        assert_eq!(header(max + 1), Err(DecodeError::TooLarge("manifest body")));
+        assert_eq!(header(15), Err(DecodeError::Truncated), "it has no tag");
     }
 
     #[test]

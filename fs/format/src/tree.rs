@@ -14,8 +14,14 @@ pub const CHUNK_BYTES_MAX: usize = 1 << 20;
 pub const FRAME_BYTES_MAX: usize = CHUNK_BYTES_MAX + 64;
 /// Levels of a tree; far above what inode numbers and sizes can reach.
 pub const TREE_HEIGHT_MAX: u8 = 16;
-/// The longest name of a directory entry, in bytes.
+/// The longest name of a directory entry or an extended attribute, in bytes.
 pub const NAME_BYTES_MAX: usize = 255;
+/// The longest target of a symbolic link, in bytes.
+pub const SYMLINK_BYTES_MAX: usize = 4095;
+/// The largest value of an extended attribute, in bytes.
+pub const XATTR_BYTES_MAX: usize = 65_536;
+/// The largest file, in bytes.
+pub const FILE_BYTES_MAX: u64 = i64::MAX as u64;
 
 /// What a record is, in the order in which a file's records lie.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -192,7 +198,7 @@ impl Xattr {
             return Err(DecodeError::Invalid("attribute name"));
         }
         let value = reader.take(reader.remaining())?;
-        if value.len() > 65_536 {
+        if value.len() > XATTR_BYTES_MAX {
             return Err(DecodeError::TooLarge("attribute value"));
         }
         Ok(Self { name: name.into(), value: value.into() })

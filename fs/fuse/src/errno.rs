@@ -18,7 +18,7 @@ impl From<Errno> for Refusal {
 
 impl From<FsError> for Refusal {
     fn from(error: FsError) -> Self {
-        if matches!(error, FsError::Damaged(_) | FsError::Disk(_)) {
+        if error.is_about_the_disk() {
             tracing::error!(%error, "answered EIO");
         }
         Self(errno(&error))
@@ -44,6 +44,6 @@ fn errno(error: &FsError) -> Errno {
         FsError::ReadOnly => Errno::EROFS,
         FsError::NoSuchOffset => Errno::ENXIO,
         FsError::NotPermitted => Errno::EPERM,
-        FsError::Damaged(_) | FsError::Disk(_) => Errno::EIO,
+        FsError::Damaged(_) | FsError::Disk(_) | FsError::Newer(_) => Errno::EIO,
     }
 }

@@ -697,6 +697,15 @@ impl DiskFile for SimFile {
         }
         settle(fate)
     }
+
+    fn sync_and_forget(&self) -> io::Result<()> {
+        self.sync()?;
+        let mut state = self.disk.state.lock();
+        let file = state.file(self.id);
+        file.current = file.durable.clone();
+        file.diverged = false;
+        Ok(())
+    }
 }
 
 #[cfg(test)]

@@ -671,8 +671,7 @@ pub fn names_damage<O: Opener>(opener: &O, flips: u64, seed: u64, ops: &[Op]) ->
                 .map_err(|problem| Problem(format!("{what}: {problem}")))?;
         }
         for _ in 0..1 + flips / 8 {
-            // A journal's segment that lost even its header is not known to have been one.
-            let left = dice.below(len as u64).max(512.min(len as u64 - 1)) as usize;
+            let left = dice.below(len as u64) as usize;
             let hit = disk.fork();
             hit.cut(&path, left);
             let what = format!("{path} cut from {len} to {left} bytes");

@@ -1,16 +1,20 @@
 //! Checking: reads everything that a volume keeps, and names what is damaged.
+//!
+//! A damaged chunk is a range of bytes of a file. A damaged node is everything between two keys of the tree: what is
+//! lost with it is named by the entries of directories that still lead there.
 
+use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::ops::RangeInclusive;
 
 use fs_format::manifest::PackEntry;
-use fs_format::tree::{Extent, Node, NodePtr, RecordKind};
+use fs_format::tree::{Dirent, Extent, Key, Node, NodePtr, RecordKind};
 use fs_format::{ChunkId, Ino, NodeId, PackId, PackNumber, Seq};
 
-use crate::env::OpenMode;
 use crate::history::{History, View};
 use crate::layers::decode;
 use crate::store::pack_path;
-use crate::{FsError, OpenError};
+use crate::{FsError, OpenError, manifests};
 
 /// What a check found.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -42,8 +46,26 @@ pub struct Damage {
     pub range: Option<(u64, u64)>,
 }
 
-/// The largest piece of a pack that is hashed at once, in bytes.
-const HASH_STEP: usize = 1 << 20;
+impl Damage {
+    /// Damage of a thing as a whole.
+    fn whole(what: String, seals: Option<(Seq, Seq)>) -> Self {
+        Self { what, seals, path: None, range: None }
+    }
+}
+
+/// Names the manifests that are missing between two that are there: every seal leaves one.
+fn gap(before: Seq, next: Seq) -> Option<Damage> {
+    let (first, last) = (Seq(before.0 + 1), Seq(next.0.saturating_sub(1)));
+    let what = match first.cmp(&last) {
+        Ordering::Less => format!("{} to {} are missing", manifests::path(first), manifests::path(last)),
+        Ordering::Equal => format!("{} is missing", manifests::path(first)),
+        Ordering::Greater => return None,
+    };
+    Some(Damage::whole(what, Some((first, last))))
+}
+
+/// The most paths that are named for one damaged node.
+const PATHS_MAX: usize = 100;
 
 impl History {
     /// Reads every manifest, pack, node and chunk of every moment; each thing once.
@@ -52,16 +74,14 @@ impl History {
     pub fn check(&self, progress: &dyn Fn(u64, u64)) -> Result<CheckReport, OpenError> {
         let mut report = CheckReport::default();
         let mut views: Vec<View> = Vec::new();
+        self.check_head(&mut report)?;
+        let mut before = Seq(0);
         for seq in self.seqs()? {
+            report.damage.extend(gap(before, seq));
+            before = seq;
             match self.at(seq) {
                 Ok(view) => views.push(view),
-                Err(error @ OpenError::Disk { .. }) => return Err(error),
-                Err(error) => report.damage.push(Damage {
-                    what: error.to_string(),
-                    seals: Some((seq, seq)),
-                    path: None,
-                    range: None,
-                }),
+                Err(error) => report.damage.push(Damage::whole(error.to_string(), Some((seq, seq)))),
             }
         }
         report.seals = views.len() as u64;
@@ -70,12 +90,7 @@ impl History {
             let number = PackNumber(number as u32);
             match self.store.pack_entry(number) {
                 Ok(entry) => drop(packs.insert(number, entry)),
-                Err(error) => report.damage.push(Damage {
-                    what: error.to_string(),
-                    seals: None,
-                    path: None,
-                    range: None,
-                }),
+                Err(error) => report.damage.push(Damage::whole(error.to_string(), None)),
             }
         }
         let total: u64 = packs.values().map(|entry| u64::from(entry.bytes)).sum();
@@ -93,46 +108,64 @@ impl History {
             seen_nodes: HashSet::new(),
             seen_chunks: HashSet::new(),
             bad: HashMap::new(),
+            lost: Vec::new(),
             done: total,
             total,
         };
         for view in &views {
-            walk.node(view, &view.root().pointer, progress);
+            walk.node(view, &view.root().pointer, (Key::FIRST, None), progress);
+        }
+        for view in &views {
+            walk.name_lost(view);
         }
         // A pack whose damage no frame shows: its padding, or what nothing refers to any more.
         let named: BTreeSet<String> = walk.report.damage.iter().map(|damage| damage.what.clone()).collect();
         for (object, what) in bad_packs {
             if !named.iter().any(|name| name.contains(&object.to_hex())) {
-                walk.report.damage.push(Damage { what, seals: None, path: None, range: None });
+                walk.report.damage.push(Damage::whole(what, None));
             }
         }
         progress(total * 2, total * 2);
         Ok(walk.report)
     }
 
-    /// Compares a pack with its name.
+    /// Compares a pack with its name and its line.
     fn check_pack(&self, entry: &PackEntry) -> Result<(), String> {
-        let path = pack_path(&entry.object);
-        let fail = |error: std::io::Error| format!("{path}: {error}");
-        let file = self.store.env.disk.open(&path, OpenMode::Read).map_err(fail)?;
-        let len = file.len().map_err(fail)?;
-        if len != u64::from(entry.bytes) {
-            return Err(format!("{path} has {len} bytes, the pack table says {}", entry.bytes));
-        }
-        let mut hasher = blake3::Hasher::new();
-        let mut buffer = vec![0; HASH_STEP];
-        let mut at = 0;
-        while at < len {
-            let step = (len - at).min(HASH_STEP as u64) as usize;
-            file.read_at(&mut buffer[..step], at).map_err(fail)?;
-            hasher.update(&buffer[..step]);
-            at += step as u64;
-        }
-        if hasher.finalize().as_bytes() != &entry.object.0 {
-            return Err(format!("{path} is not what its name says"));
+        let bytes = self.store.check_pack(&entry.object).map_err(|error| error.to_string())?;
+        if bytes != u64::from(entry.bytes) {
+            let path = pack_path(&entry.object);
+            return Err(format!("{path} has {bytes} bytes, the pack table says {}", entry.bytes));
         }
         Ok(())
     }
+
+    /// Compares the newest manifest with its copy: each of the two stands in for the other.
+    fn check_head(&self, report: &mut CheckReport) -> Result<(), OpenError> {
+        let newest = self.newest()?;
+        let seq = newest.header.seq;
+        if let Some(what) = newest.copied {
+            let what = format!("{what}: its copy `head` is whole, and mounting the volume writes it anew");
+            report.damage.push(Damage::whole(what, Some((seq, seq))));
+        } else if let Err(error) = self.check_copy(seq) {
+            let what =
+                format!("{error}: manifests have what it is a copy of, and the next seal writes it anew");
+            report.damage.push(Damage::whole(what, None));
+        }
+        Ok(())
+    }
+}
+
+/// What a node holds: the keys from the first on, and before the second if there is one.
+type Span = (Key, Option<Key>);
+
+/// A node that cannot be read.
+struct Lost {
+    /// Its line in the report.
+    damage: usize,
+    /// The moment that showed it first.
+    seq: Seq,
+    /// Inodes of which it held something.
+    inos: RangeInclusive<Ino>,
 }
 
 struct Walk {
@@ -141,6 +174,7 @@ struct Walk {
     seen_chunks: HashSet<ChunkId>,
     /// Damage by what is damaged, so that later moments only widen it.
     bad: HashMap<(NodeId, ChunkId), Vec<usize>>,
+    lost: Vec<Lost>,
     done: u64,
     total: u64,
 }
@@ -149,7 +183,7 @@ const NO_CHUNK: ChunkId = ChunkId([0; 16]);
 const NO_NODE: NodeId = NodeId([0; 32]);
 
 impl Walk {
-    fn node(&mut self, view: &View, pointer: &NodePtr, progress: &dyn Fn(u64, u64)) {
+    fn node(&mut self, view: &View, pointer: &NodePtr, span: Span, progress: &dyn Fn(u64, u64)) {
         if let Some(known) = self.bad.get(&(pointer.id, NO_CHUNK)) {
             for &index in known {
                 widen(&mut self.report.damage[index], view.info().seq);
@@ -164,10 +198,19 @@ impl Walk {
         progress(self.done.min(self.total * 2), self.total * 2);
         // Not from the cache: the point is what lies on the disk.
         match view.store().read_node(pointer) {
-            Err(error) => self.add((pointer.id, NO_CHUNK), view, error, None, None),
+            Err(error) => {
+                let last = span.1.map_or(Ino::MAX, |next| match next.kind {
+                    RecordKind::Inode => Ino(next.ino.0.saturating_sub(1)),
+                    _ => next.ino,
+                });
+                let (damage, seq) = (self.report.damage.len(), view.info().seq);
+                self.lost.push(Lost { damage, seq, inos: span.0.ino..=last });
+                self.add((pointer.id, NO_CHUNK), view, error, None, None);
+            }
             Ok(Node::Branch { children, .. }) => {
-                for (_, child) in children {
-                    self.node(view, &child, progress);
+                for (i, (first, child)) in children.iter().enumerate() {
+                    let next = children.get(i + 1).map_or(span.1, |(next, _)| Some(*next));
+                    self.node(view, child, (*first, next), progress);
                 }
             }
             Ok(Node::Leaf(records)) => {
@@ -181,6 +224,40 @@ impl Walk {
                     }
                 }
             }
+        }
+    }
+
+    /// Names what is lost with the nodes that this moment was the first to show.
+    fn name_lost(&mut self, view: &View) {
+        let here = self.lost.iter().filter(|lost| lost.seq == view.info().seq);
+        // No entry leads to the root.
+        let root = |lost: &Lost| lost.inos.contains(&Ino::ROOT).then(|| b"/".to_vec());
+        let mut lost: Vec<(&Lost, Vec<Vec<u8>>)> =
+            here.map(|lost| (lost, root(lost).into_iter().collect())).collect();
+        if lost.is_empty() {
+            return;
+        }
+        each_dirent(view, &view.root().pointer, &mut |dir, dirent| {
+            for (lost, paths) in &mut lost {
+                if lost.inos.contains(&dirent.ino)
+                    && paths.len() < PATHS_MAX
+                    && let Ok(Some(mut path)) = view.path(dir)
+                {
+                    if !path.is_empty() {
+                        path.push(b'/');
+                    }
+                    path.extend_from_slice(&dirent.name);
+                    paths.push(path);
+                }
+            }
+        });
+        let named: Vec<(usize, Vec<Vec<u8>>)> =
+            lost.into_iter().map(|(lost, paths)| (lost.damage, paths)).collect();
+        for (index, paths) in named {
+            let mut paths = paths.into_iter();
+            self.report.damage[index].path = paths.next();
+            let like = self.report.damage[index].clone();
+            self.report.damage.extend(paths.map(|path| Damage { path: Some(path), ..like.clone() }));
         }
     }
 
@@ -220,6 +297,24 @@ impl Walk {
         let path = ino.and_then(|ino| view.path(ino).ok().flatten());
         self.bad.entry(name).or_default().push(self.report.damage.len());
         self.report.damage.push(Damage { what: error.to_string(), seals: Some((seq, seq)), path, range });
+    }
+}
+
+/// Calls `f` with each entry of a directory that can be read, and the directory.
+fn each_dirent(view: &View, pointer: &NodePtr, f: &mut dyn FnMut(Ino, Dirent)) {
+    match view.store().node(pointer).as_deref() {
+        Ok(Node::Branch { children, .. }) => {
+            children.iter().for_each(|(_, child)| each_dirent(view, child, f));
+        }
+        Ok(Node::Leaf(records)) => {
+            for (key, value) in records.iter().filter(|(key, _)| key.kind == RecordKind::Dirent) {
+                if let Ok(dirent) = Dirent::decode(value) {
+                    f(key.ino, dirent);
+                }
+            }
+        }
+        // It is in the report.
+        Err(_) => {}
     }
 }
 

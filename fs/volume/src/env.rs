@@ -84,6 +84,10 @@ pub trait DiskFile: Send + Sync {
     fn allocate(&self, len: u64) -> io::Result<()>;
     /// Waits until the bytes are durable (`fdatasync`).
     fn sync(&self) -> io::Result<()>;
+    /// The same, and what is read from then on is what the disk has.
+    ///
+    /// After a sync that failed, a kernel may go on to show bytes that never reached the disk, and no later sync tells.
+    fn sync_and_forget(&self) -> io::Result<()>;
 }
 
 /// A clock.

@@ -56,6 +56,16 @@ pub enum FsError {
     /// The disk failed; the text says where.
     #[error("disk error: {0}")]
     Disk(String),
+    /// Written by a newer Comb; the text names it.
+    #[error("{0}: use a newer comb")]
+    Newer(String),
+}
+
+impl FsError {
+    /// Whether it is about stored bytes and not about what was asked.
+    pub fn is_about_the_disk(&self) -> bool {
+        matches!(self, Self::Damaged(_) | Self::Disk(_) | Self::Newer(_))
+    }
 }
 
 /// Why a volume could not be made or opened.

@@ -10,6 +10,7 @@ use parking_lot::Mutex;
 use crate::env::Env;
 use crate::keys::Keys;
 use crate::layers::{self, Layers};
+use crate::manifests::Manifest;
 use crate::moments::Moments;
 use crate::readahead::Streams;
 use crate::store::Store;
@@ -41,7 +42,9 @@ impl History {
     pub fn open(env: Env, volume: VolumeId, key: ReadKey, cache_bytes: u64) -> Result<Self, OpenError> {
         let head = manifests::newest(&env, &volume, &key)?;
         let keys = Arc::new(Keys::new(head.read_key));
-        Ok(Self::of(volume, key, Arc::new(Store::new(env, keys, head.body.packs, cache_bytes))))
+        let store = Store::new(env, keys, head.body.packs, cache_bytes);
+        head.damage.into_iter().chain(head.copied).for_each(|what| store.found.note(what));
+        Ok(Self::of(volume, key, Arc::new(store)))
     }
 
     pub(crate) fn of(volume: VolumeId, own: ReadKey, store: Arc<Store>) -> Self {
@@ -50,15 +53,20 @@ impl History {
 
     /// The newest moment.
     pub fn head(&self) -> Result<SealInfo, OpenError> {
-        Ok(manifests::newest(&self.store.env, &self.volume, &self.own)?.info)
+        Ok(self.newest()?.info)
+    }
+
+    /// What was found damaged so far.
+    pub fn damage(&self) -> Vec<String> {
+        self.store.found.list()
     }
 
     /// All moments, oldest first.
     ///
     /// Costs a look at the names of the manifests and at those that no list of moments holds yet. A
-    /// manifest that turns out to be damaged is left out; `check` names it.
+    /// manifest that turns out to be damaged is left out, and named by [`History::damage`].
     pub fn seals(&self) -> Result<Vec<SealInfo>, OpenError> {
-        self.moments.lock().list(&self.store.env, &self.volume, &self.own)
+        self.moments.lock().list(&self.store.env, &self.volume, &self.own, &self.store.found)
     }
 
     /// Takes in a moment that was just sealed, so that the list of moments stays new for others.
@@ -92,18 +100,22 @@ impl History {
         }
     }
 
+    /// Reads a manifest; the newest also from its copy.
+    fn manifest(&self, seq: Seq) -> Result<Manifest, OpenError> {
+        match manifests::read(&self.store.env, &self.volume, &self.own, seq) {
+            Err(error @ OpenError::Damaged { .. }) => match self.newest() {
+                Ok(newest) if newest.header.seq == seq => Ok(newest),
+                _ => Err(error),
+            },
+            other => other,
+        }
+    }
+
     /// The moment with this number.
     pub fn at(&self, seq: Seq) -> Result<View, OpenError> {
-        let manifest = match manifests::read(&self.store.env, &self.volume, &self.own, seq) {
-            Err(OpenError::Damaged { detail, what }) => {
-                // The newest has a copy.
-                match manifests::newest(&self.store.env, &self.volume, &self.own) {
-                    Ok(newest) if newest.header.seq == seq => newest,
-                    _ if manifests::list(&self.store.env)?.contains(&seq) => {
-                        return Err(OpenError::Damaged { what, detail });
-                    }
-                    _ => return Err(OpenError::NoSuchSnapshot(format!("seq {seq}"))),
-                }
+        let manifest = match self.manifest(seq) {
+            Err(OpenError::Damaged { .. }) if !manifests::list(&self.store.env)?.contains(&seq) => {
+                return Err(OpenError::NoSuchSnapshot(format!("seq {seq}")));
             }
             other => other?,
         };
@@ -117,6 +129,16 @@ impl History {
     pub fn diff(&self, from: Seq, to: Seq) -> Result<Vec<Change>, FsError> {
         let view = |seq| self.at(seq).map_err(|error| FsError::Damaged(error.to_string()));
         diff::changes(&view(from)?, &view(to)?)
+    }
+
+    /// The newest manifest, or what stands in for it.
+    pub(crate) fn newest(&self) -> Result<Manifest, OpenError> {
+        manifests::newest(&self.store.env, &self.volume, &self.own)
+    }
+
+    /// Compares the copy of the newest manifest with it.
+    pub(crate) fn check_copy(&self, newest: Seq) -> Result<(), OpenError> {
+        manifests::check_copy(&self.store.env, &self.volume, &self.own, newest)
     }
 
     /// The numbers of all manifests, damaged ones included.
@@ -188,35 +210,9 @@ impl View {
 
     /// The path of an inode by its known names; `None` where one is not known.
     pub(crate) fn path(&self, ino: Ino) -> Result<Option<Vec<u8>>, FsError> {
-        let layers = self.layers();
-        let mut parts: Vec<Vec<u8>> = Vec::new();
-        let mut at = ino;
-        while at != Ino::ROOT {
-            let inode = match settle(layers.inode(at)) {
-                Err(FsError::NotFound) => return Ok(None),
-                other => other?,
-            };
-            if inode.parent == Ino(0) || parts.len() > PATH_DEPTH_MAX {
-                return Ok(None);
-            }
-            let key =
-                fs_format::tree::Key::new(inode.parent, fs_format::tree::RecordKind::Dirent, inode.home);
-            let Some(value) = settle(layers.record(&key))? else { return Ok(None) };
-            let (named, _, name) =
-                layers::decode(fs_format::tree::Dirent::parts(&value), "a directory entry")?;
-            if named != at {
-                return Ok(None);
-            }
-            parts.push(name.to_vec());
-            at = inode.parent;
-        }
-        parts.reverse();
-        Ok(Some(parts.join(&b'/')))
+        settle(self.layers().path(ino))
     }
 }
-
-/// Directories that a path may go down.
-const PATH_DEPTH_MAX: usize = 4096;
 
 /// Finds what a path below the root names; `""` and `/` name the root itself.
 pub fn resolve(tree: &dyn ReadTree, path: &[u8]) -> Result<Attr, FsError> {
@@ -271,7 +267,15 @@ impl ReadTree for View {
         }
         let end = offset.saturating_add(len as u64).min(inode.size);
         let plan = if end > offset { settle(layers.plan(ino, offset, end))? } else { Vec::new() };
-        layers::fetch_with(&self.store, None, &plan, offset, end.saturating_sub(offset) as usize, take)
+        let done =
+            layers::fetch_with(&self.store, None, &plan, offset, end.saturating_sub(offset) as usize, take);
+        done.inspect_err(|error| {
+            if error.is_about_the_disk() {
+                let path = self.path(ino).ok().flatten().unwrap_or_default();
+                let path = String::from_utf8_lossy(&path);
+                self.store.found.note(format!("{path}: seq {}: {error}", self.info.seq));
+            }
+        })
     }
 
     fn read_dir(&self, dir: Ino, cookie: u64, limit: usize) -> Result<Vec<DirEntry>, FsError> {

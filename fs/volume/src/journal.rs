@@ -118,6 +118,8 @@ const COLD_SYNC_BYTES: u64 = 256 << 10;
 const ZEROS_BYTES: usize = 1 << 20;
 /// Bytes of frames that are written at once.
 const RUN_BYTES: usize = 1 << 20;
+/// What the name of a segment begins with until it has its length.
+const NEW: &str = ".new-";
 /// Runs of frames this long go past the system's cache: a seal reads them once, in order.
 const LARGE_RUN_BYTES: usize = 256 << 10;
 /// Frames that are read at once.
@@ -270,9 +272,10 @@ impl Journal {
     /// Makes a segment's file whose first `warm` bytes are written.
     fn make_file(&self, number: u64, warm: u64) -> Result<Spare, FsError> {
         let path = format!("journal/{number:08}");
+        let temporary = format!("journal/{NEW}{number:08}");
         let (disk, bytes) = (&self.setting.env.disk, self.setting.segment_bytes);
         let made = (|| {
-            let file = disk.open(&path, OpenMode::CreateNew)?;
+            let file = disk.open(&temporary, OpenMode::CreateNew)?;
             file.allocate(bytes)?;
             let zeros = vec![0; ZEROS_BYTES.min(warm as usize)];
             let mut at = 0;
@@ -281,14 +284,17 @@ impl Journal {
                 file.write_at(&zeros[..len], at)?;
                 at += len as u64;
             }
-            // The length, the zeros and the name must be there before a record is.
+            // The length and the zeros must be there before the name is, and the name before a record is: so a
+            // segment that is too short was cut by somebody.
             file.sync()?;
+            disk.rename(&temporary, &path)?;
             disk.sync_dir("journal")?;
             Ok(file)
         })();
         match made {
             Ok(file) => Ok(Spare { path, file, bytes, warm }),
             Err(error) => {
+                let _ = disk.remove(&temporary);
                 let _ = disk.remove(&path);
                 Err(disk_error(&path, &error))
             }
@@ -661,13 +667,73 @@ impl Journal {
         Ok(())
     }
 
-    /// Gives back all segments, if every record lies before `position`: nothing is left to replay.
-    pub fn discard(&self, position: u64) {
+    /// Reads every segment in use, as replay would; returns what is damaged.
+    pub fn verify(&self) -> Vec<FsError> {
+        // What a segment is verified by; the rest of it may change meanwhile.
+        type Kept = (SegmentHeader, Arc<dyn DiskFile>, String, Arc<Cipher>, Vec<Frame>);
+        let segments: Vec<Kept> = {
+            let buffer = self.buffer.lock();
+            let kept = |segment: &Segment| {
+                let Segment { header, file, path, cipher, frames, .. } = segment;
+                (*header, file.clone(), path.clone(), cipher.clone(), frames.clone())
+            };
+            buffer.segments.iter().map(kept).collect()
+        };
+        let mut damage = Vec::new();
+        for (header, file, path, cipher, frames) in segments {
+            let mut wrong = Vec::new();
+            let mut expected = header.encode();
+            let tag = key_tag(&cipher, &expected);
+            expected[SEGMENT_TAG_AT..SEGMENT_TAG_AT + tag.len()].copy_from_slice(&tag);
+            let mut sector = [0; SEGMENT_HEADER_BYTES as usize];
+            match file.read_at(&mut sector, 0) {
+                Err(error) => wrong.push(read_error(&path, &error)),
+                Ok(()) if sector != expected => {
+                    wrong.push(FsError::Damaged(format!("{path}: its header is not what was written")));
+                }
+                Ok(()) => {}
+            }
+            for (number, frame) in frames.iter().enumerate() {
+                wrong.extend(recovery::read_frame(&*file, &path, &cipher, frame, number as u64).err());
+            }
+            // A segment that was recycled meanwhile holds other bytes by right.
+            let in_use = |segment: &Segment| segment.header.salt == header.salt;
+            if self.buffer.lock().segments.iter().any(in_use) {
+                damage.append(&mut wrong);
+            }
+        }
+        damage
+    }
+
+    /// Removes spare segments that nothing was promised of; returns whether that made room on the disk.
+    ///
+    /// Kept, they would make syncs cheaper and a full disk stay full.
+    pub fn give_back_spares(&self) -> bool {
+        let _io = self.io.lock();
+        let mut given = false;
+        loop {
+            let path = {
+                let mut buffer = self.buffer.lock();
+                let needed = buffer.promised + self.setting.segment_bytes / 4;
+                let spare = buffer.spare.last().map_or(0, |spare| spare.bytes - SEGMENT_HEADER_BYTES);
+                if spare == 0 || buffer.room() < needed + spare {
+                    return given;
+                }
+                buffer.spare.pop().map(|spare| spare.path)
+            };
+            // One that stays is found when the volume is opened.
+            given |= path.is_some_and(|path| self.setting.env.disk.remove(&path).is_ok());
+        }
+    }
+
+    /// Gives back all segments, if every record lies before `position`: nothing is left to replay. Returns whether there
+    /// were any.
+    pub fn discard(&self, position: u64) -> bool {
         let _io = self.io.lock();
         let paths: Vec<String> = {
             let mut buffer = self.buffer.lock();
             if buffer.end > position {
-                return;
+                return false;
             }
             buffer.promised = 0;
             let segments = std::mem::take(&mut buffer.segments);
@@ -678,12 +744,16 @@ impl Journal {
                 .chain(spare.into_iter().map(|spare| spare.path))
                 .collect()
         };
+        if paths.is_empty() {
+            return false;
+        }
         for path in paths {
             // One that stays is recognised as old when the volume is opened.
             let _ = self.setting.env.disk.remove(&path);
         }
         // Numbers begin again in an empty folder: what is gone must not come back beside them.
         let _ = self.setting.env.disk.sync_dir("journal");
+        true
     }
 
     /// Recycles segments whose records all lie before `position`.

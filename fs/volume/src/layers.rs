@@ -55,12 +55,39 @@ pub enum Piece {
 const SCAN_STEP: usize = 512;
 /// The largest answer whose memory a thread keeps: the kernel's largest request.
 const ANSWER_BYTES_KEPT: usize = 1 << 20;
+/// Directories that a path may go down.
+const PATH_DEPTH_MAX: usize = 4096;
 /// Names whose hashes agree that a directory can hold.
 const COLLISIONS: u64 = 256;
 
 impl<N: Nodes> Layers<'_, N> {
     fn overlays(&self) -> impl Iterator<Item = &Overlay> {
         self.upper.iter().flatten().copied()
+    }
+
+    /// The path of an inode by its known names; `None` where one is not known.
+    pub fn path(&self, ino: Ino) -> Result<Option<Vec<u8>>, Fault> {
+        let mut parts: Vec<Vec<u8>> = Vec::new();
+        let mut at = ino;
+        while at != Ino::ROOT {
+            let inode = match self.inode(at) {
+                Err(Fault::Error(FsError::NotFound)) => return Ok(None),
+                other => other?,
+            };
+            if inode.parent == Ino(0) || parts.len() > PATH_DEPTH_MAX {
+                return Ok(None);
+            }
+            let key = Key::new(inode.parent, RecordKind::Dirent, inode.home);
+            let Some(value) = self.record(&key)? else { return Ok(None) };
+            let (named, _, name) = decode(Dirent::parts(&value), "a directory entry")?;
+            if named != at {
+                return Ok(None);
+            }
+            parts.push(name.to_vec());
+            at = inode.parent;
+        }
+        parts.reverse();
+        Ok(Some(parts.join(&b'/')))
     }
 
     /// Whether `ino` was made in an overlay: then the tree knows nothing of it.

@@ -14,6 +14,7 @@ mod chunking;
 mod diff;
 pub mod env;
 mod error;
+mod findings;
 mod history;
 mod journal;
 mod keeper;

@@ -26,6 +26,8 @@ pub struct Manifest {
     pub read_key: ReadKey,
     /// Set when a newer one is damaged or missing.
     pub damage: Option<String>,
+    /// Set when it was read from its copy: what is wrong with itself.
+    pub copied: Option<String>,
 }
 
 /// The path of a manifest in the volume's folder.
@@ -68,26 +70,49 @@ pub fn newest(env: &Env, volume: &VolumeId, own: &ReadKey) -> Result<Manifest, O
 /// Reads the newest manifest that is whole, among those with these numbers.
 pub fn newest_of(env: &Env, volume: &VolumeId, own: &ReadKey, seqs: &[Seq]) -> Result<Manifest, OpenError> {
     let Some(&last) = seqs.last() else { return Err(OpenError::NotAVolume("the folder".into())) };
-    let newest = match read(env, volume, own, last) {
-        Ok(manifest) => return Ok(manifest),
-        Err(error) => error,
-    };
-    if !matches!(newest, OpenError::Damaged { .. }) {
-        return Err(newest);
-    }
     // The copy is written after the manifest and may be one behind after a crash, but then the manifest is whole.
-    if let Ok(manifest) = read_file(env, volume, own, HEAD)
-        && manifest.header.seq == last
+    let copy = read_file(env, volume, own, HEAD);
+    // It may also be ahead of the list, by a seal that came in between or by a manifest that is missing.
+    let expected = copy.as_ref().map_or(last, |copy| copy.header.seq.max(last));
+    let newest = match read(env, volume, own, expected) {
+        Ok(manifest) => return Ok(manifest),
+        Err(error @ OpenError::Damaged { .. }) => error,
+        Err(error) => return Err(error),
+    };
+    if let Ok(mut copy) = copy
+        && copy.header.seq >= last
     {
-        return Ok(manifest);
+        copy.copied = Some(newest.to_string());
+        return Ok(copy);
     }
-    for &seq in seqs.iter().rev().skip(1) {
+    for &seq in seqs.iter().rev().filter(|&&seq| seq != expected) {
         if let Ok(mut manifest) = read(env, volume, own, seq) {
             manifest.damage = Some(format!("{newest}: showing seq {seq} instead"));
             return Ok(manifest);
         }
     }
     Err(newest)
+}
+
+/// Compares the copy of the newest manifest with it; one behind is what a crash leaves.
+pub fn check_copy(env: &Env, volume: &VolumeId, own: &ReadKey, last: Seq) -> Result<(), OpenError> {
+    let copy = read_file(env, volume, own, HEAD)?;
+    if copy.header.seq.0.saturating_add(1) >= last.0 {
+        return Ok(());
+    }
+    Err(OpenError::Damaged { what: HEAD.into(), detail: format!("is seq {}, not {last}", copy.header.seq) })
+}
+
+/// Writes the newest manifest anew from its copy.
+pub fn restore_from_copy(env: &Env, seq: Seq) -> Result<(), FsError> {
+    let read = || -> std::io::Result<Vec<u8>> {
+        let file = env.disk.open(HEAD, OpenMode::Read)?;
+        let mut object = vec![0; file.len()? as usize];
+        file.read_at(&mut object, 0)?;
+        Ok(object)
+    };
+    let object = read().map_err(|error| disk_error(HEAD, &error))?;
+    replace(env, "manifests/.new", &path(seq), "manifests", &object)
 }
 
 fn read_file(env: &Env, volume: &VolumeId, own: &ReadKey, path: &str) -> Result<Manifest, OpenError> {
@@ -132,7 +157,7 @@ fn read_file(env: &Env, volume: &VolumeId, own: &ReadKey, path: &str) -> Result<
     cipher.open(0, associated, &mut plain, &tag).map_err(|_| damaged("does not open with this key"))?;
     let body = ManifestBody::decode(&plain).map_err(decode)?;
     let info = crate::volume::info(header.seq, manifest_id(&object), &body);
-    Ok(Manifest { header, body, info, read_key, damage: None })
+    Ok(Manifest { header, body, info, read_key, damage: None, copied: None })
 }
 
 /// What a new manifest follows.
@@ -174,6 +199,10 @@ pub fn write(
     object.extend_from_slice(&tag);
     let signature = key.sign(MANIFEST_CONTEXT, &object);
     object.extend_from_slice(&signature);
+    assert!(
+        object.len() <= MANIFEST_BYTES_MAX,
+        "a table's top and a label are far smaller than a manifest may be"
+    );
     let id = manifest_id(&object);
     replace(env, "manifests/.new", &path(place.seq), "manifests", &object)?;
     replace(env, "head.new", HEAD, "", &object)?;

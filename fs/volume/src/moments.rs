@@ -17,6 +17,7 @@ use fs_format::{Seq, VolumeId};
 
 use crate::OpenError;
 use crate::env::{Env, OpenMode};
+use crate::findings::Findings;
 use crate::manifests::{self, Manifest};
 use crate::types::{SealInfo, SnapshotLabel};
 
@@ -43,18 +44,31 @@ pub struct Moments {
 }
 
 impl Moments {
-    /// All moments, oldest first. A manifest that cannot be read is left out; `check` names it.
-    pub fn list(&mut self, env: &Env, volume: &VolumeId, own: &ReadKey) -> Result<Vec<SealInfo>, OpenError> {
+    /// All moments, oldest first. A manifest that cannot be read is left out, and noted as `found`.
+    pub fn list(
+        &mut self,
+        env: &Env,
+        volume: &VolumeId,
+        own: &ReadKey,
+        found: &Findings,
+    ) -> Result<Vec<SealInfo>, OpenError> {
         let seqs = manifests::list(env)?;
         self.known.retain(|seq, _| seqs.binary_search(seq).is_ok());
         if self.known.len() < seqs.len() {
-            self.learn(env, volume, own, &seqs)?;
+            self.learn(env, volume, own, &seqs, found)?;
         }
         Ok(self.known.values().cloned().collect())
     }
 
     /// Gets to know the moments of these numbers.
-    fn learn(&mut self, env: &Env, volume: &VolumeId, own: &ReadKey, seqs: &[Seq]) -> Result<(), OpenError> {
+    fn learn(
+        &mut self,
+        env: &Env,
+        volume: &VolumeId,
+        own: &ReadKey,
+        seqs: &[Seq],
+        found: &Findings,
+    ) -> Result<(), OpenError> {
         let newest = manifests::newest_of(env, volume, own, seqs)?;
         if !self.is_file_wrong && are_many(seqs.len() - self.known.len(), seqs.len()) {
             match believed(env, volume, own, &newest) {
@@ -82,7 +96,7 @@ impl Moments {
                     self.unsaved += 1;
                 }
                 Err(error @ (OpenError::Damaged { .. } | OpenError::Disk { .. })) => {
-                    tracing::warn!(%error, "a manifest is left out");
+                    found.note(format!("seq {seq}: {error}"));
                 }
                 Err(error) => return Err(error),
             }

@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use fs_crypto::{ReadKey, VolumeKey};
 use fs_format::journal::Source;
-use fs_format::manifest::{ManifestBody, SnapshotRecord};
+use fs_format::manifest::{MESSAGE_BYTES_MAX, ManifestBody, SnapshotRecord, TAG_BYTES_MAX, TAGS_MAX};
 use fs_format::tree::{CHUNK_BYTES_MAX, ChunkRef, Extent, Key, Location, Node, RecordKind};
 use fs_format::{ChunkId, Epoch, FileKind, Ino, Inode, ManifestId, Seq};
 
@@ -87,6 +87,9 @@ impl Volume {
 
     /// Seals, and tells how long others were held up by it.
     pub fn seal_timed(&self, label: Option<SnapshotLabel>) -> Result<Sealed, FsError> {
+        if label.as_ref().is_some_and(|label| !fits(label)) {
+            return Err(FsError::Invalid);
+        }
         let _one = self.sealing.lock();
         if let Some(reason) = self.read_only_reason() {
             tracing::debug!(reason, "no seal of a read-only volume");
@@ -212,6 +215,13 @@ impl Volume {
         self.journal.trim(frozen.end);
         Ok(info)
     }
+}
+
+/// Whether a manifest can hold the label: what no reader takes must not be written.
+fn fits(label: &SnapshotLabel) -> bool {
+    label.message.len() <= MESSAGE_BYTES_MAX
+        && label.tags.len() <= TAGS_MAX
+        && label.tags.iter().all(|tag| tag.len() <= TAG_BYTES_MAX)
 }
 
 /// A new volume that begins at a moment of another: shares its packs and its read key.

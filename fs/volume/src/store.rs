@@ -13,7 +13,7 @@ use fs_crypto::{Cipher, Suite};
 use fs_format::manifest::{PACK_PAGE_ENTRIES, PackEntry, PackPage, PackTable, PagePtr};
 use fs_format::pack::{self, Codec, FrameName, PACK_HEADER_BYTES, PackHeader, PackKind};
 use fs_format::tree::{CHUNK_BYTES_MAX, ChunkRef, Location, NODE_BYTES_MAX, Node, NodePtr};
-use fs_format::{ChunkId, NodeId, PackId, PackNumber};
+use fs_format::{ChunkId, DecodeError, NodeId, PackId, PackNumber};
 use parking_lot::{Mutex, RwLock};
 use quick_cache::Weighter;
 use quick_cache::sync::Cache;
@@ -21,11 +21,14 @@ use quick_cache::sync::Cache;
 use crate::FsError;
 use crate::buffer::{Buffer, Growing};
 use crate::env::{DiskFile, Env, OpenMode};
+use crate::findings::Findings;
 use crate::keys::Keys;
 use crate::readahead::Wanted;
 
 /// Packs whose files and keys are kept open.
 const OPEN_PACKS_MAX: usize = 256;
+/// The largest piece of a pack that is hashed at once, in bytes.
+const HASH_STEP: usize = 1 << 20;
 /// Pages of the pack table that are kept.
 const PAGES_MAX: usize = 1024;
 /// Frames this long are read past the system's cache, which the kernel fills with the same bytes again,
@@ -127,6 +130,8 @@ pub struct Store {
     wanted: Wanted,
     /// Bytes of packs that the running seal has on the disk already.
     pub packed: AtomicU64,
+    /// What was found damaged.
+    pub found: Findings,
 }
 
 impl Store {
@@ -143,6 +148,7 @@ impl Store {
             chunks: chunk_cache(half),
             wanted: Wanted::default(),
             packed: AtomicU64::new(0),
+            found: Findings::default(),
         }
     }
 
@@ -239,7 +245,8 @@ impl Store {
         if let Some(node) = self.nodes.get(&pointer.id) {
             return Ok(node);
         }
-        let node = Arc::new(self.read_node(pointer)?);
+        let node = self.read_node(pointer).inspect_err(|error| self.found.note_error(error))?;
+        let node = Arc::new(node);
         self.nodes.insert(pointer.id, node.clone());
         Ok(node)
     }
@@ -326,6 +333,27 @@ impl Store {
         })
     }
 
+    /// Compares a pack with its name; returns its bytes.
+    pub fn check_pack(&self, object: &PackId) -> Result<u64, FsError> {
+        let path = pack_path(object);
+        let fail = |error: std::io::Error| read_error(&path, &error);
+        let file = self.env.disk.open(&path, OpenMode::Read).map_err(fail)?;
+        let len = file.len().map_err(fail)?;
+        let mut hasher = blake3::Hasher::new();
+        let mut buffer = vec![0; HASH_STEP];
+        let mut at = 0;
+        while at < len {
+            let step = (len - at).min(HASH_STEP as u64) as usize;
+            file.read_at(&mut buffer[..step], at).map_err(fail)?;
+            hasher.update(&buffer[..step]);
+            at += step as u64;
+        }
+        if hasher.finalize().as_bytes() != &object.0 {
+            return Err(FsError::Damaged(format!("{path} is not what its name says")));
+        }
+        Ok(len)
+    }
+
     fn open_pack(&self, object: &PackId) -> Result<Arc<OpenPack>, FsError> {
         if let Some(pack) = self.open.lock().get(object) {
             return Ok(pack.clone());
@@ -334,8 +362,16 @@ impl Store {
         let file = self.env.disk.open(&path, OpenMode::Read).map_err(|error| read_error(&path, &error))?;
         let mut header = [0; PACK_HEADER_BYTES];
         file.read_at(&mut header, 0).map_err(|error| read_error(&path, &error))?;
-        let header =
-            PackHeader::decode(&header).map_err(|error| FsError::Damaged(format!("{path} {error}")))?;
+        let header = PackHeader::decode(&header).map_err(|error| match error {
+            // The name is a hash of the whole, so a flipped bit is not taken for a newer version.
+            DecodeError::Newer { found, .. } if self.check_pack(object).is_ok() => {
+                FsError::Newer(format!("{path} has version {found}"))
+            }
+            DecodeError::Newer { .. } => {
+                FsError::Damaged(format!("{path} failed its integrity check (header)"))
+            }
+            error => FsError::Damaged(format!("{path} {error}")),
+        })?;
         let suite = Suite::from_u8(header.suite)
             .ok_or_else(|| FsError::Damaged(format!("{path} has an unknown cipher suite")))?;
         let cipher = self.keys.read.pack_cipher(suite, header.kind as u8, &header.salt);
@@ -650,5 +686,34 @@ fn remove_if_there(disk: &dyn crate::env::Disk, path: &str) -> std::io::Result<(
     match disk.remove(path) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
         _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use fs_crypto::VolumeKey;
+
+    use super::*;
+
+    #[test]
+    fn a_newer_pack_is_told_from_one_with_a_flipped_bit() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        std::fs::create_dir(folder.path().join("packs")).expect("a folder");
+        let keys = Arc::new(Keys::new(VolumeKey::from_seed([7; 32]).read_key()));
+        let store = Store::new(crate::real::env(folder.path()), keys, PackTable::default(), 1 << 20);
+        let header = PackHeader { suite: 1, kind: PackKind::Data, salt: [3; 32], domain: [4; 16] };
+        let mut bytes = header.encode().to_vec();
+        bytes.resize(5000, 9);
+        bytes[8] = 2;
+        let object = PackId(*blake3::hash(&bytes).as_bytes());
+        let path = folder.path().join(pack_path(&object));
+        std::fs::write(&path, &bytes).expect("written");
+        let newer = store.open_pack(&object).map(drop);
+        assert_eq!(newer, Err(FsError::Newer(format!("packs/{object} has version 2"))));
+
+        // The same in another pack's place: its name says that it was something else.
+        let flipped = PackId([1; 32]);
+        std::fs::write(folder.path().join(pack_path(&flipped)), &bytes).expect("written");
+        assert!(matches!(store.open_pack(&flipped).map(drop), Err(FsError::Damaged(_))));
     }
 }

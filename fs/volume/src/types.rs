@@ -4,16 +4,10 @@ use std::time::Duration;
 
 use fs_format::{FileKind, Ino, Inode, ManifestId, Seq, SnapshotId, Timestamp};
 
-use crate::FsError;
+/// The format sets the limits of what a volume holds.
+pub use fs_format::tree::{FILE_BYTES_MAX, NAME_BYTES_MAX, SYMLINK_BYTES_MAX, XATTR_BYTES_MAX};
 
-/// The largest file, in bytes.
-pub const FILE_BYTES_MAX: u64 = i64::MAX as u64;
-/// The longest name, in bytes.
-pub const NAME_BYTES_MAX: usize = 255;
-/// The longest target of a symbolic link, in bytes.
-pub const SYMLINK_BYTES_MAX: usize = 4095;
-/// The largest value of an extended attribute, in bytes.
-pub const XATTR_BYTES_MAX: usize = 65_536;
+use crate::FsError;
 
 /// An inode with its number.
 #[derive(Debug, Clone, PartialEq, Eq)]

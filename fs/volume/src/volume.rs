@@ -78,6 +78,8 @@ pub struct Status {
     pub overlay_bytes: u64,
     /// Why the volume refuses changes.
     pub read_only: Option<String>,
+    /// What was found damaged when it was opened or since, each place once; the first few.
+    pub damage: Vec<String>,
     /// Why the last seal failed.
     pub seal_error: Option<String>,
 }
@@ -120,6 +122,8 @@ pub struct Volume {
     /// Held while a seal goes on.
     pub(crate) sealing: Mutex<()>,
     read_only: RwLock<Option<String>>,
+    /// What replay could not read.
+    journal_damage: Option<String>,
     pub(crate) seal_error: RwLock<Option<String>>,
     free: FreeBytes,
     /// Held while a segment of the journal is allocated.
@@ -189,7 +193,24 @@ impl Volume {
         };
         let mut read_only = options.read_only.then(|| "it was opened read-only".to_string());
         if let Some(damage) = &head.damage {
-            read_only = Some(damage.clone());
+            store.found.note(damage.clone());
+            read_only.get_or_insert_with(|| damage.clone());
+        }
+        if let Some(damage) = &head.copied {
+            let mended = if options.read_only {
+                "its copy `head` is whole".to_string()
+            } else {
+                // The next seal replaces the copy, so it must not be the only one by then.
+                match manifests::restore_from_copy(&env, head.header.seq) {
+                    Ok(()) => "it was written anew from its copy `head`".to_string(),
+                    Err(error) => {
+                        let why = format!("and cannot be written anew from its copy `head`: {error}");
+                        read_only.get_or_insert_with(|| format!("{damage}, {why}"));
+                        why
+                    }
+                }
+            };
+            store.found.note(format!("{damage}: {mended}"));
         }
         // Before its first seal on a device a volume's manifest names no journal.
         let named = (head.body.journal != [0; 16]).then_some(head.body.journal);
@@ -208,12 +229,13 @@ impl Volume {
             head.body.journal_end,
             read_only.is_some(),
         )?;
-        if let Some(damage) = recovered.damage {
-            read_only.get_or_insert(damage);
+        if let Some(damage) = &recovered.damage {
+            store.found.note(damage.clone());
+            read_only.get_or_insert_with(|| damage.clone());
         }
         let (journal, records) = (recovered.journal, recovered.records);
         let totals = Totals { files: head.body.files, bytes: head.body.bytes };
-        let mut active = Overlay::new(totals, head.body.next_ino.max(Ino::FIRST.0));
+        let mut active = Overlay::new(totals, head.body.next_ino);
         for (totals, changes, data) in records {
             active.apply(totals, changes, data);
         }
@@ -243,6 +265,7 @@ impl Volume {
             }),
             sealing: Mutex::new(()),
             read_only: RwLock::new(read_only),
+            journal_damage: recovered.damage,
             seal_error: RwLock::new(None),
             making_segment: Mutex::new(()),
             free: FreeBytes { asked: AtomicI64::new(i64::MIN), left: AtomicU64::new(0) },
@@ -289,8 +312,18 @@ impl Volume {
             journal_bytes: self.journal.used_bytes(),
             overlay_bytes: (state.active.weight + frozen.map_or(0, |frozen| frozen.weight)) as u64,
             read_only: self.read_only_reason(),
+            damage: self.store.found.list(),
             seal_error: self.seal_error.read().clone(),
         }
+    }
+
+    /// Returns what replay could not read of the journal, and what could not be read of it again now.
+    ///
+    /// The rest of a volume is [`History::check`]'s.
+    pub fn check_journal(&self) -> Vec<String> {
+        let damage = self.journal.verify();
+        damage.iter().for_each(|error| self.store.found.note_error(error));
+        self.journal_damage.iter().cloned().chain(damage.iter().map(ToString::to_string)).collect()
     }
 
     /// Whether the overlay or the journal is above its mark, or a seal would make room on a full disk.
@@ -361,12 +394,10 @@ impl Volume {
         Ok(())
     }
 
-    /// Removes the journal where everything in it is sealed; what comes begins a new segment.
-    pub(crate) fn give_back_journal(&self) {
+    /// Removes the journal where everything in it is sealed; what comes begins a new segment. Returns whether there was one.
+    pub(crate) fn give_back_journal(&self) -> bool {
         let state = self.state.write();
-        if state.frozen.is_none() && state.active.is_empty() {
-            self.journal.discard(self.journal.end());
-        }
+        state.frozen.is_none() && state.active.is_empty() && self.journal.discard(self.journal.end())
     }
 
     // ---- looking ----
@@ -476,8 +507,11 @@ impl Volume {
 
     /// Refuses to grow where the disk could not take it, a segment of the journal for it, and the seal of both.
     fn admit(&self, bytes: u64, room: Room) -> Result<(), FsError> {
-        let segment = self.journal.wants_segment(bytes as usize + RECORD_BYTES, room);
-        let charge = bytes + 4096 + if segment { self.options.segment_bytes } else { 0 };
+        let charge_now = || {
+            let segment = self.journal.wants_segment(bytes as usize + RECORD_BYTES, room);
+            bytes + 4096 + if segment { self.options.segment_bytes } else { 0 }
+        };
+        let mut charge = charge_now();
         if room == Room::Taken {
             let left = self.disk_left(self.options.reserve_bytes / 8)?;
             return if left < charge { Err(FsError::NoSpace) } else { Ok(()) };
@@ -489,7 +523,11 @@ impl Volume {
             self.free.left.fetch_sub(charge, Ordering::Relaxed);
             return Ok(());
         }
-        let left = self.disk_left(self.options.reserve_bytes)?;
+        let mut left = self.disk_left(self.options.reserve_bytes)?;
+        if left < charge && (self.journal.give_back_spares() | self.give_back_journal()) {
+            charge = charge_now();
+            left = self.disk_left(self.options.reserve_bytes)?;
+        }
         self.free.left.store(left.saturating_sub(charge), Ordering::Relaxed);
         self.free.asked.store(now, Ordering::Relaxed);
         if left < charge { Err(FsError::NoSpace) } else { Ok(()) }
@@ -805,6 +843,9 @@ impl WriteTree for Volume {
                 }
                 if mode == RenameMode::Whiteout {
                     let ino = Ino(state.active.next_ino);
+                    if ino > Ino::MAX {
+                        return Err(FsError::NoSpace.into());
+                    }
                     let whiteout = Inode {
                         kind: FileKind::CharDevice,
                         mode: 0,
@@ -1083,7 +1124,13 @@ impl ReadTree for Volume {
                 Ok(()) => return Ok(()),
                 // A seal may have finished and recycled the journal under the plan.
                 Err(FsError::Damaged(_)) if tries < 3 && self.state.read().base.info.seq != seq => tries += 1,
-                Err(error) => return Err(error),
+                Err(error) => {
+                    if error.is_about_the_disk() {
+                        let path = self.look(|layers, _| layers.path(ino)).ok().flatten().unwrap_or_default();
+                        self.store.found.note(format!("{}: {error}", String::from_utf8_lossy(&path)));
+                    }
+                    return Err(error);
+                }
             }
         }
     }

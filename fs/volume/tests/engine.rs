@@ -439,6 +439,27 @@ fn a_flipped_bit_in_the_header_of_the_journal_is_told() {
 }
 
 #[test]
+fn a_journal_that_was_cut_anywhere_is_told_and_not_written_on() {
+    let stage = Stage::new();
+    let volume = stage.open();
+    put(&volume, "f", b"in the journal");
+    volume.sync().expect("durable");
+    drop(volume);
+    let segment = stage.path().join("journal/00000000");
+    let whole = std::fs::read(&segment).expect("reads");
+    for left in [0, 1, 511, 512, 600, 700, whole.len() - 1] {
+        std::fs::write(&segment, &whole[..left]).expect("cuts");
+        let volume = stage.open();
+        let reason = volume.read_only_reason().unwrap_or_else(|| panic!("cut to {left}: not told"));
+        assert!(reason.contains(&format!("journal/00000000 was cut to {left} bytes")), "{reason}");
+        drop(volume);
+        assert_eq!(std::fs::read(&segment).expect("reads"), whole[..left], "cut to {left}: it was changed");
+    }
+    std::fs::write(&segment, &whole).expect("back again");
+    assert_eq!(content(&stage.open(), "f"), b"in the journal");
+}
+
+#[test]
 fn a_volume_that_was_closed_cleanly_keeps_no_journal() {
     let stage = Stage::new();
     let volume = Arc::new(stage.open());
@@ -453,4 +474,21 @@ fn a_volume_that_was_closed_cleanly_keeps_no_journal() {
     volume.sync().expect("syncs");
     drop(volume);
     assert_eq!(content(&stage.open(), "g"), b"goes on");
+}
+
+#[test]
+fn a_label_that_no_manifest_holds_is_refused() {
+    let stage = Stage::new();
+    let volume = stage.open();
+    let label = |message: usize, tag: usize, tags: usize| SnapshotLabel {
+        id: SnapshotId([1; 16]),
+        message: "m".repeat(message),
+        tags: vec!["t".repeat(tag); tags],
+    };
+    for wrong in [label(4097, 1, 1), label(1, 256, 1), label(1, 1, 65)] {
+        assert_eq!(volume.seal(Some(wrong)), Err(FsError::Invalid));
+    }
+    let seq = volume.seal(Some(label(4096, 255, 64))).expect("the largest label").seq;
+    drop(volume);
+    assert_eq!(stage.open().head().seq, seq, "and it is read again");
 }

@@ -17,7 +17,16 @@ pub struct ListArgs {
 
 /// Lists volumes.
 pub fn run(state: &State, args: &ListArgs) -> Result<()> {
-    let reports = state.volumes()?.iter().map(VolumeReport::new).collect::<Result<Vec<_>>>()?;
+    let mut reports = Vec::new();
+    for volume in state.volumes()? {
+        match VolumeReport::new(&volume) {
+            Ok(report) => reports.push(report),
+            // One damaged volume does not hide the others.
+            Err(failure) => {
+                output::note(&format!("warning: volume \"{}\": {}", volume.name, failure.message))
+            }
+        }
+    }
     if args.json {
         return output::json(&reports);
     }

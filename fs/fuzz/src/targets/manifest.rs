@@ -33,7 +33,7 @@ fn key() -> VolumeKey {
 }
 
 pub fn seeds() -> Vec<Vec<u8>> {
-    [(Lineage::Own, 0), (Lineage::Own, 500), (Lineage::Forked([6; 48]), 100)]
+    [(Lineage::Own, 16), (Lineage::Own, 500), (Lineage::Forked([6; 48]), 100)]
         .map(|(lineage, body)| {
             let header = ManifestHeader {
                 body_bytes: body as u32,

@@ -4,7 +4,7 @@ use fs_format::manifest::{
     MESSAGE_BYTES_MAX, ManifestBody, PackTable, SnapshotRecord, TAG_BYTES_MAX, TAGS_MAX,
 };
 use fs_format::tree::TREE_HEIGHT_MAX;
-use fs_format::{SnapshotId, Timestamp};
+use fs_format::{Ino, SnapshotId, Timestamp};
 
 use super::{magnitude, samples};
 use crate::outcome::{Outcome, judge, same};
@@ -55,7 +55,7 @@ pub fn seeds() -> Vec<Vec<u8>> {
     let small = ManifestBody { packs: packs.clone(), snapshot: Some(snapshot(3, 5, 2)), ..body() };
     let large = ManifestBody {
         height: TREE_HEIGHT_MAX,
-        next_ino: u64::MAX,
+        next_ino: Ino::MAX.0 + 1,
         snapshot: Some(snapshot(MESSAGE_BYTES_MAX / 3, TAG_BYTES_MAX, TAGS_MAX)),
         packs: PackTable { levels: vec![vec![samples::page(9)]; 5], ..packs },
         ..body()

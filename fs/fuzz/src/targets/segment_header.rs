@@ -1,6 +1,6 @@
 //! The header of a journal segment: one sector with a hash of its own.
 
-use fs_format::journal::{SEGMENT_TAG_AT, SEGMENT_TAGGED_BYTES, SegmentHeader};
+use fs_format::journal::{FRAME_TAG_BYTES, SEGMENT_TAG_AT, SEGMENT_TAGGED_BYTES, SegmentHeader};
 
 use crate::outcome::{Outcome, judge, same};
 
@@ -17,7 +17,10 @@ pub fn run(input: &[u8]) -> Outcome {
                 };
             };
             // Behind its hash lies the tag, which only whoever has the key can check.
-            same(&header.encode()[..SEGMENT_TAG_AT], &input[..SEGMENT_TAG_AT])?;
+            let tag = SEGMENT_TAG_AT..SEGMENT_TAG_AT + FRAME_TAG_BYTES;
+            let mut again = header.encode();
+            again[tag.clone()].copy_from_slice(&input[tag]);
+            same(&again, &input[..again.len()])?;
             Ok(1)
         },
     )

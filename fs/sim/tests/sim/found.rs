@@ -1,10 +1,11 @@
 //! What the simulator found, as the shortest lists of operations, so that a change of the generator does not
 //! forget it.
 
+use fs_format::Ino;
 use fs_sim::trial::{self, Effort};
 use fs_sim::workload::{Bytes, Look, Op, Target, What};
-use fs_sim::{Problem, VolumeOpener};
-use fs_volume::{RenameMode, SetAttr};
+use fs_sim::{Fault, FaultKind, Opener, Problem, SimDisk, VolumeOpener, env};
+use fs_volume::{Caller, FsError, NewNode, ReadTree, RenameMode, SetAttr, Volume, WriteTree};
 
 fn file(name: u8) -> Op {
     Op::Make { parent: Vec::new(), name, what: What::File, mode: 0o644, uid: 0, attributes: 0 }
@@ -95,4 +96,75 @@ fn an_operation_that_failed_on_an_ill_disk_need_not_have_happened() {
     ];
     let effort = Effort { seeds: vec![1], ops: ops.len(), faults: u64::MAX };
     passes(trial::survives_disk_errors(&VolumeOpener::small(), &effort, 1, &ops));
+}
+
+/// The kernel shows what a failed sync did not bring to the disk. To replay that and to acknowledge what comes
+/// behind it would lose the latter at the next cut of the power.
+#[test]
+fn what_only_a_failed_sync_left_in_the_cache_is_not_built_on() {
+    let opener = VolumeOpener::roomy();
+    for seed in 0..40 {
+        let disk = SimDisk::seeded(seed);
+        opener.create(&env(&disk, seed, 0)).expect("a new volume");
+        let make = |volume: &Volume, name: &[u8]| {
+            volume
+                .make(Caller { uid: 0, gid: 0 }, Ino::ROOT, name, 0o600, NewNode::File, &[])
+                .expect("makes")
+                .ino
+        };
+        let volume = opener.open(env(&disk, seed, 1)).expect("opens");
+        make(&volume, b"first");
+        volume.sync().expect("durable");
+        let lost = make(&volume, b"lost");
+        volume.write(lost, 0, &[7; 20_000], false).expect("writes");
+        volume.flush_journal().expect("the cache takes it");
+        disk.set_fault(Some(Fault { at: disk.io_last() + 1, kind: FaultKind::DiskError, lasting: false }));
+        volume.sync().expect_err("the sync fails");
+        drop(volume);
+
+        let volume = opener.open(env(&disk, seed, 2)).expect("opens on the well disk");
+        make(&volume, b"second");
+        volume.sync().expect("acknowledged");
+        drop(volume);
+
+        let volume = opener.open(env(&disk.after_crash(seed), seed, 3)).expect("opens after the cut");
+        assert_eq!(volume.read_only_reason(), None, "seed {seed}");
+        for name in [&b"first"[..], b"second"] {
+            volume.lookup(Ino::ROOT, name).unwrap_or_else(|error| panic!("seed {seed}: {name:?}: {error}"));
+        }
+    }
+}
+
+/// Segments that are kept for reuse take room: on a disk with little more than the reserve, all of it.
+#[test]
+fn a_disk_stays_full_no_longer_than_what_fills_it() {
+    let opener = VolumeOpener::small();
+    for room in (120 << 10..400 << 10).step_by(20 << 10) {
+        let disk = SimDisk::seeded(1);
+        opener.create(&env(&disk, 1, 0)).expect("a new volume");
+        disk.set_capacity(disk.used_bytes() + opener.options.reserve_bytes + room);
+        let volume = opener.open(env(&disk, 1, 1)).expect("opens");
+        let write = |name: &[u8]| {
+            let ino = volume.make(Caller { uid: 0, gid: 0 }, Ino::ROOT, name, 0o600, NewNode::File, &[])?.ino;
+            volume.write(ino, 0, &[name[0]; 4000], false)?;
+            volume.sync()
+        };
+        let mut names: Vec<Vec<u8>> = Vec::new();
+        let refused = loop {
+            names.push(format!("{}", names.len()).into_bytes());
+            if let Err(error) = write(&names[names.len() - 1]) {
+                break error;
+            }
+        };
+        assert_eq!(refused, FsError::NoSpace, "room for {room}");
+        for name in &names {
+            // The last one may not be there.
+            match volume.unlink(Ino::ROOT, name) {
+                Ok(()) | Err(FsError::NotFound) => {}
+                Err(error) => panic!("room for {room}: deleting is refused: {error}"),
+            }
+        }
+        volume.seal(None).expect("a seal of little");
+        write(b"again").unwrap_or_else(|error| panic!("room for {room}: still refused: {error}"));
+    }
 }

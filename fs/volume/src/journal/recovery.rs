@@ -1,7 +1,7 @@
 //! Recovery: what the journal holds behind the newest manifest.
 //!
 //! Invariants
-//! - Nothing is written before everything was read.
+//! - Nothing is written before everything was read, and what is read is on the disk.
 //! - A tear above what was known to be durable is the end; one below it is damage, and said.
 
 use std::collections::VecDeque;
@@ -13,7 +13,7 @@ use fs_format::journal::{
     SEGMENT_HEADER_BYTES, SEGMENT_TAG_AT, SegmentHeader, Totals, decode_record,
 };
 
-use super::{Frame, Journal, SPARE_SEGMENTS_MAX, Segment, Setting, Spare, key_tag, open_frame};
+use super::{Frame, Journal, NEW, SPARE_SEGMENTS_MAX, Segment, Setting, Spare, key_tag, open_frame};
 use crate::env::{DiskFile, Env, OpenMode};
 use crate::store::read_error;
 use crate::{FsError, OpenError};
@@ -38,6 +38,11 @@ struct Found {
     header: SegmentHeader,
 }
 
+/// A segment has its whole length before it has its name.
+fn cut(path: &str, bytes: u64) -> String {
+    format!("{path} was cut to {bytes} bytes: what lay behind them cannot be replayed")
+}
+
 /// Reads the journal `id` behind `from` and begins a new segment for what comes.
 ///
 /// Nothing is written before everything was read.
@@ -51,22 +56,36 @@ pub fn recover(setting: Setting, id: [u8; 16], from: u64, read_only: bool) -> Re
     names.sort();
     let mut found: Vec<Found> = Vec::new();
     let mut spare = Vec::new();
+    // Files that a crash kept from getting their name.
+    let mut leftovers = Vec::new();
     let mut next_file = 0;
     let mut damage: Option<String> = None;
     for name in names {
         let path = format!("journal/{name}");
+        if name.starts_with(NEW) {
+            leftovers.push(path);
+            continue;
+        }
         next_file = next_file.max(name.parse::<u64>().map_or(0, |number| number + 1));
         let file = disk
             .open(&path, if read_only { OpenMode::Read } else { OpenMode::Write })
             .map_err(fail(&path))?;
+        // What is replayed must be on the disk, since what is acknowledged later rests on it. After a kill it may be in
+        // the kernel's cache alone, and after a failed sync it may stay there and never reach the disk.
+        file.sync_and_forget().map_err(fail(&path))?;
         let bytes = file.len().map_err(fail(&path))?;
-        let mut sector = [0; SEGMENT_HEADER_BYTES as usize];
-        if bytes >= SEGMENT_HEADER_BYTES {
-            file.read_at(&mut sector, 0).map_err(fail(&path))?;
+        if bytes < SEGMENT_HEADER_BYTES {
+            damage.get_or_insert(cut(&path, bytes));
+            continue;
         }
+        let mut sector = [0; SEGMENT_HEADER_BYTES as usize];
+        file.read_at(&mut sector, 0).map_err(fail(&path))?;
         match SegmentHeader::decode(&sector) {
-            Ok(Some(header)) if header.journal == id && Suite::from_u8(header.suite).is_some() => {
-                let suite = Suite::from_u8(header.suite).expect("just checked");
+            Ok(Some(header)) if header.journal == id => {
+                let Some(suite) = Suite::from_u8(header.suite) else {
+                    let detail = format!("uses cipher suite {}: use a newer comb", header.suite);
+                    return Err(OpenError::Newer { what: path, detail });
+                };
                 let cipher = setting.key.journal_cipher(&setting.device, &header.salt, suite);
                 if sector[SEGMENT_TAG_AT..SEGMENT_TAG_AT + FRAME_TAG_BYTES] != key_tag(&cipher, &sector) {
                     // Taken for a torn tail, this would drop what was acknowledged.
@@ -74,10 +93,7 @@ pub fn recover(setting: Setting, id: [u8; 16], from: u64, read_only: bool) -> Re
                     return Err(OpenError::Damaged { what: path, detail: detail.into() });
                 }
                 if bytes < u64::from(header.sectors) * SECTOR_BYTES {
-                    // Its length was durable before its first record.
-                    damage.get_or_insert(format!(
-                        "{path} was cut to {bytes} bytes: what lay behind them cannot be replayed"
-                    ));
+                    damage.get_or_insert(cut(&path, bytes));
                 }
                 found.push(Found { path, file, bytes, header });
             }
@@ -190,9 +206,8 @@ pub fn recover(setting: Setting, id: [u8; 16], from: u64, read_only: bool) -> Re
             let Found { path, file, bytes, .. } = segment;
             spare.push(Spare { path: path.clone(), file: file.clone(), bytes: *bytes, warm: 0 });
         }
-        for segment in &chain {
-            // After a kill the bytes may only be in the kernel's cache; what follows rests on them.
-            segment.file.sync().map_err(fail(&segment.path))?;
+        for path in leftovers {
+            disk.remove(&path).map_err(fail(&path))?;
         }
         disk.sync_dir("journal").map_err(fail("journal"))?;
         let mut kept = Vec::new();
@@ -307,7 +322,7 @@ pub fn first_id(env: &Env) -> Result<Option<[u8; 16]>, OpenError> {
     Ok(first.map(|header| header.journal))
 }
 
-fn read_frame(
+pub(super) fn read_frame(
     file: &dyn DiskFile,
     path: &str,
     cipher: &Cipher,
