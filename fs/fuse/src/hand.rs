@@ -104,6 +104,51 @@ impl Hand {
     }
 }
 
+/// `umount2`, which waits until the kernel has handed over its dirty pages.
+pub(crate) fn unmount(path: &CStr, flags: i32) -> io::Result<()> {
+    // SAFETY: the child calls what is allowed after a fork of a process with threads, and ends.
+    let pid = unsafe {
+        match libc::fork() {
+            -1 => return Err(io::Error::last_os_error()),
+            0 => {
+                let_go(0);
+                let done = libc::umount2(path.as_ptr(), flags) == 0;
+                libc::_exit(if done { 0 } else { *libc::__errno_location() });
+            }
+            pid => pid,
+        }
+    };
+    let mut status = 0;
+    // SAFETY: waits for the child, which nobody else does; the number outlives the call.
+    while unsafe { libc::waitpid(pid, &raw mut status, 0) } < 0 {
+        let error = io::Error::last_os_error();
+        if error.kind() != io::ErrorKind::Interrupted {
+            return Err(error);
+        }
+    }
+    match libc::WEXITSTATUS(status) {
+        0 if libc::WIFEXITED(status) => Ok(()),
+        // The numbers of errors fit the eight bits that a process leaves.
+        errno if libc::WIFEXITED(status) => Err(io::Error::from_raw_os_error(errno)),
+        _ => Err(io::Error::other("the process that unmounts was killed")),
+    }
+}
+
+/// Closes every descriptor from `first` on: above all the connection to the kernel, and the lock of the volume.
+unsafe fn let_go(first: u32) {
+    // SAFETY: calls of the kernel with numbers and a structure of this function.
+    unsafe {
+        if libc::syscall(libc::SYS_close_range, first, u32::MAX, 0_u32) < 0 {
+            // Before Linux 5.9.
+            let mut limit: libc::rlimit = std::mem::zeroed();
+            libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit);
+            for fd in first..limit.rlim_cur.min(1 << 20) as u32 {
+                libc::close(fd as i32);
+            }
+        }
+    }
+}
+
 /// Whether a hand is gone, and another one is to be started.
 pub(crate) fn is_lost(error: &io::Error) -> bool {
     error.raw_os_error().is_none()
@@ -152,18 +197,10 @@ fn serve(socket: i32, path: &CStr, device: u64) -> ! {
         libc::prctl(libc::PR_SET_NAME, c"comb-push".as_ptr());
         // The daemon's memory holds keys.
         libc::prctl(libc::PR_SET_DUMPABLE, 0);
-        // Above all the connection to the kernel, and the lock of the volume.
         if libc::dup2(socket, 0) < 0 {
             libc::_exit(1);
         }
-        if libc::syscall(libc::SYS_close_range, 1_u32, u32::MAX, 0_u32) < 0 {
-            // Before Linux 5.9.
-            let mut limit: libc::rlimit = std::mem::zeroed();
-            libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit);
-            for fd in 1..limit.rlim_cur.min(1 << 20) as i32 {
-                libc::close(fd);
-            }
-        }
+        let_go(1);
         let mut root = -1;
         loop {
             let mut message = [0_u64; 2];

@@ -17,6 +17,8 @@ use std::process::{Command, Stdio};
 use fs_volume::TAKEN_BYTES_MAX;
 use thiserror::Error;
 
+use crate::hand;
+
 const DEVICE: &str = "/dev/fuse";
 const HELPER: &str = "fusermount3";
 /// Where the helper learns which socket to send the device's descriptor to.
@@ -253,11 +255,7 @@ pub(crate) fn detach(path: &Path, how: Detach) -> Result<(), MountError> {
     let target = CString::new(path.as_os_str().as_bytes())
         .map_err(|error| MountError::system("unmounting")(error.into()))?;
     let lazily = if how == Detach::Lazily { libc::MNT_DETACH } else { 0 };
-    // SAFETY: the path is a NUL-terminated string.
-    if unsafe { libc::umount2(target.as_ptr(), libc::UMOUNT_NOFOLLOW | lazily) } == 0 {
-        return Ok(());
-    }
-    let error = io::Error::last_os_error();
+    let Err(error) = hand::unmount(&target, libc::UMOUNT_NOFOLLOW | lazily) else { return Ok(()) };
     match error.raw_os_error() {
         Some(libc::EINVAL | libc::ENOENT) => Ok(()),
         Some(libc::EBUSY) => Err(MountError::Busy(path.into())),
