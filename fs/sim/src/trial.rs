@@ -10,7 +10,7 @@
 //! | `COMB_SIM_OPS` | how many operations a workload has |
 //! | `COMB_SIM_FAULTS` | how many I/Os of a workload are hit by a fault; 0 is every one |
 //!
-//! The long form is `COMB_SIM_ROUNDS=2000 COMB_SIM_FAULTS=0 cargo test --release -p fs-sim`.
+//! The long form is `COMB_SIM_ROUNDS=300 COMB_SIM_FAULTS=0 cargo test --release -p fs-sim`.
 
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
