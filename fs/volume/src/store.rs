@@ -135,9 +135,9 @@ pub struct Store {
 }
 
 impl Store {
-    /// A store whose caches hold about `cache_bytes`.
+    /// A store whose caches hold about `cache_bytes`; with 0 everything is read each time.
     pub fn new(env: Env, keys: Arc<Keys>, table: PackTable, cache_bytes: u64) -> Self {
-        let half = (cache_bytes / 2).max(1 << 20);
+        let half = if cache_bytes == 0 { 0 } else { (cache_bytes / 2).max(1 << 20) };
         Self {
             env,
             keys,
@@ -403,6 +403,8 @@ pub struct Packer<'a> {
     meta: Option<OpenWriter>,
     compressor: zstd::bulk::Compressor<'static>,
     compressed: Vec<u8>,
+    /// The branches that were added: a few hundredths of all nodes.
+    branches: HashMap<NodeId, Arc<Node>>,
     /// Packs that are written and that nobody will name if the seal fails.
     unnamed: Vec<String>,
     /// Room of packs that are written, for those to come.
@@ -444,6 +446,7 @@ impl<'a> Packer<'a> {
             meta: None,
             compressor,
             compressed: Vec::new(),
+            branches: HashMap::new(),
             unnamed: Vec::new(),
             room: Vec::new(),
             birth,
@@ -462,8 +465,17 @@ impl<'a> Packer<'a> {
         let id = self.store.keys.nodes.name(&bytes);
         let location = self.frame(PackKind::Meta, FrameName::Node(id), &bytes)?;
         let pointer = NodePtr { id, location };
-        self.store.remember_node(&pointer, Arc::new(node));
+        let node = Arc::new(node);
+        if matches!(*node, Node::Branch { .. }) {
+            self.branches.insert(id, node.clone());
+        }
+        self.store.remember_node(&pointer, node);
         Ok(pointer)
+    }
+
+    /// A branch that was added here.
+    pub fn branch(&self, id: &NodeId) -> Option<Arc<Node>> {
+        self.branches.get(id).cloned()
     }
 
     fn frame(&mut self, kind: PackKind, name: FrameName, plain: &[u8]) -> Result<Location, FsError> {

@@ -156,7 +156,12 @@ pub fn apply(store: &Store, packer: &mut Packer<'_>, root: &Root, edits: &[Edit]
     let mut root = Root { pointer: children[0].1, height };
     // A root with one child is only a longer way.
     while root.height > 0 {
-        match &*store.node(&root.pointer)? {
+        // What this seal wrote is in no pack that could be read yet, and the cache may have dropped it.
+        let node = match packer.branch(&root.pointer.id) {
+            Some(node) => node,
+            None => store.node(&root.pointer)?,
+        };
+        match &*node {
             Node::Branch { children, .. } if children.len() == 1 => {
                 root = Root { pointer: children[0].1, height: root.height - 1 };
             }

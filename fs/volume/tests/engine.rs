@@ -283,6 +283,22 @@ fn a_diff_leaves_out_what_was_replaced_by_the_same() {
 }
 
 #[test]
+fn a_seal_needs_nothing_that_it_wrote_itself() {
+    // Nothing is kept in memory, and what a seal wrote is in no pack that could be read yet.
+    let mut stage = Stage::new();
+    stage.options.cache_bytes = 0;
+    let volume = stage.open();
+    for round in 0..2 {
+        for number in 0..500 {
+            let name = format!("{round}-{number}");
+            volume.make(ME, Ino::ROOT, name.as_bytes(), 0o644, NewNode::File, &[]).expect("makes a file");
+        }
+        volume.seal(None).expect("seals");
+    }
+    assert_eq!(volume.read_dir(Ino::ROOT, 0, 30_000).expect("lists").len(), 1000);
+}
+
+#[test]
 fn rollback_and_fork_begin_at_the_moment_and_lose_nothing() {
     let stage = Stage::new();
     let volume = stage.open();
