@@ -18,7 +18,8 @@ impl VolumeOpener {
     /// from the disk.
     pub fn small() -> Self {
         let options = Options {
-            cache_bytes: 64 << 10,
+            // Nothing is kept: what was written or read once is read again.
+            cache_bytes: 0,
             overlay_bytes_max: 64 << 10,
             journal_bytes_max: 2 << 20,
             segment_bytes: 64 << 10,
