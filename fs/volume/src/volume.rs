@@ -524,9 +524,18 @@ impl Volume {
             return Ok(());
         }
         let mut left = self.disk_left(self.options.reserve_bytes)?;
-        if left < charge && (self.journal.give_back_spares() | self.give_back_journal()) {
-            charge = charge_now();
-            left = self.disk_left(self.options.reserve_bytes)?;
+        let mut give_back = || {
+            if self.journal.give_back_spares() | self.give_back_journal() {
+                charge = charge_now();
+            }
+            self.disk_left(self.options.reserve_bytes)
+        };
+        if left < charge_now() {
+            left = give_back()?;
+        }
+        // What is in the journal takes its room twice until it is sealed: to wait for that is better than to refuse.
+        if left < charge_now() && bytes > 0 && self.is_dirty() && self.seal(None).is_ok() {
+            left = give_back()?;
         }
         self.free.left.store(left.saturating_sub(charge), Ordering::Relaxed);
         self.free.asked.store(now, Ordering::Relaxed);
