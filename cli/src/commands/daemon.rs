@@ -511,6 +511,7 @@ fn mount_failure(error: &MountError) -> Failure {
         MountError::Missing(_) => Kind::NotFound,
         MountError::NotADirectory(_)
         | MountError::NotEmpty(_)
+        | MountError::Covered(_)
         | MountError::Dead(_)
         | MountError::Busy(_) => Kind::InTheWay,
         MountError::NoFuse(_) | MountError::NoHelper | MountError::Helper(_) => Kind::NotPermitted,
@@ -519,6 +520,7 @@ fn mount_failure(error: &MountError) -> Failure {
     let failure = Failure::new(kind, error.to_string());
     match error {
         MountError::Busy(path) => failure.hint(mounts::hint(path)),
+        MountError::Covered(path) => failure.hint(format!("unmount that first: `umount {}`", path.display())),
         MountError::Dead(path) => failure.hint(format!("`comb unmount {}` clears it away", path.display())),
         MountError::NoFuse(_) => failure
             .hint("load the kernel's module with `modprobe fuse`; a container needs --device /dev/fuse"),

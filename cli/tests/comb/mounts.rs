@@ -209,6 +209,63 @@ fn a_signal_unmounts_and_seals() {
     assert_eq!(world.comb("cat photos@head:a").done(), "kept");
 }
 
+/// The process that fetches the kernel's pages for a daemon.
+fn hand_of(daemon: &str) -> Option<String> {
+    let threads = fs::read_dir(format!("/proc/{daemon}/task")).expect("the daemon's threads");
+    let mut children = threads.flatten().flat_map(|thread| {
+        let children = fs::read_to_string(thread.path().join("children")).unwrap_or_default();
+        children.split_whitespace().map(str::to_owned).collect::<Vec<_>>()
+    });
+    children
+        .find(|pid| fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name == "comb-push\n"))
+}
+
+#[test]
+fn a_killed_hand_is_followed_by_a_new_one() {
+    // SAFETY: takes no arguments and cannot fail.
+    if unsafe { libc::geteuid() } != 0 {
+        eprintln!("SKIPPED, LOUDLY: only root has pages fetched");
+        return;
+    }
+    let world = World::new();
+    let mount = world.dir("mount");
+    world.comb("volume create photos").done();
+    world.comb("mount photos mount").done();
+    let daemon = world.comb("status photos --json").json()[0]["mounts"][0]["pid"].to_string();
+    let mut file = fs::File::create(mount.join("a")).expect("a file");
+    for round in ["one", "two", "three"] {
+        file.write_all(round.as_bytes()).expect("written");
+        world.comb("snapshot photos").done();
+        let hand = hand_of(&daemon).expect("it stays while somebody writes");
+        run("kill", &["-9", &hand]);
+    }
+    assert_eq!(world.comb("cat photos@head:a").done(), "onetwothree");
+    drop(file);
+    world.comb("unmount mount").done();
+}
+
+#[test]
+fn a_renamed_folder_loses_nothing_that_a_killed_daemon_had_a_second_for() {
+    let world = World::new();
+    world.dir("outer");
+    let mount = world.dir("outer/mount");
+    world.comb("volume create photos").done();
+    world.comb("mount photos outer/mount").done();
+    let pid = world.comb("status photos --json").json()[0]["mounts"][0]["pid"].to_string();
+    let mut file = fs::File::create(mount.join("a")).expect("a file");
+    fs::rename(world.path("outer"), world.path("renamed")).expect("renamed");
+    file.write_all(b"written").expect("written");
+    world.comb("snapshot photos").done();
+    assert_eq!(world.comb("cat photos@head:a").done(), "written");
+    file.write_all(b" on").expect("written");
+    thread::sleep(Duration::from_millis(3500));
+    run("kill", &["-9", &pid]);
+    wait_until("dying", || !is_running(&pid));
+    drop(file);
+    assert_eq!(world.comb("cat photos:a").done(), "written on");
+    run("umount", &[world.path("renamed/mount").to_str().expect("text")]);
+}
+
 #[test]
 fn unmounting_from_outside_seals_too() {
     let world = World::new();
