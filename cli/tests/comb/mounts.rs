@@ -209,6 +209,55 @@ fn a_signal_unmounts_and_seals() {
     assert_eq!(world.comb("cat photos@head:a").done(), "kept");
 }
 
+#[test]
+fn a_signal_seals_what_is_written_until_the_daemon_ends() {
+    let world = World::new();
+    let mount = world.dir("mount");
+    world.comb("volume create photos").done();
+    let mut daemon = world
+        .command(["mount", "photos", "mount", "--foreground", "--seal-every", "0"])
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("started");
+    wait_until("mounting", || world.volume_folder().join("control").exists());
+    let mut file = fs::File::create(mount.join("a")).expect("a file");
+    file.write_all(b"before").expect("written");
+    run("kill", &["-TERM", &daemon.id().to_string()]);
+    // The daemon waits for some seconds; the kernel by itself would keep these pages for 30.
+    let mut written = String::from("before");
+    for step in 0..30 {
+        thread::sleep(Duration::from_millis(100));
+        let text = format!(" {step}");
+        file.write_all(text.as_bytes()).expect("served until the end");
+        written.push_str(&text);
+    }
+    assert!(daemon.wait().expect("its end").success());
+    assert_eq!(fs::read_dir(&mount).expect("the mount point").count(), 0, "detached");
+    assert_eq!(world.comb("cat photos@head:a").done(), written);
+    assert!(file.sync_all().is_err(), "who still uses it is told");
+}
+
+#[test]
+fn a_signal_waits_no_longer_than_the_last_user() {
+    let world = World::new();
+    let mount = world.dir("mount");
+    world.comb("volume create photos").done();
+    let mut daemon = world
+        .command(["mount", "photos", "mount", "--foreground", "--seal-every", "0"])
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("started");
+    wait_until("mounting", || world.volume_folder().join("control").exists());
+    let mut file = fs::File::create(mount.join("a")).expect("a file");
+    run("kill", &["-TERM", &daemon.id().to_string()]);
+    thread::sleep(Duration::from_millis(800));
+    assert!(daemon.try_wait().expect("its state").is_none(), "somebody uses it");
+    file.write_all(b"last words").expect("written");
+    drop(file);
+    assert!(daemon.wait().expect("its end").success());
+    assert_eq!(world.comb("cat photos@head:a").done(), "last words");
+}
+
 /// The process that fetches the kernel's pages for a daemon.
 fn hand_of(daemon: &str) -> Option<String> {
     let threads = fs::read_dir(format!("/proc/{daemon}/task")).expect("the daemon's threads");
