@@ -6,14 +6,14 @@
 //!
 //! Invariants
 //! - Whoever asked for the unmount is answered only when the volume is sealed and its lock is free.
-//! - A signal to end unmounts and seals too. A mount that is in use is detached: those who use it get
-//!   errors from then on, the data is sealed.
+//! - A signal to end unmounts and seals too. A mount that stays in use is detached after a while: what was written until then
+//!   is sealed, those who use it get errors from then on.
 //! - However the mount ends, from inside or by `umount`, everything is sealed before the daemon ends.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
+use std::sync::mpsc::{self, Receiver, Sender};
 use std::time::{Duration, Instant};
 
 use clap::Args;
@@ -37,8 +37,11 @@ use crate::{engine, mounts};
 const WRITE_OUT_EVERY: Duration = Duration::from_secs(1);
 /// How long a snapshot waits for the kernel to hand over its dirty pages.
 const PUSH_PATIENCE: Duration = Duration::from_secs(120);
-/// How long an ending daemon waits for those who still use a detached mount.
-const DETACHED_WAIT: Duration = Duration::from_secs(5);
+/// How long a daemon that a signal ends waits for those who still use the mount, and how often it looks.
+const USERS_WAIT: Duration = Duration::from_secs(5);
+const USERS_LOOK_EVERY: Duration = Duration::from_millis(100);
+/// How long an ending daemon waits for the kernel to hand over its dirty pages.
+const LAST_PUSH_PATIENCE: Duration = Duration::from_secs(30);
 
 /// Serve a mount (started by `comb mount`)
 #[derive(Debug, Args)]
@@ -411,12 +414,9 @@ fn wait_for_end(mounted: &Mounted, events: &Receiver<Event>) -> Option<Sender<Re
             },
             Ok(Event::Signal) => {
                 tracing::info!("asked to end by a signal");
-                if let Err(error) = mounted.unmount() {
+                if let Err(error) = unmount_patiently(mounted, events) {
                     tracing::warn!(%error, "detaching the mount from those who use it");
-                    if let Err(error) = mounted.detach() {
-                        tracing::error!(%error, "the mount stays");
-                    }
-                    wait_for_users(events);
+                    detach(mounted);
                 }
                 return None;
             }
@@ -424,15 +424,35 @@ fn wait_for_end(mounted: &Mounted, events: &Receiver<Event>) -> Option<Sender<Re
     }
 }
 
-/// Gives those who use a detached mount a moment to finish.
-fn wait_for_users(events: &Receiver<Event>) {
-    let deadline = Instant::now() + DETACHED_WAIT;
+/// Unmounts, and gives those who use the mount a moment to finish.
+fn unmount_patiently(mounted: &Mounted, events: &Receiver<Event>) -> std::result::Result<(), MountError> {
+    let deadline = Instant::now() + USERS_WAIT;
     loop {
-        match events.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
-            Ok(Event::Ended) | Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => return,
-            // A second signal is as good as the first; a command is told by the closed connection.
-            Ok(Event::Signal | Event::Unmount(_)) => {}
+        match mounted.unmount() {
+            Err(MountError::Busy(_)) if Instant::now() < deadline => {}
+            outcome => return outcome,
         }
+        // A second signal is as good as the first; a command is told by the closed connection.
+        let _ = events.recv_timeout(USERS_LOOK_EVERY);
+    }
+}
+
+/// Takes the mount from those who use it. What they wrote before is in the engine then.
+fn detach(mounted: &Mounted) {
+    // Before, since afterwards no path leads to the mount; the pusher keeps what it found.
+    push_last(mounted);
+    if let Err(error) = mounted.detach() {
+        tracing::error!(%error, "the mount stays");
+    }
+    push_last(mounted);
+}
+
+fn push_last(mounted: &Mounted) {
+    match mounted.push_dirty_pages(LAST_PUSH_PATIENCE) {
+        // Without root there is no writeback cache, and nothing is held back.
+        Ok(()) | Err(PushError::NotPermitted) => {}
+        Err(_) if mounted.has_ended() => {}
+        Err(error) => tracing::error!(%error, "what was written last could not be collected"),
     }
 }
 
@@ -511,6 +531,7 @@ fn mount_failure(error: &MountError) -> Failure {
         MountError::Missing(_) => Kind::NotFound,
         MountError::NotADirectory(_)
         | MountError::NotEmpty(_)
+        | MountError::Covered(_)
         | MountError::Dead(_)
         | MountError::Busy(_) => Kind::InTheWay,
         MountError::NoFuse(_) | MountError::NoHelper | MountError::Helper(_) => Kind::NotPermitted,
@@ -519,6 +540,7 @@ fn mount_failure(error: &MountError) -> Failure {
     let failure = Failure::new(kind, error.to_string());
     match error {
         MountError::Busy(path) => failure.hint(mounts::hint(path)),
+        MountError::Covered(path) => failure.hint(format!("unmount that first: `umount {}`", path.display())),
         MountError::Dead(path) => failure.hint(format!("`comb unmount {}` clears it away", path.display())),
         MountError::NoFuse(_) => failure
             .hint("load the kernel's module with `modprobe fuse`; a container needs --device /dev/fuse"),

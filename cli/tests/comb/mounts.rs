@@ -210,6 +210,112 @@ fn a_signal_unmounts_and_seals() {
 }
 
 #[test]
+fn a_signal_seals_what_is_written_until_the_daemon_ends() {
+    let world = World::new();
+    let mount = world.dir("mount");
+    world.comb("volume create photos").done();
+    let mut daemon = world
+        .command(["mount", "photos", "mount", "--foreground", "--seal-every", "0"])
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("started");
+    wait_until("mounting", || world.volume_folder().join("control").exists());
+    let mut file = fs::File::create(mount.join("a")).expect("a file");
+    file.write_all(b"before").expect("written");
+    run("kill", &["-TERM", &daemon.id().to_string()]);
+    // The daemon waits for some seconds; the kernel by itself would keep these pages for 30.
+    let mut written = String::from("before");
+    for step in 0..30 {
+        thread::sleep(Duration::from_millis(100));
+        let text = format!(" {step}");
+        file.write_all(text.as_bytes()).expect("served until the end");
+        written.push_str(&text);
+    }
+    assert!(daemon.wait().expect("its end").success());
+    assert_eq!(fs::read_dir(&mount).expect("the mount point").count(), 0, "detached");
+    assert_eq!(world.comb("cat photos@head:a").done(), written);
+    assert!(file.sync_all().is_err(), "who still uses it is told");
+}
+
+#[test]
+fn a_signal_waits_no_longer_than_the_last_user() {
+    let world = World::new();
+    let mount = world.dir("mount");
+    world.comb("volume create photos").done();
+    let mut daemon = world
+        .command(["mount", "photos", "mount", "--foreground", "--seal-every", "0"])
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("started");
+    wait_until("mounting", || world.volume_folder().join("control").exists());
+    let mut file = fs::File::create(mount.join("a")).expect("a file");
+    run("kill", &["-TERM", &daemon.id().to_string()]);
+    thread::sleep(Duration::from_millis(800));
+    assert!(daemon.try_wait().expect("its state").is_none(), "somebody uses it");
+    file.write_all(b"last words").expect("written");
+    drop(file);
+    assert!(daemon.wait().expect("its end").success());
+    assert_eq!(world.comb("cat photos@head:a").done(), "last words");
+}
+
+/// The process that fetches the kernel's pages for a daemon.
+fn hand_of(daemon: &str) -> Option<String> {
+    let threads = fs::read_dir(format!("/proc/{daemon}/task")).expect("the daemon's threads");
+    let mut children = threads.flatten().flat_map(|thread| {
+        let children = fs::read_to_string(thread.path().join("children")).unwrap_or_default();
+        children.split_whitespace().map(str::to_owned).collect::<Vec<_>>()
+    });
+    children
+        .find(|pid| fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name == "comb-push\n"))
+}
+
+#[test]
+fn a_killed_hand_is_followed_by_a_new_one() {
+    // SAFETY: takes no arguments and cannot fail.
+    if unsafe { libc::geteuid() } != 0 {
+        eprintln!("SKIPPED, LOUDLY: only root has pages fetched");
+        return;
+    }
+    let world = World::new();
+    let mount = world.dir("mount");
+    world.comb("volume create photos").done();
+    world.comb("mount photos mount").done();
+    let daemon = world.comb("status photos --json").json()[0]["mounts"][0]["pid"].to_string();
+    let mut file = fs::File::create(mount.join("a")).expect("a file");
+    for round in ["one", "two", "three"] {
+        file.write_all(round.as_bytes()).expect("written");
+        world.comb("snapshot photos").done();
+        let hand = hand_of(&daemon).expect("it stays while somebody writes");
+        run("kill", &["-9", &hand]);
+    }
+    assert_eq!(world.comb("cat photos@head:a").done(), "onetwothree");
+    drop(file);
+    world.comb("unmount mount").done();
+}
+
+#[test]
+fn a_renamed_folder_loses_nothing_that_a_killed_daemon_had_a_second_for() {
+    let world = World::new();
+    world.dir("outer");
+    let mount = world.dir("outer/mount");
+    world.comb("volume create photos").done();
+    world.comb("mount photos outer/mount").done();
+    let pid = world.comb("status photos --json").json()[0]["mounts"][0]["pid"].to_string();
+    let mut file = fs::File::create(mount.join("a")).expect("a file");
+    fs::rename(world.path("outer"), world.path("renamed")).expect("renamed");
+    file.write_all(b"written").expect("written");
+    world.comb("snapshot photos").done();
+    assert_eq!(world.comb("cat photos@head:a").done(), "written");
+    file.write_all(b" on").expect("written");
+    thread::sleep(Duration::from_millis(3500));
+    run("kill", &["-9", &pid]);
+    wait_until("dying", || !is_running(&pid));
+    drop(file);
+    assert_eq!(world.comb("cat photos:a").done(), "written on");
+    run("umount", &[world.path("renamed/mount").to_str().expect("text")]);
+}
+
+#[test]
 fn unmounting_from_outside_seals_too() {
     let world = World::new();
     let mount = world.dir("mount");

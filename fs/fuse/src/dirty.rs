@@ -9,14 +9,16 @@
 //! - The syncs of a push are answered without waiting for the disk: when one arrives, the pages
 //!   before it have become steps. The caller of a push makes them durable with one engine sync.
 //! - Nobody waits for a push longer than he said, however the mount hangs.
+//! - The hand takes the mount's root when somebody has had a file open for writing for a second, or for a push, and keeps it until
+//!   nobody has one: until then the mount is in use anyway, so nobody's unmount takes longer than it must.
 
 use std::collections::HashMap;
 use std::ffi::CString;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
+use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -26,6 +28,7 @@ use parking_lot::{Condvar, Mutex};
 use thiserror::Error;
 
 use crate::hand::{self, Hand};
+use crate::mountpoint;
 
 /// The handle of an open by the pushing thread. All others are 0: the adapter needs no state for them.
 pub(crate) const PUSH_HANDLE: FileHandle = FileHandle(1);
@@ -42,6 +45,12 @@ pub enum PushError {
     /// The mount is gone.
     #[error("the volume is not mounted any more")]
     Unmounted,
+    /// Something else was mounted over it before a file was opened for writing.
+    #[error("something else is mounted over {}; unmount that first", .0.display())]
+    Covered(PathBuf),
+    /// It was unmounted lazily before a file was opened for writing.
+    #[error("the volume was detached from {} while in use, and no path leads to it any more", .0.display())]
+    Detached(PathBuf),
     /// The process that does it is gone; the next push has a new one.
     #[error("{0}")]
     Lost(String),
@@ -58,6 +67,9 @@ pub(crate) struct Writers {
     pusher: AtomicU32,
     /// The node that is being pushed; 0 if none is.
     pushing: AtomicU64,
+    /// The hand keeps the root open, or is about to open it.
+    kept: AtomicBool,
+    shared: Shared,
 }
 
 impl Writers {
@@ -79,6 +91,11 @@ impl Writers {
         let last = *count == 0;
         if last {
             handles.remove(&ino.0);
+        }
+        let nobody = handles.is_empty();
+        drop(handles);
+        if nobody && self.kept.load(Ordering::SeqCst) {
+            self.shared.let_go();
         }
         last
     }
@@ -106,12 +123,14 @@ struct Tickets {
     outcome: Option<Result<(), Arc<PushError>>>,
     /// Somebody wants the kernel to begin writing.
     begin: bool,
+    /// The last writer ended.
+    let_go: bool,
     stopped: bool,
 }
 
 impl Tickets {
     fn nothing_to_do(&self) -> bool {
-        self.asked == self.ended && !self.begin && !self.stopped
+        self.asked == self.ended && !self.begin && !self.let_go && !self.stopped
     }
 }
 
@@ -121,34 +140,49 @@ struct Shared {
     changed: Condvar,
 }
 
+impl Shared {
+    fn begin(&self) {
+        self.tickets.lock().begin = true;
+        self.changed.notify_all();
+    }
+
+    fn let_go(&self) {
+        self.tickets.lock().let_go = true;
+        self.changed.notify_all();
+    }
+
+    fn is_stopped(&self) -> bool {
+        self.tickets.lock().stopped
+    }
+}
+
 /// The thread that fetches dirty pages.
 pub(crate) struct DirtyPages {
-    shared: Arc<Shared>,
+    writers: Arc<Writers>,
 }
 
 impl DirtyPages {
     /// Starts the thread for the mount at `root`, which has the device number `device`.
-    pub(crate) fn start(root: &Path, device: u64, writers: Arc<Writers>) -> io::Result<Self> {
-        let shared = Arc::new(Shared::default());
-        let mount = MountRoot { path: CString::new(root.as_os_str().as_bytes())?, device };
-        let for_thread = Arc::clone(&shared);
-        thread::Builder::new().name("comb-push".into()).spawn(move || run(&mount, &writers, &for_thread))?;
-        Ok(Self { shared })
+    pub(crate) fn start(root: PathBuf, device: u64, writers: Arc<Writers>) -> io::Result<Self> {
+        let pusher = Pusher { path: root, device, hand: None, writers: Arc::clone(&writers) };
+        thread::Builder::new().name("comb-push".into()).spawn(move || pusher.run())?;
+        Ok(Self { writers })
     }
 
     /// Fetches all pages that are dirty now, and waits for it.
     pub(crate) fn push(&self, patience: Duration) -> Result<(), PushError> {
         let deadline = Instant::now() + patience;
-        let mut tickets = self.shared.tickets.lock();
+        let shared = &self.writers.shared;
+        let mut tickets = shared.tickets.lock();
         // A push that is under way may have passed a file that became dirty since: take the next one.
         tickets.asked += 1;
         let mine = tickets.asked;
-        self.shared.changed.notify_all();
+        shared.changed.notify_all();
         while tickets.ended < mine {
             if tickets.stopped {
                 return Err(PushError::Unmounted);
             }
-            if self.shared.changed.wait_until(&mut tickets, deadline).timed_out() && tickets.ended < mine {
+            if shared.changed.wait_until(&mut tickets, deadline).timed_out() && tickets.ended < mine {
                 return Err(PushError::TimedOut(patience));
             }
         }
@@ -157,6 +191,9 @@ impl DirtyPages {
             Some(Err(error)) => Err(match error.as_ref() {
                 PushError::NotPermitted => PushError::NotPermitted,
                 PushError::Unmounted => PushError::Unmounted,
+                PushError::Covered(path) => PushError::Covered(path.clone()),
+                PushError::Detached(path) => PushError::Detached(path.clone()),
+                PushError::Failed(words) => PushError::Failed(words.clone()),
                 other => PushError::Failed(other.to_string()),
             }),
         }
@@ -164,14 +201,13 @@ impl DirtyPages {
 
     /// Lets the kernel begin to write all dirty pages; waits for nothing.
     pub(crate) fn begin(&self) {
-        self.shared.tickets.lock().begin = true;
-        self.shared.changed.notify_all();
+        self.writers.shared.begin();
     }
 
     /// Lets the thread end, after the file at hand; does not wait for it.
     pub(crate) fn stop(&self) {
-        self.shared.tickets.lock().stopped = true;
-        self.shared.changed.notify_all();
+        self.writers.shared.tickets.lock().stopped = true;
+        self.writers.shared.changed.notify_all();
     }
 }
 
@@ -181,76 +217,133 @@ impl Drop for DirtyPages {
     }
 }
 
-fn run(mount: &MountRoot, writers: &Writers, shared: &Shared) {
-    let mut hand = None;
-    loop {
-        let (ticket, wanted) = {
-            let mut tickets = shared.tickets.lock();
-            while tickets.nothing_to_do() {
-                shared.changed.wait(&mut tickets);
-            }
-            if tickets.stopped {
-                break;
-            }
-            tickets.begin = false;
-            (tickets.asked, tickets.asked != tickets.ended)
-        };
-        let inodes = writers.inodes();
-        let outcome = if inodes.is_empty() {
-            Ok(())
-        } else {
-            with_hand(&mut hand, mount, writers, |hand| {
-                // All files at once; a push then mostly finds it done.
-                hand.begin()?;
-                if wanted { push(hand, writers, inodes, &|| shared.tickets.lock().stopped) } else { Ok(()) }
-            })
-        };
-        if wanted {
-            let mut tickets = shared.tickets.lock();
-            tickets.ended = ticket;
-            tickets.outcome = Some(outcome.map_err(Arc::new));
-            shared.changed.notify_all();
-        }
-    }
-    writers.pusher.store(0, Ordering::Release);
+/// What the thread works with.
+struct Pusher {
+    /// Where the mount was last found.
+    path: PathBuf,
+    device: u64,
+    hand: Option<Hand>,
+    writers: Arc<Writers>,
 }
 
-/// Works with a hand that has the mount open; starts one if there is none.
-fn with_hand(
-    kept: &mut Option<Hand>,
-    mount: &MountRoot,
-    writers: &Writers,
-    work: impl FnOnce(&Hand) -> Result<(), PushError>,
-) -> Result<(), PushError> {
-    let hand = match kept.take() {
-        Some(hand) => hand,
-        None => {
-            let hand = Hand::start(&mount.path, mount.device)?;
-            writers.pusher.store(hand.pid(), Ordering::Release);
-            hand
+impl Pusher {
+    fn run(mut self) {
+        let writers = Arc::clone(&self.writers);
+        let shared = &writers.shared;
+        let mut failures = 0_u32;
+        loop {
+            let (ticket, wanted, begin) = {
+                let mut tickets = shared.tickets.lock();
+                while tickets.nothing_to_do() {
+                    shared.changed.wait(&mut tickets);
+                }
+                if tickets.stopped {
+                    break;
+                }
+                tickets.let_go = false;
+                (tickets.asked, tickets.asked != tickets.ended, std::mem::take(&mut tickets.begin))
+            };
+            if !wanted && !begin {
+                // Even if there is another writer by now: who writes file after file costs a round each second, not each file.
+                self.let_go();
+                continue;
+            }
+            let mut outcome = self.fetch(wanted);
+            if let Err(PushError::Lost(_)) = outcome {
+                // Somebody killed the hand; nothing of what it did needs to be known.
+                outcome = self.fetch(wanted);
+            }
+            match &outcome {
+                Ok(()) => failures = 0,
+                Err(error) if !wanted && !matches!(error, PushError::Unmounted) => {
+                    failures = failures.saturating_add(1);
+                    // The first may be an unmount that is under way. Later ones say nothing new.
+                    if failures == 2 {
+                        tracing::warn!(%error, "what is written stays in the kernel's memory for longer than a second");
+                    }
+                }
+                Err(_) => {}
+            }
+            if wanted {
+                let mut tickets = shared.tickets.lock();
+                tickets.ended = ticket;
+                tickets.outcome = Some(outcome.map_err(Arc::new));
+                shared.changed.notify_all();
+            }
         }
-    };
-    let outcome = hand.open().map_err(PushError::from).and_then(|()| {
-        let outcome = work(&hand);
-        // An open file would keep the mount busy.
-        hand.close()?;
+        writers.pusher.store(0, Ordering::Release);
+    }
+
+    /// Lets the kernel begin to write; if `wanted`, waits until all is written. Without writers, lets the mount go.
+    fn fetch(&mut self, wanted: bool) -> Result<(), PushError> {
+        // Before the list is made: who closes the last file after that will say so.
+        self.writers.kept.store(true, Ordering::SeqCst);
+        let inodes = self.writers.inodes();
+        if inodes.is_empty() {
+            self.let_go();
+            return Ok(());
+        }
+        let hand = self.reach()?;
+        let outcome = self.work(&hand, if wanted { inodes } else { Vec::new() });
+        if !matches!(outcome, Err(PushError::Lost(_))) {
+            self.hand = Some(hand);
+        }
         outcome
-    });
-    if !matches!(outcome, Err(PushError::Lost(_))) {
-        *kept = Some(hand);
     }
-    outcome
+
+    /// Lets the mount go until the next time.
+    fn let_go(&mut self) {
+        self.writers.kept.store(false, Ordering::SeqCst);
+        // A hand that is gone holds nothing either.
+        self.hand.take_if(|hand| hand.close().is_err());
+    }
+
+    /// A hand that has the mount's root open.
+    fn reach(&mut self) -> Result<Hand, PushError> {
+        let hand = match self.hand.take() {
+            Some(hand) => hand,
+            None => self.start_hand()?,
+        };
+        let Err(error) = hand.open() else { return Ok(hand) };
+        if hand::is_lost(&error) {
+            return Err(error.into());
+        }
+        // The path may lead elsewhere by now. A hand knows but one.
+        let paths = mountpoint::paths_of(self.device)?;
+        for path in &paths {
+            self.path.clone_from(path);
+            let hand = self.start_hand()?;
+            if hand.open().is_ok() {
+                return Ok(hand);
+            }
+        }
+        Err(match error.raw_os_error() {
+            _ if paths.is_empty() => PushError::Detached(self.path.clone()),
+            Some(libc::ENODEV | libc::ENOENT) => PushError::Covered(self.path.clone()),
+            _ => error.into(),
+        })
+    }
+
+    fn start_hand(&self) -> io::Result<Hand> {
+        let path = CString::new(self.path.as_os_str().as_bytes())?;
+        let hand = Hand::start(&path, self.device)?;
+        self.writers.pusher.store(hand.pid(), Ordering::Release);
+        Ok(hand)
+    }
+
+    fn work(&self, hand: &Hand, inodes: Vec<u64>) -> Result<(), PushError> {
+        // All files at once; a push then mostly finds it done.
+        hand.begin()?;
+        let outcome = push(hand, &self.writers, inodes);
+        hand.rest()?;
+        outcome
+    }
 }
 
-fn push(
-    hand: &Hand,
-    writers: &Writers,
-    inodes: Vec<u64>,
-    stopped: &dyn Fn() -> bool,
-) -> Result<(), PushError> {
+fn push(hand: &Hand, writers: &Writers, inodes: Vec<u64>) -> Result<(), PushError> {
     let mut outcome = Ok(());
     for ino in inodes {
-        if stopped() {
+        if writers.shared.is_stopped() {
             return Err(PushError::Unmounted);
         }
         writers.pushing.store(ino, Ordering::Release);
@@ -273,16 +366,10 @@ impl From<io::Error> for PushError {
     fn from(error: io::Error) -> Self {
         match error.raw_os_error() {
             None => Self::Lost(error.to_string()),
-            Some(libc::ENOENT | libc::ENOTCONN | libc::ECONNABORTED | libc::ENODEV) => Self::Unmounted,
+            Some(libc::ENOTCONN | libc::ECONNABORTED) => Self::Unmounted,
             Some(_) => Self::Failed(error.to_string()),
         }
     }
-}
-
-/// The mount's root. It is opened for each push only.
-struct MountRoot {
-    path: CString,
-    device: u64,
 }
 
 #[cfg(test)]

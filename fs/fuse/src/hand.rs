@@ -7,7 +7,10 @@
 //! Invariants
 //! - The daemon never opens anything on a mount that it serves, once that is mounted.
 //! - After `fork` the child calls what may be called there: no memory is allocated, no lock taken, nothing panics.
-//! - The child holds no descriptor but its socket, and ends with it.
+//! - The child holds no descriptor but its socket and the mount's root, and ends with its socket.
+//! - A root that is kept open belongs to a mount of the child's own, which no path leads to: whatever is renamed, unmounted or
+//!   mounted over the volume's folder, the root stays usable, and it keeps nobody from unmounting. The kernel ends the
+//!   session only after it is closed, so it is kept only while somebody has a file open for writing.
 
 use std::ffi::CStr;
 use std::io;
@@ -17,14 +20,16 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u64)]
 enum Wish {
-    /// Open the mount's root.
+    /// Open the mount's root, if it is not open yet.
     Open = 1,
     /// Let the kernel begin to write all dirty pages.
     Begin = 2,
     /// Sync one inode.
     Sync = 3,
-    /// Close the root, so that it does not keep the mount busy.
-    Close = 4,
+    /// Close the root if it keeps the mount busy.
+    Rest = 4,
+    /// Close the root.
+    Close = 5,
 }
 
 /// The other end of the hand.
@@ -59,7 +64,7 @@ impl Hand {
         self.pid.unsigned_abs()
     }
 
-    /// Opens the mount's root; `ESTALE` if the path names another filesystem.
+    /// Opens the mount's root, if it is not open yet; `ENODEV` if the path names another filesystem.
     pub(crate) fn open(&self) -> io::Result<()> {
         self.ask(Wish::Open, 0)
     }
@@ -74,7 +79,12 @@ impl Hand {
         self.ask(Wish::Sync, node)
     }
 
-    /// Closes the root.
+    /// Closes the root if it keeps the mount busy, which is so before Linux 5.2 only.
+    pub(crate) fn rest(&self) -> io::Result<()> {
+        self.ask(Wish::Rest, 0)
+    }
+
+    /// Closes the root. If all else of the mount is gone, the session ends.
     pub(crate) fn close(&self) -> io::Result<()> {
         self.ask(Wish::Close, 0)
     }
@@ -105,13 +115,18 @@ impl Hand {
 }
 
 /// `umount2`, which waits until the kernel has handed over its dirty pages.
-pub(crate) fn unmount(path: &CStr, flags: i32) -> io::Result<()> {
+///
+/// `ENODEV` if the path names another filesystem than the one with the number `device`.
+pub(crate) fn unmount(path: &CStr, device: Option<u64>, flags: i32) -> io::Result<()> {
     // SAFETY: the child calls what is allowed after a fork of a process with threads, and ends.
     let pid = unsafe {
         match libc::fork() {
             -1 => return Err(io::Error::last_os_error()),
             0 => {
                 let_go(0);
+                if device.is_some_and(|device| is_another(path, device)) {
+                    libc::_exit(libc::ENODEV);
+                }
                 let done = libc::umount2(path.as_ptr(), flags) == 0;
                 libc::_exit(if done { 0 } else { *libc::__errno_location() });
             }
@@ -131,6 +146,21 @@ pub(crate) fn unmount(path: &CStr, flags: i32) -> io::Result<()> {
         // The numbers of errors fit the eight bits that a process leaves.
         errno if libc::WIFEXITED(status) => Err(io::Error::from_raw_os_error(errno)),
         _ => Err(io::Error::other("the process that unmounts was killed")),
+    }
+}
+
+/// Whether the path names another filesystem, or nothing.
+unsafe fn is_another(path: &CStr, device: u64) -> bool {
+    // SAFETY: the path ends with a zero, and the structure is as large as the call writes.
+    unsafe {
+        let mut stat: libc::statx = std::mem::zeroed();
+        let flags = libc::AT_SYMLINK_NOFOLLOW | libc::AT_NO_AUTOMOUNT | libc::AT_STATX_DONT_SYNC;
+        if libc::statx(libc::AT_FDCWD, path.as_ptr(), flags, 0, &raw mut stat) == 0 {
+            libc::makedev(stat.stx_dev_major, stat.stx_dev_minor) != device
+        } else {
+            // A mount that cannot answer can still be unmounted.
+            *libc::__errno_location() == libc::ENOENT
+        }
     }
 }
 
@@ -201,7 +231,7 @@ fn serve(socket: i32, path: &CStr, device: u64) -> ! {
             libc::_exit(1);
         }
         let_go(1);
-        let mut root = -1;
+        let mut root = Root { fd: -1, is_own: false };
         loop {
             let mut message = [0_u64; 2];
             let got = libc::recv(0, message.as_mut_ptr().cast(), size_of_val(&message), 0);
@@ -210,14 +240,20 @@ fn serve(socket: i32, path: &CStr, device: u64) -> ! {
             }
             let [wish, node] = message;
             let done = if wish == Wish::Open as u64 {
-                open_root(path, device, &mut root)
+                root.fd >= 0 || open_root(path, device, &mut root)
             } else if wish == Wish::Begin as u64 {
-                // On a FUSE mount this starts the writing and does not wait for it.
-                libc::syncfs(root) == 0
+                // On a FUSE mount this starts the writing and does not wait for it. What it returns are errors of pages
+                // written since the last time; whoever wrote them is told.
+                libc::syncfs(root.fd);
+                true
             } else if wish == Wish::Sync as u64 {
-                sync_node(root, node)
+                sync_node(root.fd, node)
             } else {
-                libc::close(root) == 0
+                if root.fd >= 0 && (wish == Wish::Close as u64 || !root.is_own) {
+                    libc::close(root.fd);
+                    root.fd = -1;
+                }
+                true
             };
             let errno = if done { 0 } else { *libc::__errno_location() as u64 };
             if libc::send(0, (&raw const errno).cast(), size_of_val(&errno), libc::MSG_NOSIGNAL) < 0 {
@@ -227,10 +263,37 @@ fn serve(socket: i32, path: &CStr, device: u64) -> ! {
     }
 }
 
-unsafe fn open_root(path: &CStr, device: u64, root: &mut i32) -> bool {
-    // SAFETY: the path ends with a zero, the structure is whole, and the descriptor is open.
+/// The open root; negative if it is not open.
+struct Root {
+    fd: i32,
+    /// It belongs to a mount that nobody else uses.
+    is_own: bool,
+}
+
+/// `OPEN_TREE_CLONE` of the kernel.
+const OPEN_TREE_CLONE: i32 = 1;
+
+unsafe fn open_root(path: &CStr, device: u64, root: &mut Root) -> bool {
+    // SAFETY: the path ends with a zero, the structure is whole, and the descriptors are open.
     unsafe {
-        let fd = libc::open(path.as_ptr(), libc::O_RDONLY | libc::O_DIRECTORY | libc::O_CLOEXEC);
+        let how = libc::O_RDONLY | libc::O_DIRECTORY | libc::O_CLOEXEC;
+        let tree = libc::syscall(
+            libc::SYS_open_tree,
+            libc::AT_FDCWD,
+            path.as_ptr(),
+            OPEN_TREE_CLONE | libc::O_CLOEXEC | libc::AT_NO_AUTOMOUNT,
+        ) as i32;
+        let fd = if tree < 0 {
+            // Before Linux 5.2, or where a filter of calls knows none that new.
+            libc::open(path.as_ptr(), how)
+        } else {
+            let fd = libc::openat(tree, c".".as_ptr(), how);
+            let errno = *libc::__errno_location();
+            // The new mount lives on in the open root, and belongs to no tree that others change.
+            libc::close(tree);
+            *libc::__errno_location() = errno;
+            fd
+        };
         if fd < 0 {
             return false;
         }
@@ -241,7 +304,7 @@ unsafe fn open_root(path: &CStr, device: u64, root: &mut i32) -> bool {
             *libc::__errno_location() = libc::ENODEV;
             return false;
         }
-        *root = fd;
+        *root = Root { fd, is_own: tree >= 0 };
         true
     }
 }

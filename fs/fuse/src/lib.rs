@@ -97,6 +97,8 @@ impl Default for MountOptions {
 /// A volume on a folder. Dropping it unmounts, lazily if it must.
 pub struct Mounted {
     path: PathBuf,
+    /// Its number in the kernel's table; none while it is being mounted.
+    device: Option<u64>,
     end: Arc<End>,
     dirty: Option<DirtyPages>,
 }
@@ -158,7 +160,7 @@ pub fn mount<E: Engine>(engine: Arc<E>, dir: &Path, options: MountOptions) -> Re
         Terms { fs_name: &options.fs_name, read_only: options.read_only, allow_other: options.allow_other };
     let device = mountpoint::attach(&path, &terms)?;
     // From here on, leaving early must unmount.
-    let mut mounted = Mounted { path, end: Arc::default(), dirty: None };
+    let mut mounted = Mounted { path, device: None, end: Arc::default(), dirty: None };
 
     let mut config = Config::default();
     config.n_threads = Some(options.threads.clamp(1, THREADS_MAX));
@@ -179,11 +181,12 @@ pub fn mount<E: Engine>(engine: Arc<E>, dir: &Path, options: MountOptions) -> Re
         .map_err(MountError::system("starting a thread"))?;
 
     let device = mountpoint::device_of(&mounted.path).map_err(MountError::system("looking for the mount"))?;
+    mounted.device = Some(device);
     mountpoint::widen_readahead(device);
     if writeback.load(Ordering::Relaxed) {
         full::start(notifier, forgotten).map_err(MountError::system("starting a thread"))?;
         mountpoint::bound_dirty_pages(device);
-        let dirty = DirtyPages::start(&mounted.path, device, writers)
+        let dirty = DirtyPages::start(mounted.path.clone(), device, writers)
             .map_err(MountError::system("starting a thread"))?;
         mounted.dirty = Some(dirty);
     }
@@ -191,7 +194,7 @@ pub fn mount<E: Engine>(engine: Arc<E>, dir: &Path, options: MountOptions) -> Re
 }
 
 impl Mounted {
-    /// The folder, as an absolute path.
+    /// The folder that it was mounted on, as an absolute path.
     pub fn path(&self) -> &Path {
         &self.path
     }
@@ -210,25 +213,37 @@ impl Mounted {
     ///
     /// The kernel hands over its dirty pages on the way.
     pub fn unmount(&self) -> Result<(), MountError> {
-        for _ in 0..UNMOUNT_TRIES {
-            if self.has_ended() {
-                return self.end.wait();
-            }
-            match mountpoint::detach(&self.path, Detach::WhenIdle) {
-                // A push holds the mount for moments only.
-                Err(MountError::Busy(_)) => thread::sleep(UNMOUNT_PAUSE),
-                other => {
-                    other?;
-                    return self.end.wait();
+        let mut tries = 0;
+        while !self.has_ended() {
+            match self.take_off(Detach::WhenIdle) {
+                Ok(()) => break,
+                // A push may hold the mount, for moments only, or an unmount by somebody else be under way.
+                Err(MountError::Busy(_) | MountError::Covered(_)) if tries < UNMOUNT_TRIES => {
+                    tries += 1;
+                    thread::sleep(UNMOUNT_PAUSE);
                 }
+                Err(error) => return Err(error),
             }
         }
-        Err(MountError::Busy(self.path.clone()))
+        self.end.wait()
     }
 
     /// Takes the mount off its folder at once; those who use it may go on, and it ends with the last of them.
     pub fn detach(&self) -> Result<(), MountError> {
-        if self.has_ended() { Ok(()) } else { mountpoint::detach(&self.path, Detach::Lazily) }
+        if self.has_ended() { Ok(()) } else { self.take_off(Detach::Lazily) }
+    }
+
+    /// Unmounts it from where it lies now, which need not be where it was mounted.
+    fn take_off(&self, how: Detach) -> Result<(), MountError> {
+        let Some(device) = self.device else { return mountpoint::detach(&self.path, None, how) };
+        let paths = mountpoint::paths_of(device).map_err(MountError::system("looking for the mount"))?;
+        let path = paths.iter().find(|path| **path == self.path).or(paths.first());
+        match (path, how) {
+            (Some(path), _) => mountpoint::detach(path, Some(device), how),
+            // Somebody has detached it before, and it lives on in those who use it.
+            (None, Detach::WhenIdle) => Err(MountError::Busy(self.path.clone())),
+            (None, Detach::Lazily) => Ok(()),
+        }
     }
 
     /// Lets the kernel begin to write out what it holds dirty; to be called every second.
@@ -261,7 +276,7 @@ impl Drop for Mounted {
         }
         if !self.has_ended() {
             // Nobody is left to tell; a mount that stays shows in `mount` and says ENOTCONN.
-            let _ = mountpoint::detach(&self.path, Detach::Lazily);
+            let _ = self.take_off(Detach::Lazily);
         }
     }
 }

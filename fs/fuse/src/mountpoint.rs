@@ -7,7 +7,7 @@ use std::ffi::{CString, OsStr, OsString};
 use std::fs::{File, OpenOptions};
 use std::io::{self, ErrorKind, Read as _};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
-use std::os::unix::ffi::OsStrExt;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
@@ -52,6 +52,9 @@ pub enum MountError {
     /// Something on it is in use.
     #[error("{} is in use", .0.display())]
     Busy(PathBuf),
+    /// The mount cannot be reached by its path.
+    #[error("something else is mounted over {}", .0.display())]
+    Covered(PathBuf),
     /// The system refused.
     #[error("{what}: {source}")]
     System {
@@ -251,14 +254,17 @@ pub(crate) enum Detach {
 }
 
 /// Unmounts `path`; it is no error if nothing is mounted there.
-pub(crate) fn detach(path: &Path, how: Detach) -> Result<(), MountError> {
+///
+/// With a `device`, nothing else than the mount with that number is unmounted.
+pub(crate) fn detach(path: &Path, device: Option<u64>, how: Detach) -> Result<(), MountError> {
     let target = CString::new(path.as_os_str().as_bytes())
         .map_err(|error| MountError::system("unmounting")(error.into()))?;
     let lazily = if how == Detach::Lazily { libc::MNT_DETACH } else { 0 };
-    let Err(error) = hand::unmount(&target, libc::UMOUNT_NOFOLLOW | lazily) else { return Ok(()) };
+    let Err(error) = hand::unmount(&target, device, libc::UMOUNT_NOFOLLOW | lazily) else { return Ok(()) };
     match error.raw_os_error() {
         Some(libc::EINVAL | libc::ENOENT) => Ok(()),
         Some(libc::EBUSY) => Err(MountError::Busy(path.into())),
+        Some(libc::ENODEV) => Err(MountError::Covered(path.into())),
         Some(libc::EPERM) => detach_by_helper(path, how),
         _ => Err(MountError::system("unmounting")(error)),
     }
@@ -286,23 +292,29 @@ fn detach_by_helper(path: &Path, how: Detach) -> Result<(), MountError> {
     }
     Err(MountError::Helper(words.trim().trim_start_matches("fusermount3: ").to_owned()))
 }
+
 /// The device number of what is mounted on `path`, without asking the mount itself.
 pub(crate) fn device_of(path: &Path) -> io::Result<u64> {
+    let mounts = mounts()?.into_iter();
+    mounts.rev().find(|mount| mount.1 == path).map(|mount| mount.0).ok_or_else(|| ErrorKind::NotFound.into())
+}
+
+/// Where the mount with this device number lies now: its folder may have been renamed, or bound elsewhere.
+pub(crate) fn paths_of(device: u64) -> io::Result<Vec<PathBuf>> {
+    Ok(mounts()?.into_iter().filter(|mount| mount.0 == device).map(|mount| mount.1).collect())
+}
+
+/// The kernel's table: device numbers and paths; what was mounted later, and so lies above, stands later.
+fn mounts() -> io::Result<Vec<(u64, PathBuf)>> {
     let table = std::fs::read("/proc/self/mountinfo")?;
-    table
-        .split(|&byte| byte == b'\n')
-        // What was mounted last lies above.
-        .rev()
-        .find_map(|line| {
-            let mut fields = line.split(|&byte| byte == b' ').skip(2);
-            let numbers = std::str::from_utf8(fields.next()?).ok()?;
-            if unescape(fields.nth(1)?) != path.as_os_str().as_bytes() {
-                return None;
-            }
-            let (major, minor) = numbers.split_once(':')?;
-            Some(libc::makedev(major.parse().ok()?, minor.parse().ok()?))
-        })
-        .ok_or_else(|| ErrorKind::NotFound.into())
+    let parse = |line: &[u8]| {
+        let mut fields = line.split(|&byte| byte == b' ').skip(2);
+        let numbers = std::str::from_utf8(fields.next()?).ok()?;
+        let path = PathBuf::from(OsString::from_vec(unescape(fields.nth(1)?)));
+        let (major, minor) = numbers.split_once(':')?;
+        Some((libc::makedev(major.parse().ok()?, minor.parse().ok()?), path))
+    };
+    Ok(table.split(|&byte| byte == b'\n').filter_map(parse).collect())
 }
 
 /// Resolves what the kernel writes for blanks and backslashes in its tables: three octal digits.

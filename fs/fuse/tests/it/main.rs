@@ -4,7 +4,7 @@
 
 mod memory;
 
-use std::ffi::CString;
+use std::ffi::{CString, OsStr};
 use std::fs::{self, File, OpenOptions};
 use std::io::{ErrorKind, Read, Seek, SeekFrom, Write};
 use std::os::fd::AsRawFd;
@@ -436,6 +436,115 @@ fn nobody_waits_longer_than_he_said_for_a_stuck_mount() {
     stage.engine.stuck.store(false, Ordering::Relaxed);
     stage.mounted.push_dirty_pages(PATIENCE).expect("goes on by itself");
     assert_eq!(stage.engine.arrived("a"), b"dirty");
+}
+
+fn run(program: &str, args: &[&OsStr]) {
+    let output = Command::new(program).args(args).output().expect("starts");
+    assert!(output.status.success(), "{program} {args:?}: {}", String::from_utf8_lossy(&output.stderr));
+}
+
+/// A stage whose mount lies in a folder that can be renamed or covered: `outer/mnt`.
+fn nested() -> Option<(PathBuf, Stage)> {
+    if !kernel_has_fuse() {
+        return None;
+    }
+    let folder = folder();
+    let outer = folder.path().join("outer");
+    fs::create_dir_all(outer.join("mnt")).expect("mkdir");
+    let engine = Arc::new(Memory::new());
+    let mounted =
+        fs_fuse::mount(Arc::clone(&engine), &outer.join("mnt"), MountOptions::default()).expect("mounts");
+    Some((outer, Stage { mounted, engine, _folder: folder }))
+}
+
+#[test]
+fn a_renamed_folder_hides_no_pages() {
+    for known in [false, true] {
+        let Some((outer, stage)) = nested() else { return };
+        let mut file = File::create(stage.path("a")).expect("creates");
+        if known {
+            stage.mounted.push_dirty_pages(PATIENCE).expect("pushes");
+        }
+        let elsewhere = outer.with_file_name("else where");
+        fs::rename(&outer, &elsewhere).expect("renames");
+        file.write_all(b"dirty").expect("writes");
+        stage.mounted.push_dirty_pages(PATIENCE).expect("pushes");
+        assert_eq!(stage.engine.arrived("a"), b"dirty");
+        assert!(matches!(stage.mounted.unmount(), Err(MountError::Busy(_))));
+        drop(file);
+        stage.mounted.unmount().expect("unmounts where it is now");
+        assert_eq!(fs::read_dir(elsewhere.join("mnt")).expect("lists").count(), 0);
+    }
+}
+
+#[test]
+fn what_is_mounted_over_a_volume_hides_no_known_pages_and_stays() {
+    for known in [false, true] {
+        for cover in ["outer", "outer/mnt"] {
+            let Some((outer, stage)) = nested() else { return };
+            let cover = outer.with_file_name("").join(cover);
+            let mut file = File::create(stage.path("a")).expect("creates");
+            if known {
+                stage.mounted.push_dirty_pages(PATIENCE).expect("pushes");
+            }
+            run("mount", &["-t".as_ref(), "tmpfs".as_ref(), "none".as_ref(), cover.as_os_str()]);
+            file.write_all(b"dirty").expect("writes");
+            let pushed = stage.mounted.push_dirty_pages(PATIENCE);
+            drop(file);
+            let unmounted = stage.mounted.unmount();
+            run("umount", &[cover.as_os_str()]);
+            if known {
+                pushed.expect("pushes");
+            } else {
+                assert!(matches!(pushed, Err(PushError::Covered(_))), "{pushed:?}");
+            }
+            assert_eq!(stage.engine.arrived("a"), b"dirty");
+            assert!(matches!(unmounted, Err(MountError::Covered(_))), "{unmounted:?}");
+            stage.mounted.unmount().expect("unmounts");
+        }
+    }
+}
+
+#[test]
+fn a_lazily_detached_mount_is_served_until_its_last_user_ends() {
+    let Some(stage) = Stage::set() else { return };
+    let mut file = File::create(stage.path("a")).expect("creates");
+    stage.mounted.push_dirty_pages(PATIENCE).expect("pushes");
+    run("umount", &[OsStr::new("-l"), stage.mounted.path().as_os_str()]);
+    file.write_all(b"dirty").expect("writes");
+    stage.mounted.push_dirty_pages(PATIENCE).expect("pushes");
+    assert_eq!(stage.engine.arrived("a"), b"dirty");
+    file.write_all(b" more").expect("writes");
+    stage.mounted.begin_writing_dirty_pages();
+    let arrived = (0..500).any(|_| {
+        std::thread::sleep(Duration::from_millis(10));
+        stage.engine.arrived("a") == b"dirty more"
+    });
+    assert!(arrived);
+    assert!(matches!(stage.mounted.unmount(), Err(MountError::Busy(_))));
+    drop(file);
+    stage.mounted.wait().expect("ends with its last user");
+}
+
+#[test]
+fn a_mount_that_pages_are_fetched_from_is_unmounted_from_outside() {
+    for _ in 0..20 {
+        let Some(stage) = Stage::set() else { return };
+        let mut file = File::create(stage.path("a")).expect("creates");
+        file.write_all(b"dirty").expect("writes");
+        stage.mounted.push_dirty_pages(PATIENCE).expect("pushes");
+        drop(file);
+        let umount = || Command::new("umount").arg(stage.mounted.path()).output().expect("starts");
+        // A process that a test beside this one has just forked holds the file too, until it starts its program.
+        let unmounted = (0..100).any(|_| {
+            let output = umount();
+            let done = output.status.success();
+            assert!(done || String::from_utf8_lossy(&output.stderr).contains("busy"), "{output:?}");
+            done
+        });
+        assert!(unmounted);
+        stage.mounted.wait().expect("ends");
+    }
 }
 
 /// Writes pages until one is refused; returns how many bytes were taken, and the error.
