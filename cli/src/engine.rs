@@ -104,7 +104,7 @@ pub fn find(volume: &VolumeFolder, history: &History, when: &When) -> Result<Vie
             Err(OpenError::NoSuchSnapshot(_)) => None,
             other => Some(other),
         },
-        When::Time(_) | When::Name(_) => None,
+        When::Time(_) | When::Listed(..) | When::Name(_) => None,
     };
     let found = match known {
         Some(view) => view.map(Ok),
