@@ -28,7 +28,7 @@ use super::mount::Habits;
 use crate::control::{Address, Handler, Request, Server};
 use crate::failure::{Context, Failure, Kind, Result};
 use crate::name::VolumeName;
-use crate::report::{MountReport, SealReport};
+use crate::report::{MountReport, SealReport, hex_unless_text};
 use crate::state::{Lock, State, VolumeFolder};
 use crate::when::When;
 use crate::{engine, mounts};
@@ -243,6 +243,7 @@ fn serve_moment(
     watch(&mounted, signals, &tell)?;
     let report = MountReport {
         mount_point: text(dir),
+        mount_point_hex: hex_unless_text(dir),
         pid: std::process::id(),
         since: jiff::Timestamp::now().to_string(),
         moment: Some(seq.0),
@@ -479,6 +480,7 @@ impl Live {
         let status = self.volume.status();
         MountReport {
             mount_point: text(self.mounted.path()),
+            mount_point_hex: hex_unless_text(self.mounted.path()),
             pid: std::process::id(),
             since: self.since.to_string(),
             moment: None,

@@ -1,8 +1,10 @@
 //! Mounted volumes, end to end: a real kernel, a real daemon.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::io::{ErrorKind, Read, Write};
 use std::os::fd::AsRawFd;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt, symlink};
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -165,6 +167,26 @@ fn restoring_follows_no_link_out_of_its_target() {
     world.comb("restore photos@t:d --to out --force").done();
     assert_eq!(fs::read_to_string(world.path("outside/file")).expect("the file"), "precious");
     assert!(out.join("d/file").symlink_metadata().expect("metadata").is_file(), "the link was replaced");
+}
+
+#[test]
+fn mount_points_that_only_read_alike_stay_apart() {
+    let world = World::new();
+    let points = [&b"mount\xff"[..], b"mount\xfe"].map(OsStr::from_bytes);
+    for (name, point) in ["photos", "mail"].into_iter().zip(points) {
+        fs::create_dir(world.path(".").join(point)).expect("a folder");
+        world.words(["volume", "create", name]).done();
+        world.words([OsStr::new("mount"), OsStr::new(name), point]).done();
+    }
+    let is_mounted = |name: &str| {
+        let status = world.words(["status", name, "--json"]).json();
+        !status[0]["mounts"].as_array().expect("a list").is_empty()
+    };
+    // In the order that puts the other one first.
+    world.words([OsStr::new("unmount"), points[0]]).done();
+    assert_eq!((is_mounted("photos"), is_mounted("mail")), (false, true));
+    world.words([OsStr::new("unmount"), points[1]]).done();
+    assert!(!is_mounted("mail"));
 }
 
 #[test]
