@@ -269,6 +269,19 @@ fn one_of_two_newest_manifests_is_enough() {
 }
 
 #[test]
+fn a_copy_that_a_killed_seal_left_behind_is_brought_up_by_whoever_writes_next() {
+    let stage = Stage::at_rest();
+    let old = fs::read(stage.file("head")).expect("a manifest");
+    stage.world.comb("snapshot photos").done();
+    // As killed between the manifest and its copy.
+    fs::write(stage.file("head"), old).expect("back");
+    stage.world.comb("check photos").done();
+    stage.world.comb("ls photos:").done();
+    let newest = fs::read(stage.file("manifests/0000000000000003")).expect("a manifest");
+    assert_eq!(fs::read(stage.file("head")).expect("a manifest"), newest);
+}
+
+#[test]
 fn without_its_newest_manifest_a_volume_shows_the_one_before_and_takes_no_changes() {
     let stage = Stage::at_rest();
     for part in ["head", "manifests/0000000000000002"] {

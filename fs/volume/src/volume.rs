@@ -212,6 +212,13 @@ impl Volume {
             };
             store.found.note(format!("{damage}: {mended}"));
         }
+        if head.lacks_copy
+            && !options.read_only
+            && let Err(error) = manifests::refresh_copy(&env, head.header.seq)
+        {
+            // The manifest itself is whole, and on a full disk the volume must open.
+            tracing::warn!(%error, "the copy `head` of the newest manifest cannot be written anew");
+        }
         // Before its first seal on a device a volume's manifest names no journal.
         let named = (head.body.journal != [0; 16]).then_some(head.body.journal);
         let journal_id = match named {
