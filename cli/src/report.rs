@@ -94,6 +94,9 @@ pub struct MountReport {
     /// Why the last seal failed; it is tried again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub seal_error: Option<String>,
+    /// Whether the newest seal holds all that the volume holds.
+    #[serde(default)]
+    pub sealed: bool,
     /// Bytes that are in the journal and in no pack yet.
     pub dirty_bytes: u64,
     /// Bytes of the journal on the disk.

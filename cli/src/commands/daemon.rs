@@ -251,6 +251,7 @@ fn serve_moment(
         trouble: None,
         damage: Vec::new(),
         seal_error: None,
+        sealed: true,
         dirty_bytes: 0,
         journal_bytes: 0,
         head: SealReport::from(&seal),
@@ -283,7 +284,7 @@ fn require_root(folder: &VolumeFolder, tree: &dyn ReadTree) -> Result<()> {
 fn refuse_silence(folder: &VolumeFolder, volume: &Volume) -> Result<()> {
     let status = volume.status();
     match status.read_only {
-        Some(reason) if status.dirty_bytes > 0 => Err(Failure::new(
+        Some(reason) if !status.is_sealed => Err(Failure::new(
             Kind::NotPermitted,
             format!("volume \"{}\" is unmounted, but not sealed: {reason}", folder.name),
         )
@@ -488,6 +489,7 @@ impl Live {
             trouble: status.read_only.filter(|_| !self.read_only_by_wish),
             damage: status.damage,
             seal_error: status.seal_error,
+            sealed: status.is_sealed,
             dirty_bytes: status.dirty_bytes,
             journal_bytes: status.journal_bytes,
             head: SealReport::from(&status.head),

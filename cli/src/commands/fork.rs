@@ -43,7 +43,8 @@ pub fn run(state: &State, args: &ForkArgs) -> Result<()> {
     let place = Place::parse(&args.place, &engine::now())?;
     place.path_refused("fork")?;
     let parent = state.volume(&place.name)?;
-    let (history, view) = engine::moment(state, &parent, place.when.as_ref().map(|(when, _)| when))?;
+    let (history, view) =
+        engine::moment(state, &parent, place.when.as_ref().map(|(when, _)| when))?.required()?;
     let seal = view.info();
 
     let key = keys::generate()?;

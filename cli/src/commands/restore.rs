@@ -42,7 +42,7 @@ pub fn run(state: &State, args: &RestoreArgs) -> Result<()> {
     let when = place.when_required("restore")?;
     let path = place.path_required("restore")?;
     let volume = state.volume(&place.name)?;
-    let (_, view) = engine::moment(state, &volume, Some(when))?;
+    let (_, view) = engine::moment(state, &volume, Some(when))?.required()?;
     let seal = view.info();
     let found = tree::find(&view, path)?;
 

@@ -363,6 +363,12 @@ fn a_journal_that_was_cut_or_flipped_is_told_and_nothing_is_changed() {
         let before = content(&stage.world.volume_folder());
         assert!(stage.damage().contains(&name), "{what}");
         stage.world.comb("snapshot photos").refused(8, &name);
+        let listed = stage.world.comb("ls photos:");
+        assert_eq!(listed.out, "d/\nmany/\n", "{what}: what there is");
+        listed.refused(5, &name);
+        stage.world.comb("cat photos:d/0").refused(5, &name);
+        stage.world.comb("diff photos@1").refused(5, &name);
+        stage.world.comb("fork photos copy").refused(5, &name);
         stage.world.comb("rollback photos@1").refused(8, &name);
         let mounted = stage.world.comb("mount photos mount");
         assert!(mounted.said.contains(&format!("read-only: {name}")), "{what}: {}", mounted.said);

@@ -466,6 +466,32 @@ fn a_read_only_mount_refuses_changes() {
 }
 
 #[test]
+fn now_is_told_from_the_newest_seal_where_nothing_can_be_sealed() {
+    let world = World::new();
+    let mount = world.dir("mount");
+    world.comb("volume create photos").done();
+    world.comb("mount photos mount --seal-every 0").done();
+    fs::create_dir(mount.join("sealed")).expect("a folder");
+    world.comb("snapshot photos").done();
+    let pid = world.comb("status photos --json").json()[0]["mounts"][0]["pid"].to_string();
+    // No data, only a name: that is unsealed too.
+    fs::create_dir(mount.join("unsealed")).expect("a folder");
+    fs::File::open(&mount).and_then(|folder| folder.sync_all()).expect("synced");
+    run("kill", &["-9", &pid]);
+    wait_until("dying", || rustix::fs::statfs(&mount).is_err());
+    world.comb("mount photos mount --read-only").done();
+    let listed = world.comb("ls photos:");
+    assert_eq!(listed.out, "sealed/\n");
+    listed.refused(8, "read-only");
+    world.comb("unmount mount").done();
+
+    assert_eq!(world.comb("ls photos:").done(), "sealed/\nunsealed/\n");
+    world.comb("mount photos mount --read-only").done();
+    assert_eq!(world.comb("ls photos:").done(), "sealed/\nunsealed/\n", "nothing is unsealed");
+    world.comb("unmount mount").done();
+}
+
+#[test]
 fn a_full_quota_is_told_and_can_be_emptied() {
     let world = World::new();
     let mount = world.dir("mount");
