@@ -34,14 +34,15 @@ pub fn open(state: &State, volume: &VolumeFolder, _lock: &Lock, options: Options
 
 /// Opens a volume for one change, or says why it refuses all of them.
 pub fn open_to_write(state: &State, volume: &VolumeFolder, lock: &Lock) -> Result<Volume> {
+    open_or_refuse(state, volume, lock, Kind::NotPermitted)
+}
+
+fn open_or_refuse(state: &State, volume: &VolumeFolder, lock: &Lock, kind: Kind) -> Result<Volume> {
     let opened = open(state, volume, lock, command_options())?;
     match opened.read_only_reason() {
         None => Ok(opened),
-        Some(reason) => Err(Failure::new(
-            Kind::NotPermitted,
-            format!("volume \"{}\" is read-only: {reason}", volume.name),
-        )
-        .hint(way_out(&volume.name))),
+        Some(reason) => Err(Failure::new(kind, format!("volume \"{}\" is read-only: {reason}", volume.name))
+            .hint(way_out(&volume.name))),
     }
 }
 
@@ -70,29 +71,89 @@ pub fn owner() -> Caller {
 
 /// Seals what the journal holds, so that the newest seal is what the volume holds now: through the
 /// daemon if the volume is mounted, else by opening it.
-pub fn seal_now(state: &State, volume: &VolumeFolder) -> Result<()> {
+fn seal_now(state: &State, volume: &VolumeFolder) -> Result<()> {
     if Address::live(&volume.path).seal()?.is_some() {
         return Ok(());
     }
     let lock = volume.lock()?;
-    let opened = open_to_write(state, volume, &lock)?;
+    // What makes it read-only when it is opened for writing is damage.
+    let opened = open_or_refuse(state, volume, &lock, Kind::Damaged)?;
     opened.seal(None).map_err(|error| fs_failure(&volume.name, &error))?;
     Ok(())
+}
+
+/// Brings the newest seal up to now; the failure says why it is not now.
+///
+/// What takes no changes cannot be sealed, and need not be where nothing is unsealed.
+fn miss_now(state: &State, volume: &VolumeFolder) -> Option<Failure> {
+    let failure = seal_now(state, volume).err()?;
+    if failure.kind != Kind::NotPermitted {
+        return Some(failure);
+    }
+    match Address::live(&volume.path).status() {
+        Ok(Some(mount)) if mount.trouble.is_some() => Some(Failure { kind: Kind::Damaged, ..failure }),
+        Ok(Some(mount)) if mount.sealed => None,
+        Ok(None) if is_sealed(state, volume).unwrap_or(false) => None,
+        _ => Some(failure),
+    }
+}
+
+/// Whether the newest seal holds all that the volume holds; found without a change to its folder.
+fn is_sealed(state: &State, volume: &VolumeFolder) -> Result<bool> {
+    let lock = volume.lock_to_read()?;
+    let status = open(state, volume, &lock, Options { read_only: true, ..command_options() })?.status();
+    Ok(status.is_sealed && status.damage.is_empty())
+}
+
+/// A moment that was looked up.
+pub struct Found {
+    /// The past that it is of.
+    pub history: History,
+    /// The moment.
+    pub view: View,
+    /// Why it is only the newest seal, where now was asked for.
+    missed: Option<Failure>,
+}
+
+impl Found {
+    /// What a command ends with that has shown this moment: a failure if it was not the one asked for.
+    ///
+    /// What was not found in the newest seal may be there now.
+    pub fn end(self, outcome: Result<()>) -> Result<()> {
+        match (outcome, self.missed) {
+            (Err(failure), Some(missed)) if failure.kind == Kind::NotFound => {
+                output::note(&failure.message);
+                Err(missed)
+            }
+            (Ok(()), Some(missed)) => Err(missed),
+            (outcome, _) => outcome,
+        }
+    }
+
+    /// The past and the moment, for a command that needs the one asked for.
+    pub fn required(self) -> Result<(History, View)> {
+        match self.missed {
+            None => Ok((self.history, self.view)),
+            Some(missed) => Err(missed),
+        }
+    }
 }
 
 /// The past of a volume, brought up to now if no moment was named, and the moment.
 ///
 /// Where now cannot be sealed (a second process, a full disk, damage) the newest seal is still worth
-/// showing; a person is told that it is not the last word.
-pub fn moment(state: &State, volume: &VolumeFolder, when: Option<&When>) -> Result<(History, View)> {
-    if when.is_none()
-        && let Err(failure) = seal_now(state, volume)
-    {
+/// showing; a person is told that it is not the last word, and so is a program, by [`Found::end`].
+pub fn moment(state: &State, volume: &VolumeFolder, when: Option<&When>) -> Result<Found> {
+    let missed = match when {
+        Some(_) => None,
+        None => miss_now(state, volume),
+    };
+    if let Some(failure) = &missed {
         output::note(&format!("warning: showing the newest sealed moment, not now: {}", failure.message));
     }
     let history = history(volume)?;
     let view = find(volume, &history, when.unwrap_or(&When::Head))?;
-    Ok((history, view))
+    Ok(Found { history, view, missed })
 }
 
 /// Opens the moment that `when` names. The newest and a number are found without a look at the others.
@@ -104,7 +165,7 @@ pub fn find(volume: &VolumeFolder, history: &History, when: &When) -> Result<Vie
             Err(OpenError::NoSuchSnapshot(_)) => None,
             other => Some(other),
         },
-        When::Time(_) | When::Name(_) => None,
+        When::Time(_) | When::Listed(..) | When::Name(_) => None,
     };
     let found = match known {
         Some(view) => view.map(Ok),

@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::fs;
 use std::io;
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -123,11 +123,6 @@ fn failure(path: &Path, error: &io::Error) -> Failure {
 /// How to find out who uses a mount.
 pub fn hint(path: &Path) -> String {
     format!("close what uses it; `fuser -vm {}` shows who that is", path.display())
-}
-
-/// Whether `path`, of any bytes, is the mount point that a daemon reported as text.
-pub fn is_reported(path: &Path, reported: &str) -> bool {
-    String::from_utf8_lossy(path.as_os_str().as_bytes()) == reported
 }
 
 #[cfg(test)]

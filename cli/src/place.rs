@@ -140,6 +140,7 @@ mod tests {
             ("photos@yesterday 18:00:30:x", "photos", Some("yesterday 18:00:30"), Some("x")),
             ("photos@yesterday 18:00:/30:x", "photos", Some("yesterday 18:00"), Some("30:x")),
             ("photos@2026-11-21T18:00:00Z:a", "photos", Some("2026-11-21T18:00:00Z"), Some("a")),
+            ("photos@2026-11-21T18:00:00Z.3:a", "photos", Some("2026-11-21T18:00:00Z.3"), Some("a")),
             ("photos@2026-11-21T18:00:00+02:00:a", "photos", Some("2026-11-21T18:00:00+02:00"), Some("a")),
             ("photos@2026-11-21 18:00:a", "photos", Some("2026-11-21 18:00"), Some("a")),
             ("photos@10m ago:a b", "photos", Some("10m ago"), Some("a b")),

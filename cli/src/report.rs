@@ -1,5 +1,8 @@
 //! What is told of seals and mounts, in the words that `--json` and the control socket use.
 
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
 use fs_volume::{SealInfo, Sealed};
 use serde::{Deserialize, Serialize};
 
@@ -70,6 +73,9 @@ impl From<&Sealed> for SealReport {
 pub struct MountReport {
     /// The folder it is mounted on.
     pub mount_point: String,
+    /// Its bytes in hexadecimal, where they are no text: two folders may read alike.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mount_point_hex: Option<String>,
     /// The daemon's process.
     pub pid: u32,
     /// Since when, RFC 3339.
@@ -88,10 +94,25 @@ pub struct MountReport {
     /// Why the last seal failed; it is tried again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub seal_error: Option<String>,
+    /// Whether the newest seal holds all that the volume holds.
+    #[serde(default)]
+    pub sealed: bool,
     /// Bytes that are in the journal and in no pack yet.
     pub dirty_bytes: u64,
     /// Bytes of the journal on the disk.
     pub journal_bytes: u64,
     /// The newest seal.
     pub head: SealReport,
+}
+
+impl MountReport {
+    /// Whether it is mounted on `path`, of any bytes.
+    pub fn is_on(&self, path: &Path) -> bool {
+        self.mount_point == path.to_string_lossy() && self.mount_point_hex == hex_unless_text(path)
+    }
+}
+
+/// The bytes of a path in hexadecimal, if they are no text.
+pub fn hex_unless_text(path: &Path) -> Option<String> {
+    output::JsonPath::new(path.as_os_str().as_bytes()).path_hex
 }

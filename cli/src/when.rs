@@ -9,10 +9,15 @@
 //! release-1                       the newest snapshot with this tag
 //! 7d0c2e4a-… or 7d0c              a snapshot by its uuid or the beginning of it (4 digits or more)
 //! 2026-11-21T18:00:00Z            the newest seal at or before this time (RFC 3339)
+//! 2026-11-21T18:00:00Z.3          seal 3, as `.snapshots` lists it among several of one second
 //! 2026-11-21 18:00  2026-11-21    the same in local time
 //! today 09:30  yesterday 18:00
 //! 10m ago                         s, m, h, d, w
 //! ```
+//!
+//! Seals have nanoseconds, and lists show whole seconds. So a time is as long as it is written: a second
+//! is all of it, a minute too, and the newest seal within it is meant. A time that a list shows finds
+//! what it was shown for. A date alone is the midnight that begins it.
 //!
 //! A tag wins over the beginning of a uuid, and a number over both: [`check_tag`] refuses tags that
 //! would never be found.
@@ -43,10 +48,45 @@ pub enum When {
     Head,
     /// A seal by number. Also a possible beginning of a uuid, kept as written.
     Seq(u64, String),
-    /// The newest seal at or before a time.
-    Time(Timestamp),
+    /// The newest seal within a time; if there is none, the newest before it.
+    Time(Span),
+    /// A seal by its time and number, as `.snapshots` lists it.
+    Listed(Span, u64),
     /// A tag, or the beginning of a uuid.
     Name(String),
+}
+
+/// A time as long as it was written: a minute, a second or a nanosecond.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Span {
+    /// Its first nanosecond since 1970.
+    first: i128,
+    /// Its last.
+    last: i128,
+}
+
+/// A second, in nanoseconds.
+const SECOND: i128 = 1_000_000_000;
+/// A minute, in nanoseconds.
+const MINUTE: i128 = 60 * SECOND;
+
+impl Span {
+    fn new(start: Timestamp, nanos: i128) -> Self {
+        let first = start.as_nanosecond();
+        Self { first, last: first + nanos - 1 }
+    }
+
+    fn instant(time: Timestamp) -> Self {
+        Self::new(time, 1)
+    }
+
+    fn holds(&self, seal: &SealInfo) -> bool {
+        (self.first..=self.last).contains(&i128::from(seal.time.0))
+    }
+
+    fn is_before_end(&self, seal: &SealInfo) -> bool {
+        i128::from(seal.time.0) <= self.last
+    }
 }
 
 impl When {
@@ -63,6 +103,9 @@ impl When {
         }
         if let Some(time) = parse_time(trimmed, now) {
             return Ok(When::Time(time));
+        }
+        if let Some((time, seq)) = parse_listed(trimmed) {
+            return Ok(When::Listed(time, seq));
         }
         if trimmed.is_empty() || trimmed.len() > TAG_BYTES_MAX || !trimmed.chars().all(is_name_char) {
             return Err(refused());
@@ -87,18 +130,28 @@ impl When {
             When::Time(time) => {
                 // Seals are in order of seq. After a clock was set back their times are not, and
                 // then the later seal is the one a person means.
-                let nanos = i64::try_from(time.as_nanosecond()).unwrap_or(i64::MAX);
-                seals.iter().rev().find(|seal| seal.time.0 <= nanos).ok_or_else(|| {
-                    let first = &seals[0];
-                    Failure::new(
-                        Kind::NotFound,
-                        format!("there is nothing sealed at or before {}", output::time_utc(nanos)),
-                    )
-                    .hint(format!(
-                        "the first seal is {} of {}",
-                        first.seq,
-                        output::time_utc(first.time.0)
-                    ))
+                let newest_where =
+                    |is_meant: &dyn Fn(&SealInfo) -> bool| seals.iter().rev().find(|s| is_meant(s));
+                newest_where(&|seal| time.holds(seal))
+                    .or_else(|| newest_where(&|seal| time.is_before_end(seal)))
+                    .ok_or_else(|| {
+                        let first = &seals[0];
+                        let nanos = i64::try_from(time.first).unwrap_or(i64::MAX);
+                        Failure::new(
+                            Kind::NotFound,
+                            format!("there is nothing sealed at or before {}", output::time_utc(nanos)),
+                        )
+                        .hint(format!(
+                            "the first seal is {} of {}",
+                            first.seq,
+                            output::time_utc(first.time.0)
+                        ))
+                    })
+            }
+            When::Listed(time, seq) => {
+                seals.iter().find(|seal| seal.seq.0 == *seq && time.holds(seal)).ok_or_else(|| {
+                    Failure::new(Kind::NotFound, format!("there is no seal {seq} of that time"))
+                        .hint("`comb log NAME` lists the moments of a volume")
                 })
             }
             When::Name(name) => {
@@ -165,22 +218,31 @@ pub fn check_tag(tag: &str) -> std::result::Result<(), String> {
     }
 }
 
-fn parse_time(text: &str, now: &Zoned) -> Option<Timestamp> {
+fn parse_time(text: &str, now: &Zoned) -> Option<Span> {
     if let Some(span) = text.strip_suffix("ago") {
-        return ago(span, now);
+        return ago(span, now).map(Span::instant);
     }
     if let Some(clock) = text.strip_prefix("today ") {
-        return local(now.date(), parse_clock(clock)?, now.time_zone());
+        return local(now.date(), clock, now.time_zone());
     }
     if let Some(clock) = text.strip_prefix("yesterday ") {
-        return local(now.date().checked_sub(1.day()).ok()?, parse_clock(clock)?, now.time_zone());
+        return local(now.date().checked_sub(1.day()).ok()?, clock, now.time_zone());
     }
     let date: Date = parse_date(text.get(..10)?)?;
     match text.get(10..)? {
-        "" => local(date, Time::midnight(), now.time_zone()),
+        "" => at(date, Time::midnight(), now.time_zone()).map(Span::instant),
         rest if is_zoned(rest) => rfc3339(date, rest),
-        rest => local(date, parse_clock(rest.strip_prefix(['T', 't', ' '])?)?, now.time_zone()),
+        rest => local(date, rest.strip_prefix(['T', 't', ' '])?, now.time_zone()),
     }
+}
+
+/// `2026-11-21T18:00:00Z.3`: a whole second in UTC and a seq.
+fn parse_listed(text: &str) -> Option<(Span, u64)> {
+    let (time, seq) = text.rsplit_once('.')?;
+    let clock = time.get(10..).filter(|clock| clock.len() == "T18:00:00Z".len() && clock.ends_with('Z'))?;
+    let digits = seq.bytes().all(|b| b.is_ascii_digit());
+    let time = rfc3339(parse_date(&time[..10])?, clock)?;
+    if digits { Some((time, seq.parse().ok()?)) } else { None }
 }
 
 /// `10m `, with whitespace before "ago".
@@ -200,16 +262,18 @@ fn parse_date(text: &str) -> Option<Date> {
     if shaped { text.parse().ok() } else { None }
 }
 
-/// Exactly `HH:MM` or `HH:MM:SS`.
-fn parse_clock(text: &str) -> Option<Time> {
+/// Exactly `HH:MM` or `HH:MM:SS`; how long it is, too.
+fn parse_clock(text: &str) -> Option<(Time, i128)> {
     let text = text.trim_start();
     let bytes = text.as_bytes();
-    let shaped = matches!(bytes.len(), 5 | 8)
-        && bytes
-            .iter()
-            .enumerate()
-            .all(|(i, b)| if i == 2 || i == 5 { *b == b':' } else { b.is_ascii_digit() });
-    if shaped { text.parse().ok() } else { None }
+    let shaped =
+        bytes.iter().enumerate().all(|(i, b)| if i == 2 || i == 5 { *b == b':' } else { b.is_ascii_digit() });
+    let nanos = match bytes.len() {
+        5 => MINUTE,
+        8 => SECOND,
+        _ => return None,
+    };
+    if shaped { Some((text.parse().ok()?, nanos)) } else { None }
 }
 
 /// Whether the part behind the date ends with `Z` or an offset such as `+02:00`.
@@ -218,7 +282,7 @@ fn is_zoned(rest: &str) -> bool {
 }
 
 /// `T18:00:00Z`, `T18:00:00.25+02:00`: the clock has seconds and the offset a colon.
-fn rfc3339(date: Date, rest: &str) -> Option<Timestamp> {
+fn rfc3339(date: Date, rest: &str) -> Option<Span> {
     let body = rest.strip_prefix(['T', 't', ' '])?;
     let offset_len = if body.ends_with(['Z', 'z']) { 1 } else { 6 };
     let (clock, offset) = body.split_at_checked(body.len().checked_sub(offset_len)?)?;
@@ -228,14 +292,22 @@ fn rfc3339(date: Date, rest: &str) -> Option<Timestamp> {
         return None;
     }
     parse_clock(whole)?;
+    let nanos = if fraction.is_some() { 1 } else { SECOND };
     if offset_len == 6 && offset.as_bytes()[3] != b':' {
         return None;
     }
-    format!("{date}T{clock}{}", offset.to_ascii_uppercase()).parse().ok()
+    let start = format!("{date}T{clock}{}", offset.to_ascii_uppercase()).parse().ok()?;
+    Some(Span::new(start, nanos))
+}
+
+/// A local time as long as its clock is written.
+fn local(date: Date, clock: &str, zone: &TimeZone) -> Option<Span> {
+    let (time, nanos) = parse_clock(clock)?;
+    Some(Span::new(at(date, time, zone)?, nanos))
 }
 
 /// A local time; in the gap of a time change the later reading, in the fold the earlier.
-fn local(date: Date, time: Time, zone: &TimeZone) -> Option<Timestamp> {
+fn at(date: Date, time: Time, zone: &TimeZone) -> Option<Timestamp> {
     Some(date.to_datetime(time).to_zoned(zone.clone()).ok()?.timestamp())
 }
 
@@ -386,15 +458,56 @@ mod tests {
     #[test]
     fn after_a_clock_was_set_back_the_later_seal_is_meant() {
         let seals = [seal(1, "2026-11-21T10:00:00Z"), seal(2, "2026-11-21T09:00:00Z")];
-        let found = When::Time(utc("2026-11-21T10:30:00Z")).resolve(&seals).expect("both are before");
+        let found =
+            When::Time(Span::instant(utc("2026-11-21T10:30:00Z"))).resolve(&seals).expect("both are before");
         assert_eq!(found.seq, Seq(2));
+    }
+
+    #[test]
+    fn a_time_that_a_list_shows_finds_what_it_was_shown_for() {
+        let seals = [
+            seal(1, "2026-11-21T09:28:35.1Z"),
+            seal(2, "2026-11-21T09:28:35.9Z"),
+            seal(3, "2026-11-21T09:28:36.5Z"),
+            seal(4, "2026-11-21T09:29:10Z"),
+            // The clock was set back.
+            seal(5, "2026-11-21T09:28:00Z"),
+        ];
+        let table = [
+            ("2026-11-21T09:28:35Z", 2),
+            ("2026-11-21 10:28:35", 2),
+            ("today 10:28:35", 2),
+            ("2026-11-21T09:28:36Z", 3),
+            ("2026-11-21 10:28:36", 3),
+            ("2026-11-21 10:29", 4),
+            ("2026-11-21T09:28:35.5Z", 5),
+            ("2026-11-21T09:28:35.9Z", 2),
+            ("2026-11-21T09:28:37Z", 5),
+            ("2026-11-21T09:28:35Z.1", 1),
+            ("2026-11-21T09:28:35Z.2", 2),
+        ];
+        for (text, seq) in table {
+            let found = When::parse(text, &now()).and_then(|when| when.resolve(&seals).cloned());
+            assert_eq!(
+                found.unwrap_or_else(|failure| panic!("{text:?}: {failure}")).seq,
+                Seq(seq),
+                "{text:?}"
+            );
+        }
+        for text in ["2026-11-21T09:28:35Z.3", "2026-11-21T09:28:35Z.9"] {
+            let when = When::parse(text, &now()).expect("the form of a moment");
+            assert_eq!(when.resolve(&seals).expect_err(text).kind, Kind::NotFound);
+        }
+        for text in ["2026-11-21T09:28:35Z.", "2026-11-21T09:28:35Z.x", "2026-11-21T09:28Z.1"] {
+            assert_eq!(When::parse(text, &now()).expect_err(text).kind, Kind::Usage);
+        }
     }
 
     #[test]
     fn a_time_in_the_hour_that_the_clock_skips_is_read_an_hour_later() {
         // Berlin skips from 02:00 to 03:00 on 29 March 2026.
         let read = When::parse("2026-03-29 02:30", &now()).expect("a time");
-        assert_eq!(read, When::Time(utc("2026-03-29T01:30:00Z")));
+        assert_eq!(read, When::Time(Span::new(utc("2026-03-29T01:30:00Z"), MINUTE)));
     }
 
     #[test]

@@ -8,12 +8,14 @@
 //! - Every name is made relative to an opened folder and no link is ever followed: what lies in the
 //!   target cannot lead the writing elsewhere.
 //! - Without [`Existing::Replace`] no name that exists is touched.
-//! - With it, a file is replaced in one step by a finished one; a folder is never replaced by anything else.
+//! - What is no folder is finished under a name of its own and renamed in one step: under its final name it is
+//!   whole, however the writing ends. A folder is never replaced by anything else.
+//! - An ACL that cannot be kept gives nobody of the group more than it gave.
 
 use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::fs::File;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
@@ -21,7 +23,9 @@ use std::path::{Path, PathBuf};
 use fs_format::{FileKind, Ino, Inode, Timestamp};
 use fs_volume::{Attr, FsError, ReadTree, Seek};
 use indicatif::ProgressBar;
-use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, RawMode, Timespec, Timestamps, Uid, XattrFlags};
+use rustix::fs::{
+    AtFlags, FileType, Gid, Mode, OFlags, RawMode, RenameFlags, Timespec, Timestamps, Uid, XattrFlags,
+};
 use rustix::io::Errno;
 
 use crate::failure::{Context, Failure, Kind, Result};
@@ -30,6 +34,8 @@ use crate::{engine, output};
 
 /// The deepest tree that is written; each level keeps a folder open.
 const DEPTH_MAX: usize = 512;
+/// The attribute that holds an ACL.
+const ACCESS_ACL: &[u8] = b"system.posix_acl_access";
 /// How many of what was left out are named.
 const LEFT_OUT_SHOWN_MAX: usize = 20;
 
@@ -54,6 +60,8 @@ pub struct Writer<'a> {
     left_out_count: usize,
     root: bool,
     written: u64,
+    /// What the names of unfinished files begin with; no other writer has the same.
+    unfinished: String,
 }
 
 impl<'a> Writer<'a> {
@@ -77,6 +85,11 @@ impl<'a> Writer<'a> {
             left_out_count: 0,
             root,
             written: 0,
+            unfinished: format!(
+                ".comb-restore-{}-{}",
+                std::process::id(),
+                jiff::Timestamp::now().as_nanosecond()
+            ),
         })
     }
 
@@ -112,6 +125,7 @@ impl<'a> Writer<'a> {
         }
         let hint = match worst.kind {
             Kind::NotPermitted => "root can restore owners, devices and attributes of the system",
+            Kind::Other => "a deeper part can be restored by its own path",
             _ => "`comb check NAME` names everything that is damaged; another moment may hold it whole",
         };
         Err(Failure::new(worst.kind, format!("{} restored, {} left out", self.written, self.left_out_count))
@@ -136,8 +150,8 @@ impl<'a> Writer<'a> {
     ) -> Result<()> {
         let path = below.join(OsStr::from_bytes(name));
         if depth >= DEPTH_MAX {
-            let message = format!("{}: more than {DEPTH_MAX} folders deep", shown(&path));
-            return Err(Failure::other(message).hint("restore the deeper part by its own path"));
+            self.leave_out(Failure::other(format!("{}: more than {DEPTH_MAX} folders deep", shown(&path))));
+            return Ok(());
         }
         match self.put_inner(dir, &path, attr, name, depth) {
             Ok(()) => {
@@ -163,37 +177,36 @@ impl<'a> Writer<'a> {
         if attr.inode.kind == FileKind::Directory {
             return self.put_directory(dir, path, attr, name, depth);
         }
-        if self.existing == Existing::Keep || !exists(dir, name)? {
-            self.make(dir, path, attr, name)?;
-        } else {
-            self.replace(dir, path, attr, name)?;
-        }
+        self.put_file(dir, path, attr, name)?;
         if attr.inode.nlink > 1 {
             self.links.entry(attr.ino).or_insert_with(|| path.to_owned());
         }
         Ok(())
     }
 
-    /// Makes the finished file under a name of its own and moves it over the old one.
-    fn replace(&mut self, dir: BorrowedFd<'_>, path: &Path, attr: &Attr, name: &[u8]) -> Result<()> {
-        if is_directory(dir, name)? {
+    /// Makes what is not a directory under a name of its own, and moves it to its place when it is finished.
+    fn put_file(&mut self, dir: BorrowedFd<'_>, path: &Path, attr: &Attr, name: &[u8]) -> Result<()> {
+        if self.existing == Existing::Replace && exists(dir, name)? && is_directory(dir, name)? {
             return Err(Failure::new(Kind::InTheWay, format!("{}: a folder is in the way", shown(path)))
                 .hint("move it aside; a folder is never replaced by a file"));
         }
-        let new = format!(".comb-restore-{}-{}", std::process::id(), self.written);
-        let new = new.as_bytes();
+        let new = format!("{}-{}", self.unfinished, self.written);
+        let new = OsStr::new(&new);
         let outcome = self.make(dir, path, attr, new).and_then(|()| {
-            rustix::fs::renameat(dir, OsStr::from_bytes(new), dir, OsStr::from_bytes(name))
-                .context(shown(path))
+            let name = OsStr::from_bytes(name);
+            match self.existing {
+                Existing::Replace => rustix::fs::renameat(dir, new, dir, name),
+                Existing::Keep => rename_to_free(dir, new, name),
+            }
+            .context(shown(path))
         });
-        // Renaming a link over another link of the same file leaves both; else there is nothing left.
-        let _ = rustix::fs::unlinkat(dir, OsStr::from_bytes(new), AtFlags::empty());
+        // There is nothing left unless it failed, or two names of one file were to be one.
+        let _ = rustix::fs::unlinkat(dir, new, AtFlags::empty());
         outcome
     }
 
     /// Makes what is not a directory, as `name`, which must not exist.
-    fn make(&mut self, dir: BorrowedFd<'_>, path: &Path, attr: &Attr, name: &[u8]) -> Result<()> {
-        let name = OsStr::from_bytes(name);
+    fn make(&mut self, dir: BorrowedFd<'_>, path: &Path, attr: &Attr, name: &OsStr) -> Result<()> {
         let inode = &attr.inode;
         if let Some(first) = self.links.get(&attr.ino) {
             return rustix::fs::linkat(&self.target, first, dir, name, AtFlags::empty()).context(shown(path));
@@ -206,18 +219,14 @@ impl<'a> Writer<'a> {
                 let file =
                     rustix::fs::openat(dir, name, flags, Mode::RUSR | Mode::WUSR).context(shown(path))?;
                 let file = File::from(file);
-                let outcome = self.copy(&file, attr, path).and_then(|()| self.dress(&file, attr, path));
-                if outcome.is_err() {
-                    // Half a file would look like a whole one.
-                    let _ = rustix::fs::unlinkat(dir, name, AtFlags::empty());
-                }
-                outcome
+                self.copy(&file, attr, path)?;
+                self.dress(&file, attr, path)
             }
             FileKind::Symlink => {
                 let target =
                     self.tree.read_link(attr.ino).map_err(|error| engine::fs_failure(shown(path), &error))?;
                 rustix::fs::symlinkat(OsStr::from_bytes(&target), dir, name).context(shown(path))?;
-                self.dress_name(dir, name, inode, path)
+                self.dress_name(dir, name, attr, path)
             }
             FileKind::Fifo | FileKind::Socket | FileKind::CharDevice | FileKind::BlockDevice => {
                 let kind = match inode.kind {
@@ -226,18 +235,9 @@ impl<'a> Writer<'a> {
                     FileKind::CharDevice => FileType::CharacterDevice,
                     _ => FileType::BlockDevice,
                 };
-                let mode = Mode::from_raw_mode(RawMode::from(inode.mode & 0o777));
+                let mode = Mode::from_raw_mode(RawMode::from(inode.mode & 0o700));
                 rustix::fs::mknodat(dir, name, kind, mode, u64::from(inode.rdev)).context(shown(path))?;
-                self.dress_name(dir, name, inode, path)?;
-                // The mask of the process took some of the mode away.
-                rustix::fs::chmodat(
-                    dir,
-                    name,
-                    Mode::from_raw_mode(RawMode::from(inode.mode)),
-                    AtFlags::empty(),
-                )
-                .context(shown(path))?;
-                self.times_of_name(dir, name, inode, path)
+                self.dress_name(dir, name, attr, path)
             }
         }
     }
@@ -329,51 +329,100 @@ impl<'a> Writer<'a> {
     /// Owner, attributes, mode, times: in this order, since each may undo the one before, and a mode
     /// may forbid the rest.
     fn dress(&mut self, file: &File, attr: &Attr, path: &Path) -> Result<()> {
-        let inode = &attr.inode;
-        let mut mode = inode.mode;
         if self.root {
-            let (uid, gid) = owner(inode);
+            let (uid, gid) = owner(&attr.inode);
             rustix::fs::fchown(file, Some(uid), Some(gid)).context(shown(path))?;
-        } else if inode.uid != rustix::process::geteuid().as_raw()
-            || inode.gid != rustix::process::getegid().as_raw()
-        {
-            // setuid for another owner would be a right that nobody gave.
-            mode &= !0o6000;
         }
-        self.copy_xattrs(file, attr, path)?;
-        rustix::fs::fchmod(file, Mode::from_raw_mode(RawMode::from(mode))).context(shown(path))?;
-        rustix::fs::futimens(file, &times(inode)).context(shown(path))
+        let mode = self.copy_xattrs(attr, path, |name, value| {
+            rustix::fs::fsetxattr(file, name, value, XattrFlags::empty())
+        })?;
+        rustix::fs::fchmod(file, mode).context(shown(path))?;
+        rustix::fs::futimens(file, &times(&attr.inode)).context(shown(path))
     }
 
-    fn copy_xattrs(&mut self, file: &File, attr: &Attr, path: &Path) -> Result<()> {
+    /// The same for what cannot be opened; a symbolic link has no mode.
+    fn dress_name(&mut self, dir: BorrowedFd<'_>, name: &OsStr, attr: &Attr, path: &Path) -> Result<()> {
+        let link_itself = AtFlags::SYMLINK_NOFOLLOW;
+        if self.root {
+            let (uid, gid) = owner(&attr.inode);
+            rustix::fs::chownat(dir, name, Some(uid), Some(gid), link_itself).context(shown(path))?;
+        }
+        // No call sets attributes relative to an open folder: this path leads through the folder itself.
+        let through = Path::new("/proc/self/fd").join(dir.as_raw_fd().to_string()).join(name);
+        let mode = self.copy_xattrs(attr, path, |name, value| {
+            rustix::fs::lsetxattr(&through, name, value, XattrFlags::empty())
+        })?;
+        if attr.inode.kind != FileKind::Symlink {
+            rustix::fs::chmodat(dir, name, mode, AtFlags::empty()).context(shown(path))?;
+        }
+        rustix::fs::utimensat(dir, name, &times(&attr.inode), link_itself).context(shown(path))
+    }
+
+    /// Copies the attributes, as far as they can be kept; the mode that is right with those.
+    fn copy_xattrs(
+        &mut self,
+        attr: &Attr,
+        path: &Path,
+        set: impl Fn(&OsStr, &[u8]) -> rustix::io::Result<()>,
+    ) -> Result<Mode> {
         let failed = |error: FsError| engine::fs_failure(shown(path), &error);
+        let mut mode = self.mode(&attr.inode);
         for name in self.tree.xattrs(attr.ino).map_err(failed)? {
             let value = self.tree.xattr(attr.ino, &name).map_err(failed)?;
-            match rustix::fs::fsetxattr(file, OsStr::from_bytes(&name), &value, XattrFlags::empty()) {
+            match set(OsStr::from_bytes(&name), &value) {
                 Ok(()) => {}
-                // Not every file system has them, and some are root's: the content is worth more.
-                Err(error @ (Errno::OPNOTSUPP | Errno::PERM | Errno::ACCESS)) => {
+                // Not every file system has them, some have little room, and some are root's: the content
+                // is worth more.
+                Err(
+                    error @ (Errno::OPNOTSUPP
+                    | Errno::PERM
+                    | Errno::ACCESS
+                    | Errno::INVAL
+                    | Errno::TOOBIG
+                    | Errno::RANGE
+                    | Errno::NOSPC),
+                ) => {
+                    if name == ACCESS_ACL {
+                        mode = without_acl(mode, &value);
+                    }
                     let what = format!("attribute {} of {}", output::escape(&name), shown(path));
                     self.leave_out(Failure::new(Kind::NotPermitted, format!("{what}: {error}")));
                 }
                 Err(error) => return Err(error).context(shown(path)),
             }
         }
-        Ok(())
+        Ok(Mode::from_raw_mode(RawMode::from(mode)))
     }
 
-    /// Owner and times of what cannot be opened.
-    fn dress_name(&self, dir: BorrowedFd<'_>, name: &OsStr, inode: &Inode, path: &Path) -> Result<()> {
-        if self.root {
-            let (uid, gid) = owner(inode);
-            rustix::fs::chownat(dir, name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)
-                .context(shown(path))?;
-        }
-        self.times_of_name(dir, name, inode, path)
+    fn mode(&self, inode: &Inode) -> u16 {
+        let is_ours = inode.uid == rustix::process::geteuid().as_raw()
+            && inode.gid == rustix::process::getegid().as_raw();
+        // setuid for another owner would be a right that nobody gave.
+        if self.root || is_ours { inode.mode } else { inode.mode & !0o6000 }
     }
+}
 
-    fn times_of_name(&self, dir: BorrowedFd<'_>, name: &OsStr, inode: &Inode, path: &Path) -> Result<()> {
-        rustix::fs::utimensat(dir, name, &times(inode), AtFlags::SYMLINK_NOFOLLOW).context(shown(path))
+/// The mode of a file that loses its ACL.
+///
+/// With an ACL the bits of the group are its mask, which grants the most that anybody has; alone, they
+/// would be the group's. So they become what the ACL gave the group. Linux writes an ACL as a version of 4
+/// bytes and entries of 8: tag, permissions, 4 bytes of id; all little-endian.
+fn without_acl(mode: u16, acl: &[u8]) -> u16 {
+    const VERSION_BYTES: usize = 4;
+    const ENTRY_BYTES: usize = 8;
+    const TAG_GROUP_OF_FILE: [u8; 2] = [4, 0];
+    let entries = acl.get(VERSION_BYTES..).unwrap_or_default().chunks_exact(ENTRY_BYTES);
+    let group =
+        entries.filter(|entry| entry[..2] == TAG_GROUP_OF_FILE).map(|entry| u16::from(entry[2])).next();
+    mode & (!0o070 | (group.unwrap_or(0) & 0o7) << 3)
+}
+
+/// Renames without ever replacing anything.
+fn rename_to_free(dir: BorrowedFd<'_>, from: &OsStr, to: &OsStr) -> rustix::io::Result<()> {
+    match rustix::fs::renameat_with(dir, from, dir, to, RenameFlags::NOREPLACE) {
+        // Some network file systems know only this way. The first name is removed by the caller.
+        Err(Errno::INVAL | Errno::NOSYS) => rustix::fs::linkat(dir, from, dir, to, AtFlags::empty()),
+        other => other,
     }
 }
 
@@ -406,4 +455,18 @@ fn is_directory(dir: BorrowedFd<'_>, name: &[u8]) -> Result<bool> {
     let stat = rustix::fs::statat(dir, OsStr::from_bytes(name), AtFlags::SYMLINK_NOFOLLOW)
         .context(output::escape(name))?;
     Ok(FileType::from_raw_mode(stat.st_mode) == FileType::Directory)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_group_gets_no_more_than_a_lost_acl_gave_it() {
+        let entry = |tag: u8, permissions: u8| [tag, 0, permissions, 0, 0xff, 0xff, 0xff, 0xff];
+        // Owner, a named user, group, mask, others: the mask is what the mode shows as the group's.
+        let acl = [&[2, 0, 0, 0][..], &entry(1, 7), &entry(2, 7), &entry(4, 4), &entry(16, 6), &entry(32, 4)];
+        assert_eq!(without_acl(0o4764, &acl.concat()), 0o4744);
+        assert_eq!(without_acl(0o764, &[2, 0, 0]), 0o704, "what is no ACL gave nothing");
+    }
 }

@@ -26,9 +26,14 @@ pub fn run(state: &State, args: &CatArgs) -> Result<()> {
     let place = Place::parse(&args.place, &engine::now())?;
     let path = place.path_required("cat")?;
     let volume = state.volume(&place.name)?;
-    let (_, view) = engine::moment(state, &volume, place.when.as_ref().map(|(when, _)| when))?;
+    let moment = engine::moment(state, &volume, place.when.as_ref().map(|(when, _)| when))?;
+    let outcome = print(&moment.view, path);
+    moment.end(outcome)
+}
+
+fn print(view: &dyn ReadTree, path: &[u8]) -> Result<()> {
     let shown = output::escape(path);
-    let attr = tree::find(&view, path)?;
+    let attr = tree::find(view, path)?;
     if attr.inode.kind != FileKind::File {
         return Err(Failure::new(
             Kind::Usage,

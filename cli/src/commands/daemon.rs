@@ -28,7 +28,7 @@ use super::mount::Habits;
 use crate::control::{Address, Handler, Request, Server};
 use crate::failure::{Context, Failure, Kind, Result};
 use crate::name::VolumeName;
-use crate::report::{MountReport, SealReport};
+use crate::report::{MountReport, SealReport, hex_unless_text};
 use crate::state::{Lock, State, VolumeFolder};
 use crate::when::When;
 use crate::{engine, mounts};
@@ -243,6 +243,7 @@ fn serve_moment(
     watch(&mounted, signals, &tell)?;
     let report = MountReport {
         mount_point: text(dir),
+        mount_point_hex: hex_unless_text(dir),
         pid: std::process::id(),
         since: jiff::Timestamp::now().to_string(),
         moment: Some(seq.0),
@@ -250,6 +251,7 @@ fn serve_moment(
         trouble: None,
         damage: Vec::new(),
         seal_error: None,
+        sealed: true,
         dirty_bytes: 0,
         journal_bytes: 0,
         head: SealReport::from(&seal),
@@ -282,7 +284,7 @@ fn require_root(folder: &VolumeFolder, tree: &dyn ReadTree) -> Result<()> {
 fn refuse_silence(folder: &VolumeFolder, volume: &Volume) -> Result<()> {
     let status = volume.status();
     match status.read_only {
-        Some(reason) if status.dirty_bytes > 0 => Err(Failure::new(
+        Some(reason) if !status.is_sealed => Err(Failure::new(
             Kind::NotPermitted,
             format!("volume \"{}\" is unmounted, but not sealed: {reason}", folder.name),
         )
@@ -479,6 +481,7 @@ impl Live {
         let status = self.volume.status();
         MountReport {
             mount_point: text(self.mounted.path()),
+            mount_point_hex: hex_unless_text(self.mounted.path()),
             pid: std::process::id(),
             since: self.since.to_string(),
             moment: None,
@@ -486,6 +489,7 @@ impl Live {
             trouble: status.read_only.filter(|_| !self.read_only_by_wish),
             damage: status.damage,
             seal_error: status.seal_error,
+            sealed: status.is_sealed,
             dirty_bytes: status.dirty_bytes,
             journal_bytes: status.journal_bytes,
             head: SealReport::from(&status.head),

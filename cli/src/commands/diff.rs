@@ -7,10 +7,11 @@ use fs_format::FileKind;
 use fs_volume::{Change, ChangeKind};
 use serde::Serialize;
 
+use crate::engine::Found;
 use crate::failure::Result;
 use crate::output::{self, JsonPath};
 use crate::place::Place;
-use crate::state::State;
+use crate::state::{State, VolumeFolder};
 use crate::when::When;
 use crate::{engine, progress};
 
@@ -47,14 +48,19 @@ pub fn run(state: &State, args: &DiffArgs) -> Result<()> {
     let to = args.to.as_deref().map(|text| When::parse(text, &now)).transpose()?;
 
     let volume = state.volume(&place.name)?;
-    let (history, to) = engine::moment(state, &volume, to.as_ref())?;
-    let from = engine::find(&volume, &history, from)?;
+    let to = engine::moment(state, &volume, to.as_ref())?;
+    let outcome = compare(&volume, &to, from, args.json);
+    to.end(outcome)
+}
+
+fn compare(volume: &VolumeFolder, to: &Found, from: &When, json: bool) -> Result<()> {
+    let from = engine::find(volume, &to.history, from)?;
     let bar = progress::waiting("comparing");
-    let changes = history.diff(from.info().seq, to.info().seq);
+    let changes = to.history.diff(from.info().seq, to.view.info().seq);
     let changes = changes.map_err(|error| engine::fs_failure(&volume.name, &error))?;
     bar.finish_and_clear();
 
-    if args.json {
+    if json {
         let list: Vec<Json> = changes
             .iter()
             .map(|change| Json {

@@ -16,8 +16,9 @@ use crate::{engine, keys, output, progress};
 
 /// Make a new volume that begins as another one was at a moment
 ///
-/// The new volume has a key of its own and shares no fate with the old one; on the same disk its packs are
-/// hard links and take no room. Its key opens what it has taken over, too.
+/// The new volume has a key of its own, and what is changed or removed in one of the two does not change the
+/// other. On one filesystem the packs of both are the same files under two names: they take no room, and what
+/// the disk spoils is spoilt in both. A fork is no backup. Its key opens what it has taken over, too.
 #[derive(Debug, Args)]
 pub struct ForkArgs {
     /// The volume and the moment (now if left out)
@@ -42,7 +43,8 @@ pub fn run(state: &State, args: &ForkArgs) -> Result<()> {
     let place = Place::parse(&args.place, &engine::now())?;
     place.path_refused("fork")?;
     let parent = state.volume(&place.name)?;
-    let (history, view) = engine::moment(state, &parent, place.when.as_ref().map(|(when, _)| when))?;
+    let (history, view) =
+        engine::moment(state, &parent, place.when.as_ref().map(|(when, _)| when))?.required()?;
     let seal = view.info();
 
     let key = keys::generate()?;
@@ -94,10 +96,15 @@ fn bring_over(from: &Path, to: &Path) -> io::Result<()> {
         fs::create_dir_all(folder)?;
     }
     match fs::hard_link(from, to) {
-        Err(error) if matches!(error.kind(), io::ErrorKind::CrossesDevices | io::ErrorKind::TooManyLinks) => {
+        Err(error) if needs_copy(&error) => {
             fs::copy(from, to)?;
             fs::File::open(to)?.sync_all()
         }
         other => other,
     }
+}
+
+/// Whether the two places, or their filesystem, have no hard links.
+fn needs_copy(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EXDEV | libc::EMLINK | libc::EPERM | libc::EOPNOTSUPP))
 }

@@ -40,8 +40,14 @@ pub struct LogArgs {
 /// Lists moments or versions.
 pub fn run(state: &State, args: &LogArgs) -> Result<()> {
     let volume = state.volume(&args.name)?;
-    let (history, _) = engine::moment(state, &volume, None)?;
-    let mut seals = engine::seals(&volume, &history)?;
+    let newest = engine::moment(state, &volume, None)?;
+    let outcome = list(&volume, &newest.history, args);
+    // All moments are told in any case; of one path, the newest version may be missing.
+    if args.path.is_some() { newest.end(outcome) } else { outcome }
+}
+
+fn list(volume: &VolumeFolder, history: &History, args: &LogArgs) -> Result<()> {
+    let mut seals = engine::seals(volume, history)?;
     if args.snapshots {
         seals.retain(|seal| seal.snapshot.is_some());
     }
@@ -50,7 +56,7 @@ pub fn run(state: &State, args: &LogArgs) -> Result<()> {
         None => print_seals(seals.iter().rev().take(number_max), args.json),
         Some(path) => {
             let path = place::clean(path.as_bytes())?;
-            let mut versions = versions(&volume, &history, &seals, &path)?;
+            let mut versions = versions(volume, history, &seals, &path)?;
             versions.reverse();
             versions.truncate(number_max);
             print_versions(&path, &versions, args.json)

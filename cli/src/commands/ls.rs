@@ -10,7 +10,7 @@ use serde::Serialize;
 use crate::failure::Result;
 use crate::output::{self, Align, JsonPath, Table};
 use crate::place::Place;
-use crate::state::State;
+use crate::state::{State, VolumeFolder};
 use crate::{engine, tree};
 
 /// List a directory as it was at a moment
@@ -41,12 +41,17 @@ pub fn run(state: &State, args: &LsArgs) -> Result<()> {
     let place = Place::parse(&args.place, &engine::now())?;
     let path = place.path.as_deref().unwrap_or_default();
     let volume = state.volume(&place.name)?;
-    let (_, view) = engine::moment(state, &volume, place.when.as_ref().map(|(when, _)| when))?;
-    let found = tree::find(&view, path)?;
+    let moment = engine::moment(state, &volume, place.when.as_ref().map(|(when, _)| when))?;
+    let outcome = list(&volume, &moment.view, path, args);
+    moment.end(outcome)
+}
+
+fn list(volume: &VolumeFolder, view: &dyn ReadTree, path: &[u8], args: &LsArgs) -> Result<()> {
+    let found = tree::find(view, path)?;
     let failed = |error| engine::fs_failure(output::escape(path), &error);
 
     let listed: Vec<(Vec<u8>, FileKind, Ino)> = if tree::is_directory(&found) {
-        let entries = tree::entries(&view, found.ino).map_err(failed)?;
+        let entries = tree::entries(view, found.ino).map_err(failed)?;
         entries.into_iter().map(|entry| (entry.name, entry.kind, entry.ino)).collect()
     } else {
         vec![(tree::base_name(path, volume.name.as_str()).to_vec(), found.inode.kind, found.ino)]

@@ -18,8 +18,8 @@ use crate::{engine, output, progress, tree};
 /// Copy a file or folder out of a moment of the past
 ///
 /// Everything is kept: holes, links, modes, times, attributes, ACLs, and owners if root does it. Without
-/// --force nothing that exists is touched. Where part of the volume is damaged, the rest is restored and
-/// what was left out is named.
+/// --force nothing that exists is touched. What cannot be kept, or lies in a damaged part of the volume, is
+/// left out and named; the rest is restored. If it is interrupted, what has its final name is whole.
 #[derive(Debug, Args)]
 pub struct RestoreArgs {
     /// The volume, the moment and the path; `/` is all of it
@@ -42,7 +42,7 @@ pub fn run(state: &State, args: &RestoreArgs) -> Result<()> {
     let when = place.when_required("restore")?;
     let path = place.path_required("restore")?;
     let volume = state.volume(&place.name)?;
-    let (_, view) = engine::moment(state, &volume, Some(when))?;
+    let (_, view) = engine::moment(state, &volume, Some(when))?.required()?;
     let seal = view.info();
     let found = tree::find(&view, path)?;
 

@@ -53,7 +53,7 @@ fn unmount(state: &State, dir: &Path) -> Result<()> {
 fn daemon_of(state: &State, dir: &Path) -> Result<Option<Address>> {
     for volume in state.volumes()? {
         for address in Address::all(&volume.path) {
-            if address.status()?.is_some_and(|report| mounts::is_reported(dir, &report.mount_point)) {
+            if address.status()?.is_some_and(|report| report.is_on(dir)) {
                 return Ok(Some(address));
             }
         }

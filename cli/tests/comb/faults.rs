@@ -269,6 +269,19 @@ fn one_of_two_newest_manifests_is_enough() {
 }
 
 #[test]
+fn a_copy_that_a_killed_seal_left_behind_is_brought_up_by_whoever_writes_next() {
+    let stage = Stage::at_rest();
+    let old = fs::read(stage.file("head")).expect("a manifest");
+    stage.world.comb("snapshot photos").done();
+    // As killed between the manifest and its copy.
+    fs::write(stage.file("head"), old).expect("back");
+    stage.world.comb("check photos").done();
+    stage.world.comb("ls photos:").done();
+    let newest = fs::read(stage.file("manifests/0000000000000003")).expect("a manifest");
+    assert_eq!(fs::read(stage.file("head")).expect("a manifest"), newest);
+}
+
+#[test]
 fn without_its_newest_manifest_a_volume_shows_the_one_before_and_takes_no_changes() {
     let stage = Stage::at_rest();
     for part in ["head", "manifests/0000000000000002"] {
@@ -350,6 +363,12 @@ fn a_journal_that_was_cut_or_flipped_is_told_and_nothing_is_changed() {
         let before = content(&stage.world.volume_folder());
         assert!(stage.damage().contains(&name), "{what}");
         stage.world.comb("snapshot photos").refused(8, &name);
+        let listed = stage.world.comb("ls photos:");
+        assert_eq!(listed.out, "d/\nmany/\n", "{what}: what there is");
+        listed.refused(5, &name);
+        stage.world.comb("cat photos:d/0").refused(5, &name);
+        stage.world.comb("diff photos@1").refused(5, &name);
+        stage.world.comb("fork photos copy").refused(5, &name);
         stage.world.comb("rollback photos@1").refused(8, &name);
         let mounted = stage.world.comb("mount photos mount");
         assert!(mounted.said.contains(&format!("read-only: {name}")), "{what}: {}", mounted.said);

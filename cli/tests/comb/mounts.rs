@@ -1,8 +1,10 @@
 //! Mounted volumes, end to end: a real kernel, a real daemon.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::io::{ErrorKind, Read, Write};
 use std::os::fd::AsRawFd;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt, symlink};
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -142,6 +144,88 @@ fn everything_about_a_tree_is_restored() {
 }
 
 #[test]
+fn special_files_keep_their_attributes_and_acls() {
+    if !rustix::process::geteuid().is_root() {
+        eprintln!("skipped: only root sets attributes of special files");
+        return;
+    }
+    let world = World::new();
+    let mount = world.dir("mount");
+    world.comb("volume create photos").done();
+    world.comb("mount photos mount").done();
+    fs::create_dir(mount.join("d")).expect("a folder");
+    let there = |name: &str| mount.join("d").join(name).into_os_string().into_string().expect("text");
+    run("mkfifo", &[&there("pipe")]);
+    run("chmod", &["640", &there("pipe")]);
+    run("setfacl", &["-m", "u:1234:rw", &there("pipe")]);
+    symlink("pipe", there("link")).expect("a link");
+    for name in ["pipe", "link"] {
+        run("setfattr", &["-h", "-n", "trusted.test", "-v", "kept", &there(name)]);
+    }
+    world.comb("snapshot photos --tag t").done();
+    world.comb("unmount mount").done();
+
+    // /tmp may be a filesystem without attributes; what it cannot keep must then be named.
+    let restored = world.comb("restore photos@t:d --to out");
+    let out = |name: &str| world.path("out/d").join(name).into_os_string().into_string().expect("text");
+    let has = |name: &str| {
+        run_output("getfattr", &["-h", "-n", "trusted.test", "--only-values", &out(name)]) == "kept"
+    };
+    for name in ["pipe", "link"] {
+        let named = restored.said.contains(&format!("left out: attribute trusted.test of d/{name}"));
+        assert!(has(name) != named, "{name}: {}", restored.said);
+    }
+    let named = restored.said.contains("left out: attribute system.posix_acl_access of d/pipe");
+    let kept = run_output("getfacl", &["-cn", &out("pipe")]).contains("user:1234:rw-");
+    assert!(kept != named, "{}", restored.said);
+    let mode = fs::metadata(out("pipe")).expect("the pipe").mode() & 0o7777;
+    assert_eq!(mode, if kept { 0o660 } else { 0o640 });
+}
+
+#[test]
+fn what_is_too_deep_is_left_out_and_named() {
+    let world = World::new();
+    let mount = world.dir("mount");
+    world.comb("volume create photos").done();
+    world.comb("mount photos mount").done();
+    fs::create_dir_all(mount.join("d").join("x/".repeat(520))).expect("folders");
+    fs::write(mount.join("d/z"), "after it").expect("a file");
+    world.comb("snapshot photos --tag t").done();
+    world.comb("unmount mount").done();
+
+    let restored = world.comb("restore photos@t:d --to out");
+    assert!(restored.said.contains("more than 512 folders deep"), "{}", restored.said);
+    restored.refused(1, "1 left out");
+    assert_eq!(fs::read_to_string(world.path("out/d/z")).expect("the rest"), "after it");
+}
+
+#[test]
+fn a_killed_restore_leaves_no_part_of_a_file_under_its_name() {
+    let world = World::new();
+    let mount = world.dir("mount");
+    world.comb("volume create photos").done();
+    world.comb("mount photos mount").done();
+    fs::create_dir(mount.join("d")).expect("a folder");
+    let mut noise = vec![0; 64 << 20];
+    fs::File::open("/dev/urandom").and_then(|mut source| source.read_exact(&mut noise)).expect("chance");
+    fs::write(mount.join("d/large"), &noise).expect("a file");
+    world.comb("snapshot photos --tag t").done();
+    world.comb("unmount mount").done();
+
+    let mut restore = world.command(["restore", "photos@t:d", "--to", "out"]).spawn().expect("started");
+    let folder = world.path("out/d");
+    wait_until("beginning", || fs::read_dir(&folder).is_ok_and(|mut names| names.next().is_some()));
+    restore.kill().expect("killed");
+    restore.wait().expect("ends");
+    // Either it was killed in time, or it was done.
+    if let Ok(bytes) = fs::read(folder.join("large")) {
+        assert!(bytes == noise, "part of a file has its name");
+    }
+    world.comb("restore photos@t:d --to out --force").done();
+    assert!(fs::read(folder.join("large")).expect("the file") == noise);
+}
+
+#[test]
 fn restoring_follows_no_link_out_of_its_target() {
     let world = World::new();
     let mount = world.dir("mount");
@@ -165,6 +249,26 @@ fn restoring_follows_no_link_out_of_its_target() {
     world.comb("restore photos@t:d --to out --force").done();
     assert_eq!(fs::read_to_string(world.path("outside/file")).expect("the file"), "precious");
     assert!(out.join("d/file").symlink_metadata().expect("metadata").is_file(), "the link was replaced");
+}
+
+#[test]
+fn mount_points_that_only_read_alike_stay_apart() {
+    let world = World::new();
+    let points = [&b"mount\xff"[..], b"mount\xfe"].map(OsStr::from_bytes);
+    for (name, point) in ["photos", "mail"].into_iter().zip(points) {
+        fs::create_dir(world.path(".").join(point)).expect("a folder");
+        world.words(["volume", "create", name]).done();
+        world.words([OsStr::new("mount"), OsStr::new(name), point]).done();
+    }
+    let is_mounted = |name: &str| {
+        let status = world.words(["status", name, "--json"]).json();
+        !status[0]["mounts"].as_array().expect("a list").is_empty()
+    };
+    // In the order that puts the other one first.
+    world.words([OsStr::new("unmount"), points[0]]).done();
+    assert_eq!((is_mounted("photos"), is_mounted("mail")), (false, true));
+    world.words([OsStr::new("unmount"), points[1]]).done();
+    assert!(!is_mounted("mail"));
 }
 
 #[test]
@@ -359,6 +463,32 @@ fn a_read_only_mount_refuses_changes() {
         Some(1),
         "nothing was sealed"
     );
+}
+
+#[test]
+fn now_is_told_from_the_newest_seal_where_nothing_can_be_sealed() {
+    let world = World::new();
+    let mount = world.dir("mount");
+    world.comb("volume create photos").done();
+    world.comb("mount photos mount --seal-every 0").done();
+    fs::create_dir(mount.join("sealed")).expect("a folder");
+    world.comb("snapshot photos").done();
+    let pid = world.comb("status photos --json").json()[0]["mounts"][0]["pid"].to_string();
+    // No data, only a name: that is unsealed too.
+    fs::create_dir(mount.join("unsealed")).expect("a folder");
+    fs::File::open(&mount).and_then(|folder| folder.sync_all()).expect("synced");
+    run("kill", &["-9", &pid]);
+    wait_until("dying", || rustix::fs::statfs(&mount).is_err());
+    world.comb("mount photos mount --read-only").done();
+    let listed = world.comb("ls photos:");
+    assert_eq!(listed.out, "sealed/\n");
+    listed.refused(8, "read-only");
+    world.comb("unmount mount").done();
+
+    assert_eq!(world.comb("ls photos:").done(), "sealed/\nunsealed/\n");
+    world.comb("mount photos mount --read-only").done();
+    assert_eq!(world.comb("ls photos:").done(), "sealed/\nunsealed/\n", "nothing is unsealed");
+    world.comb("unmount mount").done();
 }
 
 #[test]

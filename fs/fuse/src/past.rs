@@ -2,10 +2,10 @@
 //!
 //! Invariants
 //! - A moment's full name (`TIME.SEQ`) never changes its meaning. Its short name (`TIME`) belongs to the
-//!   oldest moment of that second.
+//!   newest moment of that second, as everywhere, so it is settled when the second is over.
 //! - An opened tree never changes, so it may be kept and dropped at will.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::fmt::Write as _;
 use std::sync::Arc;
 
@@ -56,26 +56,31 @@ impl Views {
 
 /// The moments with their unique names, oldest first.
 pub(crate) fn named(moments: &[Moment]) -> Vec<(String, Moment)> {
-    let mut before = None;
-    let mut named = Vec::with_capacity(moments.len());
-    for moment in moments.iter().filter(|moment| (1..SEQ_END).contains(&moment.seq.0)) {
-        let second = moment.time.0.div_euclid(NANOS);
-        let mut name = rfc3339(moment.time);
-        if before == Some(second) {
-            name = full_name(&name, moment.seq);
-        }
-        before = Some(second);
-        named.push((name, *moment));
-    }
+    // Not only beside each other: a clock that was set back passes a second twice.
+    let mut taken = HashSet::with_capacity(moments.len());
+    let mut named: Vec<_> = nameable(moments)
+        .map(|moment| {
+            let short = rfc3339(moment.time);
+            let is_newest = taken.insert(moment.time.0.div_euclid(NANOS));
+            (if is_newest { short } else { full_name(&short, moment.seq) }, *moment)
+        })
+        .collect();
+    named.reverse();
     named
 }
 
 /// The moment with this name, short or full.
 pub(crate) fn find(moments: &[Moment], name: &str) -> Option<Seq> {
-    named(moments)
-        .into_iter()
-        .find(|(own, moment)| own == name || full_name(&rfc3339(moment.time), moment.seq) == name)
-        .map(|(_, moment)| moment.seq)
+    let (time, seq) = name.split_once('.').map_or((name, None), |(time, seq)| (time, Some(seq)));
+    let seq = seq.map(str::parse).transpose().ok()?.map(Seq);
+    nameable(moments)
+        .find(|moment| seq.is_none_or(|seq| moment.seq == seq) && rfc3339(moment.time) == time)
+        .map(|moment| moment.seq)
+}
+
+/// Newest first.
+fn nameable(moments: &[Moment]) -> impl Iterator<Item = &Moment> {
+    moments.iter().rev().filter(|moment| (1..SEQ_END).contains(&moment.seq.0))
 }
 
 /// Whether a name is of the form that `.snapshots` lists; others need no look at all moments.
@@ -145,15 +150,25 @@ mod tests {
 
     #[test]
     fn moments_of_one_second_stay_apart() {
-        let moments = [moment(1, 10), moment(2, 10), moment(3, 11)];
+        // The clock was set back before the last one.
+        let moments = [moment(1, 10), moment(2, 10), moment(3, 11), moment(4, 10)];
         let names: Vec<String> = named(&moments).into_iter().map(|(name, _)| name).collect();
-        assert_eq!(names, ["1970-01-01T00:00:10Z", "1970-01-01T00:00:10Z.2", "1970-01-01T00:00:11Z"]);
+        assert_eq!(
+            names,
+            [
+                "1970-01-01T00:00:10Z.1",
+                "1970-01-01T00:00:10Z.2",
+                "1970-01-01T00:00:11Z",
+                "1970-01-01T00:00:10Z"
+            ]
+        );
         for (name, seq) in [
-            ("1970-01-01T00:00:10Z", Some(1)),
+            ("1970-01-01T00:00:10Z", Some(4)),
             ("1970-01-01T00:00:10Z.1", Some(1)),
             ("1970-01-01T00:00:10Z.2", Some(2)),
             ("1970-01-01T00:00:11Z.3", Some(3)),
             ("1970-01-01T00:00:11Z.2", None),
+            ("1970-01-01T00:00:10Z.x", None),
             ("1970-01-01T00:00:12Z", None),
         ] {
             assert_eq!(find(&moments, name), seq.map(Seq), "{name}");

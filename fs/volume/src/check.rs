@@ -147,8 +147,9 @@ impl History {
             let what = format!("{what}: its copy `head` is whole, and mounting the volume writes it anew");
             report.damage.push(Damage::whole(what, Some((seq, seq))));
         } else if let Err(error) = self.check_copy(seq) {
-            let what =
-                format!("{error}: manifests have what it is a copy of, and the next seal writes it anew");
+            let what = format!(
+                "{error}: manifests have what it is a copy of, and whoever opens the volume for writing makes it anew"
+            );
             report.damage.push(Damage::whole(what, None));
         }
         Ok(())

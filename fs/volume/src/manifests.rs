@@ -28,6 +28,8 @@ pub struct Manifest {
     pub damage: Option<String>,
     /// Set when it was read from its copy: what is wrong with itself.
     pub copied: Option<String>,
+    /// Whether its copy is old, damaged or missing.
+    pub lacks_copy: bool,
 }
 
 /// The path of a manifest in the volume's folder.
@@ -75,7 +77,13 @@ pub fn newest_of(env: &Env, volume: &VolumeId, own: &ReadKey, seqs: &[Seq]) -> R
     // It may also be ahead of the list, by a seal that came in between or by a manifest that is missing.
     let expected = copy.as_ref().map_or(last, |copy| copy.header.seq.max(last));
     let newest = match read(env, volume, own, expected) {
-        Ok(manifest) => return Ok(manifest),
+        Ok(mut manifest) => {
+            manifest.lacks_copy = match &copy {
+                Ok(copy) => copy.info.id != manifest.info.id,
+                Err(error) => matches!(error, OpenError::Damaged { .. }),
+            };
+            return Ok(manifest);
+        }
         Err(error @ OpenError::Damaged { .. }) => error,
         Err(error) => return Err(error),
     };
@@ -105,14 +113,26 @@ pub fn check_copy(env: &Env, volume: &VolumeId, own: &ReadKey, last: Seq) -> Res
 
 /// Writes the newest manifest anew from its copy.
 pub fn restore_from_copy(env: &Env, seq: Seq) -> Result<(), FsError> {
+    replace(env, "manifests/.new", &path(seq), "manifests", &bytes(env, HEAD)?)
+}
+
+/// Writes the copy anew from the newest manifest.
+///
+/// A crash leaves the copy one behind. Were it left so, the next crash would leave it two behind.
+pub fn refresh_copy(env: &Env, seq: Seq) -> Result<(), FsError> {
+    replace(env, "head.new", HEAD, "", &bytes(env, &path(seq))?)
+}
+
+/// The bytes of a manifest that was read and checked.
+fn bytes(env: &Env, path: &str) -> Result<Vec<u8>, FsError> {
     let read = || -> std::io::Result<Vec<u8>> {
-        let file = env.disk.open(HEAD, OpenMode::Read)?;
-        let mut object = vec![0; file.len()? as usize];
+        let file = env.disk.open(path, OpenMode::Read)?;
+        let len = file.len()?.min(MANIFEST_BYTES_MAX as u64);
+        let mut object = vec![0; len as usize];
         file.read_at(&mut object, 0)?;
         Ok(object)
     };
-    let object = read().map_err(|error| disk_error(HEAD, &error))?;
-    replace(env, "manifests/.new", &path(seq), "manifests", &object)
+    read().map_err(|error| disk_error(path, &error))
 }
 
 fn read_file(env: &Env, volume: &VolumeId, own: &ReadKey, path: &str) -> Result<Manifest, OpenError> {
@@ -157,7 +177,7 @@ fn read_file(env: &Env, volume: &VolumeId, own: &ReadKey, path: &str) -> Result<
     cipher.open(0, associated, &mut plain, &tag).map_err(|_| damaged("does not open with this key"))?;
     let body = ManifestBody::decode(&plain).map_err(decode)?;
     let info = crate::volume::info(header.seq, manifest_id(&object), &body);
-    Ok(Manifest { header, body, info, read_key, damage: None, copied: None })
+    Ok(Manifest { header, body, info, read_key, damage: None, copied: None, lacks_copy: false })
 }
 
 /// What a new manifest follows.

@@ -70,6 +70,8 @@ impl Default for Options {
 pub struct Status {
     /// The newest seal.
     pub head: SealInfo,
+    /// Whether it holds all that the volume holds.
+    pub is_sealed: bool,
     /// Bytes written since it began.
     pub dirty_bytes: u64,
     /// Bytes that the journal takes on the disk.
@@ -212,6 +214,13 @@ impl Volume {
             };
             store.found.note(format!("{damage}: {mended}"));
         }
+        if head.lacks_copy
+            && !options.read_only
+            && let Err(error) = manifests::refresh_copy(&env, head.header.seq)
+        {
+            // The manifest itself is whole, and on a full disk the volume must open.
+            tracing::warn!(%error, "the copy `head` of the newest manifest cannot be written anew");
+        }
         // Before its first seal on a device a volume's manifest names no journal.
         let named = (head.body.journal != [0; 16]).then_some(head.body.journal);
         let journal_id = match named {
@@ -308,6 +317,7 @@ impl Volume {
         let frozen = state.frozen.as_deref();
         Status {
             head: state.base.info.clone(),
+            is_sealed: state.active.is_empty() && frozen.is_none(),
             dirty_bytes: state.active.written + frozen.map_or(0, |frozen| frozen.written),
             journal_bytes: self.journal.used_bytes(),
             overlay_bytes: (state.active.weight + frozen.map_or(0, |frozen| frozen.weight)) as u64,
