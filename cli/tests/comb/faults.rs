@@ -770,7 +770,10 @@ fn a_full_disk_refuses_what_grows_lets_delete_and_goes_on() {
         for page in block.chunks_mut(4096) {
             page[..2].copy_from_slice(&written.to_le_bytes());
         }
-        match big.write_all(&block).and_then(|()| if written % 16 == 0 { big.sync_all() } else { Ok(()) }) {
+        match big
+            .write_all(&block)
+            .and_then(|()| if written.is_multiple_of(16) { big.sync_all() } else { Ok(()) })
+        {
             Ok(()) => written += 1,
             Err(error) => break error,
         }
