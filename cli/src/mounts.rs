@@ -1,11 +1,11 @@
 //! What the kernel knows of mounts.
 
-use std::ffi::OsString;
 use std::fs;
 use std::io;
-use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+
+use fs_fuse::table::{self, Entry};
 
 use crate::failure::{Context, Failure, Kind, Result};
 
@@ -14,39 +14,12 @@ const SOURCE_PREFIX: &str = "comb:";
 
 /// The source of the topmost mount on `path`, if it is one of ours.
 pub fn source_of(path: &Path) -> Result<Option<String>> {
-    let table = fs::read("/proc/self/mountinfo").context("/proc/self/mountinfo")?;
-    Ok(find(&table, path))
+    Ok(find(table::read().context("/proc/self/mountinfo")?, path))
 }
 
-/// Lines are in the order of mounting, so the last one on a path is on top.
-fn find(table: &[u8], path: &Path) -> Option<String> {
-    let line = table.split(|byte| *byte == b'\n').rfind(|line| mount_point(line).as_deref() == Some(path))?;
-    // Behind the lone "-": type, source, options.
-    let mut words = line.split(|byte| *byte == b' ').skip_while(|word| *word != b"-").skip(2);
-    let source = String::from_utf8(unescape(words.next()?)).ok()?;
-    source.starts_with(SOURCE_PREFIX).then_some(source)
-}
-
-fn mount_point(line: &[u8]) -> Option<PathBuf> {
-    let word = line.split(|byte| *byte == b' ').nth(4)?;
-    Some(PathBuf::from(OsString::from_vec(unescape(word))))
-}
-
-/// The kernel writes space, tab, line break and backslash as `\040` and so on.
-fn unescape(word: &[u8]) -> Vec<u8> {
-    let mut bytes = Vec::with_capacity(word.len());
-    let mut rest = word;
-    while let Some((&byte, tail)) = rest.split_first() {
-        rest = tail;
-        match (byte, tail) {
-            (b'\\', [a @ b'0'..=b'3', b @ b'0'..=b'7', c @ b'0'..=b'7', after @ ..]) => {
-                bytes.push((a - b'0') << 6 | (b - b'0') << 3 | (c - b'0'));
-                rest = after;
-            }
-            _ => bytes.push(byte),
-        }
-    }
-    bytes
+fn find(table: Vec<Entry>, path: &Path) -> Option<String> {
+    let mount = table.into_iter().rfind(|mount| mount.path == path)?;
+    String::from_utf8(mount.source).ok().filter(|source| source.starts_with(SOURCE_PREFIX))
 }
 
 /// An absolute path without links, also where the last part is a mount whose daemon died.
@@ -60,15 +33,6 @@ pub fn absolute(path: &Path) -> Result<PathBuf> {
         }
         Err(error) => Err(Failure::io(path.display(), &error)),
     }
-}
-
-/// Whether what is mounted on `path` has lost its daemon.
-///
-/// The kernel goes on to answer `stat` from its cache; only `statfs` always asks the daemon.
-pub fn is_dead(path: &Path) -> bool {
-    use rustix::io::Errno;
-    // CONNABORTED is said to whoever asked while the daemon died.
-    rustix::fs::statfs(path).is_err_and(|error| matches!(error, Errno::NOTCONN | Errno::CONNABORTED))
 }
 
 /// Refuses what cannot be mounted on, before anything is opened for it.
@@ -140,17 +104,17 @@ mod tests {
 
     #[test]
     fn a_mount_of_ours_is_known_by_its_source() {
-        assert_eq!(find(TABLE, Path::new("/mnt/a b")).as_deref(), Some("comb:0011223344556677"));
-        assert_eq!(find(TABLE, Path::new("/mnt/other")).as_deref(), Some("comb:8899aabbccddeeff"));
-        assert_eq!(find(TABLE, Path::new("/mnt/under")), None, "something else lies on top");
-        assert_eq!(find(TABLE, Path::new("/")), None);
-        assert_eq!(find(TABLE, Path::new("/mnt")), None);
-    }
-
-    #[test]
-    fn escapes_of_the_kernel_come_apart() {
-        assert_eq!(unescape(b"a\\040b\\134\\011"), b"a b\\\t");
-        assert_eq!(unescape(b"\\9\\04"), b"\\9\\04");
+        assert_eq!(
+            find(table::parse(TABLE), Path::new("/mnt/a b")).as_deref(),
+            Some("comb:0011223344556677")
+        );
+        assert_eq!(
+            find(table::parse(TABLE), Path::new("/mnt/other")).as_deref(),
+            Some("comb:8899aabbccddeeff")
+        );
+        assert_eq!(find(table::parse(TABLE), Path::new("/mnt/under")), None, "something else lies on top");
+        assert_eq!(find(table::parse(TABLE), Path::new("/")), None);
+        assert_eq!(find(table::parse(TABLE), Path::new("/mnt")), None);
     }
 
     #[test]

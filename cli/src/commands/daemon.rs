@@ -317,7 +317,7 @@ fn prepare_dir(folder: &VolumeFolder, dir: Option<&Path>) -> Result<PathBuf> {
     let dir = match dir {
         Some(dir) => dir.to_owned(),
         None => {
-            if mounts::is_dead(&data) && mounts::source_of(&data)?.is_some() {
+            if fs_fuse::is_dead(&data) && mounts::source_of(&data)?.is_some() {
                 // The lock is ours, so its daemon is gone.
                 mounts::unmount(&data, true)?;
             }

@@ -160,7 +160,7 @@ fn refuse_second(volume: &VolumeFolder) -> Result<()> {
 
 /// Takes away a mount of ours whose daemon is dead. Its data is safe in the journal.
 fn clear_dead(dir: &Path) -> Result<()> {
-    if mounts::is_dead(dir) && mounts::source_of(dir)?.is_some() {
+    if fs_fuse::is_dead(dir) && mounts::source_of(dir)?.is_some() {
         output::note(&format!("the daemon of the mount on {} is dead: clearing it away", dir.display()));
         mounts::unmount(dir, true)?;
     }

@@ -42,7 +42,7 @@ fn unmount(state: &State, dir: &Path) -> Result<()> {
             .hint("`comb status` shows what is mounted where"));
     };
     // A daemon of another state folder seals when it notices; a dead one has left the journal.
-    mounts::unmount(dir, mounts::is_dead(dir))?;
+    mounts::unmount(dir, fs_fuse::is_dead(dir))?;
     let deadline = Instant::now() + GONE_WAIT;
     while mounts::source_of(dir)?.is_some() && Instant::now() < deadline {
         std::thread::sleep(Duration::from_millis(20));

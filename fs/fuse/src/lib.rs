@@ -10,6 +10,7 @@
 //! - `commit`: one wait for the disk for all `fsync`s
 //! - `dirty`, `hand`: fetching the kernel's dirty pages, by a process of its own
 //! - `full`: letting `write` tell that the volume is full
+//! - [`table`]: the kernel's table of mounts
 //! - `mountpoint`: `mount(2)`, `fusermount3`, unmounting
 //! - `errno`: the engine's errors as the kernel's numbers
 
@@ -24,6 +25,7 @@ mod hand;
 mod mountpoint;
 mod node;
 mod past;
+pub mod table;
 mod volume;
 mod xattr;
 
@@ -46,7 +48,7 @@ use mountpoint::{Detach, Terms};
 
 pub use dirty::PushError;
 pub use engine::{Engine, Moment, Past, Still};
-pub use mountpoint::MountError;
+pub use mountpoint::{MountError, is_dead};
 
 /// Finds the moment that a name in `.snapshots` means, beyond the names that are listed.
 pub type Resolver = Arc<dyn Fn(&str) -> Option<Seq> + Send + Sync>;

@@ -7,7 +7,7 @@ use std::ffi::{CString, OsStr, OsString};
 use std::fs::{File, OpenOptions};
 use std::io::{self, ErrorKind, Read as _};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
@@ -17,7 +17,7 @@ use std::process::{Command, Stdio};
 use fs_volume::TAKEN_BYTES_MAX;
 use thiserror::Error;
 
-use crate::hand;
+use crate::{hand, table};
 
 const DEVICE: &str = "/dev/fuse";
 const HELPER: &str = "fusermount3";
@@ -103,7 +103,7 @@ pub(crate) fn check(dir: &Path) -> Result<PathBuf, MountError> {
 /// Whether what is mounted on `dir` has lost its daemon.
 ///
 /// The kernel goes on to answer most calls from its caches; `statfs` always asks the daemon.
-fn is_dead(dir: &Path) -> bool {
+pub fn is_dead(dir: &Path) -> bool {
     let Ok(dir) = CString::new(dir.as_os_str().as_bytes()) else {
         return false;
     };
@@ -295,46 +295,16 @@ fn detach_by_helper(path: &Path, how: Detach) -> Result<(), MountError> {
 
 /// The device number of what is mounted on `path`, without asking the mount itself.
 pub(crate) fn device_of(path: &Path) -> io::Result<u64> {
-    let mounts = mounts()?.into_iter();
-    mounts.rev().find(|mount| mount.1 == path).map(|mount| mount.0).ok_or_else(|| ErrorKind::NotFound.into())
+    let mut mounts = table::read()?.into_iter();
+    mounts
+        .rfind(|mount| mount.path == path)
+        .map(|mount| mount.device)
+        .ok_or_else(|| ErrorKind::NotFound.into())
 }
 
 /// Where the mount with this device number lies now: its folder may have been renamed, or bound elsewhere.
 pub(crate) fn paths_of(device: u64) -> io::Result<Vec<PathBuf>> {
-    Ok(mounts()?.into_iter().filter(|mount| mount.0 == device).map(|mount| mount.1).collect())
-}
-
-/// The kernel's table: device numbers and paths; what was mounted later, and so lies above, stands later.
-fn mounts() -> io::Result<Vec<(u64, PathBuf)>> {
-    let table = std::fs::read("/proc/self/mountinfo")?;
-    let parse = |line: &[u8]| {
-        let mut fields = line.split(|&byte| byte == b' ').skip(2);
-        let numbers = std::str::from_utf8(fields.next()?).ok()?;
-        let path = PathBuf::from(OsString::from_vec(unescape(fields.nth(1)?)));
-        let (major, minor) = numbers.split_once(':')?;
-        Some((libc::makedev(major.parse().ok()?, minor.parse().ok()?), path))
-    };
-    Ok(table.split(|&byte| byte == b'\n').filter_map(parse).collect())
-}
-
-/// Resolves what the kernel writes for blanks and backslashes in its tables: three octal digits.
-fn unescape(text: &[u8]) -> Vec<u8> {
-    let mut out = Vec::with_capacity(text.len());
-    let mut rest = text;
-    while let [first, tail @ ..] = rest {
-        let octal = |byte: &u8| (b'0'..=b'7').contains(byte).then(|| byte - b'0');
-        if *first == b'\\'
-            && let [a, b, c, tail @ ..] = tail
-            && let (Some(a), Some(b), Some(c)) = (octal(a), octal(b), octal(c))
-        {
-            out.push(a.wrapping_mul(64).wrapping_add(b * 8 + c));
-            rest = tail;
-        } else {
-            out.push(*first);
-            rest = tail;
-        }
-    }
-    out
+    Ok(table::read()?.into_iter().filter(|mount| mount.device == device).map(|mount| mount.path).collect())
 }
 
 /// What the kernel reads ahead on a mount, in KiB. Its own 128 leave a reader in order waiting for each request; much
