@@ -7,12 +7,28 @@ use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt, symlink};
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
 use crate::world::{World, is_running, wait_until};
+
+/// Mounts the volume, which seals only when it is told to or ends, and waits until it is there.
+fn in_foreground(world: &World) -> Child {
+    let daemon = world
+        .command(["mount", "photos", "mount", "--foreground", "--seal-every", "0"])
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("started");
+    wait_until("mounting", || world.volume_folder().join("control").exists());
+    daemon
+}
+
+/// The process that serves the volume.
+fn daemon_of(world: &World) -> String {
+    world.comb("status photos --json").json()[0]["mounts"][0]["pid"].to_string()
+}
 
 fn run(program: &str, args: &[&str]) {
     let status = Command::new(program).args(args).status();
@@ -277,7 +293,7 @@ fn a_killed_daemon_is_followed_by_a_new_one() {
     let mount = world.dir("mount");
     world.comb("volume create photos").done();
     world.comb("mount photos mount").done();
-    let pid = world.comb("status photos --json").json()[0]["mounts"][0]["pid"].to_string();
+    let pid = daemon_of(&world);
     let mut file = fs::File::create(mount.join("a")).expect("a file");
     file.write_all(b"synced").expect("written");
     file.sync_all().expect("synced");
@@ -299,12 +315,7 @@ fn a_signal_unmounts_and_seals() {
     let world = World::new();
     let mount = world.dir("mount");
     world.comb("volume create photos").done();
-    let mut daemon = world
-        .command(["mount", "photos", "mount", "--foreground", "--seal-every", "0"])
-        .stderr(Stdio::null())
-        .spawn()
-        .expect("started");
-    wait_until("mounting", || world.volume_folder().join("control").exists());
+    let mut daemon = in_foreground(&world);
     fs::write(mount.join("a"), "kept").expect("a file");
     run("kill", &["-TERM", &daemon.id().to_string()]);
     assert!(daemon.wait().expect("its end").success());
@@ -318,12 +329,7 @@ fn a_signal_seals_what_is_written_until_the_daemon_ends() {
     let world = World::new();
     let mount = world.dir("mount");
     world.comb("volume create photos").done();
-    let mut daemon = world
-        .command(["mount", "photos", "mount", "--foreground", "--seal-every", "0"])
-        .stderr(Stdio::null())
-        .spawn()
-        .expect("started");
-    wait_until("mounting", || world.volume_folder().join("control").exists());
+    let mut daemon = in_foreground(&world);
     let mut file = fs::File::create(mount.join("a")).expect("a file");
     file.write_all(b"before").expect("written");
     run("kill", &["-TERM", &daemon.id().to_string()]);
@@ -346,12 +352,7 @@ fn a_signal_waits_no_longer_than_the_last_user() {
     let world = World::new();
     let mount = world.dir("mount");
     world.comb("volume create photos").done();
-    let mut daemon = world
-        .command(["mount", "photos", "mount", "--foreground", "--seal-every", "0"])
-        .stderr(Stdio::null())
-        .spawn()
-        .expect("started");
-    wait_until("mounting", || world.volume_folder().join("control").exists());
+    let mut daemon = in_foreground(&world);
     let mut file = fs::File::create(mount.join("a")).expect("a file");
     run("kill", &["-TERM", &daemon.id().to_string()]);
     thread::sleep(Duration::from_millis(800));
@@ -384,7 +385,7 @@ fn a_killed_hand_is_followed_by_a_new_one() {
     let mount = world.dir("mount");
     world.comb("volume create photos").done();
     world.comb("mount photos mount").done();
-    let daemon = world.comb("status photos --json").json()[0]["mounts"][0]["pid"].to_string();
+    let daemon = daemon_of(&world);
     let mut file = fs::File::create(mount.join("a")).expect("a file");
     for round in ["one", "two", "three"] {
         file.write_all(round.as_bytes()).expect("written");
@@ -404,7 +405,7 @@ fn a_renamed_folder_loses_nothing_that_a_killed_daemon_had_a_second_for() {
     let mount = world.dir("outer/mount");
     world.comb("volume create photos").done();
     world.comb("mount photos outer/mount").done();
-    let pid = world.comb("status photos --json").json()[0]["mounts"][0]["pid"].to_string();
+    let pid = daemon_of(&world);
     let mut file = fs::File::create(mount.join("a")).expect("a file");
     fs::rename(world.path("outer"), world.path("renamed")).expect("renamed");
     file.write_all(b"written").expect("written");
@@ -473,7 +474,7 @@ fn now_is_told_from_the_newest_seal_where_nothing_can_be_sealed() {
     world.comb("mount photos mount --seal-every 0").done();
     fs::create_dir(mount.join("sealed")).expect("a folder");
     world.comb("snapshot photos").done();
-    let pid = world.comb("status photos --json").json()[0]["mounts"][0]["pid"].to_string();
+    let pid = daemon_of(&world);
     // No data, only a name: that is unsealed too.
     fs::create_dir(mount.join("unsealed")).expect("a folder");
     fs::File::open(&mount).and_then(|folder| folder.sync_all()).expect("synced");
@@ -548,7 +549,7 @@ fn a_file_without_a_name_lives_as_long_as_somebody_holds_it_and_no_longer() {
     // Nobody is left to say that it is not held any more.
     let second = held("second");
     fs::File::open(&mount).and_then(|folder| folder.sync_all()).expect("syncs");
-    let pid = world.comb("status photos --json").json()[0]["mounts"][0]["pid"].to_string();
+    let pid = daemon_of(&world);
     run("kill", &["-9", &pid]);
     wait_until("dying", || !is_running(&pid));
     drop(second);
@@ -696,7 +697,7 @@ fn a_daemon_killed_while_it_collects_pages_takes_nobody_with_it() {
     world.comb("volume create photos").done();
     for round in 0..16 {
         world.comb("mount photos mount").done();
-        let pid = world.comb("status photos --json").json()[0]["mounts"][0]["pid"].to_string();
+        let pid = daemon_of(&world);
         let file = fs::File::create(mount.join("a")).expect("a file");
         let (ended, end) = mpsc::channel();
         thread::spawn(move || {
