@@ -69,10 +69,9 @@ pub struct Growing {
 impl Growing {
     /// Nothing yet, with room for `bytes`.
     pub fn with_room(bytes: usize) -> Self {
-        let mut memory: Vec<u8> = Vec::with_capacity(bytes + ALIGN);
-        let from = memory.as_ptr().align_offset(ALIGN);
-        memory.resize(from, 0);
-        Self { memory, from }
+        let mut growing = Self { memory: Vec::with_capacity(bytes + ALIGN), from: 0 };
+        growing.clear();
+        growing
     }
 
     /// Adds bytes at the end.

@@ -162,6 +162,13 @@ struct IoState {
     next_file: u64,
 }
 
+impl IoState {
+    fn take_file_number(&mut self) -> u64 {
+        self.next_file += 1;
+        self.next_file - 1
+    }
+}
+
 impl Journal {
     fn with(
         setting: Setting,
@@ -264,9 +271,7 @@ impl Journal {
     }
 
     fn make_spare(&self, io: &mut MutexGuard<'_, IoState>) -> Result<Spare, FsError> {
-        let number = io.next_file;
-        io.next_file += 1;
-        self.make_file(number, 0)
+        self.make_file(io.take_file_number(), 0)
     }
 
     /// Makes a segment's file whose first `warm` bytes are written.
@@ -313,11 +318,7 @@ impl Journal {
         if !wanted {
             return Ok(());
         }
-        let number = {
-            let mut io = self.io.lock();
-            io.next_file += 1;
-            io.next_file - 1
-        };
+        let number = self.io.lock().take_file_number();
         // Without the lock: others write and sync meanwhile.
         let spare = self.make_file(number, self.setting.segment_bytes)?;
         self.buffer.lock().spare.push(spare);

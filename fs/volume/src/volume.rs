@@ -521,7 +521,7 @@ impl Volume {
             let segment = self.journal.wants_segment(bytes as usize + RECORD_BYTES, room);
             bytes + 4096 + if segment { self.options.segment_bytes } else { 0 }
         };
-        let mut charge = charge_now();
+        let charge = charge_now();
         if room == Room::Taken {
             let left = self.disk_left(self.options.reserve_bytes / 8)?;
             return if left < charge { Err(FsError::NoSpace) } else { Ok(()) };
@@ -533,24 +533,21 @@ impl Volume {
             self.free.left.fetch_sub(charge, Ordering::Relaxed);
             return Ok(());
         }
-        let mut left = self.disk_left(self.options.reserve_bytes)?;
-        let mut give_back = || {
-            if self.journal.give_back_spares() | self.give_back_journal() {
-                charge = charge_now();
-            }
-            self.disk_left(self.options.reserve_bytes)
-        };
-        if left < charge_now() {
-            left = give_back()?;
+        let look = || Ok((self.disk_left(self.options.reserve_bytes)?, charge_now()));
+        let give_back = || self.journal.give_back_spares() | self.give_back_journal();
+        let (mut left, mut charge) = look()?;
+        if left < charge && give_back() {
+            (left, charge) = look()?;
         }
         // What is in the journal takes its room twice until it is sealed: to wait for that is better than to refuse. Not
         // for little: each seal takes some of the reserve itself.
-        if left < charge_now()
+        if left < charge
             && bytes > 0
             && self.unsealed_bytes() >= self.options.reserve_bytes / 4
             && self.seal(None).is_ok()
         {
-            left = give_back()?;
+            give_back();
+            (left, charge) = look()?;
         }
         self.free.left.store(left.saturating_sub(charge), Ordering::Relaxed);
         self.free.asked.store(now, Ordering::Relaxed);
