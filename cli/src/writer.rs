@@ -110,8 +110,9 @@ impl<'a> Writer<'a> {
         self.dress(&target, attr, Path::new("."))
     }
 
-    /// How many files and folders were written; a failure if something was left out.
+    /// Waits until all is on the disk. How many files and folders were written; a failure if something was left out.
     pub fn finish(self) -> Result<u64> {
+        rustix::fs::syncfs(&self.target).context("writing the last of it to the disk")?;
         let Some(worst) =
             self.left_out.iter().max_by_key(|failure| failure.kind as u8 == Kind::Damaged as u8)
         else {
