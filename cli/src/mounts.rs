@@ -3,9 +3,9 @@
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 
 use fs_fuse::table::{self, Entry};
+use fs_fuse::{Detach, MountError};
 
 use crate::failure::{Context, Failure, Kind, Result};
 
@@ -56,37 +56,41 @@ pub fn check_mount_point(path: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Unmounts `path` without asking its daemon; `lazily` also if it is in use.
-pub fn unmount(path: &Path, lazily: bool) -> Result<()> {
-    if rustix::process::geteuid().is_root() {
-        use rustix::mount::UnmountFlags;
-        let flags = if lazily { UnmountFlags::DETACH } else { UnmountFlags::empty() };
-        return rustix::mount::unmount(path, flags | UnmountFlags::NOFOLLOW)
-            .map_err(|error| failure(path, &error.into()));
-    }
-    let helper = Command::new("fusermount3")
-        .arg(if lazily { "-uz" } else { "-u" })
-        .arg("--")
-        .arg(path)
-        .stdin(Stdio::null())
-        .output()
-        .context("fusermount3")?;
-    if helper.status.success() {
-        return Ok(());
-    }
-    let said = String::from_utf8_lossy(&helper.stderr);
-    let kind = if said.contains("busy") { Kind::InTheWay } else { Kind::Other };
-    Err(Failure::new(kind, format!("{}: {}", path.display(), said.trim())).hint(hint(path)))
+/// Unmounts `path` without asking its daemon.
+pub fn unmount(path: &Path, how: Detach) -> Result<()> {
+    fs_fuse::detach(path, None, how).map_err(|error| failure(&error))
 }
 
-fn failure(path: &Path, error: &io::Error) -> Failure {
-    let failure = Failure::io(path.display(), error);
-    if failure.kind == Kind::InTheWay { failure.hint(hint(path)) } else { failure }
-}
-
-/// How to find out who uses a mount.
-pub fn hint(path: &Path) -> String {
-    format!("close what uses it; `fuser -vm {}` shows who that is", path.display())
+/// Why mounting or unmounting failed, with what to do.
+pub fn failure(error: &MountError) -> Failure {
+    let kind = match error {
+        MountError::Missing(_) => Kind::NotFound,
+        MountError::NotADirectory(_)
+        | MountError::NotEmpty(_)
+        | MountError::Covered(_)
+        | MountError::Dead(_)
+        | MountError::Busy(_) => Kind::InTheWay,
+        MountError::NoFuse(_) | MountError::NoHelper | MountError::Helper(_) => Kind::NotPermitted,
+        MountError::System { what, source } => return Failure::io(what, source),
+    };
+    let failure = Failure::new(kind, error.to_string());
+    match error {
+        MountError::Busy(path) => {
+            failure.hint(format!("close what uses it; `fuser -vm {}` shows who that is", path.display()))
+        }
+        MountError::Covered(path) => failure.hint(format!("unmount that first: `umount {}`", path.display())),
+        MountError::Dead(path) => failure.hint(format!("`comb unmount {}` clears it away", path.display())),
+        MountError::NoFuse(_) => failure
+            .hint("load the kernel's module with `modprobe fuse`; a container needs --device /dev/fuse"),
+        MountError::NoHelper => failure.hint("install it (Debian: `apt-get install fuse3`) or mount as root"),
+        MountError::Helper(said) if said.contains("/dev/fuse") => failure.hint(
+            "everybody must be able to open /dev/fuse, as on most machines: `chmod 666 /dev/fuse` as root",
+        ),
+        MountError::Helper(said) if said.contains("allow_other") => {
+            failure.hint("leave out --allow-other, or write `user_allow_other` into /etc/fuse.conf as root")
+        }
+        _ => failure,
+    }
 }
 
 #[cfg(test)]

@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 
 use clap::Args;
 use fs_format::{Ino, Seq, SnapshotId};
-use fs_fuse::{MountError, MountOptions, Mounted, PushError, Still};
+use fs_fuse::{Detach, MountError, MountOptions, Mounted, PushError, Still};
 use fs_volume::{History, Keeper, Options, ReadTree, SnapshotLabel, Volume};
 use serde::{Deserialize, Serialize};
 use signal_hook::consts::{SIGINT, SIGTERM};
@@ -180,7 +180,7 @@ fn serve_live(
             if let Err(error) = keeper.stop() {
                 tracing::error!(%error, "sealing failed");
             }
-            return Err(mount_failure(&error));
+            return Err(mounts::failure(&error));
         }
     };
     if dir != folder.data_path() {
@@ -237,7 +237,7 @@ fn serve_moment(
     let seal = view.info().clone();
     let still = Arc::new(Still::new(view, seal.bytes, seal.files));
     let options = MountOptions { read_only: true, ..mount_options(folder, habits) };
-    let mounted = Arc::new(fs_fuse::mount(still, dir, options).map_err(|error| mount_failure(&error))?);
+    let mounted = Arc::new(fs_fuse::mount(still, dir, options).map_err(|error| mounts::failure(&error))?);
 
     let (tell, events) = mpsc::channel();
     watch(&mounted, signals, &tell)?;
@@ -319,7 +319,7 @@ fn prepare_dir(folder: &VolumeFolder, dir: Option<&Path>) -> Result<PathBuf> {
         None => {
             if fs_fuse::is_dead(&data) && mounts::source_of(&data)?.is_some() {
                 // The lock is ours, so its daemon is gone.
-                mounts::unmount(&data, true)?;
+                mounts::unmount(&data, Detach::Lazily)?;
             }
             folder.own_data()?;
             data
@@ -411,7 +411,7 @@ fn wait_for_end(mounted: &Mounted, events: &Receiver<Event>) -> Option<Sender<Re
                 // The mount ended, if not well.
                 Err(_) if mounted.has_ended() => return Some(asked),
                 Err(error) => {
-                    let _ = asked.send(Err(mount_failure(&error)));
+                    let _ = asked.send(Err(mounts::failure(&error)));
                 }
             },
             Ok(Event::Signal) => {
@@ -527,34 +527,4 @@ fn to_json<T: Serialize>(value: &T) -> Result<serde_json::Value> {
 
 fn text(path: &Path) -> String {
     path.to_string_lossy().into_owned()
-}
-
-/// Why mounting or unmounting failed, with what to do.
-fn mount_failure(error: &MountError) -> Failure {
-    let kind = match error {
-        MountError::Missing(_) => Kind::NotFound,
-        MountError::NotADirectory(_)
-        | MountError::NotEmpty(_)
-        | MountError::Covered(_)
-        | MountError::Dead(_)
-        | MountError::Busy(_) => Kind::InTheWay,
-        MountError::NoFuse(_) | MountError::NoHelper | MountError::Helper(_) => Kind::NotPermitted,
-        MountError::System { what, source } => return Failure::io(what, source),
-    };
-    let failure = Failure::new(kind, error.to_string());
-    match error {
-        MountError::Busy(path) => failure.hint(mounts::hint(path)),
-        MountError::Covered(path) => failure.hint(format!("unmount that first: `umount {}`", path.display())),
-        MountError::Dead(path) => failure.hint(format!("`comb unmount {}` clears it away", path.display())),
-        MountError::NoFuse(_) => failure
-            .hint("load the kernel's module with `modprobe fuse`; a container needs --device /dev/fuse"),
-        MountError::NoHelper => failure.hint("install it (Debian: `apt-get install fuse3`) or mount as root"),
-        MountError::Helper(said) if said.contains("/dev/fuse") => failure.hint(
-            "everybody must be able to open /dev/fuse, as on most machines: `chmod 666 /dev/fuse` as root",
-        ),
-        MountError::Helper(said) if said.contains("allow_other") => {
-            failure.hint("leave out --allow-other, or write `user_allow_other` into /etc/fuse.conf as root")
-        }
-        _ => failure,
-    }
 }

@@ -8,6 +8,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use clap::Args;
+use fs_fuse::Detach;
 
 use super::daemon::{self, Moment, Ready};
 use crate::control::Address;
@@ -162,7 +163,7 @@ fn refuse_second(volume: &VolumeFolder) -> Result<()> {
 fn clear_dead(dir: &Path) -> Result<()> {
     if fs_fuse::is_dead(dir) && mounts::source_of(dir)?.is_some() {
         output::note(&format!("the daemon of the mount on {} is dead: clearing it away", dir.display()));
-        mounts::unmount(dir, true)?;
+        mounts::unmount(dir, Detach::Lazily)?;
     }
     Ok(())
 }

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use clap::Args;
+use fs_fuse::Detach;
 
 use crate::control::{Address, Request};
 use crate::failure::{Failure, Kind, Result};
@@ -42,7 +43,8 @@ fn unmount(state: &State, dir: &Path) -> Result<()> {
             .hint("`comb status` shows what is mounted where"));
     };
     // A daemon of another state folder seals when it notices; a dead one has left the journal.
-    mounts::unmount(dir, fs_fuse::is_dead(dir))?;
+    let how = if fs_fuse::is_dead(dir) { Detach::Lazily } else { Detach::WhenIdle };
+    mounts::unmount(dir, how)?;
     let deadline = Instant::now() + GONE_WAIT;
     while mounts::source_of(dir)?.is_some() && Instant::now() < deadline {
         std::thread::sleep(Duration::from_millis(20));

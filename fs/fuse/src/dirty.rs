@@ -34,7 +34,7 @@ use crate::mountpoint;
 pub(crate) const PUSH_HANDLE: FileHandle = FileHandle(1);
 
 /// Why dirty pages could not be fetched.
-#[derive(Debug, Error)]
+#[derive(Debug, Clone, Error)]
 pub enum PushError {
     /// The mount did not answer in time. The push goes on; a later one waits for it first.
     #[error("the mount did not hand over its dirty pages within {0:?}")]
@@ -120,7 +120,7 @@ struct Tickets {
     asked: u64,
     /// The newest push that ended, and how.
     ended: u64,
-    outcome: Option<Result<(), Arc<PushError>>>,
+    outcome: Option<Result<(), PushError>>,
     /// Somebody wants the kernel to begin writing.
     begin: bool,
     /// The last writer ended.
@@ -186,17 +186,7 @@ impl DirtyPages {
                 return Err(PushError::TimedOut(patience));
             }
         }
-        match &tickets.outcome {
-            None | Some(Ok(())) => Ok(()),
-            Some(Err(error)) => Err(match error.as_ref() {
-                PushError::NotPermitted => PushError::NotPermitted,
-                PushError::Unmounted => PushError::Unmounted,
-                PushError::Covered(path) => PushError::Covered(path.clone()),
-                PushError::Detached(path) => PushError::Detached(path.clone()),
-                PushError::Failed(words) => PushError::Failed(words.clone()),
-                other => PushError::Failed(other.to_string()),
-            }),
-        }
+        tickets.outcome.clone().unwrap_or(Ok(()))
     }
 
     /// Lets the kernel begin to write all dirty pages; waits for nothing.
@@ -267,7 +257,7 @@ impl Pusher {
             if wanted {
                 let mut tickets = shared.tickets.lock();
                 tickets.ended = ticket;
-                tickets.outcome = Some(outcome.map_err(Arc::new));
+                tickets.outcome = Some(outcome);
                 shared.changed.notify_all();
             }
         }

@@ -44,11 +44,11 @@ use adapter::{Adapter, Character};
 use commit::Committer;
 use dirty::{DirtyPages, Writers};
 use full::Full;
-use mountpoint::{Detach, Terms};
+use mountpoint::Terms;
 
 pub use dirty::PushError;
 pub use engine::{Engine, Moment, Past, Still};
-pub use mountpoint::{MountError, is_dead};
+pub use mountpoint::{Detach, MountError, detach, is_dead};
 
 /// Finds the moment that a name in `.snapshots` means, beyond the names that are listed.
 pub type Resolver = Arc<dyn Fn(&str) -> Option<Seq> + Send + Sync>;
@@ -237,11 +237,11 @@ impl Mounted {
 
     /// Unmounts it from where it lies now, which need not be where it was mounted.
     fn take_off(&self, how: Detach) -> Result<(), MountError> {
-        let Some(device) = self.device else { return mountpoint::detach(&self.path, None, how) };
+        let Some(device) = self.device else { return detach(&self.path, None, how) };
         let paths = mountpoint::paths_of(device).map_err(MountError::system("looking for the mount"))?;
         let path = paths.iter().find(|path| **path == self.path).or(paths.first());
         match (path, how) {
-            (Some(path), _) => mountpoint::detach(path, Some(device), how),
+            (Some(path), _) => detach(path, Some(device), how),
             // Somebody has detached it before, and it lives on in those who use it.
             (None, Detach::WhenIdle) => Err(MountError::Busy(self.path.clone())),
             (None, Detach::Lazily) => Ok(()),

@@ -246,7 +246,7 @@ fn receive_descriptor(socket: &UnixStream) -> io::Result<OwnedFd> {
 
 /// How to unmount.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Detach {
+pub enum Detach {
     /// Only when nothing on it is in use.
     WhenIdle,
     /// From the path at once, from those who use it when they end.
@@ -256,7 +256,7 @@ pub(crate) enum Detach {
 /// Unmounts `path`; it is no error if nothing is mounted there.
 ///
 /// With a `device`, nothing else than the mount with that number is unmounted.
-pub(crate) fn detach(path: &Path, device: Option<u64>, how: Detach) -> Result<(), MountError> {
+pub fn detach(path: &Path, device: Option<u64>, how: Detach) -> Result<(), MountError> {
     let target = CString::new(path.as_os_str().as_bytes())
         .map_err(|error| MountError::system("unmounting")(error.into()))?;
     let lazily = if how == Detach::Lazily { libc::MNT_DETACH } else { 0 };
