@@ -111,10 +111,32 @@ impl<N: Nodes> Layers<'_, N> {
         }
     }
 
+    /// What the tree holds of a file, in bytes.
+    ///
+    /// Only the tree's own record says it: that in an overlay was made from one that a seal may have replaced since.
+    pub fn sealed_bytes(&self, ino: Ino) -> Result<u64, Fault> {
+        if self.is_fresh(ino) {
+            return Ok(0);
+        }
+        let sealed = tree::get(&self.nodes, &self.root, &Key::inode(ino))?;
+        sealed.map_or(Ok(0), |bytes| {
+            Ok(decode(Inode::decode(&mut fs_format::Reader::new(&bytes)), "an inode")?.allocated)
+        })
+    }
+
     /// An inode with what `stat` shows.
     pub fn attr(&self, ino: Ino) -> Result<Attr, Fault> {
         let inode = self.inode(ino)?;
-        let mut allocated = inode.allocated;
+        if self.overlays().any(|overlay| overlay.inodes.contains_key(&ino)) {
+            return self.attr_of(ino, inode);
+        }
+        let allocated = inode.allocated;
+        Ok(Attr { ino, inode, allocated })
+    }
+
+    /// The same, where `inode` is what its record is about to be.
+    pub fn attr_of(&self, ino: Ino, inode: Inode) -> Result<Attr, Fault> {
+        let mut allocated = self.sealed_bytes(ino)?;
         for overlay in self.overlays() {
             if let Some(Slot::Live { fills, .. }) = overlay.inodes.get(&ino) {
                 for (offset, fill) in fills.iter() {

@@ -113,7 +113,7 @@ pub enum Slot {
     Gone,
     /// Its record, and what of its bytes is dirty.
     Live {
-        /// The record.
+        /// The record; what it says of `allocated` may be older than the tree.
         inode: Inode,
         /// Dirty bytes.
         fills: Fills,

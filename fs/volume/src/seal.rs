@@ -284,6 +284,7 @@ impl<'a> Sealer<'a> {
                 Slot::Gone => self.drop_all(ino, &mut edits)?,
                 Slot::Live { inode, fills, fresh } => {
                     let mut inode = inode.clone();
+                    inode.allocated = settle(self.layers().sealed_bytes(ino))?;
                     if !fills.is_empty() && inode.kind == FileKind::File {
                         self.file(ino, &mut inode, *fresh, &mut edits)?;
                     }

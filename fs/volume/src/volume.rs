@@ -98,7 +98,7 @@ pub struct State {
     pub active: Overlay,
     pub frozen: Option<Arc<Overlay>>,
     pub base: Base,
-    /// Inodes without a name that the kernel may still ask for, and the bytes that each had when it lost its last.
+    /// Inodes without a name that the kernel may still ask for, and the least bytes that each has had since it lost its last.
     orphans: HashMap<Ino, u64>,
     /// The sum of these bytes. The quota does not count them, so that room is there as soon as a file is removed.
     orphan_bytes: u64,
@@ -108,6 +108,25 @@ impl State {
     /// Bytes that the quota counts.
     fn bytes(&self) -> u64 {
         self.active.totals.bytes.saturating_sub(self.orphan_bytes)
+    }
+
+    /// What an orphan gives up is free already: it is not taken off twice, nor what it takes again given for nothing.
+    fn lower_orphans(&mut self, changes: &[Change]) {
+        if self.orphan_bytes == 0 {
+            return;
+        }
+        for change in changes {
+            let (ino, most) = match change {
+                Change::PutInode(ino, inode) => (ino, inode.size),
+                Change::DropInode(ino) => (ino, 0),
+                _ => continue,
+            };
+            if let Some(bytes) = self.orphans.get_mut(ino) {
+                let gone = bytes.saturating_sub(most);
+                *bytes -= gone;
+                self.orphan_bytes -= gone;
+            }
+        }
     }
 }
 
@@ -488,6 +507,7 @@ impl Volume {
         totals.files = totals.files.saturating_add_signed(decision.files);
         totals.bytes = totals.bytes.saturating_add_signed(decision.bytes);
         let position = self.journal.append(&totals, &decision.changes, data);
+        state.lower_orphans(&decision.changes);
         state.active.apply(totals, decision.changes, position);
         if let Some((ino, bytes)) = decision.orphan {
             state.orphans.insert(ino, bytes);
@@ -528,9 +548,11 @@ impl Volume {
         }
         let now = self.env.clock.now().0;
         let asked = self.free.asked.load(Ordering::Relaxed);
-        let left = self.free.left.load(Ordering::Relaxed);
-        if now.saturating_sub(asked) < 100_000_000 && now >= asked && left > charge + (16 << 20) {
-            self.free.left.fetch_sub(charge, Ordering::Relaxed);
+        let take = |left: u64| left.checked_sub(charge).filter(|&rest| rest > ADMIT_BYTES);
+        if now.saturating_sub(asked) < 100_000_000
+            && now >= asked
+            && self.free.left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).is_ok()
+        {
             return Ok(());
         }
         let look = || Ok((self.disk_left(self.options.reserve_bytes)?, charge_now()));
@@ -783,8 +805,7 @@ impl WriteTree for Volume {
             decision.inode(ino, &inode);
             decision.dirent(key, ino, inode.kind, name);
             decision.inode(parent, &directory);
-            let allocated = inode.allocated;
-            Ok((Attr { ino, inode, allocated }, decision))
+            Ok((layers.attr_of(ino, inode)?, decision))
         })
     }
 
@@ -956,9 +977,7 @@ impl WriteTree for Volume {
                 let len = u64::MAX;
                 decision.changes.push(Change::Fill { ino, offset: inode.size, len, source: Source::Zero });
             }
-            let mut attr = layers.attr(ino)?;
-            attr.inode = inode;
-            Ok((attr, decision))
+            Ok((layers.attr_of(ino, inode)?, decision))
         })
     }
 
@@ -973,15 +992,21 @@ impl WriteTree for Volume {
             return Err(FsError::Invalid);
         }
         let room = if how.punch { Room::Free } else { Room::Grow };
-        if !how.punch && !how.zero && self.space()?.free < len {
-            return Err(FsError::NoSpace);
-        }
-        self.change(256, room, &[], |layers, _, now| {
+        let disk = if how.punch || how.zero { u64::MAX } else { self.disk_left(self.options.reserve_bytes)? };
+        self.change(256, room, &[], |layers, state, now| {
             let mut inode = layers.inode(ino)?;
             require_file(&inode)?;
+            let beyond = if how.punch { 0 } else { end.saturating_sub(inode.size) };
+            let quota_left =
+                self.options.quota_bytes.map_or(u64::MAX, |quota| quota.saturating_sub(state.bytes()));
+            // What is there needs no room. Holes outside the range may make this too much, not more than the range.
+            let missing = (inode.size + beyond).saturating_sub(layers.attr(ino)?.allocated).min(len);
+            if beyond > quota_left || missing > disk {
+                return Err(FsError::NoSpace.into());
+            }
             let mut decision = Decision::default();
-            if !how.keep_size && end > inode.size {
-                decision.bytes = (end - inode.size) as i64;
+            if !how.keep_size && beyond > 0 {
+                decision.bytes = beyond as i64;
                 inode.size = end;
             }
             (inode.mtime, inode.ctime) = (now, now);
@@ -1016,9 +1041,12 @@ impl WriteTree for Volume {
         }
         let end = end.min(from_offset + CLONE_BYTES_MAX);
         let cloned = self.change(64 << 10, Room::Grow, &[], |layers, state, now| {
+            // It may have become shorter since.
+            let end = end.min(layers.inode(from)?.size);
             // Data in a frozen overlay leaves the journal before the copy would be sealed.
             let mut pieces = Vec::new();
-            for (start, stop, piece) in layers.plan(from, from_offset, end)? {
+            let plan = if end > from_offset { layers.plan(from, from_offset, end)? } else { Vec::new() };
+            for (start, stop, piece) in plan {
                 let source = match piece {
                     Piece::Zero => Source::Zero,
                     Piece::Chunk(chunk) => Source::Chunk(chunk),
@@ -1094,6 +1122,7 @@ impl WriteTree for Volume {
         self.drop_orphan(ino);
         let mut state = self.state.write();
         if let Some(bytes) = state.orphans.remove(&ino) {
+            // Nothing, but where it could not be dropped.
             state.orphan_bytes -= bytes;
         }
     }
@@ -1192,6 +1221,8 @@ pub const WRITE_BYTES_MAX: usize = 1 << 20;
 const RECORD_BYTES: usize = 1024;
 /// Bytes by which what was already taken may exceed the quota.
 pub const TAKEN_BYTES_MAX: u64 = 40 << 20;
+/// Room beyond which an operation is admitted by what was last known of the disk.
+const ADMIT_BYTES: u64 = 16 << 20;
 /// The most bytes that one step of a clone covers.
 const CLONE_BYTES_MAX: u64 = 1 << 30;
 /// The most pieces that one step of a clone covers.
