@@ -54,6 +54,9 @@ pub struct Failure {
     /// What to do about it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hint: Option<String>,
+    /// The number of the operating system's error, where there was one.
+    #[serde(skip)]
+    pub errno: Option<i32>,
 }
 
 /// What commands return.
@@ -62,7 +65,7 @@ pub type Result<T> = std::result::Result<T, Failure>;
 impl Failure {
     /// A failure of this kind.
     pub fn new(kind: Kind, message: impl Into<String>) -> Self {
-        Self { kind, message: message.into(), hint: None }
+        Self { kind, message: message.into(), hint: None, errno: None }
     }
 
     /// A failure without a kind of its own.
@@ -78,7 +81,8 @@ impl Failure {
 
     /// An operating system's error while doing something to `what`.
     pub fn io(what: impl fmt::Display, error: &io::Error) -> Self {
-        Self::new(kind_of_io(error), format!("{what}: {}", describe(error)))
+        let errno = error.raw_os_error();
+        Self { errno, ..Self::new(kind_of_io(error), format!("{what}: {}", describe(error))) }
     }
 
     /// The exit code.

@@ -69,15 +69,16 @@ pub struct Span {
 const SECOND: i128 = 1_000_000_000;
 /// A minute, in nanoseconds.
 const MINUTE: i128 = 60 * SECOND;
+/// A day, in nanoseconds.
+const DAY: i128 = 24 * 60 * MINUTE;
 
 impl Span {
-    fn new(start: Timestamp, nanos: i128) -> Self {
-        let first = start.as_nanosecond();
+    fn new(first: i128, nanos: i128) -> Self {
         Self { first, last: first + nanos - 1 }
     }
 
     fn instant(time: Timestamp) -> Self {
-        Self::new(time, 1)
+        Self::new(time.as_nanosecond(), 1)
     }
 
     fn holds(&self, seal: &SealInfo) -> bool {
@@ -107,7 +108,9 @@ impl When {
         if let Some((time, seq)) = parse_listed(trimmed) {
             return Ok(When::Listed(time, seq));
         }
-        if trimmed.is_empty() || trimmed.len() > TAG_BYTES_MAX || !trimmed.chars().all(is_name_char) {
+        let is_name =
+            !trimmed.is_empty() && trimmed.len() <= TAG_BYTES_MAX && trimmed.chars().all(is_name_char);
+        if !is_name || is_like_a_time(trimmed) {
             return Err(refused());
         }
         Ok(When::Name(trimmed.to_owned()))
@@ -136,12 +139,11 @@ impl When {
                     .or_else(|| newest_where(&|seal| time.is_before_end(seal)))
                     .ok_or_else(|| {
                         let first = &seals[0];
-                        let nanos = i64::try_from(time.first).unwrap_or(i64::MAX);
-                        Failure::new(
-                            Kind::NotFound,
-                            format!("there is nothing sealed at or before {}", output::time_utc(nanos)),
-                        )
-                        .hint(format!(
+                        let what = match i64::try_from(time.first) {
+                            Ok(nanos) => format!("at or before {}", output::time_utc(nanos)),
+                            Err(_) => "so early".into(),
+                        };
+                        Failure::new(Kind::NotFound, format!("there is nothing sealed {what}")).hint(format!(
                             "the first seal is {} of {}",
                             first.seq,
                             output::time_utc(first.time.0)
@@ -230,7 +232,7 @@ fn parse_time(text: &str, now: &Zoned) -> Option<Span> {
     }
     let date: Date = parse_date(text.get(..10)?)?;
     match text.get(10..)? {
-        "" => at(date, Time::midnight(), now.time_zone()).map(Span::instant),
+        "" => Some(Span::instant(at(date, Time::midnight(), now.time_zone()))),
         rest if is_zoned(rest) => rfc3339(date, rest),
         rest => local(date, rest.strip_prefix(['T', 't', ' '])?, now.time_zone()),
     }
@@ -291,24 +293,57 @@ fn rfc3339(date: Date, rest: &str) -> Option<Span> {
     if whole.len() != 8 || fraction.is_some_and(|f| f.is_empty() || !f.bytes().all(|b| b.is_ascii_digit())) {
         return None;
     }
-    parse_clock(whole)?;
-    let nanos = if fraction.is_some() { 1 } else { SECOND };
-    if offset_len == 6 && offset.as_bytes()[3] != b':' {
-        return None;
-    }
-    let start = format!("{date}T{clock}{}", offset.to_ascii_uppercase()).parse().ok()?;
-    Some(Span::new(start, nanos))
+    let (time, _) = parse_clock(whole)?;
+    let offset = if offset_len == 6 { parse_offset(offset)? } else { 0 };
+    let (fraction, nanos) = fraction.map_or((0, SECOND), |digits| (nanoseconds(digits), 1));
+    // By hand, since the years 0 and 9999 are valid to their ends, whatever the offset.
+    let days = i128::from(date.since(Date::constant(1970, 1, 1)).ok()?.get_days());
+    let of_day = (i128::from(time.hour()) * 60 + i128::from(time.minute())) * MINUTE
+        + i128::from(time.second()) * SECOND;
+    Some(Span::new(days * DAY + of_day + fraction - offset, nanos))
+}
+
+/// The first nine digits of a fraction of a second; seals have no more.
+fn nanoseconds(digits: &str) -> i128 {
+    digits
+        .bytes()
+        .chain(std::iter::repeat(b'0'))
+        .take(9)
+        .fold(0, |sum, digit| sum * 10 + i128::from(digit - b'0'))
+}
+
+/// `+02:00`, in nanoseconds.
+fn parse_offset(text: &str) -> Option<i128> {
+    let sign = match text.as_bytes().first()? {
+        b'+' => 1,
+        b'-' => -1,
+        _ => return None,
+    };
+    let (clock, nanos) = parse_clock(text.get(1..)?)?;
+    (nanos == MINUTE).then(|| sign * (i128::from(clock.hour()) * 60 + i128::from(clock.minute())) * MINUTE)
+}
+
+/// Whether it begins like a time, which is then a mistake and no name.
+fn is_like_a_time(text: &str) -> bool {
+    let shape = b"dddd-dd-ddTd";
+    text.len() >= shape.len()
+        && text.bytes().zip(shape).all(|(byte, &want)| match want {
+            b'd' => byte.is_ascii_digit(),
+            want => byte.eq_ignore_ascii_case(&want),
+        })
 }
 
 /// A local time as long as its clock is written.
 fn local(date: Date, clock: &str, zone: &TimeZone) -> Option<Span> {
     let (time, nanos) = parse_clock(clock)?;
-    Some(Span::new(at(date, time, zone)?, nanos))
+    Some(Span::new(at(date, time, zone).as_nanosecond(), nanos))
 }
 
 /// A local time; in the gap of a time change the later reading, in the fold the earlier.
-fn at(date: Date, time: Time, zone: &TimeZone) -> Option<Timestamp> {
-    Some(date.to_datetime(time).to_zoned(zone.clone()).ok()?.timestamp())
+fn at(date: Date, time: Time, zone: &TimeZone) -> Timestamp {
+    // It fails at the ends of time alone.
+    let end = if date.year() > 0 { Timestamp::MAX } else { Timestamp::MIN };
+    date.to_datetime(time).to_zoned(zone.clone()).map_or(end, |zoned| zoned.timestamp())
 }
 
 #[cfg(test)]
@@ -395,6 +430,12 @@ mod tests {
             ("1d ago", 0),
             ("0s ago", 6),
             ("2026-12-24 18:00", 6),
+            ("2026-11-20T17:59:59.9999999999999Z", 2),
+            ("2026-11-20T12:00:00-05:30", 2),
+            ("9999-12-31T23:59:59Z", 6),
+            ("9999-12-31T23:59:59-23:59", 6),
+            ("9999-12-31", 6),
+            ("0000-01-01T00:00:00Z", 0),
             (" head ", 6),
         ];
         for (text, seq) in table {
@@ -423,6 +464,10 @@ mod tests {
             "2026-13-01 10:00",
             "2026-11-21T18:00:00+0200",
             "2026-11-21T18:00:00.Z",
+            "2026-11-21T24",
+            "2026-11-21T24:00:00Z",
+            "2026-11-21T18:00:00+25:00",
+            "2026-02-29T18:00:00Z",
             "a tag",
             "a/b",
             "a:b",
@@ -507,7 +552,7 @@ mod tests {
     fn a_time_in_the_hour_that_the_clock_skips_is_read_an_hour_later() {
         // Berlin skips from 02:00 to 03:00 on 29 March 2026.
         let read = When::parse("2026-03-29 02:30", &now()).expect("a time");
-        assert_eq!(read, When::Time(Span::new(utc("2026-03-29T01:30:00Z"), MINUTE)));
+        assert_eq!(read, When::Time(Span::new(utc("2026-03-29T01:30:00Z").as_nanosecond(), MINUTE)));
     }
 
     #[test]

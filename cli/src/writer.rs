@@ -126,7 +126,7 @@ impl<'a> Writer<'a> {
         }
         let hint = match worst.kind {
             Kind::NotPermitted => "root can restore owners, devices and attributes of the system",
-            Kind::Other => "a deeper part can be restored by its own path",
+            Kind::Other => "what the target cannot hold may fit elsewhere, a deep part by its own path",
             _ => "`comb check NAME` names everything that is damaged; another moment may hold it whole",
         };
         Err(Failure::new(worst.kind, format!("{} restored, {} left out", self.written, self.left_out_count))
@@ -159,7 +159,7 @@ impl<'a> Writer<'a> {
                 self.written += 1;
                 Ok(())
             }
-            Err(failure) if matches!(failure.kind, Kind::Damaged | Kind::NotPermitted) => {
+            Err(failure) if concerns_one_file(&failure) => {
                 self.leave_out(failure);
                 Ok(())
             }
@@ -210,7 +210,13 @@ impl<'a> Writer<'a> {
     fn make(&mut self, dir: BorrowedFd<'_>, path: &Path, attr: &Attr, name: &OsStr) -> Result<()> {
         let inode = &attr.inode;
         if let Some(first) = self.links.get(&attr.ino) {
-            return rustix::fs::linkat(&self.target, first, dir, name, AtFlags::empty()).context(shown(path));
+            match self.link(first, dir, name) {
+                Err(Errno::MLINK) => self.leave_out(Failure::other(format!(
+                    "{} is a file of its own: it can have no more names there",
+                    shown(path)
+                ))),
+                linked => return linked.context(shown(path)),
+            }
         }
         match inode.kind {
             FileKind::Directory => Err(Failure::other("a directory is made elsewhere")),
@@ -243,6 +249,25 @@ impl<'a> Writer<'a> {
         }
     }
 
+    /// Gives the file that was written as `first` below the target one more name.
+    fn link(&self, first: &Path, dir: BorrowedFd<'_>, name: &OsStr) -> rustix::io::Result<()> {
+        match rustix::fs::linkat(&self.target, first, dir, name, AtFlags::empty()) {
+            Err(Errno::NAMETOOLONG) => {}
+            other => return other,
+        }
+        // No call takes so long a path: go down folder by folder.
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let mut at = rustix::fs::openat(&self.target, ".", flags, Mode::empty())?;
+        let mut parts = first.components().peekable();
+        while let Some(part) = parts.next() {
+            if parts.peek().is_none() {
+                return rustix::fs::linkat(&at, part.as_os_str(), dir, name, AtFlags::empty());
+            }
+            at = rustix::fs::openat(&at, part.as_os_str(), flags, Mode::empty())?;
+        }
+        Err(Errno::NOENT)
+    }
+
     fn put_directory(
         &mut self,
         dir: BorrowedFd<'_>,
@@ -266,22 +291,27 @@ impl<'a> Writer<'a> {
         }
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let made = rustix::fs::openat(dir, name, flags, Mode::empty()).context(shown(path))?;
-        match tree::entries(self.tree, attr.ino) {
-            Ok(entries) => {
-                for entry in entries {
-                    match self.tree.attr(entry.ino) {
-                        Ok(child) => self.put(made.as_fd(), path, &child, &entry.name, depth + 1)?,
-                        Err(error) => {
-                            let child = path.join(OsStr::from_bytes(&entry.name));
-                            self.leave_out_if_damaged(&child, &error)?;
-                        }
-                    }
+        let filled = self.fill_directory(made.as_fd(), path, attr, depth);
+        // Last, since making entries changes its times and a mode may forbid it; also when the rest is given up.
+        let dressed = self.dress(&File::from(made), attr, path);
+        filled.and(dressed)
+    }
+
+    fn fill_directory(&mut self, made: BorrowedFd<'_>, path: &Path, attr: &Attr, depth: usize) -> Result<()> {
+        let entries = match tree::entries(self.tree, attr.ino) {
+            Ok(entries) => entries,
+            Err(error) => return self.leave_out_if_damaged(path, &error),
+        };
+        for entry in entries {
+            match self.tree.attr(entry.ino) {
+                Ok(child) => self.put(made, path, &child, &entry.name, depth + 1)?,
+                Err(error) => {
+                    let child = path.join(OsStr::from_bytes(&entry.name));
+                    self.leave_out_if_damaged(&child, &error)?;
                 }
             }
-            Err(error) => self.leave_out_if_damaged(path, &error)?,
         }
-        // Last, since making entries changes its times and a mode may forbid it.
-        self.dress(&File::from(made), attr, path)
+        Ok(())
     }
 
     fn leave_out_if_damaged(&mut self, path: &Path, error: &FsError) -> Result<()> {
@@ -400,6 +430,23 @@ impl<'a> Writer<'a> {
             && inode.gid == rustix::process::getegid().as_raw();
         // setuid for another owner would be a right that nobody gave.
         if self.root || is_ours { inode.mode } else { inode.mode & !0o6000 }
+    }
+}
+
+/// Whether others can still be written: this one is damaged or not permitted, or the target cannot hold such a file.
+fn concerns_one_file(failure: &Failure) -> bool {
+    match failure.errno {
+        Some(libc::EROFS) => false,
+        Some(
+            libc::EFBIG
+            | libc::ENAMETOOLONG
+            | libc::EINVAL
+            | libc::EILSEQ
+            | libc::EOVERFLOW
+            | libc::EOPNOTSUPP
+            | libc::ENOSYS,
+        ) => true,
+        _ => matches!(failure.kind, Kind::Damaged | Kind::NotPermitted),
     }
 }
 

@@ -57,7 +57,7 @@ pub fn run(state: &State, args: &RestoreArgs) -> Result<()> {
     if let Some(bytes) = bytes_below(path, &found, seal) {
         bar.set_length(bytes);
     }
-    let outcome = write(&view, path, &found, &target, existing, &bar);
+    let outcome = write(&view, path, &found, &target, existing, made, &bar);
     bar.finish_and_clear();
     if outcome.is_err() && made {
         // Only if nothing got into it: this is no recursive removal.
@@ -97,6 +97,7 @@ fn write(
     found: &Attr,
     target: &Path,
     existing: Existing,
+    made: bool,
     bar: &indicatif::ProgressBar,
 ) -> Result<u64> {
     let mut writer = Writer::new(view, target, existing, bar.clone())?;
@@ -115,7 +116,9 @@ fn write(
     for entry in &entries {
         writer.write(&view.attr(entry.ino).map_err(failed)?, &entry.name)?;
     }
-    writer.dress_target(found)?;
+    if made || existing == Existing::Replace {
+        writer.dress_target(found)?;
+    }
     writer.finish()
 }
 

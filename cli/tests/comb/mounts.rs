@@ -216,6 +216,70 @@ fn what_is_too_deep_is_left_out_and_named() {
 }
 
 #[test]
+fn what_the_target_cannot_hold_is_left_out_and_the_rest_restored() {
+    const HUGE_BYTES: u64 = 20 << 40;
+    let world = World::new();
+    let mount = world.dir("mount");
+    world.comb("volume create photos").done();
+    world.comb("mount photos mount").done();
+    fs::create_dir(mount.join("d")).expect("a folder");
+    fs::File::create(mount.join("d/huge")).and_then(|file| file.set_len(HUGE_BYTES)).expect("a hole");
+    fs::write(mount.join("d/small"), "after it").expect("a file");
+    fs::set_permissions(mount.join("d"), fs::Permissions::from_mode(0o750)).expect("a mode");
+    world.comb("snapshot photos --tag t").done();
+    world.comb("unmount mount").done();
+
+    // Not every disk refuses such a file.
+    let holds = fs::File::create(world.path("probe")).and_then(|file| file.set_len(HUGE_BYTES)).is_ok();
+    let restored = world.comb("restore photos@t:d --to out");
+    assert_eq!(restored.said.contains("left out: d/huge: File too large"), !holds, "{}", restored.said);
+    assert_eq!(restored.code, i32::from(!holds), "{}", restored.said);
+    assert_eq!(fs::read_to_string(world.path("out/d/small")).expect("the rest"), "after it");
+    let mode = fs::metadata(world.path("out/d")).expect("a folder").permissions().mode();
+    assert_eq!(mode & 0o777, 0o750);
+}
+
+#[test]
+fn names_of_one_file_stay_so_however_deep_they_lie() {
+    let world = World::new();
+    let mount = world.dir("mount");
+    world.comb("volume create photos").done();
+    world.comb("mount photos mount").done();
+    // Deeper than a path can be long.
+    let script = "set -e; cd \"$0\"; mkdir d; cd d; for i in $(seq 20); do mkdir \"$1\"; cd -P \"$1\"; done; echo x >a; ln a b";
+    let part = "n".repeat(250);
+    run("sh", &["-c", script, mount.to_str().expect("text"), &part]);
+    fs::write(mount.join("d/z"), "after it").expect("a file");
+    world.comb("snapshot photos --tag t").done();
+    world.comb("unmount mount").done();
+
+    world.comb("restore photos@t:d --to out").done();
+    let script =
+        "set -e; cd \"$0/d\"; for i in $(seq 20); do cd -P \"$1\"; done; test a -ef b; test \"$(cat b)\" = x";
+    run("sh", &["-c", script, world.path("out").to_str().expect("text"), &part]);
+    assert_eq!(fs::read_to_string(world.path("out/d/z")).expect("the rest"), "after it");
+}
+
+#[test]
+fn a_folder_that_was_there_keeps_its_mode_and_times() {
+    let world = World::new();
+    let mount = world.dir("mount");
+    world.comb("volume create photos").done();
+    world.comb("mount photos mount").done();
+    fs::write(mount.join("file"), "content").expect("a file");
+    world.comb("snapshot photos --tag t").done();
+    world.comb("unmount mount").done();
+
+    let there = world.dir("there");
+    fs::set_permissions(&there, fs::Permissions::from_mode(0o1777)).expect("a mode");
+    world.comb("restore photos@t:/ --to there").done();
+    assert!(there.join("file").exists());
+    assert_eq!(fs::metadata(&there).expect("a folder").permissions().mode() & 0o7777, 0o1777);
+    world.comb("restore photos@t:/ --to there --force").done();
+    assert_eq!(fs::metadata(&there).expect("a folder").permissions().mode() & 0o7777, 0o755);
+}
+
+#[test]
 fn a_killed_restore_leaves_no_part_of_a_file_under_its_name() {
     let world = World::new();
     let mount = world.dir("mount");
