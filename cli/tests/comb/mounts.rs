@@ -80,6 +80,23 @@ fn the_past_of_a_mount_stays_open() {
 }
 
 #[test]
+fn a_change_is_told_by_every_name_of_a_file() {
+    let world = World::new();
+    let mount = world.dir("mount");
+    world.comb("volume create photos").done();
+    world.comb("mount photos mount").done();
+    fs::write(mount.join("first"), "before").expect("a file");
+    fs::hard_link(mount.join("first"), mount.join("second")).expect("another name");
+    world.comb("snapshot photos --tag v1").done();
+    fs::write(mount.join("second"), "after").expect("a change");
+
+    assert_eq!(world.comb("diff photos@v1").done(), "M first\nM second\n");
+    let versions = world.comb("log photos first --json").json();
+    assert_eq!(versions.as_array().map(Vec::len), Some(2), "{versions}");
+    world.comb("unmount mount").done();
+}
+
+#[test]
 fn a_second_daemon_and_bad_mount_points_are_refused() {
     let world = World::new();
     world.dir("mount");

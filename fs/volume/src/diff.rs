@@ -3,8 +3,13 @@
 //! Walks both trees side by side and leaves out every subtree that both share, so the cost
 //! is that of what changed. Bytes are compared only where a file's records changed and everything else
 //! that a user sees of it is the same, as after a restore.
+//!
+//! A file that changed is told by each of its names. An inode knows one of them at most, so where it has others that
+//! did not change themselves, all directories are searched, once for all such files and until each name is found.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::hash_map::Entry;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::ops::ControlFlow;
 
 use fs_format::tree::{Dirent, Extent, Key, Node, NodePtr, RecordKind};
 use fs_format::{ChunkId, FileKind, Ino, Inode, Reader};
@@ -13,6 +18,7 @@ use crate::FsError;
 use crate::history::{View, settle};
 use crate::layers::decode;
 use crate::store::Store;
+use crate::tree;
 use crate::types::{Change, ChangeKind, ReadTree, Seek};
 
 /// Is told a record that is not the same on both sides.
@@ -184,11 +190,22 @@ struct Sides {
     new: Option<(Ino, FileKind)>,
 }
 
-/// The paths that differ, sorted.
-pub fn changes(old: &View, new: &View) -> Result<Vec<Change>, FsError> {
-    let mut removed: BTreeMap<(Ino, u64), (Ino, FileKind, Vec<u8>)> = BTreeMap::new();
-    let mut added: BTreeMap<(Ino, u64), (Ino, FileKind, Vec<u8>)> = BTreeMap::new();
-    let mut touched: BTreeSet<Ino> = BTreeSet::new();
+/// Directory entries by directory and position: what each leads to, and its name.
+type Entries = BTreeMap<(Ino, u64), (Ino, FileKind, Vec<u8>)>;
+
+/// What differs between the records of two moments.
+#[derive(Default)]
+struct Delta {
+    removed: Entries,
+    added: Entries,
+    /// Inodes of both moments that may not look the same any more.
+    touched: BTreeSet<Ino>,
+}
+
+fn delta(old: &View, new: &View) -> Result<Delta, FsError> {
+    let mut delta = Delta::default();
+    // The inode that was made or dropped: it is told by its names, which come and go with it.
+    let mut lone = None;
     new.store().extend(&old.body().packs);
     records(new.store(), &old.root().pointer, &new.root().pointer, &mut |key, before, after| {
         match key.kind {
@@ -198,31 +215,43 @@ pub fn changes(old: &View, new: &View) -> Result<Vec<Change>, FsError> {
                     Ok((ino, kind, name.to_vec()))
                 };
                 if let Some(before) = before {
-                    removed.insert((key.ino, key.sub), entry(before)?);
+                    delta.removed.insert((key.ino, key.sub), entry(before)?);
                 }
                 if let Some(after) = after {
-                    added.insert((key.ino, key.sub), entry(after)?);
+                    delta.added.insert((key.ino, key.sub), entry(after)?);
                 }
             }
             RecordKind::Inode => {
                 let read = |bytes: &[u8]| decode(Inode::decode(&mut Reader::new(bytes)), "an inode");
-                if let (Some(before), Some(after)) = (before, after)
-                    && !looks_same(&read(before)?, &read(after)?)
-                {
-                    touched.insert(key.ino);
+                let (Some(before), Some(after)) = (before, after) else {
+                    lone = Some(key.ino);
+                    return Ok(());
+                };
+                if !looks_same(&read(before)?, &read(after)?) {
+                    delta.touched.insert(key.ino);
+                }
+            }
+            RecordKind::Xattr | RecordKind::Inline | RecordKind::Extent => {
+                if lone != Some(key.ino) {
+                    delta.touched.insert(key.ino);
                 }
             }
             RecordKind::Orphan => {}
-            RecordKind::Xattr | RecordKind::Inline | RecordKind::Extent => {
-                touched.insert(key.ino);
-            }
         }
         Ok(())
     })?;
-    let inos = |entries: &BTreeMap<_, (Ino, _, _)>| -> HashSet<Ino> {
-        entries.values().map(|(ino, _, _)| *ino).collect()
+    Ok(delta)
+}
+
+/// The paths that differ, sorted.
+pub fn changes(old: &View, new: &View) -> Result<Vec<Change>, FsError> {
+    let Delta { removed, added, touched } = delta(old, new)?;
+    let names = |entries: &Entries| {
+        let mut names: HashMap<Ino, u32> = HashMap::new();
+        entries.values().for_each(|(ino, _, _)| *names.entry(*ino).or_default() += 1);
+        names
     };
-    let (left, arrived) = (inos(&removed), inos(&added));
+    let (left, arrived) = (names(&removed), names(&added));
     let mut paths: BTreeMap<Vec<u8>, Sides> = BTreeMap::new();
     for (view, entries, elsewhere) in [(old, &removed, &arrived), (new, &added, &left)] {
         let mut put = |path, ino, kind| {
@@ -232,33 +261,55 @@ pub fn changes(old: &View, new: &View) -> Result<Vec<Change>, FsError> {
         };
         for ((dir, _), (ino, kind, name)) in entries {
             // An entry below a directory that moved as a whole is told by the directory.
-            let Some(mut path) = view.path(*dir)? else { continue };
-            if !path.is_empty() {
-                path.push(b'/');
-            }
-            path.extend_from_slice(name);
+            let Some(dir) = view.path(*dir)? else { continue };
+            let path = join(&dir, name);
             // What a directory that moved holds did not change itself, but its paths did.
-            if *kind == FileKind::Directory && elsewhere.contains(ino) {
-                below(view, *ino, &path, &mut put)?;
+            if *kind == FileKind::Directory && elsewhere.contains_key(ino) {
+                each_name(view, *ino, &path, &mut |dir, name, ino, kind| {
+                    put(join(dir, name), ino, kind);
+                    ControlFlow::Continue(())
+                })?;
             }
-            touched.remove(ino);
             put(path, *ino, *kind);
         }
     }
+    let mut judged: HashMap<(Ino, Ino), bool> = HashMap::new();
+    let mut is_same = |before, after| match judged.entry((before, after)) {
+        Entry::Occupied(known) => Ok(*known.get()),
+        Entry::Vacant(unknown) => is_same(old, before, new, after).map(|same| *unknown.insert(same)),
+    };
+    // A name that is not there yet is the same before and after: what it leads to changed.
+    let mut stayed = |path, ino, kind| {
+        let side = Some((ino, kind));
+        paths.entry(path).or_insert(Sides { old: side, new: side });
+    };
+    let mut sought: HashMap<Ino, u32> = HashMap::new();
     for ino in touched {
-        // A new inode is told by its name.
-        if let Some(path) = new.path(ino)?
-            && let Some(before) = found(old, ino)?
-        {
-            let side = Some((ino, before.kind));
-            paths.entry(path).or_insert(Sides { old: side, new: side });
+        let Some(inode) = found(new, ino)? else { continue };
+        let mut known = arrived.get(&ino).copied().unwrap_or(0);
+        if let Some(path) = new.path(ino)? {
+            stayed(path, ino, inode.kind);
+            known += u32::from(!added.contains_key(&(inode.parent, inode.home)));
         }
+        if inode.kind != FileKind::Directory && known < inode.nlink && !is_same(ino, ino)? {
+            sought.insert(ino, inode.nlink);
+        }
+    }
+    let mut missing: u64 = sought.values().map(|&names| u64::from(names)).sum();
+    if missing > 0 {
+        each_name(new, Ino::ROOT, b"", &mut |dir, name, ino, kind| {
+            if sought.contains_key(&ino) {
+                stayed(join(dir, name), ino, kind);
+                missing -= 1;
+            }
+            if missing > 0 { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+        })?;
     }
     let mut changes = Vec::new();
     for (path, sides) in paths {
         let (kind, file) = match (sides.old, sides.new) {
             (Some((before, _)), Some((after, file))) => {
-                if is_same(old, before, new, after)? {
+                if is_same(before, after)? {
                     continue;
                 }
                 (ChangeKind::Modified, file)
@@ -283,7 +334,9 @@ fn found(view: &View, ino: Ino) -> Result<Option<Inode>, FsError> {
 /// Whether a user would call both the same, also where they are different inodes.
 fn is_same(old: &View, before: Ino, new: &View, after: Ino) -> Result<bool, FsError> {
     let (Some(a), Some(b)) = (found(old, before)?, found(new, after)?) else { return Ok(false) };
-    if !looks_same(&a, &b) || attributes(old, before)? != attributes(new, after)? {
+    // A name more or less is told by itself; a copy in place of one of several names is a change.
+    let shares = before != after && b.kind != FileKind::Directory && a.nlink != b.nlink;
+    if shares || !looks_same(&a, &b) || attributes(old, before)? != attributes(new, after)? {
         return Ok(false);
     }
     match b.kind {
@@ -297,14 +350,15 @@ fn is_same(old: &View, before: Ino, new: &View, after: Ino) -> Result<bool, FsEr
     }
 }
 
-/// Compares inodes, but for times of access, change and birth, names kept elsewhere, and a directory's own
-/// count of entries.
+/// Compares inodes, but for times of access, change and birth, their names and how many there are, and a directory's
+/// own count of entries.
 fn looks_same(before: &Inode, after: &Inode) -> bool {
     let mut before = before.clone();
     (before.atime, before.ctime, before.btime) = (after.atime, after.ctime, after.btime);
-    (before.parent, before.home, before.allocated) = (after.parent, after.home, after.allocated);
+    (before.parent, before.home, before.nlink) = (after.parent, after.home, after.nlink);
+    before.allocated = after.allocated;
     if before.kind == FileKind::Directory {
-        (before.size, before.nlink, before.mtime) = (after.size, after.nlink, after.mtime);
+        (before.size, before.mtime) = (after.size, after.mtime);
     }
     before == *after
 }
@@ -346,28 +400,36 @@ fn chunks(view: &View, ino: Ino, start: u64, end: u64) -> Result<Vec<(u64, u32, 
     Ok(extents.into_iter().map(part).collect())
 }
 
-fn below(
-    view: &View,
-    dir: Ino,
-    path: &[u8],
-    visit: &mut dyn FnMut(Vec<u8>, Ino, FileKind),
-) -> Result<(), FsError> {
+/// A name below a directory's path.
+fn join(dir: &[u8], name: &[u8]) -> Vec<u8> {
+    if dir.is_empty() { name.to_vec() } else { [dir, name].join(&b'/') }
+}
+
+/// Is told the path of a directory, a name in it, and what that leads to.
+type VisitName<'a> = dyn FnMut(&[u8], &[u8], Ino, FileKind) -> ControlFlow<()> + 'a;
+
+/// Visits each name below a directory until the visitor breaks.
+fn each_name(view: &View, dir: Ino, path: &[u8], visit: &mut VisitName<'_>) -> Result<(), FsError> {
     let mut todo = vec![(dir, path.to_vec())];
     while let Some((dir, path)) = todo.pop() {
-        let mut cookie = 0;
-        loop {
-            let entries = settle(view.layers().read_dir(dir, cookie, 1024))?;
-            let Some(last) = entries.last() else { break };
-            cookie = last.cookie;
-            for entry in entries {
-                let mut path = path.clone();
-                path.push(b'/');
-                path.extend_from_slice(&entry.name);
-                visit(path.clone(), entry.ino, entry.kind);
-                if entry.kind == FileKind::Directory {
-                    todo.push((entry.ino, path));
+        let (from, to) = (Key::new(dir, RecordKind::Dirent, 0), Key::new(dir, RecordKind::Xattr, 0));
+        let mut outcome = Ok(ControlFlow::Continue(()));
+        let scanned = tree::scan(&**view.store(), view.root(), &from, &to, &mut |_, value| {
+            outcome = decode(Dirent::parts(value), "a directory entry").map(|(ino, kind, name)| {
+                if kind == FileKind::Directory {
+                    todo.push((ino, join(&path, name)));
                 }
+                visit(&path, name, ino, kind)
+            });
+            if matches!(outcome, Ok(ControlFlow::Continue(()))) {
+                ControlFlow::Continue(())
+            } else {
+                ControlFlow::Break(())
             }
+        });
+        settle(scanned)?;
+        if outcome?.is_break() {
+            break;
         }
     }
     Ok(())

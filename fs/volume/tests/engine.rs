@@ -1,5 +1,6 @@
 //! The engine in a real folder: what a user would notice.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -280,6 +281,144 @@ fn a_diff_leaves_out_what_was_replaced_by_the_same() {
     let mut seen = changed(&volume, after, replaced);
     seen.retain(|line| !line.ends_with("gone") && !line.contains("gone/"));
     assert_eq!(seen, ["D d/edited", "D d/holed", "D d/rewritten", "D d/tagged"]);
+}
+
+#[test]
+fn a_diff_tells_a_change_by_every_name_of_the_file() {
+    let stage = Stage::new();
+    let volume = stage.open();
+    folder(&volume, "d");
+    folder(&volume, "moved");
+    let link = |ino, path: &str| {
+        let (dir, name) = path.rsplit_once('/').unwrap_or(("", path));
+        let dir = resolve(&volume, dir.as_bytes()).expect("the folder is there").ino;
+        volume.link(ino, dir, name.as_bytes()).expect("links");
+    };
+    let unlink = |name: &[u8]| volume.unlink(Ino::ROOT, name).expect("removes");
+    let seal = || volume.seal(None).expect("seals").seq;
+    let one = put(&volume, "a", b"one");
+    put(&volume, "other", b"other");
+    let from = seal();
+
+    link(one, "b");
+    let linked = seal();
+    assert_eq!(changed(&volume, from, linked), ["A b"], "another name is no change of the file");
+    put(&volume, "a", b"two");
+    let written = seal();
+    assert_eq!(changed(&volume, linked, written), ["M a", "M b"]);
+    assert_eq!(changed(&volume, from, written), ["M a", "A b"]);
+
+    unlink(b"b");
+    let unlinked = seal();
+    assert_eq!(changed(&volume, written, unlinked), ["D b"]);
+    assert_eq!(changed(&volume, linked, unlinked), ["M a", "D b"]);
+
+    // Where the name is gone by which the file was made, its inode knows none.
+    link(one, "c");
+    link(one, "d/c");
+    link(one, "moved/c");
+    unlink(b"a");
+    let renamed = seal();
+    put(&volume, "c", b"three");
+    let rewritten = seal();
+    assert_eq!(changed(&volume, renamed, rewritten), ["M c", "M d/c", "M moved/c"]);
+    assert_eq!(changed(&volume, unlinked, rewritten), ["D a", "A c", "A d/c", "A moved/c"]);
+
+    // A folder that moved tells what it holds; names elsewhere are told by themselves.
+    volume.rename(Ino::ROOT, b"moved", Ino::ROOT, b"here", RenameMode::Replace).expect("renames");
+    put(&volume, "c", b"four");
+    let moved = seal();
+    assert_eq!(
+        changed(&volume, rewritten, moved),
+        ["M c", "M d/c", "A here", "A here/c", "D moved", "D moved/c"]
+    );
+
+    // A copy in place of one name changes that one only.
+    replace(&volume, "c", b"four");
+    let replaced = seal();
+    assert_eq!(changed(&volume, moved, replaced), ["M c"]);
+}
+
+/// All that a moment shows, by path: what a person would compare, then the inode and its names.
+fn shown(view: &View) -> BTreeMap<String, (String, Ino, u32)> {
+    let mut shown = BTreeMap::new();
+    let mut todo = vec![(String::new(), Ino::ROOT)];
+    while let Some((dir, ino)) = todo.pop() {
+        for entry in view.read_dir(ino, 0, 1000).expect("lists") {
+            let name = String::from_utf8(entry.name).expect("ascii");
+            let path = if dir.is_empty() { name } else { format!("{dir}/{name}") };
+            let inode = view.attr(entry.ino).expect("there").inode;
+            if entry.kind == FileKind::Directory {
+                todo.push((path.clone(), entry.ino));
+                shown.insert(path, (format!("{:o}", inode.mode), entry.ino, 0));
+            } else {
+                let what = format!("{:o} {:?} {:?}", inode.mode, inode.mtime, content(view, &path));
+                shown.insert(path, (what, entry.ino, inode.nlink));
+            }
+        }
+    }
+    shown
+}
+
+#[test]
+fn a_diff_tells_what_looking_at_everything_tells() {
+    let stage = Stage::new();
+    let volume = stage.open();
+    let mut random = blake3::Hasher::new().update(b"names").finalize_xof();
+    let mut dice = |sides: u64| {
+        let mut bytes = [0; 8];
+        random.fill(&mut bytes);
+        u64::from_le_bytes(bytes) % sides
+    };
+    let mut dirs = vec![Ino::ROOT];
+    dirs.extend((0..4).map(|n| folder(&volume, &format!("d{n}"))));
+    let mut seqs = vec![volume.seal(None).expect("seals").seq];
+    for round in 0..60u64 {
+        for _ in 0..1 + dice(6) {
+            let mut dir = || dirs[dice(dirs.len() as u64) as usize];
+            let (from, to) = (dir(), dir());
+            let (old, new) = (format!("f{}", dice(5)), format!("f{}", dice(5)));
+            let (old, new) = (old.as_bytes(), new.as_bytes());
+            let found = volume.lookup(from, old).map(|attr| attr.ino);
+            // What the dice make impossible is refused, and changes nothing.
+            let _ = match (dice(8), found) {
+                (0 | 1, Ok(ino)) => volume.write(ino, 0, &round.to_le_bytes(), false),
+                (2, Ok(ino)) => volume.link(ino, to, new).map(drop),
+                (3, Ok(_)) => volume.unlink(from, old),
+                (4, _) => volume.rename(from, old, to, new, RenameMode::Replace),
+                (5, _) => volume.rename(from, old, to, new, RenameMode::Exchange),
+                (6, Ok(ino)) => {
+                    let mode = Some(0o600 + dice(8) as u16);
+                    volume.set_attr(ino, SetAttr { mode, ..SetAttr::default() }).map(drop)
+                }
+                (6, Err(_)) => {
+                    let dir = format!("d{}", dice(4));
+                    volume.rename(Ino::ROOT, dir.as_bytes(), to, dir.as_bytes(), RenameMode::Replace)
+                }
+                _ => volume.make(ME, from, old, 0o644, NewNode::File, &[]).map(drop),
+            };
+        }
+        seqs.push(volume.seal(None).expect("seals").seq);
+    }
+    let view = |seq: Seq| volume.history().at(seq).expect("a moment");
+    for (i, &to) in seqs.iter().enumerate() {
+        for &from in &seqs[i.saturating_sub(6)..i] {
+            let (before, after) = (shown(&view(from)), shown(&view(to)));
+            let mut expected = Vec::new();
+            for path in before.keys().chain(after.keys()).collect::<BTreeSet<_>>() {
+                match (before.get(path), after.get(path)) {
+                    (None, _) => expected.push(format!("A {path}")),
+                    (_, None) => expected.push(format!("D {path}")),
+                    (Some((a, ino_a, names_a)), Some((b, ino_b, names_b))) => {
+                        if a != b || (ino_a != ino_b && names_a != names_b) {
+                            expected.push(format!("M {path}"));
+                        }
+                    }
+                }
+            }
+            assert_eq!(changed(&volume, from, to), expected, "from {from} to {to}");
+        }
+    }
 }
 
 #[test]
