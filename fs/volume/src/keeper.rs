@@ -88,8 +88,7 @@ fn keep_journal(volume: &Volume, stop: &Receiver<()>) {
         }
         let done = if synced.elapsed() >= SYNC_EVERY {
             synced = Instant::now();
-            written = end;
-            volume.sync()
+            volume.sync().map(|()| written = end)
         } else {
             volume.flush_journal()
         };
