@@ -425,8 +425,12 @@ impl Volume {
 
     /// Removes the journal where everything in it is sealed; what comes begins a new segment. Returns whether there was one.
     pub(crate) fn give_back_journal(&self) -> bool {
-        let state = self.state.write();
-        state.frozen.is_none() && state.active.is_empty() && self.journal.discard(self.journal.end())
+        let sealed = {
+            let state = self.state.read();
+            (state.frozen.is_none() && state.active.is_empty()).then(|| self.journal.end())
+        };
+        // Without the lock, since a disk is waited for: the journal looks itself whether anything came after this.
+        sealed.is_some_and(|end| self.journal.discard(end))
     }
 
     // ---- looking ----

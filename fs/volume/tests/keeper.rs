@@ -1,9 +1,10 @@
-//! What the threads of a mounted volume do on a disk that is full.
+//! What the threads of a mounted volume do on a disk that is full or slow.
 
 use std::io;
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::channel;
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 use fs_crypto::{DeviceSecret, VolumeKey};
@@ -15,7 +16,7 @@ const ME: Caller = Caller { uid: 1000, gid: 1000 };
 /// Longer than anything that a test waits for.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// A volume on a disk whose journal can be refused room.
+/// A volume on a disk whose journal can be refused room, and that tells when a segment is removed.
 struct Stage {
     folder: tempfile::TempDir,
     key: VolumeKey,
@@ -25,6 +26,7 @@ struct Stage {
 #[derive(Default)]
 struct Watch {
     is_full: AtomicBool,
+    on_remove: Mutex<Option<Box<dyn FnMut() + Send>>>,
 }
 
 impl Stage {
@@ -90,6 +92,24 @@ fn what_waits_for_room_is_durable_soon_after_there_is_room() {
     keeper.stop().expect("stops");
 }
 
+#[test]
+fn nobody_waits_while_the_journal_is_given_back() {
+    let stage = Stage::new();
+    let volume = Arc::new(stage.open());
+    let keeper = Keeper::start(volume.clone(), None);
+    make(&volume, "file");
+    let looked = Arc::new(OnceLock::new());
+    let (told, looker) = (looked.clone(), volume.clone());
+    *stage.watch.on_remove.lock().expect("no panic") = Some(Box::new(move || {
+        let (sender, receiver) = channel();
+        let volume = looker.clone();
+        std::thread::spawn(move || sender.send(volume.lookup(Ino::ROOT, b"file").is_ok()));
+        told.get_or_init(|| receiver.recv_timeout(PATIENCE));
+    }));
+    keeper.stop().expect("stops");
+    assert_eq!(looked.get(), Some(&Ok(true)), "while a segment was being removed");
+}
+
 struct Watched {
     inner: Arc<dyn Disk>,
     watch: Arc<Watch>,
@@ -117,6 +137,11 @@ impl Disk for Watched {
     }
 
     fn remove(&self, path: &str) -> io::Result<()> {
+        if path.starts_with("journal/")
+            && let Some(tell) = &mut *self.watch.on_remove.lock().expect("no panic")
+        {
+            tell();
+        }
         self.inner.remove(path)
     }
 
