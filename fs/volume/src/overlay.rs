@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::ops::Bound;
 
 use fs_format::journal::{Change, Source, Totals};
-use fs_format::tree::{ChunkRef, Key};
+use fs_format::tree::{ChunkRef, Key, RecordKind};
 use fs_format::{Ino, Inode, Timestamp};
 
 /// A dirty run of a file's bytes.
@@ -150,6 +150,10 @@ const SLOT_WEIGHT: usize = 240;
 const RECORD_WEIGHT: usize = 96;
 const FILL_WEIGHT: usize = 72;
 
+fn record_weight(value: &Option<Box<[u8]>>) -> usize {
+    RECORD_WEIGHT + value.as_ref().map_or(0, |value| value.len())
+}
+
 impl Overlay {
     /// An empty overlay over a tree with these totals.
     pub fn new(totals: Totals, next_ino: u64) -> Self {
@@ -198,24 +202,12 @@ impl Overlay {
                     self.inodes.insert(ino, Slot::Gone);
                     self.drop_records_of(ino);
                 }
-                Change::Put(key, value) => {
-                    self.weight += RECORD_WEIGHT + value.len();
-                    if let Some(Some(old)) = self.records.insert(key, Some(value)) {
-                        self.weight = self.weight.saturating_sub(RECORD_WEIGHT + old.len());
-                    }
+                Change::Put(key, value) => self.set_record(key, Some(value)),
+                Change::Drop(key) if self.is_only_here(&key) => {
+                    let old = self.records.remove(&key);
+                    self.forget_weight(old);
                 }
-                Change::Drop(key) => {
-                    self.weight += RECORD_WEIGHT;
-                    let fresh = matches!(self.inodes.get(&key.ino), Some(Slot::Live { fresh: true, .. }));
-                    let old = if fresh { self.records.remove(&key) } else { self.records.insert(key, None) };
-                    if let Some(old) = old {
-                        self.weight =
-                            self.weight.saturating_sub(RECORD_WEIGHT + old.map_or(0, |old| old.len()));
-                    }
-                    if fresh {
-                        self.weight = self.weight.saturating_sub(RECORD_WEIGHT);
-                    }
-                }
+                Change::Drop(key) => self.set_record(key, None),
                 Change::Fill { ino, offset, len, source } => self.fill(ino, offset, len, source),
                 Change::Write { ino, offset, len } => {
                     self.written += u64::from(len);
@@ -243,10 +235,29 @@ impl Overlay {
         let to = Key::inode(Ino(ino.0 + 1));
         let keys: Vec<Key> = self.records.range(from..to).map(|(key, _)| *key).collect();
         for key in keys {
-            if let Some(old) = self.records.remove(&key) {
-                self.weight = self.weight.saturating_sub(RECORD_WEIGHT + old.map_or(0, |old| old.len()));
-            }
+            let old = self.records.remove(&key);
+            self.forget_weight(old);
         }
+    }
+
+    /// Whether nothing below knows a record, so that it leaves no trace when it goes.
+    fn is_only_here(&self, key: &Key) -> bool {
+        match key.kind {
+            // An inode loses its last name once, and this is when the record is made.
+            RecordKind::Orphan => matches!(self.records.get(key), Some(Some(_))),
+            _ => matches!(self.inodes.get(&key.ino), Some(Slot::Live { fresh: true, .. })),
+        }
+    }
+
+    fn set_record(&mut self, key: Key, value: Option<Box<[u8]>>) {
+        self.weight += record_weight(&value);
+        let old = self.records.insert(key, value);
+        self.forget_weight(old);
+    }
+
+    /// Takes off what a record weighed that is there no more.
+    fn forget_weight(&mut self, old: Option<Option<Box<[u8]>>>) {
+        self.weight = self.weight.saturating_sub(old.as_ref().map_or(0, record_weight));
     }
 }
 

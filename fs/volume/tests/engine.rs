@@ -509,6 +509,26 @@ fn an_unlinked_file_lives_until_it_is_forgotten() {
 }
 
 #[test]
+fn a_name_that_comes_and_goes_takes_no_more_memory_each_time() {
+    let stage = Stage::new();
+    let volume = stage.open();
+    put(&volume, "lock", b"sealed");
+    volume.seal(None).expect("seals");
+    let round = || {
+        let ino = put(&volume, "lock", b"taken");
+        volume.unlink(Ino::ROOT, b"lock").expect("removes");
+        volume.forget(ino);
+        volume.status().overlay_bytes
+    };
+    round();
+    let once = round();
+    (0..100).for_each(|_| assert_eq!(round(), once));
+    let sealed = volume.seal(None).expect("seals").seq;
+    let view = volume.history().at(sealed).expect("a moment");
+    assert_eq!(names(&view, Ino::ROOT), [] as [String; 0], "what was sealed before is gone");
+}
+
+#[test]
 fn writers_and_seals_at_once_lose_nothing() {
     let stage = Stage::new();
     let volume = Arc::new(stage.open());
