@@ -704,6 +704,8 @@ fn an_ordinary_user_mounts_with_the_helper() {
         comb unmount mount
         comb cat photos@t:a
         ! comb mount photos mount --allow-other
+        cd .. && mkdir foreign
+        ! as_user ./comb --state user/state mount photos foreign
     "#;
     let output = Command::new("unshare")
         .args(["-m", "sh", "-c", script])
@@ -715,6 +717,8 @@ fn an_ordinary_user_mounts_with_the_helper() {
     assert!(output.status.success(), "{out}{said}");
     assert_eq!(out.matches("mine\n").count(), 3, "{out}{said}");
     assert!(said.contains("user_allow_other"), "the hint names the setting: {said}");
+    let (_, refused) = said.split_once("no write access").expect("a mount point of somebody else is refused");
+    assert!(refused.contains("hint: a mount point must be yours"), "{said}");
 }
 
 fn run_output(program: &str, args: &[&str]) -> String {
