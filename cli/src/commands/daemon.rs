@@ -29,7 +29,7 @@ use crate::control::{Address, Handler, Request, Server};
 use crate::failure::{Context, Failure, Kind, Result};
 use crate::name::VolumeName;
 use crate::report::{MountReport, SealReport, hex_unless_text};
-use crate::state::{Lock, State, VolumeFolder};
+use crate::state::{State, VolumeFolder};
 use crate::when::When;
 use crate::{engine, mounts};
 
@@ -220,7 +220,7 @@ fn serve_live(
     if let Err(failure) = folder.own_data() {
         tracing::warn!("{}", failure.message);
     }
-    end(asked, sealed, server, Some(lock))
+    end(asked, sealed, server, lock)
 }
 
 fn serve_moment(
@@ -231,6 +231,7 @@ fn serve_moment(
     signals: Signals,
     ready: impl FnOnce(&Ready) -> Result<()>,
 ) -> Result<()> {
+    let lock = folder.lock_as_view()?;
     let history = engine::history(folder)?;
     let view = history.at(seq).map_err(|error| engine::open_failure(folder, &error))?;
     require_root(folder, &view)?;
@@ -271,7 +272,7 @@ fn serve_moment(
 
     let asked = wait_for_end(&mounted, &events);
     tracing::info!("unmounted");
-    end(asked, Ok(()), server, None)
+    end(asked, Ok(()), server, lock)
 }
 
 /// Without its root nothing of a volume can be shown: better to say why than to mount errors.
@@ -298,7 +299,7 @@ fn end(
     asked: Option<Sender<Result<()>>>,
     outcome: Result<()>,
     server: Server,
-    lock: Option<Lock>,
+    lock: impl Sized,
 ) -> Result<()> {
     server.close();
     drop(lock);
