@@ -25,11 +25,12 @@
 //!   are swept by the next command that makes or removes a volume.
 //! - Names change only under a lock on the folder `names`.
 //! - Everything here is for its owner alone: every file and folder is made without permissions for others.
+//! - Root does not use what belongs to another user: what root would write there, its owner could not read.
 
 use std::collections::BTreeMap;
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -126,7 +127,9 @@ impl State {
             None => data_home()?.join("comb"),
         };
         // Absolute, since the daemon leaves the working directory.
-        Ok(State { root: std::path::absolute(&root).context(root.display())? })
+        let root = std::path::absolute(&root).context(root.display())?;
+        refuse_anothers(&root)?;
+        Ok(State { root })
     }
 
     /// The folder itself.
@@ -230,6 +233,7 @@ impl State {
         };
         let path = self.folder_of(&id);
         if path.is_dir() {
+            refuse_anothers(&path)?;
             return Ok(Some(VolumeFolder { name: name.clone(), id, path }));
         }
         // A crash leaves a name without a volume; but a volume that has this name is one whose name is damaged.
@@ -527,6 +531,37 @@ fn flock_patiently(file: &File, how: FlockOperation) -> rustix::io::Result<()> {
             held => return held,
         }
     }
+}
+
+/// Refuses root a folder of another user.
+fn refuse_anothers(folder: &Path) -> Result<()> {
+    if !rustix::process::geteuid().is_root() {
+        return Ok(());
+    }
+    // One that cannot be looked at belongs to nobody yet, or is told by whoever uses it.
+    let Ok(metadata) = fs::metadata(folder) else { return Ok(()) };
+    if metadata.uid() == 0 {
+        return Ok(());
+    }
+    let user = user_name(metadata.uid()).unwrap_or_else(|| format!("#{}", metadata.uid()));
+    Err(Failure::new(
+        Kind::NotPermitted,
+        format!("{} belongs to {user}, who could not read what root writes there", folder.display()),
+    )
+    .hint(match user.strip_prefix('#') {
+        None => format!("`runuser -u {user} -- comb …` does it as {user}"),
+        Some(uid) => format!("`setpriv --reuid {uid} --clear-groups comb …` does it as its owner"),
+    }))
+}
+
+/// The name of a user of this machine.
+fn user_name(uid: u32) -> Option<String> {
+    let users = fs::read_to_string("/etc/passwd").ok()?;
+    users.lines().find_map(|line| {
+        let mut fields = line.split(':');
+        let name = fields.next()?;
+        (fields.nth(1)?.parse() == Ok(uid)).then(|| name.to_owned())
+    })
 }
 
 fn private() -> OpenOptions {

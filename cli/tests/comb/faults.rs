@@ -679,6 +679,53 @@ fn a_state_folder_of_somebody_else_is_not_permitted() {
 }
 
 #[test]
+fn root_leaves_the_state_folder_of_another_user_alone() {
+    if !is_root() {
+        return;
+    }
+    let stage = Stage::at_rest();
+    let give = |path: &Path, user: &str| {
+        let given = Command::new("chown").args(["-R", user]).arg(path).status();
+        assert!(given.is_ok_and(|status| status.success()), "given to {user}");
+    };
+    let state = stage.path("state");
+    let volume = stage.world.volume_folder();
+    let files = || -> Vec<_> {
+        let names = walk(&state).into_iter();
+        names
+            .map(|path| (path.symlink_metadata().expect("a file").modified().expect("a time"), path))
+            .collect()
+    };
+    // The whole state folder, and one volume in it.
+    for given in [&state, &volume] {
+        give(&state, "root");
+        give(given, "nobody");
+        let before = files();
+        for line in [
+            "snapshot photos",
+            "mount photos mount",
+            "rollback photos@1",
+            "fork photos@head other",
+            "volume remove photos --yes",
+            "status photos",
+            "log photos",
+            "cat photos:d/small",
+            "restore photos@a:d/small --to out",
+            "check photos",
+        ] {
+            let outcome = stage.world.comb(line);
+            assert!(outcome.said.contains("hint: `runuser -u nobody -- comb"), "{line}: {}", outcome.said);
+            outcome.refused(8, "belongs to nobody");
+        }
+        assert_eq!(files(), before, "nothing was written");
+    }
+    give(&state, "12345");
+    stage.world.comb("volume create x").refused(8, "belongs to #12345");
+    give(&state, "root");
+    stage.world.comb("check photos").done();
+}
+
+#[test]
 fn a_state_folder_that_is_a_file_is_in_the_way() {
     let world = World::new();
     fs::write(world.path("state"), "").expect("a file");
