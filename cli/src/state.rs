@@ -11,7 +11,7 @@
 //!     control                  the daemon's socket while the volume is mounted
 //!     views/PID                the sockets of daemons that show a moment (`comb mount --at`); each holds a
 //!                              shared flock of the folder `views`, which removing the volume must win
-//!     log                      what the daemon had to say, newest run last
+//!     log                      what the daemons had to say, newest run last; a long one becomes `log.old`
 //!     journal/ packs/ manifests/   the engine's
 //!     data                     where `comb mount NAME` without DIR mounts; while the volume is
 //!                              mounted at another DIR, a symbolic link to that

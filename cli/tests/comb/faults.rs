@@ -4,6 +4,7 @@ use std::fs::{self, File};
 use std::io::{ErrorKind, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use fs_crypto::KeyFile;
 use fs_format::manifest::MANIFEST_CONTEXT;
@@ -723,6 +724,46 @@ fn root_leaves_the_state_folder_of_another_user_alone() {
     stage.world.comb("volume create x").refused(8, "belongs to #12345");
     give(&state, "root");
     stage.world.comb("check photos").done();
+}
+
+#[test]
+fn reading_a_damaged_place_in_a_loop_fills_no_log() {
+    let stage = Stage::at_rest();
+    flip(&stage.packs().0, 500_000, 3);
+    stage.world.comb("mount photos mount --read-only").done();
+    let log = || fs::read_to_string(stage.file("log")).expect("the log");
+    let before = log().lines().count();
+    let begin = Instant::now();
+    for _ in 0..1000 {
+        fs::read(stage.path("mount/d/noise")).expect_err("it is damaged");
+    }
+    let seconds = begin.elapsed().as_secs() as usize;
+    let lines = log().lines().count() - before;
+    assert!((1..=seconds + 2).contains(&lines), "{lines} lines in {seconds} s");
+    std::thread::sleep(Duration::from_secs(1));
+    fs::read(stage.path("mount/d/noise")).expect_err("it is damaged");
+    assert!(log().lines().any(|line| line.contains("left_out=")), "{}", log());
+    stage.world.comb("unmount mount").done();
+}
+
+#[test]
+fn a_long_log_is_set_aside_while_the_daemon_runs() {
+    let stage = Stage::at_rest();
+    flip(&stage.packs().0, 500_000, 3);
+    stage.world.comb("mount photos mount --read-only").done();
+    // As if the daemon had much to say for a long time.
+    let log = stage.file("log");
+    File::options()
+        .append(true)
+        .open(&log)
+        .and_then(|mut log| log.write_all(&[b'\n'; 5 << 20]))
+        .expect("long");
+    fs::read(stage.path("mount/d/noise")).expect_err("it is damaged");
+    let said = fs::read_to_string(&log).expect("a new log");
+    assert!(said.len() < 1000 && said.contains("answered EIO"), "{} bytes", said.len());
+    assert!(stage.file("log.old").metadata().expect("the old one").len() > 5 << 20);
+    stage.world.comb("unmount mount").done();
+    assert!(fs::read_to_string(&log).expect("the log").contains("unmounted"), "it goes on in the new one");
 }
 
 #[test]
