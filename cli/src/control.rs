@@ -3,6 +3,13 @@
 //! One request and one answer per connection, each a line of JSON, over a Unix socket in the volume's
 //! folder. The folder is open to its owner alone; the daemon also asks the kernel who is calling.
 //!
+//! Invariants
+//! - That there is no daemon is believed only of an address where nobody listens. One that listens and does
+//!   not answer is asked again, and then told as a failure.
+//! - No connection is turned away: who comes while all are served waits in the socket's backlog. One that says
+//!   nothing is closed soon, so that it does not make the others wait.
+//! - A line has a limit in each direction, and an answer that is longer is told as one.
+//!
 //! A socket's address holds 108 bytes and a state folder may lie deeper than that, so both sides
 //! reach the socket through `/proc/self/fd/N` of its opened folder.
 
@@ -12,7 +19,7 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::fs::{Mode, OFlags};
 use serde::de::DeserializeOwned;
@@ -21,12 +28,19 @@ use serde::{Deserialize, Serialize};
 use crate::failure::{Context, Failure, Kind, Result};
 use crate::report::{MountReport, SealReport};
 
-/// The longest line, in bytes: a message of 4096 bytes and a hundred tags fit.
-const LINE_BYTES_MAX: u64 = 64 << 10;
-/// The most connections that are served at a time; more are turned away.
-const CONNECTIONS_MAX: usize = 16;
-/// How long the daemon waits for a request or for its answer to be taken.
-const PEER_WAIT: Duration = Duration::from_secs(5);
+/// The longest request, in bytes: a message of 4096 bytes and all tags fit, however they are escaped.
+const REQUEST_BYTES_MAX: u64 = 64 << 10;
+/// The longest answer, in bytes: far above the longest list of damage.
+const ANSWER_BYTES_MAX: u64 = 16 << 20;
+/// The most connections that are served at a time; more wait.
+const CONNECTIONS_MAX: usize = 64;
+/// How long the daemon waits for a request, which a command sends as soon as it is connected.
+const REQUEST_WAIT: Duration = Duration::from_secs(1);
+/// How long the daemon waits for its answer to be taken.
+const ANSWER_WAIT: Duration = Duration::from_secs(5);
+/// How long a daemon that listens and does not answer is asked again, and how often.
+const LOOK_PATIENCE: Duration = Duration::from_secs(5);
+const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 /// What a command asks of a daemon.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -92,20 +106,33 @@ impl Address {
         Ok((folder, path))
     }
 
-    /// Asks for the daemon's status; `None` if there is none, or it is just ending.
+    /// Asks for the daemon's status; `None` if there is none, or it has just ended.
     pub fn status(&self) -> Result<Option<MountReport>> {
         self.look(&Request::Status)
     }
 
-    /// Asks what is damaged in the journal; `None` if there is no daemon, or it is just ending.
+    /// Asks what is damaged in the journal; `None` if there is no daemon, or it has just ended.
     pub fn check_journal(&self) -> Result<Option<Vec<String>>> {
         self.look(&Request::CheckJournal)
     }
 
+    /// Asks what changes nothing, and so can be asked again.
     fn look<T: DeserializeOwned>(&self, request: &Request) -> Result<Option<T>> {
-        match self.ask_or_lose(request)? {
-            Reply::Answer(value) => Ok(Some(value)),
-            Reply::NoDaemon | Reply::Lost(_) => Ok(None),
+        let deadline = Instant::now() + LOOK_PATIENCE;
+        loop {
+            match self.ask_or_lose(request)? {
+                Reply::Answer(value) => return Ok(Some(value)),
+                Reply::NoDaemon => return Ok(None),
+                // A daemon that ended leaves an address where nobody listens; whatever else this is, it is no absence.
+                Reply::Lost(_) if Instant::now() < deadline => std::thread::sleep(LOOK_EVERY),
+                Reply::Lost(error) => {
+                    return Err(Failure::other(format!(
+                        "the daemon at {} gives no answer: {error}",
+                        self.shown().display()
+                    ))
+                    .hint("its last words are in the file `log` of the volume's folder; try again when the machine is less busy"));
+                }
+            }
         }
     }
 
@@ -130,17 +157,23 @@ impl Address {
     }
 
     fn ask_or_lose<T: DeserializeOwned>(&self, request: &Request) -> Result<Reply<T>> {
-        let shown = self.folder.join(&self.file);
-        let mut stream = match self.open().and_then(|(_folder, path)| UnixStream::connect(path)) {
+        let mut stream = match self.connect() {
             Ok(stream) => stream,
-            Err(error)
-                if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) =>
-            {
-                return Ok(Reply::NoDaemon);
-            }
-            Err(error) => return Err(Failure::io(shown.display(), &error)),
+            Err(error) if is_absence(&error) => return Ok(Reply::NoDaemon),
+            Err(error) => return Err(Failure::io(self.shown().display(), &error)),
         };
-        match send(&mut stream, request).and_then(|()| receive(&stream)) {
+        // Who was stopped between connecting and sending was given up by the daemon, which has not heard a word.
+        if send(&mut stream, request).is_err() {
+            match self.connect().and_then(|again| {
+                stream = again;
+                send(&mut stream, request)
+            }) {
+                Ok(()) => {}
+                Err(error) if is_absence(&error) => return Ok(Reply::NoDaemon),
+                Err(error) => return Ok(Reply::Lost(error)),
+            }
+        }
+        match receive(&stream, ANSWER_BYTES_MAX) {
             Ok(Answer::Failed(failure)) => Err(failure),
             Ok(Answer::Done(value)) => serde_json::from_value(value).map(Reply::Answer).map_err(|error| {
                 Failure::other(format!("the daemon's answer is not understood: {error}"))
@@ -149,6 +182,20 @@ impl Address {
             Err(error) => Ok(Reply::Lost(error)),
         }
     }
+
+    fn connect(&self) -> io::Result<UnixStream> {
+        let (_folder, path) = self.open()?;
+        UnixStream::connect(path)
+    }
+
+    fn shown(&self) -> PathBuf {
+        self.folder.join(&self.file)
+    }
+}
+
+/// Whether nobody listens: there is no socket, or the one of a daemon that was killed.
+fn is_absence(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused)
 }
 
 /// What became of a request.
@@ -161,15 +208,19 @@ enum Reply<T> {
     Lost(io::Error),
 }
 
-fn send<T: Serialize>(stream: &mut UnixStream, value: &T) -> io::Result<()> {
+fn line<T: Serialize>(value: &T) -> io::Result<Vec<u8>> {
     let mut text = serde_json::to_vec(value)?;
     text.push(b'\n');
-    stream.write_all(&text)
+    Ok(text)
 }
 
-fn receive<T: DeserializeOwned>(stream: &UnixStream) -> io::Result<T> {
+fn send<T: Serialize>(stream: &mut UnixStream, value: &T) -> io::Result<()> {
+    stream.write_all(&line(value)?)
+}
+
+fn receive<T: DeserializeOwned>(stream: &UnixStream, bytes_max: u64) -> io::Result<T> {
     let mut line = String::new();
-    BufReader::new(stream.take(LINE_BYTES_MAX)).read_line(&mut line)?;
+    BufReader::new(stream.take(bytes_max)).read_line(&mut line)?;
     if !line.ends_with('\n') {
         return Err(io::ErrorKind::UnexpectedEof.into());
     }
@@ -190,7 +241,7 @@ impl Server {
     /// Listens at `address`. The caller holds the volume's lock (or owns the view), so whatever socket is
     /// there belongs to nobody any more.
     pub fn start(address: Address, handler: Arc<Handler>) -> Result<Server> {
-        let shown = address.folder.join(&address.file);
+        let shown = address.shown();
         let _ = std::fs::remove_file(&shown);
         let listener =
             address.open().and_then(|(_folder, path)| UnixListener::bind(path)).context(shown.display())?;
@@ -210,12 +261,12 @@ impl Server {
             return;
         }
         // A file that stays is cleared by the next daemon.
-        let _ = std::fs::remove_file(self.address.folder.join(&self.address.file));
+        let _ = std::fs::remove_file(self.address.shown());
     }
 
     /// Waits until the answers that are under way were sent, but not for long.
     pub fn drain(&self) {
-        self.open.wait_for_none(PEER_WAIT);
+        self.open.wait_for_none(ANSWER_WAIT);
     }
 }
 
@@ -227,13 +278,14 @@ impl Drop for Server {
 }
 
 fn accept(listener: &UnixListener, connections: &Arc<Connections>, handler: &Arc<Handler>) {
-    for stream in listener.incoming() {
-        let Ok(stream) = stream else {
+    loop {
+        connections.wait_for_room();
+        let Ok((stream, _)) = listener.accept() else {
             // Out of descriptors, most likely: breathe instead of spinning.
             std::thread::sleep(Duration::from_millis(100));
             continue;
         };
-        let Some(guard) = connections.enter() else { continue };
+        let guard = connections.enter();
         let handler = Arc::clone(handler);
         let spawned = std::thread::Builder::new().name("control-request".into()).spawn(move || {
             let _guard = guard;
@@ -248,19 +300,27 @@ fn accept(listener: &UnixListener, connections: &Arc<Connections>, handler: &Arc
 }
 
 fn serve(mut stream: UnixStream, handler: &Handler) -> io::Result<()> {
-    stream.set_read_timeout(Some(PEER_WAIT))?;
-    stream.set_write_timeout(Some(PEER_WAIT))?;
+    stream.set_read_timeout(Some(REQUEST_WAIT))?;
+    stream.set_write_timeout(Some(ANSWER_WAIT))?;
     let peer = rustix::net::sockopt::socket_peercred(&stream)?.uid;
-    let answer = if peer.is_root() || peer == rustix::process::geteuid() {
-        match receive(&stream).map_err(|error| Failure::new(Kind::Usage, error.to_string())).and_then(handler)
-        {
-            Ok(value) => Answer::Done(value),
-            Err(failure) => Answer::Failed(failure),
+    let outcome = if peer.is_root() || peer == rustix::process::geteuid() {
+        match receive(&stream, REQUEST_BYTES_MAX) {
+            Ok(request) => handler(request),
+            // Closed without a word: whoever sends its request after all notices, and asks anew.
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Err(error),
+            Err(error) => Err(Failure::new(Kind::Usage, error.to_string())),
         }
     } else {
-        Answer::Failed(Failure::new(Kind::NotPermitted, "this volume is another user's"))
+        Err(Failure::new(Kind::NotPermitted, "this volume is another user's"))
     };
-    send(&mut stream, &answer)
+    let mut answer = line(&outcome.map_or_else(Answer::Failed, Answer::Done))?;
+    if answer.len() as u64 > ANSWER_BYTES_MAX {
+        answer = line(&Answer::Failed(Failure::other(format!(
+            "the daemon's answer of {} bytes is too long to be told",
+            answer.len()
+        ))))?;
+    }
+    stream.write_all(&answer)
 }
 
 /// Counts open connections.
@@ -277,13 +337,14 @@ impl Connections {
         self.count.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn enter(self: &Arc<Self>) -> Option<Guard> {
-        let mut count = self.count();
-        if *count == CONNECTIONS_MAX {
-            return None;
-        }
-        *count += 1;
-        Some(Guard(Arc::clone(self)))
+    /// Waits until one more may be served.
+    fn wait_for_room(&self) {
+        drop(self.left.wait_while(self.count(), |count| *count >= CONNECTIONS_MAX));
+    }
+
+    fn enter(self: &Arc<Self>) -> Guard {
+        *self.count() += 1;
+        Guard(Arc::clone(self))
     }
 
     fn wait_for_none(&self, wait_max: Duration) {
@@ -343,11 +404,11 @@ mod tests {
     fn nonsense_and_endless_lines_are_answered_with_an_error() {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let _server = Server::start(Address::live(folder.path()), echo()).expect("listening");
-        for line in [&b"{}\n"[..], b"{\"do\":\"dance\"}\n", &[b'x'; LINE_BYTES_MAX as usize + 1]] {
+        for line in [&b"{}\n"[..], b"{\"do\":\"dance\"}\n", &[b'x'; REQUEST_BYTES_MAX as usize + 1]] {
             let mut stream = UnixStream::connect(folder.path().join("control")).expect("connected");
             // The daemon may hang up before an endless line is through.
             let _ = stream.write_all(line);
-            match receive::<Answer>(&stream) {
+            match receive::<Answer>(&stream, ANSWER_BYTES_MAX) {
                 Ok(Answer::Failed(failure)) => assert_eq!(failure.kind, Kind::Usage),
                 Ok(Answer::Done(value)) => panic!("nonsense was done: {value}"),
                 Err(error) => assert_eq!(error.kind(), io::ErrorKind::ConnectionReset),
@@ -357,5 +418,73 @@ mod tests {
             Address::live(folder.path()).ask::<Request>(&Request::Seal).expect("alive"),
             Some(Request::Seal)
         );
+    }
+
+    #[test]
+    fn more_than_can_be_served_at_once_are_all_answered() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let address = Address::live(folder.path());
+        let slow: Arc<Handler> = Arc::new(|request| {
+            std::thread::sleep(Duration::from_millis(20));
+            Ok(serde_json::to_value(request).expect("JSON"))
+        });
+        let _server = Server::start(address.clone(), slow).expect("listening");
+        std::thread::scope(|scope| {
+            for _ in 0..3 * CONNECTIONS_MAX {
+                scope.spawn(|| {
+                    assert_eq!(
+                        address.ask::<Request>(&Request::Seal).expect("an answer"),
+                        Some(Request::Seal)
+                    );
+                });
+            }
+        });
+    }
+
+    #[test]
+    fn connections_that_say_nothing_hold_nobody_up_for_long() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let address = Address::live(folder.path());
+        let _server = Server::start(address.clone(), echo()).expect("listening");
+        let idle: Vec<_> = (0..2 * CONNECTIONS_MAX)
+            .map(|_| UnixStream::connect(folder.path().join("control")).expect("connected"))
+            .collect();
+        let begin = Instant::now();
+        assert_eq!(address.look::<Request>(&Request::Status).expect("an answer"), Some(Request::Status));
+        assert!(begin.elapsed() >= REQUEST_WAIT, "it did wait for its turn");
+        drop(idle);
+    }
+
+    #[test]
+    fn a_daemon_that_hangs_up_is_not_taken_for_none() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let listener = UnixListener::bind(folder.path().join("control")).expect("a socket");
+        std::thread::spawn(move || listener.incoming().for_each(drop));
+        let failure = Address::live(folder.path()).look::<Request>(&Request::Status).expect_err("no answer");
+        assert!(failure.message.contains("gives no answer"), "{failure}");
+    }
+
+    #[test]
+    fn a_daemon_that_ends_before_it_answers_is_none() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let listener = UnixListener::bind(folder.path().join("control")).expect("a socket");
+        let ending = std::thread::spawn(move || drop(listener.accept()));
+        assert_eq!(Address::live(folder.path()).look::<Request>(&Request::Status).expect("no error"), None);
+        ending.join().expect("ended");
+    }
+
+    #[test]
+    fn a_long_answer_arrives_and_an_endless_one_is_told() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let address = Address::live(folder.path());
+        let long: Arc<Handler> = Arc::new(|request| {
+            let len = if request == Request::Status { 1 << 20 } else { ANSWER_BYTES_MAX as usize };
+            Ok("x".repeat(len).into())
+        });
+        let _server = Server::start(address.clone(), long).expect("listening");
+        let answer = address.look::<String>(&Request::Status).expect("an answer");
+        assert_eq!(answer.map(|text| text.len()), Some(1 << 20));
+        let failure = address.look::<String>(&Request::CheckJournal).expect_err("too long");
+        assert!(failure.message.contains("too long"), "{failure}");
     }
 }

@@ -6,12 +6,14 @@
 //! - `name`, `when`, `place`   what a person writes for volumes, moments and paths
 //! - `engine`, `keys`   opening volumes; errors of the engine in words for a person
 //! - `control`, `report`   the conversation with the daemon of a mounted volume
+//! - `daemon_log`   what a daemon says of itself, in a file that does not grow for ever
 //! - `tree`, `writer`   reading a sealed tree, and writing it into a folder
 //! - `mounts`   what the kernel knows of mounts
 //! - `output`, `progress`, `failure`   what is printed, and the exit codes
 
 mod commands;
 mod control;
+mod daemon_log;
 mod engine;
 mod failure;
 mod keys;

@@ -89,6 +89,9 @@ pub fn failure(error: &MountError) -> Failure {
         MountError::Helper(said) if said.contains("allow_other") => {
             failure.hint("leave out --allow-other, or write `user_allow_other` into /etc/fuse.conf as root")
         }
+        MountError::Helper(said) if said.contains("no write access") => {
+            failure.hint("a mount point must be yours to write to: `mkdir ~/mount` makes one that is")
+        }
         _ => failure,
     }
 }

@@ -9,8 +9,9 @@
 //!     config                   JSON: name, quota_bytes, created, and a check of them (see [`Config`])
 //!     lock                     flock: held by the daemon, or by a command that writes
 //!     control                  the daemon's socket while the volume is mounted
-//!     views/PID                the sockets of daemons that show a moment (`comb mount --at`)
-//!     log                      what the daemon had to say, newest run last
+//!     views/PID                the sockets of daemons that show a moment (`comb mount --at`); each holds a
+//!                              shared flock of the folder `views`, which removing the volume must win
+//!     log                      what the daemons had to say, newest run last; a long one becomes `log.old`
 //!     journal/ packs/ manifests/   the engine's
 //!     data                     where `comb mount NAME` without DIR mounts; while the volume is
 //!                              mounted at another DIR, a symbolic link to that
@@ -24,11 +25,12 @@
 //!   are swept by the next command that makes or removes a volume.
 //! - Names change only under a lock on the folder `names`.
 //! - Everything here is for its owner alone: every file and folder is made without permissions for others.
+//! - Root does not use what belongs to another user: what root would write there, its owner could not read.
 
 use std::collections::BTreeMap;
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -125,7 +127,9 @@ impl State {
             None => data_home()?.join("comb"),
         };
         // Absolute, since the daemon leaves the working directory.
-        Ok(State { root: std::path::absolute(&root).context(root.display())? })
+        let root = std::path::absolute(&root).context(root.display())?;
+        refuse_anothers(&root)?;
+        Ok(State { root })
     }
 
     /// The folder itself.
@@ -229,6 +233,7 @@ impl State {
         };
         let path = self.folder_of(&id);
         if path.is_dir() {
+            refuse_anothers(&path)?;
             return Ok(Some(VolumeFolder { name: name.clone(), id, path }));
         }
         // A crash leaves a name without a volume; but a volume that has this name is one whose name is damaged.
@@ -332,8 +337,8 @@ impl State {
         sync_dir(&folder)
     }
 
-    /// Removes a volume with its keys and everything else. The caller holds its lock.
-    pub fn remove(&self, volume: &VolumeFolder, _lock: &Lock) -> Result<()> {
+    /// Removes a volume with its keys and everything else. Nobody else uses it: the caller holds all its locks.
+    pub fn remove(&self, volume: &VolumeFolder, _lock: &Lock, _views: &ViewLock) -> Result<()> {
         let names = self.lock_names()?;
         let removed = self.root.join("volumes").join(format!(".removed-{}", volume.id.to_hex()));
         fs::rename(&volume.path, &removed).context(volume.path.display())?;
@@ -373,7 +378,43 @@ pub struct Lock {
     _file: File,
 }
 
+/// Held by each daemon that shows a moment, or by whoever removes the volume; ends when dropped, also by a crash.
+#[derive(Debug)]
+pub struct ViewLock {
+    _folder: File,
+}
+
 impl VolumeFolder {
+    /// Takes part in the lock of those who show a moment, so that the volume is not removed meanwhile.
+    pub fn lock_as_view(&self) -> Result<ViewLock> {
+        self.hold_views(FlockOperation::NonBlockingLockShared, "is being removed")
+    }
+
+    /// Takes the lock of those who show a moment from all of them.
+    pub fn lock_out_views(&self) -> Result<ViewLock> {
+        self.hold_views(FlockOperation::NonBlockingLockExclusive, "is in use: a moment of it is mounted")
+            .map_err(|failure| failure.hint("`comb status` shows where; `comb unmount DIR` first"))
+    }
+
+    fn hold_views(&self, how: FlockOperation, taken: &str) -> Result<ViewLock> {
+        let path = self.path.join("views");
+        let folder = match File::open(&path) {
+            // Only this one: a volume that was just removed does not come back.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                DirBuilder::new().mode(0o700).create(&path).and_then(|()| File::open(&path))
+            }
+            opened => opened,
+        };
+        let folder = folder.context(path.display())?;
+        match flock_patiently(&folder, how) {
+            Ok(()) => Ok(ViewLock { _folder: folder }),
+            Err(rustix::io::Errno::WOULDBLOCK) => {
+                Err(Failure::new(Kind::InTheWay, format!("volume \"{}\" {taken}", self.name)))
+            }
+            Err(error) => Err(Failure::io(path.display(), &error.into())),
+        }
+    }
+
     /// Takes the volume's lock, or says who has it.
     pub fn lock(&self) -> Result<Lock> {
         let path = self.path.join("lock");
@@ -388,16 +429,7 @@ impl VolumeFolder {
     }
 
     fn hold(&self, mut file: File) -> Result<Lock> {
-        let deadline = Instant::now() + LOCK_PATIENCE;
-        let held = loop {
-            match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-                Err(rustix::io::Errno::WOULDBLOCK) if Instant::now() < deadline => {
-                    std::thread::sleep(LOCK_RETRY);
-                }
-                held => break held,
-            }
-        };
-        match held {
+        match flock_patiently(&file, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => {}
             Err(rustix::io::Errno::WOULDBLOCK) => {
                 let mut holder = String::new();
@@ -488,6 +520,48 @@ fn data_home() -> Result<PathBuf> {
                 .hint("say where with `--state DIR`")
         },
     )
+}
+
+/// Asks for a lock again for a moment.
+fn flock_patiently(file: &File, how: FlockOperation) -> rustix::io::Result<()> {
+    let deadline = Instant::now() + LOCK_PATIENCE;
+    loop {
+        match flock(file, how) {
+            Err(rustix::io::Errno::WOULDBLOCK) if Instant::now() < deadline => std::thread::sleep(LOCK_RETRY),
+            held => return held,
+        }
+    }
+}
+
+/// Refuses root a folder of another user.
+fn refuse_anothers(folder: &Path) -> Result<()> {
+    if !rustix::process::geteuid().is_root() {
+        return Ok(());
+    }
+    // One that cannot be looked at belongs to nobody yet, or is told by whoever uses it.
+    let Ok(metadata) = fs::metadata(folder) else { return Ok(()) };
+    if metadata.uid() == 0 {
+        return Ok(());
+    }
+    let user = user_name(metadata.uid()).unwrap_or_else(|| format!("#{}", metadata.uid()));
+    Err(Failure::new(
+        Kind::NotPermitted,
+        format!("{} belongs to {user}, who could not read what root writes there", folder.display()),
+    )
+    .hint(match user.strip_prefix('#') {
+        None => format!("`runuser -u {user} -- comb …` does it as {user}"),
+        Some(uid) => format!("`setpriv --reuid {uid} --clear-groups comb …` does it as its owner"),
+    }))
+}
+
+/// The name of a user of this machine.
+fn user_name(uid: u32) -> Option<String> {
+    let users = fs::read_to_string("/etc/passwd").ok()?;
+    users.lines().find_map(|line| {
+        let mut fields = line.split(':');
+        let name = fields.next()?;
+        (fields.nth(1)?.parse() == Ok(uid)).then(|| name.to_owned())
+    })
 }
 
 fn private() -> OpenOptions {
@@ -619,7 +693,17 @@ mod tests {
         let world = world();
         let photos = world.add("photos", 1).expect("made");
         let lock = photos.lock().expect("free");
-        world.state.remove(&photos, &lock).expect("removed");
+        let view = photos.lock_as_view().expect("a moment is shown");
+        let second = photos.lock_as_view().expect("and another");
+        drop(view);
+        assert_eq!(photos.lock_out_views().expect_err("one is still shown").kind, Kind::InTheWay);
+        drop(second);
+        let views = photos.lock_out_views().expect("nobody is left");
+        assert_eq!(photos.lock_as_view().expect_err("it is being removed").kind, Kind::InTheWay);
+        world.state.remove(&photos, &lock, &views).expect("removed");
+        drop(views);
+        photos.lock_as_view().expect_err("it is gone");
+        assert!(!photos.path.exists(), "and does not come back");
         assert_eq!(world.names(), Vec::<String>::new());
         assert!(!photos.path.exists());
         world.add("photos", 1).expect("both are free again");

@@ -29,9 +29,9 @@ use crate::control::{Address, Handler, Request, Server};
 use crate::failure::{Context, Failure, Kind, Result};
 use crate::name::VolumeName;
 use crate::report::{MountReport, SealReport, hex_unless_text};
-use crate::state::{Lock, State, VolumeFolder};
+use crate::state::{State, VolumeFolder};
 use crate::when::When;
-use crate::{engine, mounts};
+use crate::{daemon_log, engine, mounts};
 
 /// How often the kernel is asked to write out the pages that it holds dirty.
 const WRITE_OUT_EVERY: Duration = Duration::from_secs(1);
@@ -80,6 +80,8 @@ pub fn run(state: &State, args: DaemonArgs) -> Result<()> {
     // Else the file system of whatever folder this is could not be unmounted.
     std::env::set_current_dir("/").context("/")?;
     let volume = state.volume(&args.name)?;
+    let log = daemon_log::Bounded::new(&volume);
+    daemon_log::start(move || log.clone());
     let moment = args.seq.map(|seq| Moment(Seq(seq)));
     let mut told = false;
     let outcome = serve(state, &volume, args.dir.as_deref(), moment, &args.habits, |ready| {
@@ -113,7 +115,8 @@ pub fn serve(
     habits: &Habits,
     ready: impl FnOnce(&Ready) -> Result<()>,
 ) -> Result<()> {
-    log_to_stderr();
+    // A second call, behind that of `run`, changes nothing.
+    daemon_log::start(std::io::stderr);
     // Blocked from here on, so that a signal during the start is not lost.
     let signals = Signals::new([SIGTERM, SIGINT]).context("waiting for signals")?;
     match moment {
@@ -124,23 +127,6 @@ pub fn serve(
             serve_moment(volume, dir, moment, habits, signals, ready)
         }
     }
-}
-
-/// What is logged without `COMB_LOG`.
-///
-/// What fuser says of replies is left out: nearly all of it is that a reply found nobody, because the process was killed in
-/// the middle of its call. That is harmless, happens at each such kill, and cannot be told from the rest by its level.
-const LOG_FILTER: &str = "info,fuser::reply=off";
-
-fn log_to_stderr() {
-    let filter = tracing_subscriber::EnvFilter::try_from_env("COMB_LOG")
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(LOG_FILTER));
-    // A second call, as in tests, changes nothing.
-    let _ = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(false)
-        .try_init();
 }
 
 /// What ends a mount.
@@ -220,7 +206,7 @@ fn serve_live(
     if let Err(failure) = folder.own_data() {
         tracing::warn!("{}", failure.message);
     }
-    end(asked, sealed, server, Some(lock))
+    end(asked, sealed, server, lock)
 }
 
 fn serve_moment(
@@ -231,6 +217,7 @@ fn serve_moment(
     signals: Signals,
     ready: impl FnOnce(&Ready) -> Result<()>,
 ) -> Result<()> {
+    let lock = folder.lock_as_view()?;
     let history = engine::history(folder)?;
     let view = history.at(seq).map_err(|error| engine::open_failure(folder, &error))?;
     require_root(folder, &view)?;
@@ -271,7 +258,7 @@ fn serve_moment(
 
     let asked = wait_for_end(&mounted, &events);
     tracing::info!("unmounted");
-    end(asked, Ok(()), server, None)
+    end(asked, Ok(()), server, lock)
 }
 
 /// Without its root nothing of a volume can be shown: better to say why than to mount errors.
@@ -298,7 +285,7 @@ fn end(
     asked: Option<Sender<Result<()>>>,
     outcome: Result<()>,
     server: Server,
-    lock: Option<Lock>,
+    lock: impl Sized,
 ) -> Result<()> {
     server.close();
     drop(lock);

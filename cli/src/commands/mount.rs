@@ -1,8 +1,6 @@
 //! `comb mount`.
 
-use std::fs::{self, File, OpenOptions};
 use std::io::Read;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -16,10 +14,7 @@ use crate::failure::{Context, Failure, Kind, Result};
 use crate::name::{VolumeName, parse_size, parse_span};
 use crate::state::{State, VolumeFolder};
 use crate::when::When;
-use crate::{engine, mounts, output, progress};
-
-/// A log above this many bytes is set aside when the next daemon starts.
-const LOG_BYTES_MAX: u64 = 4 << 20;
+use crate::{daemon_log, engine, mounts, output, progress};
 
 /// Mount a volume, or a moment of its past, on an empty folder
 ///
@@ -180,7 +175,7 @@ fn start_daemon(
     command.arg("--state").arg(state.root()).arg("daemon").args(habits.to_args());
     command.args(moment.map(|Moment(seq)| format!("--seq={seq}")));
     command.arg("--").arg(volume.name.as_str()).args(dir);
-    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(open_log(volume)?);
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(daemon_log::open(volume)?);
     let mut child = command.spawn().context("starting the daemon")?;
 
     // The daemon's standard output is the pipe that carries its one line; it ends when the daemon does.
@@ -196,7 +191,7 @@ fn start_daemon(
             let ended =
                 child.try_wait().ok().flatten().map(|status| format!(" ({status})")).unwrap_or_default();
             Err(Failure::other(format!("the daemon ended before the volume was mounted{ended}"))
-                .hint(format!("see {}", log_path(volume).display())))
+                .hint(format!("see {}", daemon_log::path(volume).display())))
         }
     }
 }
@@ -204,16 +199,4 @@ fn start_daemon(
 /// This program. By its path, so that it shows under its name; one that was replaced meanwhile still has the other way.
 fn own_program() -> PathBuf {
     std::env::current_exe().ok().filter(|path| path.exists()).unwrap_or_else(|| "/proc/self/exe".into())
-}
-
-fn log_path(volume: &VolumeFolder) -> PathBuf {
-    volume.path.join("log")
-}
-
-fn open_log(volume: &VolumeFolder) -> Result<File> {
-    let path = log_path(volume);
-    if fs::metadata(&path).is_ok_and(|metadata| metadata.len() > LOG_BYTES_MAX) {
-        fs::rename(&path, volume.path.join("log.old")).context(path.display())?;
-    }
-    OpenOptions::new().append(true).create(true).mode(0o600).open(&path).context(path.display())
 }

@@ -29,7 +29,7 @@ struct VolumeStatus {
     quota_bytes: Option<u64>,
     /// The newest seal on the disk; none if it could not be read.
     head: Option<SealReport>,
-    /// Why it could not be read.
+    /// Why it could not be read, or its daemon did not tell how it is.
     #[serde(skip_serializing_if = "Option::is_none")]
     failure: Option<Failure>,
     /// What is damaged, as far as it was met; `comb check` finds all of it.
@@ -58,8 +58,13 @@ pub fn run(state: &State, args: &StatusArgs) -> Result<()> {
 
 fn status(volume: &VolumeFolder) -> Result<VolumeStatus> {
     let mut mounts: Vec<MountReport> = Vec::new();
+    let mut silent = None;
     for address in Address::all(&volume.path) {
-        mounts.extend(address.status()?);
+        match address.status() {
+            Ok(report) => mounts.extend(report),
+            // One volume whose daemon gives no answer does not hide the others.
+            Err(failure) => silent = Some(failure),
+        }
     }
     let live = mounts.iter().find(|mount| mount.moment.is_none()).map(|mount| mount.head.clone());
     let mut damage: Vec<String> = mounts.iter().flat_map(|mount| mount.damage.clone()).collect();
@@ -72,7 +77,7 @@ fn status(volume: &VolumeFolder) -> Result<VolumeStatus> {
         }),
     };
     let (head, failure) = match head {
-        Ok(head) => (Some(head), None),
+        Ok(head) => (Some(head), silent),
         Err(failure) => (None, Some(failure)),
     };
     let quota_bytes = match volume.config() {
@@ -128,6 +133,7 @@ fn print(list: &[VolumeStatus]) -> Result<()> {
             bytes,
             live.map_or_else(|| "-".into(), |mount| output::size(mount.dirty_bytes)),
             match (&volume.failure, live) {
+                (Some(_), _) if volume.head.is_some() => "gives no answer".into(),
                 (Some(_), _) => "cannot be read".into(),
                 (None, None) => "not mounted".into(),
                 (None, Some(mount)) if mount.read_only => format!("read-only on {}", mount.mount_point),

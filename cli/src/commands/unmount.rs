@@ -52,13 +52,17 @@ fn unmount(state: &State, dir: &Path) -> Result<()> {
     Ok(())
 }
 
+/// The daemon that serves `dir`. One that gives no answer hides no other, but may be the one that is looked for.
 fn daemon_of(state: &State, dir: &Path) -> Result<Option<Address>> {
+    let mut silent = None;
     for volume in state.volumes()? {
         for address in Address::all(&volume.path) {
-            if address.status()?.is_some_and(|report| report.is_on(dir)) {
-                return Ok(Some(address));
+            match address.status() {
+                Ok(Some(report)) if report.is_on(dir) => return Ok(Some(address)),
+                Ok(_) => {}
+                Err(failure) => silent = Some(failure),
             }
         }
     }
-    Ok(None)
+    silent.map_or(Ok(None), Err)
 }

@@ -4,6 +4,7 @@ use std::fs::{self, File};
 use std::io::{ErrorKind, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use fs_crypto::KeyFile;
 use fs_format::manifest::MANIFEST_CONTEXT;
@@ -676,6 +677,93 @@ fn a_state_folder_of_somebody_else_is_not_permitted() {
         assert!(said.contains("Permission denied") && said.contains("hint: "), "{line}: {said}");
     }
     stage.world.comb("check photos").done();
+}
+
+#[test]
+fn root_leaves_the_state_folder_of_another_user_alone() {
+    if !is_root() {
+        return;
+    }
+    let stage = Stage::at_rest();
+    let give = |path: &Path, user: &str| {
+        let given = Command::new("chown").args(["-R", user]).arg(path).status();
+        assert!(given.is_ok_and(|status| status.success()), "given to {user}");
+    };
+    let state = stage.path("state");
+    let volume = stage.world.volume_folder();
+    let files = || -> Vec<_> {
+        let names = walk(&state).into_iter();
+        names
+            .map(|path| (path.symlink_metadata().expect("a file").modified().expect("a time"), path))
+            .collect()
+    };
+    // The whole state folder, and one volume in it.
+    for given in [&state, &volume] {
+        give(&state, "root");
+        give(given, "nobody");
+        let before = files();
+        for line in [
+            "snapshot photos",
+            "mount photos mount",
+            "rollback photos@1",
+            "fork photos@head other",
+            "volume remove photos --yes",
+            "status photos",
+            "log photos",
+            "cat photos:d/small",
+            "restore photos@a:d/small --to out",
+            "check photos",
+        ] {
+            let outcome = stage.world.comb(line);
+            assert!(outcome.said.contains("hint: `runuser -u nobody -- comb"), "{line}: {}", outcome.said);
+            outcome.refused(8, "belongs to nobody");
+        }
+        assert_eq!(files(), before, "nothing was written");
+    }
+    give(&state, "12345");
+    stage.world.comb("volume create x").refused(8, "belongs to #12345");
+    give(&state, "root");
+    stage.world.comb("check photos").done();
+}
+
+#[test]
+fn reading_a_damaged_place_in_a_loop_fills_no_log() {
+    let stage = Stage::at_rest();
+    flip(&stage.packs().0, 500_000, 3);
+    stage.world.comb("mount photos mount --read-only").done();
+    let log = || fs::read_to_string(stage.file("log")).expect("the log");
+    let before = log().lines().count();
+    let begin = Instant::now();
+    for _ in 0..1000 {
+        fs::read(stage.path("mount/d/noise")).expect_err("it is damaged");
+    }
+    let seconds = begin.elapsed().as_secs() as usize;
+    let lines = log().lines().count() - before;
+    assert!((1..=seconds + 2).contains(&lines), "{lines} lines in {seconds} s");
+    std::thread::sleep(Duration::from_secs(1));
+    fs::read(stage.path("mount/d/noise")).expect_err("it is damaged");
+    assert!(log().lines().any(|line| line.contains("left_out=")), "{}", log());
+    stage.world.comb("unmount mount").done();
+}
+
+#[test]
+fn a_long_log_is_set_aside_while_the_daemon_runs() {
+    let stage = Stage::at_rest();
+    flip(&stage.packs().0, 500_000, 3);
+    stage.world.comb("mount photos mount --read-only").done();
+    // As if the daemon had much to say for a long time.
+    let log = stage.file("log");
+    File::options()
+        .append(true)
+        .open(&log)
+        .and_then(|mut log| log.write_all(&[b'\n'; 5 << 20]))
+        .expect("long");
+    fs::read(stage.path("mount/d/noise")).expect_err("it is damaged");
+    let said = fs::read_to_string(&log).expect("a new log");
+    assert!(said.len() < 1000 && said.contains("answered EIO"), "{} bytes", said.len());
+    assert!(stage.file("log.old").metadata().expect("the old one").len() > 5 << 20);
+    stage.world.comb("unmount mount").done();
+    assert!(fs::read_to_string(&log).expect("the log").contains("unmounted"), "it goes on in the new one");
 }
 
 #[test]

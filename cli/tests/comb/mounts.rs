@@ -6,6 +6,7 @@ use std::io::{ErrorKind, Read, Write};
 use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt, symlink};
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc;
@@ -721,6 +722,8 @@ fn an_ordinary_user_mounts_with_the_helper() {
         comb unmount mount
         comb cat photos@t:a
         ! comb mount photos mount --allow-other
+        cd .. && mkdir foreign
+        ! as_user ./comb --state user/state mount photos foreign
     "#;
     let output = Command::new("unshare")
         .args(["-m", "sh", "-c", script])
@@ -732,6 +735,8 @@ fn an_ordinary_user_mounts_with_the_helper() {
     assert!(output.status.success(), "{out}{said}");
     assert_eq!(out.matches("mine\n").count(), 3, "{out}{said}");
     assert!(said.contains("user_allow_other"), "the hint names the setting: {said}");
+    let (_, refused) = said.split_once("no write access").expect("a mount point of somebody else is refused");
+    assert!(refused.contains("hint: a mount point must be yours"), "{said}");
 }
 
 fn run_output(program: &str, args: &[&str]) -> String {
@@ -804,4 +809,89 @@ fn a_daemon_killed_while_it_collects_pages_takes_nobody_with_it() {
     world.comb("mount photos mount").done();
     world.comb("unmount mount").done();
     world.comb("check photos").done();
+}
+
+/// More connections than a daemon serves at a time, which say nothing.
+fn idle_connections(folder: &Path, socket: &str) -> Vec<UnixStream> {
+    // The address of a socket is short, and that of the folder may be long.
+    let folder = fs::File::open(folder).expect("the folder of the socket");
+    let path = format!("/proc/self/fd/{}/{socket}", folder.as_raw_fd());
+    (0..100).map(|_| UnixStream::connect(&path).expect("connected")).collect()
+}
+
+#[test]
+fn a_crowd_of_commands_is_answered_in_turn() {
+    let world = World::new();
+    world.dir("mount");
+    world.comb("volume create photos").done();
+    world.comb("mount photos mount --seal-every 0").done();
+    let start = |line: &str| {
+        let mut command = world.command(line.split(' '));
+        command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("started")
+    };
+    let children: Vec<_> = (0..70)
+        .flat_map(|i| [Some(start("snapshot photos")), (i % 2 == 0).then(|| start("status photos"))])
+        .flatten()
+        .collect();
+    let mut snapshots = 0;
+    for child in children {
+        let output = child.wait_with_output().expect("it ends");
+        let (out, said) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        assert!(output.status.success(), "{said}");
+        assert!(!out.contains("not mounted"), "{out}");
+        snapshots += usize::from(said.starts_with("snapshot "));
+    }
+    assert_eq!(snapshots, 70);
+    let log = world.comb("log photos --json").json();
+    assert_eq!(
+        log.as_array().map_or(0, |moments| moments.iter().filter(|seal| !seal["snapshot"].is_null()).count()),
+        70
+    );
+    world.comb("unmount mount").done();
+}
+
+#[test]
+fn connections_that_say_nothing_hide_no_mount() {
+    let world = World::new();
+    world.dir("mount");
+    world.comb("volume create photos").done();
+    world.comb("mount photos mount").done();
+    let folder = world.volume_folder();
+    let crowd = || idle_connections(&folder, "control");
+
+    let idle = crowd();
+    assert!(world.comb("status photos").done().contains("mounted on"));
+    drop((idle, crowd()));
+    for (line, code) in [("check photos", 0), ("volume remove photos --yes", 4), ("rollback photos@1", 4)] {
+        let _idle = crowd();
+        let outcome = world.comb(line);
+        assert_eq!(outcome.code, code, "{line}: {}", outcome.said);
+        assert!(code == 0 || outcome.said.contains("is mounted on"), "{line}: {}", outcome.said);
+    }
+    let idle = crowd();
+    world.comb("unmount mount").done();
+    drop(idle);
+    world.comb("check photos").done();
+
+    world.comb("mount photos mount --at 1").done();
+    let views = folder.join("views");
+    let view = fs::read_dir(&views).expect("the views").next().expect("one").expect("an entry").file_name();
+    let _idle = idle_connections(&views, view.to_str().expect("a number"));
+    world.comb("volume remove photos --yes").refused(4, "is mounted on");
+    world.comb("unmount mount").done();
+    world.comb("volume remove photos --yes").done();
+}
+
+#[test]
+fn a_view_that_cannot_be_asked_keeps_its_volume() {
+    let world = World::new();
+    world.dir("mount");
+    world.comb("volume create photos").done();
+    world.comb("mount photos mount --at 1").done();
+    let views = world.volume_folder().join("views");
+    let view = fs::read_dir(&views).expect("the views").next().expect("one").expect("an entry").path();
+    fs::remove_file(&view).expect("its socket is gone");
+    world.comb("volume remove photos --yes").refused(4, "a moment of it is mounted");
+    world.comb("unmount mount").done();
+    wait_until("removing", || world.comb("volume remove photos --yes").code == 0);
 }

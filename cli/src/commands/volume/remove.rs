@@ -32,6 +32,7 @@ pub fn run(state: &State, args: &RemoveArgs) -> Result<()> {
         }
     }
     let lock = volume.lock()?;
+    let views = volume.lock_out_views()?;
     if !args.yes {
         return Err(Failure::new(
             Kind::Usage,
@@ -39,7 +40,7 @@ pub fn run(state: &State, args: &RemoveArgs) -> Result<()> {
         )
         .hint(format!("`comb volume key {} --out FILE` keeps the key; then add --yes", volume.name)));
     }
-    state.remove(&volume, &lock)?;
+    state.remove(&volume, &lock, &views)?;
     output::note(&format!("volume \"{}\" is removed", volume.name));
     Ok(())
 }
