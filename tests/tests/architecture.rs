@@ -15,6 +15,8 @@ const ARROWS: &[(&str, &[&str], &[&str])] = &[
     ("fs-crypto", &["fs-format"], &[]),
     // The engine. Knows no kernel and no network.
     ("fs-volume", &["fs-crypto", "fs-format"], &[]),
+    // Moves objects it cannot read; its tests use themselves, with the suite that is a feature.
+    ("fs-store", &[], &["fs-store"]),
     // The kernel adapter calls the engine. It sees no key; its tests make volumes.
     ("fs-fuse", &["fs-format", "fs-volume"], &["fs-crypto"]),
     // The simulator makes volumes and opens them.
