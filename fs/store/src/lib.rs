@@ -15,6 +15,8 @@
 //! |---|---|
 //! | `name`, `error` | what objects are called; what can go wrong, by what there is to do about it |
 //! | `memory`, `folder` | the kinds |
+//! | `probe` | whether a store at hand keeps what its kind promises |
+//! | `faulty` | a store that fails on purpose |
 //! | `conformance` | one suite that all kinds pass (a feature) |
 
 use std::ops::Range;
@@ -22,17 +24,22 @@ use std::ops::Range;
 use async_trait::async_trait;
 use bytes::Bytes;
 
+mod chance;
 #[cfg(feature = "conformance")]
 pub mod conformance;
 mod error;
+mod faulty;
 mod folder;
 mod memory;
 mod name;
+mod probe;
 
 pub use error::{Kind, StoreError};
+pub use faulty::{Faults, Faulty, Mark};
 pub use folder::Folder;
 pub use memory::Memory;
 pub use name::{BadName, NAME_BYTES_MAX, Name, PART_BYTES_MAX, Prefix};
+pub use probe::{Probe, Unfit, probe};
 
 /// The contract with a store.
 ///

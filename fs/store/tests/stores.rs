@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use fs_store::{Folder, Memory, Prefix, conformance};
+use fs_store::{Faulty, Folder, Memory, Prefix, Probe, conformance, probe};
 
 fn under(text: &str) -> Prefix {
     Prefix::new(text).expect("a good prefix")
@@ -20,4 +20,16 @@ async fn a_folder_conforms() {
     let store = Arc::new(Folder::open(place.path()).await.expect("opened"));
     conformance::run(store.clone(), Prefix::all()).await;
     conformance::run(store, under("v/00/")).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_faulty_store_without_faults_conforms() {
+    conformance::run(Arc::new(Faulty::new(Memory::default(), 1)), Prefix::all()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_folder_may_be_the_arbiter() {
+    let place = tempfile::tempdir().expect("a folder");
+    let store = Arc::new(Folder::open(place.path()).await.expect("opened"));
+    assert_eq!(probe(store, 1).await, Ok(Probe { unfit: None }));
 }
