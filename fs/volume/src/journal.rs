@@ -24,10 +24,10 @@ use fs_format::journal::{
 };
 use parking_lot::{Condvar, Mutex, MutexGuard};
 
-use crate::FsError;
 use crate::buffer::{ALIGN, Buffer};
-use crate::env::{DiskFile, Env, OpenMode};
-use crate::store::{disk_error, read_error};
+use crate::env::{DiskFile, Env};
+use crate::store::{disk_error, is_full, read_error};
+use crate::{FsError, replace};
 
 /// Recycled segments that are kept for reuse: their blocks are written, so a sync of them is cheap.
 const SPARE_SEGMENTS_MAX: usize = 4;
@@ -279,8 +279,9 @@ impl Journal {
         let path = format!("journal/{number:08}");
         let temporary = format!("journal/{NEW}{number:08}");
         let (disk, bytes) = (&self.setting.env.disk, self.setting.segment_bytes);
-        let made = (|| {
-            let file = disk.open(&temporary, OpenMode::CreateNew)?;
+        // The length and the zeros must be there before the name is, and the name before a record is: so a segment that
+        // is too short was cut by somebody.
+        let made = replace::put(&**disk, &temporary, &path, |file| {
             file.allocate(bytes)?;
             let zeros = vec![0; ZEROS_BYTES.min(warm as usize)];
             let mut at = 0;
@@ -289,19 +290,15 @@ impl Journal {
                 file.write_at(&zeros[..len], at)?;
                 at += len as u64;
             }
-            // The length and the zeros must be there before the name is, and the name before a record is: so a
-            // segment that is too short was cut by somebody.
-            file.sync()?;
-            disk.rename(&temporary, &path)?;
-            disk.sync_dir("journal")?;
-            Ok(file)
-        })();
+            Ok(())
+        });
         match made {
             Ok(file) => Ok(Spare { path, file, bytes, warm }),
-            Err(error) => {
-                let _ = disk.remove(&temporary);
-                let _ = disk.remove(&path);
-                Err(disk_error(&path, &error))
+            Err(missed) => {
+                if missed.may_be_there {
+                    let _ = disk.remove(&path);
+                }
+                Err(disk_error(&path, &missed.error))
             }
         }
     }
@@ -515,7 +512,7 @@ impl Journal {
         };
         io.out = out;
         if let Err(error) = written {
-            if error.kind() == std::io::ErrorKind::StorageFull {
+            if is_full(&error) {
                 // Some of it may lie there: another try needs other keys, so another segment.
                 let mut buffer = self.buffer.lock();
                 let segment = buffer.segments.back_mut().expect("only this thread adds segments");
@@ -568,7 +565,7 @@ impl Journal {
         let tag = key_tag(&cipher, &sector);
         sector[SEGMENT_TAG_AT..SEGMENT_TAG_AT + tag.len()].copy_from_slice(&tag);
         if let Err(error) = spare.file.write_at(&sector, 0) {
-            if error.kind() == std::io::ErrorKind::StorageFull {
+            if is_full(&error) {
                 self.buffer.lock().spare.push(spare);
                 return Err(FsError::NoSpace);
             }

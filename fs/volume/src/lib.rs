@@ -25,6 +25,7 @@ mod moments;
 mod overlay;
 mod readahead;
 pub mod real;
+mod replace;
 mod seal;
 mod store;
 mod tree;

@@ -10,12 +10,16 @@ use fs_format::manifest::{
 use fs_format::{DecodeError, Epoch, ManifestId, Seq, VolumeId};
 
 use crate::env::{Env, OpenMode};
+use crate::replace;
 use crate::store::disk_error;
 use crate::types::SealInfo;
 use crate::{FsError, OpenError};
 
 /// The copy of the newest manifest.
 const HEAD: &str = "head";
+/// What they are called while they are written.
+const NEW: &str = "manifests/.new";
+const NEW_HEAD: &str = "head.new";
 
 /// A manifest that was read and checked.
 pub struct Manifest {
@@ -113,14 +117,14 @@ pub fn check_copy(env: &Env, volume: &VolumeId, own: &ReadKey, last: Seq) -> Res
 
 /// Writes the newest manifest anew from its copy.
 pub fn restore_from_copy(env: &Env, seq: Seq) -> Result<(), FsError> {
-    replace(env, "manifests/.new", &path(seq), "manifests", &bytes(env, HEAD)?)
+    replace(env, NEW, &path(seq), &bytes(env, HEAD)?)
 }
 
 /// Writes the copy anew from the newest manifest.
 ///
 /// A crash leaves the copy one behind. Were it left so, the next crash would leave it two behind.
 pub fn refresh_copy(env: &Env, seq: Seq) -> Result<(), FsError> {
-    replace(env, "head.new", HEAD, "", &bytes(env, &path(seq))?)
+    replace(env, NEW_HEAD, HEAD, &bytes(env, &path(seq))?)
 }
 
 /// The bytes of a manifest that was read and checked.
@@ -224,24 +228,13 @@ pub fn write(
         "a table's top and a label are far smaller than a manifest may be"
     );
     let id = manifest_id(&object);
-    replace(env, "manifests/.new", &path(place.seq), "manifests", &object)?;
-    replace(env, "head.new", HEAD, "", &object)?;
+    replace(env, NEW, &path(place.seq), &object)?;
+    replace(env, NEW_HEAD, HEAD, &object)?;
     Ok(crate::volume::info(place.seq, id, body))
 }
 
-/// Writes a file under another name, syncs it, and renames it to its place.
-fn replace(env: &Env, temporary: &str, path: &str, folder: &str, bytes: &[u8]) -> Result<(), FsError> {
-    let disk = &env.disk;
-    let written = (|| {
-        match disk.remove(temporary) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
-        let file = disk.open(temporary, OpenMode::CreateNew)?;
-        file.write_at(bytes, 0)?;
-        file.sync()?;
-        disk.rename(temporary, path)?;
-        disk.sync_dir(folder)
-    })();
-    written.map_err(|error| disk_error(path, &error))
+fn replace(env: &Env, temporary: &str, path: &str, bytes: &[u8]) -> Result<(), FsError> {
+    replace::put(&*env.disk, temporary, path, |file| file.write_at(bytes, 0))
+        .map(drop)
+        .map_err(|missed| disk_error(path, &missed.error))
 }

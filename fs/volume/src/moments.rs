@@ -15,15 +15,15 @@ use fs_format::moments::{
 };
 use fs_format::{Seq, VolumeId};
 
-use crate::OpenError;
 use crate::env::{Env, OpenMode};
 use crate::findings::Findings;
 use crate::manifests::{self, Manifest};
 use crate::types::{SealInfo, SnapshotLabel};
+use crate::{OpenError, replace};
 
 const PATH: &str = "moments";
 /// What the file is called while it is written.
-const LEFTOVER: &str = "moments.new";
+const NEW: &str = "moments.new";
 
 /// The file is read when one moment in so many is not known, and written when one in so many was not in it:
 /// the manifests that are read in between stay few, and not all moments are written for each new one.
@@ -149,22 +149,9 @@ impl Moments {
         let tag = own.moments_cipher(&salt).seal(0, &object, &mut plain);
         object.extend_from_slice(&plain);
         object.extend_from_slice(&tag);
-        let written = replace(env, &object);
-        if written.is_err() {
-            // On a full disk every byte counts.
-            let _ = env.disk.remove(LEFTOVER);
-        }
-        written
+        replace::stage(&*env.disk, NEW, |file| file.write_at(&object, 0))?;
+        env.disk.rename(NEW, PATH)
     }
-}
-
-fn replace(env: &Env, object: &[u8]) -> std::io::Result<()> {
-    match env.disk.remove(LEFTOVER) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
-    env.disk.open(LEFTOVER, OpenMode::CreateNew)?.write_at(object, 0)?;
-    env.disk.rename(LEFTOVER, PATH)
 }
 
 /// What the file says up to the newest manifest, if it can be believed; the error says why not.

@@ -18,12 +18,12 @@ use parking_lot::{Mutex, RwLock};
 use quick_cache::Weighter;
 use quick_cache::sync::Cache;
 
-use crate::FsError;
 use crate::buffer::{Buffer, Growing};
 use crate::env::{DiskFile, Env, OpenMode};
 use crate::findings::Findings;
 use crate::keys::Keys;
 use crate::readahead::Wanted;
+use crate::{FsError, replace};
 
 /// Packs whose files and keys are kept open.
 const OPEN_PACKS_MAX: usize = 256;
@@ -565,18 +565,12 @@ impl<'a> Packer<'a> {
         let path = pack_path(&object);
         let disk = &self.store.env.disk;
         let temporary = format!("packs/.new-{}", writer.number);
-        let written = (|| {
-            remove_if_there(&**disk, &temporary)?;
-            let file = disk.open(&temporary, OpenMode::CreateNew)?;
+        replace::stage(&**disk, &temporary, |file| {
             file.write_large(&writer.bytes, 0)?;
-            file.sync()?;
-            disk.rename(&temporary, &path)
-        })();
-        if let Err(error) = written {
-            // Best effort: a left-over is removed when the volume is opened.
-            let _ = disk.remove(&temporary);
-            return Err(disk_error(&path, &error));
-        }
+            file.sync()
+        })
+        .and_then(|_| disk.rename(&temporary, &path))
+        .map_err(|error| disk_error(&path, &error))?;
         self.added += writer.bytes.len() as u64;
         self.store.packed.store(self.added, Ordering::Relaxed);
         self.unnamed.push(path);
@@ -685,20 +679,14 @@ pub fn read_error(path: &str, error: &std::io::Error) -> FsError {
     }
 }
 
-/// Translates an error of writing.
-pub fn disk_error(what: &str, error: &std::io::Error) -> FsError {
-    if error.kind() == std::io::ErrorKind::StorageFull {
-        FsError::NoSpace
-    } else {
-        FsError::Disk(format!("{what}: {error}"))
-    }
+/// Whether the disk has no room, or none for this user.
+pub fn is_full(error: &std::io::Error) -> bool {
+    matches!(error.kind(), std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded)
 }
 
-fn remove_if_there(disk: &dyn crate::env::Disk, path: &str) -> std::io::Result<()> {
-    match disk.remove(path) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
-        _ => Ok(()),
-    }
+/// Translates an error of writing.
+pub fn disk_error(what: &str, error: &std::io::Error) -> FsError {
+    if is_full(error) { FsError::NoSpace } else { FsError::Disk(format!("{what}: {error}")) }
 }
 
 #[cfg(test)]
