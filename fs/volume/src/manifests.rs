@@ -10,7 +10,7 @@ use fs_format::manifest::{
 use fs_format::{DecodeError, Epoch, ManifestId, Seq, VolumeId};
 
 use crate::env::{Env, OpenMode};
-use crate::replace;
+use crate::replace::{self, Missed};
 use crate::store::disk_error;
 use crate::types::SealInfo;
 use crate::{FsError, OpenError};
@@ -76,7 +76,8 @@ pub fn newest(env: &Env, volume: &VolumeId, own: &ReadKey) -> Result<Manifest, O
 /// Reads the newest manifest that is whole, among those with these numbers.
 pub fn newest_of(env: &Env, volume: &VolumeId, own: &ReadKey, seqs: &[Seq]) -> Result<Manifest, OpenError> {
     let Some(&last) = seqs.last() else { return Err(OpenError::NotAVolume("the folder".into())) };
-    // The copy is written after the manifest and may be one behind after a crash, but then the manifest is whole.
+    // The copy is written after the manifest and may be behind after a crash or on a full disk, but then the manifest
+    // is whole.
     let copy = read_file(env, volume, own, HEAD);
     // It may also be ahead of the list, by a seal that came in between or by a manifest that is missing.
     let expected = copy.as_ref().map_or(last, |copy| copy.header.seq.max(last));
@@ -193,6 +194,13 @@ pub struct Place<'a> {
     pub forked: Option<&'a ReadKey>,
 }
 
+/// A manifest that was not written.
+pub struct Unwritten {
+    pub error: FsError,
+    /// Whether it may be there all the same, and its seal count.
+    pub may_count: bool,
+}
+
 /// Signs a manifest and makes it durable: this is the moment at which a seal counts.
 pub fn write(
     env: &Env,
@@ -200,7 +208,7 @@ pub fn write(
     read: &ReadKey,
     place: &Place<'_>,
     body: &ManifestBody,
-) -> Result<SealInfo, FsError> {
+) -> Result<SealInfo, Unwritten> {
     let mut random = [0; 32];
     env.chance.fill(&mut random);
     let mut plain = body.encode();
@@ -228,8 +236,17 @@ pub fn write(
         "a table's top and a label are far smaller than a manifest may be"
     );
     let id = manifest_id(&object);
-    replace(env, NEW, &path(place.seq), &object)?;
-    replace(env, NEW_HEAD, HEAD, &object)?;
+    let path = path(place.seq);
+    let put = replace::put(&*env.disk, NEW, &path, |file| file.write_at(&object, 0));
+    put.map_err(|Missed { error, may_be_there }| match may_be_there {
+        // Not even of a full disk it is said that there is no room: whoever tried again would change what is sealed.
+        true => Unwritten { error: FsError::Disk(format!("{path}: {error}")), may_count: true },
+        false => Unwritten { error: disk_error(&path, &error), may_count: false },
+    })?;
+    if let Err(error) = replace(env, NEW_HEAD, HEAD, &object) {
+        // The seal counts. The next one, or whoever opens the volume for writing, writes the copy anew.
+        tracing::warn!(seq = %place.seq, %error, "the copy `head` of the newest manifest cannot be written");
+    }
     Ok(crate::volume::info(place.seq, id, body))
 }
 

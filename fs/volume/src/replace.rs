@@ -51,7 +51,8 @@ pub fn put(
     Ok(file)
 }
 
-fn remove_if_there(disk: &dyn Disk, path: &str) -> io::Result<()> {
+/// Removes a file; it is no error if there is none.
+pub fn remove_if_there(disk: &dyn Disk, path: &str) -> io::Result<()> {
     match disk.remove(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         _ => Ok(()),

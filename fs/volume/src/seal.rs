@@ -14,7 +14,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use fs_crypto::{ReadKey, VolumeKey};
-use fs_format::journal::Source;
+use fs_format::journal::{Source, Totals};
 use fs_format::manifest::{MESSAGE_BYTES_MAX, ManifestBody, SnapshotRecord, TAG_BYTES_MAX, TAGS_MAX};
 use fs_format::tree::{CHUNK_BYTES_MAX, ChunkRef, Extent, Key, Location, Node, RecordKind};
 use fs_format::{ChunkId, Epoch, FileKind, Ino, Inode, ManifestId, Seq};
@@ -59,22 +59,23 @@ pub fn first(store: &Store, key: &VolumeKey, owner: Caller) -> Result<SealInfo, 
     let seq = Seq(1);
     let mut packer = Packer::new(store, seq)?;
     let pointer = packer.node(Node::Leaf(vec![(Key::inode(Ino::ROOT), bytes.into())]))?;
-    let (packs, added) = packer.finish()?;
-    let body = ManifestBody {
-        time: now,
-        root: pointer,
-        height: 0,
-        next_ino: Ino::FIRST.0,
-        files: 1,
-        bytes: 0,
-        added,
-        packs,
-        journal: [0; 16],
-        journal_end: 0,
-        snapshot: None,
-    };
     let place = Place { epoch: Epoch(1), seq, parent: ManifestId([0; 32]), forked: None };
-    manifests::write(&store.env, key, &store.keys.read, &place, &body)
+    packer.finish(|packs, added| {
+        let body = ManifestBody {
+            time: now,
+            root: pointer,
+            height: 0,
+            next_ino: Ino::FIRST.0,
+            files: 1,
+            bytes: 0,
+            added,
+            packs,
+            journal: [0; 16],
+            journal_end: 0,
+            snapshot: None,
+        };
+        manifests::write(&store.env, key, &store.keys.read, &place, &body)
+    })
 }
 
 impl Volume {
@@ -175,37 +176,40 @@ impl Volume {
             Some(body) => Root { pointer: body.root, height: body.height },
             None => sealer.tree()?,
         };
-        let (packs, added) = sealer.packer.finish()?;
-        let body = ManifestBody {
-            time: frozen.time,
-            root: root.pointer,
-            height: root.height,
-            // A rollback must not give out numbers again that a later tree used.
-            next_ino: frozen.next_ino,
+        let totals = Totals {
             files: instead.as_ref().map_or(frozen.totals.files, |body| body.files),
             bytes: instead.as_ref().map_or(frozen.totals.bytes, |body| body.bytes),
-            added,
-            packs: packs.clone(),
-            journal: self.journal.id(),
-            journal_end: frozen.end,
-            snapshot: label.map(|label| SnapshotRecord {
-                id: label.id,
-                message: label.message,
-                tags: label.tags,
-            }),
         };
         let own = self.key.read_key();
         let forked = own.domain() != self.keys.domain;
         let place = Place { epoch: base.epoch, seq, parent: base.info.id, forked: forked.then_some(&own) };
-        let info = manifests::write(&self.env, &self.key, &self.keys.read, &place, &body)?;
+        let info = sealer.packer.finish(|packs, added| {
+            let body = ManifestBody {
+                time: frozen.time,
+                root: root.pointer,
+                height: root.height,
+                // A rollback must not give out numbers again that a later tree used.
+                next_ino: frozen.next_ino,
+                files: totals.files,
+                bytes: totals.bytes,
+                added,
+                packs,
+                journal: self.journal.id(),
+                journal_end: frozen.end,
+                snapshot: label.map(|label| SnapshotRecord {
+                    id: label.id,
+                    message: label.message,
+                    tags: label.tags,
+                }),
+            };
+            manifests::write(&self.env, &self.key, &self.keys.read, &place, &body)
+        })?;
 
-        self.store.extend(&packs);
         let retired = {
             let mut state = self.state.write();
             state.base = Base { root, info: info.clone(), epoch: base.epoch };
             if instead.is_some() {
-                state.active.totals.files = body.files;
-                state.active.totals.bytes = body.bytes;
+                state.active.totals = totals;
             }
             state.frozen.take()
         };
@@ -243,7 +247,7 @@ pub fn fork(
     };
     let own = key.read_key();
     let place = Place { epoch: Epoch(1), seq: Seq(1), parent: ManifestId([0; 32]), forked: Some(&own) };
-    manifests::write(&store.env, key, parent_read, &place, &body)
+    manifests::write(&store.env, key, parent_read, &place, &body).map_err(|unwritten| unwritten.error)
 }
 
 /// The work of one seal.

@@ -5,7 +5,7 @@
 //! - A node or chunk in a cache is what its name says, for ever: nothing is invalidated.
 
 use std::cell::RefCell;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -22,7 +22,9 @@ use crate::buffer::{Buffer, Growing};
 use crate::env::{DiskFile, Env, OpenMode};
 use crate::findings::Findings;
 use crate::keys::Keys;
+use crate::manifests::Unwritten;
 use crate::readahead::Wanted;
+use crate::types::SealInfo;
 use crate::{FsError, replace};
 
 /// Packs whose files and keys are kept open.
@@ -36,6 +38,11 @@ const PAGES_MAX: usize = 1024;
 const LARGE_FRAME_BYTES: u32 = 64 << 10;
 /// Tag bytes of a frame.
 pub const TAG_BYTES: usize = Cipher::TAG_BYTES;
+
+/// A list of packs that have their names and no manifest yet; there while a seal is between the two.
+const UNNAMED: &str = "packs/unnamed";
+/// What is read of it, in bytes: the packs of a seal of four terabytes.
+const UNNAMED_BYTES_MAX: u64 = 16 << 20;
 
 /// The path of a pack in the volume's folder.
 pub fn pack_path(object: &PackId) -> String {
@@ -333,6 +340,32 @@ impl Store {
         })
     }
 
+    /// Removes the packs that a seal had given their names when it ended, before the manifest that would have named them.
+    ///
+    /// The table must be that of the newest manifest: what is in it stays, whatever the list says.
+    pub fn remove_unnamed(&self) -> Result<(), FsError> {
+        let disk = &self.env.disk;
+        let fail = |error: std::io::Error| disk_error(UNNAMED, &error);
+        let file = match disk.open(UNNAMED, OpenMode::Read) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+            file => file.map_err(fail)?,
+        };
+        let len = file.len().map_err(fail)?.min(UNNAMED_BYTES_MAX);
+        let mut names = vec![0; len as usize];
+        file.read_at(&mut names, 0).map_err(fail)?;
+        // A power cut may have left anything of it.
+        let mut unnamed: HashSet<PackId> =
+            String::from_utf8_lossy(&names).lines().filter_map(PackId::from_hex).collect();
+        // Packs have 32-bit numbers: a location could not name others.
+        for number in 0..u32::try_from(self.table().count()).unwrap_or(u32::MAX) {
+            unnamed.remove(&self.pack_entry(PackNumber(number))?.object);
+        }
+        for object in unnamed {
+            replace::remove_if_there(&**disk, &pack_path(&object)).map_err(fail)?;
+        }
+        disk.remove(UNNAMED).map_err(fail)
+    }
+
     /// Compares a pack with its name; returns its bytes.
     pub fn check_pack(&self, object: &PackId) -> Result<u64, FsError> {
         let path = pack_path(object);
@@ -393,10 +426,12 @@ fn damaged(object: &PackId, offset: u32, what: &str) -> FsError {
 
 /// Collects frames into packs and writes them; one for a seal.
 ///
-/// Nothing that it wrote counts until a manifest names it.
+/// Nothing that it wrote counts until a manifest names it, and nothing has the name of a pack until just before that.
 pub struct Packer<'a> {
     store: &'a Store,
     suite: Suite,
+    /// The table that the new packs are added to.
+    table: PackTable,
     first: u32,
     entries: Vec<Option<PackEntry>>,
     data: Option<OpenWriter>,
@@ -405,12 +440,21 @@ pub struct Packer<'a> {
     compressed: Vec<u8>,
     /// The branches that were added: a few hundredths of all nodes.
     branches: HashMap<NodeId, Arc<Node>>,
-    /// Packs that are written and that nobody will name if the seal fails.
-    unnamed: Vec<String>,
+    /// Packs that are written, and that no manifest names.
+    unnamed: Vec<Unnamed>,
+    /// Whether there is a list of them.
+    is_listed: bool,
     /// Room of packs that are written, for those to come.
     room: Vec<Growing>,
     birth: fs_format::Seq,
     added: u64,
+}
+
+/// A pack that is durable, but not under its name.
+struct Unnamed {
+    /// Where it lies.
+    path: String,
+    object: PackId,
 }
 
 struct OpenWriter {
@@ -434,12 +478,15 @@ impl<'a> Packer<'a> {
     /// A packer for the seal `birth`.
     pub fn new(store: &'a Store, birth: fs_format::Seq) -> Result<Self, FsError> {
         store.packed.store(0, Ordering::Relaxed);
-        let first = u32::try_from(store.table.read().count()).map_err(|_| FsError::NoSpace)?;
+        // Once for all: whoever looks at other moments meanwhile may teach the store a newer table.
+        let table = store.table();
+        let first = u32::try_from(table.count()).map_err(|_| FsError::NoSpace)?;
         let compressor = zstd::bulk::Compressor::new(1)
             .map_err(|error| FsError::Disk(format!("zstd does not start: {error}")))?;
         Ok(Self {
             store,
             suite: Suite::fastest(),
+            table,
             first,
             entries: Vec::new(),
             data: None,
@@ -448,6 +495,7 @@ impl<'a> Packer<'a> {
             compressed: Vec::new(),
             branches: HashMap::new(),
             unnamed: Vec::new(),
+            is_listed: false,
             room: Vec::new(),
             birth,
             added: 0,
@@ -562,18 +610,15 @@ impl<'a> Packer<'a> {
         writer.bytes.put(&tag);
 
         let object = PackId(*blake3::hash(&writer.bytes).as_bytes());
-        let path = pack_path(&object);
-        let disk = &self.store.env.disk;
-        let temporary = format!("packs/.new-{}", writer.number);
-        replace::stage(&**disk, &temporary, |file| {
+        let path = format!("packs/.new-{}", writer.number);
+        let staged = replace::stage(&*self.store.env.disk, &path, |file| {
             file.write_large(&writer.bytes, 0)?;
             file.sync()
-        })
-        .and_then(|_| disk.rename(&temporary, &path))
-        .map_err(|error| disk_error(&path, &error))?;
+        });
+        staged.map_err(|error| disk_error(&path, &error))?;
         self.added += writer.bytes.len() as u64;
         self.store.packed.store(self.added, Ordering::Relaxed);
-        self.unnamed.push(path);
+        self.unnamed.push(Unnamed { path, object });
         let entry = PackEntry { object, bytes: writer.bytes.len() as u32, birth: self.birth };
         self.entries[(writer.number - self.first) as usize] = Some(entry);
         writer.bytes.clear();
@@ -581,12 +626,52 @@ impl<'a> Packer<'a> {
         Ok(())
     }
 
-    /// Closes what is open and makes all of it durable; returns the table with the new packs.
+    /// Closes what is open, makes all of it durable, and has `seal` write the manifest that names it, from the table
+    /// with the new packs and the bytes of these. What no manifest can name afterwards is removed.
+    pub fn finish(
+        mut self,
+        seal: impl FnOnce(PackTable, u64) -> Result<SealInfo, Unwritten>,
+    ) -> Result<SealInfo, FsError> {
+        let table = self.close_all()?;
+        let disk = &self.store.env.disk;
+        if !self.unnamed.is_empty() {
+            let names: String = self.unnamed.iter().map(|pack| format!("{}\n", pack.object)).collect();
+            // Not synced, since nothing rests on it: a power cut may leave the packs of one seal without it.
+            replace::stage(&**disk, UNNAMED, |file| file.write_at(names.as_bytes(), 0))
+                .map_err(|error| disk_error(UNNAMED, &error))?;
+            self.is_listed = true;
+        }
+        for pack in &mut self.unnamed {
+            let path = pack_path(&pack.object);
+            disk.rename(&pack.path, &path).map_err(|error| disk_error(&path, &error))?;
+            pack.path = path;
+        }
+        if self.added > 0 {
+            disk.sync_dir("packs").map_err(|error| disk_error("packs", &error))?;
+        }
+        match seal(table.clone(), self.added) {
+            Ok(info) => {
+                self.unnamed.clear();
+                self.store.extend(&table);
+                Ok(info)
+            }
+            Err(Unwritten { error, may_count }) => {
+                if may_count {
+                    // Whoever opens the volume knows, and has the list.
+                    self.unnamed.clear();
+                    self.is_listed = false;
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// Closes what is open; returns the table with the new packs.
     ///
     /// Where the top of the table is full, its oldest entries move into a page, which
     /// the seal's own meta pack carries.
-    pub fn finish(mut self) -> Result<(PackTable, u64), FsError> {
-        let mut table = self.store.table();
+    fn close_all(&mut self) -> Result<PackTable, FsError> {
+        let mut table = std::mem::take(&mut self.table);
         let mut pages = Vec::new();
         self.fold(&mut table, &mut pages)?;
         self.close(PackKind::Data)?;
@@ -603,12 +688,7 @@ impl<'a> Packer<'a> {
                 page.object = object;
             }
         }
-        if self.added > 0 {
-            self.store.env.disk.sync_dir("packs").map_err(|error| disk_error("packs", &error))?;
-        }
-        // Whether a manifest that fails is there or not is not always known: from here on they stay.
-        self.unnamed.clear();
-        Ok((table, self.added))
+        Ok(table)
     }
 
     /// Moves full groups of the table's top into pages. Their object is filled in later.
@@ -664,8 +744,14 @@ impl<'a> Packer<'a> {
 impl Drop for Packer<'_> {
     /// A seal that fails for want of room must not take more of it with each try.
     fn drop(&mut self) {
-        for path in &self.unnamed {
-            let _ = self.store.env.disk.remove(path);
+        let disk = &self.store.env.disk;
+        let mut is_listed = self.is_listed;
+        for pack in &self.unnamed {
+            // What stays is removed when the volume is opened.
+            is_listed &= disk.remove(&pack.path).is_ok();
+        }
+        if is_listed {
+            let _ = disk.remove(UNNAMED);
         }
     }
 }

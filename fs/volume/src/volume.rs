@@ -204,6 +204,12 @@ impl Volume {
             Arc::new(Store::new(env.clone(), keys.clone(), head.body.packs.clone(), options.cache_bytes));
         if !options.read_only {
             remove_leftovers(&env)?;
+            // What a damaged manifest names is not known.
+            if head.damage.is_none()
+                && let Err(error) = store.remove_unnamed()
+            {
+                tracing::warn!(%error, "packs that a seal left stay until the volume is opened again");
+            }
         }
         let setting = Setting {
             env: env.clone(),
