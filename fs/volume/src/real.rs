@@ -3,7 +3,7 @@
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
@@ -33,9 +33,8 @@ impl Disk for Folder {
             OpenMode::Write => drop(options.write(true)),
             OpenMode::CreateNew => drop(options.write(true).create_new(true)),
         }
-        let path = self.0.join(path);
-        let writes = mode != OpenMode::Read;
-        Ok(Arc::new(RealFile { file: options.open(&path)?, path, writes, uncached: OnceLock::new() }))
+        let file = options.open(self.0.join(path))?;
+        Ok(Arc::new(RealFile { file, writes: mode != OpenMode::Read, uncached: OnceLock::new() }))
     }
 
     fn create_dir(&self, path: &str) -> io::Result<()> {
@@ -84,7 +83,6 @@ impl Disk for Folder {
 
 struct RealFile {
     file: File,
-    path: PathBuf,
     writes: bool,
     /// The same file past the system's cache; `None` where that cannot be had, as on tmpfs.
     uncached: OnceLock<Option<File>>,
@@ -93,12 +91,9 @@ struct RealFile {
 impl RealFile {
     fn uncached(&self) -> Option<&File> {
         let open = || {
-            let mut options = OpenOptions::new();
-            let file =
-                options.read(true).write(self.writes).custom_flags(libc::O_DIRECT).open(&self.path).ok()?;
-            // What has this name now must be what was opened.
-            let (one, other) = (self.file.metadata().ok()?, file.metadata().ok()?);
-            ((one.dev(), one.ino()) == (other.dev(), other.ino())).then_some(file)
+            // By its number: the file may have another name by now, and another file its own.
+            let path = format!("/proc/self/fd/{}", self.file.as_raw_fd());
+            OpenOptions::new().read(true).write(self.writes).custom_flags(libc::O_DIRECT).open(path).ok()
         };
         self.uncached.get_or_init(open).as_ref()
     }
@@ -283,6 +278,27 @@ mod tests {
         // The target folder is on a disk, unlike a temporary folder on many machines.
         let folder = std::env::current_exe().expect("a program").parent().expect("a folder").to_path_buf();
         much_at_once(&folder);
+    }
+
+    #[test]
+    fn a_file_that_was_renamed_goes_past_the_cache() {
+        let folder = std::env::current_exe().expect("a program").parent().expect("a folder").to_path_buf();
+        let name = |word| folder.join(format!("comb-real-{word}-{}", std::process::id()));
+        let (path, renamed) = (name("first"), name("second"));
+        let new = || {
+            let file = OpenOptions::new().read(true).write(true).create(true).truncate(true).open(&path);
+            RealFile { file: file.expect("a new file"), writes: true, uncached: OnceLock::new() }
+        };
+        let can = new().uncached().is_some();
+        let file = new();
+        std::fs::rename(&path, &renamed).expect("renames");
+        std::fs::write(&path, "another").expect("writes");
+        assert_eq!(file.uncached().is_some(), can);
+        let noise: Vec<u8> = (0..1_u32 << 20).map(|number| (number >> 8) as u8).collect();
+        file.write_large(&Buffer::from(&noise[..]), 0).expect("writes");
+        assert!(std::fs::read(&renamed).expect("reads") == noise);
+        assert_eq!(std::fs::read(&path).expect("reads"), b"another");
+        [path, renamed].iter().for_each(|path| std::fs::remove_file(path).expect("removes"));
     }
 
     #[test]
