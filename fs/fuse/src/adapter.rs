@@ -34,6 +34,7 @@ use crate::dirty::{PUSH_HANDLE, Writers};
 use crate::engine::{Engine, Past};
 use crate::errno::Refusal;
 use crate::full::Full;
+use crate::length;
 use crate::node::{self, Node, SNAPSHOTS_NAME};
 use crate::past::{self, Views};
 use crate::xattr;
@@ -563,14 +564,35 @@ impl<E: Engine> Adapter<E> {
         u32::try_from(copied).map_err(|_| Errno::EIO.into())
     }
 
-    fn seek(&self, id: INodeNo, offset: i64, whence: i32) -> Answer<i64> {
+    /// The length of a file as the caller, who has it open, sees it.
+    fn length(&self, req: &Request, id: INodeNo) -> Answer<u64> {
+        let device = self.writers.device.get().copied().unwrap_or_default();
+        length::of_open_file(req.pid(), device, id).map_err(|error| {
+            // Also of a kernel's thread, as of an NFS server, or a process out of sight. With this answer, that of a
+            // filesystem without holes, tools look at the bytes.
+            tracing::debug!(%id, pid = req.pid(), %error, "the length of an open file is not known");
+            Errno::EINVAL.into()
+        })
+    }
+
+    fn seek(&self, req: &Request, id: INodeNo, offset: i64, whence: i32) -> Answer<i64> {
         let what = match whence {
             libc::SEEK_DATA => Seek::Data,
             libc::SEEK_HOLE => Seek::Hole,
             _ => return Err(Errno::EINVAL.into()),
         };
         let offset = u64::try_from(offset).map_err(|_| Errno::ENXIO)?;
-        let found = self.read_tree(self.node(id), |tree, ino| tree.seek(ino, offset, what))?;
+        let node = self.node(id);
+        let found = match node {
+            // Where data lies is not known here while the kernel holds pages, and they cannot be fetched: whoever seeks
+            // has the lock that a sync waits for. So all is data.
+            Node::Live(ino) if self.writers.has(ino) => match (what, self.length(req, id)?) {
+                (_, length) if offset >= length => return Err(Errno::ENXIO.into()),
+                (Seek::Data, _) => offset,
+                (Seek::Hole, length) => length,
+            },
+            _ => self.read_tree(node, |tree, ino| tree.seek(ino, offset, what))?,
+        };
         i64::try_from(found).map_err(|_| Errno::EOVERFLOW.into())
     }
 
@@ -1099,8 +1121,8 @@ impl<E: Engine> Filesystem for Adapter<E> {
         reply_empty(reply, self.allocate(ino, offset, length, mode));
     }
 
-    fn lseek(&self, _: &Request, ino: INodeNo, _: FileHandle, offset: i64, whence: i32, reply: ReplyLseek) {
-        match self.seek(ino, offset, whence) {
+    fn lseek(&self, req: &Request, ino: INodeNo, _: FileHandle, offset: i64, whence: i32, reply: ReplyLseek) {
+        match self.seek(req, ino, offset, whence) {
             Ok(offset) => reply.offset(offset),
             Err(refusal) => reply.error(refusal.0),
         }

@@ -77,7 +77,9 @@ impl Tree {
         if inode.kind == FileKind::File {
             inode.size = file.bytes.len() as u64;
         }
-        Ok(Attr { ino, allocated: (file.bytes.len() as u64).next_multiple_of(BLOCK), inode })
+        let blocks = file.bytes.chunks(BLOCK as usize);
+        let allocated = blocks.filter(|block| block.iter().any(|byte| *byte != 0)).count() as u64 * BLOCK;
+        Ok(Attr { ino, allocated, inode })
     }
 
     fn child(&self, dir: Ino, name: &[u8]) -> Result<Ino, FsError> {
