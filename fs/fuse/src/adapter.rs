@@ -17,7 +17,7 @@ use std::time::{Duration, SystemTime};
 use fs_format::{FileKind, Ino, Seq, Timestamp};
 use fs_volume::{
     Allocate, Attr, Caller, DirEntry, FILE_BYTES_MAX, FsError, NAME_BYTES_MAX, NewNode, ReadTree, RenameMode,
-    SYMLINK_BYTES_MAX, Seek, SetAttr, SetTime, XattrMode,
+    SYMLINK_BYTES_MAX, Seek, SetAttr, SetTime,
 };
 use fuser::{
     BsdFileFlags, CopyFileRangeFlags, Errno, FileAttr, FileHandle, FileType, Filesystem, FopenFlags,
@@ -325,10 +325,8 @@ impl<E: Engine> Adapter<E> {
         let Some(access) = self.acl_of(ino, acl::ACCESS)? else {
             return Ok(self.engine.set_attr(ino, set)?);
         };
-        self.engine.set_attr(ino, set)?;
-        let access = access.with_mode(mode);
-        self.engine.set_xattr(ino, acl::ACCESS, &access.to_bytes(), XattrMode::Set)?;
-        Ok(self.engine.attr(ino)?)
+        let access = access.with_mode(mode).to_bytes();
+        Ok(self.engine.set_attr_and_xattr(ino, set, acl::ACCESS, Some(&access))?)
     }
 
     fn open_file(&self, req: &Request, id: INodeNo, flags: OpenFlags) -> Answer<FileHandle> {
@@ -423,14 +421,10 @@ impl<E: Engine> Adapter<E> {
         if mode & 0o2000 != 0 && !is_member(req, inode.gid) {
             mode &= !0o2000;
         }
-        if acl.is_just_a_mode() {
-            self.remove_acl(ino, name)?;
-        } else {
-            self.engine.set_xattr(ino, name, &acl.to_bytes(), how)?;
-        }
-        if mode != inode.mode {
-            self.engine.set_attr(ino, SetAttr { mode: Some(mode), ..SetAttr::default() })?;
-        }
+        // The kernel looks at `how` for other attributes only.
+        let set = SetAttr { mode: Some(mode), ..SetAttr::default() };
+        let access = (!acl.is_just_a_mode()).then(|| acl.to_bytes());
+        self.engine.set_attr_and_xattr(ino, set, name, access.as_deref())?;
         Ok(())
     }
 

@@ -184,6 +184,24 @@ fn special_files_keep_their_kind() {
 }
 
 #[test]
+fn a_mode_and_its_access_list_change_together_or_not_at_all() {
+    let Some(stage) = Stage::set() else { return };
+    stage.shell("touch a && chmod 660 a && setfacl -m u:12345:rw a");
+    let show = || stage.shell("stat -c %a a; getfacl -c a");
+    let before = show();
+    stage.engine.refuses_xattrs.store(true, Ordering::Relaxed);
+    for change in ["chmod 600 a", "setfacl -m u:12345:r,m::r a"] {
+        let refused = stage.shell_as(0, change);
+        assert!(String::from_utf8_lossy(&refused.stderr).contains("No space left"), "{change}: {refused:?}");
+        assert_eq!(show(), before, "{change}");
+        stage.shell("echo 2 > /proc/sys/vm/drop_caches");
+        assert_eq!(show(), before, "{change}: not only in the kernel's memory");
+    }
+    stage.shell("setfacl -b a && chmod 640 a");
+    assert_eq!(stage.mode("a"), 0o640, "what takes no room goes on");
+}
+
+#[test]
 fn a_large_directory_is_listed_once_and_whole() {
     let Some(stage) = Stage::set() else { return };
     for number in 0..1000 {
