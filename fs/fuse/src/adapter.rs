@@ -17,7 +17,7 @@ use std::time::{Duration, SystemTime};
 use fs_format::{FileKind, Ino, Seq, Timestamp};
 use fs_volume::{
     Allocate, Attr, Caller, DirEntry, FILE_BYTES_MAX, FsError, NAME_BYTES_MAX, NewNode, ReadTree, RenameMode,
-    SYMLINK_BYTES_MAX, Seek, SetAttr, SetTime, XattrMode,
+    SYMLINK_BYTES_MAX, Seek, SetAttr, SetTime,
 };
 use fuser::{
     BsdFileFlags, CopyFileRangeFlags, Errno, FileAttr, FileHandle, FileType, Filesystem, FopenFlags,
@@ -34,6 +34,7 @@ use crate::dirty::{PUSH_HANDLE, Writers};
 use crate::engine::{Engine, Past};
 use crate::errno::Refusal;
 use crate::full::Full;
+use crate::length;
 use crate::node::{self, Node, SNAPSHOTS_NAME};
 use crate::past::{self, Views};
 use crate::xattr;
@@ -324,10 +325,8 @@ impl<E: Engine> Adapter<E> {
         let Some(access) = self.acl_of(ino, acl::ACCESS)? else {
             return Ok(self.engine.set_attr(ino, set)?);
         };
-        self.engine.set_attr(ino, set)?;
-        let access = access.with_mode(mode);
-        self.engine.set_xattr(ino, acl::ACCESS, &access.to_bytes(), XattrMode::Set)?;
-        Ok(self.engine.attr(ino)?)
+        let access = access.with_mode(mode).to_bytes();
+        Ok(self.engine.set_attr_and_xattr(ino, set, acl::ACCESS, Some(&access))?)
     }
 
     fn open_file(&self, req: &Request, id: INodeNo, flags: OpenFlags) -> Answer<FileHandle> {
@@ -422,14 +421,10 @@ impl<E: Engine> Adapter<E> {
         if mode & 0o2000 != 0 && !is_member(req, inode.gid) {
             mode &= !0o2000;
         }
-        if acl.is_just_a_mode() {
-            self.remove_acl(ino, name)?;
-        } else {
-            self.engine.set_xattr(ino, name, &acl.to_bytes(), how)?;
-        }
-        if mode != inode.mode {
-            self.engine.set_attr(ino, SetAttr { mode: Some(mode), ..SetAttr::default() })?;
-        }
+        // The kernel looks at `how` for other attributes only.
+        let set = SetAttr { mode: Some(mode), ..SetAttr::default() };
+        let access = (!acl.is_just_a_mode()).then(|| acl.to_bytes());
+        self.engine.set_attr_and_xattr(ino, set, name, access.as_deref())?;
         Ok(())
     }
 
@@ -563,14 +558,35 @@ impl<E: Engine> Adapter<E> {
         u32::try_from(copied).map_err(|_| Errno::EIO.into())
     }
 
-    fn seek(&self, id: INodeNo, offset: i64, whence: i32) -> Answer<i64> {
+    /// The length of a file as the caller, who has it open, sees it.
+    fn length(&self, req: &Request, id: INodeNo) -> Answer<u64> {
+        let device = self.writers.device.get().copied().unwrap_or_default();
+        length::of_open_file(req.pid(), device, id).map_err(|error| {
+            // Also of a kernel's thread, as of an NFS server, or a process out of sight. With this answer, that of a
+            // filesystem without holes, tools look at the bytes.
+            tracing::debug!(%id, pid = req.pid(), %error, "the length of an open file is not known");
+            Errno::EINVAL.into()
+        })
+    }
+
+    fn seek(&self, req: &Request, id: INodeNo, offset: i64, whence: i32) -> Answer<i64> {
         let what = match whence {
             libc::SEEK_DATA => Seek::Data,
             libc::SEEK_HOLE => Seek::Hole,
             _ => return Err(Errno::EINVAL.into()),
         };
         let offset = u64::try_from(offset).map_err(|_| Errno::ENXIO)?;
-        let found = self.read_tree(self.node(id), |tree, ino| tree.seek(ino, offset, what))?;
+        let node = self.node(id);
+        let found = match node {
+            // Where data lies is not known here while the kernel holds pages, and they cannot be fetched: whoever seeks
+            // has the lock that a sync waits for. So all is data.
+            Node::Live(ino) if self.writers.has(ino) => match (what, self.length(req, id)?) {
+                (_, length) if offset >= length => return Err(Errno::ENXIO.into()),
+                (Seek::Data, _) => offset,
+                (Seek::Hole, length) => length,
+            },
+            _ => self.read_tree(node, |tree, ino| tree.seek(ino, offset, what))?,
+        };
         i64::try_from(found).map_err(|_| Errno::EOVERFLOW.into())
     }
 
@@ -1099,8 +1115,8 @@ impl<E: Engine> Filesystem for Adapter<E> {
         reply_empty(reply, self.allocate(ino, offset, length, mode));
     }
 
-    fn lseek(&self, _: &Request, ino: INodeNo, _: FileHandle, offset: i64, whence: i32, reply: ReplyLseek) {
-        match self.seek(ino, offset, whence) {
+    fn lseek(&self, req: &Request, ino: INodeNo, _: FileHandle, offset: i64, whence: i32, reply: ReplyLseek) {
+        match self.seek(req, ino, offset, whence) {
             Ok(offset) => reply.offset(offset),
             Err(refusal) => reply.error(refusal.0),
         }

@@ -66,7 +66,8 @@ impl Drop for Committer {
         self.shared.queue.lock().stopped = true;
         self.shared.arrived.notify_one();
         if let Some(thread) = self.thread.take() {
-            // A panic there was already reported by the panic hook; its replies said EIO.
+            // A panic there is met in tests only: elsewhere it ends the daemon (`panic = "abort"`) and with it the connection,
+            // so that nobody waits for a thread that is gone.
             let _ = thread.join();
         }
     }

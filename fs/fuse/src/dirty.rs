@@ -17,8 +17,8 @@ use std::ffi::CString;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -69,6 +69,8 @@ pub(crate) struct Writers {
     pushing: AtomicU64,
     /// The hand keeps the root open, or is about to open it.
     kept: AtomicBool,
+    /// The mount's device number, once it is known.
+    pub(crate) device: OnceLock<u64>,
     shared: Shared,
 }
 
@@ -107,6 +109,11 @@ impl Writers {
         pid != 0
             && self.pusher.load(Ordering::Acquire) == pid
             && self.pushing.load(Ordering::Acquire) == node.0
+    }
+
+    /// Whether somebody has the inode open for writing, so that the kernel may hold what the engine has not seen.
+    pub(crate) fn has(&self, ino: Ino) -> bool {
+        self.handles.lock().contains_key(&ino.0)
     }
 
     fn inodes(&self) -> Vec<u64> {

@@ -133,6 +133,10 @@ impl<T: ReadTree> WriteTree for Still<T> {
         Err(FsError::ReadOnly)
     }
 
+    fn set_attr_and_xattr(&self, _: Ino, _: SetAttr, _: &[u8], _: Option<&[u8]>) -> Result<Attr, FsError> {
+        Err(FsError::ReadOnly)
+    }
+
     fn write(&self, _: Ino, _: u64, _: &[u8], _: bool) -> Result<(), FsError> {
         Err(FsError::ReadOnly)
     }

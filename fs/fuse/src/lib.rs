@@ -9,6 +9,7 @@
 //! - `acl`, `xattr`: access control lists and extended attributes
 //! - `commit`: one wait for the disk for all `fsync`s
 //! - `dirty`, `hand`: fetching the kernel's dirty pages, by a process of its own
+//! - `length`: what only the kernel knows of a file that is being written
 //! - `full`: letting `write` tell that the volume is full
 //! - [`table`]: the kernel's table of mounts
 //! - `mountpoint`: `mount(2)`, `fusermount3`, unmounting
@@ -22,6 +23,7 @@ pub mod engine;
 mod errno;
 mod full;
 mod hand;
+mod length;
 mod mountpoint;
 mod node;
 mod past;
@@ -184,6 +186,7 @@ pub fn mount<E: Engine>(engine: Arc<E>, dir: &Path, options: MountOptions) -> Re
 
     let device = mountpoint::device_of(&mounted.path).map_err(MountError::system("looking for the mount"))?;
     mounted.device = Some(device);
+    writers.device.get_or_init(|| device);
     mountpoint::widen_readahead(device);
     if writeback.load(Ordering::Relaxed) {
         full::start(notifier, forgotten).map_err(MountError::system("starting a thread"))?;

@@ -71,10 +71,13 @@ impl Node {
 /// Attributes as the kernel wants them.
 pub(crate) fn file_attr(node: Node, attr: &Attr) -> FileAttr {
     let inode = &attr.inode;
+    // The kernel shows its own length beside our blocks, which it remembers from before there were bytes. Without any,
+    // `tar` takes a file for one hole and does not look further; its record takes some room in any case.
+    let blocks_min = u64::from(inode.kind == FileKind::File);
     FileAttr {
         ino: node.id(),
         size: inode.size,
-        blocks: attr.allocated.div_ceil(SECTOR_BYTES),
+        blocks: attr.allocated.div_ceil(SECTOR_BYTES).max(blocks_min),
         atime: system_time(inode.atime),
         mtime: system_time(inode.mtime),
         ctime: system_time(inode.ctime),

@@ -369,6 +369,28 @@ impl Model {
         Ok(())
     }
 
+    /// Changes attributes and sets an extended one, or removes it.
+    pub fn set_attr_and_xattr(
+        &mut self,
+        ino: Ino,
+        set: SetAttr,
+        name: &[u8],
+        value: Option<&[u8]>,
+    ) -> Result<(), Refused> {
+        self.node(ino)?;
+        let mut reasons = Reasons::default();
+        reasons.when(value.is_some_and(|value| value.len() > XATTR_BYTES_MAX), FsError::AttributeTooLarge);
+        reasons.when(name.len() > NAME_BYTES_MAX, FsError::NameTooLong);
+        reasons.check()?;
+        self.set_attr(ino, set)?;
+        let xattrs = &mut self.node_mut(ino).xattrs;
+        match value {
+            Some(value) => xattrs.insert(name.to_vec(), value.to_vec()),
+            None => xattrs.remove(name),
+        };
+        Ok(())
+    }
+
     /// Writes bytes.
     pub fn write(&mut self, ino: Ino, offset: u64, bytes: &[u8], kill_suid: bool) -> Result<(), Refused> {
         let mut reasons = Reasons::default();

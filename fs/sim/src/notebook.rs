@@ -249,6 +249,16 @@ impl WriteTree for Notebook {
         })
     }
 
+    fn set_attr_and_xattr(
+        &self,
+        ino: Ino,
+        set: SetAttr,
+        name: &[u8],
+        value: Option<&[u8]>,
+    ) -> Result<Attr, FsError> {
+        self.change_attr(|model| model.set_attr_and_xattr(ino, set, name, value).map(|()| ino))
+    }
+
     fn write(&self, ino: Ino, offset: u64, bytes: &[u8], kill_suid: bool) -> Result<(), FsError> {
         self.change(|model| model.write(ino, offset, bytes, kill_suid))
     }

@@ -97,6 +97,11 @@ impl Rehearsal {
                 let target = self.target(target)?;
                 nothing(self.model.set_attr(target, *set))
             }
+            Op::SetAttrAndXattr { target, set, name, value } => {
+                let (target, name) = (self.target(target)?, XATTRS[usize::from(*name)]);
+                let value = value.map(|value| value.get());
+                nothing(self.model.set_attr_and_xattr(target, *set, name, value.as_deref()))
+            }
             Op::Write { target, offset, bytes, kill_suid } => {
                 let target = self.target(target)?;
                 if bytes.len == 0 {
@@ -352,6 +357,12 @@ impl<'a, O: Opener> Stage<'a, O> {
             Op::SetAttr { target, set } => {
                 let target = self.target(target)?;
                 same_attr(&engine.set_attr(target, *set)?, &engine.attr(target)?)?;
+            }
+            Op::SetAttrAndXattr { target, set, name, value } => {
+                let (target, name) = (self.target(target)?, XATTRS[usize::from(*name)]);
+                let value = value.map(|value| value.get());
+                let attr = engine.set_attr_and_xattr(target, *set, name, value.as_deref())?;
+                same_attr(&attr, &engine.attr(target)?)?;
             }
             Op::Write { target, offset, bytes, kill_suid } => {
                 engine.write(self.target(target)?, *offset, &bytes.get(), *kill_suid)?;

@@ -126,6 +126,12 @@ pub enum Op {
         target: Target,
         set: SetAttr,
     },
+    SetAttrAndXattr {
+        target: Target,
+        set: SetAttr,
+        name: u8,
+        value: Option<Bytes>,
+    },
     Write {
         target: Target,
         offset: u64,
@@ -376,6 +382,11 @@ impl Author {
         if self.dice.percent(30) {
             return Op::RemoveXattr { target, name };
         }
+        if self.dice.percent(25) {
+            let set = SetAttr { mode: Some(self.dice.below(0o10000) as u16), ..SetAttr::default() };
+            let value = self.dice.percent(70).then(|| self.bytes(100));
+            return Op::SetAttrAndXattr { target, set, name, value };
+        }
         let how = *self.dice.pick(&[XattrMode::Set, XattrMode::Set, XattrMode::Create, XattrMode::Replace]);
         let len_max = *self.dice.pick(&[0, 20, 20, 5000, 65_537]);
         Op::SetXattr { target, name, value: self.bytes(len_max), how }
@@ -533,7 +544,7 @@ mod tests {
                 }
             }
         }
-        assert_eq!(kinds.len(), 18, "{kinds:?}");
+        assert_eq!(kinds.len(), 19, "{kinds:?}");
         assert!(done > refused * 2, "{done} succeeded, {refused} were refused");
         assert!(refused > 100, "errors are compared as well, so some must come");
     }

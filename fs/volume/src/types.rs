@@ -267,6 +267,16 @@ pub trait WriteTree: ReadTree {
     ) -> Result<(), FsError>;
     /// Changes attributes.
     fn set_attr(&self, ino: Ino, set: SetAttr) -> Result<Attr, FsError>;
+    /// Changes attributes and sets an extended one that must fit them, as an access list fits the mode.
+    ///
+    /// Without a value it is removed; it need not be there.
+    fn set_attr_and_xattr(
+        &self,
+        ino: Ino,
+        set: SetAttr,
+        name: &[u8],
+        value: Option<&[u8]>,
+    ) -> Result<Attr, FsError>;
     /// Writes bytes; many in several steps of at most [`WRITE_BYTES_MAX`](crate::WRITE_BYTES_MAX).
     fn write(&self, ino: Ino, offset: u64, data: &[u8], kill_suid: bool) -> Result<(), FsError>;
     /// `fallocate`: extends, zeros or punches a range.

@@ -942,52 +942,27 @@ impl WriteTree for Volume {
 
     fn set_attr(&self, ino: Ino, set: SetAttr) -> Result<Attr, FsError> {
         // Shortening and plain attributes must pass on a full disk.
-        let room = Room::Free;
-        self.change(256, room, &[], |layers, _, now| {
-            let mut inode = layers.inode(ino)?;
-            let before = inode.clone();
-            let mut decision = Decision::default();
-            if let Some(size) = set.size {
-                match inode.kind {
-                    FileKind::File => {}
-                    FileKind::Directory => return Err(FsError::IsADirectory.into()),
-                    _ => return Err(FsError::Invalid.into()),
-                }
-                if size > FILE_BYTES_MAX {
-                    return Err(FsError::FileTooLarge.into());
-                }
-                decision.bytes = size as i64 - inode.size as i64;
-                inode.size = size;
-                if set.mtime.is_none() {
-                    inode.mtime = now;
-                }
+        self.change(256, Room::Free, &[], |layers, _, now| decide_attr(layers, ino, set, now))
+    }
+
+    fn set_attr_and_xattr(
+        &self,
+        ino: Ino,
+        set: SetAttr,
+        name: &[u8],
+        value: Option<&[u8]>,
+    ) -> Result<Attr, FsError> {
+        check_xattr(name, value.unwrap_or_default())?;
+        let (bytes, room) = value.map_or((256, Room::Free), |value| (value.len() + 512, Room::Grow));
+        self.change(bytes, room, &[], |layers, _, now| {
+            let (attr, mut decision) = decide_attr(layers, ino, set, now)?;
+            match (layers.xattr(ino, name)?, value) {
+                (Some((key, _)), Some(value)) => decision.xattr(key, name, value),
+                (None, Some(value)) => decision.xattr(layers.free_xattr(ino, name)?, name, value),
+                (Some((key, _)), None) => decision.changes.push(Change::Drop(key)),
+                (None, None) => {}
             }
-            if let Some(mode) = set.mode {
-                inode.mode = mode & 0o7777;
-            }
-            if set.uid.is_some() || set.gid.is_some() {
-                inode.uid = set.uid.unwrap_or(inode.uid);
-                inode.gid = set.gid.unwrap_or(inode.gid);
-            }
-            if set.kill_suid {
-                inode.mode = without_suid(inode.mode);
-            }
-            let time = |set: Option<SetTime>, old: Timestamp| match set {
-                None => old,
-                Some(SetTime::Now) => now,
-                Some(SetTime::At(time)) => time,
-            };
-            inode.atime = time(set.atime, inode.atime);
-            inode.mtime = time(set.mtime, inode.mtime);
-            inode.ctime = set.ctime.unwrap_or(now);
-            if inode != before || set.size.is_some() {
-                decision.inode(ino, &inode);
-            }
-            if set.size.is_some() && inode.size < before.size {
-                let len = u64::MAX;
-                decision.changes.push(Change::Fill { ino, offset: inode.size, len, source: Source::Zero });
-            }
-            Ok((layers.attr_of(ino, inode)?, decision))
+            Ok((attr, decision))
         })
     }
 
@@ -1273,6 +1248,59 @@ impl Decision {
             self.bytes -= inode.size as i64;
         }
     }
+}
+
+/// Changes attributes of an inode.
+fn decide_attr(
+    layers: &Layers<'_, Cached<'_>>,
+    ino: Ino,
+    set: SetAttr,
+    now: Timestamp,
+) -> Result<(Attr, Decision), Fault> {
+    let mut inode = layers.inode(ino)?;
+    let before = inode.clone();
+    let mut decision = Decision::default();
+    if let Some(size) = set.size {
+        match inode.kind {
+            FileKind::File => {}
+            FileKind::Directory => return Err(FsError::IsADirectory.into()),
+            _ => return Err(FsError::Invalid.into()),
+        }
+        if size > FILE_BYTES_MAX {
+            return Err(FsError::FileTooLarge.into());
+        }
+        decision.bytes = size as i64 - inode.size as i64;
+        inode.size = size;
+        if set.mtime.is_none() {
+            inode.mtime = now;
+        }
+    }
+    if let Some(mode) = set.mode {
+        inode.mode = mode & 0o7777;
+    }
+    if set.uid.is_some() || set.gid.is_some() {
+        inode.uid = set.uid.unwrap_or(inode.uid);
+        inode.gid = set.gid.unwrap_or(inode.gid);
+    }
+    if set.kill_suid {
+        inode.mode = without_suid(inode.mode);
+    }
+    let time = |set: Option<SetTime>, old: Timestamp| match set {
+        None => old,
+        Some(SetTime::Now) => now,
+        Some(SetTime::At(time)) => time,
+    };
+    inode.atime = time(set.atime, inode.atime);
+    inode.mtime = time(set.mtime, inode.mtime);
+    inode.ctime = set.ctime.unwrap_or(now);
+    if inode != before || set.size.is_some() {
+        decision.inode(ino, &inode);
+    }
+    if set.size.is_some() && inode.size < before.size {
+        let len = u64::MAX;
+        decision.changes.push(Change::Fill { ino, offset: inode.size, len, source: Source::Zero });
+    }
+    Ok((layers.attr_of(ino, inode)?, decision))
 }
 
 /// Takes one name from an inode; the entry itself is the caller's.

@@ -12,7 +12,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt, symlink};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -139,6 +139,17 @@ fn seek_to(file: &File, offset: i64, whence: i32) -> std::io::Result<i64> {
     if found >= 0 { Ok(found) } else { Err(std::io::Error::last_os_error()) }
 }
 
+/// Waits for what the kernel does in its own time.
+fn eventually(what: &str, is_so: impl Fn() -> bool) {
+    for _ in 0..500 {
+        if is_so() {
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    panic!("never happened: {what}");
+}
+
 #[test]
 fn files_directories_and_links_come_and_go() {
     let Some(stage) = Stage::set() else { return };
@@ -170,6 +181,24 @@ fn special_files_keep_their_kind() {
     assert!(fs::metadata(stage.path("pipe")).expect("stats").file_type().is_fifo());
     assert_eq!(fs::metadata(stage.path("null")).expect("stats").rdev(), libc::makedev(1, 3));
     assert_eq!(fs::metadata(stage.path("disk")).expect("stats").rdev(), libc::makedev(8, 1));
+}
+
+#[test]
+fn a_mode_and_its_access_list_change_together_or_not_at_all() {
+    let Some(stage) = Stage::set() else { return };
+    stage.shell("touch a && chmod 660 a && setfacl -m u:12345:rw a");
+    let show = || stage.shell("stat -c %a a; getfacl -c a");
+    let before = show();
+    stage.engine.refuses_xattrs.store(true, Ordering::Relaxed);
+    for change in ["chmod 600 a", "setfacl -m u:12345:r,m::r a"] {
+        let refused = stage.shell_as(0, change);
+        assert!(String::from_utf8_lossy(&refused.stderr).contains("No space left"), "{change}: {refused:?}");
+        assert_eq!(show(), before, "{change}");
+        stage.shell("echo 2 > /proc/sys/vm/drop_caches");
+        assert_eq!(show(), before, "{change}: not only in the kernel's memory");
+    }
+    stage.shell("setfacl -b a && chmod 640 a");
+    assert_eq!(stage.mode("a"), 0o640, "what takes no room goes on");
 }
 
 #[test]
@@ -218,14 +247,7 @@ fn an_unlinked_open_file_lives_until_it_is_closed() {
     file.read_to_string(&mut text).expect("reads");
     assert_eq!(text, "still here");
     drop(file);
-    // The kernel releases and forgets in its own time.
-    for _ in 0..200 {
-        if stage.engine.files() == before {
-            return;
-        }
-        std::thread::sleep(Duration::from_millis(10));
-    }
-    panic!("the unlinked inode was never let go");
+    eventually("the kernel releases and forgets", || stage.engine.files() == before);
 }
 
 #[test]
@@ -237,9 +259,14 @@ fn holes_are_punched_found_and_zeroed() {
     file.sync_all().expect("syncs");
     let punch = libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_KEEP_SIZE;
     fallocate(&file, punch, 8192, 4096).expect("punches");
-    assert_eq!(seek_to(&file, 0, libc::SEEK_HOLE).expect("finds"), 8192);
+    drop(file);
+    let file = File::open(&path).expect("opens");
+    eventually("the kernel tells of the closed handle", || {
+        seek_to(&file, 0, libc::SEEK_HOLE).expect("finds") == 8192
+    });
     assert_eq!(seek_to(&file, 8192, libc::SEEK_DATA).expect("finds"), 12_288);
     assert_eq!(Stage::errno(seek_to(&file, 1 << 20, libc::SEEK_DATA)), Some(libc::ENXIO));
+    let file = OpenOptions::new().read(true).write(true).open(&path).expect("opens");
     fallocate(&file, libc::FALLOC_FL_ZERO_RANGE, 0, 4096).expect("zeroes");
     let mut head = [1_u8; 4096];
     file.read_exact_at(&mut head, 0).expect("reads");
@@ -248,6 +275,87 @@ fn holes_are_punched_found_and_zeroed() {
     assert_eq!(fs::metadata(&path).expect("stats").len(), 128 << 10);
     let collapse = fallocate(&file, libc::FALLOC_FL_COLLAPSE_RANGE, 0, 4096);
     assert_eq!(Stage::errno(collapse), Some(libc::EOPNOTSUPP));
+}
+
+/// A process that writes to `a` through the page cache and keeps it open, in the words of a shell.
+///
+/// Not this process: one that it starts closes its copies of open files, and each `close` of a file, by whomever, writes its
+/// pages. So the words must not start programs, nor redirect but by `exec`.
+struct Writer(std::process::Child);
+
+impl Writer {
+    fn start(stage: &Stage, words: &str, length: u64) -> Self {
+        let mut shell = Command::new("sh");
+        shell.arg("-c").arg(format!("{words}; read line")).current_dir(stage.mounted.path());
+        let writer = Self(shell.stdin(Stdio::piped()).spawn().expect("starts"));
+        eventually("the file is written", || {
+            fs::metadata(stage.path("a")).is_ok_and(|metadata| metadata.len() == length)
+        });
+        writer
+    }
+
+    fn end(mut self) {
+        drop(self.0.stdin.take());
+        self.0.wait().expect("ends");
+    }
+}
+
+#[test]
+fn a_file_that_is_being_written_has_no_hole_where_its_pages_are() {
+    let Some(stage) = Stage::set() else { return };
+    let out = folder();
+    let out = out.path();
+    let (hole, word) = (|length: usize| vec![0_u8; length], b"       7".repeat(8192));
+    let files = [
+        ("true", "exec >a", word.clone()),
+        ("truncate -s 128K a", "exec >>a", [hole(128 << 10), word.clone()].concat()),
+        ("head -c 128K /dev/zero >a", "exec >>a", [hole(128 << 10), word.clone()].concat()),
+    ];
+    let copies = ["cp a OUT", "cp --sparse=always a OUT", "tar -cSf - a | tar -C OUT -xf -", "cat a >OUT/a"];
+    for (before, open, bytes) in &files {
+        for copy in copies {
+            stage.shell(before);
+            let words = format!("{open}; printf '{}'", String::from_utf8_lossy(&word));
+            let writer = Writer::start(&stage, &words, bytes.len() as u64);
+            assert_ne!(fs::metadata(stage.path("a")).expect("stats").blocks(), 0, "{before}; {open}");
+            stage.shell(&copy.replace("OUT", &out.display().to_string()));
+            assert!(fs::read(out.join("a")).expect("reads") == *bytes, "{before}; {open}; {copy}");
+            writer.end();
+            stage.shell("rm a");
+        }
+    }
+}
+
+#[test]
+fn a_file_that_is_being_written_is_all_data_and_its_holes_are_told_later() {
+    let Some(stage) = Stage::set() else { return };
+    stage.shell("truncate -s 128K a");
+    let writer = Writer::start(&stage, "exec >>a; printf %65536d 7", 192 << 10);
+    let file = File::open(stage.path("a")).expect("opens");
+    let length = 192 << 10;
+    for at in [0, 100_000, length - 1] {
+        assert_eq!(seek_to(&file, at, libc::SEEK_DATA).expect("finds"), at);
+        assert_eq!(seek_to(&file, at, libc::SEEK_HOLE).expect("finds"), length);
+    }
+    for whence in [libc::SEEK_DATA, libc::SEEK_HOLE] {
+        assert_eq!(Stage::errno(seek_to(&file, length, whence)), Some(libc::ENXIO));
+    }
+    writer.end();
+    eventually("the kernel tells of the closed handle", || {
+        seek_to(&file, 0, libc::SEEK_DATA).expect("finds") == 128 << 10
+    });
+    assert_eq!(seek_to(&file, 0, libc::SEEK_HOLE).expect("finds"), 0);
+    assert_eq!(seek_to(&file, 128 << 10, libc::SEEK_HOLE).expect("finds"), length);
+}
+
+#[test]
+fn holes_are_dug_in_a_file_that_is_open_for_writing() {
+    let Some(stage) = Stage::set() else { return };
+    let writer = Writer::start(&stage, "exec >a; printf %065536d 7", 65_536);
+    stage.shell("truncate -s 128K a && fallocate --dig-holes a");
+    assert_eq!(fs::metadata(stage.path("a")).expect("stats").len(), 128 << 10);
+    assert_eq!(stage.read("a").trim_end_matches('\0'), "0".repeat(65_535) + "7");
+    writer.end();
 }
 
 #[test]

@@ -42,6 +42,8 @@ pub struct Memory {
     pub quota: AtomicU64,
     /// What pages that were taken already may have beyond.
     pub reserve: AtomicU64,
+    /// Extended attributes find no room.
+    pub refuses_xattrs: AtomicBool,
 }
 
 /// A tree that does not change any more.
@@ -77,7 +79,9 @@ impl Tree {
         if inode.kind == FileKind::File {
             inode.size = file.bytes.len() as u64;
         }
-        Ok(Attr { ino, allocated: (file.bytes.len() as u64).next_multiple_of(BLOCK), inode })
+        let blocks = file.bytes.chunks(BLOCK as usize);
+        let allocated = blocks.filter(|block| block.iter().any(|byte| *byte != 0)).count() as u64 * BLOCK;
+        Ok(Attr { ino, allocated, inode })
     }
 
     fn child(&self, dir: Ino, name: &[u8]) -> Result<Ino, FsError> {
@@ -165,6 +169,7 @@ impl Memory {
             stuck: false.into(),
             quota: u64::MAX.into(),
             reserve: 0.into(),
+            refuses_xattrs: false.into(),
         }
     }
 
@@ -469,6 +474,24 @@ impl WriteTree for Memory {
         tree.attr(ino)
     }
 
+    fn set_attr_and_xattr(
+        &self,
+        ino: Ino,
+        set: SetAttr,
+        name: &[u8],
+        value: Option<&[u8]>,
+    ) -> Result<Attr, FsError> {
+        // The kernel asks for one change of an inode after the other, so nobody sees them apart.
+        match value {
+            Some(value) => self.set_xattr(ino, name, value, XattrMode::Set)?,
+            None => self.remove_xattr(ino, name).or_else(|error| match error {
+                FsError::NoAttribute => Ok(()),
+                other => Err(other),
+            })?,
+        }
+        self.set_attr(ino, set)
+    }
+
     fn write(&self, ino: Ino, offset: u64, data: &[u8], kill_suid: bool) -> Result<(), FsError> {
         self.write_below(self.quota.load(Ordering::Relaxed), ino, offset, data, kill_suid)
     }
@@ -502,6 +525,9 @@ impl WriteTree for Memory {
     }
 
     fn set_xattr(&self, ino: Ino, name: &[u8], value: &[u8], how: XattrMode) -> Result<(), FsError> {
+        if self.refuses_xattrs.load(Ordering::Relaxed) {
+            return Err(FsError::NoSpace);
+        }
         let mut tree = self.live.lock();
         let file = tree.file_mut(ino)?;
         match (how, file.xattrs.contains_key(name)) {
