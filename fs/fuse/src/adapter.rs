@@ -308,7 +308,14 @@ impl<E: Engine> Adapter<E> {
             if size > FILE_BYTES_MAX {
                 return Err(Errno::EFBIG.into());
             }
-            // The kernel leaves the time of a truncation to us; a size that stays counts too.
+            // With the writeback cache the kernel tells the times of each change, and goes on to show its own:
+            // what it tells none of, a truncation by path to the size that is there, is no change.
+            let inode = self.engine.attr(ino)?.inode;
+            if set.mtime.is_none() && inode.size == size && self.writeback.load(Ordering::Relaxed) {
+                set.mtime = Some(SetTime::At(inode.mtime));
+                set.ctime = set.ctime.or(Some(inode.ctime));
+            }
+            // Without it the time of a truncation is left to us; a size that stays counts too.
             set.mtime = set.mtime.or(Some(SetTime::Now));
         }
         // The transport does not hand on the kernel's wish to end set-user-ID, so it is told from the
@@ -340,7 +347,7 @@ impl<E: Engine> Adapter<E> {
             return Ok(FileHandle(0));
         };
         if truncates {
-            let set = SetAttr { size: Some(0), ..SetAttr::default() };
+            let set = SetAttr { size: Some(0), mtime: Some(SetTime::Now), ..SetAttr::default() };
             self.change_attributes(req, id, Asked { set })?;
         }
         if writes {

@@ -385,6 +385,22 @@ fn truncating_by_open_or_by_call_takes_effect_at_once() {
 }
 
 #[test]
+fn the_mount_and_the_engine_agree_when_a_file_was_truncated() {
+    let Some(stage) = Stage::set() else { return };
+    stage.write("a", "x");
+    for len in [1, 5, 5, 0, 0] {
+        std::thread::sleep(Duration::from_millis(20));
+        // By path: a handle makes a change of it, whatever the length was.
+        let path = CString::new(stage.path("a").as_os_str().as_bytes()).expect("a path");
+        // SAFETY: the path is a NUL-terminated string.
+        assert_eq!(unsafe { libc::truncate(path.as_ptr(), len) }, 0);
+        let shown = fs::metadata(stage.path("a")).expect("stats");
+        let shown = shown.mtime() * 1_000_000_000 + shown.mtime_nsec();
+        assert_eq!(shown, stage.engine.modified("a"), "truncated to {len}");
+    }
+}
+
+#[test]
 fn times_are_kept_to_the_nanosecond_on_both_sides_of_1970() {
     let Some(stage) = Stage::set() else { return };
     stage.write("a", "");

@@ -221,6 +221,13 @@ impl Memory {
         let ino = live.child(Ino::ROOT, name.as_bytes()).expect("the file is there");
         live.file(ino).expect("a name has an inode").bytes.clone()
     }
+
+    /// When the file was modified, as the engine has it, in nanoseconds.
+    pub fn modified(&self, name: &str) -> i64 {
+        let live = self.live.lock();
+        let ino = live.child(Ino::ROOT, name.as_bytes()).expect("the file is there");
+        live.file(ino).expect("a name has an inode").inode.mtime.0
+    }
 }
 
 impl ReadTree for Frozen {
