@@ -1,5 +1,7 @@
 //! A volume in a real folder whose disk calls a test before it does something.
 
+#![allow(dead_code, reason = "each test uses a part of it")]
+
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
