@@ -905,8 +905,13 @@ fn a_disk_error_on_fsync_is_eio_and_stays_and_is_said() {
 
     let filler = OwnDisk::fill(&world.path("below"));
     let mut lost = File::create(mount.join("lost")).expect("a file");
-    lost.write_all(&noise(8 << 20)).expect("the kernel takes it");
-    let error = lost.sync_all().expect_err("the disk failed");
+    // In pieces that go through the kernel's cache: of what goes past it this disk says that it is full.
+    let piece = noise(64 << 10);
+    let failed = (0..128).find_map(|_| {
+        lost.write_all(&piece).expect("the kernel takes it");
+        lost.sync_all().err()
+    });
+    let error = failed.expect("the disk failed");
     assert_eq!(error.raw_os_error(), Some(libc::EIO), "{error}");
     // It stays so, for every file, also when the disk is well again.
     fs::remove_file(filler).expect("room again");
