@@ -17,6 +17,8 @@ const ARROWS: &[(&str, &[&str], &[&str])] = &[
     ("fs-volume", &["fs-crypto", "fs-format"], &[]),
     // Moves objects it cannot read; its tests use themselves, with the suite that is a feature.
     ("fs-store", &[], &["fs-store"]),
+    // Moves packs and manifests between a folder and its stores; checks signatures, makes none.
+    ("fs-replication", &["fs-format", "fs-store"], &[]),
     // The kernel adapter calls the engine. It sees no key; its tests make volumes.
     ("fs-fuse", &["fs-format", "fs-volume"], &["fs-crypto"]),
     // The simulator makes volumes and opens them.
