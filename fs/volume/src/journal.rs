@@ -471,7 +471,7 @@ impl Journal {
         }
         let mut out = std::mem::take(&mut io.out);
         let mut frames = Vec::new();
-        let (file, path, offset, stored) = {
+        let (file, path, offset, stored, padded) = {
             let buffer = self.buffer.lock();
             let segment = buffer.segments.back().expect("a segment was just begun");
             // The same distance from a multiple of the disk's blocks as in the file.
@@ -503,12 +503,17 @@ impl Journal {
                 stored += place.len();
                 taken += len;
             }
-            (segment.file.clone(), segment.path.clone(), segment.next, stored)
+            // To the end of the block, where nothing of this segment lies yet: else the system reads the block first,
+            // if not by this write then by the next, and a small synced write costs a read.
+            let end = segment.next + stored as u64;
+            let padded = stored + (end.next_multiple_of(ALIGN as u64).min(segment.bytes) - end) as usize;
+            out[stored..padded].fill(0);
+            (segment.file.clone(), segment.path.clone(), segment.next, stored, padded)
         };
         let written = if stored >= LARGE_RUN_BYTES {
-            file.write_large(&out[..stored], offset)
+            file.write_large(&out[..padded], offset)
         } else {
-            file.write_at(&out[..stored], offset)
+            file.write_at(&out[..padded], offset)
         };
         io.out = out;
         if let Err(error) = written {

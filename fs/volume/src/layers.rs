@@ -139,11 +139,8 @@ impl<N: Nodes> Layers<'_, N> {
         let mut allocated = self.sealed_bytes(ino)?;
         for overlay in self.overlays() {
             if let Some(Slot::Live { fills, .. }) = overlay.inodes.get(&ino) {
-                for (offset, fill) in fills.iter() {
-                    if fill.source != Source::Zero && offset < inode.size {
-                        allocated += fill.len.min(inode.size - offset);
-                    }
-                }
+                // A file that was cut has zeros from its end on, so none of its data lies behind it.
+                allocated += fills.data();
             }
         }
         if inode.kind == FileKind::File {

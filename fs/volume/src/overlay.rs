@@ -21,6 +21,11 @@ pub struct Fill {
 }
 
 impl Fill {
+    /// How many bytes it has that are not known to be zeros.
+    fn data(&self) -> u64 {
+        if self.source == Source::Zero { 0 } else { self.len }
+    }
+
     fn after(&self, skip: u64) -> Source {
         match self.source {
             Source::Zero => Source::Zero,
@@ -32,62 +37,81 @@ impl Fill {
 
 /// The dirty runs of a file, by offset; they do not overlap.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Fills(BTreeMap<u64, Fill>);
+pub struct Fills {
+    runs: BTreeMap<u64, Fill>,
+    /// Bytes of all runs that are not zeros: `stat` asks for them again and again, of files with many runs.
+    data: u64,
+}
 
 impl Fills {
     /// Lays a run over what is there.
     pub fn put(&mut self, offset: u64, len: u64, source: Source) {
         let end = offset.saturating_add(len);
         self.clear(offset, end);
-        self.0.insert(offset, Fill { len: end - offset, source });
+        self.insert(offset, Fill { len: end - offset, source });
+    }
+
+    fn insert(&mut self, offset: u64, fill: Fill) {
+        self.data += fill.data();
+        let old = self.runs.insert(offset, fill);
+        self.data -= old.map_or(0, |old| old.data());
+    }
+
+    fn remove(&mut self, offset: u64) {
+        self.data -= self.runs.remove(&offset).map_or(0, |old| old.data());
+    }
+
+    /// Bytes of all runs that are not zeros.
+    pub fn data(&self) -> u64 {
+        self.data
     }
 
     fn clear(&mut self, start: u64, end: u64) {
         // The run that begins before and reaches in is cut, and perhaps goes on behind.
-        if let Some((&at, &fill)) = self.0.range(..start).next_back() {
+        if let Some((&at, &fill)) = self.runs.range(..start).next_back() {
             let fill_end = at + fill.len;
             if fill_end > start {
-                self.0.insert(at, Fill { len: start - at, source: fill.source });
+                self.insert(at, Fill { len: start - at, source: fill.source });
                 if fill_end > end {
-                    self.0.insert(end, Fill { len: fill_end - end, source: fill.after(end - at) });
+                    self.insert(end, Fill { len: fill_end - end, source: fill.after(end - at) });
                 }
             }
         }
-        while let Some((&at, &fill)) = self.0.range(start..end).next() {
-            self.0.remove(&at);
+        while let Some((&at, &fill)) = self.runs.range(start..end).next() {
+            self.remove(at);
             let fill_end = at + fill.len;
             if fill_end > end {
-                self.0.insert(end, Fill { len: fill_end - end, source: fill.after(end - at) });
+                self.insert(end, Fill { len: fill_end - end, source: fill.after(end - at) });
             }
         }
     }
 
     /// Whether nothing is dirty.
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.runs.is_empty()
     }
 
     /// How many runs there are.
     pub fn len(&self) -> usize {
-        self.0.len()
+        self.runs.len()
     }
 
     /// The runs in order.
     pub fn iter(&self) -> impl Iterator<Item = (u64, &Fill)> {
-        self.0.iter().map(|(at, fill)| (*at, fill))
+        self.runs.iter().map(|(at, fill)| (*at, fill))
     }
 
     /// Where the first run at or behind `from` begins.
     pub fn next_start(&self, from: u64) -> Option<u64> {
-        self.0.range(from..).next().map(|(&at, _)| at)
+        self.runs.range(from..).next().map(|(&at, _)| at)
     }
 
     /// The parts of `start..end`, in order: dirty ones with their source, clean ones with `None`.
     pub fn parts(&self, start: u64, end: u64) -> Vec<(u64, u64, Option<Source>)> {
         let mut parts = Vec::new();
         let mut at = start;
-        let first = self.0.range(..=start).next_back().map_or(start, |(&offset, _)| offset);
-        for (&offset, fill) in self.0.range((Bound::Included(first), Bound::Excluded(end))) {
+        let first = self.runs.range(..=start).next_back().map_or(start, |(&offset, _)| offset);
+        for (&offset, fill) in self.runs.range((Bound::Included(first), Bound::Excluded(end))) {
             let fill_end = (offset + fill.len).min(end);
             if fill_end <= at {
                 continue;
@@ -291,6 +315,25 @@ mod tests {
             fills.parts(0, 1 << 60),
             vec![(0, 10, None), (10, 15, Some(Source::Journal(0))), (15, 1 << 60, Some(Source::Zero))]
         );
+    }
+
+    #[test]
+    fn the_bytes_of_data_are_those_of_the_runs() {
+        let mut fills = Fills::default();
+        let mut chance = 7_u64;
+        for _ in 0..2_000 {
+            chance = chance.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            let (offset, len) = ((chance >> 33) % 500, (chance >> 43) % 60 + 1);
+            match chance >> 62 {
+                0 => fills.put(offset, len, Source::Zero),
+                1 => fills.clear(offset, offset + len),
+                2 if offset > 400 => fills.put(offset, u64::MAX, Source::Zero),
+                _ => fills.put(offset, len, Source::Journal(chance >> 20)),
+            }
+            let data = |fill: &Fill| if fill.source == Source::Zero { 0 } else { fill.len };
+            assert_eq!(fills.data(), fills.iter().map(|(_, fill)| data(fill)).sum::<u64>());
+        }
+        assert!(fills.data() > 0, "the runs of the test hold data");
     }
 
     #[test]
