@@ -288,6 +288,7 @@ pub fn hedged_salt(random: &[u8; 32], parts: &[&[u8]]) -> [u8; 32] {
 mod tests {
     use std::collections::BTreeSet;
 
+    use fs_format::claim::{BOUNDARY_CONTEXT, CLAIM_CONTEXT};
     use fs_format::manifest::{MANIFEST_CONTEXT, signature_is_valid};
 
     use super::*;
@@ -399,7 +400,7 @@ mod tests {
     #[test]
     fn no_two_contexts_are_alike() {
         let mut all = context::ALL.to_vec();
-        all.push(MANIFEST_CONTEXT);
+        all.extend([MANIFEST_CONTEXT, CLAIM_CONTEXT, BOUNDARY_CONTEXT]);
         assert!(all.iter().all(|context| context.starts_with("comb 2026-11 v1 ")));
         let different: BTreeSet<&str> = all.iter().copied().collect();
         assert_eq!(different.len(), all.len());

@@ -8,6 +8,7 @@ mod codec;
 mod ids;
 mod inode;
 
+pub mod claim;
 pub mod journal;
 pub mod manifest;
 pub mod moments;

@@ -1,4 +1,38 @@
 //! Moves packs and manifests between a volume's folder and its stores, and says who may go on writing.
 //!
 //! `fs/docs/replication.md` is what this crate does. It knows no keys: it sees objects whose names and
-//! signatures anyone can check, and asks whoever holds the keys for what must be signed.
+//! signatures anyone can check, and asks whoever holds the keys for what must be signed ([`Signer`]). What
+//! is to be replicated it asks of the engine ([`Local`]).
+//!
+//! | part | what |
+//! |---|---|
+//! | `names` | what a volume's objects are called |
+//! | `local` | what is asked of the engine and of the keys |
+//! | `remote` | one volume in one store: checked objects, bounded requests |
+//! | `head` | what a store says is newest, and whether that follows what was seen before |
+//! | `commit` | the one step by which a seal is replicated |
+//! | `claim` | taking a volume over |
+//! | `attach` | knowing a store again |
+//! | `upload`, `progress` | the queue that replicates one volume to one store, and what it tells |
+
+mod attach;
+mod claim;
+mod commit;
+mod error;
+mod head;
+mod local;
+mod names;
+mod progress;
+mod remote;
+mod upload;
+
+pub use attach::{Attached, StoreId};
+pub use claim::{ClaimError, Cut};
+pub use commit::{Fence, Fenced};
+pub use error::Error;
+pub use head::{Ancestry, Head, Link, Slot, Verdict, judge};
+pub use local::{Commit, Held, Local, LocalError, Signer};
+pub use names::{Fencing, Names};
+pub use progress::{Handle, NotReplicated, Pending, Progress, State, Trouble};
+pub use remote::Remote;
+pub use upload::{Pace, Role, Settings, Uploader};

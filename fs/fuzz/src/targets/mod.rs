@@ -1,7 +1,11 @@
-//! One target a decoder, in the order of `fs/docs/format.md`.
+//! One target a decoder, in the order of `fs/docs/format.md` and `replication.md`.
+
+use fs_crypto::VolumeKey;
 
 use crate::outcome::Outcome;
 
+mod boundary;
+mod claim;
 mod dirent;
 mod extent;
 mod frame_header;
@@ -66,8 +70,19 @@ pub const ALL: &[Target] = &[
         repair: Some(moments_header::repair),
     },
     Target { name: "moments", run: moments::run, seeds: moments::seeds, repair: None },
+    Target { name: "claim", run: claim::run, seeds: claim::seeds, repair: Some(claim::repair) },
+    Target { name: "boundary", run: boundary::run, seeds: boundary::seeds, repair: Some(boundary::repair) },
     Target { name: "key-file", run: key_file::run, seeds: key_file::seeds, repair: Some(key_file::repair) },
 ];
+
+/// Brings the volume, which claims and boundaries have from byte 16 on, and the signature at the end in line with
+/// the rest.
+fn sign(key: &VolumeKey, context: &str, input: &mut [u8]) {
+    let Some(signed) = input.len().checked_sub(64).filter(|signed| *signed >= 48) else { return };
+    input[16..48].copy_from_slice(&key.id().0);
+    let signature = key.sign(context, &input[..signed]);
+    input[signed..].copy_from_slice(&signature);
+}
 
 /// A number's size, coarse enough for a shape.
 fn magnitude(count: usize) -> u64 {

@@ -1,0 +1,73 @@
+//! What replication asks of the engine, and of whoever holds the keys.
+
+use std::fmt::Debug;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use fs_format::{Epoch, PackId, Seq, Timestamp};
+
+use crate::head::Slot;
+
+/// The sealed part of a volume on this machine.
+///
+/// Reads of the disk block, so an implementation does them on threads that may.
+#[async_trait]
+pub trait Local: Debug + Send + Sync {
+    /// Which seals are here.
+    ///
+    /// What was told once stays: until they are replicated, neither a manifest nor a pack of these goes.
+    async fn held(&self) -> Result<Held, LocalError>;
+
+    /// The manifest with this seq, byte for byte as it was sealed.
+    async fn manifest(&self, seq: Seq) -> Result<Bytes, LocalError>;
+
+    /// What the manifest with this seq adds to the one before.
+    ///
+    /// Of the first that is held these are all packs that it names.
+    async fn commit(&self, seq: Seq) -> Result<Commit, LocalError>;
+
+    /// A pack, byte for byte. The implementation checks that its hash is its name.
+    ///
+    /// In a store a damaged pack would hold its name for ever.
+    async fn pack(&self, pack: &PackId) -> Result<Bytes, LocalError>;
+}
+
+/// A run of seals without a hole.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Held {
+    /// The oldest from which on all are here.
+    pub first: Seq,
+    /// The newest that is sealed.
+    pub last: Seq,
+}
+
+/// A seal, as far as replication cares.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Commit {
+    /// When it was sealed, by the clock of who did.
+    pub sealed: Timestamp,
+    /// Each pack that it adds, and how many bytes it has.
+    pub packs: Vec<(PackId, u64)>,
+}
+
+/// Something here could not be read: what, and why.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{what}: {why}")]
+pub struct LocalError {
+    /// The file.
+    pub what: String,
+    /// What happened to it.
+    pub why: String,
+}
+
+/// Signs for a volume. Keys live elsewhere.
+pub trait Signer: Send + Sync {
+    /// The claim of an epoch by this device with a fresh nonce ([`fs_format::claim::Claim`]).
+    fn claim(&self, epoch: Epoch) -> Result<Bytes, LocalError>;
+
+    /// A manifest of this epoch that follows `head`: the same tree, the next seq, `head` its parent.
+    fn manifest(&self, epoch: Epoch, head: &Slot) -> Result<Bytes, LocalError>;
+
+    /// The boundary at this seq ([`fs_format::claim::Boundary`]).
+    fn boundary(&self, epoch: Epoch, seq: Seq) -> Result<Bytes, LocalError>;
+}

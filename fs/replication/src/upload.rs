@@ -1,0 +1,539 @@
+//! The queue that replicates one volume to one store.
+//!
+//! ```text
+//! stand ── where does the store stand? ── once
+//!   └─ plan ── which seals are to come, with which packs
+//!        ├─ packs: many at once, in the order of their seals
+//!        └─ slots: one at a time, in order, each when its packs are there
+//! ```
+//!
+//! Invariants
+//! - A slot is created only when every pack of it and of all before it was answered for.
+//! - What was told as replicated only grows.
+//! - Packs in memory are bounded by [`Pace::bytes`], requests at once by [`Pace::requests`].
+//! - An error ends a pass: what is under way is awaited, nothing new begins, and after a pause all that is
+//!   still missing is tried again. Nothing that was answered for is sent twice.
+//! - A bell that rings at any time is heard.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use fs_format::{Epoch, PackId, Seq, Timestamp, VolumeId};
+use fs_store::Store;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+use crate::attach::StoreId;
+use crate::commit::{Committed, Fence, Fenced};
+use crate::error::Error;
+use crate::head::{Link, Slot};
+use crate::local::{Held, Local, LocalError, Signer};
+use crate::progress::{Bells, Handle, Pending, Progress, State, Trouble};
+use crate::remote::Remote;
+
+/// The longest pause after an error.
+const PAUSE_MAX: Duration = Duration::from_secs(60);
+/// Seals that are looked at before the first of them is replicated.
+const PLAN_MAX: usize = 100_000;
+/// The time over which a rate is told.
+const RATE_TIME: Duration = Duration::from_secs(10);
+/// Names that a listing is asked for, where many may be needed.
+const PAGE: usize = 1000;
+
+/// What a store is for a volume.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// The store in which slots decide.
+    Arbiter,
+    /// A copy: the same objects, but who may write is not decided here.
+    Copy,
+}
+
+/// How much at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Pace {
+    /// Packs on their way at once. A busy store gets fewer.
+    pub requests: usize,
+    /// Bytes of them; one pack that is larger goes alone.
+    pub bytes: u64,
+    /// Bytes a second; none is as fast as it goes.
+    pub rate: Option<u64>,
+}
+
+impl Default for Pace {
+    fn default() -> Pace {
+        // Sixteen packs as large as padding makes them.
+        Pace { requests: 16, bytes: 16 * (18 << 20), rate: None }
+    }
+}
+
+/// What an uploader is to know.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// The volume.
+    pub volume: VolumeId,
+    /// The epoch that we hold.
+    pub epoch: Epoch,
+    /// What the store is for it.
+    pub role: Role,
+    /// Which store it must be.
+    pub id: Option<StoreId>,
+    /// The highest manifest that was seen there; a store that has less was put back in time.
+    pub seen: Option<Link>,
+    /// How much at once.
+    pub pace: Pace,
+    /// Decides the length of pauses, which must differ between machines.
+    pub seed: u64,
+}
+
+/// Replicates one volume to one store.
+pub struct Uploader {
+    remote: Remote,
+    local: Arc<dyn Local>,
+    signer: Arc<dyn Signer>,
+    settings: Settings,
+    bells: Arc<Bells>,
+    progress: watch::Sender<Progress>,
+    /// Where the store stands, once that is known.
+    stands: Option<Stands>,
+    plan: VecDeque<Planned>,
+    /// Packs at once that the store bears now.
+    window: usize,
+    /// When the rate allows the next pack.
+    next_send: Instant,
+    recent: VecDeque<(Instant, u64)>,
+    chance: u64,
+}
+
+/// What the store has of the volume.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Stands {
+    /// The newest seal; none if there is none.
+    last: Option<Link>,
+}
+
+/// A seal that is not replicated.
+#[derive(Debug)]
+struct Planned {
+    seq: Seq,
+    sealed: Timestamp,
+    /// Packs that nobody sends yet.
+    unsent: VecDeque<(PackId, u64)>,
+    /// Packs on their way.
+    sending: HashMap<PackId, u64>,
+    bytes: u64,
+}
+
+/// Why a pass ended before all was replicated.
+enum Halt {
+    Fenced(Fenced),
+    Failed(Error),
+}
+
+impl<E: Into<Error>> From<E> for Halt {
+    fn from(error: E) -> Halt {
+        Halt::Failed(error.into())
+    }
+}
+
+/// What a task of a pass did.
+enum Done {
+    Pack { seq: Seq, pack: PackId, sent: Result<(), Error> },
+    Slot { seal: Result<(Link, Committed), Error> },
+}
+
+impl Uploader {
+    /// An uploader, and what rings its bells.
+    pub fn new(
+        store: Arc<dyn Store>,
+        local: Arc<dyn Local>,
+        signer: Arc<dyn Signer>,
+        settings: Settings,
+    ) -> (Uploader, Handle) {
+        let (progress, told) = watch::channel(Progress::begin());
+        let bells = Arc::<Bells>::default();
+        let handle = Handle { bells: bells.clone(), progress: told };
+        let uploader = Uploader {
+            remote: Remote::new(store, settings.volume),
+            local,
+            signer,
+            bells,
+            progress,
+            stands: None,
+            plan: VecDeque::new(),
+            window: settings.pace.requests.max(1),
+            next_send: Instant::now(),
+            recent: VecDeque::new(),
+            chance: settings.seed,
+            settings,
+        };
+        (uploader, handle)
+    }
+
+    /// Replicates until the right to write ends. To stop it, drop the future.
+    pub async fn run(mut self) -> Fenced {
+        let mut times = 0;
+        loop {
+            let before = self.achieved();
+            match self.pass().await {
+                Ok(()) => {
+                    times = 0;
+                    self.tell(State::Done);
+                    let Bells { sealed, hurry } = &*self.bells;
+                    tokio::select! { biased; () = sealed.notified() => {} () = hurry.notified() => {} }
+                }
+                Err(Halt::Fenced(fenced)) => {
+                    tracing::warn!(volume = %self.settings.volume, "{fenced}");
+                    self.tell(State::Fenced(fenced));
+                    return fenced;
+                }
+                Err(Halt::Failed(error)) => {
+                    times = if self.achieved() > before { 1 } else { times + 1 };
+                    tracing::debug!(volume = %self.settings.volume, times, "{error}");
+                    self.rest(error, times).await;
+                }
+            }
+        }
+    }
+
+    /// Grows with everything that a store has answered for.
+    fn achieved(&self) -> (u64, Option<Seq>, bool) {
+        let progress = self.progress.borrow();
+        (progress.sent_bytes, progress.replicated, self.stands.is_some())
+    }
+
+    /// Pauses after an error.
+    async fn rest(&mut self, error: Error, times: u32) {
+        let longest = PAUSE_MAX.min(Duration::from_secs(1 << (times - 1).min(6)));
+        let pause = match error.passes() {
+            true => longest.mul_f64(self.draw()),
+            // A person must do something; until then a look now and then is enough.
+            false => PAUSE_MAX,
+        };
+        let at = Instant::now();
+        self.progress.send_modify(|progress| progress.trouble = Some(Trouble { error, at, times }));
+        self.tell(State::Waiting { next_try: at + pause });
+        let hurry = self.bells.hurry.notified();
+        tokio::select! { biased; () = hurry => {} () = tokio::time::sleep_until(at + pause) => {} }
+    }
+
+    /// A number between 0 and 1, by splitmix64.
+    fn draw(&mut self) -> f64 {
+        self.chance = self.chance.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.chance;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (z ^ (z >> 31)) as f64 / u64::MAX as f64
+    }
+
+    /// Replicates all that is sealed, unless something goes wrong.
+    async fn pass(&mut self) -> Result<(), Halt> {
+        // What waits is counted before the store is asked, which may be away.
+        self.extend_plan().await?;
+        if self.stands.is_none() {
+            self.tell(State::Starting);
+            let stands = self.stand().await?;
+            self.begin_behind(stands);
+        }
+        self.tell(State::Sending);
+
+        let mut tasks = JoinSet::new();
+        let mut slot_under_way = false;
+        let mut failed = None;
+        loop {
+            if failed.is_none() {
+                if !slot_under_way {
+                    slot_under_way = self.send_slot(&mut tasks);
+                }
+                self.send_packs(&mut tasks);
+            }
+            let Some(done) = tasks.join_next().await else { break };
+            match done.unwrap_or_else(|broken| std::panic::resume_unwind(broken.into_panic())) {
+                Done::Pack { seq, pack, sent } => {
+                    let sent = self.packed(seq, pack, sent);
+                    failed = failed.or(sent.err());
+                }
+                Done::Slot { seal } => {
+                    slot_under_way = false;
+                    match seal {
+                        Ok((link, committed)) => {
+                            self.committed(link, committed)?;
+                            if let Err(error) = self.extend_plan().await {
+                                failed = failed.or(Some(error.into()));
+                            }
+                        }
+                        Err(error) => failed = failed.or(Some(error)),
+                    }
+                }
+            }
+            self.tell(State::Sending);
+        }
+        failed.map_or(Ok(()), |error| Err(error.into()))
+    }
+
+    /// Takes in what was sealed since.
+    async fn extend_plan(&mut self) -> Result<(), LocalError> {
+        let Held { first, last } = self.local.held().await?;
+        let known = match (self.plan.back(), &self.stands) {
+            (Some(planned), _) => Some(planned.seq),
+            (None, Some(stands)) => stands.last.map(|link| link.seq),
+            (None, None) => self.settings.seen.map(|link| link.seq),
+        };
+        let mut seq = known.map_or(first, |known| Seq(known.0 + 1).max(first));
+        while seq <= last && self.plan.len() < PLAN_MAX {
+            let commit = self.local.commit(seq).await?;
+            let bytes = commit.packs.iter().map(|(_, bytes)| bytes).sum();
+            let (unsent, sending) = (commit.packs.into(), HashMap::new());
+            self.plan.push_back(Planned { seq, sealed: commit.sealed, unsent, sending, bytes });
+            seq = Seq(seq.0 + 1);
+        }
+        Ok(())
+    }
+
+    /// Creates the slot of the oldest seal, if all its packs are there.
+    fn send_slot(&mut self, tasks: &mut JoinSet<Done>) -> bool {
+        let Some(planned) = self.plan.front().filter(|one| one.unsent.is_empty() && one.sending.is_empty())
+        else {
+            return false;
+        };
+        let (remote, local, seq) = (self.remote.clone(), self.local.clone(), planned.seq);
+        let (epoch, role) = (self.settings.epoch, self.settings.role);
+        let before = self.stands.and_then(|stands| stands.last);
+        tasks.spawn(async move {
+            let commit = async {
+                let seal = sealed(&remote, &*local, seq, epoch, before).await?;
+                let committed = match role {
+                    Role::Arbiter => remote.commit(epoch, &seal).await?,
+                    Role::Copy => remote.copy(&seal).await?,
+                };
+                Ok((seal.link(), committed))
+            };
+            Done::Slot { seal: commit.await }
+        });
+        true
+    }
+
+    /// Sends packs in the order of their seals, as many as the pace allows.
+    fn send_packs(&mut self, tasks: &mut JoinSet<Done>) {
+        let mut sending: usize = self.plan.iter().map(|planned| planned.sending.len()).sum();
+        let mut bytes: u64 = self.plan.iter().flat_map(|planned| planned.sending.values()).sum();
+        for planned in &mut self.plan {
+            while let Some(&(pack, size)) = planned.unsent.front() {
+                let fits = bytes + size <= self.settings.pace.bytes || sending == 0;
+                if sending >= self.window || !fits {
+                    return;
+                }
+                planned.unsent.pop_front();
+                planned.sending.insert(pack, size);
+                (sending, bytes) = (sending + 1, bytes + size);
+
+                let start = self.next_send.max(Instant::now());
+                if let Some(rate) = self.settings.pace.rate {
+                    self.next_send = start + Duration::from_secs_f64(size as f64 / rate.max(1) as f64);
+                }
+                let (remote, local, seq) = (self.remote.clone(), self.local.clone(), planned.seq);
+                tasks.spawn(async move {
+                    tokio::time::sleep_until(start).await;
+                    let send = async {
+                        let bytes = local.pack(&pack).await?;
+                        remote.create_or_trust(&remote.names().pack(&pack), bytes).await
+                    };
+                    Done::Pack { seq, pack, sent: send.await }
+                });
+            }
+        }
+    }
+
+    /// Notes what became of a pack.
+    fn packed(&mut self, seq: Seq, pack: PackId, sent: Result<(), Error>) -> Result<(), Error> {
+        let planned = self.plan.iter_mut().find(|planned| planned.seq == seq);
+        let planned = planned.expect("a seal is planned until its packs are sent");
+        let size = planned.sending.remove(&pack).expect("the pack was on its way");
+        match sent {
+            Ok(()) => {
+                planned.bytes -= size;
+                self.window = (self.window + 1).min(self.settings.pace.requests.max(1));
+                self.recent.push_back((Instant::now(), size));
+                self.progress.send_modify(|progress| progress.sent_bytes += size);
+                Ok(())
+            }
+            Err(error) => {
+                planned.unsent.push_front((pack, size));
+                if error.is_overload() {
+                    self.window = (self.window / 2).max(1);
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// Notes what became of a slot.
+    fn committed(&mut self, link: Link, committed: Committed) -> Result<(), Halt> {
+        if let Committed::Void(fenced) = committed {
+            return Err(Halt::Fenced(fenced));
+        }
+        self.plan.pop_front();
+        self.stands = Some(Stands { last: Some(link) });
+        self.tell_replicated(link.seq);
+        match committed {
+            Committed::Last(fenced) => Err(Halt::Fenced(fenced)),
+            _ => Ok(()),
+        }
+    }
+
+    fn begin_behind(&mut self, stands: Stands) {
+        if let Some(last) = stands.last {
+            while self.plan.front().is_some_and(|planned| planned.seq <= last.seq) {
+                self.plan.pop_front();
+            }
+            self.tell_replicated(last.seq);
+        }
+        self.stands = Some(stands);
+    }
+
+    fn tell_replicated(&self, seq: Seq) {
+        self.progress.send_modify(|progress| {
+            progress.replicated = Some(seq);
+            progress.replicated_at = Some(Instant::now());
+        });
+    }
+
+    fn tell(&mut self, state: State) {
+        let now = Instant::now();
+        while self.recent.front().is_some_and(|(at, _)| *at + RATE_TIME < now) {
+            self.recent.pop_front();
+        }
+        let since = self.recent.front().map_or(0.0, |(at, _)| (now - *at).as_secs_f64().max(1.0));
+        let bytes: u64 = self.recent.iter().map(|(_, bytes)| bytes).sum();
+        let rate = if state == State::Sending && since > 0.0 { (bytes as f64 / since) as u64 } else { 0 };
+        let pending = Pending {
+            seals: self.plan.len() as u64,
+            packs: self.plan.iter().map(|one| (one.unsent.len() + one.sending.len()) as u64).sum(),
+            bytes: self.plan.iter().map(|one| one.bytes).sum(),
+            oldest: self.plan.front().map(|one| one.sealed),
+        };
+        self.progress.send_modify(|progress| {
+            (progress.state, progress.rate, progress.pending) = (state, rate, pending);
+        });
+    }
+}
+
+/// Where a store stands, seen from what is here.
+impl Uploader {
+    async fn stand(&self) -> Result<Stands, Halt> {
+        if let Some(id) = self.settings.id {
+            self.remote.recognise(id).await?;
+        }
+        let held = self.local.held().await?;
+        let mut newest = self.newest().await?;
+        if let Some(seen) = self.settings.seen.filter(|seen| newest < Some(seen.seq)) {
+            let found = match newest {
+                Some(seq) => Some(self.remote.slot(seq).await?.link()),
+                None => None,
+            };
+            return Err(Error::RolledBack { seen, found }.into());
+        }
+        if newest.is_none() && held.first > Seq(1) && self.settings.role == Role::Arbiter {
+            // The slots below stay free for ever, and a clone that sleeps may think it must fill them. After
+            // the boundary is there, it finds that out; before, it shows up in the second look.
+            let below = Seq(held.first.0 - 1);
+            self.remote.fill_boundary(below, self.signer.boundary(self.settings.epoch, below)?).await?;
+            newest = self.newest().await?;
+        }
+        let last = match newest {
+            Some(newest) => Some(self.compare(newest, held).await?),
+            None => None,
+        };
+        if self.settings.role == Role::Arbiter {
+            let claimed = self.remote.listed().await?.claim;
+            if let Some((by, how)) = self.remote.claim_above(self.settings.epoch, claimed).await? {
+                let at = last.map_or(held.first, |link| Seq(link.seq.0 + 1));
+                if let Some(link) = last {
+                    self.tell_replicated(link.seq);
+                }
+                return Err(Halt::Fenced(Fenced { by, at, how }));
+            }
+        }
+        Ok(Stands { last })
+    }
+
+    async fn newest(&self) -> Result<Option<Seq>, Error> {
+        Ok(self.remote.slots(None, 1).await?.first().copied())
+    }
+
+    /// The newest slot, if it is ours; else our right has ended while we were away.
+    async fn compare(&self, newest: Seq, held: Held) -> Result<Link, Halt> {
+        if newest.0.saturating_add(1) < held.first.0 {
+            return Err(Error::Gap { store: newest, first: held.first }.into());
+        }
+        let slot = self.remote.slot(newest).await?;
+        if newest < held.first {
+            let first = self.local.manifest(held.first).await?;
+            let first = Slot::open(&self.settings.volume, held.first, first).map_err(damaged(held.first))?;
+            if first.parent == slot.id {
+                return Ok(slot.link());
+            }
+        } else if newest <= held.last && self.local.manifest(newest).await? == slot.bytes {
+            return Ok(slot.link());
+        }
+        if self.settings.role == Role::Copy {
+            let object = self.remote.names().slot(newest);
+            return Err(Error::Differs { object, seq: newest }.into());
+        }
+        let at = self.first_foreign(held).await?;
+        Err(Halt::Fenced(Fenced { by: slot.epoch, at, how: Fence::Slot }))
+    }
+
+    /// The first of our seals that the store does not have.
+    ///
+    /// Slots below a boundary prove nothing: we may have filled a hole ourselves. Too early a cut only makes the
+    /// branch begin earlier.
+    async fn first_foreign(&self, held: Held) -> Result<Seq, Error> {
+        let seen = self.settings.seen.map_or(Seq(0), |seen| seen.seq);
+        let boundary = self.remote.listed().await?.boundary.unwrap_or_default();
+        let lowest = held.first.max(Seq(seen.0 + 1)).max(Seq(boundary.0.saturating_add(1)));
+        let mut below = held.last.0.checked_add(1).map(Seq);
+        loop {
+            let page = self.remote.slots(below, PAGE).await?;
+            for &seq in page.iter().take_while(|seq| **seq >= lowest) {
+                if self.remote.slot(seq).await?.bytes == self.local.manifest(seq).await? {
+                    return Ok(Seq(seq.0 + 1));
+                }
+            }
+            match page.last() {
+                Some(&last) if page.len() == PAGE && last > lowest => below = Some(last),
+                _ => return Ok(held.first.max(Seq(seen.0 + 1))),
+            }
+        }
+    }
+}
+
+/// Our manifest with this seq, if it follows what is in the store.
+async fn sealed(
+    remote: &Remote,
+    local: &dyn Local,
+    seq: Seq,
+    epoch: Epoch,
+    before: Option<Link>,
+) -> Result<Slot, Error> {
+    let seal = Slot::open(&remote.volume, seq, local.manifest(seq).await?).map_err(damaged(seq))?;
+    let wrong = |why: String| Error::from(damaged(seq)(why));
+    if seal.epoch > epoch {
+        return Err(wrong(format!("it is of epoch {}, but this device holds {epoch}", seal.epoch)));
+    }
+    if let Some(before) = before {
+        if seal.parent != before.id {
+            return Err(wrong(format!("it does not follow seal {} that is in the store", before.seq)));
+        }
+        if seal.epoch < before.epoch {
+            return Err(wrong(format!("its epoch {} is below its parent's, {}", seal.epoch, before.epoch)));
+        }
+    }
+    Ok(seal)
+}
+
+fn damaged(seq: Seq) -> impl Fn(String) -> LocalError {
+    move |why| LocalError { what: format!("the manifest of seal {seq}"), why }
+}
