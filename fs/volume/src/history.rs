@@ -101,7 +101,7 @@ impl History {
     }
 
     /// Reads a manifest; the newest also from its copy.
-    fn manifest(&self, seq: Seq) -> Result<Manifest, OpenError> {
+    pub(crate) fn manifest(&self, seq: Seq) -> Result<Manifest, OpenError> {
         match manifests::read(&self.store.env, &self.volume, &self.own, seq) {
             Err(error @ OpenError::Damaged { .. }) => match self.newest() {
                 Ok(newest) if newest.header.seq == seq => Ok(newest),

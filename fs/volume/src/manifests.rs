@@ -128,6 +128,14 @@ pub fn refresh_copy(env: &Env, seq: Seq) -> Result<(), FsError> {
     replace(env, NEW_HEAD, HEAD, &bytes(env, &path(seq))?)
 }
 
+/// The object that was read as this manifest.
+pub fn object(env: &Env, manifest: &Manifest) -> Result<Vec<u8>, FsError> {
+    match &manifest.copied {
+        None => bytes(env, &path(manifest.header.seq)),
+        Some(_) => bytes(env, HEAD),
+    }
+}
+
 /// The bytes of a manifest that was read and checked.
 fn bytes(env: &Env, path: &str) -> Result<Vec<u8>, FsError> {
     let read = || -> std::io::Result<Vec<u8>> {

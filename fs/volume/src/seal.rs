@@ -149,6 +149,9 @@ impl Volume {
             Ok(info) => {
                 *self.seal_error.write() = None;
                 self.history.note(info);
+                if let Some(tell) = self.on_seal.get() {
+                    tell(info);
+                }
             }
             Err(error) => {
                 *self.seal_error.write() = Some(error.to_string());

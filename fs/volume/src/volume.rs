@@ -10,7 +10,7 @@
 //! - An operation commits once, with everything it read still true.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::sync::atomic::{AtomicI64, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -146,6 +146,7 @@ pub struct Volume {
     /// What replay could not read.
     journal_damage: Option<String>,
     pub(crate) seal_error: RwLock<Option<String>>,
+    pub(crate) on_seal: OnceLock<Box<OnSeal>>,
     free: FreeBytes,
     /// Held while a segment of the journal is allocated.
     making_segment: Mutex<()>,
@@ -155,6 +156,9 @@ pub struct Volume {
     pressure: AtomicU32,
     streams: Streams,
 }
+
+/// Who is told of each seal.
+type OnSeal = dyn Fn(&SealInfo) + Send + Sync;
 
 /// Free room on the disk, asked for at most every 100 ms or every 16 MiB.
 struct FreeBytes {
@@ -301,6 +305,7 @@ impl Volume {
             read_only: RwLock::new(read_only),
             journal_damage: recovered.damage,
             seal_error: RwLock::new(None),
+            on_seal: OnceLock::new(),
             making_segment: Mutex::new(()),
             free: FreeBytes { asked: AtomicI64::new(i64::MIN), left: AtomicU64::new(0) },
         };
@@ -318,6 +323,23 @@ impl Volume {
     /// Why changes are refused, if they are.
     pub fn read_only_reason(&self) -> Option<String> {
         self.read_only.read().clone().or_else(|| self.journal.failure())
+    }
+
+    /// Calls `tell` after each seal from now on, on the thread that sealed; only the first who asks is told.
+    pub fn on_seal(&self, tell: impl Fn(&SealInfo) + Send + Sync + 'static) {
+        if self.on_seal.set(Box::new(tell)).is_err() {
+            tracing::error!(volume = %self.id, "somebody is told of seals already");
+        }
+    }
+
+    /// The epoch that this volume is written in.
+    pub fn epoch(&self) -> Epoch {
+        self.state.read().base.epoch
+    }
+
+    /// Refuses changes from now on: another device writes the volume.
+    pub fn end_writing(&self, reason: &str) {
+        self.turn_read_only(reason);
     }
 
     /// Refuses changes from now on.

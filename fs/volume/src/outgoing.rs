@@ -1,0 +1,94 @@
+//! What leaves this machine: the objects that a seal adds, and what a key has to say so that others believe it.
+//!
+//! Replication moves objects without a key. What it cannot find out without one it asks here: which packs a seal
+//! adds, since the table of packs is encrypted, and what must be signed.
+
+use fs_format::{Epoch, ManifestId, PackId, PackNumber, Seq, Timestamp};
+
+use crate::env::OpenMode;
+use crate::history::History;
+use crate::manifests::{self, Manifest};
+use crate::store::{pack_path, read_error};
+use crate::{FsError, OpenError};
+
+/// The largest pack that is read whole, in bytes.
+const PACK_BYTES_MAX: u64 = 96 << 20;
+
+/// A seal, as others get it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Outgoing {
+    /// The epoch that it was made in.
+    pub epoch: Epoch,
+    /// Its manifest's name.
+    pub id: ManifestId,
+    /// When it was sealed.
+    pub time: Timestamp,
+    /// Packs that it names and the seal before does not, with their bytes; all, if that one is not here.
+    pub packs: Vec<(PackId, u64)>,
+}
+
+impl History {
+    /// The first and the last of the newest seals whose manifests are here without a hole.
+    pub fn unbroken(&self) -> Result<(Seq, Seq), OpenError> {
+        let seqs = manifests::list(&self.store.env)?;
+        let Some(&last) = seqs.last() else { return Err(OpenError::NotAVolume("the folder".into())) };
+        let steps = seqs.iter().rev().zip(seqs.iter().rev().skip(1));
+        let whole = steps.take_while(|(later, earlier)| later.0 == earlier.0 + 1).count();
+        Ok((seqs[seqs.len() - 1 - whole], last))
+    }
+
+    /// A manifest, byte for byte, after a look at whether it is whole.
+    pub fn manifest_object(&self, seq: Seq) -> Result<Vec<u8>, FsError> {
+        let whole = self.whole_manifest(seq)?;
+        manifests::object(&self.store.env, &whole)
+    }
+
+    /// What a seal adds to the one before.
+    pub fn outgoing(&self, seq: Seq) -> Result<Outgoing, FsError> {
+        let manifest = self.whole_manifest(seq)?;
+        let before = match Seq(seq.0 - 1) {
+            Seq(0) => 0,
+            earlier => match self.whole_manifest(earlier) {
+                Ok(earlier) => earlier.body.packs.count(),
+                Err(_) if !self.is_here(earlier) => 0,
+                Err(error) => return Err(error),
+            },
+        };
+        self.store.extend(&manifest.body.packs);
+        let packs = (before..manifest.body.packs.count()).map(|number| {
+            let number = u32::try_from(number).map_err(|_| FsError::Damaged("too many packs".into()))?;
+            self.store.pack_entry(PackNumber(number)).map(|entry| (entry.object, u64::from(entry.bytes)))
+        });
+        Ok(Outgoing {
+            epoch: manifest.header.epoch,
+            id: manifest.info.id,
+            time: manifest.info.time,
+            packs: packs.collect::<Result<_, _>>()?,
+        })
+    }
+
+    /// A pack, byte for byte, after a look at whether its hash is its name.
+    pub fn pack_object(&self, pack: &PackId) -> Result<Vec<u8>, FsError> {
+        let path = pack_path(pack);
+        let fail = |error: std::io::Error| read_error(&path, &error);
+        let file = self.store.env.disk.open(&path, OpenMode::Read).map_err(fail)?;
+        let len = file.len().map_err(fail)?;
+        if len > PACK_BYTES_MAX {
+            return Err(FsError::Damaged(format!("{path} is larger than a pack can be")));
+        }
+        let mut object = vec![0; len as usize];
+        file.read_at(&mut object, 0).map_err(fail)?;
+        match blake3::hash(&object).as_bytes() == &pack.0 {
+            true => Ok(object),
+            false => Err(FsError::Damaged(format!("{path} is not what its name says"))),
+        }
+    }
+
+    fn whole_manifest(&self, seq: Seq) -> Result<Manifest, FsError> {
+        self.manifest(seq).map_err(|error| FsError::Damaged(error.to_string()))
+    }
+
+    fn is_here(&self, seq: Seq) -> bool {
+        manifests::list(&self.store.env).map_or(true, |seqs| seqs.contains(&seq))
+    }
+}
