@@ -37,7 +37,7 @@ from cryptography.hazmat.primitives.asymmetric import ed25519
 from cryptography.hazmat.primitives.ciphers import aead
 
 KIB, MIB = 1 << 10, 1 << 20
-U64_MAX = (1 << 64) - 1
+U32_MAX, I64_MAX, U64_MAX = (1 << 32) - 1, (1 << 63) - 1, (1 << 64) - 1
 VERSION = 1
 FRAME_CHUNK, FRAME_NODE, FRAME_PAGE = 1, 2, 3
 NAME_BYTES = {FRAME_CHUNK: 16, FRAME_NODE: 32, FRAME_PAGE: 32}
@@ -76,9 +76,10 @@ class Cursor:
 
     def take(self, count):
         """The next bytes."""
-        need(count <= len(self.data) - self.at, "it ends too early")
+        begin = self.at
         self.at += count
-        return self.data[self.at - count : self.at]
+        need(self.at <= len(self.data), "it ends too early")
+        return self.data[begin : self.at]
 
     def rest(self):
         """All that is left."""
@@ -92,11 +93,11 @@ class Cursor:
         """LEB128 in its shortest form."""
         value = 0
         for shift in range(0, 70, 7):
-            byte = self.number(1)
+            byte = self.take(1)[0]
             value |= (byte & 0x7F) << shift
             if byte < 0x80:
                 need(byte or not shift, "a varint is longer than it has to be")
-                need(value <= most, f"{value} is above the limit of {most}")
+                need(value <= most, "a number is above its limit")
                 return value
         raise Refused("a varint has more than ten bytes")
 
@@ -160,6 +161,8 @@ class ReadKey:
         self.names = {FRAME_CHUNK: derive("chunk names", secret), FRAME_NODE: derive("node names", secret)}
         self.names[FRAME_PAGE] = self.names[FRAME_NODE]
         self.file_names = derive("file name hash", secret)[:16]
+        # The same names again in each moment.
+        self.hash_of_name = functools.lru_cache(maxsize=1 << 16)(self.hash_of_name)
 
     def name(self, kind, plain):
         """The name of a chunk, node or page."""
@@ -211,6 +214,11 @@ class VolumeKey:
             seed = self.base64(text.strip(), 32)
         self.volume = ed25519.Ed25519PrivateKey.from_private_bytes(seed).public_key().public_bytes_raw()
         self.read_key = ReadKey(derive("read key", seed))
+
+    @functools.cache
+    def read_key_of_parent(self, wrapped):
+        """What all that a fork has is encrypted under, its manifests too."""
+        return ReadKey(decrypt(1, derive("parent read key", self.read_key.secret), 0, wrapped, b""))
 
     @staticmethod
     def base64(text, size):
@@ -279,6 +287,7 @@ class Manifest:
 
     id: bytes
     read_key: ReadKey
+    is_fork: bool
     epoch: int
     seq: int
     parent: bytes
@@ -309,13 +318,12 @@ def open_manifest(data, key):
     epoch, seq, parent, salt = header.number(8), header.number(8), header.take(32), header.take(32)
     read_key = key.read_key
     if flags == 1:
-        wrapped = header.take(48)
-        read_key = ReadKey(decrypt(1, derive("parent read key", read_key.secret), 0, wrapped, b""))
+        read_key = key.read_key_of_parent(header.take(48))
     else:
         header.zeros(48)
     header.zeros(16)
     body = decrypt(1, derive("manifest body", read_key.secret, salt), 0, data[192:-64], data[:192])
-    manifest = Manifest(blake3.blake3(data).digest(), read_key, epoch, seq, parent)
+    manifest = Manifest(blake3.blake3(data).digest(), read_key, flags == 1, epoch, seq, parent)
     read_manifest_body(manifest, Cursor(body))
     return manifest
 
@@ -328,8 +336,8 @@ def read_manifest_body(manifest, body):
     manifest.next_ino = body.varint(1 << 38)
     need(manifest.next_ino >= 16, "its next inode is a reserved one")
     manifest.files, manifest.bytes, manifest.bytes_sealed = body.varint(), body.varint(), body.varint()
-    manifest.entries = [read_pack_entry(body) for _ in range(body.varint(MIB))]
-    manifest.pages = [[read_page_pointer(body) for _ in range(body.varint(MIB))] for _ in range(body.varint(16))]
+    manifest.entries = [read_pack_entry(body) for _ in range(body.varint(4096))]
+    manifest.pages = [[read_page_pointer(body) for _ in range(body.varint(4096))] for _ in range(body.varint(5))]
     body.take(16)  # The journal that goes on from here,
     body.varint()  # and where.
     has_snapshot = body.number(1)
@@ -353,17 +361,17 @@ def read_text(cursor, most):
 
 def read_location(cursor):
     """Where a frame lies: number of the pack, offset, length."""
-    return cursor.varint(), cursor.varint(), cursor.varint()
+    return cursor.varint(U32_MAX), cursor.varint(U32_MAX), cursor.varint(MIB + 64)
 
 
 def read_pack_entry(cursor):
     """What the table says of a pack: id, bytes, seq of its seal."""
-    return cursor.take(32), cursor.varint(), cursor.varint()
+    return cursor.take(32), cursor.varint(U32_MAX), cursor.varint()
 
 
 def read_page_pointer(cursor):
     """Where a page of the table lies: its name, id of the pack, offset, length."""
-    return cursor.take(32), cursor.take(32), cursor.varint(), cursor.varint()
+    return cursor.take(32), cursor.take(32), cursor.varint(U32_MAX), cursor.varint(64 * KIB)
 
 
 # Packs (format.md, section 5)
@@ -391,7 +399,7 @@ class Pack:
         trailer = Cursor(decrypt(self.suite, directory_key, U64_MAX, data[-32:], b"trailer"))
         offset, length = trailer.number(4), trailer.number(4)
         trailer.zeros(8)
-        need(64 <= offset and offset + length + 32 == self.size, "its directory is not before its trailer")
+        need(64 <= offset and 16 <= length and offset + length + 32 == self.size, "its directory is not before its trailer")
         need(self.size == padme(self.size), "its length is not padded")
         directory = Cursor(decrypt(self.suite, directory_key, offset, data[offset : offset + length], b"directory"))
         # Kind of name, name and length of the frame at an offset.
@@ -399,7 +407,7 @@ class Pack:
         for _ in range(directory.varint(len(data))):
             kind = directory.number(1)
             need(kind in NAME_BYTES and (kind == FRAME_CHUNK) == (self.kind == 1), "a frame of this kind does not belong in it")
-            frame = kind, directory.take(NAME_BYTES[kind]), directory.varint()
+            frame = kind, directory.take(NAME_BYTES[kind]), directory.varint(MIB + 64)
             self.frames[at] = frame
             at += frame[2]
         directory.zeros(length - 16 - directory.at)
@@ -473,9 +481,10 @@ def read_inode(value):
     kind = value.number(1)
     need(1 <= kind <= 7, f"there is no kind {kind} of file")
     mode = value.varint(0o7777)
-    uid, gid, nlink, size, allocated, rdev = (value.varint() for _ in range(6))
+    uid, gid, nlink, size, allocated, rdev = (value.varint(most) for most in (U32_MAX, U32_MAX, U32_MAX, I64_MAX, U64_MAX, U32_MAX))
     mtime = value.number(8, signed=True)
-    atime, ctime, btime = (mtime + value.zigzag() for _ in range(3))
+    # Distances wrap around, so that any two times have one.
+    atime, ctime, btime = ((mtime + value.zigzag() + I64_MAX + 1 & U64_MAX) - I64_MAX - 1 for _ in range(3))
     value.varint()  # Its parent,
     value.number(8)  # and where that has it: not needed by who begins at the root.
     return Inode(kind, mode, uid, gid, nlink, size, allocated, rdev, mtime, atime, ctime, btime)
@@ -497,23 +506,30 @@ class Volume:
         self.check_chain()
 
     def try_manifest(self, path, seq=None):
-        """A damaged one does not stop the others from being read."""
+        """A damaged one does not stop the others from being read. `head` is the newest, and stands in for it."""
         try:
             with reading(path):
                 manifest = open_manifest(read_file(path, MIB), self.key)
                 need(seq in (None, manifest.seq), f"it is of seq {manifest.seq}")
                 same = self.moments.setdefault(manifest.seq, manifest)
                 need(same.id == manifest.id, "it is not the manifest of that seq")
-                need(seq or manifest.seq == max(self.moments), "it is not the newest manifest")
+                need(manifest.seq == max(self.moments) or seq, "it is not the newest manifest")
         except Refused as refused:
             self.damage.append(str(refused))
 
     def check_chain(self):
-        """Each names the one before; a store may have lost old ones on purpose, so a gap is no damage."""
+        """Each manifest names the one before."""
         for seq, manifest in self.moments.items():
             before = self.moments.get(seq - 1)
-            if before and (manifest.parent != before.id or manifest.epoch < before.epoch):
-                self.damage.append(f"manifest {seq} does not follow manifest {seq - 1}")
+            if before:
+                follows = manifest.parent == before.id and manifest.epoch >= before.epoch
+            else:
+                # Of a store old ones may have been collected.
+                follows = self.source.head is None or not any(manifest.parent)
+            if not follows:
+                self.damage.append(f"manifest {seq} does not follow manifest {seq - 1}, or that is missing")
+        paths = self.source.manifest_paths()
+        self.damage += [f"manifest {seq} is missing, and `head` stands in for it" for seq in self.moments if seq not in paths]
 
     def find(self, moment):
         """The manifest of a seq, a tag, a uuid; of the newest moment."""
@@ -523,12 +539,14 @@ class Volume:
                 return manifest
         raise Refused(f"there is no moment {moment}")
 
-    @functools.lru_cache(maxsize=None)
+    @functools.cache
     def pack(self, id, read_key):
         """One pack."""
         with reading(f"pack {id.hex()}"):
             return Pack(self.source.packs / id.hex(), id, read_key)
 
+    # A chunk may lie in many places of a file, one after the other.
+    @functools.lru_cache(maxsize=64)
     def frame(self, read_key, pack_id, kind, name, offset, length):
         """One frame of a pack."""
         pack = self.pack(pack_id, read_key)
@@ -548,8 +566,8 @@ class Moment:
                 self.packs += self.page(level, pointer)
         self.packs += manifest.entries
         seqs = [seq for _, _, seq in self.packs]
-        need(seqs == sorted(seqs) and max(seqs) <= manifest.seq, "the pack table is not in the order of the seals")
-        self.chunk = functools.lru_cache(maxsize=64)(self.chunk)
+        # A fork has packs of its parent, with their seqs.
+        need(manifest.is_fork or seqs == sorted(seqs) and max(seqs) <= manifest.seq, "the pack table is not in the order of the seals")
 
     def page(self, level, pointer):
         """The entries of a full page and of all below it."""
@@ -572,10 +590,6 @@ class Moment:
         need(self.volume.pack(id, self.read_key).size == size, f"pack {id.hex()} has not the length that the table says")
         return plain
 
-    def chunk(self, id, location):
-        """The bytes of a chunk."""
-        return self.frame(FRAME_CHUNK, id, location)
-
     def records(self, name, location, level, first=None):
         """Key and value of each record below a node, in order."""
         node = Cursor(self.frame(FRAME_NODE, name, location))
@@ -585,7 +599,7 @@ class Moment:
         for number in range(node.varint(128 * KIB)):
             before, distance, kind, sub = key, node.varint(), node.number(1), node.varint()
             key = (key[0] + distance, kind, sub + key[2] if (distance, kind) == (0, key[1]) else sub)
-            need(before < key and max(key) <= U64_MAX, "the keys of a node do not ascend")
+            need(before < key and key[0] < 1 << 38 and key[2] <= U64_MAX, "the keys of a node do not ascend")
             need(number or first in (None, key), "a branch's key is not the first of its child")
             if level:
                 yield from self.records(node.take(32), read_location(node), level - 1, key)
@@ -624,7 +638,7 @@ class Moment:
                 self.add_name(inode.attributes, sub, name, value.take(min(len(value.data) - value.at, 65536)))
             elif kind == 4:
                 need(sub == 0 and inode.kind in (FILE, SYMLINK), "only a file or symbolic link has bytes")
-                need(inode.kind == SYMLINK or len(value.data) <= 2048, "it is too long to be inline")
+                need(len(value.data) <= (4095 if inode.kind == SYMLINK else 2048), "it is too long to be inline")
                 inode.inline = value.rest()
             elif kind == 5:
                 extent = sub, value.varint(MIB), value.varint(MIB), value.take(16), read_location(value)
@@ -650,7 +664,7 @@ class Moment:
         if inode.inline is not None:
             yield 0, inode.inline
         for offset, length, skip, id, location in inode.extents:
-            chunk = self.chunk(id, location)
+            chunk = self.frame(FRAME_CHUNK, id, location)
             need(skip + length <= len(chunk), "an extent ends behind its chunk")
             yield offset, chunk[skip : skip + length]
 
@@ -732,6 +746,10 @@ def restore(moment, target):
                 first[ino] = path
         except (OSError, Refused) as error:
             left_out.append(f"{os.fsdecode(path)}: {error}")
+            # Half a file would look like a whole one.
+            if inodes[ino].kind == FILE and ino not in first:
+                with contextlib.suppress(OSError):
+                    os.unlink(path)
     # Last, and what lies inside first, since each name that is made changes its directory.
     for ino, path in reversed(first.items()):
         left_out += [f"{os.fsdecode(path)}: {error}" for error in dress(inodes[ino], path)]
@@ -774,8 +792,6 @@ def dress(inode, path):
 def check(volume):
     """All moments with all that they lead to; returns what is damaged."""
     damage, done = list(volume.damage), set()
-    newest, oldest = max(volume.moments), min(volume.moments)
-    damage += [f"manifest {seq} is missing" for seq in range(oldest, newest) if seq not in volume.moments]
 
     def attempt(what, action):
         try:
@@ -811,9 +827,11 @@ def main():
     parser.add_argument("to", type=pathlib.Path, nargs="?")
     parser.add_argument("--at", metavar="MOMENT")
     parser.add_argument("--key", type=pathlib.Path, help="the key file, or a file with a bare seed [default: SOURCE/key]")
-    options = parser.parse_args()
+    options = parser.parse_intermixed_args()
     if (options.command == "restore") != bool(options.to):
         parser.error("`restore`, and nothing else, needs TO")
+    # `restore` changes the current folder.
+    options.source = options.source.resolve()
     key_path = options.key or options.source / "key"
     wrong = []
     try:
