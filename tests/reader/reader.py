@@ -722,7 +722,7 @@ def listing(moment):
             line["target"] = os.fsdecode(inode.inline)
         elif inode.kind == FILE:
             hasher, end = blake3.blake3(), 0
-            with reading(path):
+            with reading(os.fsdecode(path)):
                 for offset, piece in [*moment.pieces(inode), (inode.size, b"")]:
                     for hole in range(end, offset, MIB):
                         hasher.update(bytes(min(MIB, offset - hole)))
@@ -735,8 +735,9 @@ def listing(moment):
 def restore(moment, target):
     """The tree as a new folder; returns what could not be made."""
     inodes, first, left_out = moment.inodes(), {}, []
-    os.mkdir(target, 0o700)
-    os.chdir(target)
+    with reading(target):
+        os.mkdir(target, 0o700)
+        os.chdir(target)
     for path, ino in walk(inodes):
         try:
             if ino in first:
@@ -846,7 +847,10 @@ def main():
             wrong = check(volume)
         else:
             moment = Moment(volume, volume.find(options.at))
-            wrong = wrong + (listing(moment) or [] if options.command == "list" else restore(moment, options.to))
+            if options.command == "list":
+                listing(moment)
+            else:
+                wrong = wrong + restore(moment, options.to)
     except Refused as refused:
         wrong = [*wrong, str(refused)]
     for sentence in wrong:
