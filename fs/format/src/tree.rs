@@ -138,7 +138,7 @@ pub struct Dirent {
     pub ino: Ino,
     /// Its kind.
     pub kind: FileKind,
-    /// The name: 1 to 255 bytes without `/` and NUL.
+    /// The name: 1 to 255 bytes without `/` and NUL, and neither `.` nor `..`.
     pub name: Box<[u8]>,
 }
 
@@ -166,6 +166,10 @@ impl Dirent {
         let kind = FileKind::from_u8(reader.u8()?)?;
         let name = reader.take(reader.remaining())?;
         if name.is_empty() || name.len() > NAME_BYTES_MAX || name.iter().any(|b| matches!(b, b'/' | 0)) {
+            return Err(DecodeError::Invalid("name"));
+        }
+        // Whoever restores such a name would leave the folder that he restores to.
+        if matches!(name, b"." | b"..") {
             return Err(DecodeError::Invalid("name"));
         }
         Ok((ino, kind, name))
@@ -433,6 +437,16 @@ mod tests {
         // Two records with the same key: the second repeats the distance zero.
         let bytes = [0, 2, 1, 1, 0, 0, 0, 1, 0, 0];
         assert_eq!(Node::decode(&bytes), Err(DecodeError::Invalid("order of keys")));
+    }
+
+    #[test]
+    fn a_name_that_leads_elsewhere_is_refused() {
+        for name in [".", "..", "", "a/b", "a\0"] {
+            let entry = Dirent { ino: Ino(16), kind: FileKind::File, name: name.as_bytes().into() };
+            let mut bytes = Vec::new();
+            entry.encode(&mut bytes);
+            assert_eq!(Dirent::decode(&bytes), Err(DecodeError::Invalid("name")), "{name:?}");
+        }
     }
 
     #[test]
