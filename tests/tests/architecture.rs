@@ -38,6 +38,7 @@ const KEPT: &[(&str, &[&str])] = &[
     // A kernel is a detail of one room.
     ("fuser", &["fs-fuse"]),
     // Secret bytes are handled in one room; a caller zeroizes what it is handed.
+    ("argon2", &["fs-crypto"]),
     ("aws-lc-rs", &["fs-crypto"]),
     ("chacha20poly1305", &["fs-crypto"]),
     // The format checks signatures, crypto makes them.

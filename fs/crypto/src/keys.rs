@@ -1,6 +1,5 @@
 //! The volume key, the read key under it, and what they derive.
 
-use std::fmt;
 use std::hash::Hasher;
 
 use base64::Engine;
@@ -40,6 +39,11 @@ contexts! {
     WRAP = "comb 2026-11 v1 parent read key";
     JOURNAL = "comb 2026-11 v1 journal";
     SALT = "comb 2026-11 v1 hedged salt";
+    RING_BODY = "comb 2026-11 v1 ring body";
+    RING_PASSPHRASE = "comb 2026-11 v1 ring key by passphrase";
+    RING_KIT = "comb 2026-11 v1 ring key by kit";
+    RING_DEVICE = "comb 2026-11 v1 ring key by device";
+    RING_SECRET = "comb 2026-11 v1 ring secret";
 }
 
 /// Why text is not a key.
@@ -59,7 +63,7 @@ pub enum KeyError {
 /// Derives 32 bytes for a purpose from a secret and further parts.
 ///
 /// Each part goes in behind its length, so that no two lists of parts give the same input.
-fn derive(context: &str, secret: &[u8; 32], parts: &[&[u8]]) -> Zeroizing<[u8; 32]> {
+pub(crate) fn derive(context: &str, secret: &[u8; 32], parts: &[&[u8]]) -> Zeroizing<[u8; 32]> {
     let mut hasher = blake3::Hasher::new_derive_key(context);
     hasher.update(secret);
     for part in parts {
@@ -76,7 +80,7 @@ fn derive(context: &str, secret: &[u8; 32], parts: &[&[u8]]) -> Zeroizing<[u8; 3
 
 /// The private key of a volume: writes, reads, signs.
 #[derive(Clone)]
-pub struct VolumeKey(Zeroizing<[u8; 32]>);
+pub struct VolumeKey(pub(crate) Zeroizing<[u8; 32]>);
 
 impl VolumeKey {
     /// The key with this ed25519 seed.
@@ -130,7 +134,7 @@ impl VolumeKey {
 
 /// The key that opens everything a volume sealed.
 #[derive(Clone)]
-pub struct ReadKey(Zeroizing<[u8; 32]>);
+pub struct ReadKey(pub(crate) Zeroizing<[u8; 32]>);
 
 impl ReadKey {
     /// The key with these bytes.
@@ -252,7 +256,7 @@ impl NameHash {
 
 /// A secret of this device: with it and the volume key its journals open, with one alone they do not.
 #[derive(Clone)]
-pub struct DeviceSecret(Zeroizing<[u8; 32]>);
+pub struct DeviceSecret(pub(crate) Zeroizing<[u8; 32]>);
 
 impl DeviceSecret {
     /// The secret with these bytes.
@@ -266,15 +270,18 @@ impl DeviceSecret {
     }
 }
 
+/// Prints a secret's name only.
 macro_rules! hide {
     ($($name:ident),*) => {
-        $(impl fmt::Debug for $name {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        $(impl std::fmt::Debug for $name {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
                 f.write_str(concat!(stringify!($name), "(..)"))
             }
         })*
     };
 }
+
+pub(crate) use hide;
 
 hide!(VolumeKey, ReadKey, ChunkNames, NodeNames, NameHash, DeviceSecret, Cipher);
 

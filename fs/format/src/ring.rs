@@ -57,16 +57,16 @@ impl Argon {
     pub const MAX: Argon = Argon { memory_kib: 256 << 10, passes: 12, lanes: 16 };
 
     fn check(&self) -> Result<(), DecodeError> {
-        let fields: [(&'static str, fn(&Argon) -> u32); 3] = [
-            ("memory of Argon2id", |argon| argon.memory_kib),
-            ("passes of Argon2id", |argon| argon.passes),
-            ("lanes of Argon2id", |argon| argon.lanes),
-        ];
-        for (what, field) in fields {
-            if field(self) > field(&Self::MAX) {
+        let (min, max) = (Self::MIN, Self::MAX);
+        for (what, value, least, most) in [
+            ("memory of Argon2id", self.memory_kib, min.memory_kib, max.memory_kib),
+            ("passes of Argon2id", self.passes, min.passes, max.passes),
+            ("lanes of Argon2id", self.lanes, min.lanes, max.lanes),
+        ] {
+            if value > most {
                 return Err(DecodeError::TooLarge(what));
             }
-            if field(self) < field(&Self::MIN) {
+            if value < least {
                 return Err(DecodeError::Invalid(what));
             }
         }
@@ -265,6 +265,8 @@ pub struct RingStore<'a> {
 pub struct RingBody<'a> {
     /// When this version was made.
     pub time: Timestamp,
+    /// When the passphrase was set.
+    pub passphrase: Timestamp,
     /// When the recovery kit was made; `Timestamp(0)` if there is none.
     pub kit: Timestamp,
     /// The seed of the owner's signing key.
@@ -294,6 +296,7 @@ impl<'a> RingBody<'a> {
     pub fn encode(&self, out: &mut Vec<u8>) {
         let begin = out.len();
         out.extend_from_slice(&self.time.0.to_le_bytes());
+        out.extend_from_slice(&self.passphrase.0.to_le_bytes());
         out.extend_from_slice(&self.kit.0.to_le_bytes());
         out.extend_from_slice(self.owner);
         put_varint(out, self.entries.len() as u64);
@@ -319,6 +322,7 @@ impl<'a> RingBody<'a> {
         }
         let mut reader = Reader::new(bytes);
         let time = Timestamp(reader.i64()?);
+        let passphrase = Timestamp(reader.i64()?);
         let kit = Timestamp(reader.i64()?);
         let owner = borrowed(&mut reader)?;
 
@@ -352,8 +356,7 @@ impl<'a> RingBody<'a> {
             if stores.last().is_some_and(|before| before.url >= url) {
                 return Err(DecodeError::Invalid("order of stores"));
             }
-            let credentials =
-                text(reader.bytes(RING_CREDENTIALS_BYTES_MAX, "credentials")?, "credentials")?;
+            let credentials = text(reader.bytes(RING_CREDENTIALS_BYTES_MAX, "credentials")?, "credentials")?;
             stores.push(RingStore { url, credentials });
         }
 
@@ -362,7 +365,7 @@ impl<'a> RingBody<'a> {
         if bytes.len() != length || padding.iter().any(|&byte| byte != 0) {
             return Err(DecodeError::Invalid("padding"));
         }
-        Ok(Self { time, kit, owner, entries, stores })
+        Ok(Self { time, passphrase, kit, owner, entries, stores })
     }
 }
 
@@ -560,6 +563,7 @@ mod tests {
     fn body() -> RingBody<'static> {
         RingBody {
             time: Timestamp(5),
+            passphrase: Timestamp(6),
             kit: Timestamp(0),
             owner: &[8; 32],
             entries: vec![entry(1, "photos"), entry(2, "größe")],
@@ -604,6 +608,7 @@ mod tests {
         let bytes = encoded(&body());
         let mut expected = Vec::new();
         expected.extend_from_slice(&[5, 0, 0, 0, 0, 0, 0, 0]);
+        expected.extend_from_slice(&[6, 0, 0, 0, 0, 0, 0, 0]);
         expected.extend_from_slice(&[0; 8]);
         expected.extend_from_slice(&[8; 32]);
         expected.push(2);
@@ -632,10 +637,10 @@ mod tests {
         assert!(matches!(RingBody::decode(&encoded(&named)), Err(DecodeError::TooLarge("name"))));
 
         let mut bytes = encoded(&body());
-        bytes[48] = 100;
+        bytes[56] = 100;
         assert!(matches!(RingBody::decode(&bytes), Err(DecodeError::TooLarge("number of keys"))));
         let mut bytes = encoded(&body());
-        bytes[49 + 32] = 3;
+        bytes[57 + 32] = 3;
         assert!(matches!(RingBody::decode(&bytes), Err(DecodeError::Invalid("kind of key"))));
         let mut bytes = encoded(&body());
         *bytes.last_mut().expect("padding") = 1;
@@ -657,8 +662,7 @@ mod tests {
             RingEntry { volume, name: &name, ..entry(1, "") }
         });
         let stores = urls.iter().map(|url| RingStore { url, credentials: &credentials });
-        let bytes =
-            encoded(&RingBody { entries: entries.collect(), stores: stores.collect(), ..body() });
+        let bytes = encoded(&RingBody { entries: entries.collect(), stores: stores.collect(), ..body() });
         assert!(bytes.len() <= RING_BODY_BYTES_MAX, "{}", bytes.len());
         assert!(RingBody::decode(&bytes).is_ok());
     }
