@@ -5,6 +5,7 @@
 //! - `state`    where volumes, keys and names lie on this machine
 //! - `name`, `when`, `place`   what a person writes for volumes, moments and paths
 //! - `engine`, `keys`   opening volumes; errors of the engine in words for a person
+//! - `ring`, `passphrase`   the account's key ring on this machine, and how a person opens it
 //! - `control`, `report`   the conversation with the daemon of a mounted volume
 //! - `daemon_log`   what a daemon says of itself, in a file that does not grow for ever
 //! - `tree`, `writer`   reading a sealed tree, and writing it into a folder
@@ -20,9 +21,11 @@ mod keys;
 mod mounts;
 mod name;
 mod output;
+mod passphrase;
 mod place;
 mod progress;
 mod report;
+mod ring;
 mod state;
 mod tree;
 mod when;

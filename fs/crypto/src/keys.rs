@@ -78,6 +78,19 @@ pub(crate) fn derive(context: &str, secret: &[u8; 32], parts: &[&[u8]]) -> Zeroi
     key
 }
 
+/// Thirty-two bytes in base64, in the one spelling that they have.
+fn from_base64(text: &str) -> Result<Zeroizing<[u8; 32]>, KeyError> {
+    // Room for a little more than a key, so that what is too long is refused and not cut.
+    let mut bytes = Zeroizing::new([0; 48]);
+    let len = STANDARD.decode_slice(text.trim(), &mut bytes[..]).map_err(|_| KeyError::NotAKey)?;
+    let mut key = Zeroizing::new([0; 32]);
+    if len != key.len() {
+        return Err(KeyError::NotAKey);
+    }
+    key.copy_from_slice(&bytes[..len]);
+    Ok(key)
+}
+
 /// The private key of a volume: writes, reads, signs.
 #[derive(Clone)]
 pub struct VolumeKey(pub(crate) Zeroizing<[u8; 32]>);
@@ -90,15 +103,7 @@ impl VolumeKey {
 
     /// Reads the form of the seed documents: base64 of 32 bytes.
     pub fn from_base64(text: &str) -> Result<Self, KeyError> {
-        // Room for a little more than a key, so that what is too long is refused and not cut.
-        let mut bytes = Zeroizing::new([0; 48]);
-        let len = STANDARD.decode_slice(text.trim(), &mut bytes[..]).map_err(|_| KeyError::NotAKey)?;
-        let mut seed = Zeroizing::new([0; 32]);
-        if len != seed.len() {
-            return Err(KeyError::NotAKey);
-        }
-        seed.copy_from_slice(&bytes[..len]);
-        Ok(Self(seed))
+        from_base64(text).map(Self)
     }
 
     /// Base64, for a file that only its owner can read.
@@ -145,6 +150,16 @@ impl ReadKey {
     /// Its bytes.
     pub fn to_bytes(&self) -> Zeroizing<[u8; 32]> {
         self.0.clone()
+    }
+
+    /// Reads what `to_base64` wrote.
+    pub fn from_base64(text: &str) -> Result<Self, KeyError> {
+        from_base64(text).map(Self)
+    }
+
+    /// Base64, for somebody who may read.
+    pub fn to_base64(&self) -> Zeroizing<String> {
+        Zeroizing::new(STANDARD.encode(&self.0[..]))
     }
 
     /// A pseudonym that tells whether two packs are of one key; secret from nobody.
