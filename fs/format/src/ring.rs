@@ -152,8 +152,13 @@ impl RingHeader {
 
     /// What the object is called in a store.
     pub fn object_name(&self) -> String {
-        format!("{}{:016x}", ring_prefix(&self.account), u64::MAX - self.number.0)
+        ring_name(&self.account, self.number)
     }
+}
+
+/// What a version of an account's ring is called in a store.
+pub fn ring_name(account: &AccountId, number: RingNumber) -> String {
+    format!("{}{:016x}", ring_prefix(account), u64::MAX - number.0)
 }
 
 /// The largest number of a version: half of all, so that no sum with it is near the end.
