@@ -79,6 +79,12 @@ pub fn open<'a>(state: &'a State, passphrase: &PassphraseArgs) -> Result<Opened<
     Ok(opened)
 }
 
+/// Opens the ring without a question, or says that there must be one.
+pub fn open_here(state: &State) -> Result<Opened<'_>> {
+    let opened = open_unattended(state, state.lock_ring()?)?;
+    opened.ok_or_else(|| failure("the key ring", &RingError::WrongKey))
+}
+
 /// Opens the ring with `ring.key`, if that fits.
 fn open_unattended(state: &State, lock: File) -> Result<Option<Opened<'_>>> {
     let object = read_ring(state)?;
@@ -116,6 +122,19 @@ impl Opened<'_> {
         self.keep()
     }
 
+    /// The newest version, as it lies on the disk.
+    pub fn object(&self) -> Result<Vec<u8>> {
+        read_ring(self.state)
+    }
+
+    /// Goes on with another version of the same ring, under the same ring key and with a higher number.
+    pub fn take(&mut self, ring: Ring, object: &[u8]) -> Result<()> {
+        assert!(ring.number() > self.ring.number(), "a ring never goes back");
+        replace(&ring_path(self.state), object)?;
+        self.ring = ring;
+        Ok(())
+    }
+
     /// Sees to it that this machine opens the ring without a question.
     fn keep(&mut self) -> Result<()> {
         if !self.kept {
@@ -135,9 +154,7 @@ pub fn remember(state: &State, volume: &VolumeFolder, key: &VolumeKey) {
         return;
     }
     let remembered = || -> Result<()> {
-        let Some(mut opened) = open_unattended(state, state.lock_ring()?)? else {
-            return Err(failure("the key ring", &RingError::WrongKey));
-        };
+        let mut opened = open_here(state)?;
         opened.add(volume.id, EntryKey::Volume(key.clone()), &volume.name)?;
         opened.save()
     };
@@ -266,6 +283,9 @@ pub fn failure(what: impl Display, error: &RingError) -> Failure {
         }
         RingError::WrongKit => failure.hint("a newer recovery kit takes the place of the ones before it"),
         RingError::Format(_) => failure.hint("take another copy of the key ring"),
+        RingError::WrongKey => failure.hint(
+            "another device made a new ring key: give the passphrase to a command that asks for it, such as `comb key ring show`",
+        ),
         _ => failure,
     }
 }

@@ -87,6 +87,16 @@ impl RingEntry {
         }
     }
 
+    /// Whether both are the same but for the time.
+    fn says(&self, other: &RingEntry) -> bool {
+        let same_key = match (&self.key, &other.key) {
+            (EntryKey::Volume(one), EntryKey::Volume(two)) => one.0 == two.0,
+            (EntryKey::Read(one), EntryKey::Read(two)) => one.0 == two.0,
+            _ => false,
+        };
+        same_key && self.name == other.name
+    }
+
     /// Whether this one is kept where there are two of one volume.
     fn beats(&self, other: &RingEntry) -> bool {
         let rank = |entry: &RingEntry| (entry.kind() == RingKeyKind::Volume, entry.added);
@@ -114,6 +124,7 @@ pub struct Ring {
     /// As of the newest version; number 0 if there is none.
     header: RingHeader,
     key: RingKey,
+    before: Option<RingKey>,
     time: Timestamp,
     passphrase_time: Timestamp,
     kit_time: Timestamp,
@@ -141,6 +152,7 @@ impl Ring {
                 salt: [0; 32],
             },
             key: RingKey(Zeroizing::new([0; 32])),
+            before: None,
             time,
             passphrase_time: time,
             kit_time: Timestamp(0),
@@ -149,6 +161,7 @@ impl Ring {
             stores: BTreeMap::new(),
         };
         ring.renew_key(passphrase, time, random)?;
+        ring.before = None;
         Ok(ring)
     }
 
@@ -181,13 +194,17 @@ impl Ring {
         Self::open_sharing(&parts, key)
     }
 
-    /// Opens another version of this ring with the ring key of this one.
+    /// Opens another version of this ring with the ring key of this one, or with the one before.
     pub fn open_sibling(&self, object: &[u8]) -> Result<Self, RingError> {
         let parts = open_ring(object)?;
         if parts.header.account != self.header.account {
             return Err(RingError::WrongKey);
         }
-        Self::open_sharing(&parts, RingKey(self.key.0.clone()))
+        let with = |key: &RingKey| Self::open_sharing(&parts, RingKey(key.0.clone()));
+        match (with(&self.key), &self.before) {
+            (Err(RingError::WrongKey), Some(before)) => with(before),
+            (opened, _) => opened,
+        }
     }
 
     /// Opens with a key that was kept, so that one that does not fit tells of a new ring key, not of damage.
@@ -226,6 +243,8 @@ impl Ring {
         Ok(Self {
             header: parts.header.clone(),
             key,
+            // Never a key: everybody knows it, and could make versions under it.
+            before: (*body.before != [0; 32]).then(|| RingKey(Zeroizing::new(*body.before))),
             time: body.time,
             passphrase_time: body.passphrase,
             kit_time: body.kit,
@@ -278,6 +297,7 @@ impl Ring {
             passphrase: self.passphrase_time,
             kit: self.kit_time,
             owner: &self.owner.0,
+            before: self.before.as_ref().map_or(&[0; 32], |key| &key.0),
             entries: entries.collect(),
             stores: stores.collect(),
         }
@@ -315,11 +335,12 @@ impl Ring {
         time: Timestamp,
         random: &[u8; 32],
     ) -> Result<(), RingError> {
-        let before = std::mem::replace(&mut self.key, RingKey(secret(random, "ring key", time)));
+        let old = std::mem::replace(&mut self.key, RingKey(secret(random, "ring key", time)));
         if let Err(error) = self.set_passphrase(passphrase, time, random) {
-            self.key = before;
+            self.key = old;
             return Err(error);
         }
+        self.before = Some(old);
         // A kit that nobody keeps, so that every version looks alike.
         self.new_kit(time, random);
         self.kit_time = Timestamp(0);
@@ -341,13 +362,7 @@ impl Ring {
             return Err(RingError::Text("name"));
         }
         if let Some(held) = self.entries.get(&entry.volume) {
-            let same_name = held.name == entry.name && held.kind() == entry.kind();
-            let same_key = match (&held.key, &entry.key) {
-                (EntryKey::Volume(held), EntryKey::Volume(new)) => held.0 == new.0,
-                (EntryKey::Read(held), EntryKey::Read(new)) => held.0 == new.0,
-                _ => false,
-            };
-            if same_name && same_key || !entry.beats(held) {
+            if held.says(&entry) || !entry.beats(held) {
                 return Ok(false);
             }
         } else if self.entries.len() >= RING_ENTRIES_MAX {
@@ -402,6 +417,20 @@ impl Ring {
         }
         self.header.number = self.header.number.max(other.header.number);
         Ok(())
+    }
+
+    /// Whether uniting with another version of this ring would change nothing but the number.
+    pub fn covers(&self, other: &Ring) -> bool {
+        let entry_is_here = |entry: &RingEntry| {
+            self.entries.get(&entry.volume).is_some_and(|held| held.says(entry) || !entry.beats(held))
+        };
+        let store_is_here = |(url, credentials): (&String, &Secret)| {
+            self.stores.get(url).is_some_and(|held| !held.0.is_empty() || credentials.0.is_empty())
+        };
+        other.entries.values().all(entry_is_here)
+            && other.stores.iter().all(store_is_here)
+            && (other.key.0 != self.key.0
+                || other.passphrase_time <= self.passphrase_time && other.kit_time <= self.kit_time)
     }
 
     /// Whose ring it is.
@@ -544,7 +573,7 @@ mod tests {
         assert_eq!(ring.object_name(), "k/871119a464831cac5a5e24a0aa6d39c9/fffffffffffffffe");
         assert_eq!(
             hex(&object[object.len() - 32..]),
-            "19e80413962c6cb586f3ee77806a5eb52ec8d715af3513e5146c5bc322ec3b6e"
+            "8567a29da98ac63f7687d581df5739e1dcb34250620eed6ee4fdde075e85841c"
         );
         assert_eq!(
             hex(&ring.for_device(&device, &[0x44; 32])[64..]),
@@ -681,12 +710,30 @@ mod tests {
         assert_eq!(names(&opened), names(&ring));
         assert!(matches!(Ring::open_with_kit(&new, &kit), Err(RingError::WrongKit)));
         assert!(matches!(Ring::open_on_device(&new, &file, &device), Err(RingError::WrongKey)));
-        assert!(matches!(ring.open_sibling(&old), Err(RingError::WrongKey)));
+        // The new one opens the old one, not the other way round, and not the one before that.
+        assert_eq!(names(&ring.open_sibling(&old).expect("the key before")), names(&ring));
+        let old_ring = Ring::open_with_passphrase(&old, &passphrase("correct horse")).expect("it opens");
+        assert!(matches!(old_ring.open_sibling(&new), Err(RingError::WrongKey)));
+        let mut later_ring = ring.open_sibling(&new).expect("its own");
+        later_ring.renew_key(&passphrase("correct horse"), later(2), &[6; 32]).expect("memory");
+        assert!(matches!(later_ring.open_sibling(&old), Err(RingError::WrongKey)));
         // Who has only the new one's kit does not open what is older, and the other way round.
         let new_kit = ring.new_kit(later(2), &[5; 32]);
         let newest = version(&mut ring);
         assert!(Ring::open_with_kit(&newest, &new_kit).is_ok());
         assert!(matches!(Ring::open_with_kit(&old, &new_kit), Err(RingError::WrongKit)));
+    }
+
+    #[test]
+    fn a_version_under_a_key_that_everybody_knows_does_not_open() {
+        let mut ring = ring();
+        let object = version(&mut ring);
+        let mut forger = ring.open_sibling(&object).expect("its header is public");
+        forger.key = RingKey(Zeroizing::new([0; 32]));
+        let forged = version(&mut forger);
+        for ring in [&ring, &ring.open_sibling(&object).expect("its own")] {
+            assert!(matches!(ring.open_sibling(&forged), Err(RingError::WrongKey)));
+        }
     }
 
     #[test]
@@ -739,7 +786,9 @@ mod tests {
 
         // The first to publish wins the number; the other unites and takes the next.
         let theirs = one.open_sibling(&theirs).expect("the same ring key");
+        assert!(!one.covers(&theirs) && !theirs.covers(&one) && one.covers(&one));
         one.unite(&theirs).expect("room");
+        assert!(one.covers(&theirs) && !theirs.covers(&one));
         let united = version(&mut one);
         assert_eq!(one.number(), RingNumber(3));
         for opened in [

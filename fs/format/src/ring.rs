@@ -276,6 +276,8 @@ pub struct RingBody<'a> {
     pub kit: Timestamp,
     /// The seed of the owner's signing key.
     pub owner: &'a [u8; 32],
+    /// The ring key before this one; zeros if there was none.
+    pub before: &'a [u8; 32],
     /// In ascending order of volumes.
     pub entries: Vec<RingEntry<'a>>,
     /// In ascending order of URLs.
@@ -304,6 +306,7 @@ impl<'a> RingBody<'a> {
         out.extend_from_slice(&self.passphrase.0.to_le_bytes());
         out.extend_from_slice(&self.kit.0.to_le_bytes());
         out.extend_from_slice(self.owner);
+        out.extend_from_slice(self.before);
         put_varint(out, self.entries.len() as u64);
         for entry in &self.entries {
             out.extend_from_slice(&entry.volume.0);
@@ -330,6 +333,7 @@ impl<'a> RingBody<'a> {
         let passphrase = Timestamp(reader.i64()?);
         let kit = Timestamp(reader.i64()?);
         let owner = borrowed(&mut reader)?;
+        let before = borrowed(&mut reader)?;
 
         let count = count(&mut reader, RING_ENTRIES_MAX, ENTRY_BYTES_MIN, "number of keys")?;
         let mut entries: Vec<RingEntry> = Vec::with_capacity(count);
@@ -370,7 +374,7 @@ impl<'a> RingBody<'a> {
         if bytes.len() != length || padding.iter().any(|&byte| byte != 0) {
             return Err(DecodeError::Invalid("padding"));
         }
-        Ok(Self { time, passphrase, kit, owner, entries, stores })
+        Ok(Self { time, passphrase, kit, owner, before, entries, stores })
     }
 }
 
@@ -571,6 +575,7 @@ mod tests {
             passphrase: Timestamp(6),
             kit: Timestamp(0),
             owner: &[8; 32],
+            before: &[9; 32],
             entries: vec![entry(1, "photos"), entry(2, "größe")],
             stores: vec![
                 RingStore { url: "file:///nas", credentials: "" },
@@ -616,6 +621,7 @@ mod tests {
         expected.extend_from_slice(&[6, 0, 0, 0, 0, 0, 0, 0]);
         expected.extend_from_slice(&[0; 8]);
         expected.extend_from_slice(&[8; 32]);
+        expected.extend_from_slice(&[9; 32]);
         expected.push(2);
         expected.extend_from_slice(&[1; 33]);
         expected.extend_from_slice(&[7; 32]);
@@ -642,10 +648,10 @@ mod tests {
         assert!(matches!(RingBody::decode(&encoded(&named)), Err(DecodeError::TooLarge("name"))));
 
         let mut bytes = encoded(&body());
-        bytes[56] = 100;
+        bytes[88] = 100;
         assert!(matches!(RingBody::decode(&bytes), Err(DecodeError::TooLarge("number of keys"))));
         let mut bytes = encoded(&body());
-        bytes[57 + 32] = 3;
+        bytes[89 + 32] = 3;
         assert!(matches!(RingBody::decode(&bytes), Err(DecodeError::Invalid("kind of key"))));
         let mut bytes = encoded(&body());
         *bytes.last_mut().expect("padding") = 1;

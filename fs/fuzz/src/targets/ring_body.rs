@@ -30,7 +30,9 @@ fn entry(n: u8, kind: RingKeyKind, name: &str) -> RingEntry<'_> {
 
 fn body<'a>(entries: Vec<RingEntry<'a>>, stores: Vec<RingStore<'a>>) -> Vec<u8> {
     let (time, passphrase, kit) = (Timestamp(i64::MAX), Timestamp(1), Timestamp(0));
-    bytes(|out| RingBody { time, passphrase, kit, owner: &[8; 32], entries, stores }.encode(out))
+    bytes(|out| {
+        RingBody { time, passphrase, kit, owner: &[8; 32], before: &[0; 32], entries, stores }.encode(out)
+    })
 }
 
 pub fn seeds() -> Vec<Vec<u8>> {
