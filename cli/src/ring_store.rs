@@ -43,7 +43,8 @@ fn join(opened: &mut Opened<'_>, theirs: &RingVersion) -> Result<()> {
     let what = "the key ring in the store";
     let other = opened.ring.open_sibling(&theirs.object).map_err(|error| failure(what, &error))?;
     let newer = other.number() > opened.ring.number();
-    if newer && other.covers(&opened.ring) {
+    // Not under the ring key before: nobody goes back to that, whatever a lost device publishes.
+    if newer && other.shares_key_with(&opened.ring) && other.covers(&opened.ring) {
         return opened.take(other, &theirs.object);
     }
     let older = other.number() < opened.ring.number();
@@ -243,5 +244,33 @@ mod tests {
         let failure = sync(&mut cellar.open(), &rings).await.expect_err("another ring key");
         assert!(failure.message.contains("the key that this device keeps"), "{}", failure.message);
         assert_eq!(cellar.names(), set(&["three"]), "nothing is lost");
+    }
+
+    #[tokio::test]
+    async fn a_device_that_was_lost_does_not_bring_the_old_ring_key_back() {
+        let (rings, attic) = (rings(), Machine::first());
+        attic.add(1, "photos");
+        attic.sync(&rings).await;
+        let lost = Machine::joining(&rings).await;
+        let new = Passphrase::new("six other random words").expect("a passphrase");
+        let mut opened = attic.open();
+        opened.renew_key(&new).expect("memory");
+        opened.save().expect("saved");
+        drop(opened);
+        // It publishes without looking, under a higher number, all that the other has.
+        let mut opened = lost.open();
+        for _ in 0..5 {
+            opened.save().expect("saved");
+        }
+        let version = mine(&opened).expect("a version");
+        rings.publish(&version, RingNumber(1)).await.expect("published");
+        drop(opened);
+
+        attic.sync(&rings).await;
+        let object = attic.open().object().expect("the ring");
+        assert!(Ring::open_with_passphrase(&object, &new).is_ok());
+        assert!(Ring::open_with_passphrase(&object, &passphrase()).is_err());
+        let newest = rings.newest_of(&version.header.account).await.expect("a listing");
+        assert_eq!(newest.map(|newest| newest.object), Some(object.into()));
     }
 }

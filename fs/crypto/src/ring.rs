@@ -403,7 +403,7 @@ impl Ring {
             }
         }
         // What wraps another ring key is of no use here.
-        if other.key.0 == self.key.0 {
+        if self.shares_key_with(other) {
             if other.passphrase_time > self.passphrase_time {
                 self.header.argon = other.header.argon;
                 self.header.passphrase_salt = other.header.passphrase_salt;
@@ -429,8 +429,13 @@ impl Ring {
         };
         other.entries.values().all(entry_is_here)
             && other.stores.iter().all(store_is_here)
-            && (other.key.0 != self.key.0
+            && (!self.shares_key_with(other)
                 || other.passphrase_time <= self.passphrase_time && other.kit_time <= self.kit_time)
+    }
+
+    /// Whether both versions have one ring key.
+    pub fn shares_key_with(&self, other: &Ring) -> bool {
+        self.key.0 == other.key.0
     }
 
     /// Whose ring it is.

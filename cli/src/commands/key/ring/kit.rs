@@ -52,7 +52,8 @@ pub fn run(state: &State, args: &KitArgs) -> Result<()> {
     }
     if let Some(before) = before {
         output::note(&format!(
-            "it takes the place of the kit of {}, which opens only copies of the key ring from before",
+            "it takes the place of the kit of {}; if somebody else may have that one, make a new ring key \
+             (`comb key ring passphrase --new-key`), and then a kit again",
             output::time_local(before.0)
         ));
     }

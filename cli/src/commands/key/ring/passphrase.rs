@@ -12,16 +12,16 @@ use crate::{keys, output, ring};
 /// Set another passphrase
 ///
 /// This machine opens the key ring by itself, so it does not ask for the old passphrase: it can also help who
-/// forgot it. Copies of the key ring that were made before still open with the old passphrase, and give the
-/// keys that they hold. If somebody may know the old one and have such a copy, those volumes need new keys,
-/// that is, new volumes.
+/// forgot it. Copies of the key ring that were made before still open with the old passphrase. Somebody who may
+/// know it and have such a copy can open later ones too, unless there is a new ring key (--new-key), and keeps the
+/// keys that were in it: those volumes need new keys, that is, new volumes.
 #[derive(Debug, Args)]
 pub struct PassphraseCommandArgs {
     /// Take the new passphrase from this file, which only you may read, instead of asking
     #[arg(long, value_name = "F")]
     new_passphrase_file: Option<PathBuf>,
 
-    /// Make a new ring key too: what is added from now on stays closed to a lost device and to the old recovery kit
+    /// Make a new ring key too, so that what is added later stays closed to a lost device, the old passphrase and kit
     ///
     /// Your other devices ask for the new passphrase once. Print a new recovery kit afterwards.
     #[arg(long)]
@@ -46,6 +46,9 @@ pub fn run(state: &State, args: &PassphraseCommandArgs) -> Result<()> {
     }
     opened.save()?;
     output::note("the key ring has a new passphrase; copies from before still open with the old one");
+    if !args.new_key {
+        output::note("if somebody else may know the old one, add --new-key");
+    }
     if args.new_key && had_kit {
         output::note("the recovery kit no longer opens it: `comb key ring kit --out FILE` makes a new one");
     }
