@@ -6,7 +6,7 @@ use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
-use fs_crypto::{DeviceSecret, KeyError, KeyFile, VolumeKey};
+use fs_crypto::{DeviceSecret, KeyError, KeyFile, ReadKey, VolumeKey};
 use zeroize::Zeroizing;
 
 use crate::failure::{Context, Failure, Kind, Result};
@@ -15,13 +15,18 @@ use crate::state::{State, VolumeFolder, write_new};
 /// The largest key file that is read, in bytes.
 const KEY_FILE_BYTES_MAX: u64 = 4096;
 
+/// The system's chance.
+pub fn random() -> Result<Zeroizing<[u8; 32]>> {
+    let mut random = Zeroizing::new([0; 32]);
+    File::open("/dev/urandom")
+        .and_then(|mut source| source.read_exact(&mut random[..]))
+        .context("/dev/urandom")?;
+    Ok(random)
+}
+
 /// A new key of the system's chance.
 pub fn generate() -> Result<VolumeKey> {
-    let mut seed = Zeroizing::new([0; 32]);
-    File::open("/dev/urandom")
-        .and_then(|mut source| source.read_exact(&mut seed[..]))
-        .context("/dev/urandom")?;
-    Ok(VolumeKey::from_seed(*seed))
+    Ok(VolumeKey::from_seed(*random()?))
 }
 
 /// The key in a person's file: a key file or bare base64.
@@ -50,11 +55,16 @@ pub fn load(volume: &VolumeFolder) -> Result<VolumeKey> {
     Ok(key)
 }
 
-fn read(path: &Path) -> Result<VolumeKey> {
+fn read_bytes(path: &Path) -> Result<Zeroizing<Vec<u8>>> {
     // Room for all of it: a vector that grows leaves copies of the key behind.
     let mut bytes = Zeroizing::new(Vec::with_capacity(KEY_FILE_BYTES_MAX as usize + 1));
     let file = File::open(path).context(path.display())?;
     file.take(KEY_FILE_BYTES_MAX).read_to_end(&mut bytes).context(path.display())?;
+    Ok(bytes)
+}
+
+fn read(path: &Path) -> Result<VolumeKey> {
+    let bytes = read_bytes(path)?;
     let decoded = match std::str::from_utf8(&bytes) {
         Ok(text) => KeyFile::decode(text),
         Err(_) if bytes.starts_with(b"comb volume key ") => Err(KeyError::Damaged),
@@ -66,6 +76,16 @@ fn read(path: &Path) -> Result<VolumeKey> {
             KeyError::NotAKey | KeyError::Newer(_) => Kind::Foreign,
         };
         Failure::new(kind, format!("{} {error}", path.display()))
+    })
+}
+
+/// The read key in a person's file: bare base64, as `comb key share NAME --read` writes it.
+pub fn import_read_key(path: &Path) -> Result<ReadKey> {
+    let bytes = read_bytes(path)?;
+    let text = std::str::from_utf8(&bytes).map_err(|_| KeyError::NotAKey);
+    text.and_then(ReadKey::from_base64).map_err(|_| {
+        Failure::new(Kind::Foreign, format!("{} is not a read key", path.display()))
+            .hint("`comb key share NAME --read --out F` writes such a file")
     })
 }
 

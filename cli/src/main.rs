@@ -5,6 +5,8 @@
 //! - `state`    where volumes, keys and names lie on this machine
 //! - `name`, `when`, `place`   what a person writes for volumes, moments and paths
 //! - `engine`, `keys`   opening volumes; errors of the engine in words for a person
+//! - `ring`, `passphrase`   the account's key ring on this machine, and how a person opens it
+//! - `ring_store`   the same in a store
 //! - `control`, `report`   the conversation with the daemon of a mounted volume
 //! - `daemon_log`   what a daemon says of itself, in a file that does not grow for ever
 //! - `tree`, `writer`   reading a sealed tree, and writing it into a folder
@@ -20,9 +22,13 @@ mod keys;
 mod mounts;
 mod name;
 mod output;
+mod passphrase;
 mod place;
 mod progress;
 mod report;
+mod ring;
+#[cfg_attr(not(test), expect(dead_code, reason = "no command knows a store yet"))]
+mod ring_store;
 mod state;
 mod tree;
 mod when;

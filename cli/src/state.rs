@@ -3,6 +3,7 @@
 //! ```text
 //! STATE/                       0700
 //!   device                     0600  the device's secret, 32 bytes; the journals' keys depend on it
+//!   ring, ring.key             0600  the newest version of the account's key ring, and what opens it on this device
 //!   names/NAME                 the volume's public key in hexadecimal and a line break
 //!   volumes/PUBKEY/            one volume; PUBKEY is its public key in hexadecimal
 //!     key                      0600  the volume's keys
@@ -138,7 +139,7 @@ impl State {
     }
 
     /// Makes the folder with what belongs in it; no error if it is there.
-    fn prepare(&self) -> Result<()> {
+    pub fn prepare(&self) -> Result<()> {
         for folder in [self.root.clone(), self.root.join("names"), self.root.join("volumes")] {
             make_private_dir(&folder)?;
         }
@@ -364,6 +365,13 @@ impl State {
         Ok(())
     }
 
+    /// Locks the key ring; ends when dropped, also by a crash.
+    pub fn lock_ring(&self) -> Result<File> {
+        let folder = File::open(&self.root).context(self.root.display())?;
+        flock(&folder, FlockOperation::LockExclusive).context(self.root.display())?;
+        Ok(folder)
+    }
+
     fn lock_names(&self) -> Result<File> {
         let path = self.root.join("names");
         let folder = File::open(&path).context(path.display())?;
@@ -578,6 +586,16 @@ pub fn write_new(path: &Path, bytes: &[u8]) -> Result<()> {
         Some(folder) if !folder.as_os_str().is_empty() => sync_dir(folder),
         _ => sync_dir(Path::new(".")),
     }
+}
+
+/// Puts a file in the place of one that may be there, whole or not at all.
+pub fn replace(path: &Path, bytes: &[u8]) -> Result<()> {
+    let new = path.with_added_extension("new");
+    // What an interrupted command left.
+    let _ = fs::remove_file(&new);
+    write_new(&new, bytes)?;
+    fs::rename(&new, path).context(path.display())?;
+    sync_dir(path.parent().unwrap_or(Path::new(".")))
 }
 
 fn make_private_dir(path: &Path) -> Result<()> {

@@ -24,7 +24,7 @@ const ARROWS: &[(&str, &[&str], &[&str])] = &[
     // The simulator makes volumes and opens them.
     ("fs-sim", &["fs-crypto", "fs-format", "fs-volume"], &[]),
     // The one binary.
-    ("comb", &["fs-crypto", "fs-format", "fs-fuse", "fs-volume"], &[]),
+    ("comb", &["fs-crypto", "fs-format", "fs-fuse", "fs-replication", "fs-volume"], &["fs-store"]),
 ];
 
 /// These prove and measure the others and are part of no product: they may use all of them.
@@ -38,6 +38,7 @@ const KEPT: &[(&str, &[&str])] = &[
     // A kernel is a detail of one room.
     ("fuser", &["fs-fuse"]),
     // Secret bytes are handled in one room; a caller zeroizes what it is handed.
+    ("argon2", &["fs-crypto"]),
     ("aws-lc-rs", &["fs-crypto"]),
     ("chacha20poly1305", &["fs-crypto"]),
     // The format checks signatures, crypto makes them.

@@ -12,7 +12,7 @@ use crate::failure::{Kind, Result};
 use crate::name::{VolumeName, parse_size};
 use crate::place::Place;
 use crate::state::{Config, State, VolumeFolder};
-use crate::{engine, keys, output, progress};
+use crate::{engine, keys, output, progress, ring};
 
 /// Make a new volume that begins as another one was at a moment
 ///
@@ -76,6 +76,7 @@ pub fn run(state: &State, args: &ForkArgs) -> Result<()> {
         }
         _ => failure,
     })?;
+    ring::remember(state, &volume, &key);
     if args.json {
         return output::json(&VolumeReport::new(&volume)?);
     }

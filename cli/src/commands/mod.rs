@@ -6,10 +6,12 @@ mod completions;
 mod daemon;
 mod diff;
 mod fork;
+mod key;
 mod log;
 mod ls;
 mod man;
 mod mount;
+mod recover;
 mod restore;
 mod rollback;
 mod snapshot;
@@ -75,6 +77,9 @@ enum Command {
     Restore(restore::RestoreArgs),
     Rollback(rollback::RollbackArgs),
     Fork(fork::ForkArgs),
+    #[command(subcommand)]
+    Key(key::KeyCommand),
+    Recover(recover::RecoverArgs),
     Status(status::StatusArgs),
     Check(check::CheckArgs),
     Completions(completions::CompletionsArgs),
@@ -112,6 +117,8 @@ fn run_command(comb: Comb) -> Result<()> {
         Command::Restore(args) => restore::run(&located()?, &args),
         Command::Rollback(args) => rollback::run(&state()?, &args),
         Command::Fork(args) => fork::run(&state()?, &args),
+        Command::Key(command) => key::run(&state()?, command),
+        Command::Recover(args) => recover::run(&state()?, &args),
         Command::Status(args) => status::run(&state()?, &args),
         Command::Check(args) => check::run(&state()?, &args),
         Command::Completions(args) => completions::run(&args),

@@ -2,5 +2,6 @@
 
 mod faults;
 mod mounts;
+mod ring;
 mod volumes;
 mod world;

@@ -1,6 +1,8 @@
 //! A stage for the command line: a state folder and the binary. Only this file knows how commands are run.
 
 use std::ffi::OsStr;
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -69,6 +71,16 @@ impl World {
     pub fn dir(&self, name: &str) -> PathBuf {
         let path = self.path(name);
         std::fs::create_dir_all(&path).expect("a folder");
+        path
+    }
+
+    /// A file in it that only its owner may read.
+    pub fn private(&self, name: &str, text: &str) -> PathBuf {
+        let path = self.path(name);
+        let mut options = std::fs::OpenOptions::new();
+        let mut file =
+            options.write(true).create(true).truncate(true).mode(0o600).open(&path).expect("a file");
+        file.write_all(text.as_bytes()).expect("written");
         path
     }
 

@@ -1,6 +1,5 @@
 //! The volume key, the read key under it, and what they derive.
 
-use std::fmt;
 use std::hash::Hasher;
 
 use base64::Engine;
@@ -40,6 +39,11 @@ contexts! {
     WRAP = "comb 2026-11 v1 parent read key";
     JOURNAL = "comb 2026-11 v1 journal";
     SALT = "comb 2026-11 v1 hedged salt";
+    RING_BODY = "comb 2026-11 v1 ring body";
+    RING_PASSPHRASE = "comb 2026-11 v1 ring key by passphrase";
+    RING_KIT = "comb 2026-11 v1 ring key by kit";
+    RING_DEVICE = "comb 2026-11 v1 ring key by device";
+    RING_SECRET = "comb 2026-11 v1 ring secret";
 }
 
 /// Why text is not a key.
@@ -59,7 +63,7 @@ pub enum KeyError {
 /// Derives 32 bytes for a purpose from a secret and further parts.
 ///
 /// Each part goes in behind its length, so that no two lists of parts give the same input.
-fn derive(context: &str, secret: &[u8; 32], parts: &[&[u8]]) -> Zeroizing<[u8; 32]> {
+pub(crate) fn derive(context: &str, secret: &[u8; 32], parts: &[&[u8]]) -> Zeroizing<[u8; 32]> {
     let mut hasher = blake3::Hasher::new_derive_key(context);
     hasher.update(secret);
     for part in parts {
@@ -74,9 +78,22 @@ fn derive(context: &str, secret: &[u8; 32], parts: &[&[u8]]) -> Zeroizing<[u8; 3
     key
 }
 
+/// Thirty-two bytes in base64, in the one spelling that they have.
+fn from_base64(text: &str) -> Result<Zeroizing<[u8; 32]>, KeyError> {
+    // Room for a little more than a key, so that what is too long is refused and not cut.
+    let mut bytes = Zeroizing::new([0; 48]);
+    let len = STANDARD.decode_slice(text.trim(), &mut bytes[..]).map_err(|_| KeyError::NotAKey)?;
+    let mut key = Zeroizing::new([0; 32]);
+    if len != key.len() {
+        return Err(KeyError::NotAKey);
+    }
+    key.copy_from_slice(&bytes[..len]);
+    Ok(key)
+}
+
 /// The private key of a volume: writes, reads, signs.
 #[derive(Clone)]
-pub struct VolumeKey(Zeroizing<[u8; 32]>);
+pub struct VolumeKey(pub(crate) Zeroizing<[u8; 32]>);
 
 impl VolumeKey {
     /// The key with this ed25519 seed.
@@ -86,15 +103,7 @@ impl VolumeKey {
 
     /// Reads the form of the seed documents: base64 of 32 bytes.
     pub fn from_base64(text: &str) -> Result<Self, KeyError> {
-        // Room for a little more than a key, so that what is too long is refused and not cut.
-        let mut bytes = Zeroizing::new([0; 48]);
-        let len = STANDARD.decode_slice(text.trim(), &mut bytes[..]).map_err(|_| KeyError::NotAKey)?;
-        let mut seed = Zeroizing::new([0; 32]);
-        if len != seed.len() {
-            return Err(KeyError::NotAKey);
-        }
-        seed.copy_from_slice(&bytes[..len]);
-        Ok(Self(seed))
+        from_base64(text).map(Self)
     }
 
     /// Base64, for a file that only its owner can read.
@@ -130,7 +139,7 @@ impl VolumeKey {
 
 /// The key that opens everything a volume sealed.
 #[derive(Clone)]
-pub struct ReadKey(Zeroizing<[u8; 32]>);
+pub struct ReadKey(pub(crate) Zeroizing<[u8; 32]>);
 
 impl ReadKey {
     /// The key with these bytes.
@@ -141,6 +150,16 @@ impl ReadKey {
     /// Its bytes.
     pub fn to_bytes(&self) -> Zeroizing<[u8; 32]> {
         self.0.clone()
+    }
+
+    /// Reads what `to_base64` wrote.
+    pub fn from_base64(text: &str) -> Result<Self, KeyError> {
+        from_base64(text).map(Self)
+    }
+
+    /// Base64, for somebody who may read.
+    pub fn to_base64(&self) -> Zeroizing<String> {
+        Zeroizing::new(STANDARD.encode(&self.0[..]))
     }
 
     /// A pseudonym that tells whether two packs are of one key; secret from nobody.
@@ -252,7 +271,7 @@ impl NameHash {
 
 /// A secret of this device: with it and the volume key its journals open, with one alone they do not.
 #[derive(Clone)]
-pub struct DeviceSecret(Zeroizing<[u8; 32]>);
+pub struct DeviceSecret(pub(crate) Zeroizing<[u8; 32]>);
 
 impl DeviceSecret {
     /// The secret with these bytes.
@@ -266,15 +285,18 @@ impl DeviceSecret {
     }
 }
 
+/// Prints a secret's name only.
 macro_rules! hide {
     ($($name:ident),*) => {
-        $(impl fmt::Debug for $name {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        $(impl std::fmt::Debug for $name {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
                 f.write_str(concat!(stringify!($name), "(..)"))
             }
         })*
     };
 }
+
+pub(crate) use hide;
 
 hide!(VolumeKey, ReadKey, ChunkNames, NodeNames, NameHash, DeviceSecret, Cipher);
 

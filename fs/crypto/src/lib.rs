@@ -11,8 +11,14 @@
 mod cipher;
 mod file;
 mod keys;
+mod kit;
+mod passphrase;
+mod ring;
 
 pub use cipher::{Cipher, OpenFailed, Suite};
 pub use file::KeyFile;
 pub use keys::{ChunkNames, DeviceSecret, KeyError, NameHash, NodeNames, ReadKey, VolumeKey, hedged_salt};
+pub use kit::{KitError, RecoveryKit};
+pub use passphrase::{Passphrase, PassphraseError};
+pub use ring::{EntryKey, OwnerKey, Ring, RingEntry, RingError};
 pub use zeroize::Zeroizing;

@@ -63,6 +63,10 @@ bytes_id!(
     ManifestId, 32
 );
 bytes_id!(
+    /// The pseudonym of an account: says which key rings belong together.
+    AccountId, 16
+);
+bytes_id!(
     /// A snapshot's uuid.
     SnapshotId, 16
 );
@@ -106,6 +110,10 @@ number!(
 number!(
     /// An inode number; never reused. At most [`Ino::MAX`].
     Ino, u64
+);
+number!(
+    /// Numbers the versions of an account's key ring, from 1.
+    RingNumber, u64
 );
 number!(
     /// A pack's place in the volume's pack table.

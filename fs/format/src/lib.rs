@@ -13,10 +13,12 @@ pub mod journal;
 pub mod manifest;
 pub mod moments;
 pub mod pack;
+pub mod ring;
 pub mod tree;
 
 pub use codec::{DecodeError, Reader, put_bytes, put_varint};
 pub use ids::{
-    ChunkId, Epoch, Ino, ManifestId, NodeId, PackId, PackNumber, Seq, SnapshotId, Timestamp, VolumeId,
+    AccountId, ChunkId, Epoch, Ino, ManifestId, NodeId, PackId, PackNumber, RingNumber, Seq, SnapshotId,
+    Timestamp, VolumeId,
 };
 pub use inode::{FileKind, Inode};

@@ -2,7 +2,7 @@
 
 use std::fmt::Display;
 
-use fs_crypto::KeyError;
+use fs_crypto::{KeyError, KitError};
 use fs_format::DecodeError;
 
 use crate::meter;
@@ -48,6 +48,15 @@ impl Refusal for KeyError {
     fn reason(&self) -> String {
         match self {
             KeyError::Newer(_) => "newer".into(),
+            other => other.to_string(),
+        }
+    }
+}
+
+impl Refusal for KitError {
+    fn reason(&self) -> String {
+        match self {
+            KitError::Length { .. } => "length".into(),
             other => other.to_string(),
         }
     }

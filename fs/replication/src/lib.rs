@@ -13,6 +13,7 @@
 //! | `commit` | the one step by which a seal is replicated |
 //! | `claim` | taking a volume over |
 //! | `attach` | knowing a store again |
+//! | `rings` | key rings in a store, which this crate cannot open |
 //! | `upload`, `progress` | the queue that replicates one volume to one store, and what it tells |
 
 mod attach;
@@ -24,6 +25,7 @@ mod local;
 mod names;
 mod progress;
 mod remote;
+mod rings;
 mod upload;
 
 pub use attach::{Attached, StoreId};
@@ -35,4 +37,5 @@ pub use local::{Commit, Held, Local, LocalError, Signer};
 pub use names::{Fencing, Names};
 pub use progress::{Handle, NotReplicated, Pending, Progress, State, Trouble};
 pub use remote::Remote;
+pub use rings::{Published, RingVersion, Rings};
 pub use upload::{Pace, Role, Settings, Uploader};

@@ -20,7 +20,7 @@ use crate::names::{Fencing, Names};
 
 /// How long a request may take, whatever is laid around the store; and one second more for each of these
 /// bytes that it moves.
-const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 const PATIENCE_BYTES_PER_S: u64 = 16 << 10;
 /// Names of claims and boundaries that are asked for at once. There is mostly one of each.
 const FENCING_PAGE: usize = 100;
@@ -52,6 +52,20 @@ pub(crate) struct Listed {
     pub boundary: Option<Seq>,
 }
 
+/// Waits for a request that moves so many bytes, but not for ever.
+pub(crate) async fn within<T>(
+    patience: Duration,
+    bytes: u64,
+    object: impl Display,
+    request: impl Future<Output = Result<T, StoreError>>,
+) -> Result<T, Error> {
+    let patience = patience + Duration::from_secs(bytes / PATIENCE_BYTES_PER_S);
+    match tokio::time::timeout(patience, request).await {
+        Ok(answer) => Ok(answer?),
+        Err(_) => Err(Error::Silent { object: object.to_string(), seconds: patience.as_secs() }),
+    }
+}
+
 impl Remote {
     /// The objects of this volume in this store.
     pub fn new(store: Arc<dyn Store>, volume: VolumeId) -> Remote {
@@ -75,11 +89,7 @@ impl Remote {
         object: impl Display,
         request: impl Future<Output = Result<T, StoreError>>,
     ) -> Result<T, Error> {
-        let patience = self.patience + Duration::from_secs(bytes / PATIENCE_BYTES_PER_S);
-        match tokio::time::timeout(patience, request).await {
-            Ok(answer) => Ok(answer?),
-            Err(_) => Err(Error::Silent { object: object.to_string(), seconds: patience.as_secs() }),
-        }
+        within(self.patience, bytes, object, request).await
     }
 
     /// Creates an object; one that is there already counts as created.

@@ -7,7 +7,7 @@ use clap::Args;
 use crate::failure::Result;
 use crate::name::{VolumeName, parse_size};
 use crate::state::{Config, State, VolumeFolder};
-use crate::{engine, keys, output};
+use crate::{engine, keys, output, ring};
 
 /// Make an empty volume with a key of its own
 ///
@@ -51,6 +51,7 @@ pub fn run(state: &State, args: &CreateArgs) -> Result<()> {
             )
         })
     })?;
+    ring::remember(state, &volume, &key);
     if args.json {
         return output::json(&super::show::VolumeReport::new(&volume)?);
     }

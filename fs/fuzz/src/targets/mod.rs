@@ -23,6 +23,10 @@ mod pack_page;
 mod pack_payload;
 mod pack_trailer;
 mod record;
+mod recovery_kit;
+mod ring;
+mod ring_body;
+mod ring_key;
 mod samples;
 mod segment_header;
 mod xattr;
@@ -72,6 +76,10 @@ pub const ALL: &[Target] = &[
     Target { name: "moments", run: moments::run, seeds: moments::seeds, repair: None },
     Target { name: "claim", run: claim::run, seeds: claim::seeds, repair: Some(claim::repair) },
     Target { name: "boundary", run: boundary::run, seeds: boundary::seeds, repair: Some(boundary::repair) },
+    Target { name: "ring", run: ring::run, seeds: ring::seeds, repair: Some(ring::repair) },
+    Target { name: "ring-body", run: ring_body::run, seeds: ring_body::seeds, repair: None },
+    Target { name: "ring-key", run: ring_key::run, seeds: ring_key::seeds, repair: None },
+    Target { name: "recovery-kit", run: recovery_kit::run, seeds: recovery_kit::seeds, repair: None },
     Target { name: "key-file", run: key_file::run, seeds: key_file::seeds, repair: Some(key_file::repair) },
 ];
 

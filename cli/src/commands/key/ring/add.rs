@@ -1,0 +1,70 @@
+//! `comb key ring add`.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use fs_crypto::EntryKey;
+use fs_format::VolumeId;
+
+use crate::failure::{Failure, Kind, Result};
+use crate::name::VolumeName;
+use crate::passphrase::PassphraseArgs;
+use crate::state::State;
+use crate::{keys, output, ring};
+
+/// Put a key into the key ring: of a volume that is here, or from a file
+#[derive(Debug, Args)]
+pub struct AddArgs {
+    /// The volume; with a file, what its volume is called
+    name: VolumeName,
+
+    /// Take the volume key from this file, as `comb volume key` writes it
+    #[arg(long, value_name = "F", conflicts_with = "read_key_file")]
+    key_file: Option<PathBuf>,
+
+    /// Take the read key from this file, as `comb key share --read` writes it
+    #[arg(long, value_name = "F", requires = "public_key")]
+    read_key_file: Option<PathBuf>,
+
+    /// The public key of the volume that the read key opens, 64 hexadecimal digits
+    #[arg(long, value_name = "KEY", requires = "read_key_file", value_parser = parse_public_key)]
+    public_key: Option<VolumeId>,
+
+    #[command(flatten)]
+    passphrase: PassphraseArgs,
+}
+
+fn parse_public_key(text: &str) -> std::result::Result<VolumeId, String> {
+    VolumeId::from_hex(text).ok_or_else(|| "a public key is 64 digits of 0-9 and a-f".into())
+}
+
+/// Adds a key.
+pub fn run(state: &State, args: &AddArgs) -> Result<()> {
+    let (volume, key) = match (&args.key_file, &args.read_key_file, args.public_key) {
+        (Some(path), _, _) => {
+            let key = keys::import(path)?;
+            (key.id(), EntryKey::Volume(key))
+        }
+        (None, Some(path), Some(volume)) => (volume, EntryKey::Read(keys::import_read_key(path)?)),
+        _ => {
+            let volume = state.volume(&args.name)?;
+            (volume.id, EntryKey::Volume(keys::load(&volume)?))
+        }
+    };
+    let mut opened = ring::open(state, &args.passphrase)?;
+    let reads_only = matches!(key, EntryKey::Read(_));
+    if !opened.add(volume, key, &args.name)? {
+        let held = opened.ring.entry(&volume).map(|entry| &entry.key);
+        if reads_only && matches!(held, Some(EntryKey::Volume(_))) {
+            return Err(Failure::new(
+                Kind::InTheWay,
+                format!("the key ring has the volume key of {volume}, which allows more than a read key"),
+            ));
+        }
+        output::note(&format!("the key of \"{}\" is in the key ring already", args.name));
+        return Ok(());
+    }
+    opened.save()?;
+    output::note(&format!("the key of \"{}\" is in the key ring", args.name));
+    Ok(())
+}
