@@ -13,6 +13,7 @@
 //! | `commit` | the one step by which a seal is replicated |
 //! | `claim` | taking a volume over |
 //! | `attach` | knowing a store again |
+//! | `rules` | what the checker breaks on purpose |
 //! | `upload`, `progress` | the queue that replicates one volume to one store, and what it tells |
 
 mod attach;
@@ -24,7 +25,11 @@ mod local;
 mod names;
 mod progress;
 mod remote;
+mod rules;
 mod upload;
+
+#[cfg(test)]
+mod tests;
 
 pub use attach::{Attached, StoreId};
 pub use claim::{ClaimError, Cut};
