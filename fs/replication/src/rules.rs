@@ -20,6 +20,8 @@ pub(crate) enum Rule {
     BoundaryAtStart,
     /// Whoever takes over claims the epoch first.
     ClaimBeforeCut,
+    /// The first slot of an epoch is committed like any other.
+    CutIsCommitted,
     /// Nothing of a lower epoch follows a manifest of a higher one.
     EpochsGrow,
     /// A boundary lies below the first slot of a store, if it is not the volume's first.
