@@ -17,6 +17,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use fs_format::{Epoch, PackId, Seq, Timestamp, VolumeId};
@@ -184,7 +185,7 @@ impl Uploader {
                 Ok(()) => {
                     times = 0;
                     self.tell(State::Done);
-                    let Bells { sealed, hurry } = &*self.bells;
+                    let Bells { sealed, hurry, .. } = &*self.bells;
                     tokio::select! { biased; () = sealed.notified() => {} () = hurry.notified() => {} }
                 }
                 Err(Halt::Fenced(fenced)) => {
@@ -263,7 +264,10 @@ impl Uploader {
                     match seal {
                         Ok((link, committed)) => {
                             self.committed(link, committed)?;
-                            if let Err(error) = self.extend_plan().await {
+                            // A look at the folder costs more, the more seals it holds.
+                            let look =
+                                self.plan.is_empty() || self.bells.unseen.swap(false, Ordering::Acquire);
+                            if look && let Err(error) = self.extend_plan().await {
                                 failed = failed.or(Some(error.into()));
                             }
                         }
