@@ -211,9 +211,9 @@ impl Uploader {
     /// Pauses after an error.
     async fn rest(&mut self, error: Error, times: u32) {
         let longest = PAUSE_MAX.min(Duration::from_secs(1 << (times - 1).min(6)));
-        let pause = match error.passes() {
+        let pause = match error.passes() || times == 1 {
             true => longest.mul_f64(self.draw()),
-            // A person must do something; until then a look now and then is enough.
+            // It was no accident of one request: a person must do something, and a look now and then is enough.
             false => PAUSE_MAX,
         };
         let at = Instant::now();
