@@ -3,11 +3,12 @@
 use fs_format::claim::{CLAIM_BYTES, Claim};
 use fs_format::{Epoch, Seq};
 
-use crate::commit::{Committed, Fenced};
+use crate::commit::{Committed, Fence, Fenced};
 use crate::error::Error;
 use crate::head::{Link, Slot};
 use crate::local::{LocalError, Signer};
 use crate::remote::{Created, Remote};
+use crate::rules::{Rule, keeps};
 
 /// The first manifest of a new epoch.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -49,11 +50,17 @@ impl Remote {
         let head = self.head().await?;
         let mut newest = head.newest.clone().ok_or(ClaimError::Empty)?;
         let epoch = Epoch(head.epoch().0.checked_add(1).ok_or_else(|| self.last_epoch(&head.epoch()))?);
-        self.claim_epoch(epoch, signer).await?;
+        if keeps(Rule::ClaimBeforeCut) {
+            self.claim_epoch(epoch, signer).await?;
+        }
         loop {
             // The head from before the claim is good enough to try: a slot that was filled since says so.
             let seal = self.next_of(epoch, &newest, signer)?;
-            match self.commit(epoch, &seal).await? {
+            let committed = match keeps(Rule::CutIsCommitted) {
+                true => self.commit(epoch, &seal).await?,
+                false => self.copy(&seal).await?,
+            };
+            match committed {
                 Committed::Counts => return Ok(Cut { epoch, slot: seal, before: newest.link() }),
                 Committed::Last(fenced) => return Err(ClaimError::Overtaken(fenced)),
                 Committed::Void(fenced) if fenced.by >= epoch => return Err(ClaimError::Overtaken(fenced)),
@@ -61,6 +68,10 @@ impl Remote {
             }
             // The writer before was faster; it stops when it sees our claim.
             newest = self.head().await?.newest.ok_or(ClaimError::Empty)?;
+            if newest.epoch >= epoch && keeps(Rule::EpochsGrow) {
+                let fenced = Fenced { by: newest.epoch, at: newest.seq, how: Fence::Slot };
+                return Err(ClaimError::Overtaken(fenced));
+            }
         }
     }
 

@@ -13,6 +13,7 @@ use fs_format::{Epoch, Seq};
 use crate::error::Error;
 use crate::head::Slot;
 use crate::remote::{Created, Remote};
+use crate::rules::{Rule, keeps};
 
 /// A writer's right has ended: it turns read-only, and what it has from `at` on becomes a branch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -77,13 +78,18 @@ impl Remote {
             return Ok(Committed::Void(Fenced { by: other.epoch, at: seq, how: Fence::Slot }));
         }
         let listed = self.listed().await?;
-        if let Some(boundary) = listed.boundary.filter(|boundary| *boundary >= seq) {
+        if let Some(boundary) = listed.boundary.filter(|boundary| *boundary >= seq)
+            && keeps(Rule::BoundariesAfterSlot)
+        {
             // The create may have filled a hole in the past. It is not removed: it may as well be the slot
             // that counts, created long ago. What does not is collected like any slot below a boundary.
             let by = self.boundary_at(boundary).await?.epoch;
+            if !keeps(Rule::SlotsStay) {
+                self.store.remove(&self.names.slot(seq)).await?;
+            }
             return Ok(Committed::Void(Fenced { by, at: seq, how: Fence::Boundary(boundary) }));
         }
-        match self.claim_above(epoch, listed.claim).await? {
+        match self.claim_above(epoch, listed.claim.filter(|_| keeps(Rule::ClaimsAfterSlot))).await? {
             // Whoever takes over finds our slot, since it must fill the one behind.
             Some((by, how)) => Ok(Committed::Last(Fenced { by, at: Seq(seq.0 + 1), how })),
             None => Ok(Committed::Counts),
@@ -103,6 +109,7 @@ impl Remote {
         let name = self.names.slot(seal.seq);
         match self.create_or_read(&name, seal.bytes.clone(), MANIFEST_BYTES_MAX).await? {
             Created::Same => Ok(None),
+            Created::Other(_) if !keeps(Rule::ExistsIsRead) => Ok(None),
             Created::Other(bytes) => self.check_slot(seal.seq, bytes).map(Some),
         }
     }

@@ -7,6 +7,7 @@ use fs_format::{Epoch, ManifestId, Seq, VolumeId};
 
 use crate::error::Error;
 use crate::remote::Remote;
+use crate::rules::remembered;
 
 /// A manifest that was read and checked, in the clear as far as anyone can read it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,7 +27,8 @@ pub struct Slot {
 impl Slot {
     /// Checks a manifest and that it belongs in the slot of this seq; else says why not.
     pub fn open(volume: &VolumeId, seq: Seq, bytes: Bytes) -> Result<Slot, String> {
-        let (header, _, _) = open_manifest(&bytes).map_err(|error| error.to_string())?;
+        let open = |object: &[u8]| open_manifest(object).map(|(header, _, _)| header);
+        let header = remembered(&bytes, open).map_err(|error| error.to_string())?;
         if header.volume != *volume {
             return Err(format!("it is of volume {}", header.volume));
         }

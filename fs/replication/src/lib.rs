@@ -14,6 +14,7 @@
 //! | `claim` | taking a volume over |
 //! | `attach` | knowing a store again |
 //! | `rings` | key rings in a store, which this crate cannot open |
+//! | `rules` | what the checker breaks on purpose |
 //! | `upload`, `progress` | the queue that replicates one volume to one store, and what it tells |
 
 mod attach;
@@ -26,7 +27,11 @@ mod names;
 mod progress;
 mod remote;
 mod rings;
+mod rules;
 mod upload;
+
+#[cfg(test)]
+mod tests;
 
 pub use attach::{Attached, StoreId};
 pub use claim::{ClaimError, Cut};

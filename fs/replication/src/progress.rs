@@ -4,6 +4,7 @@
 //! says.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use fs_format::{Seq, Timestamp};
 use tokio::sync::{Notify, watch};
@@ -111,6 +112,8 @@ pub enum NotReplicated {
 pub(crate) struct Bells {
     pub sealed: Notify,
     pub hurry: Notify,
+    /// There may be seals that nobody looked at since the first bell rang.
+    pub unseen: AtomicBool,
 }
 
 /// Rings an uploader's bells and hears what it tells. Cheap to clone.
@@ -123,6 +126,7 @@ pub struct Handle {
 impl Handle {
     /// There is a new seal.
     pub fn sealed(&self) {
+        self.bells.unseen.store(true, Ordering::Release);
         self.bells.sealed.notify_one();
     }
 

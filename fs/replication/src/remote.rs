@@ -17,6 +17,7 @@ use fs_store::{Kind, Name, Store, StoreError};
 use crate::error::Error;
 use crate::head::Slot;
 use crate::names::{Fencing, Names};
+use crate::rules::remembered;
 
 /// How long a request may take, whatever is laid around the store; and one second more for each of these
 /// bytes that it moves.
@@ -152,7 +153,7 @@ impl Remote {
 
     pub(crate) fn check_claim(&self, epoch: Epoch, bytes: &[u8]) -> Result<Claim, Error> {
         let damaged = |why: String| Error::Damaged { object: self.names.claim(epoch), why };
-        let claim = Claim::open(bytes).map_err(|error| damaged(error.to_string()))?;
+        let claim = remembered(bytes, Claim::open).map_err(|error| damaged(error.to_string()))?;
         if claim.volume != self.volume {
             return Err(damaged(format!("it is of volume {}", claim.volume)));
         }
@@ -167,7 +168,7 @@ impl Remote {
         let name = self.names.boundary(seq);
         let bytes = self.get(&name, BOUNDARY_BYTES).await?;
         let damaged = |why: String| Error::Damaged { object: name.clone(), why };
-        let boundary = Boundary::open(&bytes).map_err(|error| damaged(error.to_string()))?;
+        let boundary = remembered(&bytes, Boundary::open).map_err(|error| damaged(error.to_string()))?;
         if boundary.volume != self.volume {
             return Err(damaged(format!("it is of volume {}", boundary.volume)));
         }

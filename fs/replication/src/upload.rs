@@ -17,6 +17,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use fs_format::{Epoch, PackId, Seq, Timestamp, VolumeId};
@@ -31,7 +32,8 @@ use crate::error::Error;
 use crate::head::{Link, Slot};
 use crate::local::{Held, Local, LocalError, Signer};
 use crate::progress::{Bells, Handle, Pending, Progress, State, Trouble};
-use crate::remote::Remote;
+use crate::remote::{PATIENCE, Remote};
+use crate::rules::{Rule, keeps};
 
 /// The longest pause after an error.
 const PAUSE_MAX: Duration = Duration::from_secs(60);
@@ -60,12 +62,14 @@ pub struct Pace {
     pub bytes: u64,
     /// Bytes a second; none is as fast as it goes.
     pub rate: Option<u64>,
+    /// How long a request may take that moves no bytes to speak of.
+    pub patience: Duration,
 }
 
 impl Default for Pace {
     fn default() -> Pace {
         // Sixteen packs as large as padding makes them.
-        Pace { requests: 16, bytes: 16 * (18 << 20), rate: None }
+        Pace { requests: 16, bytes: 16 * (18 << 20), rate: None, patience: PATIENCE }
     }
 }
 
@@ -156,7 +160,7 @@ impl Uploader {
         let bells = Arc::<Bells>::default();
         let handle = Handle { bells: bells.clone(), progress: told };
         let uploader = Uploader {
-            remote: Remote::new(store, settings.volume),
+            remote: Remote::new(store, settings.volume).with_patience(settings.pace.patience),
             local,
             signer,
             bells,
@@ -181,7 +185,7 @@ impl Uploader {
                 Ok(()) => {
                     times = 0;
                     self.tell(State::Done);
-                    let Bells { sealed, hurry } = &*self.bells;
+                    let Bells { sealed, hurry, .. } = &*self.bells;
                     tokio::select! { biased; () = sealed.notified() => {} () = hurry.notified() => {} }
                 }
                 Err(Halt::Fenced(fenced)) => {
@@ -207,9 +211,9 @@ impl Uploader {
     /// Pauses after an error.
     async fn rest(&mut self, error: Error, times: u32) {
         let longest = PAUSE_MAX.min(Duration::from_secs(1 << (times - 1).min(6)));
-        let pause = match error.passes() {
+        let pause = match error.passes() || times == 1 {
             true => longest.mul_f64(self.draw()),
-            // A person must do something; until then a look now and then is enough.
+            // It was no accident of one request: a person must do something, and a look now and then is enough.
             false => PAUSE_MAX,
         };
         let at = Instant::now();
@@ -260,7 +264,10 @@ impl Uploader {
                     match seal {
                         Ok((link, committed)) => {
                             self.committed(link, committed)?;
-                            if let Err(error) = self.extend_plan().await {
+                            // A look at the folder costs more, the more seals it holds.
+                            let look =
+                                self.plan.is_empty() || self.bells.unseen.swap(false, Ordering::Acquire);
+                            if look && let Err(error) = self.extend_plan().await {
                                 failed = failed.or(Some(error.into()));
                             }
                         }
@@ -294,10 +301,8 @@ impl Uploader {
 
     /// Creates the slot of the oldest seal, if all its packs are there.
     fn send_slot(&mut self, tasks: &mut JoinSet<Done>) -> bool {
-        let Some(planned) = self.plan.front().filter(|one| one.unsent.is_empty() && one.sending.is_empty())
-        else {
-            return false;
-        };
+        let ready = |one: &Planned| one.unsent.is_empty() && one.sending.is_empty();
+        let Some(planned) = self.plan.front().filter(|one| ready(one)) else { return false };
         let (remote, local, seq) = (self.remote.clone(), self.local.clone(), planned.seq);
         let (epoch, role) = (self.settings.epoch, self.settings.role);
         let before = self.stands.and_then(|stands| stands.last);
@@ -351,7 +356,7 @@ impl Uploader {
         let planned = self.plan.iter_mut().find(|planned| planned.seq == seq);
         let planned = planned.expect("a seal is planned until its packs are sent");
         let size = planned.sending.remove(&pack).expect("the pack was on its way");
-        match sent {
+        match sent.or_else(|error| if keeps(Rule::PacksAreAnswered) { Err(error) } else { Ok(()) }) {
             Ok(()) => {
                 planned.bytes -= size;
                 self.window = (self.window + 1).min(self.settings.pace.requests.max(1));
@@ -435,7 +440,11 @@ impl Uploader {
             };
             return Err(Error::RolledBack { seen, found }.into());
         }
-        if newest.is_none() && held.first > Seq(1) && self.settings.role == Role::Arbiter {
+        if newest.is_none()
+            && held.first > Seq(1)
+            && self.settings.role == Role::Arbiter
+            && keeps(Rule::BoundaryBelowFirst)
+        {
             // The slots below stay free for ever, and a clone that sleeps may think it must fill them. After
             // the boundary is there, it finds that out; before, it shows up in the second look.
             let below = Seq(held.first.0 - 1);
@@ -447,16 +456,31 @@ impl Uploader {
             None => None,
         };
         if self.settings.role == Role::Arbiter {
-            let claimed = self.remote.listed().await?.claim;
-            if let Some((by, how)) = self.remote.claim_above(self.settings.epoch, claimed).await? {
-                let at = last.map_or(held.first, |link| Seq(link.seq.0 + 1));
-                if let Some(link) = last {
-                    self.tell_replicated(link.seq);
-                }
-                return Err(Halt::Fenced(Fenced { by, at, how }));
-            }
+            self.still_ours(last, held).await?;
         }
         Ok(Stands { last })
+    }
+
+    /// Whether the store lets us go on behind the newest slot, which is ours.
+    async fn still_ours(&self, last: Option<Link>, held: Held) -> Result<(), Halt> {
+        let listed = self.remote.listed().await?;
+        if let Some((link, boundary)) = last.zip(listed.boundary).filter(|(link, seq)| link.seq <= *seq)
+            && keeps(Rule::BoundaryAtStart)
+        {
+            // Somebody begins the store behind this, and we filled a hole before we died.
+            let by = self.remote.boundary_at(boundary).await?.epoch;
+            let at = link.seq.max(held.first);
+            return Err(Halt::Fenced(Fenced { by, at, how: Fence::Boundary(boundary) }));
+        }
+        let claim = listed.claim.filter(|_| keeps(Rule::ClaimsAtStart));
+        if let Some((by, how)) = self.remote.claim_above(self.settings.epoch, claim).await? {
+            let at = last.map_or(held.first, |link| Seq(link.seq.0 + 1));
+            if let Some(link) = last {
+                self.tell_replicated(link.seq);
+            }
+            return Err(Halt::Fenced(Fenced { by, at, how }));
+        }
+        Ok(())
     }
 
     async fn newest(&self) -> Result<Option<Seq>, Error> {
