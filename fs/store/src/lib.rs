@@ -15,6 +15,7 @@
 //! |---|---|
 //! | `name`, `error` | what objects are called; what can go wrong, by what there is to do about it |
 //! | `memory`, `folder` | the kinds |
+//! | `patient`, `flow` | deadlines, retries, pace, and what is known of a store at work |
 //! | `probe` | whether a store at hand keeps what its kind promises |
 //! | `faulty` | a store that fails on purpose |
 //! | `conformance` | one suite that all kinds pass (a feature) |
@@ -29,9 +30,11 @@ mod chance;
 pub mod conformance;
 mod error;
 mod faulty;
+mod flow;
 mod folder;
 mod memory;
 mod name;
+mod patient;
 mod probe;
 
 pub use error::{Kind, StoreError};
@@ -39,6 +42,7 @@ pub use faulty::{Faults, Faulty, Mark};
 pub use folder::Folder;
 pub use memory::Memory;
 pub use name::{BadName, NAME_BYTES_MAX, Name, PART_BYTES_MAX, Prefix};
+pub use patient::{AT_ONCE_MAX, Patience, Patient, READ_TIME_MAX, Requests, SILENCE_MAX, Status};
 pub use probe::{Probe, Unfit, probe};
 
 /// The contract with a store.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use fs_store::{Faulty, Folder, Memory, Prefix, Probe, conformance, probe};
+use fs_store::{Faulty, Folder, Kind, Memory, Patient, Prefix, Probe, conformance, probe};
 
 fn under(text: &str) -> Prefix {
     Prefix::new(text).expect("a good prefix")
@@ -32,4 +32,14 @@ async fn a_folder_may_be_the_arbiter() {
     let place = tempfile::tempdir().expect("a folder");
     let store = Arc::new(Folder::open(place.path()).await.expect("opened"));
     assert_eq!(probe(store, 1).await, Ok(Probe { unfit: None }));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_patient_store_conforms() {
+    let store = Arc::new(Patient::new(Arc::new(Memory::default()), 1));
+    conformance::run(store.clone(), under("v/00/")).await;
+    let status = store.status();
+    // The suite asks for what is too large, too.
+    assert_eq!(status.last_error.expect("it was seen").0.kind(), Kind::Refused);
+    assert!(status.bytes_sent > 5 << 20 && status.bytes_received > 5 << 20);
 }
