@@ -43,6 +43,9 @@ const KEPT: &[(&str, &[&str])] = &[
     ("chacha20poly1305", &["fs-crypto"]),
     // The format checks signatures, crypto makes them.
     ("ed25519-dalek", &["fs-crypto", "fs-format"]),
+    // What speaks to a network for a volume; nobody else does.
+    ("object_store", &["fs-store"]),
+    ("reqwest", &["fs-store"]),
     // Words for a person are made in one room.
     ("clap", &["comb"]),
     ("indicatif", &["comb"]),

@@ -11,7 +11,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::hash::{BuildHasher, RandomState};
-use std::io::{self, ErrorKind, Read, Write};
+use std::io::{self, ErrorKind, Write};
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
@@ -20,6 +20,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 
+use crate::flow::{self, Flow};
 use crate::memory::{not_empty, reaches, within};
 use crate::{Abilities, Entry, Kind, Name, Prefix, Store, StoreError};
 
@@ -31,6 +32,9 @@ const INCOMING: &str = ".incoming";
 /// A clock that is wrong costs an upload that must be done again, nothing else: a link of a file that was
 /// swept fails.
 const LEFTOVER_AGE_MIN: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// Bytes that are written or read at once: at 1 MB/s, well within a deadline.
+const PIECE_BYTES: usize = 4 << 20;
 
 /// How deep a listing goes; deeper folders are somebody else's.
 const DEPTH_MAX: usize = 16;
@@ -97,19 +101,18 @@ impl Store for Folder {
     }
 
     async fn create(&self, name: &Name, bytes: Bytes) -> Result<(), StoreError> {
+        flow::sent(bytes.len()).await;
         let to = name.clone();
-        self.run("create", name.as_str(), move |root| create(root, &to, &bytes)).await
+        let flow = Flow::current();
+        self.run("create", name.as_str(), move |root| create(root, &to, &bytes, flow.as_ref())).await
     }
 
     async fn get(&self, name: &Name, limit: u64) -> Result<Bytes, StoreError> {
         let of = name.clone();
+        let flow = Flow::current();
         let found = self.run("get", name.as_str(), move |root| {
             let (file, size) = open(&root.join(of.as_str()))?;
-            let mut bytes = Vec::new();
-            if size <= limit {
-                bytes.reserve_exact(size as usize);
-                file.take(size).read_to_end(&mut bytes)?;
-            }
+            let bytes = if size <= limit { read(&file, 0, size, flow.as_ref())? } else { Vec::new() };
             Ok((size, bytes))
         });
         let (size, bytes) = found.await?;
@@ -119,14 +122,12 @@ impl Store for Folder {
 
     async fn get_range(&self, name: &Name, range: Range<u64>) -> Result<Bytes, StoreError> {
         not_empty(name, &range)?;
-        let (of, wanted) = (name.clone(), range.clone());
+        let (of, wanted, flow) = (name.clone(), range.clone(), Flow::current());
         let found = self.run("get", name.as_str(), move |root| {
             let (file, size) = open(&root.join(of.as_str()))?;
-            let mut bytes = Vec::new();
-            if wanted.end <= size {
-                bytes.resize((wanted.end - wanted.start) as usize, 0);
-                file.read_exact_at(&mut bytes, wanted.start)?;
-            }
+            let whole = wanted.end <= size;
+            let bytes =
+                if whole { read(&file, wanted.start, wanted.end, flow.as_ref())? } else { Vec::new() };
             Ok((size, bytes))
         });
         let (size, bytes) = found.await?;
@@ -164,7 +165,7 @@ impl Store for Folder {
 }
 
 /// Writes a file where nobody looks, and links it to its name.
-fn create(root: &Path, name: &Name, bytes: &[u8]) -> io::Result<()> {
+fn create(root: &Path, name: &Name, bytes: &[u8], flow: Option<&Flow>) -> io::Result<()> {
     let path = root.join(name.as_str());
     // Most names that are taken are found without writing anything; the link decides all others.
     if open(&path).is_ok() {
@@ -172,7 +173,7 @@ fn create(root: &Path, name: &Name, bytes: &[u8]) -> io::Result<()> {
         return Err(ErrorKind::AlreadyExists.into());
     }
     make_folders(root, name)?;
-    let temporary = write(root, bytes)?;
+    let temporary = write(root, bytes, flow)?;
     let linked = fs::hard_link(&temporary, &path);
     // A leftover is swept later.
     let _ = fs::remove_file(&temporary);
@@ -194,7 +195,9 @@ fn create(root: &Path, name: &Name, bytes: &[u8]) -> io::Result<()> {
 }
 
 /// A finished and synced file under a name that nobody else has.
-fn write(root: &Path, bytes: &[u8]) -> io::Result<PathBuf> {
+///
+/// It reaches the disk piece by piece, so that a slow one is seen to go on.
+fn write(root: &Path, bytes: &[u8], flow: Option<&Flow>) -> io::Result<PathBuf> {
     let incoming = root.join(INCOMING);
     match fs::create_dir(&incoming) {
         Err(error) if error.kind() != ErrorKind::AlreadyExists => return Err(error),
@@ -208,7 +211,15 @@ fn write(root: &Path, bytes: &[u8]) -> io::Result<PathBuf> {
             Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
             Err(error) => return Err(error),
             Ok(mut file) => {
-                let written = file.write_all(bytes).and_then(|()| file.sync_all());
+                let written = bytes.chunks(PIECE_BYTES).try_for_each(|piece| {
+                    file.write_all(piece)?;
+                    file.sync_data()?;
+                    if let Some(flow) = flow {
+                        flow.moved();
+                    }
+                    Ok(())
+                });
+                let written = written.and_then(|()| file.sync_all());
                 if written.is_err() {
                     // On a full disk the leftover is what is in the way.
                     let _ = fs::remove_file(&path);
@@ -242,6 +253,20 @@ fn make_folders(root: &Path, name: &Name) -> io::Result<()> {
         sync(parent(&path))?;
     }
     Ok(())
+}
+
+/// Bytes of a file, told piece by piece.
+fn read(file: &File, from: u64, to: u64, flow: Option<&Flow>) -> io::Result<Vec<u8>> {
+    let mut bytes = vec![0; (to - from) as usize];
+    let mut at = from;
+    for piece in bytes.chunks_mut(PIECE_BYTES) {
+        file.read_exact_at(piece, at)?;
+        at += piece.len() as u64;
+        if let Some(flow) = flow {
+            flow.received(piece.len());
+        }
+    }
+    Ok(bytes)
 }
 
 /// An object for reading, and its size.

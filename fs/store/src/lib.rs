@@ -14,7 +14,11 @@
 //! | part | what |
 //! |---|---|
 //! | `name`, `error` | what objects are called; what can go wrong, by what there is to do about it |
-//! | `memory`, `folder` | the kinds |
+//! | `memory`, `folder`, `bucket`, `webdav` | the kinds |
+//! | `url`, `open` | how a person names a store, and from there to a store |
+//! | `surroundings`, `aws`, `netrc` | credentials: where they lie outside of a URL |
+//! | `http` | the one client of all kinds behind a network |
+//! | `patient`, `flow` | deadlines, retries, pace, and what is known of a store at work |
 //! | `probe` | whether a store at hand keeps what its kind promises |
 //! | `faulty` | a store that fails on purpose |
 //! | `conformance` | one suite that all kinds pass (a feature) |
@@ -24,22 +28,36 @@ use std::ops::Range;
 use async_trait::async_trait;
 use bytes::Bytes;
 
+mod aws;
+mod bucket;
 mod chance;
 #[cfg(feature = "conformance")]
 pub mod conformance;
 mod error;
 mod faulty;
+mod flow;
 mod folder;
+mod http;
 mod memory;
 mod name;
+mod netrc;
+mod open;
+mod patient;
 mod probe;
+mod surroundings;
+mod url;
+mod webdav;
 
 pub use error::{Kind, StoreError};
 pub use faulty::{Faults, Faulty, Mark};
 pub use folder::Folder;
 pub use memory::Memory;
 pub use name::{BadName, NAME_BYTES_MAX, Name, PART_BYTES_MAX, Prefix};
+pub use open::open;
+pub use patient::{AT_ONCE_MAX, Patience, Patient, READ_TIME_MAX, Requests, SILENCE_MAX, Status};
 pub use probe::{Probe, Unfit, probe};
+pub use surroundings::Surroundings;
+pub use url::{BadUrl, Url};
 
 /// The contract with a store.
 ///

@@ -7,7 +7,7 @@ use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 use async_trait::async_trait;
 use bytes::Bytes;
 
-use crate::{Abilities, Entry, Kind, Name, Prefix, Store, StoreError};
+use crate::{Abilities, Entry, Kind, Name, Prefix, Store, StoreError, flow};
 
 /// A store in memory. Clones are the same store.
 #[derive(Debug, Clone, Default)]
@@ -44,6 +44,7 @@ impl Store for Memory {
 
     async fn create(&self, name: &Name, bytes: Bytes) -> Result<(), StoreError> {
         use std::collections::btree_map::Entry::{Occupied, Vacant};
+        flow::sent(bytes.len()).await;
         match self.objects().entry(name.clone()) {
             Occupied(_) => Err(StoreError::new(Kind::Exists, "create", name, "")),
             Vacant(free) => {
@@ -56,6 +57,7 @@ impl Store for Memory {
     async fn get(&self, name: &Name, limit: u64) -> Result<Bytes, StoreError> {
         let bytes = self.find("get", name)?;
         within(name, bytes.len() as u64, limit)?;
+        flow::received(bytes.len());
         Ok(bytes)
     }
 
@@ -63,6 +65,7 @@ impl Store for Memory {
         not_empty(name, &range)?;
         let bytes = self.find("get", name)?;
         reaches(name, bytes.len() as u64, &range)?;
+        flow::received((range.end - range.start) as usize);
         Ok(bytes.slice(range.start as usize..range.end as usize))
     }
 
