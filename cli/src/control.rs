@@ -48,6 +48,10 @@ const LOOK_EVERY: Duration = Duration::from_millis(20);
 pub enum Request {
     /// How it is. Answered with a [`MountReport`].
     Status,
+    /// Take over what the config says of stores now. Answered with `null`.
+    Reload,
+    /// Seal what is not sealed and bring it to the stores without a pause. Answered with the head's [`SealReport`].
+    Sync,
     /// Seal what is not sealed. Answered with the head's [`SealReport`].
     Seal,
     /// Seal with a label. Answered with the new [`SealReport`].
@@ -134,6 +138,16 @@ impl Address {
                 }
             }
         }
+    }
+
+    /// Tells that the config has changed; `None` if there is no daemon.
+    pub fn reload(&self) -> Result<Option<()>> {
+        self.ask(&Request::Reload)
+    }
+
+    /// Asks for a seal that goes to the stores at once; `None` if there is no daemon.
+    pub fn sync(&self) -> Result<Option<SealReport>> {
+        self.ask(&Request::Sync)
     }
 
     /// Asks for a seal; `None` if there is no daemon.

@@ -20,7 +20,9 @@ Exit codes:
   5  damaged: bytes are not what was written
   6  wrong key, foreign folder, or written by a newer comb
   7  no space left (disk or quota)
-  8  not permitted, or the volume is read-only";
+  8  not permitted, or the volume is read-only
+  9  not safe: a store lacks changes for longer than promised
+  10  a store cannot be reached";
 
 /// The kind of a failure; its number is the exit code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -42,6 +44,10 @@ pub enum Kind {
     NoSpace = 7,
     /// Not permitted, or read-only.
     NotPermitted = 8,
+    /// A store lacks changes for longer than promised.
+    Behind = 9,
+    /// A store cannot be reached.
+    Unreachable = 10,
 }
 
 /// A failed command. It travels over the control socket too, so it holds plain text only.
@@ -150,6 +156,8 @@ mod tests {
             Kind::Foreign,
             Kind::NoSpace,
             Kind::NotPermitted,
+            Kind::Behind,
+            Kind::Unreachable,
         ] {
             let line = format!("\n  {}  ", kind as u8);
             assert!(EXIT_CODES.contains(&line), "{kind:?} is not in the help");

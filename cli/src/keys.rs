@@ -29,6 +29,15 @@ pub fn generate() -> Result<VolumeKey> {
     Ok(VolumeKey::from_seed(*random()?))
 }
 
+/// Bytes of the system's chance that are no secret.
+pub fn chance<const N: usize>() -> Result<[u8; N]> {
+    let mut bytes = [0; N];
+    File::open("/dev/urandom")
+        .and_then(|mut source| source.read_exact(&mut bytes))
+        .context("/dev/urandom")?;
+    Ok(bytes)
+}
+
 /// The key in a person's file: a key file or bare base64.
 pub fn import(path: &Path) -> Result<VolumeKey> {
     read(path).map_err(|failure| match failure.kind {

@@ -25,11 +25,13 @@ mod output;
 mod passphrase;
 mod place;
 mod progress;
+mod replica;
 mod report;
 mod ring;
 #[cfg_attr(not(test), expect(dead_code, reason = "no command knows a store yet"))]
 mod ring_store;
 mod state;
+mod stores;
 mod tree;
 mod when;
 mod writer;

@@ -7,6 +7,7 @@ use fs_volume::{SealInfo, Sealed};
 use serde::{Deserialize, Serialize};
 
 use crate::output;
+use crate::replica::StoreReport;
 
 /// A sealed moment.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -69,7 +70,7 @@ impl From<&Sealed> for SealReport {
 }
 
 /// A mounted volume, as its daemon tells it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct MountReport {
     /// The folder it is mounted on.
     pub mount_point: String,
@@ -103,6 +104,9 @@ pub struct MountReport {
     pub journal_bytes: u64,
     /// The newest seal.
     pub head: SealReport,
+    /// How far each store is.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub stores: Vec<StoreReport>,
 }
 
 impl MountReport {

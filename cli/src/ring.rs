@@ -214,8 +214,12 @@ pub fn set_up(
     let EntryKey::Volume(key) = &entry.key else { return Ok(SetUp::ReadKey) };
     let taken = |name: &VolumeName| volumes.iter().any(|volume| volume.name == *name);
     let name = local_name(&entry.name, &entry.volume, taken);
-    let config =
-        Config { name: name.to_string(), quota_bytes: None, created: jiff::Timestamp::now().to_string() };
+    let config = Config {
+        name: name.to_string(),
+        quota_bytes: None,
+        created: jiff::Timestamp::now().to_string(),
+        stores: Vec::new(),
+    };
     let made = state.add(&config, &name, entry.volume, |folder| {
         keys::store(folder, key)?;
         fill(folder, key)

@@ -7,7 +7,8 @@
 //!   names/NAME                 the volume's public key in hexadecimal and a line break
 //!   volumes/PUBKEY/            one volume; PUBKEY is its public key in hexadecimal
 //!     key                      0600  the volume's keys
-//!     config                   JSON: name, quota_bytes, created, and a check of them (see [`Config`])
+//!     config                   JSON: name, quota_bytes, created, stores, and a check of them (see [`Config`])
+//!     seen/STORE               JSON: the highest manifest that was seen in a store
 //!     lock                     flock: held by the daemon, or by a command that writes
 //!     control                  the daemon's socket while the volume is mounted
 //!     views/PID                the sockets of daemons that show a moment (`comb mount --at`); each holds a
@@ -42,6 +43,7 @@ use serde::{Deserialize, Serialize};
 use crate::failure::{Context, Failure, Kind, Result};
 use crate::name::VolumeName;
 use crate::output;
+use crate::stores::StoreConfig;
 
 /// The largest config or name file that is read, in bytes.
 const SMALL_FILE_BYTES_MAX: u64 = 64 << 10;
@@ -67,10 +69,13 @@ pub struct Config {
     pub quota_bytes: Option<u64>,
     /// When it was made, RFC 3339.
     pub created: String,
+    /// Where it is replicated to.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub stores: Vec<StoreConfig>,
 }
 
 /// What a config file may hold; more means that a newer comb wrote it.
-const CONFIG_FIELDS: [&str; 3] = ["name", "quota_bytes", "created"];
+const CONFIG_FIELDS: [&str; 4] = ["name", "quota_bytes", "created", "stores"];
 
 impl Config {
     /// JSON with a `check` of the rest: a flipped bit in the quota would go unnoticed otherwise.
@@ -266,6 +271,29 @@ impl State {
             Kind::NoSpace => failure.hint("free some space on the disk of the state folder"),
             _ => failure,
         }
+    }
+
+    /// Changes the config of a volume.
+    pub fn change_config(
+        &self,
+        volume: &VolumeFolder,
+        change: impl FnOnce(&mut Config) -> Result<()>,
+    ) -> Result<()> {
+        let names = self.lock_names()?;
+        let mut config = volume.config()?;
+        change(&mut config)?;
+        let (path, new) = (volume.path.join("config"), volume.path.join(".new-config"));
+        match fs::remove_file(&new) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(Failure::io(new.display(), &error));
+            }
+            _ => {}
+        }
+        write_new(&new, config.encode()?.as_bytes())?;
+        fs::rename(&new, &path).context(path.display())?;
+        sync_dir(&volume.path)?;
+        drop(names);
+        Ok(())
     }
 
     fn folder_of(&self, id: &VolumeId) -> PathBuf {

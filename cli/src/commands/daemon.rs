@@ -28,6 +28,7 @@ use super::mount::Habits;
 use crate::control::{Address, Handler, Request, Server};
 use crate::failure::{Context, Failure, Kind, Result};
 use crate::name::VolumeName;
+use crate::replica::Replicas;
 use crate::report::{MountReport, SealReport, hex_unless_text};
 use crate::state::{State, VolumeFolder};
 use crate::when::When;
@@ -153,8 +154,13 @@ fn serve_live(
     let volume = Arc::new(engine::open(state, folder, &lock, options)?);
     require_root(folder, &*volume)?;
     let writable = volume.read_only_reason().is_none();
-    let seal_every = Some(habits.seal_every).filter(|span| !span.is_zero());
+    let seal_every = habits.seal_every.unwrap_or(match folder.config()?.stores.is_empty() {
+        true => SEAL_EVERY,
+        false => SEND_EVERY,
+    });
+    let seal_every = Some(seal_every).filter(|span| !span.is_zero());
     let keeper = Keeper::start(Arc::clone(&volume), seal_every);
+    let replicas = Replicas::start(&volume, folder, habits.rate)?;
 
     let (past, history) = (folder.clone(), volume.history());
     let resolver = move |name: &str| resolve(&past, &history, name);
@@ -180,6 +186,7 @@ fn serve_live(
         let live = Live {
             volume: Arc::clone(&volume),
             mounted: Arc::clone(&mounted),
+            replicas: Arc::clone(&replicas),
             since: jiff::Timestamp::now(),
             read_only_by_wish: habits.read_only,
         };
@@ -199,6 +206,11 @@ fn serve_live(
     let sealed =
         keeper.stop().map_err(|error| engine::fs_failure(format!("sealing \"{}\"", folder.name), &error));
     // What was read-only from the beginning took no changes that somebody could miss.
+    if let Ok(()) = sealed
+        && writable
+    {
+        part_with_stores(&replicas, &volume);
+    }
     let sealed = sealed.and_then(|()| if writable { refuse_silence(folder, &volume) } else { Ok(()) });
     if let Err(failure) = &sealed {
         tracing::error!("{}", failure.message);
@@ -242,13 +254,16 @@ fn serve_moment(
         dirty_bytes: 0,
         journal_bytes: 0,
         head: SealReport::from(&seal),
+        stores: Vec::new(),
     };
     let handler: Arc<Handler> = Arc::new(move |request| match request {
         Request::Status => to_json(&MountReport { damage: history.damage(), ..report.clone() }),
         // It has none.
         Request::CheckJournal => to_json(&Vec::<String>::new()),
         Request::Unmount => ask_for_end(&tell),
-        Request::Seal | Request::Snapshot { .. } => {
+        // It replicates nothing.
+        Request::Reload => Ok(serde_json::Value::Null),
+        Request::Seal | Request::Sync | Request::Snapshot { .. } => {
             Err(Failure::new(Kind::NotPermitted, "a moment of the past cannot be sealed again"))
         }
     });
@@ -449,8 +464,24 @@ fn push_last(mounted: &Mounted) {
 struct Live {
     volume: Arc<Volume>,
     mounted: Arc<Mounted>,
+    replicas: Arc<Replicas>,
     since: jiff::Timestamp,
     read_only_by_wish: bool,
+}
+
+/// How often what changed is sealed, if nobody says otherwise; and where it goes to stores.
+const SEAL_EVERY: Duration = Duration::from_secs(60);
+const SEND_EVERY: Duration = Duration::from_secs(15);
+
+/// How long an unmount waits for the stores to get the last seal.
+const LAST_SEND: Duration = Duration::from_secs(30);
+
+/// Brings the last seal to the stores, if they take it soon. What is left goes with the next mount, or `comb sync`.
+fn part_with_stores(replicas: &Replicas, volume: &Volume) {
+    replicas.hurry();
+    if let Err(failure) = replicas.wait(volume.head().seq, LAST_SEND) {
+        tracing::error!("{}", failure.message);
+    }
 }
 
 impl Live {
@@ -458,6 +489,12 @@ impl Live {
         match request {
             Request::Status => to_json(&self.report()),
             Request::Seal => self.seal(None),
+            Request::Sync => {
+                let seal = self.seal(None)?;
+                self.replicas.hurry();
+                Ok(seal)
+            }
+            Request::Reload => self.replicas.reload().map(|()| serde_json::Value::Null),
             Request::Snapshot { message, tags } => self.seal(Some(new_label(message, tags))),
             Request::CheckJournal => to_json(&self.volume.check_journal()),
             Request::Unmount => ask_for_end(tell),
@@ -480,6 +517,7 @@ impl Live {
             dirty_bytes: status.dirty_bytes,
             journal_bytes: status.journal_bytes,
             head: SealReport::from(&status.head),
+            stores: self.replicas.reports(),
         }
     }
 

@@ -53,6 +53,7 @@ pub fn run(state: &State, args: &ForkArgs) -> Result<()> {
         name: args.new.to_string(),
         quota_bytes: args.quota.or(parent.config()?.quota_bytes),
         created: jiff::Timestamp::now().to_string(),
+        stores: Vec::new(),
     };
     let bar = progress::count("bringing packs");
     let volume = state.add(&config, &args.new, id, |folder| {

@@ -16,6 +16,8 @@ mod restore;
 mod rollback;
 mod snapshot;
 mod status;
+mod store;
+mod sync;
 mod unmount;
 mod volume;
 
@@ -81,6 +83,9 @@ enum Command {
     Key(key::KeyCommand),
     Recover(recover::RecoverArgs),
     Status(status::StatusArgs),
+    #[command(subcommand)]
+    Store(store::StoreCommand),
+    Sync(sync::SyncArgs),
     Check(check::CheckArgs),
     Completions(completions::CompletionsArgs),
     Man(man::ManArgs),
@@ -120,6 +125,8 @@ fn run_command(comb: Comb) -> Result<()> {
         Command::Key(command) => key::run(&state()?, command),
         Command::Recover(args) => recover::run(&state()?, &args),
         Command::Status(args) => status::run(&state()?, &args),
+        Command::Store(command) => store::run(&state()?, command),
+        Command::Sync(args) => sync::run(&state()?, &args),
         Command::Check(args) => check::run(&state()?, &args),
         Command::Completions(args) => completions::run(&args),
         Command::Man(args) => man::run(&args),

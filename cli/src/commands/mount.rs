@@ -56,9 +56,14 @@ pub struct Habits {
     #[arg(long)]
     pub no_writeback: bool,
 
-    /// Seal what changed at least this often; 0 seals only when asked or when memory demands it
-    #[arg(long, value_name = "SPAN", default_value = "60s", value_parser = parse_span)]
-    pub seal_every: Duration,
+    /// Seal what changed, and send it to the stores, at least this often; 0 seals only when asked or when memory
+    /// demands it [default: 15s for a volume with stores, else 60s]
+    #[arg(long, value_name = "SPAN", value_parser = parse_span)]
+    pub seal_every: Option<Duration>,
+
+    /// The most bytes a second that go to each store
+    #[arg(long, value_name = "SIZE", value_parser = parse_size)]
+    pub rate: Option<u64>,
 
     /// Memory for cached data
     #[arg(long, value_name = "SIZE", default_value = "128M", value_parser = parse_size)]
@@ -72,8 +77,8 @@ pub struct Habits {
 impl Habits {
     /// The same habits as arguments.
     fn to_args(&self) -> Vec<String> {
-        let mut args =
-            vec![format!("--seal-every={}", self.seal_every.as_secs()), format!("--cache={}", self.cache)];
+        let mut args = vec![format!("--cache={}", self.cache)];
+        args.extend(self.seal_every.map(|span| format!("--seal-every={}", span.as_secs())));
         for (set, flag) in [
             (self.read_only, "--read-only"),
             (self.allow_other, "--allow-other"),
@@ -83,6 +88,7 @@ impl Habits {
                 args.push(flag.into());
             }
         }
+        args.extend(self.rate.map(|rate| format!("--rate={rate}")));
         args.extend(self.threads.map(|threads| format!("--threads={threads}")));
         args
     }

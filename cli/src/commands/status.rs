@@ -5,9 +5,10 @@ use serde::Serialize;
 
 use crate::control::Address;
 use crate::engine;
-use crate::failure::{Failure, Result};
+use crate::failure::{Failure, Kind, Result};
 use crate::name::VolumeName;
 use crate::output::{self, Align, Table};
+use crate::replica::StoreReport;
 use crate::report::{MountReport, SealReport};
 use crate::state::{State, VolumeFolder};
 
@@ -49,6 +50,16 @@ pub fn run(state: &State, args: &StatusArgs) -> Result<()> {
         return output::json(&list);
     }
     print(&list)?;
+    let late = list
+        .iter()
+        .find(|volume| volume.mounts.iter().any(|mount| mount.stores.iter().any(|store| store.behind)));
+    if let Some(late) = late {
+        return Err(Failure::new(
+            Kind::Behind,
+            format!("volume \"{}\" is not safe: a store is later than promised", late.name),
+        )
+        .hint(format!("`comb store test {}` shows whether the store answers", late.name)));
+    }
     match (&args.name, list.into_iter().next().and_then(|status| status.failure)) {
         // Who asks for one volume is told by the exit code too.
         (Some(_), Some(failure)) => Err(failure),
@@ -99,6 +110,32 @@ fn status(volume: &VolumeFolder) -> Result<VolumeStatus> {
         damage,
         mounts,
     })
+}
+
+/// How far a store is, in words.
+fn told(store: &StoreReport) -> String {
+    let mut text = format!("store \"{}\" ", store.name);
+    text += &match (&store.replicated_seq, store.unsafe_seconds) {
+        (None, _) => "has nothing yet".to_owned(),
+        (Some(seq), 0.0) => format!("has everything (seq {seq})"),
+        (Some(seq), seconds) => {
+            format!("lacks {seconds:.0} s, {} (has seq {seq})", output::size(store.unsafe_bytes))
+        }
+    };
+    if store.rate > 0 {
+        text += &format!(", {}/s", output::size(store.rate));
+    }
+    if store.behind {
+        text += ", LATER THAN PROMISED";
+    }
+    let trying = |next: f64| format!("; next try in {next:.0} s");
+    // An error that was overcome is no news.
+    if let Some(error) =
+        store.last_error.as_ref().filter(|_| store.state != "replicated" && store.state != "sending")
+    {
+        text += &format!(": {error}{}", store.next_try_seconds.map_or_else(String::new, trying));
+    }
+    text
 }
 
 fn print(list: &[VolumeStatus]) -> Result<()> {
@@ -158,6 +195,9 @@ fn print(list: &[VolumeStatus]) -> Result<()> {
         let said = |damage: &str| volume.mounts.iter().any(|mount| mount.trouble.as_deref() == Some(damage));
         for damage in volume.damage.iter().filter(|damage| !said(damage)) {
             output::line(&format!("{}: {}", volume.name, output::escape(damage.as_bytes())))?;
+        }
+        for store in volume.mounts.iter().flat_map(|mount| &mount.stores) {
+            output::line(&format!("{}: {}", volume.name, told(store)))?;
         }
         if !volume.damage.is_empty() {
             output::note(&format!("hint: {}", engine::way_out(&volume.name)));

@@ -10,8 +10,8 @@
 //! - An operation commits once, with everything it read still true.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::{Arc, OnceLock};
 use std::sync::atomic::{AtomicI64, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use fs_crypto::{DeviceSecret, Suite, VolumeKey};

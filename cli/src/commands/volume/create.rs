@@ -40,6 +40,7 @@ pub fn run(state: &State, args: &CreateArgs) -> Result<()> {
         name: args.name.to_string(),
         quota_bytes: args.quota,
         created: jiff::Timestamp::now().to_string(),
+        stores: Vec::new(),
     };
     let id = key.id();
     let volume = state.add(&config, &args.name, id, |folder| {

@@ -1,0 +1,130 @@
+//! `comb store add`.
+
+use clap::Args;
+use fs_replication::StoreId;
+
+use crate::failure::{Failure, Kind, Result};
+use crate::name::VolumeName;
+use crate::state::{State, VolumeFolder};
+use crate::stores::{self, StoreConfig};
+use crate::{engine, keys, output, progress};
+
+/// Replicate a volume to one more store
+///
+/// The store is probed first. The first store of a volume decides who may write it, so it must make each object
+/// only once, however many try; S3, GCS, Azure and folders do. What is in the volume already is sent by the
+/// daemon of the mounted volume, or by `comb sync`.
+///
+/// URLs: s3://BUCKET/PREFIX?endpoint=https://HOST&region=R   gs://BUCKET/PREFIX   az://CONTAINER/PREFIX?account=A
+///       https://HOST/FOLDER (WebDAV)   file:///FOLDER. Credentials are looked for where the tools of each kind do.
+#[derive(Debug, Args)]
+#[command(verbatim_doc_comment)]
+pub struct AddArgs {
+    /// The volume
+    name: VolumeName,
+
+    /// Where it is to go
+    #[arg(value_parser = stores::parse_url)]
+    url: fs_store::Url,
+
+    /// What to call the store [default: the kind and a number]
+    #[arg(long = "as", value_name = "STORE")]
+    store: Option<VolumeName>,
+}
+
+/// Probes a store and adds it to the volume's config.
+pub fn run(state: &State, args: &AddArgs) -> Result<()> {
+    let volume = state.volume(&args.name)?;
+    let url = args.url.to_string();
+    let stores = volume.config()?.stores;
+    if let Some(there) = stores.iter().find(|store| store.url == url) {
+        return Err(Failure::new(Kind::InTheWay, format!("{url} is store \"{}\" of it already", there.name)));
+    }
+    let name = match &args.store {
+        Some(name) => name.to_string(),
+        None => free_name(&url, &stores),
+    };
+    if stores.iter().any(|store| store.name == name) {
+        return Err(Failure::new(
+            Kind::InTheWay,
+            format!("volume \"{}\" has a store \"{name}\" already", volume.name),
+        )
+        .hint("choose another name with --as"));
+    }
+    let fresh = StoreId(keys::chance()?);
+    let bar = progress::waiting("probing the store");
+    let found = stores::block_on(async {
+        let remote = stores::remote(&stores::open(&url).await?, volume.id);
+        let attached = remote.attach(fresh).await.map_err(|error| stores::replication_failure(&error))?;
+        let head = remote.head().await.map_err(|error| stores::replication_failure(&error))?;
+        Ok((attached, head))
+    });
+    bar.finish_and_clear();
+    let (attached, head) = found?;
+    if let Some(there) = stores.iter().find(|store| store.id == StoreConfig::id_text(attached.id)) {
+        return Err(Failure::new(
+            Kind::InTheWay,
+            format!("this is store \"{}\" under another URL", there.name),
+        ));
+    }
+    let unfit = super::unfitness(&attached);
+    let arbiter = !stores.iter().any(|store| store.arbiter);
+    if let (true, Some(why)) = (arbiter, &unfit) {
+        return Err(Failure::new(
+            Kind::Foreign,
+            format!("{url} cannot be the first store of a volume, which decides who may write it: {why}"),
+        )
+        .hint("add a store that can (S3, a folder) first, and this one as a copy"));
+    }
+    if let Some(slot) = &head.newest {
+        refuse_other_past(&volume, &url, slot)?;
+    }
+    let config =
+        StoreConfig { name: name.clone(), url: url.clone(), id: StoreConfig::id_text(attached.id), arbiter };
+    state.change_config(&volume, |all| {
+        all.stores.push(config);
+        Ok(())
+    })?;
+    output::line(&format!("volume \"{}\" goes to store \"{name}\", {url}", volume.name))?;
+    match (arbiter, unfit) {
+        (true, _) => output::line("  it decides who may write the volume")?,
+        (false, None) => output::line("  as a copy")?,
+        (false, Some(why)) => {
+            output::line(&format!("  as a copy; it could not decide who may write: {why}"))?
+        }
+    }
+    super::tell(&volume)
+}
+
+/// Refuses a store in which the volume goes on where it does not here.
+fn refuse_other_past(volume: &VolumeFolder, url: &str, slot: &fs_replication::Slot) -> Result<()> {
+    let here = engine::history(volume)?.outgoing(slot.seq);
+    if here.is_ok_and(|here| here.id == slot.id) {
+        return Ok(());
+    }
+    Err(Failure::new(
+        Kind::InTheWay,
+        format!("{url} holds another history of this volume, up to seal {}", slot.seq),
+    )
+    .hint(
+        "`comb volume open` goes on with what the store holds; another prefix makes a copy of what is here",
+    ))
+}
+
+/// A name that no store of the volume has: its kind, with a number from the second on.
+fn free_name(url: &str, stores: &[StoreConfig]) -> String {
+    let kind = match url.split("://").next() {
+        Some("file") => "folder",
+        Some("http" | "https") => "webdav",
+        Some(kind) => kind,
+        None => "store",
+    };
+    let mut name = kind.to_owned();
+    for number in 2.. {
+        if stores.iter().all(|store| store.name != name) {
+            break;
+        }
+        name = format!("{kind}{number}");
+    }
+    name
+}

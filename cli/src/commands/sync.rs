@@ -1,0 +1,104 @@
+//! `comb sync`.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use clap::Args;
+
+use crate::control::Address;
+use crate::failure::{Failure, Kind, Result};
+use crate::name::{VolumeName, parse_span};
+use crate::replica::Replicas;
+use crate::report::SealReport;
+use crate::state::{State, VolumeFolder};
+use crate::{engine, output, progress};
+
+/// How often the daemon is asked how far it is.
+const ASK_EVERY: Duration = Duration::from_millis(100);
+
+/// Seal what changed, and bring it to all stores now
+///
+/// The daemon of a mounted volume does so by itself all the time; this does it at once, also where it waits after
+/// an error. A volume that is not mounted is brought to its stores by this command, which then always waits.
+#[derive(Debug, Args)]
+pub struct SyncArgs {
+    /// The volume
+    name: VolumeName,
+
+    /// Wait until every store has it
+    #[arg(long)]
+    wait: bool,
+
+    /// How long to wait at most
+    #[arg(long, value_name = "SPAN", default_value = "1d", value_parser = parse_span)]
+    limit: Duration,
+}
+
+/// Replicates a volume now.
+pub fn run(state: &State, args: &SyncArgs) -> Result<()> {
+    let volume = state.volume(&args.name)?;
+    if volume.config()?.stores.is_empty() {
+        return Err(Failure::new(Kind::NotFound, format!("volume \"{}\" has no store", volume.name))
+            .hint(format!("`comb store add {} URL` adds one", volume.name)));
+    }
+    let seal = match Address::live(&volume.path).sync()? {
+        Some(seal) if !args.wait => seal,
+        Some(seal) => {
+            wait_for_daemon(&volume, &seal, args.limit)?;
+            seal
+        }
+        None => here(state, &volume, args.limit)?,
+    };
+    output::note(&format!(
+        "volume \"{}\": seal {} {}",
+        volume.name,
+        seal.seq,
+        if args.wait { "is in all stores" } else { "is on its way" }
+    ));
+    Ok(())
+}
+
+fn wait_for_daemon(volume: &VolumeFolder, seal: &SealReport, limit: Duration) -> Result<()> {
+    let deadline = Instant::now() + limit;
+    let bar = progress::bytes("sending");
+    loop {
+        let Some(report) = Address::live(&volume.path).status()? else {
+            return Err(Failure::new(Kind::Behind, "the volume was unmounted before every store had it")
+                .hint("`comb sync` goes on"));
+        };
+        let lacking: Vec<_> =
+            report.stores.iter().filter(|store| store.replicated_seq < Some(seal.seq)).collect();
+        let Some(worst) = lacking.iter().max_by_key(|store| store.unsafe_bytes) else {
+            bar.finish_and_clear();
+            return Ok(());
+        };
+        if worst.state == "fenced" {
+            return Err(Failure::new(Kind::NotPermitted, worst.last_error.clone().unwrap_or_default()));
+        }
+        if bar.length() < Some(worst.unsafe_bytes) {
+            bar.set_length(worst.unsafe_bytes);
+        }
+        bar.set_position(bar.length().unwrap_or_default().saturating_sub(worst.unsafe_bytes));
+        if Instant::now() >= deadline {
+            let why = worst.last_error.as_ref().map_or_else(String::new, |why| format!(": {why}"));
+            return Err(Failure::new(
+                Kind::Behind,
+                format!("store \"{}\" has not all of it{why}", worst.name),
+            ));
+        }
+        std::thread::sleep(ASK_EVERY);
+    }
+}
+
+/// Replicates a volume that no daemon has.
+fn here(state: &State, volume: &VolumeFolder, limit: Duration) -> Result<SealReport> {
+    let lock = volume.lock()?;
+    let opened = Arc::new(engine::open_to_write(state, volume, &lock)?);
+    let replicas = Replicas::start(&opened, volume, None)?;
+    let seal = opened.seal(None).map_err(|error| engine::fs_failure(&volume.name, &error))?;
+    let bar = progress::waiting("sending");
+    let outcome = replicas.wait(seal.seq, limit);
+    bar.finish_and_clear();
+    drop(replicas);
+    outcome.map(|()| SealReport::from(&seal))
+}

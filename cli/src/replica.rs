@@ -1,0 +1,619 @@
+//! Keeps a volume's stores up to its seals, and says how far each is.
+//!
+//! Invariants
+//! - A store that is away, or cannot even be opened, holds back neither the volume nor another store.
+//! - What is not safe is counted from the first change that no seal of the store holds, so an idle volume is never
+//!   late, and a busy one is not excused by its last seal.
+//! - A volume that another device took over is sealed for the last time and takes no more changes.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use fs_crypto::VolumeKey;
+use fs_format::claim::{BOUNDARY_CONTEXT, Boundary, CLAIM_CONTEXT, Claim};
+use fs_format::{Epoch, ManifestId, PackId, Seq, VolumeId};
+use fs_replication::{
+    Commit, Handle, Held, Link, Local, LocalError, Pace, Role, Settings, Signer, Slot, State, Uploader,
+};
+use fs_volume::{FsError, History, Volume};
+use parking_lot::Mutex;
+use serde::{Deserialize, Serialize};
+use tokio::runtime::Runtime;
+use tokio::sync::Notify;
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+
+use crate::failure::{Context, Failure, Result};
+use crate::keys;
+use crate::state::VolumeFolder;
+use crate::stores::{self, StoreConfig};
+
+/// How late a volume may be before it is loud.
+pub const PROMISE: Duration = Duration::from_secs(60);
+/// How often what is not safe is looked at.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// How often a volume that is late says so in the log.
+const SAY_EVERY: Duration = Duration::from_secs(60);
+/// Pause before a store that cannot be opened is tried again.
+const OPEN_AGAIN: Duration = Duration::from_secs(30);
+/// Threads that wait for stores; sending is mostly waiting.
+const THREADS: usize = 2;
+
+/// How far a store of a volume is, as `comb status` tells it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct StoreReport {
+    /// Its name.
+    pub name: String,
+    /// Where it is.
+    pub url: String,
+    /// Whether it decides who may write.
+    pub arbiter: bool,
+    /// What is done: `starting`, `sending`, `replicated`, `waiting`, `fenced`, `not-open`.
+    pub state: String,
+    /// The last seal that it has.
+    pub replicated_seq: Option<u64>,
+    /// Up to when all changes are in it, RFC 3339; none if it has nothing yet.
+    pub safe_as_of: Option<String>,
+    /// For how long there have been changes that it lacks, in seconds.
+    pub unsafe_seconds: f64,
+    /// Bytes that it lacks: packs on their way, and what is not sealed.
+    pub unsafe_bytes: u64,
+    /// Bytes a second that go there now.
+    pub rate: u64,
+    /// Whether it is later than promised.
+    pub behind: bool,
+    /// What went wrong last.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_error: Option<String>,
+    /// How many seconds ago that was.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_error_seconds_ago: Option<f64>,
+    /// In how many seconds it is tried again.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub next_try_seconds: Option<f64>,
+}
+
+/// When the oldest change was made that is in no seal, or in none that a store has.
+///
+/// Times are nanoseconds since 1970.
+#[derive(Debug, Default)]
+struct Changes {
+    unsealed_since: Option<i64>,
+    /// Seals since this began, each with its oldest change.
+    sealed: VecDeque<(Seq, i64)>,
+}
+
+/// Seals that are remembered one by one; the oldest of more count as one.
+const SEALS_KEPT: usize = 4096;
+
+impl Changes {
+    fn look(&mut self, is_dirty: bool, now: i64) {
+        if is_dirty {
+            self.unsealed_since.get_or_insert(now);
+        }
+    }
+
+    fn seal(&mut self, seq: Seq, sealed: i64) {
+        let oldest = self.unsealed_since.take().unwrap_or(sealed);
+        self.sealed.push_back((seq, oldest));
+        if self.sealed.len() > SEALS_KEPT {
+            // The oldest change stays; that it counts for a later seal makes a store look later, never earlier.
+            let oldest = self.sealed.pop_front();
+            if let (Some((_, oldest)), Some(first)) = (oldest, self.sealed.front_mut()) {
+                first.1 = oldest;
+            }
+        }
+    }
+
+    /// The oldest change that a store with seals up to this one lacks.
+    fn oldest_missing(&self, replicated: Option<Seq>) -> Option<i64> {
+        let missing = self.sealed.iter().find(|(seq, _)| Some(*seq) > replicated);
+        missing.map(|(_, oldest)| *oldest).or(self.unsealed_since)
+    }
+
+    fn forget(&mut self, everywhere: Seq) {
+        while self.sealed.front().is_some_and(|(seq, _)| *seq <= everywhere) {
+            self.sealed.pop_front();
+        }
+    }
+}
+
+/// Nanoseconds since 1970.
+fn now() -> i64 {
+    i64::try_from(jiff::Timestamp::now().as_nanosecond()).unwrap_or(i64::MAX)
+}
+
+/// One store at work.
+struct Running {
+    config: StoreConfig,
+    shared: Arc<Shared>,
+    task: JoinHandle<()>,
+}
+
+/// What a store's task lets others know.
+#[derive(Default)]
+struct Shared {
+    at_work: Mutex<AtWork>,
+    /// Ends the pause before a store is opened again.
+    hurry: Notify,
+}
+
+#[derive(Default)]
+struct AtWork {
+    uploader: Option<Handle>,
+    /// Why it is not open, and when that was found.
+    not_open: Option<(String, Instant)>,
+    fenced: Option<String>,
+}
+
+/// Replicates one mounted volume to its stores.
+pub struct Replicas {
+    core: Arc<Core>,
+    running: Mutex<Vec<Running>>,
+    /// Ended without waiting: a store that says nothing holds back no unmount.
+    runtime: Option<Runtime>,
+}
+
+struct Core {
+    volume: Arc<Volume>,
+    folder: VolumeFolder,
+    key: VolumeKey,
+    changes: Mutex<Changes>,
+    rate: Option<u64>,
+}
+
+impl Replicas {
+    /// Begins to replicate a volume to the stores of its config.
+    pub fn start(volume: &Arc<Volume>, folder: &VolumeFolder, rate: Option<u64>) -> Result<Arc<Self>> {
+        let core = Arc::new(Core {
+            volume: volume.clone(),
+            folder: folder.clone(),
+            key: keys::load(folder)?,
+            changes: Mutex::default(),
+            rate,
+        });
+        let replicas =
+            Arc::new(Self { core, running: Mutex::default(), runtime: Some(stores::runtime(THREADS)?) });
+        replicas.reload()?;
+        let weak = Arc::downgrade(&replicas);
+        volume.on_seal(move |info| {
+            if let Some(replicas) = weak.upgrade() {
+                replicas.core.changes.lock().seal(info.seq, info.time.0);
+                for running in replicas.running.lock().iter() {
+                    if let Some(uploader) = &running.shared.at_work.lock().uploader {
+                        uploader.sealed();
+                    }
+                }
+            }
+        });
+        let weak = Arc::downgrade(&replicas);
+        std::thread::Builder::new()
+            .name("comb-late".into())
+            .spawn(move || {
+                let mut said: Option<Instant> = None;
+                loop {
+                    std::thread::sleep(LOOK_EVERY);
+                    let Some(replicas) = weak.upgrade() else { return };
+                    replicas.look(&mut said);
+                }
+            })
+            .context("starting a thread")?;
+        Ok(replicas)
+    }
+
+    /// Takes over what the config says now: begins with new stores, leaves those that are gone.
+    pub fn reload(&self) -> Result<()> {
+        let wanted = self.core.folder.config()?.stores;
+        let mut running = self.running.lock();
+        running.retain(|one| {
+            let stays = wanted.contains(&one.config);
+            if !stays {
+                one.task.abort();
+            }
+            stays
+        });
+        let Some(runtime) = &self.runtime else { return Ok(()) };
+        for config in wanted {
+            if running.iter().all(|one| one.config != config) {
+                let shared = Arc::<Shared>::default();
+                let work = keep(self.core.clone(), config.clone(), shared.clone());
+                running.push(Running { config, shared, task: runtime.spawn(work) });
+            }
+        }
+        Ok(())
+    }
+
+    /// Ends pauses after errors.
+    pub fn hurry(&self) {
+        for running in self.running.lock().iter() {
+            running.shared.hurry.notify_one();
+            if let Some(uploader) = &running.shared.at_work.lock().uploader {
+                uploader.hurry();
+            }
+        }
+    }
+
+    /// How far each store is.
+    pub fn reports(&self) -> Vec<StoreReport> {
+        let now = now();
+        self.core.changes.lock().look(self.core.volume.is_dirty(), now);
+        let dirty = self.core.volume.status().dirty_bytes;
+        self.running.lock().iter().map(|one| self.report(one, now, dirty)).collect()
+    }
+
+    fn report(&self, running: &Running, now: i64, dirty: u64) -> StoreReport {
+        let at_work = running.shared.at_work.lock();
+        let progress = at_work.uploader.as_ref().map(|uploader| uploader.progress().borrow().clone());
+        let clock = Instant::now();
+        let ago = |then: Instant| clock.saturating_duration_since(then).as_secs_f64();
+        let replicated = progress.as_ref().and_then(|progress| progress.replicated);
+        let pending = progress.as_ref().map(|progress| progress.pending).unwrap_or_default();
+        // Seals of before this daemon are known to the uploader alone; one that knows nothing yet has none safe.
+        let before = pending.oldest.map(|oldest| oldest.0);
+        let unknown = progress.as_ref().is_none_or(|progress| progress.state == State::Starting);
+        let head = self.core.volume.head();
+        let head_missing = replicated.is_none_or(|seq| seq < head.seq) && unknown;
+        let since = self
+            .core
+            .changes
+            .lock()
+            .oldest_missing(replicated)
+            .into_iter()
+            .chain(before)
+            .chain(head_missing.then_some(head.time.0))
+            .min();
+        let unsafe_seconds = since.map_or(0.0, |since| (now - since).max(0) as f64 / 1e9);
+        let trouble = progress.as_ref().and_then(|progress| progress.trouble.clone());
+        let (last_error, last_error_seconds_ago) = match (&at_work.not_open, trouble) {
+            (Some((error, at)), _) => (Some(error.clone()), Some(ago(*at))),
+            (None, Some(trouble)) => (Some(trouble.error.to_string()), Some(ago(trouble.at))),
+            (None, None) => (None, None),
+        };
+        let (state, next_try_seconds) = match progress.as_ref().map(|progress| progress.state) {
+            _ if at_work.fenced.is_some() => ("fenced", None),
+            None if at_work.not_open.is_some() => {
+                ("not-open", last_error_seconds_ago.map(|ago| (OPEN_AGAIN.as_secs_f64() - ago).max(0.0)))
+            }
+            None | Some(State::Starting) => ("starting", None),
+            Some(State::Sending) => ("sending", None),
+            Some(State::Done) => ("replicated", None),
+            Some(State::Waiting { next_try }) => {
+                ("waiting", Some(next_try.saturating_duration_since(clock).as_secs_f64()))
+            }
+            Some(State::Fenced(_)) => ("fenced", None),
+        };
+        StoreReport {
+            name: running.config.name.clone(),
+            url: running.config.url.clone(),
+            arbiter: running.config.arbiter,
+            state: state.into(),
+            replicated_seq: replicated.map(|seq| seq.0),
+            safe_as_of: replicated
+                .map(|_| crate::output::time_utc(since.map_or(now, |since| since.min(now)))),
+            unsafe_seconds,
+            unsafe_bytes: pending.bytes + dirty,
+            rate: progress.as_ref().map_or(0, |progress| progress.rate),
+            behind: unsafe_seconds > PROMISE.as_secs_f64() || at_work.fenced.is_some(),
+            last_error: at_work.fenced.clone().or(last_error),
+            last_error_seconds_ago,
+            next_try_seconds,
+        }
+    }
+
+    /// What is looked at every second.
+    fn look(&self, said: &mut Option<Instant>) {
+        let reports = self.reports();
+        let everywhere = reports.iter().map(|report| report.replicated_seq).min().flatten();
+        if let Some(seq) = everywhere {
+            self.core.changes.lock().forget(Seq(seq));
+        }
+        let late = reports.iter().filter(|report| report.behind);
+        if said.is_none_or(|said| said.elapsed() >= SAY_EVERY) {
+            for report in late {
+                *said = Some(Instant::now());
+                tracing::error!(
+                    store = report.name,
+                    seconds = report.unsafe_seconds,
+                    bytes = report.unsafe_bytes,
+                    error = report.last_error,
+                    "volume {} is not safe: the store is later than promised",
+                    self.core.folder.name
+                );
+            }
+        }
+    }
+
+    /// Waits until every store has this seal; says which has not.
+    pub fn wait(&self, seq: Seq, limit: Duration) -> Result<()> {
+        let deadline = Instant::now() + limit;
+        loop {
+            let reports = self.reports();
+            let lacking: Vec<&StoreReport> =
+                reports.iter().filter(|report| report.replicated_seq < Some(seq.0)).collect();
+            if lacking.is_empty() {
+                return Ok(());
+            }
+            if let Some(fenced) = lacking.iter().find(|report| report.state == "fenced") {
+                return Err(Failure::new(
+                    crate::failure::Kind::NotPermitted,
+                    fenced.last_error.clone().unwrap_or_default(),
+                ));
+            }
+            if Instant::now() >= deadline {
+                let names: Vec<&str> = lacking.iter().map(|report| report.name.as_str()).collect();
+                let why = lacking.iter().find_map(|report| report.last_error.clone());
+                return Err(Failure::new(
+                    crate::failure::Kind::Behind,
+                    format!(
+                        "seal {seq} is not yet in {}{}",
+                        names.join(", "),
+                        why.map_or_else(String::new, |why| format!(": {why}"))
+                    ),
+                ));
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+}
+
+impl Drop for Replicas {
+    fn drop(&mut self) {
+        for running in self.running.get_mut() {
+            running.task.abort();
+        }
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+/// Keeps one store up to the volume, for as long as the volume may be written.
+async fn keep(core: Arc<Core>, config: StoreConfig, shared: Arc<Shared>) {
+    loop {
+        match begin(&core, &config).await {
+            Ok((uploader, handle)) => {
+                *shared.at_work.lock() = AtWork { uploader: Some(handle.clone()), ..AtWork::default() };
+                let pins = tokio::spawn(keep_seen(core.clone(), config.clone(), handle));
+                let fenced = uploader.run().await;
+                pins.abort();
+                let why = format!("another device took the volume over: {fenced}");
+                shared.at_work.lock().fenced = Some(why.clone());
+                let volume = core.volume.clone();
+                // What is not sealed yet belongs to what was not replicated, and is kept like it.
+                let ended = tokio::task::spawn_blocking(move || {
+                    if let Err(error) = volume.seal(None) {
+                        tracing::error!(%error, "the last changes are not sealed; the journal keeps them");
+                    }
+                    volume.end_writing(&why);
+                });
+                if ended.await.is_err() {
+                    tracing::error!("ending the writing panicked");
+                }
+                return;
+            }
+            Err(failure) => {
+                tracing::warn!(store = config.name, error = failure.message, "the store cannot be opened");
+                let why = match &failure.hint {
+                    Some(hint) => format!("{}; {hint}", failure.message),
+                    None => failure.message.clone(),
+                };
+                shared.at_work.lock().not_open = Some((why, Instant::now()));
+                let _ = tokio::time::timeout(OPEN_AGAIN, shared.hurry.notified()).await;
+            }
+        }
+    }
+}
+
+async fn begin(core: &Arc<Core>, config: &StoreConfig) -> Result<(Uploader, Handle)> {
+    let store = stores::open(&config.url).await?;
+    store.limit_rate(core.rate);
+    let outbox = Outbox { history: core.volume.history(), device: [0; 16] };
+    let signer = Pen { key: core.key.clone(), volume: core.volume.id(), device: outbox.device };
+    let settings = Settings {
+        volume: core.volume.id(),
+        epoch: core.volume.epoch(),
+        role: if config.arbiter { Role::Arbiter } else { Role::Copy },
+        id: Some(config.store_id()?),
+        seen: Seen::read(&core.folder, &config.name)?.map(|seen| seen.link()).transpose()?,
+        pace: Pace::default(),
+        seed: stores::seed()?,
+    };
+    Ok(Uploader::new(Arc::new(store), Arc::new(outbox), Arc::new(signer), settings))
+}
+
+/// Writes down what was seen in a store, each time that is more.
+async fn keep_seen(core: Arc<Core>, config: StoreConfig, handle: Handle) {
+    let mut progress = handle.progress();
+    loop {
+        let replicated = progress.borrow_and_update().replicated;
+        if let Some(seq) = replicated {
+            let (history, folder, name) = (core.volume.history(), core.folder.clone(), config.name.clone());
+            let noted = tokio::task::spawn_blocking(move || {
+                let seal = history.outgoing(seq).map_err(|error| Failure::other(error.to_string()))?;
+                Seen { epoch: seal.epoch.0, seq: seq.0, manifest: seal.id.to_hex() }.write(&folder, &name)
+            });
+            match noted.await {
+                Ok(Ok(())) => {}
+                Ok(Err(failure)) => {
+                    tracing::warn!(error = failure.message, "what was seen is not written down")
+                }
+                Err(_) => return,
+            }
+        }
+        // More often than once a second nobody needs it.
+        tokio::time::sleep(LOOK_EVERY).await;
+        if progress.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+/// The highest manifest that was seen in a store.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Seen {
+    /// Its epoch.
+    pub epoch: u64,
+    /// Its number.
+    pub seq: u64,
+    /// Its id, in hexadecimal.
+    pub manifest: String,
+}
+
+impl Seen {
+    fn path(folder: &VolumeFolder, store: &str) -> PathBuf {
+        folder.path.join("seen").join(store)
+    }
+
+    /// What was written down of a store; nothing if it was never seen.
+    pub fn read(folder: &VolumeFolder, store: &str) -> Result<Option<Self>> {
+        let path = Self::path(folder, store);
+        match std::fs::read(&path) {
+            Ok(bytes) => serde_json::from_slice(&bytes).map(Some).map_err(|error| {
+                Failure::new(crate::failure::Kind::Damaged, format!("{} is damaged: {error}", path.display()))
+                    .hint("remove it; what the store shows is then believed")
+            }),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(Failure::io(path.display(), &error)),
+        }
+    }
+
+    /// Writes it down.
+    pub fn write(&self, folder: &VolumeFolder, store: &str) -> Result<()> {
+        let path = Self::path(folder, store);
+        let parent = folder.path.join("seen");
+        std::fs::create_dir_all(&parent).context(parent.display())?;
+        let new = parent.join(format!(".new-{store}"));
+        std::fs::write(&new, serde_json::to_vec(self).map_err(std::io::Error::from).context("seen")?)
+            .and_then(|()| std::fs::rename(&new, &path))
+            .context(path.display())
+    }
+
+    fn link(&self) -> Result<Link> {
+        let id = ManifestId::from_hex(&self.manifest).ok_or_else(|| {
+            Failure::new(crate::failure::Kind::Damaged, "what was seen of a store names no manifest")
+        })?;
+        Ok(Link { epoch: Epoch(self.epoch), seq: Seq(self.seq), id })
+    }
+}
+
+/// The sealed part of a volume, for replication.
+struct Outbox {
+    history: History,
+    device: [u8; 16],
+}
+
+impl fmt::Debug for Outbox {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Outbox").finish_non_exhaustive()
+    }
+}
+
+impl Outbox {
+    /// Reads on a thread that may wait for the disk.
+    async fn read<T: Send + 'static>(
+        &self,
+        what: String,
+        work: impl FnOnce(&History) -> std::result::Result<T, FsError> + Send + 'static,
+    ) -> std::result::Result<T, LocalError> {
+        let history = self.history.clone();
+        let done = tokio::task::spawn_blocking(move || work(&history)).await;
+        match done {
+            Ok(Ok(read)) => Ok(read),
+            Ok(Err(error)) => Err(LocalError { what, why: error.to_string() }),
+            Err(error) => Err(LocalError { what, why: error.to_string() }),
+        }
+    }
+}
+
+#[async_trait]
+impl Local for Outbox {
+    async fn held(&self) -> std::result::Result<Held, LocalError> {
+        let unbroken =
+            |history: &History| history.unbroken().map_err(|error| FsError::Damaged(error.to_string()));
+        let (first, last) = self.read("manifests".into(), unbroken).await?;
+        Ok(Held { first, last })
+    }
+
+    async fn manifest(&self, seq: Seq) -> std::result::Result<Bytes, LocalError> {
+        self.read(format!("the manifest of seal {seq}"), move |history| history.manifest_object(seq))
+            .await
+            .map(Bytes::from)
+    }
+
+    async fn commit(&self, seq: Seq) -> std::result::Result<Commit, LocalError> {
+        let seal = self.read(format!("seal {seq}"), move |history| history.outgoing(seq)).await?;
+        Ok(Commit { sealed: seal.time, packs: seal.packs })
+    }
+
+    async fn pack(&self, pack: &PackId) -> std::result::Result<Bytes, LocalError> {
+        let pack = *pack;
+        self.read(format!("pack {pack}"), move |history| history.pack_object(&pack)).await.map(Bytes::from)
+    }
+}
+
+/// Signs for a volume.
+pub struct Pen {
+    /// The volume's key.
+    pub key: VolumeKey,
+    /// The volume.
+    pub volume: VolumeId,
+    /// The pseudonym of this machine.
+    pub device: [u8; 16],
+}
+
+impl Signer for Pen {
+    fn claim(&self, epoch: Epoch) -> std::result::Result<Bytes, LocalError> {
+        let nonce =
+            keys::chance().map_err(|failure| LocalError { what: "a claim".into(), why: failure.message })?;
+        let claim = Claim { volume: self.volume, epoch, device: self.device, nonce };
+        Ok(Bytes::copy_from_slice(&claim.encode(&self.key.sign(CLAIM_CONTEXT, &claim.message()))))
+    }
+
+    fn manifest(&self, epoch: Epoch, _head: &Slot) -> std::result::Result<Bytes, LocalError> {
+        let what = format!("a manifest of epoch {epoch}");
+        Err(LocalError { what, why: "who keeps a volume up to its stores has its epoch already".into() })
+    }
+
+    fn boundary(&self, epoch: Epoch, seq: Seq) -> std::result::Result<Bytes, LocalError> {
+        let boundary = Boundary { volume: self.volume, epoch, seq };
+        Ok(Bytes::copy_from_slice(&boundary.encode(&self.key.sign(BOUNDARY_CONTEXT, &boundary.message()))))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_safe_is_counted_from_the_first_change_that_the_store_lacks() {
+        let mut changes = Changes::default();
+        assert_eq!(changes.oldest_missing(Some(Seq(1))), None, "nothing was changed");
+        changes.look(true, 10);
+        changes.look(true, 12);
+        assert_eq!(changes.oldest_missing(Some(Seq(1))), Some(10));
+        changes.seal(Seq(2), 15);
+        assert_eq!(changes.oldest_missing(Some(Seq(1))), Some(10), "sealed is not replicated");
+        changes.look(true, 16);
+        changes.seal(Seq(3), 20);
+        assert_eq!(changes.oldest_missing(Some(Seq(2))), Some(16));
+        assert_eq!(changes.oldest_missing(None), Some(10), "a store that has nothing lacks everything");
+        assert_eq!(changes.oldest_missing(Some(Seq(3))), None);
+        changes.forget(Seq(2));
+        assert_eq!(changes.oldest_missing(Some(Seq(2))), Some(16));
+    }
+
+    #[test]
+    fn seals_beyond_what_is_remembered_make_a_store_later_not_earlier() {
+        let mut changes = Changes::default();
+        for seq in 0..3 * SEALS_KEPT as u64 {
+            changes.seal(Seq(seq), seq as i64 + 100);
+        }
+        assert_eq!(changes.sealed.len(), SEALS_KEPT);
+        assert_eq!(changes.oldest_missing(None), Some(100));
+    }
+}
