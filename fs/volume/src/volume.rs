@@ -20,6 +20,7 @@ use fs_format::tree::{Dirent, Key, Node, RecordKind, Xattr};
 use fs_format::{Epoch, FileKind, Ino, Inode, ManifestId, NodeId, Seq, Timestamp, VolumeId};
 use parking_lot::{Mutex, RwLock, RwLockUpgradableReadGuard};
 
+use crate::dedup::Dedup;
 use crate::env::Env;
 use crate::journal::{Journal, Room, Setting};
 use crate::keys::Keys;
@@ -142,6 +143,8 @@ pub struct Volume {
     pub(crate) state: RwLock<State>,
     /// Held while a seal goes on.
     pub(crate) sealing: Mutex<()>,
+    /// Used by the seal alone.
+    pub(crate) dedup: Mutex<Dedup>,
     read_only: RwLock<Option<String>>,
     /// What replay could not read.
     journal_damage: Option<String>,
@@ -302,6 +305,7 @@ impl Volume {
                 orphan_bytes: 0,
             }),
             sealing: Mutex::new(()),
+            dedup: Mutex::default(),
             read_only: RwLock::new(read_only),
             journal_damage: recovered.damage,
             seal_error: RwLock::new(None),
