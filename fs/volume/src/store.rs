@@ -510,12 +510,28 @@ struct OpenWriter {
     directory: Vec<DirectoryEntry>,
 }
 
-/// Bytes at which a pack is closed.
+impl OpenWriter {
+    /// Whether one more frame leaves the pack, with its directory, within its target.
+    fn has_room_for(&self, payload: usize) -> bool {
+        let frame = FRAME_HEAD_BYTES_MAX + payload + TAG_BYTES;
+        let directory = (self.directory.len() + 1) * DIRECTORY_ENTRY_BYTES_MAX;
+        self.bytes.len() + frame + directory + PACK_END_BYTES <= PACK_BYTES_TARGET
+    }
+}
+
+/// The most bytes of a pack, but for pages of the pack table.
 ///
-/// Larger hides the cost of a request to a store, smaller shortens a lazy read on a slow line.
+/// Larger hides the cost of a request to a store, smaller shortens a lazy read on a slow line. A little more than 16 MiB
+/// would be padded by half a MiB; so a pack ends before the frame that does not fit, and is padded by less than that frame.
 const PACK_BYTES_TARGET: usize = 16 << 20;
-/// Room for a pack: the frame that fills it may be large, and its directory follows.
-const PACK_ROOM_BYTES: usize = PACK_BYTES_TARGET + (2 << 20);
+/// Room for a pack, and for pages behind it.
+const PACK_ROOM_BYTES: usize = PACK_BYTES_TARGET + (1 << 20);
+/// What stands before a frame's payload: the codec and the plain length.
+const FRAME_HEAD_BYTES_MAX: usize = 4;
+/// A kind, a node's name and a length.
+const DIRECTORY_ENTRY_BYTES_MAX: usize = 1 + 32 + 3;
+/// What comes with every directory: the count, a tag, the trailer.
+const PACK_END_BYTES: usize = 3 + TAG_BYTES + PACK_TRAILER_BYTES;
 /// What a compressed payload must save to be kept: one part in this many.
 const COMPRESSION_GAIN_MIN: usize = 32;
 
@@ -577,6 +593,13 @@ impl<'a> Packer<'a> {
         self.compressor
             .compress_to_buffer(plain, &mut self.compressed)
             .map_err(|error| FsError::Disk(format!("zstd does not compress: {error}")))?;
+        let is_worth_it = self.compressed.len() + plain.len() / COMPRESSION_GAIN_MIN + 8 < plain.len();
+        let payload = if is_worth_it { self.compressed.len() } else { plain.len() };
+        // Pages of the table stay in the pack that the seal closes last.
+        let may_close = !matches!(name, FrameName::Page(_));
+        if may_close && self.writer(kind).as_ref().is_some_and(|writer| !writer.has_room_for(payload)) {
+            self.close(kind)?;
+        }
         if self.writer(kind).is_none() {
             let writer = self.begin(kind);
             *self.writer(kind) = Some(writer);
@@ -588,7 +611,7 @@ impl<'a> Packer<'a> {
         };
         let writer = writer.as_mut().expect("just begun");
         let start = writer.bytes.len();
-        if self.compressed.len() + plain.len() / COMPRESSION_GAIN_MIN + 8 < plain.len() {
+        if is_worth_it {
             let mut head = vec![Codec::Zstd as u8];
             fs_format::put_varint(&mut head, plain.len() as u64);
             writer.bytes.put(&head);
@@ -603,12 +626,7 @@ impl<'a> Packer<'a> {
         let tag = writer.cipher.seal(u64::from(offset), &name.associated(&domain), payload);
         writer.bytes.put(&tag);
         writer.directory.push(DirectoryEntry { name, len });
-        let location = Location { pack: PackNumber(writer.number), offset, len };
-        // Pages of the table stay in the pack that the seal closes last.
-        if writer.bytes.len() >= PACK_BYTES_TARGET && !matches!(name, FrameName::Page(_)) {
-            self.close(kind)?;
-        }
-        Ok(location)
+        Ok(Location { pack: PackNumber(writer.number), offset, len })
     }
 
     fn writer(&mut self, kind: PackKind) -> &mut Option<OpenWriter> {
