@@ -33,8 +33,8 @@ const DIRECTORY_CHUNKS_MAX: usize = 512 << 10;
 const DIRECTORIES_MAX: usize = 256;
 
 /// What is known of the chunks that are stored.
-#[derive(Default)]
 pub struct Dedup {
+    fresh_packs_max: usize,
     /// Loaded when it is first asked.
     index: Option<Index>,
     /// Whether it learned in this seal of what it lacked.
@@ -45,6 +45,17 @@ pub struct Dedup {
 }
 
 impl Dedup {
+    /// Nothing yet; so many packs become a run of the index.
+    pub fn new(fresh_packs_max: usize) -> Self {
+        Self {
+            fresh_packs_max,
+            index: None,
+            has_learned: false,
+            unreadable: BTreeSet::new(),
+            directories: Directories::default(),
+        }
+    }
+
     /// A seal begins.
     pub fn begin(&mut self) {
         self.has_learned = false;
@@ -90,7 +101,9 @@ impl Dedup {
         self.has_learned = true;
         let disk = &*store.env.disk;
         let witness = |number| witness(store, number);
-        let index = self.index.get_or_insert_with(|| Index::load(disk, store.keys.domain, &witness));
+        let index = self
+            .index
+            .get_or_insert_with(|| Index::load(disk, store.keys.domain, self.fresh_packs_max, &witness));
         let lacking = index.lacking(store.pack_count());
         let newest = lacking.into_iter().rev().flat_map(Iterator::rev);
         let readable = newest.filter(|number| !self.unreadable.contains(number));

@@ -48,6 +48,8 @@ pub struct Options {
     /// Room on the disk that nothing new may use, in bytes: for what was taken already
     /// ([`Volume::write_taken`]), one more segment of the journal, and deleting.
     pub reserve_bytes: u64,
+    /// Packs whose chunks the index keeps in memory until it writes them: after a crash so many directories are read again.
+    pub index_packs_max: usize,
     /// Logical bytes that the files may have in all.
     pub quota_bytes: Option<u64>,
 }
@@ -61,6 +63,7 @@ impl Default for Options {
             journal_bytes_max: 2 << 30,
             segment_bytes: 64 << 20,
             reserve_bytes: 128 << 20,
+            index_packs_max: 128,
             quota_bytes: None,
         }
     }
@@ -296,6 +299,7 @@ impl Volume {
             keys,
             store,
             journal,
+            dedup: Mutex::new(Dedup::new(options.index_packs_max)),
             options,
             state: RwLock::new(State {
                 active,
@@ -305,7 +309,6 @@ impl Volume {
                 orphan_bytes: 0,
             }),
             sealing: Mutex::new(()),
-            dedup: Mutex::default(),
             read_only: RwLock::new(read_only),
             journal_damage: recovered.damage,
             seal_error: RwLock::new(None),

@@ -27,8 +27,6 @@ const BLOCK_ENTRIES: usize = 1024;
 const STREAM_BLOCKS: usize = 8;
 /// Entries in memory at which they become a run: about 2 MiB.
 const FRESH_ENTRIES_MAX: usize = 64 << 10;
-/// Packs in memory at which they become a run: so many directories are read again after a crash.
-const FRESH_PACKS_MAX: usize = 128;
 /// A run of fewer entries counts as one of so many when it is decided what is merged.
 const SMALL_RUN_ENTRIES: u64 = 8192;
 /// The most entries of a run: those of 16 TiB at the least.
@@ -237,6 +235,7 @@ impl Run {
 /// Where chunks may be, by the first bytes of their ids.
 pub struct Index {
     domain: [u8; 16],
+    fresh_packs_max: usize,
     filter: Filter,
     /// Oldest first.
     runs: Vec<Run>,
@@ -248,9 +247,12 @@ pub struct Index {
 
 impl Index {
     /// What the folder has of it; what is damaged, another volume's or of another past is removed.
-    pub fn load(disk: &dyn Disk, domain: [u8; 16], witness: Witness<'_>) -> Self {
+    ///
+    /// So many packs in memory become a run.
+    pub fn load(disk: &dyn Disk, domain: [u8; 16], fresh_packs_max: usize, witness: Witness<'_>) -> Self {
         let mut index = Self {
             domain,
+            fresh_packs_max,
             filter: Filter::new(),
             runs: Vec::new(),
             fresh: BTreeMap::new(),
@@ -343,7 +345,7 @@ impl Index {
 
     /// Writes what is new if it is much.
     pub fn keep(&mut self, disk: &dyn Disk, witness: Witness<'_>) {
-        if self.fresh.len() < FRESH_ENTRIES_MAX && self.fresh_packs.len() < FRESH_PACKS_MAX {
+        if self.fresh.len() < FRESH_ENTRIES_MAX && self.fresh_packs.len() < self.fresh_packs_max {
             return;
         }
         // Forgotten also where it cannot be written: memory is bounded, and the packs are there to be read again.
