@@ -20,6 +20,7 @@ use fs_format::{ChunkId, PackNumber};
 
 use crate::FsError;
 use crate::store::Store;
+use crate::tree::Root;
 
 mod runs;
 
@@ -61,13 +62,13 @@ impl Dedup {
         self.has_learned = false;
     }
 
-    /// Where these bytes are stored already.
-    pub fn find(&mut self, store: &Store, id: ChunkId, bytes: &[u8]) -> Option<Location> {
+    /// Where these bytes are stored already, for a seal that follows the tree at `root`.
+    pub fn find(&mut self, store: &Store, root: &Root, id: ChunkId, bytes: &[u8]) -> Option<Location> {
         if !self.has_learned {
             self.learn(store);
         }
         for pack in self.index.as_ref()?.packs_of(Entry::start_of(&id)).into_iter().map(PackNumber) {
-            if !is_usable(store, pack) {
+            if !is_usable(store, root, pack) {
                 continue;
             }
             let Some((offset, len)) = self.directories.find(store, pack, &id) else { continue };
@@ -125,10 +126,11 @@ impl Dedup {
     }
 }
 
-/// Whether what is sealed now may refer to chunks in this pack.
+/// Whether a seal that follows the tree at this root may refer to chunks in this pack.
 ///
-/// A pack that is on its way out must be refused here: one that a manifest condemned.
-fn is_usable(store: &Store, pack: PackNumber) -> bool {
+/// Nothing is collected yet. A pack that the tree says is on its way out is to be refused here, and so is one that is not on
+/// this machine: a seal waits for no network.
+fn is_usable(store: &Store, _root: &Root, pack: PackNumber) -> bool {
     pack.0 < store.pack_count()
 }
 

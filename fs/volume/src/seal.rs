@@ -477,7 +477,7 @@ impl<'a> Sealer<'a> {
         let id = self.volume.keys.chunks.name(bytes);
         let mut known = self.born.get(&id).copied();
         if known.is_none() && by_content {
-            known = self.dedup.find(&self.volume.store, id, bytes);
+            known = self.dedup.find(&self.volume.store, &self.base.root, id, bytes);
         }
         let location = match known {
             Some(location) => location,

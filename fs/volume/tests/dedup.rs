@@ -211,6 +211,10 @@ fn a_chunk_that_cannot_be_read_any_more_is_stored_again() {
     let volume = stage.open();
     assert!(matches!(volume.read(a, 0, 100_000), Err(FsError::Damaged(_))));
     assert_eq!(content(&volume, "b"), bytes);
+    // The place is damaged, not the chunk.
+    let report = volume.history().check(&|_, _| {}).expect("checks");
+    assert!(!report.damage.is_empty());
+    assert!(report.damage.iter().all(|damage| damage.path.as_deref() == Some(b"a")), "{:?}", report.damage);
 }
 
 #[test]
