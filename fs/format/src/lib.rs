@@ -9,6 +9,7 @@ mod ids;
 mod inode;
 
 pub mod claim;
+pub mod dedup;
 pub mod journal;
 pub mod manifest;
 pub mod moments;

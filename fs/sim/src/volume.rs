@@ -24,6 +24,7 @@ impl VolumeOpener {
             journal_bytes_max: 2 << 20,
             segment_bytes: 64 << 10,
             reserve_bytes: 512 << 10,
+            index_packs_max: 3,
             ..Options::default()
         };
         Self { options }

@@ -8,8 +8,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::ops::RangeInclusive;
 
 use fs_format::manifest::PackEntry;
-use fs_format::tree::{Dirent, Extent, Key, Node, NodePtr, RecordKind};
-use fs_format::{ChunkId, Ino, NodeId, PackId, PackNumber, Seq};
+use fs_format::tree::{Dirent, Extent, Key, Location, Node, NodePtr, RecordKind};
+use fs_format::{Ino, NodeId, PackId, PackNumber, Seq};
 
 use crate::history::{History, View};
 use crate::layers::decode;
@@ -172,20 +172,25 @@ struct Lost {
 struct Walk {
     report: CheckReport,
     seen_nodes: HashSet<NodeId>,
-    seen_chunks: HashSet<ChunkId>,
+    /// By their places: a chunk that could not be read any more may have been stored again.
+    seen_chunks: HashSet<Location>,
     /// Damage by what is damaged, so that later moments only widen it.
-    bad: HashMap<(NodeId, ChunkId), Vec<usize>>,
+    bad: HashMap<Thing, Vec<usize>>,
     lost: Vec<Lost>,
     done: u64,
     total: u64,
 }
 
-const NO_CHUNK: ChunkId = ChunkId([0; 16]);
-const NO_NODE: NodeId = NodeId([0; 32]);
+/// What may be damaged.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+enum Thing {
+    Node(NodeId),
+    Chunk(Location),
+}
 
 impl Walk {
     fn node(&mut self, view: &View, pointer: &NodePtr, span: Span, progress: &dyn Fn(u64, u64)) {
-        if let Some(known) = self.bad.get(&(pointer.id, NO_CHUNK)) {
+        if let Some(known) = self.bad.get(&Thing::Node(pointer.id)) {
             for &index in known {
                 widen(&mut self.report.damage[index], view.info().seq);
             }
@@ -206,7 +211,7 @@ impl Walk {
                 });
                 let (damage, seq) = (self.report.damage.len(), view.info().seq);
                 self.lost.push(Lost { damage, seq, inos: span.0.ino..=last });
-                self.add((pointer.id, NO_CHUNK), view, error, None, None);
+                self.add(Thing::Node(pointer.id), view, error, None, None);
             }
             Ok(Node::Branch { children, .. }) => {
                 for (i, (first, child)) in children.iter().enumerate() {
@@ -220,7 +225,7 @@ impl Walk {
                         continue;
                     }
                     match decode(Extent::decode(&value), "an extent") {
-                        Err(error) => self.add((pointer.id, NO_CHUNK), view, error, Some(key.ino), None),
+                        Err(error) => self.add(Thing::Node(pointer.id), view, error, Some(key.ino), None),
                         Ok(extent) => self.extent(view, key.ino, key.sub, &extent, progress),
                     }
                 }
@@ -265,22 +270,23 @@ impl Walk {
     fn extent(&mut self, view: &View, ino: Ino, offset: u64, extent: &Extent, progress: &dyn Fn(u64, u64)) {
         let range = Some((offset, offset + u64::from(extent.len)));
         let id = extent.chunk.chunk;
-        if self.bad.contains_key(&(NO_NODE, id)) {
+        let thing = Thing::Chunk(extent.chunk.location);
+        if self.bad.contains_key(&thing) {
             let what = FsError::Damaged(format!("chunk {id} is shared with a damaged one"));
-            self.add((NO_NODE, id), view, what, Some(ino), range);
+            self.add(thing, view, what, Some(ino), range);
             return;
         }
-        if !self.seen_chunks.insert(id) {
+        if !self.seen_chunks.insert(extent.chunk.location) {
             return;
         }
         self.report.chunks += 1;
         self.done += u64::from(extent.chunk.location.len);
         progress(self.done.min(self.total * 2), self.total * 2);
         match view.store().read_chunk(&extent.chunk) {
-            Err(error) => self.add((NO_NODE, id), view, error, Some(ino), range),
+            Err(error) => self.add(thing, view, error, Some(ino), range),
             Ok(bytes) if bytes.len() < (extent.chunk.skip + extent.len) as usize => {
                 let error = FsError::Damaged(format!("chunk {id} is shorter than an extent says"));
-                self.add((NO_NODE, id), view, error, Some(ino), range);
+                self.add(thing, view, error, Some(ino), range);
             }
             Ok(_) => {}
         }
@@ -288,7 +294,7 @@ impl Walk {
 
     fn add(
         &mut self,
-        name: (NodeId, ChunkId),
+        thing: Thing,
         view: &View,
         error: FsError,
         ino: Option<Ino>,
@@ -296,7 +302,7 @@ impl Walk {
     ) {
         let seq = view.info().seq;
         let path = ino.and_then(|ino| view.path(ino).ok().flatten());
-        self.bad.entry(name).or_default().push(self.report.damage.len());
+        self.bad.entry(thing).or_default().push(self.report.damage.len());
         self.report.damage.push(Damage { what: error.to_string(), seals: Some((seq, seq)), path, range });
     }
 }

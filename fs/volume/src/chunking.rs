@@ -7,8 +7,8 @@ use fs_format::tree::CHUNK_BYTES_MAX;
 
 /// The smallest chunk that content-defined cutting makes, in bytes (the last of a run may be smaller).
 pub const CONTENT_BYTES_MIN: usize = 64 << 10;
-/// What content-defined chunks tend to, in bytes.
-const CONTENT_BYTES_AVERAGE: usize = 256 << 10;
+/// What content-defined chunks tend to, in bytes; `fs/docs/decisions` has the measurement.
+const CONTENT_BYTES_AVERAGE: usize = 128 << 10;
 /// The largest chunk of a run written in place: a small read decrypts no more than this.
 pub const PLACE_BYTES_MAX: usize = 128 << 10;
 /// What runs written in place are rounded to, in bytes.

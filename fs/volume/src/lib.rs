@@ -4,13 +4,14 @@
 //!
 //! An operation looks through overlay, frozen overlay and tree ([`layers`]), appends a record to
 //! the [`journal`] and changes the [`overlay`] ([`volume`]). Sealing ([`seal`]) turns a frozen
-//! overlay into tree nodes ([`tree`]), chunks ([`chunking`]), packs ([`store`]) and a manifest
-//! ([`manifests`]). [`history`], [`moments`], [`diff`] and [`check`] read what is sealed, [`readahead`] before it is
+//! overlay into tree nodes ([`tree`]), chunks ([`chunking`], those that are there already found by [`dedup`]), packs
+//! ([`store`]) and a manifest ([`manifests`]). [`history`], [`moments`], [`diff`] and [`check`] read what is sealed, [`readahead`] before it is
 //! asked for.
 
 mod buffer;
 mod check;
 mod chunking;
+mod dedup;
 mod diff;
 pub mod env;
 mod error;

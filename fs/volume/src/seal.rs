@@ -14,13 +14,16 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use fs_crypto::{ReadKey, VolumeKey};
+use fs_format::dedup::Entry;
 use fs_format::journal::{Source, Totals};
 use fs_format::manifest::{MESSAGE_BYTES_MAX, ManifestBody, SnapshotRecord, TAG_BYTES_MAX, TAGS_MAX};
 use fs_format::tree::{CHUNK_BYTES_MAX, ChunkRef, Extent, Key, Location, Node, RecordKind};
 use fs_format::{ChunkId, Epoch, FileKind, Ino, Inode, ManifestId, Seq};
+use parking_lot::MutexGuard;
 
 use crate::FsError;
 use crate::chunking::{CONTENT_BYTES_MIN, GRANULE_BYTES, PLACE_BYTES_MAX, first_content_chunk};
+use crate::dedup::Dedup;
 use crate::history::settle;
 use crate::layers::{self, Layers};
 use crate::manifests::{self, Place};
@@ -174,6 +177,7 @@ impl Volume {
             (state.frozen.clone().expect("the caller froze the overlay"), state.base.clone())
         };
         let seq = Seq(base.info.seq.0 + 1);
+        let packs_before = self.store.pack_count();
         let mut sealer = Sealer::new(self, &frozen, &base, seq)?;
         let root = match &instead {
             Some(body) => Root { pointer: body.root, height: body.height },
@@ -207,6 +211,7 @@ impl Volume {
             };
             manifests::write(&self.env, &self.key, &self.keys.read, &place, &body)
         })?;
+        sealer.dedup.note(&self.store, packs_before..self.store.pack_count(), sealer.findable);
 
         let retired = {
             let mut state = self.state.write();
@@ -261,13 +266,20 @@ struct Sealer<'a> {
     packer: Packer<'a>,
     /// Chunks of this seal, so that what is written twice is stored once.
     born: HashMap<ChunkId, Location>,
+    /// Chunks of earlier seals.
+    dedup: MutexGuard<'a, Dedup>,
+    /// What later seals will look for among the chunks of this one.
+    findable: Vec<Entry>,
     seed: u64,
 }
 
 impl<'a> Sealer<'a> {
     fn new(volume: &'a Volume, frozen: &'a Overlay, base: &'a Base, seq: Seq) -> Result<Self, FsError> {
         let packer = Packer::new(&volume.store, seq)?;
-        Ok(Self { volume, frozen, base, packer, born: HashMap::new(), seed: volume.keys.read.chunker_seed() })
+        let seed = volume.keys.read.chunker_seed();
+        let mut dedup = volume.dedup.lock();
+        dedup.begin();
+        Ok(Self { volume, frozen, base, packer, born: HashMap::new(), dedup, findable: Vec::new(), seed })
     }
 
     fn layers(&self) -> Layers<'_, &Store> {
@@ -415,17 +427,12 @@ impl<'a> Sealer<'a> {
             behind = settle(self.layers().extents(ino, end, end + 1))?;
         }
         let whole = start == 0 && end == inode.size;
-        let appends = end == inode.size && behind.is_empty() && !map.reaches(start, end);
+        // Runs are rounded, so what was the file's end may lie in the first granule.
+        let appends = end == inode.size && behind.is_empty() && !map.reaches(start + GRANULE_BYTES, end);
         let by_content = whole || appends || end - start >= REWRITE_BYTES_MIN;
-        if appends && start > 0 && !fresh {
-            // A log that grows a little at a time must not become a chain of tiny chunks.
+        if by_content && start > 0 && !fresh {
             map.load(&self.layers(), ino, start - 1, start)?;
-            if let Some((at, extent)) = map.before(start) {
-                let tail = at + u64::from(extent.len) == start && (extent.len as usize) < CONTENT_BYTES_MIN;
-                if tail {
-                    start = at;
-                }
-            }
+            start = first_cut(map.before(start), start, end);
         }
         map.punch(start, end);
         let mut at = start;
@@ -448,7 +455,7 @@ impl<'a> Sealer<'a> {
                 } else {
                     rest.len().min(PLACE_BYTES_MAX)
                 };
-                if let Some(chunk) = chunk(&mut self.packer, &mut self.born, self.volume, &rest[..len])? {
+                if let Some(chunk) = self.chunk(&rest[..len], by_content)? {
                     map.put(at, Extent { len: len as u32, chunk });
                 }
                 at += len as u64;
@@ -457,6 +464,33 @@ impl<'a> Sealer<'a> {
             buffer.drain(..used);
         }
         Ok(())
+    }
+
+    /// Stores a chunk, unless it is nothing but zeros, or there already.
+    ///
+    /// What is cut by content is found again in later seals. What is written in place is not: a database's pages hardly
+    /// ever come twice, and to look for each of them, and remember it, would cost more than it saves.
+    fn chunk(&mut self, bytes: &[u8], by_content: bool) -> Result<Option<ChunkRef>, FsError> {
+        if bytes.iter().all(|&byte| byte == 0) {
+            return Ok(None);
+        }
+        let id = self.volume.keys.chunks.name(bytes);
+        let mut known = self.born.get(&id).copied();
+        if known.is_none() && by_content {
+            known = self.dedup.find(&self.volume.store, &self.base.root, id, bytes);
+        }
+        let location = match known {
+            Some(location) => location,
+            None => {
+                let location = self.packer.chunk(id, bytes)?;
+                if by_content {
+                    self.findable.push(Entry { start: Entry::start_of(&id), pack: location.pack.0 });
+                }
+                location
+            }
+        };
+        self.born.insert(id, location);
+        Ok(Some(ChunkRef { chunk: id, location, skip: 0 }))
     }
 
     /// The file's bytes as of the freeze.
@@ -473,26 +507,19 @@ impl<'a> Sealer<'a> {
     }
 }
 
-/// Stores a chunk, unless it is nothing but zeros.
-fn chunk(
-    packer: &mut Packer<'_>,
-    born: &mut HashMap<ChunkId, Location>,
-    volume: &Volume,
-    bytes: &[u8],
-) -> Result<Option<ChunkRef>, FsError> {
-    if bytes.iter().all(|&byte| byte == 0) {
-        return Ok(None);
-    }
-    let id = volume.keys.chunks.name(bytes);
-    let location = match born.get(&id) {
-        Some(location) => *location,
-        None => {
-            let location = packer.chunk(id, bytes)?;
-            born.insert(id, location);
-            location
+/// Where cutting by content begins for a run: where the chunk began that reaches up to it, or into it.
+///
+/// So the cuts are those of the content, however many seals fell into its writing. That chunk is stored once more, whole,
+/// which must not cost much: a quarter of the run, or little.
+fn first_cut(before: Option<(u64, Extent)>, start: u64, end: u64) -> u64 {
+    match before {
+        Some((at, extent)) if at + u64::from(extent.len) >= start => {
+            let again = start - at;
+            // A log that grows a little at a time must not become a chain of tiny chunks.
+            if again < CONTENT_BYTES_MIN as u64 || again <= (end - start) / 4 { at } else { start }
         }
-    };
-    Ok(Some(ChunkRef { chunk: id, location, skip: 0 }))
+        _ => start,
+    }
 }
 
 /// A file's extents where they change: as they were, and as they become.

@@ -11,7 +11,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use fs_crypto::{Cipher, Suite};
 use fs_format::manifest::{PACK_PAGE_ENTRIES, PackEntry, PackPage, PackTable, PagePtr};
-use fs_format::pack::{self, Codec, FrameName, PACK_HEADER_BYTES, PackHeader, PackKind};
+use fs_format::pack::{
+    self, Codec, DirectoryEntry, FrameName, PACK_HEADER_BYTES, PACK_TRAILER_BYTES, PackHeader, PackKind,
+};
 use fs_format::tree::{CHUNK_BYTES_MAX, ChunkRef, Location, NODE_BYTES_MAX, Node, NodePtr};
 use fs_format::{ChunkId, DecodeError, NodeId, PackId, PackNumber};
 use parking_lot::{Mutex, RwLock};
@@ -122,6 +124,9 @@ fn chunk_cache(bytes: u64) -> Cache<ChunkId, Arc<Buffer>, ChunkWeight> {
 
 struct OpenPack {
     file: Arc<dyn DiskFile>,
+    suite: Suite,
+    kind: PackKind,
+    salt: [u8; 32],
     cipher: Cipher,
 }
 
@@ -167,6 +172,12 @@ impl Store {
     /// The table of packs as far as it is known.
     pub fn table(&self) -> PackTable {
         self.table.read().clone()
+    }
+
+    /// How many packs it has.
+    pub fn pack_count(&self) -> u32 {
+        // Packs have 32-bit numbers: a location could not name others.
+        u32::try_from(self.table.read().count()).unwrap_or(u32::MAX)
     }
 
     /// Learns of packs that a newer manifest lists. Numbers never change their meaning.
@@ -307,6 +318,41 @@ impl Store {
         })
     }
 
+    /// Whether a chunk can be read from its pack, and these are its bytes.
+    pub fn holds(&self, chunk: &ChunkRef, plain: &[u8]) -> Result<bool, FsError> {
+        let Location { pack, offset, len } = chunk.location;
+        let object = self.pack_entry(pack)?.object;
+        let name = FrameName::Chunk(chunk.chunk);
+        self.frame(&object, offset, len, name, CHUNK_BYTES_MAX, |bytes| Ok(**bytes == *plain))
+    }
+
+    /// What the directory of a pack of chunks lists, in the order of the frames; nothing of one of nodes.
+    pub fn directory(&self, number: PackNumber) -> Result<Vec<DirectoryEntry>, FsError> {
+        let PackEntry { object, bytes, .. } = self.pack_entry(number)?;
+        let path = pack_path(&object);
+        let fail = |error: std::io::Error| read_error(&path, &error);
+        let refuse = |error: DecodeError| FsError::Damaged(format!("{path} {error}"));
+        let untrue = || FsError::Damaged(format!("{path} failed its integrity check (directory)"));
+        let pack = self.open_pack(&object)?;
+        if pack.kind != PackKind::Data {
+            return Ok(Vec::new());
+        }
+        let cipher = self.keys.read.directory_cipher(pack.suite, &pack.salt);
+        let end = u64::from(bytes).checked_sub(PACK_TRAILER_BYTES as u64).ok_or_else(untrue)?;
+        let mut trailer = [0; PACK_TRAILER_BYTES];
+        pack.file.read_at(&mut trailer, end).map_err(fail)?;
+        let (place, tag) = trailer.split_at_mut(PACK_TRAILER_BYTES - TAG_BYTES);
+        let tag = (&*tag).try_into().expect("a trailer ends with a tag");
+        cipher.open(u64::MAX, b"trailer", place, tag).map_err(|_| untrue())?;
+        let place = (&*place).try_into().expect("the rest of a trailer");
+        let (offset, len) = pack::decode_trailer(place, u64::from(bytes)).map_err(refuse)?;
+        let mut directory = vec![0; len as usize];
+        pack.file.read_at(&mut directory, u64::from(offset)).map_err(fail)?;
+        let (plain, tag) = directory.split_last_chunk_mut::<TAG_BYTES>().ok_or_else(untrue)?;
+        cipher.open(u64::from(offset), b"directory", plain, tag).map_err(|_| untrue())?;
+        pack::decode_directory(plain).map_err(refuse)
+    }
+
     /// Reads and opens a frame, and hands what it holds to `take`, which may keep the buffer but reads no frame itself.
     fn frame<T>(
         &self,
@@ -356,8 +402,7 @@ impl Store {
         // A power cut may have left anything of it.
         let mut unnamed: HashSet<PackId> =
             String::from_utf8_lossy(&names).lines().filter_map(PackId::from_hex).collect();
-        // Packs have 32-bit numbers: a location could not name others.
-        for number in 0..u32::try_from(self.table().count()).unwrap_or(u32::MAX) {
+        for number in 0..self.pack_count() {
             unnamed.remove(&self.pack_entry(PackNumber(number))?.object);
         }
         for object in unnamed {
@@ -408,7 +453,7 @@ impl Store {
         let suite = Suite::from_u8(header.suite)
             .ok_or_else(|| FsError::Damaged(format!("{path} has an unknown cipher suite")))?;
         let cipher = self.keys.read.pack_cipher(suite, header.kind as u8, &header.salt);
-        let pack = Arc::new(OpenPack { file, cipher });
+        let pack = Arc::new(OpenPack { file, suite, kind: header.kind, salt: header.salt, cipher });
         let mut open = self.open.lock();
         if open.len() >= OPEN_PACKS_MAX {
             // Any half will do: opening again costs one small read.
@@ -462,15 +507,31 @@ struct OpenWriter {
     cipher: Cipher,
     header: PackHeader,
     bytes: Growing,
-    directory: Vec<pack::DirectoryEntry>,
+    directory: Vec<DirectoryEntry>,
 }
 
-/// Bytes at which a pack is closed.
+impl OpenWriter {
+    /// Whether one more frame leaves the pack, with its directory, within its target.
+    fn has_room_for(&self, payload: usize) -> bool {
+        let frame = FRAME_HEAD_BYTES_MAX + payload + TAG_BYTES;
+        let directory = (self.directory.len() + 1) * DIRECTORY_ENTRY_BYTES_MAX;
+        self.bytes.len() + frame + directory + PACK_END_BYTES <= PACK_BYTES_TARGET
+    }
+}
+
+/// The most bytes of a pack, but for pages of the pack table.
 ///
-/// Larger hides the cost of a request to a store, smaller shortens a lazy read on a slow line.
+/// Larger hides the cost of a request to a store, smaller shortens a lazy read on a slow line. A little more than 16 MiB
+/// would be padded by half a MiB; so a pack ends before the frame that does not fit, and is padded by less than that frame.
 const PACK_BYTES_TARGET: usize = 16 << 20;
-/// Room for a pack: the frame that fills it may be large, and its directory follows.
-const PACK_ROOM_BYTES: usize = PACK_BYTES_TARGET + (2 << 20);
+/// Room for a pack, and for pages behind it.
+const PACK_ROOM_BYTES: usize = PACK_BYTES_TARGET + (1 << 20);
+/// What stands before a frame's payload: the codec and the plain length.
+const FRAME_HEAD_BYTES_MAX: usize = 4;
+/// A kind, a node's name and a length.
+const DIRECTORY_ENTRY_BYTES_MAX: usize = 1 + 32 + 3;
+/// What comes with every directory: the count, a tag, the trailer.
+const PACK_END_BYTES: usize = 3 + TAG_BYTES + PACK_TRAILER_BYTES;
 /// What a compressed payload must save to be kept: one part in this many.
 const COMPRESSION_GAIN_MIN: usize = 32;
 
@@ -532,6 +593,13 @@ impl<'a> Packer<'a> {
         self.compressor
             .compress_to_buffer(plain, &mut self.compressed)
             .map_err(|error| FsError::Disk(format!("zstd does not compress: {error}")))?;
+        let is_worth_it = self.compressed.len() + plain.len() / COMPRESSION_GAIN_MIN + 8 < plain.len();
+        let payload = if is_worth_it { self.compressed.len() } else { plain.len() };
+        // Pages of the table stay in the pack that the seal closes last.
+        let may_close = !matches!(name, FrameName::Page(_));
+        if may_close && self.writer(kind).as_ref().is_some_and(|writer| !writer.has_room_for(payload)) {
+            self.close(kind)?;
+        }
         if self.writer(kind).is_none() {
             let writer = self.begin(kind);
             *self.writer(kind) = Some(writer);
@@ -543,7 +611,7 @@ impl<'a> Packer<'a> {
         };
         let writer = writer.as_mut().expect("just begun");
         let start = writer.bytes.len();
-        if self.compressed.len() + plain.len() / COMPRESSION_GAIN_MIN + 8 < plain.len() {
+        if is_worth_it {
             let mut head = vec![Codec::Zstd as u8];
             fs_format::put_varint(&mut head, plain.len() as u64);
             writer.bytes.put(&head);
@@ -557,13 +625,8 @@ impl<'a> Packer<'a> {
         let len = (payload.len() + TAG_BYTES) as u32;
         let tag = writer.cipher.seal(u64::from(offset), &name.associated(&domain), payload);
         writer.bytes.put(&tag);
-        writer.directory.push(pack::DirectoryEntry { name, len });
-        let location = Location { pack: PackNumber(writer.number), offset, len };
-        // Pages of the table stay in the pack that the seal closes last.
-        if writer.bytes.len() >= PACK_BYTES_TARGET && !matches!(name, FrameName::Page(_)) {
-            self.close(kind)?;
-        }
-        Ok(location)
+        writer.directory.push(DirectoryEntry { name, len });
+        Ok(Location { pack: PackNumber(writer.number), offset, len })
     }
 
     fn writer(&mut self, kind: PackKind) -> &mut Option<OpenWriter> {
@@ -598,7 +661,7 @@ impl<'a> Packer<'a> {
         let Some(mut writer) = self.writer(kind).take() else { return Ok(()) };
         let mut directory = pack::encode_directory(&writer.directory);
         let frames = writer.bytes.len();
-        let plain = (frames + directory.len() + TAG_BYTES + pack::PACK_TRAILER_BYTES) as u64;
+        let plain = (frames + directory.len() + TAG_BYTES + PACK_TRAILER_BYTES) as u64;
         directory.resize(directory.len() + (pack::padme(plain) - plain) as usize, 0);
         let cipher = self.store.keys.read.directory_cipher(self.suite, &writer.header.salt);
         let tag = cipher.seal(frames as u64, b"directory", &mut directory);

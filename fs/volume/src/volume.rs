@@ -20,6 +20,7 @@ use fs_format::tree::{Dirent, Key, Node, RecordKind, Xattr};
 use fs_format::{Epoch, FileKind, Ino, Inode, ManifestId, NodeId, Seq, Timestamp, VolumeId};
 use parking_lot::{Mutex, RwLock, RwLockUpgradableReadGuard};
 
+use crate::dedup::Dedup;
 use crate::env::Env;
 use crate::journal::{Journal, Room, Setting};
 use crate::keys::Keys;
@@ -47,6 +48,8 @@ pub struct Options {
     /// Room on the disk that nothing new may use, in bytes: for what was taken already
     /// ([`Volume::write_taken`]), one more segment of the journal, and deleting.
     pub reserve_bytes: u64,
+    /// Packs whose chunks the index keeps in memory until it writes them: after a crash so many directories are read again.
+    pub index_packs_max: usize,
     /// Logical bytes that the files may have in all.
     pub quota_bytes: Option<u64>,
 }
@@ -60,6 +63,7 @@ impl Default for Options {
             journal_bytes_max: 2 << 30,
             segment_bytes: 64 << 20,
             reserve_bytes: 128 << 20,
+            index_packs_max: 128,
             quota_bytes: None,
         }
     }
@@ -142,6 +146,8 @@ pub struct Volume {
     pub(crate) state: RwLock<State>,
     /// Held while a seal goes on.
     pub(crate) sealing: Mutex<()>,
+    /// Used by the seal alone.
+    pub(crate) dedup: Mutex<Dedup>,
     read_only: RwLock<Option<String>>,
     /// What replay could not read.
     journal_damage: Option<String>,
@@ -293,6 +299,7 @@ impl Volume {
             keys,
             store,
             journal,
+            dedup: Mutex::new(Dedup::new(options.index_packs_max)),
             options,
             state: RwLock::new(State {
                 active,

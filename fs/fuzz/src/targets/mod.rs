@@ -27,6 +27,7 @@ mod recovery_kit;
 mod ring;
 mod ring_body;
 mod ring_key;
+mod run_header;
 mod samples;
 mod segment_header;
 mod xattr;
@@ -74,6 +75,12 @@ pub const ALL: &[Target] = &[
         repair: Some(moments_header::repair),
     },
     Target { name: "moments", run: moments::run, seeds: moments::seeds, repair: None },
+    Target {
+        name: "run-header",
+        run: run_header::run,
+        seeds: run_header::seeds,
+        repair: Some(run_header::repair),
+    },
     Target { name: "claim", run: claim::run, seeds: claim::seeds, repair: Some(claim::repair) },
     Target { name: "boundary", run: boundary::run, seeds: boundary::seeds, repair: Some(boundary::repair) },
     Target { name: "ring", run: ring::run, seeds: ring::seeds, repair: Some(ring::repair) },
