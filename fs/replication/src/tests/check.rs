@@ -144,8 +144,8 @@ struct Run<'a> {
     /// Who told what, so that it is looked up once.
     heard: BTreeSet<(usize, Seq)>,
     packs_told: BTreeSet<Name>,
-    /// Slots that a process filled after a claim above its epoch was there.
-    late: BTreeMap<usize, BTreeSet<Name>>,
+    /// Slots that a process filled in an epoch after a claim above that was there.
+    late: BTreeMap<(usize, Epoch), BTreeSet<Name>>,
     removed: BTreeSet<Name>,
 }
 
@@ -298,7 +298,7 @@ impl<'a> Run<'a> {
                     _ => None,
                 });
                 if claimed.max() > Some(header.epoch) {
-                    let late = self.late.entry(process).or_default();
+                    let late = self.late.entry((process, header.epoch)).or_default();
                     late.insert(name);
                     if late.len() > 1 {
                         return Err(format!("process {process} filled two slots after a higher claim"));

@@ -171,20 +171,19 @@ fn no_interleaving_breaks_the_protocol() {
 #[ignore = "takes minutes; run by hand after a change of the protocol"]
 fn no_interleaving_of_larger_cases_breaks_the_protocol() {
     for scene in [
-        claimant_slept(0),
-        two_claim(false, 1, 0),
         begun_twice(1, 1),
         cloned(1, 1),
         slept(Collects::None, 1, 0),
-        slept(Collects::All, 1, 0),
         slept(Collects::All, 0, 1),
-        taken_over(1, 1, 1),
-        taken_over(2, 1, 0),
-        clones_taken_over(0, 0),
-        two_claim(true, 0, 0),
-        two_claim(false, 0, 1),
-        alone(2, 1),
         claimant_died(1),
+        taken_over(2, 0, 1),
+        clones_taken_over(0, 0),
+        two_claim(false, 1, 0),
+        two_claim(true, 0, 0),
+        claimant_slept(0),
+        slept(Collects::All, 1, 0),
+        alone(1, 1),
+        taken_over(1, 1, 1),
     ] {
         tell(&scene).unwrap_or_else(|broken| panic!("{broken}"));
     }
