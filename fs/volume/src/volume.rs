@@ -10,8 +10,8 @@
 //! - An operation commits once, with everything it read still true.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::{Arc, OnceLock};
 use std::sync::atomic::{AtomicI64, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use fs_crypto::{DeviceSecret, Suite, VolumeKey};
@@ -689,7 +689,7 @@ impl Volume {
         let Some((from, to)) = self.streams.note(ino, offset, offset.saturating_add(len as u64)) else {
             return;
         };
-        if self.store.wanted().is_served()
+        if self.store.reads_ahead()
             // A plan that fails now fails again for whom it matters to.
             && let Ok(plan) = self.look(|layers, _| layers.plan_ahead(ino, from, to))
         {
