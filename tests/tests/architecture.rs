@@ -24,7 +24,7 @@ const ARROWS: &[(&str, &[&str], &[&str])] = &[
     // The simulator makes volumes and opens them.
     ("fs-sim", &["fs-crypto", "fs-format", "fs-volume"], &[]),
     // The one binary.
-    ("comb", &["fs-crypto", "fs-format", "fs-fuse", "fs-volume"], &[]),
+    ("comb", &["fs-crypto", "fs-format", "fs-fuse", "fs-replication", "fs-volume"], &["fs-store"]),
 ];
 
 /// These prove and measure the others and are part of no product: they may use all of them.
