@@ -27,7 +27,7 @@ impl From<Errno> for Refusal {
 
 impl From<FsError> for Refusal {
     fn from(error: FsError) -> Self {
-        if error.is_about_the_disk()
+        if (error.is_about_the_disk() || matches!(error, FsError::Away(_)))
             && let Some(left_out) = LOGGED.lock().admit(Instant::now())
         {
             match left_out {
@@ -76,7 +76,7 @@ fn errno(error: &FsError) -> Errno {
         FsError::ReadOnly => Errno::EROFS,
         FsError::NoSuchOffset => Errno::ENXIO,
         FsError::NotPermitted => Errno::EPERM,
-        FsError::Damaged(_) | FsError::Disk(_) | FsError::Newer(_) => Errno::EIO,
+        FsError::Damaged(_) | FsError::Disk(_) | FsError::Away(_) | FsError::Newer(_) => Errno::EIO,
     }
 }
 

@@ -15,6 +15,7 @@
 //! | `attach` | knowing a store again |
 //! | `rings` | key rings in a store, which this crate cannot open |
 //! | `rules` | what the checker breaks on purpose |
+//! | `lazy` | reading from afar: packs by windows, and filling |
 //! | `upload`, `progress` | the queue that replicates one volume to one store, and what it tells |
 
 mod attach;
@@ -22,6 +23,7 @@ mod claim;
 mod commit;
 mod error;
 mod head;
+mod lazy;
 mod local;
 mod names;
 mod progress;
@@ -38,6 +40,9 @@ pub use claim::{ClaimError, Cut};
 pub use commit::{Fence, Fenced};
 pub use error::Error;
 pub use head::{Ancestry, Head, Link, Slot, Verdict, judge};
+pub use lazy::{
+    Far, Filled, Limits, Newest, NewestError, REQUEST_BYTES_MAX, Room, WINDOW_BYTES, WINDOWS, Windows,
+};
 pub use local::{Commit, Held, Local, LocalError, Signer};
 pub use names::{Fencing, Names};
 pub use progress::{Handle, NotReplicated, Pending, Progress, State, Trouble};

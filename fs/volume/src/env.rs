@@ -4,6 +4,7 @@
 //! for all of them and the same seed gives the same run.
 
 use std::io;
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -52,6 +53,16 @@ pub trait Disk: Send + Sync {
     fn sync_dir(&self, path: &str) -> io::Result<()>;
     /// Free bytes that this volume may use.
     fn free_bytes(&self) -> io::Result<u64>;
+    /// Who wants to be told what will be read, where files may have to come from afar.
+    fn ahead(&self) -> Option<&dyn Ahead> {
+        None
+    }
+}
+
+/// Is told what will be read.
+pub trait Ahead {
+    /// These bytes of a file will be read soon; the file is `file_bytes` long, where that is known. Waits for nothing.
+    fn will_read(&self, path: &str, file_bytes: Option<u64>, range: Range<u64>);
 }
 
 /// An open file.
@@ -73,6 +84,13 @@ pub trait DiskFile: Send + Sync {
     /// multiple of [`ALIGN`] in memory as in the file; the rest is written like others.
     fn write_large(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
         self.write_at(bytes, offset)
+    }
+    /// Is told that these bytes are not what was written; returns whether another read may show others.
+    ///
+    /// What came from afar may have come wrong.
+    fn renew(&self, range: Range<u64>) -> io::Result<bool> {
+        let _ = range;
+        Ok(false)
     }
     /// The file's length in bytes.
     fn len(&self) -> io::Result<u64>;

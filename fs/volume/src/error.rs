@@ -56,6 +56,9 @@ pub enum FsError {
     /// The disk failed; the text says where.
     #[error("disk error: {0}")]
     Disk(String),
+    /// What was asked for lies in a store that cannot be reached; the text says what. Another try may succeed.
+    #[error("not here, and the store cannot be reached: {0}")]
+    Away(String),
     /// Written by a newer Comb; the text names it.
     #[error("{0}: use a newer comb")]
     Newer(String),

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use fs_crypto::{ReadKey, VolumeKey};
-use fs_format::manifest::ManifestBody;
-use fs_format::{Ino, Seq, VolumeId};
+use fs_format::manifest::{ManifestBody, PackEntry};
+use fs_format::{Ino, PackNumber, Seq, VolumeId};
 use parking_lot::Mutex;
 
 use crate::env::Env;
@@ -136,6 +136,12 @@ impl History {
         manifests::newest(&self.store.env, &self.volume, &self.own)
     }
 
+    /// The packs of all moments, the newest first. Reads the pack table as it goes.
+    pub fn packs(&self) -> impl Iterator<Item = Result<PackEntry, FsError>> {
+        let count = u32::try_from(self.store.table().count()).unwrap_or(u32::MAX);
+        (0..count).rev().map(|number| self.store.pack_entry(PackNumber(number)))
+    }
+
     /// Compares the copy of the newest manifest with it.
     pub(crate) fn check_copy(&self, newest: Seq) -> Result<(), OpenError> {
         manifests::check_copy(&self.store.env, &self.volume, &self.own, newest)
@@ -171,7 +177,7 @@ pub fn fork(
     let damaged =
         |error: FsError| OpenError::Damaged { what: "the new volume".into(), detail: error.to_string() };
     for number in 0..view.body.packs.count() {
-        let entry = from.store.pack_entry(fs_format::PackNumber(number as u32)).map_err(damaged)?;
+        let entry = from.store.pack_entry(PackNumber(number as u32)).map_err(damaged)?;
         let path = crate::store::pack_path(&entry.object);
         bring(&path).map_err(at(&path))?;
     }
@@ -256,7 +262,7 @@ impl ReadTree for View {
     ) -> Result<(), FsError> {
         let layers = self.layers();
         if let Some((from, to)) = self.streams.note(ino, offset, offset.saturating_add(len as u64))
-            && self.store.wanted().is_served()
+            && self.store.reads_ahead()
             && let Ok(plan) = layers.plan_ahead(ino, from, to)
         {
             layers::want(&self.store, &plan);

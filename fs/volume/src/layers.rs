@@ -6,7 +6,7 @@ use std::ops::{Bound, ControlFlow};
 use std::sync::Arc;
 
 use fs_format::journal::Source;
-use fs_format::tree::{CHUNK_BYTES_MAX, Dirent, Extent, Key, Node, NodePtr, RecordKind, Xattr};
+use fs_format::tree::{CHUNK_BYTES_MAX, ChunkRef, Dirent, Extent, Key, Node, NodePtr, RecordKind, Xattr};
 use fs_format::{FileKind, Ino, Inode, NodeId};
 
 use crate::overlay::{Overlay, Slot};
@@ -46,7 +46,7 @@ pub enum Piece {
     /// Zeros.
     Zero,
     /// A chunk, from its `skip`.
-    Chunk(fs_format::tree::ChunkRef),
+    Chunk(ChunkRef),
     /// These bytes.
     Bytes(Box<[u8]>),
 }
@@ -375,7 +375,7 @@ impl<N: Nodes> Layers<'_, N> {
                 plan.push((at, from, Piece::Zero));
             }
             let skip = extent.chunk.skip + (from - offset) as u32;
-            plan.push((from, to, Piece::Chunk(fs_format::tree::ChunkRef { skip, ..extent.chunk })));
+            plan.push((from, to, Piece::Chunk(ChunkRef { skip, ..extent.chunk })));
             at = to;
         }
         if at < end {
@@ -496,12 +496,14 @@ pub fn fetch_with(
 
 /// Has the chunks of a plan brought into the cache by those who serve it.
 pub fn want(store: &Store, plan: &[(u64, u64, Piece)]) {
-    for (_, _, piece) in plan {
-        if let Piece::Chunk(chunk) = piece
-            && !store.has_chunk(chunk)
-        {
-            store.wanted().put(*chunk);
-        }
+    let lacked = plan.iter().filter_map(|(_, _, piece)| match piece {
+        Piece::Chunk(chunk) if !store.has_chunk(chunk) => Some(*chunk),
+        _ => None,
+    });
+    let chunks: Vec<ChunkRef> = lacked.collect();
+    store.will_read(&chunks);
+    if store.wanted().is_served() {
+        chunks.into_iter().for_each(|chunk| store.wanted().put(chunk));
     }
 }
 

@@ -122,6 +122,21 @@ fn chunk_cache(bytes: u64) -> Cache<ChunkId, Arc<Buffer>, ChunkWeight> {
     Cache::with_options(options, ChunkWeight, Default::default(), Default::default())
 }
 
+/// Where a frame lies.
+struct Place<'a> {
+    object: &'a PackId,
+    /// The pack's length, where the table says it. A page of the table is found without.
+    bytes: Option<u64>,
+    offset: u32,
+    len: u32,
+}
+
+impl Place<'_> {
+    fn range(&self) -> std::ops::Range<u64> {
+        u64::from(self.offset)..u64::from(self.offset) + u64::from(self.len)
+    }
+}
+
 struct OpenPack {
     file: Arc<dyn DiskFile>,
     suite: Suite,
@@ -233,7 +248,8 @@ impl Store {
         }
         let name = FrameName::Page(pointer.id);
         let PagePtr { object, offset, len, .. } = pointer;
-        let page = self.frame(object, *offset, *len, name, NODE_BYTES_MAX, |bytes| {
+        let place = Place { object, bytes: None, offset: *offset, len: *len };
+        let page = self.frame(&place, name, NODE_BYTES_MAX, |bytes| {
             if self.keys.nodes.name(bytes) != pointer.id {
                 return Err(damaged(object, *offset, "a page is not what its name says"));
             }
@@ -272,8 +288,9 @@ impl Store {
     /// A node from its pack.
     pub fn read_node(&self, pointer: &NodePtr) -> Result<Node, FsError> {
         let Location { pack, offset, len } = pointer.location;
-        let object = self.pack_entry(pack)?.object;
-        self.frame(&object, offset, len, FrameName::Node(pointer.id), NODE_BYTES_MAX, |bytes| {
+        let PackEntry { object, bytes, .. } = self.pack_entry(pack)?;
+        let place = Place { object: &object, bytes: Some(bytes.into()), offset, len };
+        self.frame(&place, FrameName::Node(pointer.id), NODE_BYTES_MAX, |bytes| {
             if self.keys.nodes.name(bytes) != pointer.id {
                 return Err(damaged(&object, offset, "a node is not what its name says"));
             }
@@ -297,6 +314,28 @@ impl Store {
         &self.wanted
     }
 
+    /// Whether it is of any use to say what will be read.
+    pub fn reads_ahead(&self) -> bool {
+        self.wanted.is_served() || self.env.disk.ahead().is_some()
+    }
+
+    /// Says which chunks will be read, where packs may have to come from afar: those that lie together at once.
+    pub fn will_read(&self, chunks: &[ChunkRef]) {
+        let Some(ahead) = self.env.disk.ahead() else { return };
+        let follows = |one: &ChunkRef, next: &ChunkRef| {
+            let (one, next) = (one.location, next.location);
+            one.pack == next.pack && one.offset.checked_add(one.len) == Some(next.offset)
+        };
+        for run in chunks.chunk_by(follows) {
+            let (Some(first), Some(last)) = (run.first(), run.last()) else { continue };
+            // Who reads them gets the error.
+            let Ok(entry) = self.pack_entry(first.location.pack) else { continue };
+            let end = u64::from(last.location.offset) + u64::from(last.location.len);
+            let range = u64::from(first.location.offset)..end;
+            ahead.will_read(&pack_path(&entry.object), Some(entry.bytes.into()), range);
+        }
+    }
+
     /// Brings chunks that are wanted into the cache, until that is stopped.
     pub fn fetch_wanted(&self) {
         self.wanted.serve(|chunk| {
@@ -308,8 +347,9 @@ impl Store {
     /// A chunk's plain bytes from its pack.
     pub fn read_chunk(&self, chunk: &ChunkRef) -> Result<Arc<Buffer>, FsError> {
         let Location { pack, offset, len } = chunk.location;
-        let object = self.pack_entry(pack)?.object;
-        self.frame(&object, offset, len, FrameName::Chunk(chunk.chunk), CHUNK_BYTES_MAX, |bytes| {
+        let PackEntry { object, bytes, .. } = self.pack_entry(pack)?;
+        let place = Place { object: &object, bytes: Some(bytes.into()), offset, len };
+        self.frame(&place, FrameName::Chunk(chunk.chunk), CHUNK_BYTES_MAX, |bytes| {
             if self.keys.chunks.name(bytes) != chunk.chunk {
                 return Err(damaged(&object, offset, "a chunk is not what its name says"));
             }
@@ -356,17 +396,32 @@ impl Store {
     /// Reads and opens a frame, and hands what it holds to `take`, which may keep the buffer but reads no frame itself.
     fn frame<T>(
         &self,
-        object: &PackId,
-        offset: u32,
-        len: u32,
+        place: &Place<'_>,
         name: FrameName,
         plain_max: usize,
         take: impl FnOnce(&mut Buffer) -> Result<T, FsError>,
     ) -> Result<T, FsError> {
+        let &Place { object, offset, len, .. } = place;
         if (len as usize) < TAG_BYTES + 1 || len as usize > fs_format::tree::FRAME_BYTES_MAX {
             return Err(damaged(object, offset, "a frame's length is out of bounds"));
         }
-        let pack = self.open_pack(object)?;
+        let pack = self.open_pack(place)?;
+        let mut is_whole = self.open_frame(&pack, place, &name)?;
+        // It may have come wrong from afar, or the header that its key was made with.
+        if !is_whole && self.renew(&pack, place)? {
+            is_whole = self.open_frame(&*self.open_pack(place)?, place, &name)?;
+        }
+        if !is_whole {
+            return Err(damaged(object, offset, "a frame failed its integrity check"));
+        }
+        BENCH.with_borrow_mut(|bench| {
+            take(bench.unpack(plain_max).map_err(|error| damaged(object, offset, &error))?)
+        })
+    }
+
+    /// Reads a frame to this thread's bench and decrypts it there; whether it is whole.
+    fn open_frame(&self, pack: &OpenPack, place: &Place<'_>, name: &FrameName) -> Result<bool, FsError> {
+        let &Place { object, offset, len, .. } = place;
         BENCH.with_borrow_mut(|bench| {
             let frame = &mut bench.frame;
             if len >= LARGE_FRAME_BYTES {
@@ -378,12 +433,21 @@ impl Store {
             .map_err(|error| read_error(&pack_path(object), &error))?;
             let (bytes, tag) =
                 frame.split_last_chunk_mut::<TAG_BYTES>().expect("longer than a tag, as checked");
-            pack.cipher
-                .open(u64::from(offset), &name.associated(&self.keys.domain), bytes, tag)
-                .map_err(|_| damaged(object, offset, "a frame failed its integrity check"))?;
+            let opened = pack.cipher.open(u64::from(offset), &name.associated(&self.keys.domain), bytes, tag);
             frame.narrow(0, len as usize - TAG_BYTES);
-            take(bench.unpack(plain_max).map_err(|error| damaged(object, offset, &error))?)
+            Ok(opened.is_ok())
         })
+    }
+
+    /// Has a frame and its pack's header read anew; whether that may help.
+    fn renew(&self, pack: &OpenPack, place: &Place<'_>) -> Result<bool, FsError> {
+        let renew = |range| pack.file.renew(range);
+        let renewed = renew(0..PACK_HEADER_BYTES as u64).and_then(|is| Ok(renew(place.range())? && is));
+        let may_help = renewed.map_err(|error| read_error(&pack_path(place.object), &error))?;
+        if may_help {
+            self.open.lock().remove(place.object);
+        }
+        Ok(may_help)
     }
 
     /// Removes the packs that a seal had given their names when it ended, before the manifest that would have named them.
@@ -432,15 +496,29 @@ impl Store {
         Ok(len)
     }
 
-    fn open_pack(&self, object: &PackId) -> Result<Arc<OpenPack>, FsError> {
+    /// A pack's file and key, for who wants a frame of it next.
+    fn open_pack(&self, place: &Place<'_>) -> Result<Arc<OpenPack>, FsError> {
+        let object = place.object;
         if let Some(pack) = self.open.lock().get(object) {
             return Ok(pack.clone());
         }
         let path = pack_path(object);
-        let file = self.env.disk.open(&path, OpenMode::Read).map_err(|error| read_error(&path, &error))?;
-        let mut header = [0; PACK_HEADER_BYTES];
-        file.read_at(&mut header, 0).map_err(|error| read_error(&path, &error))?;
-        let header = PackHeader::decode(&header).map_err(|error| match error {
+        let header_range = 0..PACK_HEADER_BYTES as u64;
+        if let Some(ahead) = self.env.disk.ahead() {
+            // From afar the header and the frame come at the same time.
+            ahead.will_read(&path, place.bytes, place.range());
+            ahead.will_read(&path, place.bytes, header_range.clone());
+        }
+        let fail = |error: std::io::Error| read_error(&path, &error);
+        let file = self.env.disk.open(&path, OpenMode::Read).map_err(fail)?;
+        let mut bytes = [0; PACK_HEADER_BYTES];
+        file.read_at(&mut bytes, 0).map_err(fail)?;
+        let mut header = PackHeader::decode(&bytes);
+        if header.is_err() && file.renew(header_range).map_err(fail)? {
+            file.read_at(&mut bytes, 0).map_err(fail)?;
+            header = PackHeader::decode(&bytes);
+        }
+        let header = header.map_err(|error| match error {
             // The name is a hash of the whole, so a flipped bit is not taken for a newer version.
             DecodeError::Newer { found, .. } if self.check_pack(object).is_ok() => {
                 FsError::Newer(format!("{path} has version {found}"))
@@ -819,11 +897,16 @@ impl Drop for Packer<'_> {
     }
 }
 
-/// Translates an error of reading: a file that is not there or ends early is damage, the rest is the disk's.
+/// Translates an error of reading: a file that is not there or ends early is damage, what did not come from afar may
+/// come yet, the rest is the disk's.
 pub fn read_error(path: &str, error: &std::io::Error) -> FsError {
     match error.kind() {
         std::io::ErrorKind::NotFound => FsError::Damaged(format!("{path} is missing")),
         std::io::ErrorKind::UnexpectedEof => FsError::Damaged(format!("{path} ends early")),
+        std::io::ErrorKind::InvalidData => FsError::Damaged(format!("{path}: {error}")),
+        std::io::ErrorKind::TimedOut | std::io::ErrorKind::HostUnreachable => {
+            FsError::Away(format!("{path}: {error}"))
+        }
         _ => FsError::Disk(format!("{path}: {error}")),
     }
 }
@@ -857,12 +940,13 @@ mod tests {
         let object = PackId(*blake3::hash(&bytes).as_bytes());
         let path = folder.path().join(pack_path(&object));
         std::fs::write(&path, &bytes).expect("written");
-        let newer = store.open_pack(&object).map(drop);
+        let place = |object| Place { object, bytes: None, offset: 64, len: 100 };
+        let newer = store.open_pack(&place(&object)).map(drop);
         assert_eq!(newer, Err(FsError::Newer(format!("packs/{object} has version 2"))));
 
         // The same in another pack's place: its name says that it was something else.
         let flipped = PackId([1; 32]);
         std::fs::write(folder.path().join(pack_path(&flipped)), &bytes).expect("written");
-        assert!(matches!(store.open_pack(&flipped).map(drop), Err(FsError::Damaged(_))));
+        assert!(matches!(store.open_pack(&place(&flipped)).map(drop), Err(FsError::Damaged(_))));
     }
 }

@@ -696,7 +696,7 @@ impl Volume {
         let Some((from, to)) = self.streams.note(ino, offset, offset.saturating_add(len as u64)) else {
             return;
         };
-        if self.store.wanted().is_served()
+        if self.store.reads_ahead()
             // A plan that fails now fails again for whom it matters to.
             && let Ok(plan) = self.look(|layers, _| layers.plan_ahead(ino, from, to))
         {

@@ -1,0 +1,175 @@
+//! A volume's folder of which a part is elsewhere: packs and manifests that are not here come from a store.
+//!
+//! Invariants
+//! - What is here is read from here, without a look at the store.
+//! - What is written is written here, and nothing here is changed for what a store says.
+//!
+//! Manifests that were never asked for are not listed: the past shows what is here of it. Filling fetches packs; who needs
+//! all moments asks for their manifests first.
+
+use std::io::{self, ErrorKind};
+use std::ops::Range;
+use std::path::Path;
+use std::sync::Arc;
+
+use fs_format::{PackId, Seq};
+use fs_replication::{Far, Newest, NewestError, Room, Windows};
+use fs_volume::env::{Ahead, Disk, DiskFile, Env, OpenMode};
+
+/// Room on the disk that filling leaves to others, in bytes.
+const ROOM_LEFT_BYTES: u64 = 1 << 30;
+
+/// A folder whose packs and manifests may be in a store.
+pub struct LazyDisk {
+    here: Arc<dyn Disk>,
+    far: Far,
+}
+
+impl LazyDisk {
+    /// What is here, and the rest.
+    pub fn new(here: Arc<dyn Disk>, far: Far) -> Self {
+        Self { here, far }
+    }
+
+    /// Writes a manifest down under its name, where the engine looks for it.
+    fn keep_manifest(&self, seq: Seq, bytes: &[u8]) -> io::Result<()> {
+        // Several may do so at once: each under a name of its own.
+        let new = format!("manifests/.new-{:016x}-{}", seq.0, uuid::Uuid::new_v4());
+        let file = self.here.open(&new, OpenMode::CreateNew)?;
+        let written = file.write_at(bytes, 0).and_then(|()| file.sync());
+        written.and_then(|()| self.here.rename(&new, &manifest_path(seq))).inspect_err(|_| {
+            // What stays is removed when the volume is opened.
+            let _ = self.here.remove(&new);
+        })
+    }
+}
+
+/// Makes the folder, which may be empty, ready to open the volume at the store's newest manifest: two requests, one
+/// after the other. Returns the door to it, and that manifest.
+pub fn prepare(folder: &Path, far: &Far) -> Result<(Env, Newest), NewestError> {
+    let head = far.head()?;
+    let real = fs_volume::real::env(folder);
+    let disk = LazyDisk::new(real.disk.clone(), far.clone());
+    for folder in ["packs", "journal", "manifests"] {
+        disk.here.create_dir(folder)?;
+    }
+    let seq = head.header.seq;
+    match disk.here.open(&manifest_path(seq), OpenMode::Read) {
+        Err(error) if error.kind() == ErrorKind::NotFound => disk.keep_manifest(seq, &head.manifest)?,
+        other => drop(other?),
+    }
+    disk.here.sync_dir("manifests")?;
+    disk.here.sync_dir("")?;
+    Ok((Env { disk: Arc::new(disk), ..real }, head))
+}
+
+/// How much room filling needs on this disk.
+pub fn room(disk: Arc<dyn Disk>) -> Room {
+    Arc::new(move |bytes| disk.free_bytes().is_ok_and(|free| free >= bytes.saturating_add(ROOM_LEFT_BYTES)))
+}
+
+fn manifest_path(seq: Seq) -> String {
+    format!("manifests/{:016x}", seq.0)
+}
+
+fn pack_of(path: &str) -> Option<PackId> {
+    path.strip_prefix("packs/").and_then(PackId::from_hex)
+}
+
+fn seq_of(path: &str) -> Option<Seq> {
+    let name = path.strip_prefix("manifests/").filter(|name| name.len() == 16)?;
+    u64::from_str_radix(name, 16).ok().map(Seq)
+}
+
+impl Disk for LazyDisk {
+    fn open(&self, path: &str, mode: OpenMode) -> io::Result<Arc<dyn DiskFile>> {
+        match self.here.open(path, mode) {
+            Err(error) if error.kind() == ErrorKind::NotFound && mode == OpenMode::Read => {
+                if let Some(pack) = pack_of(path) {
+                    return Ok(Arc::new(LazyPack(self.far.pack(&pack))));
+                }
+                if let Some(seq) = seq_of(path) {
+                    self.keep_manifest(seq, &self.far.manifest(seq)?)?;
+                    return self.here.open(path, mode);
+                }
+                Err(error)
+            }
+            other => other,
+        }
+    }
+
+    fn create_dir(&self, path: &str) -> io::Result<()> {
+        self.here.create_dir(path)
+    }
+
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        self.here.rename(from, to)
+    }
+
+    fn remove(&self, path: &str) -> io::Result<()> {
+        self.here.remove(path)
+    }
+
+    fn list(&self, path: &str) -> io::Result<Vec<String>> {
+        self.here.list(path)
+    }
+
+    fn sync_dir(&self, path: &str) -> io::Result<()> {
+        self.here.sync_dir(path)
+    }
+
+    fn free_bytes(&self) -> io::Result<u64> {
+        self.here.free_bytes()
+    }
+
+    fn ahead(&self) -> Option<&dyn Ahead> {
+        Some(self)
+    }
+}
+
+impl Ahead for LazyDisk {
+    fn will_read(&self, path: &str, file_bytes: Option<u64>, range: Range<u64>) {
+        // A pack that is here is found by its name; that costs less than a frame of it.
+        if let Some(pack) = pack_of(path)
+            && self.here.open(path, OpenMode::Read).is_err()
+        {
+            self.far.pack(&pack).will_read(range, file_bytes);
+        }
+    }
+}
+
+/// A pack that is read by windows.
+struct LazyPack(Arc<Windows>);
+
+impl DiskFile for LazyPack {
+    fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<()> {
+        self.0.read_at(buf, offset)
+    }
+
+    fn write_at(&self, _: &[u8], _: u64) -> io::Result<()> {
+        Err(ErrorKind::PermissionDenied.into())
+    }
+
+    fn renew(&self, range: Range<u64>) -> io::Result<bool> {
+        self.0.renew(range).map(|()| true)
+    }
+
+    fn len(&self) -> io::Result<u64> {
+        self.0.bytes()
+    }
+
+    fn allocate(&self, _: u64) -> io::Result<()> {
+        Err(ErrorKind::PermissionDenied.into())
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn sync_and_forget(&self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests;

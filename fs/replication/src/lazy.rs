@@ -1,0 +1,113 @@
+//! Reading from afar: a volume whose packs and manifests lie in a store, and not all of them here.
+//!
+//! A pack that is not here is read by *windows* of 64 KiB, which are kept in `windows/` beside the volume's other
+//! folders; one whose windows are all here takes its place in `packs/`. Whoever reads a file waits for what he asked for,
+//! a minute at most; what he will ask for next is fetched without anyone waiting, and the rest in the background.
+//!
+//! Invariants
+//! - Nothing here is believed for what it says of files: frames are verified by whoever has the keys. What a crash
+//!   tore is not even shown: a window counts only with the sum that was made of it when it came.
+//! - What a pack holds is in `packs/` only after it was compared with the pack's name, and is durable.
+//! - No request shows a store the length of a frame: ranges begin and end with windows, with the pack, or at a
+//!   length that Padmé allows.
+//! - A read ends within [`Limits::read`], whatever the store does, and the next one tries again. What is here is read
+//!   without a look at the store.
+//! - Memory is bounded: by how many requests go on at once, and what one may ask for.
+//!
+//! | part | what |
+//! |---|---|
+//! | `line` | the way to the store: requests with their deadlines, and how many at once |
+//! | `windows` | one pack: what is here of it, and asking for the rest |
+//! | `map` | the file that says which windows are here |
+//! | `head` | which manifest is the newest, and manifests |
+//! | `fill` | fetching everything, in the background |
+//!
+//! Reading is for threads, requests are for a runtime: a thread waits, tasks do not. Nothing here may be called
+//! by a task of that runtime but what is `async`.
+
+use std::collections::HashMap;
+use std::io;
+use std::path::Path;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use fs_format::{PackId, VolumeId};
+use fs_store::Store;
+use parking_lot::Mutex;
+use tokio::runtime::Handle;
+
+mod fill;
+mod head;
+mod line;
+mod map;
+#[cfg(test)]
+mod tests;
+mod windows;
+
+pub use fill::{Filled, Room};
+pub use head::{Newest, NewestError};
+use line::Line;
+pub use windows::Windows;
+
+/// Bytes of a window.
+pub const WINDOW_BYTES: u64 = 64 << 10;
+/// The most that one request asks for, in bytes.
+pub const REQUEST_BYTES_MAX: u64 = 4 << 20;
+/// The folder of what is not whole.
+pub const WINDOWS: &str = "windows";
+/// Packs that are remembered before those that nobody uses are forgotten.
+const KNOWN_MAX: usize = 1024;
+
+/// How long things may take.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// A read on behalf of a file, with all that is tried again.
+    pub read: Duration,
+    /// One request, beside what its bytes take on the slowest line.
+    pub request: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { read: Duration::from_secs(60), request: Duration::from_secs(10) }
+    }
+}
+
+/// What a volume has in a store. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Far {
+    line: Arc<Line>,
+    packs: Arc<Mutex<HashMap<PackId, Weak<Windows>>>>,
+}
+
+impl Far {
+    /// What `volume`, whose folder on this machine is `folder`, has in `store`. Requests are made by `runtime`.
+    pub fn new(
+        store: Arc<dyn Store>,
+        volume: VolumeId,
+        folder: &Path,
+        runtime: Handle,
+        limits: Limits,
+    ) -> io::Result<Self> {
+        match std::fs::create_dir(folder.join(WINDOWS)) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+            _ => {}
+        }
+        let line = Line::new(store, volume, folder.to_path_buf(), runtime, limits);
+        Ok(Self { line: Arc::new(line), packs: Arc::default() })
+    }
+
+    /// A pack, to be read by windows.
+    pub fn pack(&self, id: &PackId) -> Arc<Windows> {
+        let mut packs = self.packs.lock();
+        if let Some(windows) = packs.get(id).and_then(Weak::upgrade) {
+            return windows;
+        }
+        if packs.len() >= KNOWN_MAX {
+            packs.retain(|_, windows| windows.strong_count() > 0);
+        }
+        let windows = Arc::new(Windows::open(self.line.clone(), *id));
+        packs.insert(*id, Arc::downgrade(&windows));
+        windows
+    }
+}
