@@ -3,33 +3,54 @@
 use std::path::Path;
 
 use fs_format::Seq;
+use fs_format::manifest::PackEntry;
+use fs_volume::env::Env;
 use fs_volume::{Caller, FsError, History, OpenError, Options, SealInfo, View, Volume};
 use jiff::Zoned;
 
 use crate::control::Address;
 use crate::failure::{Failure, Kind, Result};
-use crate::keys;
 use crate::output;
 use crate::state::{Lock, State, VolumeFolder};
 use crate::when::When;
+use crate::{elsewhere, keys};
 
 /// Memory for a command that reads and ends, in bytes.
 const COMMAND_CACHE_BYTES: u64 = 64 << 20;
 
 /// Opens the past of a volume; it may be mounted meanwhile.
 pub fn history(volume: &VolumeFolder) -> Result<History> {
+    history_through(elsewhere::door(volume)?.env, volume)
+}
+
+/// The same through a door that is open already.
+pub fn history_through(env: Env, volume: &VolumeFolder) -> Result<History> {
     let read_key = keys::load(volume)?.read_key();
-    History::open(environment(&volume.path), volume.id, read_key, COMMAND_CACHE_BYTES)
-        .map_err(|error| open_failure(volume, &error))
+    History::open(env, volume.id, read_key, COMMAND_CACHE_BYTES).map_err(|error| open_failure(volume, &error))
 }
 
 /// Opens a volume for writing or, with `options.read_only`, for reading what the journal holds too.
-pub fn open(state: &State, volume: &VolumeFolder, _lock: &Lock, options: Options) -> Result<Volume> {
-    let options = Options { quota_bytes: volume.config()?.quota_bytes, ..options };
+pub fn open(state: &State, volume: &VolumeFolder, lock: &Lock, options: Options) -> Result<Volume> {
+    open_through(elsewhere::door(volume)?.env, state, volume, lock, options)
+}
+
+/// The same through a door that is open already.
+pub fn open_through(
+    env: Env,
+    state: &State,
+    volume: &VolumeFolder,
+    _lock: &Lock,
+    options: Options,
+) -> Result<Volume> {
+    let config = volume.config()?;
+    let options = Options {
+        quota_bytes: config.quota_bytes,
+        read_only: options.read_only || config.follows,
+        ..options
+    };
     let key = keys::load(volume)?;
     let device = keys::device(state)?;
-    Volume::open(environment(&volume.path), key, &device, options)
-        .map_err(|error| open_failure(volume, &error))
+    Volume::open(env, key, &device, options).map_err(|error| open_failure(volume, &error))
 }
 
 /// Opens a volume for one change, or says why it refuses all of them.
@@ -60,7 +81,7 @@ pub fn command_options() -> Options {
 }
 
 /// The real disk, clock and chance.
-pub fn environment(folder: &Path) -> fs_volume::env::Env {
+pub fn environment(folder: &Path) -> Env {
     fs_volume::real::env(folder)
 }
 
@@ -187,6 +208,11 @@ pub fn seals(volume: &VolumeFolder, history: &History) -> Result<Vec<SealInfo>> 
     let seals = history.seals().map_err(|error| open_failure(volume, &error))?;
     warn_of_damage(history);
     Ok(seals)
+}
+
+/// The packs of a volume, the newest first.
+pub fn packs(volume: &VolumeFolder, history: &History) -> Result<Vec<PackEntry>> {
+    history.packs().collect::<std::result::Result<_, _>>().map_err(|error| fs_failure(&volume.name, &error))
 }
 
 /// Now, in the time zone of this machine.

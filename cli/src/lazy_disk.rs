@@ -128,10 +128,14 @@ impl Disk for LazyDisk {
 }
 
 impl Ahead for LazyDisk {
+    fn is_here(&self, path: &str) -> bool {
+        self.here.open(path, OpenMode::Read).is_ok()
+    }
+
     fn will_read(&self, path: &str, file_bytes: Option<u64>, range: Range<u64>) {
         // A pack that is here is found by its name; that costs less than a frame of it.
         if let Some(pack) = pack_of(path)
-            && self.here.open(path, OpenMode::Read).is_err()
+            && !self.is_here(path)
         {
             self.far.pack(&pack).will_read(range, file_bytes);
         }

@@ -17,10 +17,10 @@
 mod commands;
 mod control;
 mod daemon_log;
+mod elsewhere;
 mod engine;
 mod failure;
 mod keys;
-#[cfg_attr(not(test), expect(dead_code, reason = "no command opens a volume from a store yet"))]
 mod lazy_disk;
 mod mounts;
 mod name;
@@ -31,10 +31,10 @@ mod progress;
 mod replica;
 mod report;
 mod ring;
-#[cfg_attr(not(test), expect(dead_code, reason = "no command knows a store yet"))]
 mod ring_store;
 mod state;
 mod stores;
+mod takeover;
 mod tree;
 mod when;
 mod writer;

@@ -37,6 +37,14 @@ pub struct PassphraseArgs {
 }
 
 impl PassphraseArgs {
+    /// The passphrase of a key ring; one try.
+    pub fn read(&self, what: &str) -> Result<Passphrase> {
+        match &self.passphrase_file {
+            Some(path) => from_file(path),
+            None => typed(&format!("Passphrase of {what}: ")),
+        }
+    }
+
     /// Opens a key ring with the passphrase; who mistypes it may try again.
     pub fn open<T>(
         &self,

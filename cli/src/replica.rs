@@ -18,7 +18,8 @@ use fs_crypto::VolumeKey;
 use fs_format::claim::{BOUNDARY_CONTEXT, Boundary, CLAIM_CONTEXT, Claim};
 use fs_format::{Epoch, ManifestId, PackId, Seq, VolumeId};
 use fs_replication::{
-    Commit, Handle, Held, Link, Local, LocalError, Pace, Role, Settings, Signer, Slot, State, Uploader,
+    Commit, Fenced, Handle, Held, Link, Local, LocalError, Pace, Role, Settings, Signer, Slot, State,
+    Uploader,
 };
 use fs_volume::{FsError, History, Volume};
 use parking_lot::Mutex;
@@ -208,7 +209,9 @@ impl Replicas {
 
     /// Takes over what the config says now: begins with new stores, leaves those that are gone.
     pub fn reload(&self) -> Result<()> {
-        let wanted = self.core.folder.config()?.stores;
+        let config = self.core.folder.config()?;
+        // Who only looks has nothing to send.
+        let wanted = if config.follows { Vec::new() } else { config.stores };
         let mut running = self.running.lock();
         running.retain(|one| {
             let stays = wanted.contains(&one.config);
@@ -383,6 +386,12 @@ async fn keep(core: Arc<Core>, config: StoreConfig, shared: Arc<Shared>) {
                 pins.abort();
                 let why = format!("another device took the volume over: {fenced}");
                 shared.at_work.lock().fenced = Some(why.clone());
+                if let Err(failure) = note_fenced(&core.folder, &fenced) {
+                    tracing::warn!(
+                        error = failure.message,
+                        "that the volume was taken over is not written down"
+                    );
+                }
                 let volume = core.volume.clone();
                 // What is not sealed yet belongs to what was not replicated, and is kept like it.
                 let ended = tokio::task::spawn_blocking(move || {
@@ -450,6 +459,48 @@ async fn keep_seen(core: Arc<Core>, config: StoreConfig, handle: Handle) {
         if progress.changed().await.is_err() {
             return;
         }
+    }
+}
+
+/// What ended the right of this machine to write a volume.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ended {
+    /// The epoch that somebody else has.
+    pub by: u64,
+    /// The first seal of this machine that is not in the volume.
+    pub at: u64,
+    /// When that was noticed, RFC 3339.
+    pub noticed: String,
+}
+
+fn fenced_path(folder: &VolumeFolder) -> PathBuf {
+    folder.path.join("fenced")
+}
+
+fn note_fenced(folder: &VolumeFolder, fenced: &Fenced) -> Result<()> {
+    let path = fenced_path(folder);
+    if path.exists() {
+        return Ok(());
+    }
+    let ended = Ended { by: fenced.by.0, at: fenced.at.0, noticed: jiff::Timestamp::now().to_string() };
+    let text = serde_json::to_vec(&ended).map_err(std::io::Error::from).context(path.display())?;
+    std::fs::write(&path, text).context(path.display())
+}
+
+/// Whether another device took the volume over; then this one writes it no more.
+pub fn is_fenced(folder: &VolumeFolder) -> bool {
+    fenced_path(folder).exists()
+}
+
+/// What ended the right of this machine to write the volume, if it ended.
+pub fn ended(folder: &VolumeFolder) -> Result<Option<Ended>> {
+    let path = fenced_path(folder);
+    match std::fs::read(&path) {
+        Ok(bytes) => serde_json::from_slice(&bytes).map(Some).map_err(|error| {
+            Failure::new(crate::failure::Kind::Damaged, format!("{} is damaged: {error}", path.display()))
+        }),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(Failure::io(path.display(), &error)),
     }
 }
 

@@ -212,19 +212,19 @@ pub fn set_up(
         return Ok(SetUp::Here(here.clone()));
     }
     let EntryKey::Volume(key) = &entry.key else { return Ok(SetUp::ReadKey) };
-    let taken = |name: &VolumeName| volumes.iter().any(|volume| volume.name == *name);
-    let name = local_name(&entry.name, &entry.volume, taken);
-    let config = Config {
-        name: name.to_string(),
-        quota_bytes: None,
-        created: jiff::Timestamp::now().to_string(),
-        stores: Vec::new(),
-    };
+    let name = free_name(entry, &volumes);
+    let config = Config::new(&name);
     let made = state.add(&config, &name, entry.volume, |folder| {
         keys::store(folder, key)?;
         fill(folder, key)
     })?;
     Ok(SetUp::Made(made))
+}
+
+/// The name that the volume of a key gets beside these.
+pub fn free_name(entry: &RingEntry, volumes: &[VolumeFolder]) -> VolumeName {
+    let taken = |name: &VolumeName| volumes.iter().any(|volume| volume.name == *name);
+    local_name(&entry.name, &entry.volume, taken)
 }
 
 /// The name that a volume gets here: its own, or with the beginning of its public key where that does not do.

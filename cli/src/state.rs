@@ -8,6 +8,7 @@
 //!   volumes/PUBKEY/            one volume; PUBKEY is its public key in hexadecimal
 //!     key                      0600  the volume's keys
 //!     config                   JSON: name, quota_bytes, created, stores, and a check of them (see [`Config`])
+//!     fenced                   JSON: since when another device writes the volume, once that was noticed
 //!     seen/STORE               JSON: the highest manifest that was seen in a store
 //!     lock                     flock: held by the daemon, or by a command that writes
 //!     control                  the daemon's socket while the volume is mounted
@@ -72,12 +73,30 @@ pub struct Config {
     /// Where it is replicated to.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub stores: Vec<StoreConfig>,
+    /// It was opened from the first of them: what is not here is there.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub from_store: bool,
+    /// Another device writes it, and this one only looks.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub follows: bool,
 }
 
 /// What a config file may hold; more means that a newer comb wrote it.
-const CONFIG_FIELDS: [&str; 4] = ["name", "quota_bytes", "created", "stores"];
+const CONFIG_FIELDS: [&str; 6] = ["name", "quota_bytes", "created", "stores", "from_store", "follows"];
 
 impl Config {
+    /// That of a volume that is made now.
+    pub fn new(name: &VolumeName) -> Self {
+        Self {
+            name: name.to_string(),
+            quota_bytes: None,
+            created: jiff::Timestamp::now().to_string(),
+            stores: Vec::new(),
+            from_store: false,
+            follows: false,
+        }
+    }
+
     /// JSON with a `check` of the rest: a flipped bit in the quota would go unnoticed otherwise.
     fn encode(&self) -> Result<String> {
         let fields = || -> serde_json::Result<String> {
@@ -674,8 +693,11 @@ mod tests {
             id: u8,
             fill: impl FnOnce(&Path) -> Result<()>,
         ) -> Result<VolumeFolder> {
-            let config =
-                Config { name: name.into(), quota_bytes: Some(10), created: "2026-11-21T00:00:00Z".into() };
+            let config = Config {
+                quota_bytes: Some(10),
+                created: "2026-11-21T00:00:00Z".into(),
+                ..Config::new(&name.parse().expect("a name"))
+            };
             self.state.add(&config, &self.name(name), VolumeId([id; 32]), fill)
         }
 

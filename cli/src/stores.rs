@@ -1,7 +1,7 @@
 //! The stores of a volume: what its config says of them, and how they are opened.
 
 use std::future::Future;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use fs_format::VolumeId;
 use fs_replication::{Remote, StoreId};
@@ -33,6 +33,24 @@ impl StoreConfig {
         Ok(StoreId(number.to_be_bytes()))
     }
 
+    /// A name that no store of the volume has: its kind, with a number from the second on.
+    pub fn free_name(url: &str, stores: &[StoreConfig]) -> String {
+        let kind = match url.split("://").next() {
+            Some("file") => "folder",
+            Some("http" | "https") => "webdav",
+            Some(kind) => kind,
+            None => "store",
+        };
+        let mut name = kind.to_owned();
+        for number in 2.. {
+            if stores.iter().all(|store| store.name != name) {
+                break;
+            }
+            name = format!("{kind}{number}");
+        }
+        name
+    }
+
     /// The text of an id.
     pub fn id_text(id: StoreId) -> String {
         format!("{:032x}", u128::from_be_bytes(id.0))
@@ -60,6 +78,16 @@ pub fn remote(store: &Patient, volume: VolumeId) -> Remote {
 /// Runs what a command has to do with stores.
 pub fn block_on<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
     runtime(1)?.block_on(work)
+}
+
+/// The threads of this process that wait for stores on behalf of files; they end with it.
+pub fn handle() -> Result<tokio::runtime::Handle> {
+    static RUNTIME: OnceLock<tokio::runtime::Runtime> = OnceLock::new();
+    if let Some(runtime) = RUNTIME.get() {
+        return Ok(runtime.handle().clone());
+    }
+    let made = runtime(2)?;
+    Ok(RUNTIME.get_or_init(|| made).handle().clone())
 }
 
 /// A runtime for work with stores.

@@ -26,13 +26,14 @@ use signal_hook::iterator::Signals;
 
 use super::mount::Habits;
 use crate::control::{Address, Handler, Request, Server};
+use crate::elsewhere::{self, Door};
 use crate::failure::{Context, Failure, Kind, Result};
 use crate::name::VolumeName;
 use crate::replica::Replicas;
 use crate::report::{MountReport, SealReport, hex_unless_text};
 use crate::state::{State, VolumeFolder};
 use crate::when::When;
-use crate::{daemon_log, engine, mounts};
+use crate::{daemon_log, engine, lazy_disk, mounts, replica, stores, takeover};
 
 /// How often the kernel is asked to write out the pages that it holds dirty.
 const WRITE_OUT_EVERY: Duration = Duration::from_secs(1);
@@ -151,7 +152,15 @@ fn serve_live(
     let lock = folder.lock()?;
     let dir = prepare_dir(folder, dir)?;
     let options = Options { read_only: habits.read_only, cache_bytes: habits.cache, ..Options::default() };
-    let volume = Arc::new(engine::open(state, folder, &lock, options)?);
+    let door = elsewhere::door(folder)?;
+    if let (true, Some(far)) = (folder.config()?.follows, &door.far)
+        && let Err(failure) = takeover::begin(&folder.path, far)
+    {
+        tracing::warn!("showing what was seen last: {}", failure.message);
+    }
+    let by_wish = habits.read_only || folder.config()?.follows || replica::is_fenced(folder);
+    let options = Options { read_only: by_wish, ..options };
+    let volume = Arc::new(engine::open_through(door.env.clone(), state, folder, &lock, options)?);
     require_root(folder, &*volume)?;
     let writable = volume.read_only_reason().is_none();
     let seal_every = habits.seal_every.unwrap_or(match folder.config()?.stores.is_empty() {
@@ -161,6 +170,7 @@ fn serve_live(
     let seal_every = Some(seal_every).filter(|span| !span.is_zero());
     let keeper = Keeper::start(Arc::clone(&volume), seal_every);
     let replicas = Replicas::start(&volume, folder, habits.rate)?;
+    start_filling(folder, &volume, door)?;
 
     let (past, history) = (folder.clone(), volume.history());
     let resolver = move |name: &str| resolve(&past, &history, name);
@@ -188,7 +198,7 @@ fn serve_live(
             mounted: Arc::clone(&mounted),
             replicas: Arc::clone(&replicas),
             since: jiff::Timestamp::now(),
-            read_only_by_wish: habits.read_only,
+            read_only_by_wish: by_wish,
         };
         let tell = tell.clone();
         let handler: Arc<Handler> = Arc::new(move |request| live.answer(request, &tell));
@@ -198,7 +208,7 @@ fn serve_live(
 
     let head = volume.head();
     tracing::info!(seq = %head.seq, dir = %dir.display(), "mounted volume {}", folder.name);
-    let trouble = volume.status().read_only.filter(|_| !habits.read_only);
+    let trouble = volume.status().read_only.filter(|_| !by_wish);
     ready(&Ready { mount_point: text(&dir), trouble })?;
 
     let asked = wait_for_end(&mounted, &events);
@@ -467,6 +477,21 @@ struct Live {
     replicas: Arc<Replicas>,
     since: jiff::Timestamp,
     read_only_by_wish: bool,
+}
+
+/// Fetches in the background what is not here.
+fn start_filling(folder: &VolumeFolder, volume: &Arc<Volume>, door: Door) -> Result<()> {
+    let Some(far) = door.far else { return Ok(()) };
+    let packs = engine::packs(folder, &volume.history())?;
+    let room = lazy_disk::room(door.env.disk);
+    stores::handle()?.spawn(async move {
+        let filled = far.fill(packs, room).await;
+        tracing::info!(packs = filled.packs, bytes = filled.bytes, "what can be had of the volume is here");
+        for missing in filled.missing {
+            tracing::error!("the store lacks a pack: {missing}");
+        }
+    });
+    Ok(())
 }
 
 /// How often what changed is sealed, if nobody says otherwise; and where it goes to stores.

@@ -49,12 +49,8 @@ pub fn run(state: &State, args: &ForkArgs) -> Result<()> {
 
     let key = keys::generate()?;
     let id = key.id();
-    let config = Config {
-        name: args.new.to_string(),
-        quota_bytes: args.quota.or(parent.config()?.quota_bytes),
-        created: jiff::Timestamp::now().to_string(),
-        stores: Vec::new(),
-    };
+    let config =
+        Config { quota_bytes: args.quota.or(parent.config()?.quota_bytes), ..Config::new(&args.new) };
     let bar = progress::count("bringing packs");
     let volume = state.add(&config, &args.new, id, |folder| {
         keys::store(folder, &key)?;

@@ -1,5 +1,6 @@
 //! The commands. Each file holds one: its arguments, whose comments are the help, and its function.
 
+mod branch;
 mod cat;
 mod check;
 mod completions;
@@ -84,6 +85,8 @@ enum Command {
     Recover(recover::RecoverArgs),
     Status(status::StatusArgs),
     #[command(subcommand)]
+    Branch(branch::BranchCommand),
+    #[command(subcommand)]
     Store(store::StoreCommand),
     Sync(sync::SyncArgs),
     Check(check::CheckArgs),
@@ -125,6 +128,7 @@ fn run_command(comb: Comb) -> Result<()> {
         Command::Key(command) => key::run(&state()?, command),
         Command::Recover(args) => recover::run(&state()?, &args),
         Command::Status(args) => status::run(&state()?, &args),
+        Command::Branch(command) => branch::run(&state()?, &command),
         Command::Store(command) => store::run(&state()?, command),
         Command::Sync(args) => sync::run(&state()?, &args),
         Command::Check(args) => check::run(&state()?, &args),

@@ -14,7 +14,7 @@ use crate::failure::{Context, Failure, Kind, Result};
 use crate::name::{VolumeName, parse_size, parse_span};
 use crate::state::{State, VolumeFolder};
 use crate::when::When;
-use crate::{daemon_log, engine, mounts, output, progress};
+use crate::{daemon_log, engine, mounts, output, progress, replica};
 
 /// Mount a volume, or a moment of its past, on an empty folder
 ///
@@ -126,6 +126,15 @@ pub fn run(state: &State, args: MountArgs) -> Result<()> {
             output::note(&format!("volume \"{}\" is mounted on {}", volume.name, ready.mount_point));
             Ok(())
         });
+    }
+    if moment.is_none()
+        && let Some(ended) = replica::ended(&volume)?
+    {
+        output::note(&format!(
+            "warning: another device took volume \"{}\" over, noticed {}: it is shown as it was left here, read-only",
+            volume.name, ended.noticed
+        ));
+        output::note(&format!("hint: `comb branch list {}` shows what is not in the volume", volume.name));
     }
     let ready = start_daemon(state, &volume, dir.as_deref(), moment, &args.habits)?;
     match &args.dir {

@@ -2,26 +2,37 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use clap::Args;
-use fs_crypto::Ring;
+use fs_crypto::{EntryKey, Ring, RingEntry};
+use fs_replication::Rings;
 
 use crate::failure::{Context, Result};
-use crate::output;
 use crate::passphrase::{self, PassphraseArgs};
 use crate::ring::{self, SetUp};
 use crate::state::State;
+use crate::{output, ring_store, stores};
 
 /// Bring the volumes of a key ring back, with its passphrase or recovery kit
 ///
-/// Sets up each volume of the key ring on this machine, with its key; its data are the folders `manifests` and
-/// `packs` and the file `head` of a copy of its folder. This machine keeps the key ring and opens it without a
-/// question from then on.
+/// Each volume of the key ring is opened from the store, at once, and written here from now on; where it was written
+/// before it can be written no more. With --ring it is set up with its key only; its data are the folders `manifests`
+/// and `packs` and the file `head` of a copy of its folder. This machine keeps the key ring and opens it without a question from
+/// then on.
 #[derive(Debug, Args)]
 pub struct RecoverArgs {
     /// A copy of the key ring: the file `ring` of another machine's state folder, or an object of a store below `k/`
-    #[arg(long, value_name = "F", required = true)]
-    ring: PathBuf,
+    #[arg(long, value_name = "F", required_unless_present = "store")]
+    ring: Option<PathBuf>,
+
+    /// The store that holds the key ring and the volumes
+    #[arg(long, value_name = "URL", value_parser = stores::parse_url, conflicts_with = "ring")]
+    store: Option<fs_store::Url>,
+
+    /// Only read the volumes: whoever writes them goes on
+    #[arg(long, requires = "store")]
+    read_only: bool,
 
     /// Open it with the recovery kit and ask for its letters
     #[arg(long, conflicts_with_all = ["kit_file", "passphrase_file"])]
@@ -37,13 +48,9 @@ pub struct RecoverArgs {
 
 /// Recovers.
 pub fn run(state: &State, args: &RecoverArgs) -> Result<()> {
-    let object = ring::read_object(&args.ring)?;
-    let what = args.ring.display().to_string();
-    let ring = if args.kit || args.kit_file.is_some() {
-        let kit = passphrase::kit(args.kit_file.as_deref())?;
-        Ring::open_with_kit(&object, &kit).map_err(|error| ring::failure(&what, &error))?
-    } else {
-        args.passphrase.open(&what, |typed| Ring::open_with_passphrase(&object, typed))?
+    let (ring, object) = match &args.store {
+        Some(url) => from_store(args, &url.to_string())?,
+        None => from_file(args, args.ring.as_deref().unwrap_or(Path::new("")))?,
     };
     output::note(&format!(
         "the key ring is version {} of {}; volumes that were made later are not in it",
@@ -54,19 +61,80 @@ pub fn run(state: &State, args: &RecoverArgs) -> Result<()> {
     let mut entries: Vec<_> = ring.entries().cloned().collect();
     entries.sort_by_key(|entry| std::cmp::Reverse(entry.added));
     ring::adopt(state, ring, &object)?;
+    let mut missed = None;
     for entry in &entries {
         // Of two that are called alike the newer keeps the name, because it comes first.
-        let line = match ring::set_up(state, entry, |folder, _| lay_out(folder))? {
-            SetUp::Made(volume) => format!("volume \"{}\" is set up", volume.name),
-            SetUp::Here(volume) => format!("volume \"{}\" is here already", volume.name),
-            SetUp::ReadKey => {
-                format!("volume \"{}\" has a read key only", output::escape(entry.name.as_bytes()))
-            }
+        let line = match &args.store {
+            None => set_up(state, entry)?,
+            Some(url) => match open(state, entry, &url.to_string(), args.read_only) {
+                Ok(line) => line,
+                Err(failure) => {
+                    // One that is in another store does not keep the others from coming back.
+                    let name = output::escape(entry.name.as_bytes());
+                    output::note(&format!("volume \"{name}\" is not recovered: {}", failure.message));
+                    missed.get_or_insert(failure);
+                    continue;
+                }
+            },
         };
         output::line(&line)?;
         output::line(&format!("  public key  {}", entry.volume))?;
     }
-    Ok(())
+    missed.map_or(Ok(()), |failure| {
+        Err(failure.hint("`comb volume open NAME --key-file F --store URL` opens one from another store; `comb volume key` \
+                          of another machine, or a ring recovered with --ring, gives its key"))
+    })
+}
+
+/// Opens the key ring in a file.
+fn from_file(args: &RecoverArgs, path: &Path) -> Result<(Ring, Vec<u8>)> {
+    let object = ring::read_object(path)?;
+    let what = path.display().to_string();
+    let ring = if args.kit || args.kit_file.is_some() {
+        let kit = passphrase::kit(args.kit_file.as_deref())?;
+        Ring::open_with_kit(&object, &kit).map_err(|error| ring::failure(&what, &error))?
+    } else {
+        args.passphrase.open(&what, |typed| Ring::open_with_passphrase(&object, typed))?
+    };
+    Ok((ring, object))
+}
+
+/// Opens the key ring in a store.
+fn from_store(args: &RecoverArgs, url: &str) -> Result<(Ring, Vec<u8>)> {
+    let rings = stores::block_on(async { Ok(Rings::new(Arc::new(stores::open(url).await?))) })?;
+    let (ring, version) = if args.kit || args.kit_file.is_some() {
+        let kit = passphrase::kit(args.kit_file.as_deref())?;
+        stores::block_on(ring_store::find_by_kit(&rings, &kit))?
+    } else {
+        let typed = args.passphrase.read(&format!("the key ring in {url}"))?;
+        stores::block_on(ring_store::find_by_passphrase(&rings, &typed))?
+    };
+    Ok((ring, version.object.to_vec()))
+}
+
+/// Opens the volume of a key from a store.
+fn open(state: &State, entry: &RingEntry, url: &str, read_only: bool) -> Result<String> {
+    let volumes = state.volumes()?;
+    if let Some(here) = volumes.iter().find(|volume| volume.id == entry.volume) {
+        return Ok(format!("volume \"{}\" is here already", here.name));
+    }
+    let name = ring::free_name(entry, &volumes);
+    let EntryKey::Volume(key) = &entry.key else {
+        return Ok(format!("volume \"{name}\" has a read key only"));
+    };
+    super::volume::open::open(state, &name, key, url, read_only)?;
+    Ok(format!("volume \"{name}\" is open: `comb mount {name} DIR` shows it"))
+}
+
+/// Sets up the volume of a key, without data.
+fn set_up(state: &State, entry: &RingEntry) -> Result<String> {
+    Ok(match ring::set_up(state, entry, |folder, _| lay_out(folder))? {
+        SetUp::Made(volume) => format!("volume \"{}\" is set up", volume.name),
+        SetUp::Here(volume) => format!("volume \"{}\" is here already", volume.name),
+        SetUp::ReadKey => {
+            format!("volume \"{}\" has a read key only", output::escape(entry.name.as_bytes()))
+        }
+    })
 }
 
 /// Makes the engine's folders, so that a copy of the data finds its place.

@@ -201,6 +201,11 @@ fn print(list: &[VolumeStatus]) -> Result<()> {
         }
         if !volume.damage.is_empty() {
             output::note(&format!("hint: {}", engine::way_out(&volume.name)));
+        } else if volume.mounts.iter().flat_map(|mount| &mount.stores).any(|store| store.state == "fenced") {
+            output::note(&format!(
+                "hint: `comb branch list {}` shows what is not in the volume",
+                volume.name
+            ));
         } else if volume.mounts.iter().any(|mount| mount.trouble.is_some()) {
             output::note(&format!(
                 "hint: see that the disk of the state folder is well, then unmount \"{}\" and mount it again",

@@ -107,7 +107,8 @@ impl Dedup {
             .get_or_insert_with(|| Index::load(disk, store.keys.domain, self.fresh_packs_max, &witness));
         let lacking = index.lacking(store.pack_count());
         let newest = lacking.into_iter().rev().flat_map(Iterator::rev);
-        let readable = newest.filter(|number| !self.unreadable.contains(number));
+        let readable =
+            newest.filter(|number| !self.unreadable.contains(number) && store.is_here(PackNumber(*number)));
         for number in readable.take(LEARN_PACKS_MAX).collect::<Vec<u32>>() {
             match chunks_of(store, PackNumber(number)) {
                 Ok(chunks) => {
@@ -128,10 +129,10 @@ impl Dedup {
 
 /// Whether a seal that follows the tree at this root may refer to chunks in this pack.
 ///
-/// Nothing is collected yet. A pack that the tree says is on its way out is to be refused here, and so is one that is not on
-/// this machine: a seal waits for no network.
+/// Nothing is collected yet. A pack that the tree says is on its way out is to be refused here. One that is not on this machine
+/// is: a seal waits for no network.
 fn is_usable(store: &Store, _root: &Root, pack: PackNumber) -> bool {
-    pack.0 < store.pack_count()
+    pack.0 < store.pack_count() && store.is_here(pack)
 }
 
 /// What the pack of this number is recognized by.

@@ -63,6 +63,8 @@ pub trait Disk: Send + Sync {
 pub trait Ahead {
     /// These bytes of a file will be read soon; the file is `file_bytes` long, where that is known. Waits for nothing.
     fn will_read(&self, path: &str, file_bytes: Option<u64>, range: Range<u64>);
+    /// Whether a file is on this machine as a whole.
+    fn is_here(&self, path: &str) -> bool;
 }
 
 /// An open file.

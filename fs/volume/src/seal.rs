@@ -123,6 +123,19 @@ impl Volume {
         self.seal_frozen(None, Some(target.body))
     }
 
+    /// Goes on in this epoch, which another device had not: a new seal of what is here already.
+    ///
+    /// The volume must not be mounted.
+    pub fn take_over(&self, epoch: Epoch) -> Result<SealInfo, FsError> {
+        let _one = self.sealing.lock();
+        if self.read_only_reason().is_some() {
+            return Err(FsError::ReadOnly);
+        }
+        self.state.write().base.epoch = epoch;
+        self.freeze(true);
+        self.seal_frozen(None, None)
+    }
+
     /// Swaps in an empty overlay, if there is anything to seal; returns how long that took.
     ///
     /// It is the time that an operation may have to wait: whoever asks for the lock behind this one

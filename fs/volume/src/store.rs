@@ -361,9 +361,15 @@ impl Store {
     /// Whether a chunk can be read from its pack, and these are its bytes.
     pub fn holds(&self, chunk: &ChunkRef, plain: &[u8]) -> Result<bool, FsError> {
         let Location { pack, offset, len } = chunk.location;
-        let object = self.pack_entry(pack)?.object;
-        let name = FrameName::Chunk(chunk.chunk);
-        self.frame(&object, offset, len, name, CHUNK_BYTES_MAX, |bytes| Ok(**bytes == *plain))
+        let PackEntry { object, bytes, .. } = self.pack_entry(pack)?;
+        let place = Place { object: &object, bytes: Some(bytes.into()), offset, len };
+        self.frame(&place, FrameName::Chunk(chunk.chunk), CHUNK_BYTES_MAX, |bytes| Ok(**bytes == *plain))
+    }
+
+    /// Whether a pack is on this machine, so that reading it waits for no network.
+    pub fn is_here(&self, number: PackNumber) -> bool {
+        let Some(ahead) = self.env.disk.ahead() else { return true };
+        self.pack_entry(number).is_ok_and(|entry| ahead.is_here(&pack_path(&entry.object)))
     }
 
     /// What the directory of a pack of chunks lists, in the order of the frames; nothing of one of nodes.
@@ -373,7 +379,8 @@ impl Store {
         let fail = |error: std::io::Error| read_error(&path, &error);
         let refuse = |error: DecodeError| FsError::Damaged(format!("{path} {error}"));
         let untrue = || FsError::Damaged(format!("{path} failed its integrity check (directory)"));
-        let pack = self.open_pack(&object)?;
+        let whole = Place { object: &object, bytes: Some(bytes.into()), offset: 0, len: bytes };
+        let pack = self.open_pack(&whole)?;
         if pack.kind != PackKind::Data {
             return Ok(Vec::new());
         }

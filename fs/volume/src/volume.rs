@@ -459,7 +459,7 @@ impl Volume {
     }
 
     /// Removes the journal where everything in it is sealed; what comes begins a new segment. Returns whether there was one.
-    pub(crate) fn give_back_journal(&self) -> bool {
+    pub fn give_back_journal(&self) -> bool {
         let sealed = {
             let state = self.state.read();
             (state.frozen.is_none() && state.active.is_empty()).then(|| self.journal.end())

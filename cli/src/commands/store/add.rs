@@ -1,13 +1,15 @@
 //! `comb store add`.
 
+use std::sync::Arc;
+
 use clap::Args;
-use fs_replication::StoreId;
+use fs_replication::{Rings, StoreId};
 
 use crate::failure::{Failure, Kind, Result};
 use crate::name::VolumeName;
 use crate::state::{State, VolumeFolder};
 use crate::stores::{self, StoreConfig};
-use crate::{engine, keys, output, progress};
+use crate::{engine, keys, output, progress, ring, ring_store};
 
 /// Replicate a volume to one more store
 ///
@@ -42,7 +44,7 @@ pub fn run(state: &State, args: &AddArgs) -> Result<()> {
     }
     let name = match &args.store {
         Some(name) => name.to_string(),
-        None => free_name(&url, &stores),
+        None => StoreConfig::free_name(&url, &stores),
     };
     if stores.iter().any(|store| store.name == name) {
         return Err(Failure::new(
@@ -93,7 +95,22 @@ pub fn run(state: &State, args: &AddArgs) -> Result<()> {
             output::line(&format!("  as a copy; it could not decide who may write: {why}"))?
         }
     }
+    if ring::exists(state) {
+        publish(state, &url)?;
+        output::line(
+            "  with this machine's key ring, so that `comb recover --store` brings everything back",
+        )?;
+    }
     super::tell(&volume)
+}
+
+/// Brings the key ring there, too.
+fn publish(state: &State, url: &str) -> Result<()> {
+    let mut opened = ring::open_here(state)?;
+    stores::block_on(async {
+        let rings = Rings::new(Arc::new(stores::open(url).await?));
+        ring_store::sync(&mut opened, &rings).await
+    })
 }
 
 /// Refuses a store in which the volume goes on where it does not here.
@@ -109,22 +126,4 @@ fn refuse_other_past(volume: &VolumeFolder, url: &str, slot: &fs_replication::Sl
     .hint(
         "`comb volume open` goes on with what the store holds; another prefix makes a copy of what is here",
     ))
-}
-
-/// A name that no store of the volume has: its kind, with a number from the second on.
-fn free_name(url: &str, stores: &[StoreConfig]) -> String {
-    let kind = match url.split("://").next() {
-        Some("file") => "folder",
-        Some("http" | "https") => "webdav",
-        Some(kind) => kind,
-        None => "store",
-    };
-    let mut name = kind.to_owned();
-    for number in 2.. {
-        if stores.iter().all(|store| store.name != name) {
-            break;
-        }
-        name = format!("{kind}{number}");
-    }
-    name
 }

@@ -36,12 +36,7 @@ pub fn run(state: &State, args: &CreateArgs) -> Result<()> {
         Some(path) => keys::import(path)?,
         None => keys::generate()?,
     };
-    let config = Config {
-        name: args.name.to_string(),
-        quota_bytes: args.quota,
-        created: jiff::Timestamp::now().to_string(),
-        stores: Vec::new(),
-    };
+    let config = Config { quota_bytes: args.quota, ..Config::new(&args.name) };
     let id = key.id();
     let volume = state.add(&config, &args.name, id, |folder| {
         keys::store(folder, &key)?;

@@ -3,6 +3,7 @@
 mod create;
 mod key;
 mod list;
+pub mod open;
 mod remove;
 mod show;
 
@@ -17,6 +18,7 @@ use crate::state::State;
 #[derive(Debug, Subcommand)]
 pub enum VolumeCommand {
     Create(create::CreateArgs),
+    Open(open::OpenArgs),
     List(list::ListArgs),
     Show(show::ShowArgs),
     Key(key::KeyArgs),
@@ -27,6 +29,7 @@ pub enum VolumeCommand {
 pub fn run(state: &State, command: VolumeCommand) -> Result<()> {
     match command {
         VolumeCommand::Create(args) => create::run(state, &args),
+        VolumeCommand::Open(args) => open::run(state, &args),
         VolumeCommand::List(args) => list::run(state, &args),
         VolumeCommand::Show(args) => show::run(state, &args),
         VolumeCommand::Key(args) => key::run(state, &args),

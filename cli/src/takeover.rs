@@ -1,0 +1,153 @@
+//! Opening a volume from a store: to read it, or to take it over and go on writing.
+//!
+//! Invariants
+//! - The folder begins at the store's newest manifest; nothing of a past that was not committed stays in it.
+//! - What the first seal of the new epoch names is in the store before its slot.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::mpsc;
+
+use bytes::Bytes;
+use fs_crypto::{DeviceSecret, VolumeKey};
+use fs_format::{Epoch, Seq};
+use fs_replication::{Cut, Far, LocalError, Names, Signer, Slot};
+use fs_store::{Patience, Patient, READ_TIME_MAX, Store, StoreError};
+use fs_volume::env::Env;
+use fs_volume::{Options, Volume};
+use tokio::runtime::Handle;
+
+use crate::failure::{Context, Failure, Kind, Result};
+use crate::lazy_disk;
+use crate::replica::Pen;
+use crate::stores;
+
+/// Makes an empty folder ready to be opened at the store's newest manifest.
+pub fn begin(folder: &Path, far: &Far) -> Result<Env> {
+    let (env, _) = lazy_disk::prepare(folder, far).map_err(|error| newest_failure(&error))?;
+    Ok(env)
+}
+
+/// Takes the volume over: the next seal of it is made here, and no longer where it was written before.
+pub fn take(store: &Patient, folder: &Path, env: Env, key: &VolumeKey, device: &DeviceSecret) -> Result<Cut> {
+    let remote = stores::remote(store, key.id());
+    let claimant = Claimant {
+        pen: Pen { key: key.clone(), volume: key.id(), device: [0; 16] },
+        folder: folder.to_owned(),
+        env,
+        device: device.clone(),
+        store: store.clone(),
+        runtime: stores::handle()?,
+    };
+    stores::block_on(async {
+        remote.claim(&claimant).await.map_err(|error| {
+            use fs_replication::ClaimError as Of;
+            match error {
+                Of::Rival(_) | Of::Overtaken(_) => Failure::new(Kind::InTheWay, error.to_string())
+                    .hint("if it is this machine that is to write the volume, try again"),
+                Of::Empty => Failure::new(Kind::NotFound, error.to_string()),
+                Of::Failed(error) => stores::replication_failure(&error),
+            }
+        })
+    })
+}
+
+fn newest_failure(error: &fs_replication::NewestError) -> Failure {
+    use fs_replication::NewestError as Of;
+    match error {
+        Of::Nothing(_) => {
+            Failure::new(Kind::NotFound, error.to_string()).hint("is it the right URL, and the right key?")
+        }
+        Of::Damaged { .. } => Failure::new(Kind::Damaged, error.to_string()),
+        Of::Store(error) => stores::failure(error),
+        Of::Away(_) => Failure::new(Kind::Unreachable, error.to_string()),
+    }
+}
+
+/// Makes the first seal of a new epoch.
+struct Claimant {
+    pen: Pen,
+    folder: PathBuf,
+    env: Env,
+    device: DeviceSecret,
+    store: Patient,
+    runtime: Handle,
+}
+
+impl Claimant {
+    /// Puts the folder back to where the store's head is: a seal of ours that lost its slot goes.
+    fn begin_at(&self, head: &Slot) -> Result<()> {
+        let manifests = self.folder.join("manifests");
+        for entry in fs::read_dir(&manifests).context(manifests.display())? {
+            let entry = entry.context(manifests.display())?;
+            let number = entry.file_name().to_str().and_then(|name| u64::from_str_radix(name, 16).ok());
+            if number.is_some_and(|number| number > head.seq.0) {
+                fs::remove_file(entry.path()).context(entry.path().display())?;
+            }
+        }
+        let journal = self.folder.join("journal");
+        for entry in fs::read_dir(&journal).context(journal.display())? {
+            let path = entry.context(journal.display())?.path();
+            fs::remove_file(&path).context(path.display())?;
+        }
+        for (name, bytes) in
+            [(format!("manifests/{:016x}", head.seq.0), &head.bytes), ("head".into(), &head.bytes)]
+        {
+            let path = self.folder.join(name);
+            fs::write(&path, bytes).context(path.display())?;
+        }
+        Ok(())
+    }
+
+    fn seal(&self, epoch: Epoch, head: &Slot) -> Result<Bytes> {
+        self.begin_at(head)?;
+        let fail = |what: &str, error: &dyn std::fmt::Display| Failure::other(format!("{what}: {error}"));
+        let volume = Volume::open(self.env.clone(), self.pen.key.clone(), &self.device, Options::default())
+            .map_err(|error| fail("opening the volume", &error))?;
+        let seal = volume.take_over(epoch).map_err(|error| fail("sealing", &error))?;
+        let history = volume.history();
+        let outgoing = history.outgoing(seal.seq).map_err(|error| fail("sealing", &error))?;
+        let names = Names::of(&self.pen.volume);
+        for (pack, _) in outgoing.packs {
+            let bytes = history.pack_object(&pack).map_err(|error| fail("reading a pack", &error))?;
+            let (store, name) = (self.store.with(Patience::Within(READ_TIME_MAX)), names.pack(&pack));
+            let created = self.wait(async move { store.create(&name, bytes.into()).await })?;
+            match created {
+                Err(error) if error.kind() != fs_store::Kind::Exists => return Err(stores::failure(&error)),
+                _ => {}
+            }
+        }
+        let manifest = history.manifest_object(seal.seq).map_err(|error| fail("sealing", &error))?;
+        // The journal holds nothing, and the volume is opened again by whoever mounts it.
+        volume.give_back_journal();
+        Ok(manifest.into())
+    }
+
+    /// Lets other threads do it and waits: this one drives the claim.
+    fn wait(
+        &self,
+        work: impl Future<Output = std::result::Result<(), StoreError>> + Send + 'static,
+    ) -> Result<std::result::Result<(), StoreError>> {
+        let (tell, told) = mpsc::channel();
+        self.runtime.spawn(async move {
+            // Who asked waits for it.
+            let _ = tell.send(work.await);
+        });
+        told.recv().map_err(|_| Failure::other("sending a pack ended early"))
+    }
+}
+
+impl Signer for Claimant {
+    fn claim(&self, epoch: Epoch) -> std::result::Result<Bytes, LocalError> {
+        self.pen.claim(epoch)
+    }
+
+    fn manifest(&self, epoch: Epoch, head: &Slot) -> std::result::Result<Bytes, LocalError> {
+        self.seal(epoch, head)
+            .map_err(|failure| LocalError { what: "taking the volume over".into(), why: failure.message })
+    }
+
+    fn boundary(&self, epoch: Epoch, seq: Seq) -> std::result::Result<Bytes, LocalError> {
+        self.pen.boundary(epoch, seq)
+    }
+}
