@@ -5,12 +5,14 @@
 //! An operation looks through overlay, frozen overlay and tree ([`layers`]), appends a record to
 //! the [`journal`] and changes the [`overlay`] ([`volume`]). Sealing ([`seal`]) turns a frozen
 //! overlay into tree nodes ([`tree`]), chunks ([`chunking`]), packs ([`store`]) and a manifest
-//! ([`manifests`]). [`history`], [`moments`], [`diff`] and [`check`] read what is sealed, [`readahead`] before it is
-//! asked for.
+//! ([`manifests`]). [`history`], [`diff`] and [`check`] read what is sealed, [`readahead`] before it is
+//! asked for. [`ledger`] has the volume's own records in the tree: moments among them, which [`retention`] chooses from
+//! and [`collection`] cleans up behind.
 
 mod buffer;
 mod check;
 mod chunking;
+mod collection;
 mod diff;
 pub mod env;
 mod error;
@@ -20,13 +22,14 @@ mod journal;
 mod keeper;
 mod keys;
 mod layers;
+mod ledger;
 mod manifests;
-mod moments;
 mod outgoing;
 mod overlay;
 mod readahead;
 pub mod real;
 mod replace;
+pub mod retention;
 mod seal;
 mod store;
 mod tree;
@@ -34,6 +37,7 @@ mod types;
 mod volume;
 
 pub use check::{CheckReport, Damage};
+pub use collection::{Collection, GRACE, Packs, Pruned};
 pub use error::{FsError, OpenError};
 pub use history::{History, View, fork, resolve};
 pub use keeper::Keeper;
