@@ -104,6 +104,12 @@ pub fn fates(store: &Store, root: &Root) -> Result<BTreeMap<PackNumber, PackFate
     Ok(fates)
 }
 
+/// What is decided about a pack; nothing new may refer to one that is not in use.
+pub fn fate(store: &Store, root: &Root, number: PackNumber) -> Result<Option<PackFate>, FsError> {
+    let value = settle(tree::get(store, root, &Key::fate(number)))?;
+    value.map(|value| decode(PackFate::decode(&value), "the fate of a pack")).transpose()
+}
+
 /// The value of a fate's record.
 pub fn fate_value(fate: PackFate) -> Box<[u8]> {
     let mut value = Vec::with_capacity(20);

@@ -7,7 +7,7 @@
 //! - The journal behind a manifest is recycled only when the manifest is durable.
 //! - What is sealed never changes.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use fs_crypto::VolumeKey;
 use fs_format::journal::{Source, Totals};
+use fs_format::ledger::PackFate;
 use fs_format::manifest::{MESSAGE_BYTES_MAX, ManifestBody, TAG_BYTES_MAX, TAGS_MAX};
 use fs_format::tree::{CHUNK_BYTES_MAX, ChunkRef, Extent, Key, Location, Node, RecordKind};
 use fs_format::{ChunkId, DeviceId, Epoch, FileKind, Ino, Inode, ManifestId, PackNumber, Seq};
@@ -354,17 +355,36 @@ impl<'a> Sealer<'a> {
                 }
             }
         }
+        let needed = self.packs_of(&edits)?;
         if let Some(Pruning { drop, verdict }) = pruning {
             // Decided by one seal: a pack that what is sealed refers to is needed, whatever the moments before say.
-            for value in extents(&edits) {
-                verdict.spare(decode(Extent::decode(value), "an extent")?.chunk.location.pack);
-            }
+            needed.iter().for_each(|&number| verdict.spare(number));
             edits.extend(drop.iter().map(|&seq| (Key::moment(seq), None)));
             edits.extend(verdict.edits(self.seq, self.frozen.time));
         }
         edits.insert(Key::moment(self.base.info.seq), Some(self.base.record()));
         let edits: Vec<Edit> = edits.into_iter().collect();
         tree::apply(&self.volume.store, &mut self.packer, &self.base.root, &edits)
+    }
+
+    /// The packs of earlier seals that the extents refer to which are put. Each is in use, or this is no seal: better
+    /// to stop than to write down where bytes were.
+    fn packs_of(&self, edits: &Edits) -> Result<BTreeSet<PackNumber>, FsError> {
+        let store = &self.volume.store;
+        let mut packs = BTreeSet::new();
+        for value in extents(edits) {
+            packs.insert(decode(Extent::decode(value), "an extent")?.chunk.location.pack);
+        }
+        let before = store.table().count();
+        packs.retain(|number| u64::from(number.0) < before);
+        for &number in &packs {
+            if let Some(PackFate::Doomed { .. } | PackFate::Gone) =
+                ledger::fate(store, &self.base.root, number)?
+            {
+                return Err(FsError::Damaged(format!("pack {number} is needed, and collection gave it up")));
+            }
+        }
+        Ok(packs)
     }
 
     /// Goes back to another tree; the volume's own records stay.
