@@ -442,3 +442,22 @@ fn a_prune_on_a_full_disk_is_tried_again() {
     assert_eq!(volume.prune(&made[..2], &NOW).expect("prunes").dropped, made[..2]);
     is_whole(&stage.history());
 }
+
+#[test]
+fn what_a_seal_adds_for_others_is_what_is_still_here() {
+    let stage = Stage::new();
+    let volume = stage.open();
+    let made: Vec<Seq> = (0..4).map(|i| seal_with(&volume, "a", i)).collect();
+    volume.prune(&made[..3], &NOW).expect("prunes");
+    let history = volume.history();
+    let (first, last) = history.unbroken().expect("lists");
+    assert_eq!(first, made[3], "the manifests before are gone with their moments");
+    let mut leaving = BTreeSet::new();
+    for seq in first.0..=last.0 {
+        for (pack, bytes) in history.outgoing(Seq(seq)).expect("tells").packs {
+            assert_eq!(history.pack_object(&pack).expect("is here").len() as u64, bytes);
+            leaving.insert(pack.to_hex());
+        }
+    }
+    assert_eq!(leaving, stage.names("packs").into_iter().collect());
+}
