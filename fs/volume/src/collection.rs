@@ -162,8 +162,7 @@ impl Verdict {
 
     /// Spares a pack that what is sealed refers to.
     pub fn spare(&mut self, number: PackNumber) {
-        let was_condemned = self.condemned.remove(&number).is_some();
-        if self.doomed.remove(&number).is_some() && !was_condemned {
+        if self.condemned.remove(&number).or_else(|| self.doomed.remove(&number)).is_some() {
             self.reprieved.push(number);
         }
     }
@@ -188,8 +187,8 @@ pub struct Pruning {
     pub verdict: Verdict,
 }
 
-/// Decides about packs: `is_used` by marks, `is_ripe` where one was condemned long enough ago, `is_clear` where a doomed
-/// one is removed everywhere.
+/// Decides about packs: `is_used` says whether anything refers to one, `ripeness` whether one was condemned long enough ago,
+/// `is_clear` whether one that was doomed by a seal is removed everywhere.
 fn judge(
     packs: impl Iterator<Item = (PackNumber, PackEntry)>,
     fates: &BTreeMap<PackNumber, PackFate>,
@@ -445,4 +444,96 @@ fn mark_kept<'a>(
         marks.tree(store, &moment.root)?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HOUR: Duration = Duration::from_hours(1);
+
+    fn time(hours: i64) -> Timestamp {
+        Timestamp(hours * 3_600_000_000_000)
+    }
+
+    #[test]
+    fn a_pack_goes_step_by_step_and_only_if_nothing_refers_to_it() {
+        let condemned = Some(PackFate::Condemned { seq: Seq(3), time: time(0) });
+        let doomed = Some(PackFate::Doomed { seq: Seq(4) });
+        // Fate, whether it is used, ripeness, whether it is clear: what becomes of it.
+        for (fate, is_used, ripeness, is_clear, expected) in [
+            (None, true, Ripeness::Ripe, true, ""),
+            (None, false, Ripeness::Green, false, "condemned"),
+            (condemned, false, Ripeness::Green, true, ""),
+            (condemned, false, Ripeness::Unknown, true, "condemned"),
+            (condemned, false, Ripeness::Ripe, false, "doomed"),
+            (condemned, true, Ripeness::Ripe, true, "reprieved"),
+            (doomed, false, Ripeness::Ripe, false, ""),
+            (doomed, false, Ripeness::Ripe, true, "buried"),
+            (Some(PackFate::Gone), false, Ripeness::Ripe, true, ""),
+        ] {
+            let number = PackNumber(7);
+            let entry = PackEntry { object: PackId([7; 32]), bytes: 100, birth: Seq(1) };
+            let fates = fate.map(|fate| (number, fate)).into_iter().collect();
+            let verdict = judge(
+                [(number, entry)].into_iter(),
+                &fates,
+                |_, _| is_used,
+                |_, _| ripeness,
+                |_, _| is_clear,
+            );
+            let mut wanted = Verdict::default();
+            match expected {
+                "condemned" => wanted.condemned = [(number, 100)].into(),
+                "doomed" => wanted.doomed = [(number, 100)].into(),
+                "reprieved" => wanted.reprieved.push(number),
+                "buried" => wanted.buried.push(number),
+                _ => {}
+            }
+            assert_eq!(verdict, wanted, "{fate:?}, used {is_used}, {ripeness:?}, clear {is_clear}");
+        }
+    }
+
+    #[test]
+    fn what_a_seal_refers_to_is_spared() {
+        let (one, two, three) = (PackNumber(1), PackNumber(2), PackNumber(3));
+        let mut verdict = Verdict {
+            condemned: [(one, 10)].into(),
+            doomed: [(two, 20), (three, 30)].into(),
+            ..Verdict::default()
+        };
+        [one, two, PackNumber(9)].into_iter().for_each(|number| verdict.spare(number));
+        assert_eq!((verdict.condemned.len(), verdict.doomed.len()), (0, 1));
+        let edits = verdict.edits(Seq(5), time(1));
+        let doomed = Some(ledger::fate_value(PackFate::Doomed { seq: Seq(5) }));
+        assert_eq!(
+            edits,
+            [(Key::fate(one), None), (Key::fate(two), None), (Key::fate(three), doomed)].into()
+        );
+    }
+
+    #[test]
+    fn a_grace_is_over_by_the_clock_that_says_least() {
+        let number = PackNumber(1);
+        let ripeness = |run: &Run, condemned, wall, monotonic: u32| {
+            run.ripeness(number, time(condemned), (time(wall), HOUR * monotonic), HOUR * 24)
+        };
+        // Opened at noon of day 0 by wall time, after 100 hours of whatever.
+        let mut run = Run::new(time(12), HOUR * 100);
+        assert_eq!(ripeness(&run, 0, 23, 111), Ripeness::Green);
+        assert_eq!(ripeness(&run, 0, 24, 112), Ripeness::Ripe);
+        // The clock was set: only what this run has seen of it counts.
+        assert_eq!(ripeness(&run, 0, 10_000, 112), Ripeness::Green);
+        assert_eq!(ripeness(&run, 0, 10_000, 124), Ripeness::Ripe);
+        run.condemned.insert(number, HOUR * 110);
+        assert_eq!(ripeness(&run, 22, 10_000, 124), Ripeness::Green);
+        assert_eq!(ripeness(&run, 22, 10_000, 134), Ripeness::Ripe);
+        // Set back: wall time says less, and may say nonsense.
+        assert_eq!(ripeness(&run, 22, 30, 200), Ripeness::Green);
+        assert_eq!(ripeness(&run, 22, 21, 200), Ripeness::Unknown);
+        assert_eq!(
+            run.ripeness(number, Timestamp(i64::MIN), (Timestamp(i64::MAX), Duration::MAX), HOUR),
+            Ripeness::Ripe
+        );
+    }
 }
