@@ -123,8 +123,12 @@ fn make_the_golden_volume() {
 
     let docs = volume.make(ME, Ino::ROOT, b"docs", 0o755, NewNode::Directory, &[]).expect("makes").ino;
     let hello = make(docs, "hello", NewNode::File, b"hello\n");
-    volume.link(hello, Ino::ROOT, b"also").expect("links");
+    volume.link(hello, docs, b"again").expect("links");
     volume.make(ME, docs, b"link", 0o777, NewNode::Symlink(b"hello"), &[]).expect("makes");
+    volume.make(ME, docs, b"empty", 0o700, NewNode::Directory, &[]).expect("makes");
+    volume
+        .make(ME, Ino::ROOT, b"pipe", 0o600, NewNode::Special(fs_format::FileKind::Fifo, 0), &[])
+        .expect("makes");
     let large = make(Ino::ROOT, "large", NewNode::File, &noise("large", 300_000));
     let sparse = volume.make(ME, Ino::ROOT, b"sparse", 0o644, NewNode::File, &[]).expect("makes").ino;
     volume.write(sparse, 1 << 30, b"end", false).expect("writes");
@@ -133,7 +137,7 @@ fn make_the_golden_volume() {
     volume.seal(label("first", 1)).expect("seals");
 
     volume.write(large, 8192 * 7, &[0x55; 8192], false).expect("writes");
-    volume.unlink(Ino::ROOT, b"also").expect("removes");
+    volume.unlink(docs, b"again").expect("removes");
     volume.set_xattr(hello, b"user.colour", b"blue", XattrMode::Set).expect("sets");
     volume
         .set_policy(Some(
