@@ -8,6 +8,7 @@
 //! - `ring`, `passphrase`   the account's key ring on this machine, and how a person opens it
 //! - `ring_store`   the same in a store
 //! - `control`, `report`   the conversation with the daemon of a mounted volume
+//! - `retention`   pruning by policy, for commands and the daemon alike
 //! - `daemon_log`   what a daemon says of itself, in a file that does not grow for ever
 //! - `tree`, `writer`   reading a sealed tree, and writing it into a folder
 //! - `mounts`   what the kernel knows of mounts
@@ -27,6 +28,7 @@ mod place;
 mod progress;
 mod replica;
 mod report;
+mod retention;
 mod ring;
 #[cfg_attr(not(test), expect(dead_code, reason = "no command knows a store yet"))]
 mod ring_store;

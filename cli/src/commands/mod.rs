@@ -11,8 +11,10 @@ mod log;
 mod ls;
 mod man;
 mod mount;
+mod prune;
 mod recover;
 mod restore;
+mod retain;
 mod rollback;
 mod snapshot;
 mod status;
@@ -82,6 +84,8 @@ enum Command {
     #[command(subcommand)]
     Key(key::KeyCommand),
     Recover(recover::RecoverArgs),
+    Retain(retain::RetainArgs),
+    Prune(prune::PruneArgs),
     Status(status::StatusArgs),
     #[command(subcommand)]
     Store(store::StoreCommand),
@@ -124,6 +128,8 @@ fn run_command(comb: Comb) -> Result<()> {
         Command::Fork(args) => fork::run(&state()?, &args),
         Command::Key(command) => key::run(&state()?, command),
         Command::Recover(args) => recover::run(&state()?, &args),
+        Command::Retain(args) => retain::run(&state()?, &args),
+        Command::Prune(args) => prune::run(&state()?, &args),
         Command::Status(args) => status::run(&state()?, &args),
         Command::Store(command) => store::run(&state()?, command),
         Command::Sync(args) => sync::run(&state()?, &args),

@@ -19,6 +19,7 @@ use fs_format::tree::{ChunkRef, Location};
 use fs_format::{ChunkId, PackNumber};
 
 use crate::FsError;
+use crate::ledger;
 use crate::store::Store;
 use crate::tree::Root;
 
@@ -126,12 +127,10 @@ impl Dedup {
     }
 }
 
-/// Whether a seal that follows the tree at this root may refer to chunks in this pack.
-///
-/// Nothing is collected yet. A pack that the tree says is on its way out is to be refused here, and so is one that is not on
-/// this machine: a seal waits for no network.
-fn is_usable(store: &Store, _root: &Root, pack: PackNumber) -> bool {
-    pack.0 < store.pack_count()
+/// Whether a seal that follows the tree at `root` may refer to a pack: collection has decided nothing about it. Where that
+/// cannot be read, it may not. (One that is not on this machine is to be refused here, too: a seal waits for no network.)
+fn is_usable(store: &Store, root: &Root, pack: PackNumber) -> bool {
+    pack.0 < store.pack_count() && matches!(ledger::fate(store, root, pack), Ok(None))
 }
 
 /// What the pack of this number is recognized by.
