@@ -61,6 +61,18 @@ pub enum Request {
         /// Its tags, checked by the command.
         tags: Vec<String>,
     },
+    /// Give the volume a policy, or none. Answered with the head's [`SealReport`].
+    Retain {
+        /// The policy, checked by the command.
+        policy: Option<String>,
+    },
+    /// Drop what the policy does not keep. Answered with a [`PruneReport`](crate::retention::PruneReport).
+    Prune {
+        /// How long what nobody needs is kept.
+        grace_seconds: u64,
+        /// Moments that a mount shows.
+        pinned: Vec<u64>,
+    },
     /// Read the journal as a replay would. Answered with a list of what is damaged in it.
     CheckJournal,
     /// Unmount, seal and end. Answered with `null` when the volume's lock is free.

@@ -23,10 +23,11 @@ pub struct Door {
 
 /// The door of a volume.
 ///
-/// Where its store cannot be opened, what is here can be read all the same.
+/// Where its store cannot be opened, what is here can be read all the same. So it is where the
+/// config is damaged, which whoever needs it says.
 pub fn door(volume: &VolumeFolder) -> Result<Door> {
     let env = engine::environment(&volume.path);
-    let config = volume.config()?;
+    let Ok(config) = volume.config() else { return Ok(Door { env, far: None }) };
     let Some(store) = config.stores.iter().find(|store| config.from_store && store.arbiter) else {
         return Ok(Door { env, far: None });
     };

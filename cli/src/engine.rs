@@ -246,7 +246,7 @@ pub fn open_failure(volume: &VolumeFolder, error: &OpenError) -> Failure {
 /// Why an operation in a volume was refused; `what` says where.
 pub fn fs_failure(what: impl std::fmt::Display, error: &FsError) -> Failure {
     let kind = match error {
-        FsError::NotFound | FsError::NoAttribute | FsError::NoSuchOffset => Kind::NotFound,
+        FsError::NotFound | FsError::NoAttribute | FsError::NoSuchOffset | FsError::Dropped => Kind::NotFound,
         FsError::Exists | FsError::NotEmpty => Kind::InTheWay,
         FsError::NoSpace => Kind::NoSpace,
         FsError::ReadOnly | FsError::NotPermitted => Kind::NotPermitted,

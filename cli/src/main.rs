@@ -9,6 +9,7 @@
 //! - `ring_store`   the same in a store
 //! - `lazy_disk`   a folder whose packs are in a store
 //! - `control`, `report`   the conversation with the daemon of a mounted volume
+//! - `retention`   pruning by policy, for commands and the daemon alike
 //! - `daemon_log`   what a daemon says of itself, in a file that does not grow for ever
 //! - `tree`, `writer`   reading a sealed tree, and writing it into a folder
 //! - `mounts`   what the kernel knows of mounts
@@ -30,6 +31,7 @@ mod place;
 mod progress;
 mod replica;
 mod report;
+mod retention;
 mod ring;
 mod ring_store;
 mod state;

@@ -18,8 +18,8 @@ use fs_crypto::VolumeKey;
 use fs_format::claim::{BOUNDARY_CONTEXT, Boundary, CLAIM_CONTEXT, Claim};
 use fs_format::{Epoch, ManifestId, PackId, Seq, VolumeId};
 use fs_replication::{
-    Commit, Fenced, Handle, Held, Link, Local, LocalError, Pace, Role, Settings, Signer, Slot, State,
-    Uploader,
+    Commit, Fenced, Handle, Held, Link, Local, LocalError, Pace, Role, Settings, Signer, Slot,
+    State as Doing, Uploader,
 };
 use fs_volume::{FsError, History, Volume};
 use parking_lot::Mutex;
@@ -31,7 +31,7 @@ use tokio::time::Instant;
 
 use crate::failure::{Context, Failure, Result};
 use crate::keys;
-use crate::state::VolumeFolder;
+use crate::state::{State, VolumeFolder};
 use crate::stores::{self, StoreConfig};
 
 /// How late a volume may be before it is loud.
@@ -164,17 +164,25 @@ struct Core {
     volume: Arc<Volume>,
     folder: VolumeFolder,
     key: VolumeKey,
+    /// The pseudonym of this machine in the volume.
+    device: [u8; 16],
     changes: Mutex<Changes>,
     rate: Option<u64>,
 }
 
 impl Replicas {
     /// Begins to replicate a volume to the stores of its config.
-    pub fn start(volume: &Arc<Volume>, folder: &VolumeFolder, rate: Option<u64>) -> Result<Arc<Self>> {
+    pub fn start(
+        state: &State,
+        volume: &Arc<Volume>,
+        folder: &VolumeFolder,
+        rate: Option<u64>,
+    ) -> Result<Arc<Self>> {
         let core = Arc::new(Core {
             volume: volume.clone(),
             folder: folder.clone(),
             key: keys::load(folder)?,
+            device: keys::device(state)?.pseudonym(&folder.id).0,
             changes: Mutex::default(),
             rate,
         });
@@ -258,7 +266,7 @@ impl Replicas {
         let pending = progress.as_ref().map(|progress| progress.pending).unwrap_or_default();
         // Seals of before this daemon are known to the uploader alone; one that knows nothing yet has none safe.
         let before = pending.oldest.map(|oldest| oldest.0);
-        let unknown = progress.as_ref().is_none_or(|progress| progress.state == State::Starting);
+        let unknown = progress.as_ref().is_none_or(|progress| progress.state == Doing::Starting);
         let head = self.core.volume.head();
         let head_missing = replicated.is_none_or(|seq| seq < head.seq) && unknown;
         let since = self
@@ -282,13 +290,13 @@ impl Replicas {
             None if at_work.not_open.is_some() => {
                 ("not-open", last_error_seconds_ago.map(|ago| (OPEN_AGAIN.as_secs_f64() - ago).max(0.0)))
             }
-            None | Some(State::Starting) => ("starting", None),
-            Some(State::Sending) => ("sending", None),
-            Some(State::Done) => ("replicated", None),
-            Some(State::Waiting { next_try }) => {
+            None | Some(Doing::Starting) => ("starting", None),
+            Some(Doing::Sending) => ("sending", None),
+            Some(Doing::Done) => ("replicated", None),
+            Some(Doing::Waiting { next_try }) => {
                 ("waiting", Some(next_try.saturating_duration_since(clock).as_secs_f64()))
             }
-            Some(State::Fenced(_)) => ("fenced", None),
+            Some(Doing::Fenced(_)) => ("fenced", None),
         };
         StoreReport {
             name: running.config.name.clone(),
@@ -421,8 +429,8 @@ async fn keep(core: Arc<Core>, config: StoreConfig, shared: Arc<Shared>) {
 async fn begin(core: &Arc<Core>, config: &StoreConfig) -> Result<(Uploader, Handle)> {
     let store = stores::open(&config.url).await?;
     store.limit_rate(core.rate);
-    let outbox = Outbox { history: core.volume.history(), device: [0; 16] };
-    let signer = Pen { key: core.key.clone(), volume: core.volume.id(), device: outbox.device };
+    let outbox = Outbox { history: core.volume.history() };
+    let signer = Pen { key: core.key.clone(), volume: core.volume.id(), device: core.device };
     let settings = Settings {
         volume: core.volume.id(),
         epoch: core.volume.epoch(),
@@ -555,7 +563,6 @@ impl Seen {
 /// The sealed part of a volume, for replication.
 struct Outbox {
     history: History,
-    device: [u8; 16],
 }
 
 impl fmt::Debug for Outbox {

@@ -30,7 +30,7 @@
 //! - Everything here is for its owner alone: every file and folder is made without permissions for others.
 //! - Root does not use what belongs to another user: what root would write there, its owner could not read.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
@@ -543,6 +543,23 @@ impl VolumeFolder {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
             other => other.context(link.display()),
         }
+    }
+
+    /// Removes `snapshots/UUID` of all others than these.
+    pub fn unlink_snapshots_but(&self, kept: &HashSet<String>) -> Result<()> {
+        let folder = self.path.join("snapshots");
+        let entries = match fs::read_dir(&folder) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            entries => entries.context(folder.display())?,
+        };
+        for entry in entries {
+            let entry = entry.context(folder.display())?;
+            let is_kept = entry.file_name().to_str().is_some_and(|name| kept.contains(name));
+            if !is_kept && entry.file_type().is_ok_and(|kind| kind.is_symlink()) {
+                fs::remove_file(entry.path()).context(entry.path().display())?;
+            }
+        }
+        Ok(())
     }
 
     /// Makes `data` a folder again, whatever a daemon that was killed has left.

@@ -32,7 +32,7 @@ pub fn begin(folder: &Path, far: &Far) -> Result<Env> {
 pub fn take(store: &Patient, folder: &Path, env: Env, key: &VolumeKey, device: &DeviceSecret) -> Result<Cut> {
     let remote = stores::remote(store, key.id());
     let claimant = Claimant {
-        pen: Pen { key: key.clone(), volume: key.id(), device: [0; 16] },
+        pen: Pen { key: key.clone(), volume: key.id(), device: device.pseudonym(&key.id()).0 },
         folder: folder.to_owned(),
         env,
         device: device.clone(),

@@ -11,8 +11,7 @@ SOURCE is a volume's folder, or a store's (`fs/docs/replication.md`, section 1) 
 the beginning of a uuid; without one it is the newest. Owners and devices need root.
 
 Everything is checked before it is used: signatures, hashes, tags, names, order, limits. What the documents say no
-writer makes is refused. The journal is not replayed, so what was never sealed is not seen; the list of moments is not
-read, since it is a cache. Ends with 0 when all is well, with 1 when anything was damaged or could not be restored.
+writer makes is refused. The journal is not replayed, so what was never sealed is not seen. Ends with 0 when all is well, with 1 when anything was damaged or could not be restored.
 
 Needs the packages of `requirements.txt`.
 """
@@ -38,7 +37,7 @@ from cryptography.hazmat.primitives.ciphers import aead
 
 KIB, MIB = 1 << 10, 1 << 20
 U32_MAX, I64_MAX, U64_MAX = (1 << 32) - 1, (1 << 63) - 1, (1 << 64) - 1
-VERSION = 1
+VERSION, MANIFEST_VERSION = 1, 2
 FRAME_CHUNK, FRAME_NODE, FRAME_PAGE = 1, 2, 3
 NAME_BYTES = {FRAME_CHUNK: 16, FRAME_NODE: 32, FRAME_PAGE: 32}
 FRAME_BYTES_MAX = {FRAME_CHUNK: MIB, FRAME_NODE: 128 * KIB, FRAME_PAGE: 128 * KIB}
@@ -124,10 +123,10 @@ class Cursor:
         need(self.at == len(self.data), f"{len(self.data) - self.at} bytes are left over")
 
 
-def known(version):
+def known(version, newest=VERSION):
     """A later version may mean anything."""
-    need(version <= VERSION, f"it has version {version}: use a newer reader")
-    need(version == VERSION, f"it has version {version}, which never was")
+    need(version <= newest, f"it has version {version}: use a newer reader")
+    need(version == newest, f"it has version {version}, which was never released")
 
 
 # Keys (crypto.md)
@@ -312,7 +311,7 @@ def open_manifest(data, key):
     need(header.take(32) == key.volume, "it is of another volume")
     # Before the version, so that damage is not taken for a newer format.
     need(is_signed(key.volume, data[:-64], data[-64:]), "its signature is wrong: damaged")
-    known(version)
+    known(version, MANIFEST_VERSION)
     need(flags in (0, 1), f"it has unknown flags {flags}")
     need(len(data) == 192 + body_bytes + 64, "its length is not what it says")
     epoch, seq, parent, salt = header.number(8), header.number(8), header.take(32), header.take(32)
@@ -321,7 +320,7 @@ def open_manifest(data, key):
         read_key = key.read_key_of_parent(header.take(48))
     else:
         header.zeros(48)
-    header.zeros(16)
+    header.take(16)  # The device that wrote it.
     body = decrypt(1, derive("manifest body", read_key.secret, salt), 0, data[192:-64], data[:192])
     manifest = Manifest(blake3.blake3(data).digest(), read_key, flags == 1, epoch, seq, parent)
     read_manifest_body(manifest, Cursor(body))
@@ -340,15 +339,39 @@ def read_manifest_body(manifest, body):
     manifest.pages = [[read_page_pointer(body) for _ in range(body.varint(4096))] for _ in range(body.varint(5))]
     body.take(16)  # The journal that goes on from here,
     body.varint()  # and where.
-    has_snapshot = body.number(1)
-    need(has_snapshot in (0, 1), "it says neither that it is a snapshot nor that it is none")
-    if has_snapshot:
-        manifest.snapshot = {
-            "uuid": str(uuid.UUID(bytes=body.take(16))),
-            "message": read_text(body, 4096),
-            "tags": [read_text(body, 255) for _ in range(body.varint(64))],
-        }
+    body.take(16)  # The arbiter.
+    manifest.snapshot = read_snapshot(body)
     body.end()
+
+
+def read_snapshot(cursor):
+    """A label, if there is one."""
+    has_snapshot = cursor.number(1)
+    need(has_snapshot in (0, 1), "it says neither that it is a snapshot nor that it is none")
+    if not has_snapshot:
+        return None
+    name, message = str(uuid.UUID(bytes=cursor.take(16))), read_text(cursor, 4096)
+    return {"uuid": name, "message": message, "tags": [read_text(cursor, 255) for _ in range(cursor.varint(64))]}
+
+
+def read_moment(newest, seq, value):
+    """The record of kind 7, as its manifest would say it; the pack table is that of the newest."""
+    name, epoch, time = value.take(32), value.varint(), value.number(8, signed=True)
+    files, bytes, bytes_sealed = value.varint(), value.varint(), value.varint()
+    root, height, snapshot = (value.take(32), read_location(value)), value.number(1), read_snapshot(value)
+    return dataclasses.replace(newest, id=name, epoch=epoch, seq=seq, parent=b"", time=time, files=files, bytes=bytes,
+                               bytes_sealed=bytes_sealed, root=root, height=height, snapshot=snapshot)
+
+
+def read_fate(value):
+    """The record of kind 8: whether the pack may be removed."""
+    fate = value.number(1)
+    need(1 <= fate <= 3, f"there is no fate {fate} of a pack")
+    if fate < 3:
+        value.varint()
+    if fate == 1:
+        value.number(8, signed=True)
+    return fate > 1
 
 
 def read_text(cursor, most):
@@ -495,7 +518,7 @@ class Volume:
 
     def __init__(self, folder, key):
         self.key, self.source = key, Source(folder, key.volume)
-        self.damage = []
+        self.damage, self.newest_seq = [], 0
         self.moments = {}  # seq → manifest, newest first
         for seq, path in self.source.manifest_paths().items():
             self.try_manifest(path, seq)
@@ -504,6 +527,13 @@ class Volume:
         self.moments = dict(sorted(self.moments.items(), reverse=True))
         need(self.moments, "there is no manifest that can be read; " + "; ".join(self.damage))
         self.check_chain()
+        self.removed = set()
+        try:
+            with reading("the moments in the newest tree"):
+                self.read_ledger()
+        except Refused as refused:
+            # Manifests stand in for the records.
+            self.damage.append(str(refused))
 
     def try_manifest(self, path, seq=None):
         """A damaged one does not stop the others from being read. `head` is the newest, and stands in for it."""
@@ -517,6 +547,30 @@ class Volume:
         except Refused as refused:
             self.damage.append(str(refused))
 
+    def read_ledger(self):
+        """Which moments are kept, and which packs are gone: format.md, sections 8 and 9."""
+        newest = next(iter(self.moments.values()))
+        kept = {newest.seq: newest}
+        for (ino, kind, sub), value in Moment(self, newest).records(*newest.root, newest.height):
+            if ino:
+                break
+            value = Cursor(value)
+            if kind == 7:
+                record, here = read_moment(newest, sub, value), self.moments.get(sub)
+                need(sub < newest.seq, f"moment {sub} is not before the newest")
+                if here and here.id != record.id:
+                    self.damage.append(f"manifest {sub} is not the one that its record names")
+                kept[sub] = record
+            elif kind == 8 and read_fate(value):
+                self.removed.add(sub)
+            elif kind == 9:
+                need(1 <= len(value.data) <= 4096, "a policy is empty or too long")
+                value.rest().decode()
+            if kind in (7, 8, 9):
+                value.end()
+        self.moments = dict(sorted(kept.items(), reverse=True))
+        self.newest_seq = newest.seq
+
     def check_chain(self):
         """Each manifest names the one before."""
         for seq, manifest in self.moments.items():
@@ -524,8 +578,8 @@ class Volume:
             if before:
                 follows = manifest.parent == before.id and manifest.epoch >= before.epoch
             else:
-                # Of a store old ones may have been collected.
-                follows = self.source.head is None or not any(manifest.parent)
+                # Old ones may have been dropped with their moments.
+                follows = True
             if not follows:
                 self.damage.append(f"manifest {seq} does not follow manifest {seq - 1}, or that is missing")
         paths = self.source.manifest_paths()
@@ -567,7 +621,7 @@ class Moment:
         self.packs += manifest.entries
         seqs = [seq for _, _, seq in self.packs]
         # A fork has packs of its parent, with their seqs.
-        need(manifest.is_fork or seqs == sorted(seqs) and max(seqs) <= manifest.seq, "the pack table is not in the order of the seals")
+        need(manifest.is_fork or seqs == sorted(seqs) and max(seqs) <= max(manifest.seq, volume.newest_seq), "the pack table is not in the order of the seals")
 
     def page(self, level, pointer):
         """The entries of a full page and of all below it."""
@@ -623,6 +677,8 @@ class Moment:
         """One record of the tree."""
         if (ino, kind) == (0, 6):
             orphans.add(sub)
+        elif ino == 0 and kind in (7, 8, 9):
+            value.rest()  # The volume's own; of the newest tree it was read before.
         elif kind == 1:
             need(sub == 0 and (ino == ROOT or 16 <= ino < self.manifest.next_ino), "there can be no such inode")
             inodes[ino] = read_inode(value)
@@ -805,8 +861,8 @@ def check(volume):
         moment = attempt(f"moment {manifest.seq}", lambda: Moment(volume, manifest))
         if moment is None:
             continue
-        for id, _, _ in moment.packs:
-            if id not in done:
+        for number, (id, _, _) in enumerate(moment.packs):
+            if id not in done and number not in volume.removed:
                 attempt(f"moment {manifest.seq}", lambda: volume.pack(id, manifest.read_key))
                 done.add(id)
         inodes = attempt(f"moment {manifest.seq}", moment.inodes) or {}

@@ -19,6 +19,7 @@ use std::time::{Duration, Instant};
 use clap::Args;
 use fs_format::{Ino, Seq, SnapshotId};
 use fs_fuse::{Detach, MountError, MountOptions, Mounted, PushError, Still};
+use fs_volume::retention::Policy;
 use fs_volume::{History, Keeper, Options, ReadTree, SnapshotLabel, Volume};
 use serde::{Deserialize, Serialize};
 use signal_hook::consts::{SIGINT, SIGTERM};
@@ -33,7 +34,7 @@ use crate::replica::Replicas;
 use crate::report::{MountReport, SealReport, hex_unless_text};
 use crate::state::{State, VolumeFolder};
 use crate::when::When;
-use crate::{daemon_log, engine, lazy_disk, mounts, replica, stores, takeover};
+use crate::{daemon_log, engine, lazy_disk, mounts, replica, retention, stores, takeover};
 
 /// How often the kernel is asked to write out the pages that it holds dirty.
 const WRITE_OUT_EVERY: Duration = Duration::from_secs(1);
@@ -169,7 +170,7 @@ fn serve_live(
     });
     let seal_every = Some(seal_every).filter(|span| !span.is_zero());
     let keeper = Keeper::start(Arc::clone(&volume), seal_every);
-    let replicas = Replicas::start(&volume, folder, habits.rate)?;
+    let replicas = Replicas::start(state, &volume, folder, habits.rate)?;
     start_filling(folder, &volume, door)?;
 
     let (past, history) = (folder.clone(), volume.history());
@@ -194,6 +195,7 @@ fn serve_live(
     watch(&mounted, signals, &tell)?;
     let server = {
         let live = Live {
+            folder: folder.clone(),
             volume: Arc::clone(&volume),
             mounted: Arc::clone(&mounted),
             replicas: Arc::clone(&replicas),
@@ -273,8 +275,12 @@ fn serve_moment(
         Request::Unmount => ask_for_end(&tell),
         // It replicates nothing.
         Request::Reload => Ok(serde_json::Value::Null),
-        Request::Seal | Request::Sync | Request::Snapshot { .. } => {
-            Err(Failure::new(Kind::NotPermitted, "a moment of the past cannot be sealed again"))
+        Request::Seal
+        | Request::Sync
+        | Request::Snapshot { .. }
+        | Request::Retain { .. }
+        | Request::Prune { .. } => {
+            Err(Failure::new(Kind::NotPermitted, "a moment of the past cannot be changed"))
         }
     });
     let server = Server::start(Address::view(&folder.path, std::process::id()), handler)?;
@@ -472,6 +478,7 @@ fn push_last(mounted: &Mounted) {
 
 /// What requests to a live mount work on.
 struct Live {
+    folder: VolumeFolder,
     volume: Arc<Volume>,
     mounted: Arc<Mounted>,
     replicas: Arc<Replicas>,
@@ -521,9 +528,22 @@ impl Live {
             }
             Request::Reload => self.replicas.reload().map(|()| serde_json::Value::Null),
             Request::Snapshot { message, tags } => self.seal(Some(new_label(message, tags))),
+            Request::Retain { policy } => self.retain(policy.as_deref()),
+            Request::Prune { grace_seconds, pinned } => {
+                let pinned: Vec<Seq> = pinned.into_iter().map(Seq).collect();
+                let grace = Duration::from_secs(grace_seconds);
+                to_json(&retention::prune(&self.folder, &self.volume, &pinned, grace)?)
+            }
             Request::CheckJournal => to_json(&self.volume.check_journal()),
             Request::Unmount => ask_for_end(tell),
         }
+    }
+
+    fn retain(&self, policy: Option<&str>) -> Result<serde_json::Value> {
+        let parse =
+            |text: &str| Policy::parse(text).map_err(|error| Failure::new(Kind::Usage, error.to_string()));
+        let policy = policy.map(parse).transpose()?;
+        to_json(&retention::set(&self.folder.name.to_string(), &self.volume, policy.as_ref())?)
     }
 
     fn report(&self) -> MountReport {

@@ -12,8 +12,10 @@ mod log;
 mod ls;
 mod man;
 mod mount;
+mod prune;
 mod recover;
 mod restore;
+mod retain;
 mod rollback;
 mod snapshot;
 mod status;
@@ -83,6 +85,8 @@ enum Command {
     #[command(subcommand)]
     Key(key::KeyCommand),
     Recover(recover::RecoverArgs),
+    Retain(retain::RetainArgs),
+    Prune(prune::PruneArgs),
     Status(status::StatusArgs),
     #[command(subcommand)]
     Branch(branch::BranchCommand),
@@ -127,6 +131,8 @@ fn run_command(comb: Comb) -> Result<()> {
         Command::Fork(args) => fork::run(&state()?, &args),
         Command::Key(command) => key::run(&state()?, command),
         Command::Recover(args) => recover::run(&state()?, &args),
+        Command::Retain(args) => retain::run(&state()?, &args),
+        Command::Prune(args) => prune::run(&state()?, &args),
         Command::Status(args) => status::run(&state()?, &args),
         Command::Branch(command) => branch::run(&state()?, &command),
         Command::Store(command) => store::run(&state()?, command),

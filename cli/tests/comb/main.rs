@@ -2,6 +2,7 @@
 
 mod faults;
 mod mounts;
+mod retention;
 mod ring;
 mod volumes;
 mod world;

@@ -6,7 +6,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use ed25519_dalek::{Signer, SigningKey};
 use fs_format::manifest::signed_digest;
-use fs_format::{ChunkId, NodeId, VolumeId};
+use fs_format::{ChunkId, DeviceId, NodeId, VolumeId};
 use siphasher::sip::SipHasher24;
 use zeroize::{Zeroize, Zeroizing};
 
@@ -35,7 +35,6 @@ contexts! {
     PACK = "comb 2026-11 v1 pack";
     DIRECTORY = "comb 2026-11 v1 pack directory";
     MANIFEST = "comb 2026-11 v1 manifest body";
-    MOMENTS = "comb 2026-11 v1 moments";
     WRAP = "comb 2026-11 v1 parent read key";
     JOURNAL = "comb 2026-11 v1 journal";
     SALT = "comb 2026-11 v1 hedged salt";
@@ -44,6 +43,7 @@ contexts! {
     RING_KIT = "comb 2026-11 v1 ring key by kit";
     RING_DEVICE = "comb 2026-11 v1 ring key by device";
     RING_SECRET = "comb 2026-11 v1 ring secret";
+    PSEUDONYM = "comb 2026-11 v1 device pseudonym";
 }
 
 /// Why text is not a key.
@@ -204,11 +204,6 @@ impl ReadKey {
         Cipher::new(Suite::ChaCha20Poly1305, &derive(context::MANIFEST, &self.0, &[salt]))
     }
 
-    /// The cipher of the list of moments; always suite 1.
-    pub fn moments_cipher(&self, salt: &[u8; 32]) -> Cipher {
-        Cipher::new(Suite::ChaCha20Poly1305, &derive(context::MOMENTS, &self.0, &[salt]))
-    }
-
     /// Wraps a fork's parent's read key under the fork's own.
     ///
     /// The nonce is fixed: the key is derived from this read key for this one purpose, and a
@@ -282,6 +277,12 @@ impl DeviceSecret {
     /// Its bytes.
     pub fn to_bytes(&self) -> Zeroizing<[u8; 32]> {
         self.0.clone()
+    }
+
+    /// What a volume calls this machine: the same for all that it writes there, another in each volume.
+    pub fn pseudonym(&self, volume: &VolumeId) -> DeviceId {
+        let name = derive(context::PSEUDONYM, &self.0, &[&volume.0]);
+        DeviceId(name[..16].try_into().expect("half of 32 bytes"))
     }
 }
 
@@ -365,6 +366,8 @@ mod tests {
             hex(&hedged_salt(&[1; 32], &[b"a", b"bc"])),
             "cf0f1f8f681ae2d69f661f0f067f31139cb79f59623d56c9d8a55eebd47b1e38"
         );
+        assert_eq!(device().pseudonym(&key().id()).to_hex(), "511928ba3510aebba6c807e9adba254c");
+        assert_ne!(device().pseudonym(&VolumeId([1; 32])), device().pseudonym(&VolumeId([2; 32])));
     }
 
     #[test]
@@ -390,7 +393,6 @@ mod tests {
                 "9bd3b1716c2f0803d75436e93a7f3eff3055c1f1ad",
             ),
             (read.manifest_cipher(&SALT), 0, b"header", "f5a2d7c78a30c09a4091540d9bb907271c6aad754e"),
-            (read.moments_cipher(&SALT), 0, b"header", "0d3f00a01fdac0bb3adfef9a5cf7fb0ac8788070c2"),
             (
                 key().journal_cipher(&device(), &SALT, Suite::Aes256Gcm),
                 3,
@@ -446,8 +448,6 @@ mod tests {
             read.directory_cipher(one, &[8; 32]),
             read.manifest_cipher(&SALT),
             read.manifest_cipher(&[8; 32]),
-            read.moments_cipher(&SALT),
-            read.moments_cipher(&[8; 32]),
             key().journal_cipher(&device(), &SALT, one),
             key().journal_cipher(&device(), &SALT, two),
             key().journal_cipher(&device(), &[8; 32], one),

@@ -26,6 +26,9 @@ pub enum DecodeError {
         /// The newest version that this program reads.
         supported: u32,
     },
+    /// Written before the first release, in a version that no release reads.
+    #[error("has version {0}, made by a development version before the first release")]
+    Unreleased(u32),
     /// A signature, hash or tag does not match.
     #[error("failed its integrity check ({0})")]
     Damaged(&'static str),

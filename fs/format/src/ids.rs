@@ -67,6 +67,14 @@ bytes_id!(
     AccountId, 16
 );
 bytes_id!(
+    /// A machine's pseudonym in one volume; zeros where none wrote.
+    DeviceId, 16
+);
+bytes_id!(
+    /// Which store this is for a volume; zeros for none.
+    StoreId, 16
+);
+bytes_id!(
     /// A snapshot's uuid.
     SnapshotId, 16
 );

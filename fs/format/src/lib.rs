@@ -11,15 +11,15 @@ mod inode;
 pub mod claim;
 pub mod dedup;
 pub mod journal;
+pub mod ledger;
 pub mod manifest;
-pub mod moments;
 pub mod pack;
 pub mod ring;
 pub mod tree;
 
 pub use codec::{DecodeError, Reader, put_bytes, put_varint};
 pub use ids::{
-    AccountId, ChunkId, Epoch, Ino, ManifestId, NodeId, PackId, PackNumber, RingNumber, Seq, SnapshotId,
-    Timestamp, VolumeId,
+    AccountId, ChunkId, DeviceId, Epoch, Ino, ManifestId, NodeId, PackId, PackNumber, RingNumber, Seq,
+    SnapshotId, StoreId, Timestamp, VolumeId,
 };
 pub use inode::{FileKind, Inode};

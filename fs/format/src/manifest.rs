@@ -5,11 +5,13 @@ use std::ops::Range;
 use ed25519_dalek::{Signature, VerifyingKey};
 
 use crate::codec::{DecodeError, Reader, put_bytes, put_varint};
-use crate::ids::{Epoch, Ino, ManifestId, NodeId, PackId, Seq, SnapshotId, Timestamp, VolumeId};
+use crate::ids::{
+    DeviceId, Epoch, Ino, ManifestId, NodeId, PackId, Seq, SnapshotId, StoreId, Timestamp, VolumeId,
+};
 use crate::tree::{NodePtr, TREE_HEIGHT_MAX};
 
 /// The newest version of the manifest format.
-pub const MANIFEST_VERSION: u16 = 1;
+pub const MANIFEST_VERSION: u16 = 2;
 /// The clear header's bytes.
 pub const MANIFEST_HEADER_BYTES: usize = 192;
 /// The largest manifest object, in bytes.
@@ -53,6 +55,8 @@ pub struct ManifestHeader {
     pub salt: [u8; 32],
     /// A fork's parent read key, wrapped under the fork's own; zeros where there is none.
     pub lineage: Lineage,
+    /// The machine that wrote it.
+    pub device: DeviceId,
 }
 
 /// Whether and how a volume reads with the key of the volume it was forked from.
@@ -80,6 +84,7 @@ impl ManifestHeader {
             out[10] = 1;
             out[128..176].copy_from_slice(&wrapped);
         }
+        out[176..192].copy_from_slice(&self.device.0);
         out
     }
 
@@ -93,8 +98,10 @@ impl ManifestHeader {
         if version > MANIFEST_VERSION {
             return Err(DecodeError::Newer { found: version.into(), supported: MANIFEST_VERSION.into() });
         }
-        if version == 0 {
-            return Err(DecodeError::Invalid("version"));
+        match version {
+            0 => return Err(DecodeError::Invalid("version")),
+            1 => return Err(DecodeError::Unreleased(1)),
+            _ => {}
         }
         let flags = reader.u16()?;
         let body_bytes = reader.u32()?;
@@ -108,15 +115,13 @@ impl ManifestHeader {
         let (epoch, seq) = (Epoch(reader.u64()?), Seq(reader.u64()?));
         let (parent, salt) = (ManifestId(reader.array()?), reader.array()?);
         let wrapped: [u8; 48] = reader.array()?;
-        if reader.array::<16>()? != [0; 16] {
-            return Err(DecodeError::Invalid("reserved bytes"));
-        }
+        let device = DeviceId(reader.array()?);
         let lineage = match flags {
             0 if wrapped == [0; 48] => Lineage::Own,
             1 => Lineage::Forked(wrapped),
             _ => return Err(DecodeError::Invalid("flags")),
         };
-        Ok(Self { body_bytes, volume, epoch, seq, parent, salt, lineage })
+        Ok(Self { body_bytes, volume, epoch, seq, parent, salt, lineage, device })
     }
 }
 
@@ -386,6 +391,8 @@ pub struct ManifestBody {
     pub journal: [u8; 16],
     /// The position behind the last record that is in the tree.
     pub journal_end: u64,
+    /// The store in which slots decide; zeros for none.
+    pub arbiter: StoreId,
     /// The label, if it is a snapshot that somebody asked for.
     pub snapshot: Option<SnapshotRecord>,
 }
@@ -403,6 +410,7 @@ impl ManifestBody {
         self.packs.encode(&mut out);
         out.extend_from_slice(&self.journal);
         put_varint(&mut out, self.journal_end);
+        out.extend_from_slice(&self.arbiter.0);
         SnapshotRecord::encode(self.snapshot.as_ref(), &mut out);
         out
     }
@@ -428,9 +436,23 @@ impl ManifestBody {
         let packs = PackTable::read(&mut reader)?;
         let journal = reader.array()?;
         let journal_end = reader.varint()?;
+        let arbiter = StoreId(reader.array()?);
         let snapshot = SnapshotRecord::read(&mut reader)?;
         reader.finish()?;
-        Ok(Self { time, root, height, next_ino, files, bytes, added, packs, journal, journal_end, snapshot })
+        Ok(Self {
+            time,
+            root,
+            height,
+            next_ino,
+            files,
+            bytes,
+            added,
+            packs,
+            journal,
+            journal_end,
+            arbiter,
+            snapshot,
+        })
     }
 }
 
@@ -462,6 +484,7 @@ mod tests {
             packs: PackTable { packs: vec![entry; 3], levels: vec![vec![page; 2], vec![page]] },
             journal: [5; 16],
             journal_end: 1 << 33,
+            arbiter: StoreId([6; 16]),
             snapshot: Some(SnapshotRecord {
                 id: SnapshotId([3; 16]),
                 message: "before the upgrade".into(),
@@ -501,6 +524,7 @@ mod tests {
                 parent: ManifestId([2; 32]),
                 salt: [3; 32],
                 lineage: Lineage::Own,
+                device: DeviceId([0; 16]),
             };
             ManifestHeader::decode(&header.encode()).map(drop)
         };
@@ -535,8 +559,18 @@ mod tests {
                 parent: ManifestId([2; 32]),
                 salt: [3; 32],
                 lineage,
+                device: DeviceId([8; 16]),
             };
             assert_eq!(ManifestHeader::decode(&header.encode()), Ok(header));
+            let mut bytes = header.encode();
+            for (version, refused) in [
+                (0, DecodeError::Invalid("version")),
+                (1, DecodeError::Unreleased(1)),
+                (3, DecodeError::Newer { found: 3, supported: 2 }),
+            ] {
+                bytes[8] = version;
+                assert_eq!(ManifestHeader::decode(&bytes), Err(refused));
+            }
         }
     }
 }

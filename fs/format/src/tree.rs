@@ -1,7 +1,7 @@
 //! Records of the tree, and the nodes that hold them.
 
 use crate::codec::{DecodeError, Reader, put_varint};
-use crate::ids::{ChunkId, Ino, NodeId, PackNumber};
+use crate::ids::{ChunkId, Ino, NodeId, PackNumber, Seq};
 use crate::inode::FileKind;
 
 /// The largest node, in bytes before compression: a leaf with one record of the largest kind.
@@ -39,6 +39,12 @@ pub enum RecordKind {
     Extent = 5,
     /// An inode without a name that somebody still held; ino is 0, sub is the inode's number.
     Orphan = 6,
+    /// A [`Moment`](crate::ledger::Moment) that is kept; ino is 0, sub is its seq.
+    Moment = 7,
+    /// A [`PackFate`](crate::ledger::PackFate); ino is 0, sub is the pack's number.
+    Fate = 8,
+    /// The policy of retention; ino and sub are 0.
+    Policy = 9,
 }
 
 impl RecordKind {
@@ -50,6 +56,9 @@ impl RecordKind {
             4 => Self::Inline,
             5 => Self::Extent,
             6 => Self::Orphan,
+            7 => Self::Moment,
+            8 => Self::Fate,
+            9 => Self::Policy,
             _ => return Err(DecodeError::Invalid("record kind")),
         })
     }
@@ -84,6 +93,22 @@ impl Key {
     pub fn orphan(ino: Ino) -> Self {
         Self::new(Ino(0), RecordKind::Orphan, ino.0)
     }
+
+    /// The key of a moment's record.
+    pub fn moment(seq: Seq) -> Self {
+        Self::new(Ino(0), RecordKind::Moment, seq.0)
+    }
+
+    /// The key of a pack's fate.
+    pub fn fate(number: PackNumber) -> Self {
+        Self::new(Ino(0), RecordKind::Fate, number.0.into())
+    }
+
+    /// The key of the policy.
+    pub const POLICY: Key = Key { ino: Ino(0), kind: RecordKind::Policy, sub: 0 };
+
+    /// The first key that belongs to a file: what lies before is the volume's own.
+    pub const FIRST_OF_FILES: Key = Key { ino: Ino(1), kind: RecordKind::Inode, sub: 0 };
 
     /// Appends the key on its own.
     pub fn encode(&self, out: &mut Vec<u8>) {

@@ -74,6 +74,7 @@ fn errno(error: &FsError) -> Errno {
         // Not EDQUOT: a quota is the volume's own size, and programs know ENOSPC.
         FsError::NoSpace => Errno::ENOSPC,
         FsError::ReadOnly => Errno::EROFS,
+        FsError::Dropped => Errno::ESTALE,
         FsError::NoSuchOffset => Errno::ENXIO,
         FsError::NotPermitted => Errno::EPERM,
         FsError::Damaged(_) | FsError::Disk(_) | FsError::Away(_) | FsError::Newer(_) => Errno::EIO,

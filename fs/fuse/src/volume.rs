@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use fs_format::{Ino, Seq};
-use fs_volume::{FsError, OpenError, ReadTree, Space, Volume};
+use fs_volume::{FsError, ReadTree, Space, Volume};
 
 use crate::engine::{Engine, Moment, Past};
 
@@ -34,7 +34,7 @@ impl Engine for Volume {
 
 impl Past for Volume {
     fn moments(&self) -> Result<Vec<Moment>, FsError> {
-        let seals = self.history().seals().map_err(as_fs_error)?;
+        let seals = self.history().seals()?;
         Ok(seals.iter().map(|seal| Moment { seq: seal.seq, time: seal.time }).collect())
     }
 
@@ -44,16 +44,7 @@ impl Past for Volume {
     }
 
     fn at(&self, seq: Seq) -> Result<Arc<dyn ReadTree>, FsError> {
-        let view = self.history().at(seq).map_err(as_fs_error)?;
+        let view = self.history().at(seq)?;
         Ok(Arc::new(view))
-    }
-}
-
-/// A moment that cannot be opened, in the words of a failed file operation.
-fn as_fs_error(error: OpenError) -> FsError {
-    match error {
-        OpenError::NoSuchSnapshot(_) => FsError::NotFound,
-        OpenError::Disk { .. } => FsError::Disk(error.to_string()),
-        _ => FsError::Damaged(error.to_string()),
     }
 }

@@ -286,6 +286,12 @@ impl SimDisk {
         self.state.lock().fault = fault;
     }
 
+    /// Whether no fault is set, and the power is on.
+    pub fn is_well(&self) -> bool {
+        let state = self.state.lock();
+        state.fault.is_none() && !state.off
+    }
+
     /// Sets the bytes that all files together may have.
     pub fn set_capacity(&self, bytes: u64) {
         self.state.lock().capacity = bytes;

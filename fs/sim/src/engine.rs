@@ -3,6 +3,8 @@
 //! The signatures are those of `fs_volume::Volume`. The trait exists so that the trials can be shown to find
 //! flaws: [`crate::Notebook`] has them built in.
 
+use std::time::Duration;
+
 use fs_format::{Ino, Seq};
 use fs_volume::env::Env;
 use fs_volume::{FsError, OpenError, ReadTree, SealInfo, SnapshotLabel, WriteTree};
@@ -33,4 +35,15 @@ pub trait Engine: WriteTree {
     fn seals(&self) -> Result<Vec<SealInfo>, OpenError>;
     /// A sealed moment.
     fn at(&self, seq: Seq) -> Result<Box<dyn ReadTree>, OpenError>;
+    /// Drops moments, and what only they needed after the grace. An engine without it keeps everything.
+    fn prune(&self, _drop: &[Seq], _grace: Duration) -> Result<(), FsError> {
+        Ok(())
+    }
+    fn rollback(&self, _: Seq) -> Result<SealInfo, FsError> {
+        Err(FsError::Invalid)
+    }
+    /// What is damaged, and whether anything is kept that nobody needs and nobody has decided about.
+    fn inspect(&self) -> Result<(), String> {
+        Ok(())
+    }
 }

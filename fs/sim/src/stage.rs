@@ -1,13 +1,14 @@
 //! An engine and the model side by side, given the same operations.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use fs_format::{Ino, Seq, SnapshotId};
-use fs_volume::{Attr, Caller, FsError, OpenError, ReadTree, SnapshotLabel, WriteTree};
+use fs_volume::{Attr, Caller, FsError, OpenError, ReadTree, SealInfo, SnapshotLabel, WriteTree};
 use thiserror::Error;
 
 use crate::workload::{INHERITED, NAMES, Op, Path, SLOTS, Target, XATTRS, resolve};
-use crate::{Dump, Engine, Model, Opener, Refused, SimDisk, dump, env};
+use crate::{Dice, Dump, Engine, Model, Opener, Refused, SimDisk, dump, env};
 
 /// What the engine did wrong, in words.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -153,8 +154,9 @@ impl Rehearsal {
                 self.labels = self.labels.wrapping_add(u8::from(*labelled));
                 Ok(Answer::Nothing)
             }
-            Op::Sync | Op::FlushJournal => Ok(Answer::Nothing),
-            Op::Reopen => {
+            Op::Sync | Op::FlushJournal | Op::Prune { .. } => Ok(Answer::Nothing),
+            // Where to, only the stage knows.
+            Op::Reopen | Op::Rollback { .. } => {
                 self.close();
                 Ok(Answer::Nothing)
             }
@@ -214,6 +216,10 @@ pub struct Stage<'a, O: Opener> {
     slots: [Option<Ino>; SLOTS],
     /// What was seen when each acknowledged seal was made.
     pub(crate) seals: BTreeMap<Seq, Dump>,
+    /// The model then, to go back to.
+    models: BTreeMap<Seq, Model>,
+    /// What the last operation was to drop.
+    pub(crate) dropped: Vec<Seq>,
 }
 
 impl<'a, O: Opener> Stage<'a, O> {
@@ -234,7 +240,7 @@ impl<'a, O: Opener> Stage<'a, O> {
         play.close();
         let engine =
             opener.open(env(disk, seed, life)).map_err(|error| Problem(format!("open: {}", said(&error))))?;
-        let (slots, seals) = ([None; SLOTS], BTreeMap::new());
+        let (slots, seals, models) = ([None; SLOTS], BTreeMap::new(), BTreeMap::new());
         Ok(Self {
             opener,
             disk: disk.clone(),
@@ -245,6 +251,8 @@ impl<'a, O: Opener> Stage<'a, O> {
             doubt: None,
             slots,
             seals,
+            models,
+            dropped: Vec::new(),
         })
     }
 
@@ -261,8 +269,11 @@ impl<'a, O: Opener> Stage<'a, O> {
         if matches!(verdict, Verdict::Meaningless) {
             return Ok(Step::Agreed { durable: false });
         }
-        if *op == Op::Reopen {
-            return self.reopen();
+        self.dropped.clear();
+        match op {
+            Op::Reopen => return self.reopen(),
+            Op::Rollback { luck } => return self.rollback(*luck),
+            _ => {}
         }
         let answer = self.perform(op, &after);
         let verdict = match (op, verdict, &answer) {
@@ -410,11 +421,51 @@ impl<'a, O: Opener> Stage<'a, O> {
                     return Err(FsError::Damaged(format!("the seal has the label {:?}", info.snapshot)));
                 }
                 let seen = dump(engine, true)?;
-                self.seals.insert(info.seq, seen);
+                self.remember(info.seq, seen, &after.model);
             }
-            Op::Reopen => {}
+            Op::Prune { luck, grace_hours } => {
+                let mut dice = Dice::seeded(*luck);
+                let seals = engine.seals()?;
+                let (newest, before) = seals.split_last().expect("a volume has a moment");
+                let dropped: Vec<Seq> =
+                    before.iter().filter(|_| dice.percent(40)).map(|seal| seal.seq).collect();
+                let result = engine.prune(&dropped, Duration::from_hours(*grace_hours));
+                // Of one that failed nobody knows whether it happened.
+                self.seals.retain(|seq, _| !dropped.contains(seq));
+                self.models.retain(|seq, _| !dropped.contains(seq));
+                self.dropped = dropped;
+                result?;
+                if self.disk.is_well() {
+                    self.check_pruned(&seals, newest.seq).map_err(|problem| FsError::Damaged(problem.0))?;
+                }
+            }
+            Op::Reopen | Op::Rollback { .. } => {}
         }
         Ok(Answer::Nothing)
+    }
+
+    fn remember(&mut self, seq: Seq, seen: Dump, model: &Model) {
+        let mut model = model.clone();
+        model.release_all();
+        self.seals.insert(seq, seen);
+        self.models.insert(seq, model);
+    }
+
+    /// After a prune exactly those that were to be dropped are gone, and what is left is whole.
+    fn check_pruned(&self, before: &[SealInfo], newest: Seq) -> Result<(), Problem> {
+        let listed = self.engine().seals().map_err(|error| Problem(said(&error)))?;
+        let is_listed = |seq: Seq| listed.iter().any(|info| info.seq == seq);
+        let mut seqs = before.iter().map(|info| info.seq);
+        if let Some(seq) = seqs.find(|seq| is_listed(*seq) == self.dropped.contains(seq)) {
+            return Err(Problem(format!(
+                "of the moments, {seq} is not what was asked for: {:?}",
+                self.dropped
+            )));
+        }
+        if listed.last().is_none_or(|info| info.seq < newest) {
+            return Err(Problem(format!("the newest moment {newest} is not there any more")));
+        }
+        self.engine().inspect().map_err(|what| Problem(format!("after pruning: {what}")))
     }
 
     /// Tells the engine that the kernel forgot an inode that lost its last name and has no handle.
@@ -449,6 +500,35 @@ impl<'a, O: Opener> Stage<'a, O> {
             Ok(()) => {}
             Err(error) if is_of_the_disk(&error) => return Ok(Step::Failed(error)),
             Err(error) => return Err(Problem(format!("sync: {error}"))),
+        }
+        self.restart()?;
+        Ok(Step::Agreed { durable: true })
+    }
+
+    /// Goes back to a moment, on a volume that is not mounted.
+    fn rollback(&mut self, luck: u64) -> Result<Step, Problem> {
+        let seqs: Vec<Seq> = self.models.keys().copied().collect();
+        let step = self.reopen()?;
+        if seqs.is_empty() || matches!(step, Step::Failed(_)) {
+            return Ok(step);
+        }
+        let to = *Dice::seeded(luck).pick(&seqs);
+        let model = self.models[&to].clone();
+        let mut after = self.play.clone();
+        after.model = model;
+        match self.engine().rollback(to) {
+            Err(error) if is_of_the_disk(&error) => {
+                self.doubt = Some(after);
+                return Ok(Step::Failed(error));
+            }
+            Err(error) => return Err(Problem(format!("rollback to {to}: {error}"))),
+            Ok(info) => {
+                self.play = after;
+                let seen = dump(self.engine(), true)
+                    .map_err(|error| Problem(format!("after the rollback: {error}")))?;
+                let model = self.play.model.clone();
+                self.remember(info.seq, seen, &model);
+            }
         }
         self.restart()?;
         Ok(Step::Agreed { durable: true })

@@ -175,7 +175,8 @@ pub fn survives_cuts<O: Opener>(opener: &O, crashes: u64, seed: u64, ops: &[Op])
     let disk = SimDisk::seeded(seed);
     let mut stage = Stage::new(opener, &disk, seed)?;
     disk.record_images();
-    let mut past = Past { states: vec![stage.check()?], floor: 0, seals: BTreeMap::new() };
+    let mut past =
+        Past { states: vec![stage.check()?], floor: 0, seals: BTreeMap::new(), dropping: Vec::new() };
     for (i, op) in ops.iter().enumerate() {
         let trouble = at_op(i, op);
         let durable = match stage.step(op).map_err(&trouble)? {
@@ -183,6 +184,7 @@ pub fn survives_cuts<O: Opener>(opener: &O, crashes: u64, seed: u64, ops: &[Op])
             Step::Failed(error) => return Err(trouble(failed_for_no_reason(&error))),
         };
         past.states.push(stage.check().map_err(&trouble)?);
+        past.dropping.clone_from(&stage.dropped);
         let mut images = disk.take_images();
         for image in &images {
             let when = |problem| {
@@ -197,6 +199,7 @@ pub fn survives_cuts<O: Opener>(opener: &O, crashes: u64, seed: u64, ops: &[Op])
             past.floor = i + 1;
         }
         past.seals.clone_from(&stage.seals);
+        past.dropping.clear();
         images = vec![disk.image()];
         let when = |problem| trouble(Problem(format!("power cut after the operation: {problem}")));
         cut(opener, crashes, seed, &images[0], &past).map_err(when)?;
@@ -212,6 +215,8 @@ struct Past {
     floor: usize,
     /// The acknowledged seals.
     seals: BTreeMap<Seq, Dump>,
+    /// Moments that are being dropped: all of them are there, or none.
+    dropping: Vec<Seq>,
 }
 
 impl Past {
@@ -221,14 +226,21 @@ impl Past {
         }
         let seen = dump(engine, true).map_err(|error| Problem(format!("the tree after a crash: {error}")))?;
         self.check_state(&seen)?;
-        let acknowledged: Vec<Seq> = self.seals.keys().copied().collect();
+        let listed = engine.seals().map_err(|error| Problem(format!("the snapshots: {}", said(&error))))?;
+        let is_listed = |seq: &Seq| listed.iter().any(|info| info.seq == *seq);
+        let are_dropped = !self.dropping.is_empty() && !self.dropping.iter().any(is_listed);
+        if !are_dropped && !self.dropping.iter().all(is_listed) {
+            return Err(Problem(format!("of the moments {:?} some are dropped", self.dropping)));
+        }
+        let is_kept = |seq: &Seq| !(are_dropped && self.dropping.contains(seq));
+        let acknowledged: Vec<Seq> = self.seals.keys().copied().filter(is_kept).collect();
         let newest = acknowledged.last().copied();
         let some = (!acknowledged.is_empty()).then(|| *dice.pick(&acknowledged));
         for seq in newest.into_iter().chain(some) {
             check_seal(engine, seq, &self.seals)?;
         }
         // A seal that was under way may be there; then it is whole.
-        for info in engine.seals().map_err(|error| Problem(format!("the snapshots: {}", said(&error))))? {
+        for info in listed {
             if newest.is_some_and(|newest| info.seq > newest) {
                 let view = engine
                     .at(info.seq)
@@ -364,7 +376,8 @@ pub fn survives_disk_errors<O: Opener>(
     seed: u64,
     ops: &[Op],
 ) -> Result<(), Problem> {
-    let ops: Vec<Op> = ops.iter().filter(|op| **op != Op::Reopen).cloned().collect();
+    let reopens = |op: &Op| matches!(op, Op::Reopen | Op::Rollback { .. });
+    let ops: Vec<Op> = ops.iter().filter(|op| !reopens(op)).cloned().collect();
     let (first, last) = count_ios(opener, seed, &ops)?;
     for at in effort.sample(seed, first + 1, last) {
         for lasting in [false, true] {
@@ -424,7 +437,7 @@ fn with_disk_error<O: Opener>(opener: &O, seed: u64, ops: &[Op], fault: Fault) -
     for disk in [disk.fork(), disk.after_crash(seed), disk.after_crash(seed + 1)] {
         let opened = opener.open(env(&disk, seed, 50));
         let engine = opened.map_err(|error| Problem(format!("open on the well disk: {}", said(&error))))?;
-        let past = Past { states: states.clone(), floor, seals: BTreeMap::new() };
+        let past = Past { states: states.clone(), floor, seals: BTreeMap::new(), dropping: Vec::new() };
         let seen =
             dump(&engine, false).map_err(|error| Problem(format!("the tree after the error: {error}")))?;
         past.check_state(&seen).map_err(|problem| Problem(format!("after the error: {problem}")))?;
@@ -445,7 +458,8 @@ pub fn recovers_despite_errors<O: Opener>(
 ) -> Result<(), Problem> {
     let disk = SimDisk::seeded(seed);
     let mut stage = Stage::new(opener, &disk, seed)?;
-    let mut past = Past { states: vec![stage.check()?], floor: 0, seals: BTreeMap::new() };
+    let mut past =
+        Past { states: vec![stage.check()?], floor: 0, seals: BTreeMap::new(), dropping: Vec::new() };
     for (i, op) in ops.iter().enumerate() {
         if let Step::Agreed { durable: true } = stage.step(op).map_err(at_op(i, op))? {
             past.floor = i + 1;

@@ -1,9 +1,11 @@
 //! The real engine on the stage.
 
+use std::time::Duration;
+
 use fs_crypto::{DeviceSecret, VolumeKey};
 use fs_format::Seq;
 use fs_volume::env::Env;
-use fs_volume::{Caller, FsError, OpenError, Options, ReadTree, SealInfo, SnapshotLabel, Volume};
+use fs_volume::{Caller, Collection, FsError, OpenError, Options, ReadTree, SealInfo, SnapshotLabel, Volume};
 
 use crate::{Engine, Opener};
 
@@ -74,5 +76,26 @@ impl Engine for Volume {
 
     fn at(&self, seq: Seq) -> Result<Box<dyn ReadTree>, OpenError> {
         Ok(Box::new(self.history().at(seq)?))
+    }
+
+    fn prune(&self, drop: &[Seq], grace: Duration) -> Result<(), FsError> {
+        let pruned = self.prune(drop, &Collection { grace, ..Collection::default() })?;
+        let left = self.history().freed_by(&[])?;
+        if grace.is_zero() && left.count > 0 {
+            return Err(FsError::Damaged(format!(
+                "{} packs are left that nobody needs: {pruned:?}",
+                left.count
+            )));
+        }
+        Ok(())
+    }
+
+    fn rollback(&self, to: Seq) -> Result<SealInfo, FsError> {
+        self.rollback(to)
+    }
+
+    fn inspect(&self) -> Result<(), String> {
+        let report = self.history().check(&|_, _| {}).map_err(|error| error.to_string())?;
+        if report.damage.is_empty() { Ok(()) } else { Err(format!("{:?}", report.damage)) }
     }
 }

@@ -178,6 +178,16 @@ pub enum Op {
     Seal {
         labelled: bool,
     },
+    /// Drop some moments; which ones is chance, the newest is none of them.
+    Prune {
+        luck: u64,
+        /// How long packs stay condemned; each opening takes an hour.
+        grace_hours: u64,
+    },
+    /// Close everything, open the volume again, and go back to a moment.
+    Rollback {
+        luck: u64,
+    },
     /// Close everything and open the volume again, after a sync.
     Reopen,
 }
@@ -220,6 +230,8 @@ pub struct Weights {
     pub flush: u64,
     pub seal: u64,
     pub reopen: u64,
+    pub prune: u64,
+    pub rollback: u64,
     /// The most bytes that a write has.
     pub write_bytes_max: u64,
     /// Percentage of writes and truncations that go far out, up to a tebibyte.
@@ -244,6 +256,8 @@ impl Default for Weights {
             flush: 3,
             seal: 4,
             reopen: 1,
+            prune: 0,
+            rollback: 0,
             write_bytes_max: 300_000,
             far: 2,
         }
@@ -276,7 +290,7 @@ impl Author {
         let w = &self.weights;
         let weights = [
             w.make, w.link, w.remove, w.rename, w.attr, w.write, w.allocate, w.clone, w.xattr, w.read,
-            w.hold, w.sync, w.flush, w.seal, w.reopen,
+            w.hold, w.sync, w.flush, w.seal, w.reopen, w.prune, w.rollback,
         ];
         let mut at = self.dice.below(weights.iter().sum());
         let mut kind = 0;
@@ -310,7 +324,9 @@ impl Author {
             11 => Op::Sync,
             12 => Op::FlushJournal,
             13 => Op::Seal { labelled: self.dice.percent(40) },
-            _ => Op::Reopen,
+            14 => Op::Reopen,
+            15 => Op::Prune { luck: self.dice.next(), grace_hours: *self.dice.pick(&[0, 0, 2]) },
+            _ => Op::Rollback { luck: self.dice.next() },
         }
     }
 

@@ -3,16 +3,17 @@
 //! A damaged chunk is a range of bytes of a file. A damaged node is everything between two keys of the tree: what is
 //! lost with it is named by the entries of directories that still lead there.
 
-use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::ops::RangeInclusive;
 
+use fs_format::ledger::PackFate;
 use fs_format::manifest::PackEntry;
 use fs_format::tree::{Dirent, Extent, Key, Location, Node, NodePtr, RecordKind};
 use fs_format::{Ino, NodeId, PackId, PackNumber, Seq};
 
 use crate::history::{History, View};
 use crate::layers::decode;
+use crate::ledger::{self, Moment};
 use crate::store::pack_path;
 use crate::{FsError, OpenError, manifests};
 
@@ -53,41 +54,29 @@ impl Damage {
     }
 }
 
-/// Names the manifests that are missing between two that are there: every seal leaves one.
-fn gap(before: Seq, next: Seq) -> Option<Damage> {
-    let (first, last) = (Seq(before.0 + 1), Seq(next.0.saturating_sub(1)));
-    let what = match first.cmp(&last) {
-        Ordering::Less => format!("{} to {} are missing", manifests::path(first), manifests::path(last)),
-        Ordering::Equal => format!("{} is missing", manifests::path(first)),
-        Ordering::Greater => return None,
-    };
-    Some(Damage::whole(what, Some((first, last))))
-}
-
 /// The most paths that are named for one damaged node.
 const PATHS_MAX: usize = 100;
 
 impl History {
-    /// Reads every manifest, pack, node and chunk of every moment; each thing once.
+    /// Reads every manifest that is here, and every pack, node and chunk of every moment; each thing once.
     ///
     /// `progress` is told the bytes done and the bytes in all.
     pub fn check(&self, progress: &dyn Fn(u64, u64)) -> Result<CheckReport, OpenError> {
         let mut report = CheckReport::default();
-        let mut views: Vec<View> = Vec::new();
         self.check_head(&mut report)?;
-        let mut before = Seq(0);
-        for seq in self.seqs()? {
-            report.damage.extend(gap(before, seq));
-            before = seq;
-            match self.at(seq) {
-                Ok(view) => views.push(view),
-                Err(error) => report.damage.push(Damage::whole(error.to_string(), Some((seq, seq)))),
-            }
-        }
+        let moments = self.moments()?;
+        self.check_manifests(&moments, &mut report)?;
+        // Those that are gone, or may be at any time. Where that cannot be read, the walk says so.
+        let fates = moments.last().map(|head| ledger::fates(&self.store, &head.root).unwrap_or_default());
+        let fates = fates.unwrap_or_default();
+        let views: Vec<View> = moments.into_iter().map(|moment| self.view(moment)).collect();
         report.seals = views.len() as u64;
         let mut packs: BTreeMap<PackNumber, PackEntry> = BTreeMap::new();
         for number in 0..self.store.table().count() {
             let number = PackNumber(number as u32);
+            if matches!(fates.get(&number), Some(PackFate::Doomed { .. } | PackFate::Gone)) {
+                continue;
+            }
             match self.store.pack_entry(number) {
                 Ok(entry) => drop(packs.insert(number, entry)),
                 Err(error) => report.damage.push(Damage::whole(error.to_string(), None)),
@@ -127,6 +116,29 @@ impl History {
         }
         progress(total * 2, total * 2);
         Ok(walk.report)
+    }
+
+    /// Compares the manifests that are here with the records of their moments.
+    ///
+    /// One that is not here is no damage: nobody needs it to open its moment.
+    fn check_manifests(&self, moments: &[Moment], report: &mut CheckReport) -> Result<(), OpenError> {
+        let newest = moments.last().map_or(Seq(0), |moment| moment.info.seq);
+        for seq in self.seqs()?.into_iter().filter(|seq| *seq != newest) {
+            let known = moments.binary_search_by_key(&seq, |moment| moment.info.seq).ok();
+            // What retention dropped may stay until it is replicated.
+            if known.is_none() && seq < newest {
+                continue;
+            }
+            let what = match (self.manifest(seq), known) {
+                (Err(error), _) => error.to_string(),
+                (Ok(manifest), Some(i)) if manifest.info.id != moments[i].info.id => {
+                    format!("{} is not the manifest that its record names", manifests::path(seq))
+                }
+                _ => continue,
+            };
+            report.damage.push(Damage::whole(what, Some((seq, seq))));
+        }
+        Ok(())
     }
 
     /// Compares a pack with its name and its line.

@@ -19,6 +19,7 @@ use fs_format::tree::{ChunkRef, Location};
 use fs_format::{ChunkId, PackNumber};
 
 use crate::FsError;
+use crate::ledger;
 use crate::store::Store;
 use crate::tree::Root;
 
@@ -127,12 +128,10 @@ impl Dedup {
     }
 }
 
-/// Whether a seal that follows the tree at this root may refer to chunks in this pack.
-///
-/// Nothing is collected yet. A pack that the tree says is on its way out is to be refused here. One that is not on this machine
-/// is: a seal waits for no network.
-fn is_usable(store: &Store, _root: &Root, pack: PackNumber) -> bool {
-    pack.0 < store.pack_count() && store.is_here(pack)
+/// Whether a seal that follows the tree at `root` may refer to a pack: it is on this machine, since a seal waits for no
+/// network, and collection has decided nothing about it. Where that cannot be read, it may not.
+fn is_usable(store: &Store, root: &Root, pack: PackNumber) -> bool {
+    pack.0 < store.pack_count() && store.is_here(pack) && matches!(ledger::fate(store, root, pack), Ok(None))
 }
 
 /// What the pack of this number is recognized by.

@@ -24,9 +24,12 @@ use crate::types::{Change, ChangeKind, ReadTree, Seek};
 /// Is told a record that is not the same on both sides.
 type Visit<'a> = dyn FnMut(Key, Option<&[u8]>, Option<&[u8]>) -> Result<(), FsError> + 'a;
 
-/// Visits each record that is not the same on both sides.
+/// Visits each record of a file that is not the same on both sides.
 fn records(store: &Store, old: &NodePtr, new: &NodePtr, visit: &mut Visit<'_>) -> Result<(), FsError> {
-    let (mut old, mut new) = (Cursor::new(store, *old)?, Cursor::new(store, *new)?);
+    if old.id == new.id {
+        return Ok(());
+    }
+    let (mut old, mut new) = (Cursor::of_files(store, *old)?, Cursor::of_files(store, *new)?);
     loop {
         // Where both stand at the beginning of the same node, neither looks inside.
         while let (Some(a), Some(b)) = (old.whole(), new.whole()) {
@@ -96,21 +99,35 @@ struct Cursor<'a> {
     store: &'a Store,
     /// Nodes on the way down, each with the index of the next child or record.
     path: Vec<(std::sync::Arc<Node>, usize)>,
-    /// The root, while nobody has looked into it.
-    root: Option<(Key, NodePtr, u8)>,
 }
 
 impl<'a> Cursor<'a> {
-    fn new(store: &'a Store, root: NodePtr) -> Result<Self, FsError> {
-        let level = store.node(&root)?.level();
-        Ok(Self { store, path: Vec::new(), root: Some((Key::FIRST, root, level)) })
+    /// Stands before the first record of a file: the volume's own differ between any two moments, and are none of them.
+    fn of_files(store: &'a Store, root: NodePtr) -> Result<Self, FsError> {
+        let mut cursor = Self { store, path: Vec::new() };
+        let mut next = Some(root);
+        while let Some(pointer) = next {
+            let node = store.node(&pointer)?;
+            let at = match &*node {
+                Node::Branch { children, .. } => {
+                    let behind = children.partition_point(|(first, _)| *first <= Key::FIRST_OF_FILES);
+                    let inside = behind.saturating_sub(1);
+                    next = children.get(inside).map(|(_, child)| *child);
+                    inside + 1
+                }
+                Node::Leaf(records) => {
+                    next = None;
+                    records.partition_point(|(key, _)| *key < Key::FIRST_OF_FILES)
+                }
+            };
+            cursor.path.push((node, at));
+        }
+        cursor.climb();
+        Ok(cursor)
     }
 
     /// The node that the cursor stands before: its first key, itself, its level.
     fn whole(&self) -> Option<(Key, NodePtr, u8)> {
-        if self.root.is_some() {
-            return self.root;
-        }
         match self.path.last() {
             Some((node, at)) => match &**node {
                 Node::Branch { level, children } => {
@@ -123,9 +140,6 @@ impl<'a> Cursor<'a> {
     }
 
     fn record(&self) -> Option<(Key, &[u8])> {
-        if self.root.is_some() {
-            return None;
-        }
         match self.path.last() {
             Some((node, at)) => match &**node {
                 Node::Leaf(records) => records.get(*at).map(|(key, value)| (*key, &**value)),
@@ -136,25 +150,19 @@ impl<'a> Cursor<'a> {
     }
 
     fn is_done(&self) -> bool {
-        self.root.is_none() && self.path.is_empty()
+        self.path.is_empty()
     }
 
     fn descend(&mut self) -> Result<(), FsError> {
         let (_, pointer, _) = self.whole().expect("the cursor stands before a node");
-        match self.root.take() {
-            Some(_) => {}
-            None => self.path.last_mut().expect("a child has a parent").1 += 1,
-        }
+        self.path.last_mut().expect("a child has a parent").1 += 1;
         self.path.push((self.store.node(&pointer)?, 0));
         self.climb();
         Ok(())
     }
 
     fn skip(&mut self) -> Result<(), FsError> {
-        match self.root.take() {
-            Some(_) => {}
-            None => self.path.last_mut().expect("a child has a parent").1 += 1,
-        }
+        self.path.last_mut().expect("a child has a parent").1 += 1;
         self.climb();
         Ok(())
     }
@@ -206,7 +214,6 @@ fn delta(old: &View, new: &View) -> Result<Delta, FsError> {
     let mut delta = Delta::default();
     // The inode that was made or dropped: it is told by its names, which come and go with it.
     let mut lone = None;
-    new.store().extend(&old.body().packs);
     records(new.store(), &old.root().pointer, &new.root().pointer, &mut |key, before, after| {
         match key.kind {
             RecordKind::Dirent => {
@@ -236,7 +243,8 @@ fn delta(old: &View, new: &View) -> Result<Delta, FsError> {
                     delta.touched.insert(key.ino);
                 }
             }
-            RecordKind::Orphan => {}
+            // The volume's own; none of them lies among those of files.
+            RecordKind::Orphan | RecordKind::Moment | RecordKind::Fate | RecordKind::Policy => {}
         }
         Ok(())
     })?;

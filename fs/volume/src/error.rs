@@ -50,6 +50,9 @@ pub enum FsError {
     /// Not permitted for this kind of file.
     #[error("operation not permitted")]
     NotPermitted,
+    /// The moment that was read is not kept any more.
+    #[error("retention dropped this moment")]
+    Dropped,
     /// Bytes on the disk are not what was written; the text names them.
     #[error("damaged: {0}")]
     Damaged(String),
@@ -114,4 +117,16 @@ pub enum OpenError {
         #[source]
         source: std::io::Error,
     },
+}
+
+/// What could not be opened, in the words of an operation on files.
+impl From<OpenError> for FsError {
+    fn from(error: OpenError) -> Self {
+        match error {
+            OpenError::NoSuchSnapshot(_) => Self::NotFound,
+            OpenError::Disk { .. } => Self::Disk(error.to_string()),
+            OpenError::Newer { .. } => Self::Newer(error.to_string()),
+            _ => Self::Damaged(error.to_string()),
+        }
+    }
 }

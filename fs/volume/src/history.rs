@@ -1,22 +1,29 @@
 //! The sealed past: reading any moment, and telling two of them apart.
+//!
+//! The moments are the head and the records that its tree holds of others, so one look at the head finds them all, and
+//! nobody reads a manifest to open an earlier one.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use fs_crypto::{ReadKey, VolumeKey};
-use fs_format::manifest::{ManifestBody, PackEntry};
+use fs_format::manifest::PackEntry;
+use fs_format::tree::Key;
 use fs_format::{Ino, PackNumber, Seq, VolumeId};
-use parking_lot::Mutex;
+use parking_lot::RwLock;
 
+use crate::collection::Marks;
 use crate::env::Env;
 use crate::keys::Keys;
 use crate::layers::{self, Layers};
+use crate::ledger::{self, Moment};
 use crate::manifests::Manifest;
-use crate::moments::Moments;
 use crate::readahead::Streams;
-use crate::store::Store;
-use crate::tree::{Fault, Root};
+use crate::retention::Policy;
+use crate::store::{Store, pack_path};
+use crate::tree::{self, Fault};
 use crate::types::*;
-use crate::{FsError, OpenError, diff, manifests, seal};
+use crate::{FsError, OpenError, diff, manifests, seal, volume};
 
 /// The sealed moments of a volume. Cheap to clone.
 #[derive(Clone)]
@@ -24,16 +31,23 @@ pub struct History {
     volume: VolumeId,
     own: ReadKey,
     pub(crate) store: Arc<Store>,
-    moments: Arc<Mutex<Moments>>,
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    /// The newest moment, as far as is known.
+    head: RwLock<Moment>,
+    /// Whether it is told of each seal. If not, the head is looked for again when somebody asks for the newest.
+    is_told: bool,
+    /// Moments that were dropped since: whoever still reads them is told so.
+    dropped: RwLock<HashSet<Seq>>,
 }
 
 /// One moment, as it was.
 #[derive(Clone)]
 pub struct View {
-    store: Arc<Store>,
-    root: Root,
-    info: SealInfo,
-    body: Arc<ManifestBody>,
+    history: History,
+    moment: Moment,
     streams: Arc<Streams>,
 }
 
@@ -41,19 +55,21 @@ impl History {
     /// Opens the past of the volume in the folder; needs no lock and changes nothing.
     pub fn open(env: Env, volume: VolumeId, key: ReadKey, cache_bytes: u64) -> Result<Self, OpenError> {
         let head = manifests::newest(&env, &volume, &key)?;
+        let moment = head.moment();
         let keys = Arc::new(Keys::new(head.read_key));
         let store = Store::new(env, keys, head.body.packs, cache_bytes);
         head.damage.into_iter().chain(head.copied).for_each(|what| store.found.note(what));
-        Ok(Self::of(volume, key, Arc::new(store)))
+        Ok(Self::of(volume, key, Arc::new(store), moment, false))
     }
 
-    pub(crate) fn of(volume: VolumeId, own: ReadKey, store: Arc<Store>) -> Self {
-        Self { volume, own, store, moments: Arc::default() }
+    pub(crate) fn of(volume: VolumeId, own: ReadKey, store: Arc<Store>, head: Moment, is_told: bool) -> Self {
+        let (head, dropped) = (RwLock::new(head), RwLock::default());
+        Self { volume, own, store, shared: Arc::new(Shared { head, is_told, dropped }) }
     }
 
     /// The newest moment.
     pub fn head(&self) -> Result<SealInfo, OpenError> {
-        Ok(self.newest()?.info)
+        Ok(self.newest_moment()?.info)
     }
 
     /// What was found damaged so far.
@@ -63,18 +79,41 @@ impl History {
 
     /// All moments, oldest first.
     ///
-    /// Costs a look at the names of the manifests and at those that no list of moments holds yet. A
-    /// manifest that turns out to be damaged is left out, and named by [`History::damage`].
+    /// Where the records of moments cannot be read, those whose manifests are here and whole are told instead;
+    /// [`History::damage`] names what is wrong.
     pub fn seals(&self) -> Result<Vec<SealInfo>, OpenError> {
-        self.moments.lock().list(&self.store.env, &self.volume, &self.own, &self.store.found)
+        Ok(self.moments()?.into_iter().map(|moment| moment.info).collect())
     }
 
-    /// Takes in a moment that was just sealed, so that the list of moments stays new for others.
-    pub(crate) fn note(&self, info: &SealInfo) {
-        // Whoever is busy with the moments finds this one by itself; a seal does not wait for that.
-        if let Some(mut moments) = self.moments.try_lock() {
-            moments.note(&self.store.env, &self.own, info);
-        }
+    pub(crate) fn moments(&self) -> Result<Vec<Moment>, OpenError> {
+        let head = self.newest_moment()?;
+        let mut moments = match ledger::moments(&self.store, &head.root) {
+            Ok(moments) => moments,
+            Err(error) => {
+                self.store.found.note_error(&error);
+                let before = self.seqs()?.into_iter().filter(|seq| *seq < head.info.seq);
+                before.filter_map(|seq| self.manifest(seq).ok()).map(|manifest| manifest.moment()).collect()
+            }
+        };
+        moments.push(head);
+        Ok(moments)
+    }
+
+    /// Which moments retention keeps; all of them while nobody said so.
+    pub fn policy(&self) -> Result<Option<Policy>, FsError> {
+        let head = self.newest_moment()?;
+        let value = settle(tree::get(&*self.store, &head.root, &Key::POLICY))?;
+        value.map(|value| volume::read_policy(&value)).transpose()
+    }
+
+    /// Takes in a moment that was just sealed.
+    pub(crate) fn note(&self, sealed: Moment) {
+        *self.shared.head.write() = sealed;
+    }
+
+    /// Takes in that moments were dropped.
+    pub(crate) fn forget(&self, dropped: &[Seq]) {
+        self.shared.dropped.write().extend(dropped);
     }
 
     /// Opens the moment that `choose` picks from all moments, oldest first.
@@ -82,64 +121,113 @@ impl History {
         &self,
         choose: impl Fn(&[SealInfo]) -> Result<Seq, E>,
     ) -> Result<Result<View, E>, OpenError> {
-        let mut is_second = false;
-        loop {
-            let seals = self.seals()?;
-            let seq = match choose(&seals) {
-                Ok(seq) => seq,
-                Err(error) => return Ok(Err(error)),
-            };
-            let view = self.at(seq);
-            let is_as_listed = view.as_ref().is_ok_and(|view| seals.contains(&view.info));
-            if is_as_listed || is_second {
-                return view.map(Ok);
-            }
-            tracing::warn!(%seq, "the manifest is not what the list of moments says: reading all of them");
-            self.moments.lock().distrust();
-            is_second = true;
+        match choose(&self.seals()?) {
+            Ok(seq) => self.at(seq).map(Ok),
+            Err(error) => Ok(Err(error)),
         }
     }
 
-    /// Reads a manifest; the newest also from its copy.
+    /// The moment with this number.
+    pub fn at(&self, seq: Seq) -> Result<View, OpenError> {
+        Ok(self.view(self.moment_at(seq)?))
+    }
+
+    pub(crate) fn view(&self, moment: Moment) -> View {
+        View { history: self.clone(), moment, streams: Arc::new(Streams::new(self.store.cache_bytes())) }
+    }
+
+    pub(crate) fn moment_at(&self, seq: Seq) -> Result<Moment, OpenError> {
+        let known = self.shared.head.read().clone();
+        if let Some(moment) = self.moment_before(&known, seq)? {
+            return Ok(moment);
+        }
+        let newest = self.newest_moment()?;
+        if newest.info.seq != known.info.seq
+            && let Some(moment) = self.moment_before(&newest, seq)?
+        {
+            return Ok(moment);
+        }
+        // Newer than what is shown as the newest: its manifest is damaged, and says how.
+        if seq > newest.info.seq && self.seqs()?.contains(&seq) {
+            return self.manifest(seq).map(|manifest| manifest.moment());
+        }
+        Err(OpenError::NoSuchSnapshot(format!("seq {seq}")))
+    }
+
+    /// A moment as the records in the tree of a later one have it.
+    fn moment_before(&self, head: &Moment, seq: Seq) -> Result<Option<Moment>, OpenError> {
+        if head.info.seq == seq {
+            return Ok(Some(head.clone()));
+        }
+        match ledger::moment(&self.store, &head.root, seq) {
+            Ok(moment) => Ok(moment),
+            Err(error) => match self.manifest(seq) {
+                Ok(manifest) => Ok(Some(manifest.moment())),
+                Err(_) => Err(OpenError::Damaged {
+                    what: "the record of the moment".into(),
+                    detail: error.to_string(),
+                }),
+            },
+        }
+    }
+
+    /// Reads a manifest that is here; the newest also from its copy.
     pub(crate) fn manifest(&self, seq: Seq) -> Result<Manifest, OpenError> {
         match manifests::read(&self.store.env, &self.volume, &self.own, seq) {
             Err(error @ OpenError::Damaged { .. }) => match self.newest() {
                 Ok(newest) if newest.header.seq == seq => Ok(newest),
                 _ => Err(error),
             },
-            other => other,
-        }
-    }
-
-    /// The moment with this number.
-    pub fn at(&self, seq: Seq) -> Result<View, OpenError> {
-        let manifest = match self.manifest(seq) {
-            Err(OpenError::Damaged { .. }) if !manifests::list(&self.store.env)?.contains(&seq) => {
-                return Err(OpenError::NoSuchSnapshot(format!("seq {seq}")));
+            Ok(manifest) => {
+                self.store.extend(&manifest.body.packs);
+                Ok(manifest)
             }
-            other => other?,
-        };
-        self.store.extend(&manifest.body.packs);
-        let root = Root { pointer: manifest.body.root, height: manifest.body.height };
-        let (store, streams) = (self.store.clone(), Arc::new(Streams::new(self.store.cache_bytes())));
-        Ok(View { store, root, info: manifest.info, body: Arc::new(manifest.body), streams })
+            Err(error) => Err(error),
+        }
     }
 
     /// What differs between two moments, sorted by path; costs what changed.
     pub fn diff(&self, from: Seq, to: Seq) -> Result<Vec<Change>, FsError> {
-        let view = |seq| self.at(seq).map_err(|error| FsError::Damaged(error.to_string()));
-        diff::changes(&view(from)?, &view(to)?)
+        diff::changes(&self.at(from)?, &self.at(to)?)
     }
 
     /// The newest manifest, or what stands in for it.
     pub(crate) fn newest(&self) -> Result<Manifest, OpenError> {
-        manifests::newest(&self.store.env, &self.volume, &self.own)
+        let newest = manifests::newest(&self.store.env, &self.volume, &self.own)?;
+        self.store.extend(&newest.body.packs);
+        Ok(newest)
     }
 
-    /// The packs of all moments, the newest first. Reads the pack table as it goes.
+    pub(crate) fn newest_moment(&self) -> Result<Moment, OpenError> {
+        if !self.shared.is_told {
+            *self.shared.head.write() = self.newest()?.moment();
+        }
+        Ok(self.shared.head.read().clone())
+    }
+
+    /// Whether a moment that somebody reads is still kept, as far as that is known without looking.
+    fn is_kept(&self, seq: Seq) -> bool {
+        !self.shared.dropped.read().contains(&seq)
+    }
+
+    /// Looks whether a moment of which something could not be read was dropped meanwhile.
+    fn was_dropped(&self, seq: Seq) -> bool {
+        if self.shared.is_told {
+            return !self.is_kept(seq);
+        }
+        let Ok(head) = self.newest_moment() else { return false };
+        seq < head.info.seq && matches!(ledger::moment(&self.store, &head.root, seq), Ok(None))
+    }
+
+    /// The packs of all moments that are kept, the newest first. Reads the pack table as it goes.
     pub fn packs(&self) -> impl Iterator<Item = Result<PackEntry, FsError>> {
         let count = u32::try_from(self.store.table().count()).unwrap_or(u32::MAX);
-        (0..count).rev().map(|number| self.store.pack_entry(PackNumber(number)))
+        // Where it cannot be read what collection has given up, too much is asked for, and some of it is missing.
+        let newest = self.newest_moment().ok();
+        let fates =
+            newest.and_then(|newest| ledger::fates(&self.store, &newest.root).ok()).unwrap_or_default();
+        let kept = (0..count).rev().map(PackNumber).filter(move |number| !fates.contains_key(number));
+        kept.map(|number| self.store.pack_entry(number))
     }
 
     /// Compares the copy of the newest manifest with it.
@@ -147,7 +235,7 @@ impl History {
         manifests::check_copy(&self.store.env, &self.volume, &self.own, newest)
     }
 
-    /// The numbers of all manifests, damaged ones included.
+    /// The numbers of all manifests that are here, damaged ones included.
     pub(crate) fn seqs(&self) -> Result<Vec<Seq>, OpenError> {
         manifests::list(&self.store.env)
     }
@@ -155,7 +243,8 @@ impl History {
 
 /// Makes a new volume in the folder `env` that begins at a moment of another one.
 ///
-/// Brings the packs over with `bring(path)`, one call for each, before the manifest that names them.
+/// Brings the packs over that the moment refers to with `bring(path)`, one call for each, before the manifest that names
+/// them. Where that cannot be told, because a node is damaged, brings all there are.
 pub fn fork(
     from: &History,
     seq: Seq,
@@ -163,7 +252,8 @@ pub fn fork(
     key: &VolumeKey,
     bring: &mut dyn FnMut(&str) -> std::io::Result<()>,
 ) -> Result<SealInfo, OpenError> {
-    let view = from.at(seq)?;
+    let newest = from.newest()?;
+    let moment = from.moment_at(seq)?;
     let at = |what: &str| {
         let what = what.to_string();
         move |source| OpenError::Disk { what, source }
@@ -176,21 +266,32 @@ pub fn fork(
     }
     let damaged =
         |error: FsError| OpenError::Damaged { what: "the new volume".into(), detail: error.to_string() };
-    for number in 0..view.body.packs.count() {
-        let entry = from.store.pack_entry(PackNumber(number as u32)).map_err(damaged)?;
-        let path = crate::store::pack_path(&entry.object);
-        bring(&path).map_err(at(&path))?;
+    let table = from.store.table();
+    let mut marks = Marks::default();
+    let are_marked =
+        marks.tree(&from.store, &moment.root).and_then(|()| marks.table(&from.store, &table)).is_ok();
+    let fates = ledger::fates(&from.store, &newest.moment().root).unwrap_or_default();
+    let mut gone = Vec::new();
+    for number in (0..table.count()).map(|number| PackNumber(number as u32)) {
+        let entry = from.store.pack_entry(number).map_err(damaged)?;
+        let is_wanted = if are_marked { marks.has(number, &entry) } else { !fates.contains_key(&number) };
+        if is_wanted {
+            let path = pack_path(&entry.object);
+            bring(&path).map_err(at(&path))?;
+        } else {
+            gone.push(number);
+        }
     }
     env.disk.sync_dir("packs").map_err(at("packs"))?;
     env.disk.sync_dir("").map_err(at("the volume's folder"))?;
-    let store = Store::new(env.clone(), from.store.keys.clone(), view.body.packs.clone(), 2 << 20);
-    seal::fork(&store, key, &from.store.keys.read, &view.body).map_err(damaged)
+    let store = Store::new(env.clone(), from.store.keys.clone(), table, 2 << 20);
+    seal::fork(&store, key, &moment, newest.body.next_ino, &gone).map_err(damaged)
 }
 
 impl View {
     /// Which moment it is.
     pub fn info(&self) -> &SealInfo {
-        &self.info
+        &self.moment.info
     }
 
     /// Finds what a path names.
@@ -198,20 +299,34 @@ impl View {
         resolve(self, path)
     }
 
-    pub(crate) fn root(&self) -> &Root {
-        &self.root
+    pub(crate) fn root(&self) -> &tree::Root {
+        &self.moment.root
     }
 
     pub(crate) fn store(&self) -> &Arc<Store> {
-        &self.store
-    }
-
-    pub(crate) fn body(&self) -> &ManifestBody {
-        &self.body
+        &self.history.store
     }
 
     pub(crate) fn layers(&self) -> Layers<'_, &Store> {
-        Layers { upper: [None, None], root: self.root, nodes: &self.store, keys: &self.store.keys }
+        let store = self.store();
+        Layers { upper: [None, None], root: self.moment.root, nodes: store, keys: &store.keys }
+    }
+
+    /// Reads, unless the moment was dropped. Then its packs go, and what is missing is no damage.
+    fn read_kept<T>(
+        &self,
+        read: impl FnOnce(&Layers<'_, &Store>) -> Result<T, FsError>,
+    ) -> Result<T, FsError> {
+        let seq = self.moment.info.seq;
+        if !self.history.is_kept(seq) {
+            return Err(FsError::Dropped);
+        }
+        read(&self.layers()).map_err(|error| {
+            match error.is_about_the_disk() && self.history.was_dropped(seq) {
+                true => FsError::Dropped,
+                false => error,
+            }
+        })
     }
 
     /// The path of an inode by its known names; `None` where one is not known.
@@ -239,18 +354,19 @@ pub(crate) fn settle<T>(result: Result<T, Fault>) -> Result<T, FsError> {
 
 impl ReadTree for View {
     fn lookup(&self, parent: Ino, name: &[u8]) -> Result<Attr, FsError> {
-        let layers = self.layers();
-        settle(layers.directory(parent))?;
-        let (_, dirent) = settle(layers.dirent(parent, name))?.ok_or(FsError::NotFound)?;
-        settle(layers.attr(dirent.ino))
+        self.read_kept(|layers| {
+            settle(layers.directory(parent))?;
+            let (_, dirent) = settle(layers.dirent(parent, name))?.ok_or(FsError::NotFound)?;
+            settle(layers.attr(dirent.ino))
+        })
     }
 
     fn attr(&self, ino: Ino) -> Result<Attr, FsError> {
-        settle(self.layers().attr(ino))
+        self.read_kept(|layers| settle(layers.attr(ino)))
     }
 
     fn read_link(&self, ino: Ino) -> Result<Vec<u8>, FsError> {
-        settle(self.layers().read_link(ino))
+        self.read_kept(|layers| settle(layers.read_link(ino)))
     }
 
     fn read_with(
@@ -260,43 +376,46 @@ impl ReadTree for View {
         len: usize,
         take: &mut dyn FnMut(&[u8]),
     ) -> Result<(), FsError> {
-        let layers = self.layers();
+        let store = self.store();
         if let Some((from, to)) = self.streams.note(ino, offset, offset.saturating_add(len as u64))
-            && self.store.reads_ahead()
-            && let Ok(plan) = layers.plan_ahead(ino, from, to)
+            && store.reads_ahead()
+            && let Ok(plan) = self.layers().plan_ahead(ino, from, to)
         {
-            layers::want(&self.store, &plan);
+            layers::want(store, &plan);
         }
-        let inode = settle(layers.inode(ino))?;
-        if inode.kind == fs_format::FileKind::Directory {
-            return Err(FsError::IsADirectory);
-        }
-        let end = offset.saturating_add(len as u64).min(inode.size);
-        let plan = if end > offset { settle(layers.plan(ino, offset, end))? } else { Vec::new() };
-        let done =
-            layers::fetch_with(&self.store, None, &plan, offset, end.saturating_sub(offset) as usize, take);
+        let done = self.read_kept(|layers| {
+            let inode = settle(layers.inode(ino))?;
+            if inode.kind == fs_format::FileKind::Directory {
+                return Err(FsError::IsADirectory);
+            }
+            let end = offset.saturating_add(len as u64).min(inode.size);
+            let plan = if end > offset { settle(layers.plan(ino, offset, end))? } else { Vec::new() };
+            layers::fetch_with(store, None, &plan, offset, end.saturating_sub(offset) as usize, take)
+        });
         done.inspect_err(|error| {
             if error.is_about_the_disk() {
                 let path = self.path(ino).ok().flatten().unwrap_or_default();
                 let path = String::from_utf8_lossy(&path);
-                self.store.found.note(format!("{path}: seq {}: {error}", self.info.seq));
+                store.found.note(format!("{path}: seq {}: {error}", self.moment.info.seq));
             }
         })
     }
 
     fn read_dir(&self, dir: Ino, cookie: u64, limit: usize) -> Result<Vec<DirEntry>, FsError> {
-        settle(self.layers().read_dir(dir, cookie, limit))
+        self.read_kept(|layers| settle(layers.read_dir(dir, cookie, limit)))
     }
 
     fn xattr(&self, ino: Ino, name: &[u8]) -> Result<Vec<u8>, FsError> {
-        Ok(settle(self.layers().xattr(ino, name))?.ok_or(FsError::NoAttribute)?.1.value.into_vec())
+        self.read_kept(|layers| {
+            Ok(settle(layers.xattr(ino, name))?.ok_or(FsError::NoAttribute)?.1.value.into_vec())
+        })
     }
 
     fn xattrs(&self, ino: Ino) -> Result<Vec<Vec<u8>>, FsError> {
-        settle(self.layers().xattrs(ino))
+        self.read_kept(|layers| settle(layers.xattrs(ino)))
     }
 
     fn seek(&self, ino: Ino, offset: u64, what: Seek) -> Result<u64, FsError> {
-        settle(self.layers().seek(ino, offset, what))
+        self.read_kept(|layers| settle(layers.seek(ino, offset, what)))
     }
 }

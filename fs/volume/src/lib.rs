@@ -5,12 +5,14 @@
 //! An operation looks through overlay, frozen overlay and tree ([`layers`]), appends a record to
 //! the [`journal`] and changes the [`overlay`] ([`volume`]). Sealing ([`seal`]) turns a frozen
 //! overlay into tree nodes ([`tree`]), chunks ([`chunking`], those that are there already found by [`dedup`]), packs
-//! ([`store`]) and a manifest ([`manifests`]). [`history`], [`moments`], [`diff`] and [`check`] read what is sealed, [`readahead`] before it is
-//! asked for.
+//! ([`store`]) and a manifest ([`manifests`]). [`history`], [`diff`] and [`check`] read what is sealed, [`readahead`] before it is
+//! asked for. [`ledger`] has the volume's own records in the tree: moments among them, which [`retention`] chooses from
+//! and [`collection`] cleans up behind.
 
 mod buffer;
 mod check;
 mod chunking;
+mod collection;
 mod dedup;
 mod diff;
 pub mod env;
@@ -21,13 +23,14 @@ mod journal;
 mod keeper;
 mod keys;
 mod layers;
+mod ledger;
 mod manifests;
-mod moments;
 mod outgoing;
 mod overlay;
 mod readahead;
 pub mod real;
 mod replace;
+pub mod retention;
 mod seal;
 mod store;
 mod tree;
@@ -35,6 +38,7 @@ mod types;
 mod volume;
 
 pub use check::{CheckReport, Damage};
+pub use collection::{Collection, GRACE, Packs, Pruned};
 pub use error::{FsError, OpenError};
 pub use history::{History, View, fork, resolve};
 pub use keeper::Keeper;

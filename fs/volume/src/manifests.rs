@@ -1,17 +1,20 @@
 //! Manifests on the local disk.
 //!
 //! Each lies in `manifests/<seq>`; the newest also in `head`, so that one flipped bit in it
-//! does not hide what the journal behind it no longer has.
+//! does not hide what the journal behind it no longer has. Earlier ones are kept with their moments, but nobody needs
+//! them to open those.
 
 use fs_crypto::{Cipher, ReadKey, VolumeKey};
 use fs_format::manifest::{
     self, Lineage, MANIFEST_BYTES_MAX, MANIFEST_CONTEXT, ManifestBody, ManifestHeader, manifest_id,
 };
-use fs_format::{DecodeError, Epoch, ManifestId, Seq, VolumeId};
+use fs_format::{DecodeError, DeviceId, Epoch, ManifestId, Seq, VolumeId};
 
 use crate::env::{Env, OpenMode};
+use crate::ledger::{Moment, into_label};
 use crate::replace::{self, Missed};
 use crate::store::disk_error;
+use crate::tree::Root;
 use crate::types::SealInfo;
 use crate::{FsError, OpenError};
 
@@ -167,7 +170,9 @@ fn read_file(env: &Env, volume: &VolumeId, own: &ReadKey, path: &str) -> Result<
     let mut object = vec![0; len as usize];
     file.read_at(&mut object, 0).map_err(disk)?;
     let decode = |error: DecodeError| match error {
-        DecodeError::Newer { .. } => OpenError::Newer { what: path.into(), detail: error.to_string() },
+        DecodeError::Newer { .. } | DecodeError::Unreleased(_) => {
+            OpenError::Newer { what: path.into(), detail: error.to_string() }
+        }
         _ => OpenError::Damaged { what: path.into(), detail: error.to_string() },
     };
     let (header, associated, body) = manifest::open_manifest(&object).map_err(decode)?;
@@ -189,17 +194,26 @@ fn read_file(env: &Env, volume: &VolumeId, own: &ReadKey, path: &str) -> Result<
     let tag = body[split..].try_into().expect("the tag's length");
     cipher.open(0, associated, &mut plain, &tag).map_err(|_| damaged("does not open with this key"))?;
     let body = ManifestBody::decode(&plain).map_err(decode)?;
-    let info = crate::volume::info(header.seq, manifest_id(&object), &body);
+    let info = info(header.seq, manifest_id(&object), &body);
     Ok(Manifest { header, body, info, read_key, damage: None, copied: None, lacks_copy: false })
 }
 
-/// What a new manifest follows.
+impl Manifest {
+    /// What it says, as its record says it.
+    pub fn moment(&self) -> Moment {
+        let root = Root { pointer: self.body.root, height: self.body.height };
+        Moment { info: self.info.clone(), root, epoch: self.header.epoch }
+    }
+}
+
+/// What a new manifest follows, and who writes it.
 pub struct Place<'a> {
     pub epoch: Epoch,
     pub seq: Seq,
     pub parent: ManifestId,
     /// The volume's own read key, when it reads with another's.
     pub forked: Option<&'a ReadKey>,
+    pub device: DeviceId,
 }
 
 /// A manifest that was not written.
@@ -232,6 +246,7 @@ pub fn write(
         parent: place.parent,
         salt,
         lineage: place.forked.map_or(Lineage::Own, |own| Lineage::Forked(own.wrap(read))),
+        device: place.device,
     };
     let mut object = header.encode().to_vec();
     let tag = read.manifest_cipher(&salt).seal(0, &object, &mut plain);
@@ -255,7 +270,12 @@ pub fn write(
         // The seal counts. The next one, or whoever opens the volume for writing, writes the copy anew.
         tracing::warn!(seq = %place.seq, %error, "the copy `head` of the newest manifest cannot be written");
     }
-    Ok(crate::volume::info(place.seq, id, body))
+    Ok(info(place.seq, id, body))
+}
+
+fn info(seq: Seq, id: ManifestId, body: &ManifestBody) -> SealInfo {
+    let ManifestBody { time, files, bytes, added, .. } = *body;
+    SealInfo { seq, id, time, files, bytes, added, snapshot: body.snapshot.clone().map(into_label) }
 }
 
 fn replace(env: &Env, temporary: &str, path: &str, bytes: &[u8]) -> Result<(), FsError> {

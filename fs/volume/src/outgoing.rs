@@ -3,10 +3,12 @@
 //! Replication moves objects without a key. What it cannot find out without one it asks here: which packs a seal
 //! adds, since the table of packs is encrypted, and what must be signed.
 
+use fs_format::ledger::PackFate;
 use fs_format::{Epoch, ManifestId, PackId, PackNumber, Seq, Timestamp};
 
 use crate::env::OpenMode;
 use crate::history::History;
+use crate::ledger;
 use crate::manifests::{self, Manifest};
 use crate::store::{pack_path, read_error};
 use crate::{FsError, OpenError};
@@ -23,7 +25,8 @@ pub struct Outgoing {
     pub id: ManifestId,
     /// When it was sealed.
     pub time: Timestamp,
-    /// Packs that it names and the seal before does not, with their bytes; all, if that one is not here.
+    /// Packs that it names and the seal before does not, with their bytes; all, if that one is not here. Not those that
+    /// collection has removed since.
     pub packs: Vec<(PackId, u64)>,
 }
 
@@ -55,16 +58,24 @@ impl History {
             },
         };
         self.store.extend(&manifest.body.packs);
-        let packs = (before..manifest.body.packs.count()).map(|number| {
+        // What collection removed is in the table for ever, and nowhere else.
+        let fates = ledger::fates(&self.store, &self.newest_moment()?.root)?;
+        // One that is doomed may be removed where it was not waited for, because there was no store then.
+        let is_removed = |number| match fates.get(&number) {
+            Some(PackFate::Gone) => true,
+            Some(PackFate::Doomed { .. }) => before == 0,
+            Some(PackFate::Condemned { .. }) | None => false,
+        };
+        let mut packs = Vec::new();
+        for number in before..manifest.body.packs.count() {
             let number = u32::try_from(number).map_err(|_| FsError::Damaged("too many packs".into()))?;
-            self.store.pack_entry(PackNumber(number)).map(|entry| (entry.object, u64::from(entry.bytes)))
-        });
-        Ok(Outgoing {
-            epoch: manifest.header.epoch,
-            id: manifest.info.id,
-            time: manifest.info.time,
-            packs: packs.collect::<Result<_, _>>()?,
-        })
+            let number = PackNumber(number);
+            if !is_removed(number) {
+                let entry = self.store.pack_entry(number)?;
+                packs.push((entry.object, u64::from(entry.bytes)));
+            }
+        }
+        Ok(Outgoing { epoch: manifest.header.epoch, id: manifest.info.id, time: manifest.info.time, packs })
     }
 
     /// A pack, byte for byte, after a look at whether its hash is its name.

@@ -7,31 +7,34 @@
 //! - The journal behind a manifest is recycled only when the manifest is durable.
 //! - What is sealed never changes.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use fs_crypto::{ReadKey, VolumeKey};
+use fs_crypto::VolumeKey;
 use fs_format::dedup::Entry;
 use fs_format::journal::{Source, Totals};
-use fs_format::manifest::{MESSAGE_BYTES_MAX, ManifestBody, SnapshotRecord, TAG_BYTES_MAX, TAGS_MAX};
+use fs_format::ledger::PackFate;
+use fs_format::manifest::{MESSAGE_BYTES_MAX, ManifestBody, TAG_BYTES_MAX, TAGS_MAX};
 use fs_format::tree::{CHUNK_BYTES_MAX, ChunkRef, Extent, Key, Location, Node, RecordKind};
-use fs_format::{ChunkId, Epoch, FileKind, Ino, Inode, ManifestId, Seq};
+use fs_format::{ChunkId, DeviceId, Epoch, FileKind, Ino, Inode, ManifestId, PackNumber, Seq};
 use parking_lot::MutexGuard;
 
 use crate::FsError;
 use crate::chunking::{CONTENT_BYTES_MIN, GRANULE_BYTES, PLACE_BYTES_MAX, first_content_chunk};
+use crate::collection::{Pruning, Verdict};
 use crate::dedup::Dedup;
 use crate::history::settle;
-use crate::layers::{self, Layers};
+use crate::layers::{self, Layers, decode};
+use crate::ledger::{self, Edits, Moment, into_record};
 use crate::manifests::{self, Place};
 use crate::overlay::{Overlay, Slot};
 use crate::store::{Packer, Store};
 use crate::tree::{self, Edit, Root};
 use crate::types::{Caller, SealInfo, Sealed, SnapshotLabel};
-use crate::volume::{Base, Volume};
+use crate::volume::{NO_STORE, Volume};
 
 /// Files up to this many bytes lie in the tree.
 pub const INLINE_BYTES_MAX: u64 = 2048;
@@ -62,7 +65,8 @@ pub fn first(store: &Store, key: &VolumeKey, owner: Caller) -> Result<SealInfo, 
     let seq = Seq(1);
     let mut packer = Packer::new(store, seq)?;
     let pointer = packer.node(Node::Leaf(vec![(Key::inode(Ino::ROOT), bytes.into())]))?;
-    let place = Place { epoch: Epoch(1), seq, parent: ManifestId([0; 32]), forked: None };
+    let parent = ManifestId([0; 32]);
+    let place = Place { epoch: Epoch(1), seq, parent, forked: None, device: NO_DEVICE };
     packer.finish(|packs, added| {
         let body = ManifestBody {
             time: now,
@@ -75,6 +79,7 @@ pub fn first(store: &Store, key: &VolumeKey, owner: Caller) -> Result<SealInfo, 
             packs,
             journal: [0; 16],
             journal_end: 0,
+            arbiter: NO_STORE,
             snapshot: None,
         };
         manifests::write(&store.env, key, &store.keys.read, &place, &body)
@@ -100,14 +105,23 @@ impl Volume {
             return Err(FsError::ReadOnly);
         }
         // What an earlier seal could not finish goes first, without the label.
-        if self.state.read().frozen.is_some() {
-            self.seal_frozen(None, None)?;
-        }
+        self.finish_frozen()?;
         let Some(freeze) = self.freeze(label.is_some()) else {
             return Ok(Sealed { info: self.head(), freeze: Duration::ZERO });
         };
-        let info = self.seal_frozen(label, None)?;
+        let (info, _) = self.seal_frozen(Errand { label, ..Errand::default() })?;
         Ok(Sealed { info, freeze })
+    }
+
+    /// Seals though nothing may have changed.
+    pub(crate) fn seal_anyway(&self) -> Result<SealInfo, FsError> {
+        let _one = self.sealing.lock();
+        if self.read_only_reason().is_some() {
+            return Err(FsError::ReadOnly);
+        }
+        self.finish_frozen()?;
+        self.freeze(true);
+        Ok(self.seal_frozen(Errand::default())?.0)
     }
 
     /// Makes an earlier moment the newest: a new seal with its root.
@@ -115,12 +129,29 @@ impl Volume {
     /// What is in the overlay is sealed first, so nothing is lost. The volume must not be mounted.
     pub fn rollback(&self, to: Seq) -> Result<SealInfo, FsError> {
         self.seal(None)?;
-        let own = self.key.read_key();
-        let target = manifests::read(&self.env, &self.id, &own, to)
-            .map_err(|error| FsError::Damaged(error.to_string()))?;
+        let instead = self.history.moment_at(to)?;
         let _one = self.sealing.lock();
         self.freeze(true);
-        self.seal_frozen(None, Some(target.body))
+        Ok(self.seal_frozen(Errand { instead: Some(instead), ..Errand::default() })?.0)
+    }
+
+    /// Seals, and drops moments. Returns what was decided about packs in the end: what is sealed may need some.
+    ///
+    /// The caller holds the seals, and has finished what an earlier one could not.
+    pub(crate) fn seal_pruned(&self, pruning: Pruning) -> Result<(SealInfo, Verdict), FsError> {
+        self.freeze(true);
+        let drop = pruning.drop.clone();
+        let (info, verdict) = self.seal_frozen(Errand { pruning: Some(pruning), ..Errand::default() })?;
+        self.history.forget(&drop);
+        Ok((info, verdict.unwrap_or_default()))
+    }
+
+    /// Seals what an earlier seal froze and could not finish, without its errand.
+    pub(crate) fn finish_frozen(&self) -> Result<(), FsError> {
+        if self.state.read().frozen.is_some() {
+            self.seal_frozen(Errand::default())?;
+        }
+        Ok(())
     }
 
     /// Goes on in this epoch, which another device had not: a new seal of what is here already.
@@ -131,9 +162,8 @@ impl Volume {
         if self.read_only_reason().is_some() {
             return Err(FsError::ReadOnly);
         }
-        self.state.write().base.epoch = epoch;
         self.freeze(true);
-        self.seal_frozen(None, None)
+        Ok(self.seal_frozen(Errand { epoch: Some(epoch), ..Errand::default() })?.0)
     }
 
     /// Swaps in an empty overlay, if there is anything to seal; returns how long that took.
@@ -155,16 +185,11 @@ impl Volume {
         Some(self.env.clock.monotonic().saturating_sub(asked))
     }
 
-    fn seal_frozen(
-        &self,
-        label: Option<SnapshotLabel>,
-        instead: Option<ManifestBody>,
-    ) -> Result<SealInfo, FsError> {
-        let result = self.try_seal(label, instead);
+    fn seal_frozen(&self, errand: Errand) -> Result<(SealInfo, Option<Verdict>), FsError> {
+        let result = self.try_seal(errand);
         match &result {
-            Ok(info) => {
+            Ok((info, _)) => {
                 *self.seal_error.write() = None;
-                self.history.note(info);
                 if let Some(tell) = self.on_seal.get() {
                     tell(info);
                 }
@@ -180,29 +205,32 @@ impl Volume {
         result
     }
 
-    fn try_seal(
-        &self,
-        label: Option<SnapshotLabel>,
-        instead: Option<ManifestBody>,
-    ) -> Result<SealInfo, FsError> {
+    fn try_seal(&self, errand: Errand) -> Result<(SealInfo, Option<Verdict>), FsError> {
+        let Errand { label, instead, epoch, mut pruning } = errand;
         let (frozen, base) = {
             let state = self.state.read();
             (state.frozen.clone().expect("the caller froze the overlay"), state.base.clone())
         };
         let seq = Seq(base.info.seq.0 + 1);
+        let epoch = epoch.unwrap_or(base.epoch);
         let packs_before = self.store.pack_count();
         let mut sealer = Sealer::new(self, &frozen, &base, seq)?;
         let root = match &instead {
-            Some(body) => Root { pointer: body.root, height: body.height },
-            None => sealer.tree()?,
+            Some(target) => sealer.rollback(&target.root)?,
+            None => sealer.tree(pruning.as_mut())?,
         };
-        let totals = Totals {
-            files: instead.as_ref().map_or(frozen.totals.files, |body| body.files),
-            bytes: instead.as_ref().map_or(frozen.totals.bytes, |body| body.bytes),
-        };
+        let totals = instead
+            .as_ref()
+            .map_or(frozen.totals, |target| Totals { files: target.info.files, bytes: target.info.bytes });
         let own = self.key.read_key();
-        let forked = own.domain() != self.keys.domain;
-        let place = Place { epoch: base.epoch, seq, parent: base.info.id, forked: forked.then_some(&own) };
+        let is_forked = own.domain() != self.keys.domain;
+        let place = Place {
+            epoch,
+            seq,
+            parent: base.info.id,
+            forked: is_forked.then_some(&own),
+            device: self.device,
+        };
         let info = sealer.packer.finish(|packs, added| {
             let body = ManifestBody {
                 time: frozen.time,
@@ -216,19 +244,18 @@ impl Volume {
                 packs,
                 journal: self.journal.id(),
                 journal_end: frozen.end,
-                snapshot: label.map(|label| SnapshotRecord {
-                    id: label.id,
-                    message: label.message,
-                    tags: label.tags,
-                }),
+                arbiter: *self.arbiter.lock(),
+                snapshot: label.map(into_record),
             };
             manifests::write(&self.env, &self.key, &self.keys.read, &place, &body)
         })?;
         sealer.dedup.note(&self.store, packs_before..self.store.pack_count(), sealer.findable);
 
+        let sealed = Moment { root, info: info.clone(), epoch };
+        self.history.note(sealed.clone());
         let retired = {
             let mut state = self.state.write();
-            state.base = Base { root, info: info.clone(), epoch: base.epoch };
+            state.base = sealed;
             if instead.is_some() {
                 state.active.totals = totals;
             }
@@ -238,8 +265,19 @@ impl Volume {
         // Freed behind the lock: a large overlay takes a while to drop.
         drop(retired);
         self.journal.trim(frozen.end);
-        Ok(info)
+        Ok((info, pruning.map(|pruning| pruning.verdict)))
     }
+}
+
+/// What a seal does besides taking in the overlay.
+#[derive(Default)]
+struct Errand {
+    label: Option<SnapshotLabel>,
+    /// Takes the tree of this moment in place of the overlay's.
+    instead: Option<Moment>,
+    /// Begins this epoch.
+    epoch: Option<Epoch>,
+    pruning: Option<Pruning>,
 }
 
 /// Whether a manifest can hold the label: what no reader takes must not be written.
@@ -251,31 +289,49 @@ fn fits(label: &SnapshotLabel) -> bool {
 
 /// A new volume that begins at a moment of another: shares its packs and its read key.
 ///
-/// The caller has brought the packs into the new volume's folder.
+/// The caller has brought packs into the new volume's folder, all but those that are `gone`.
 pub fn fork(
     store: &Store,
     key: &VolumeKey,
-    parent_read: &ReadKey,
-    from: &ManifestBody,
+    from: &Moment,
+    next_ino: u64,
+    gone: &[PackNumber],
 ) -> Result<SealInfo, FsError> {
-    let body = ManifestBody {
-        time: store.env.clock.now(),
-        journal: [0; 16],
-        journal_end: 0,
-        added: 0,
-        snapshot: None,
-        ..from.clone()
-    };
+    let seq = Seq(1);
+    let mut packer = Packer::new(store, seq)?;
+    let edits: Vec<Edit> = ledger::forked(store, &from.root, gone)?.into_iter().collect();
+    let root = tree::apply(store, &mut packer, &from.root, &edits)?;
     let own = key.read_key();
-    let place = Place { epoch: Epoch(1), seq: Seq(1), parent: ManifestId([0; 32]), forked: Some(&own) };
-    manifests::write(&store.env, key, parent_read, &place, &body).map_err(|unwritten| unwritten.error)
+    let parent = ManifestId([0; 32]);
+    let place = Place { epoch: Epoch(1), seq, parent, forked: Some(&own), device: NO_DEVICE };
+    packer.finish(|packs, added| {
+        let body = ManifestBody {
+            time: store.env.clock.now(),
+            root: root.pointer,
+            height: root.height,
+            next_ino,
+            files: from.info.files,
+            bytes: from.info.bytes,
+            added,
+            packs,
+            journal: [0; 16],
+            journal_end: 0,
+            arbiter: NO_STORE,
+            snapshot: None,
+        };
+        manifests::write(&store.env, key, &store.keys.read, &place, &body)
+    })
 }
+
+/// What stands in the first manifest of a volume.
+const NO_DEVICE: DeviceId = DeviceId([0; 16]);
 
 /// The work of one seal.
 struct Sealer<'a> {
     volume: &'a Volume,
     frozen: &'a Overlay,
-    base: &'a Base,
+    base: &'a Moment,
+    seq: Seq,
     packer: Packer<'a>,
     /// Chunks of this seal, so that what is written twice is stored once.
     born: HashMap<ChunkId, Location>,
@@ -287,12 +343,22 @@ struct Sealer<'a> {
 }
 
 impl<'a> Sealer<'a> {
-    fn new(volume: &'a Volume, frozen: &'a Overlay, base: &'a Base, seq: Seq) -> Result<Self, FsError> {
+    fn new(volume: &'a Volume, frozen: &'a Overlay, base: &'a Moment, seq: Seq) -> Result<Self, FsError> {
         let packer = Packer::new(&volume.store, seq)?;
         let seed = volume.keys.read.chunker_seed();
         let mut dedup = volume.dedup.lock();
         dedup.begin();
-        Ok(Self { volume, frozen, base, packer, born: HashMap::new(), dedup, findable: Vec::new(), seed })
+        Ok(Self {
+            volume,
+            frozen,
+            base,
+            seq,
+            packer,
+            born: HashMap::new(),
+            dedup,
+            findable: Vec::new(),
+            seed,
+        })
     }
 
     fn layers(&self) -> Layers<'_, &Store> {
@@ -304,10 +370,9 @@ impl<'a> Sealer<'a> {
         }
     }
 
-    /// Applies the overlay to the tree.
-    fn tree(&mut self) -> Result<Root, FsError> {
-        let mut edits: BTreeMap<Key, Option<Box<[u8]>>> =
-            self.frozen.records.iter().map(|(key, value)| (*key, value.clone())).collect();
+    /// Applies the overlay, and what is pruned, to the tree.
+    fn tree(&mut self, pruning: Option<&mut Pruning>) -> Result<Root, FsError> {
+        let mut edits: Edits = self.frozen.records.iter().map(|(key, value)| (*key, value.clone())).collect();
         let mut inos: Vec<Ino> = self.frozen.inodes.keys().copied().collect();
         // In order, so that what belongs together lies together in the packs.
         inos.sort_unstable();
@@ -326,12 +391,49 @@ impl<'a> Sealer<'a> {
                 }
             }
         }
+        let needed = self.packs_of(&edits)?;
+        if let Some(Pruning { drop, verdict }) = pruning {
+            // Decided by one seal: a pack that what is sealed refers to is needed, whatever the moments before say.
+            needed.iter().for_each(|&number| verdict.spare(number));
+            edits.extend(drop.iter().map(|&seq| (Key::moment(seq), None)));
+            edits.extend(verdict.edits(self.seq, self.frozen.time));
+        }
+        edits.insert(Key::moment(self.base.info.seq), Some(self.base.record()));
         let edits: Vec<Edit> = edits.into_iter().collect();
         tree::apply(&self.volume.store, &mut self.packer, &self.base.root, &edits)
     }
 
+    /// The packs of earlier seals that the extents refer to which are put. Each is in use, or this is no seal: better
+    /// to stop than to write down where bytes were.
+    fn packs_of(&self, edits: &Edits) -> Result<BTreeSet<PackNumber>, FsError> {
+        let store = &self.volume.store;
+        let mut packs = BTreeSet::new();
+        for value in extents(edits) {
+            packs.insert(decode(Extent::decode(value), "an extent")?.chunk.location.pack);
+        }
+        let before = store.table().count();
+        packs.retain(|number| u64::from(number.0) < before);
+        for &number in &packs {
+            if let Some(PackFate::Doomed { .. } | PackFate::Gone) =
+                ledger::fate(store, &self.base.root, number)?
+            {
+                return Err(FsError::Damaged(format!("pack {number} is needed, and collection gave it up")));
+            }
+        }
+        Ok(packs)
+    }
+
+    /// Goes back to another tree; the volume's own records stay.
+    fn rollback(&mut self, target: &Root) -> Result<Root, FsError> {
+        let store = &self.volume.store;
+        let mut edits = ledger::carried(store, target, &self.base.root, self.frozen)?;
+        edits.insert(Key::moment(self.base.info.seq), Some(self.base.record()));
+        let edits: Vec<Edit> = edits.into_iter().collect();
+        tree::apply(store, &mut self.packer, target, &edits)
+    }
+
     /// Drops every record of an inode that is gone.
-    fn drop_all(&self, ino: Ino, edits: &mut BTreeMap<Key, Option<Box<[u8]>>>) -> Result<(), FsError> {
+    fn drop_all(&self, ino: Ino, edits: &mut Edits) -> Result<(), FsError> {
         let (from, to) = (Key::inode(ino), Key::inode(Ino(ino.0 + 1)));
         settle(tree::scan(&*self.volume.store, &self.base.root, &from, &to, &mut |key, _| {
             edits.insert(*key, None);
@@ -340,13 +442,7 @@ impl<'a> Sealer<'a> {
     }
 
     /// Turns a file's dirty runs into extents.
-    fn file(
-        &mut self,
-        ino: Ino,
-        inode: &mut Inode,
-        fresh: bool,
-        edits: &mut BTreeMap<Key, Option<Box<[u8]>>>,
-    ) -> Result<(), FsError> {
+    fn file(&mut self, ino: Ino, inode: &mut Inode, fresh: bool, edits: &mut Edits) -> Result<(), FsError> {
         let frozen = self.frozen;
         let Some(Slot::Live { fills, .. }) = frozen.inodes.get(&ino) else {
             unreachable!("the caller found the slot")
@@ -520,6 +616,12 @@ impl<'a> Sealer<'a> {
     }
 }
 
+/// The extents that are put.
+fn extents(edits: &Edits) -> impl Iterator<Item = &[u8]> {
+    let is_extent = |key: &Key| key.kind == RecordKind::Extent;
+    edits.iter().filter(move |(key, _)| is_extent(key)).filter_map(|(_, value)| value.as_deref())
+}
+
 /// Where cutting by content begins for a run: where the chunk began that reaches up to it, or into it.
 ///
 /// So the cuts are those of the content, however many seals fell into its writing. That chunk is stored once more, whole,
@@ -597,7 +699,7 @@ impl ExtentMap {
         sum(&self.now) - sum(&self.before)
     }
 
-    fn write(&self, ino: Ino, edits: &mut BTreeMap<Key, Option<Box<[u8]>>>) {
+    fn write(&self, ino: Ino, edits: &mut Edits) {
         for (offset, extent) in &self.before {
             if self.now.get(offset) != Some(extent) && !self.now.contains_key(offset) {
                 edits.insert(Key::new(ino, RecordKind::Extent, *offset), None);

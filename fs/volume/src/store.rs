@@ -242,7 +242,8 @@ impl Store {
         }
     }
 
-    fn page(&self, pointer: &PagePtr) -> Result<Arc<PackPage>, FsError> {
+    /// A page of the pack table.
+    pub fn page(&self, pointer: &PagePtr) -> Result<Arc<PackPage>, FsError> {
         if let Some(page) = self.pages.lock().get(&pointer.id) {
             return Ok(page.clone());
         }
@@ -283,6 +284,14 @@ impl Store {
         let node = Arc::new(node);
         self.nodes.insert(pointer.id, node.clone());
         Ok(node)
+    }
+
+    /// A node from the cache or its pack, for a look at everything once: what others read often stays in the cache.
+    pub fn peek_node(&self, pointer: &NodePtr) -> Result<Arc<Node>, FsError> {
+        match self.nodes.peek(&pointer.id) {
+            Some(node) => Ok(node),
+            None => self.read_node(pointer).map(Arc::new),
+        }
     }
 
     /// A node from its pack.
@@ -501,6 +510,11 @@ impl Store {
             return Err(FsError::Damaged(format!("{path} is not what its name says")));
         }
         Ok(len)
+    }
+
+    /// Lets go of a pack's file, so that its room comes back when the file is removed.
+    pub fn close_pack(&self, object: &PackId) {
+        self.open.lock().remove(object);
     }
 
     /// A pack's file and key, for who wants a frame of it next.

@@ -3,6 +3,7 @@
 //! Invariants
 //! - What was written never changes; a batch makes a new root and shares the rest.
 //! - A batch writes only nodes that hold a changed record, and the branches above them.
+//! - The volume's own records and those of files share no leaf.
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -15,7 +16,8 @@ use crate::store::{Packer, Store};
 /// Weight at which a leaf is split.
 ///
 /// An extent weighs four times its bytes, so that a leaf of nothing but extents is a
-/// quarter as large: scattered overwrites of a large file rewrite little.
+/// quarter as large: scattered overwrites of a large file rewrite little. So does a moment,
+/// of which every seal writes one.
 const LEAF_WEIGHT_MAX: usize = 16 << 10;
 /// Children at which a branch is split: about 16 KiB.
 const BRANCH_CHILDREN_MAX: usize = 320;
@@ -217,7 +219,9 @@ fn rewrite(
                     waiting.append(&mut records);
                     records = std::mem::take(&mut waiting);
                 }
-                if weight(&records) < LEAF_WEIGHT_MAX / 4 && i + 1 < children.len() {
+                let successor = children.get(i + 1).map(|(next, _)| realm(next));
+                let is_small = weight(&records) < LEAF_WEIGHT_MAX / 4;
+                if is_small && successor.is_some() && successor == records.last().map(|(key, _)| realm(key)) {
                     waiting = records;
                 } else {
                     out.extend(write_leaves(packer, records, appended)?);
@@ -255,15 +259,41 @@ fn merge(records: &[Record], edits: &[Edit]) -> (Vec<Record>, bool) {
 
 fn record_weight((key, value): &Record) -> usize {
     let bytes = value.len() + 6;
-    if key.kind == RecordKind::Extent { bytes * 4 } else { bytes }
+    match key.kind {
+        RecordKind::Extent | RecordKind::Moment => bytes * 4,
+        _ => bytes,
+    }
 }
 
 fn weight(records: &[Record]) -> usize {
     records.iter().map(record_weight).sum()
 }
 
+/// What shares no leaf with others: each kind of the volume's own records, and all of those of files.
+///
+/// Every seal writes the record of a moment; it must rewrite no leaf of files for it, and split none of moments in the middle.
+fn realm(key: &Key) -> Option<RecordKind> {
+    (*key < Key::FIRST_OF_FILES).then_some(key.kind)
+}
+
 /// Cuts records into leaves and writes them. Leaves of appended records are filled, others are equal.
 fn write_leaves(
+    packer: &mut Packer<'_>,
+    records: Vec<Record>,
+    appended: bool,
+) -> Result<Vec<(Key, NodePtr)>, FsError> {
+    let mut out = Vec::new();
+    let mut rest = records;
+    while let Some((first, _)) = rest.first() {
+        let here = realm(first);
+        let others = rest.split_off(rest.partition_point(|(key, _)| realm(key) == here));
+        out.extend(write_leaves_of_one(packer, rest, appended)?);
+        rest = others;
+    }
+    Ok(out)
+}
+
+fn write_leaves_of_one(
     packer: &mut Packer<'_>,
     records: Vec<Record>,
     appended: bool,

@@ -16,19 +16,23 @@ use std::time::Duration;
 
 use fs_crypto::{DeviceSecret, Suite, VolumeKey};
 use fs_format::journal::{Change, Source, Totals};
+use fs_format::ledger::decode_policy;
 use fs_format::tree::{Dirent, Key, Node, RecordKind, Xattr};
-use fs_format::{Epoch, FileKind, Ino, Inode, ManifestId, NodeId, Seq, Timestamp, VolumeId};
+use fs_format::{DeviceId, Epoch, FileKind, Ino, Inode, NodeId, Seq, StoreId, Timestamp, VolumeId};
 use parking_lot::{Mutex, RwLock, RwLockUpgradableReadGuard};
 
+use crate::collection::Run;
 use crate::dedup::Dedup;
 use crate::env::Env;
 use crate::journal::{Journal, Room, Setting};
 use crate::keys::Keys;
 use crate::layers::{self, Cached, Layers, Piece};
+use crate::ledger::Moment;
 use crate::overlay::Overlay;
 use crate::readahead::Streams;
+use crate::retention::Policy;
 use crate::store::Store;
-use crate::tree::{Fault, Root};
+use crate::tree::Fault;
 use crate::types::*;
 use crate::{FsError, History, OpenError, manifests, seal};
 
@@ -90,18 +94,11 @@ pub struct Status {
     pub seal_error: Option<String>,
 }
 
-/// What is sealed: the tree under everything.
-#[derive(Debug, Clone)]
-pub struct Base {
-    pub root: Root,
-    pub info: SealInfo,
-    pub epoch: Epoch,
-}
-
 pub struct State {
     pub active: Overlay,
     pub frozen: Option<Arc<Overlay>>,
-    pub base: Base,
+    /// What is sealed: the tree under everything.
+    pub base: Moment,
     /// Inodes without a name that the kernel may still ask for, and the least bytes that each has had since it lost its last.
     orphans: HashMap<Ino, u64>,
     /// The sum of these bytes. The quota does not count them, so that room is there as soon as a file is removed.
@@ -139,6 +136,7 @@ pub struct Volume {
     pub(crate) env: Env,
     pub(crate) key: VolumeKey,
     pub(crate) id: VolumeId,
+    pub(crate) device: DeviceId,
     pub(crate) keys: Arc<Keys>,
     pub(crate) store: Arc<Store>,
     pub(crate) journal: Journal,
@@ -156,8 +154,10 @@ pub struct Volume {
     free: FreeBytes,
     /// Held while a segment of the journal is allocated.
     making_segment: Mutex<()>,
-    /// Kept, so that manifests are read once.
     pub(crate) history: History,
+    /// The store in which slots decide.
+    pub(crate) arbiter: Mutex<StoreId>,
+    pub(crate) run: Mutex<Run>,
     /// How full journal and overlay are, in thousandths.
     pressure: AtomicU32,
     streams: Streams,
@@ -283,12 +283,9 @@ impl Volume {
         for (totals, changes, data) in records {
             active.apply(totals, changes, data);
         }
-        let base = Base {
-            root: Root { pointer: head.body.root, height: head.body.height },
-            info: head.info.clone(),
-            epoch: head.header.epoch,
-        };
-        let history = History::of(id, key.read_key(), store.clone());
+        let base = head.moment();
+        let history = History::of(id, key.read_key(), store.clone(), base.clone(), true);
+        let run = Run::new(env.clock.now(), env.clock.monotonic());
         let volume = Self {
             history,
             pressure: AtomicU32::new(0),
@@ -296,6 +293,9 @@ impl Volume {
             env,
             key,
             id,
+            device: device.pseudonym(&id),
+            arbiter: Mutex::new(head.body.arbiter),
+            run: Mutex::new(run),
             keys,
             store,
             journal,
@@ -363,6 +363,35 @@ impl Volume {
     /// The sealed past.
     pub fn history(&self) -> History {
         self.history.clone()
+    }
+
+    /// Which moments retention keeps; all of them while nobody said so.
+    pub fn policy(&self) -> Result<Option<Policy>, FsError> {
+        let value = self.look(|layers, _| layers.record(&Key::POLICY))?;
+        value.map(|value| read_policy(&value)).transpose()
+    }
+
+    /// Says which moments retention keeps. Durable with the next sync, and part of the next seal; drops nothing by itself.
+    pub fn set_policy(&self, policy: Option<&Policy>) -> Result<(), FsError> {
+        self.change(512, Room::Free, &[], |_, _, _| {
+            let mut decision = Decision::default();
+            decision.changes.push(match policy {
+                Some(policy) => Change::Put(Key::POLICY, policy.to_string().into_bytes().into()),
+                None => Change::Drop(Key::POLICY),
+            });
+            Ok(((), decision))
+        })
+    }
+
+    /// The store in which slots decide, if there is one.
+    pub fn arbiter(&self) -> Option<StoreId> {
+        Some(*self.arbiter.lock()).filter(|store| *store != NO_STORE)
+    }
+
+    /// Names the store in which slots decide, by a seal.
+    pub fn set_arbiter(&self, store: Option<StoreId>) -> Result<SealInfo, FsError> {
+        *self.arbiter.lock() = store.unwrap_or(NO_STORE);
+        self.seal_anyway()
     }
 
     /// What the volume says of itself.
@@ -594,7 +623,8 @@ impl Volume {
         {
             return Ok(());
         }
-        let look = || Ok((self.disk_left(self.options.reserve_bytes)?, charge_now()));
+        let look =
+            || -> Result<_, FsError> { Ok((self.disk_left(self.options.reserve_bytes)?, charge_now())) };
         let give_back = || self.journal.give_back_spares() | self.give_back_journal();
         let (mut left, mut charge) = look()?;
         if left < charge && give_back() {
@@ -721,8 +751,7 @@ impl Volume {
     }
 
     fn reap_orphans(&self) {
-        let from = Key::orphan(Ino(0));
-        let to = Key::inode(Ino(1));
+        let (from, to) = (Key::orphan(Ino(0)), Key::moment(Seq(0)));
         match self.look(|layers, _| layers.records(from, to, usize::MAX)) {
             Ok(orphans) => orphans.iter().for_each(|(key, _)| self.drop_orphan(Ino(key.sub))),
             Err(error) => tracing::warn!(%error, "files without a name could not be freed"),
@@ -1420,6 +1449,16 @@ fn without_suid(mode: u16) -> u16 {
     if mode & 0o0010 != 0 { mode & !0o2000 } else { mode }
 }
 
+/// What stands in a manifest that has no arbiter.
+pub(crate) const NO_STORE: StoreId = StoreId([0; 16]);
+
+/// Reads a policy as the tree holds it.
+pub(crate) fn read_policy(value: &[u8]) -> Result<Policy, FsError> {
+    let text = layers::decode(decode_policy(value), "the policy of retention")?;
+    // Writers store only what they understood.
+    Policy::parse(text).map_err(|error| FsError::Newer(format!("the policy of retention `{text}`: {error}")))
+}
+
 /// Removes packs and manifests that were being written when the power went.
 fn remove_leftovers(env: &Env) -> Result<(), OpenError> {
     for folder in ["packs", "manifests"] {
@@ -1431,21 +1470,4 @@ fn remove_leftovers(env: &Env) -> Result<(), OpenError> {
         }
     }
     Ok(())
-}
-
-/// Used by the seal.
-pub(crate) fn info(seq: Seq, id: ManifestId, body: &fs_format::manifest::ManifestBody) -> SealInfo {
-    SealInfo {
-        seq,
-        id,
-        time: body.time,
-        files: body.files,
-        bytes: body.bytes,
-        added: body.added,
-        snapshot: body.snapshot.as_ref().map(|snapshot| SnapshotLabel {
-            id: snapshot.id,
-            message: snapshot.message.clone(),
-            tags: snapshot.tags.clone(),
-        }),
-    }
 }

@@ -1,89 +1,36 @@
-//! Finding a moment: quick with the list of moments, and right whatever has become of it.
+//! Finding and opening moments: by the records in the head's tree, without their manifests.
 
-use std::io;
-use std::path::{Path, PathBuf};
+mod support;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use fs_crypto::{Cipher, DeviceSecret, VolumeKey};
-use fs_format::moments::{MomentRecord, MomentsHeader, decode_moments, encode_moments, open_moments};
-use fs_format::{Seq, SnapshotId};
-use fs_volume::env::{Disk, DiskFile, Env, OpenMode};
+use fs_format::{Ino, Seq, SnapshotId};
 use fs_volume::*;
+use support::{Act, Stage, put};
 
-const ME: Caller = Caller { uid: 1000, gid: 1000 };
-
-/// A volume with moments; each has the tag `t<seq>` but the first.
-struct Stage {
-    folder: tempfile::TempDir,
-    key: VolumeKey,
+/// Seals a moment with the tag `<word><seq>`, in which the file `n` holds its number.
+fn seal(volume: &Volume, word: &str) -> Seq {
+    let seq = volume.head().seq.0 + 1;
+    put(volume, "n", format!("{seq:6}").as_bytes());
+    let (id, tags) = (SnapshotId([seq as u8; 16]), vec![format!("{word}{seq}")]);
+    let label = SnapshotLabel { id, message: "a message nobody reads".into(), tags };
+    volume.seal(Some(label)).expect("seals").seq
 }
 
-impl Stage {
-    fn with_moments(count: u64) -> Self {
-        let stage = Self {
-            folder: tempfile::tempdir().expect("a temporary folder"),
-            key: VolumeKey::from_seed([7; 32]),
-        };
-        create(&real::env(stage.path()), &stage.key, ME).expect("a new volume");
-        stage.seal(count - 1, "t");
-        stage
+fn seal_many(volume: &Volume, word: &str, count: u64) {
+    for _ in 0..count {
+        seal(volume, word);
     }
+}
 
-    fn path(&self) -> &Path {
-        self.folder.path()
-    }
-
-    fn open(&self) -> Volume {
-        let options = Options { segment_bytes: 1 << 20, ..Options::default() };
-        Volume::open(real::env(self.path()), self.key.clone(), &DeviceSecret::from_bytes([9; 32]), options)
-            .expect("opens")
-    }
-
-    /// Adds moments whose tags begin with `word`.
-    fn seal(&self, count: u64, word: &str) {
-        let volume = self.open();
-        for _ in 0..count {
-            let seq = volume.head().seq.0 + 1;
-            let id = SnapshotId([seq as u8; 16]);
-            let tags = vec![format!("{word}{seq}")];
-            let label = SnapshotLabel { id, message: "a message nobody reads".into(), tags };
-            volume.seal(Some(label)).expect("seals");
-        }
-    }
-
-    /// The past, as a program that has just started sees it, and the manifests that it reads.
-    fn history(&self) -> (History, Arc<AtomicUsize>) {
-        self.history_on(|disk| disk)
-    }
-
-    fn history_on(&self, disk: impl FnOnce(Watched) -> Watched) -> (History, Arc<AtomicUsize>) {
-        let env = real::env(self.path());
-        let manifests = Arc::new(AtomicUsize::new(0));
-        let watched = Watched { disk: env.disk.clone(), manifests: manifests.clone(), is_read_only: false };
-        let env = Env { disk: Arc::new(disk(watched)), ..env };
-        (History::open(env, self.key.id(), self.key.read_key(), 1 << 20).expect("opens"), manifests)
-    }
-
-    /// The tags as every manifest has them.
-    fn truth(&self) -> Vec<String> {
-        let (history, _) = self.history();
-        let names = std::fs::read_dir(self.path().join("manifests")).expect("lists");
-        let mut seqs: Vec<u64> = names
-            .filter_map(|entry| entry.expect("an entry").file_name().into_string().ok())
-            .filter_map(|name| u64::from_str_radix(&name, 16).ok())
-            .collect();
-        seqs.sort_unstable();
-        seqs.iter().filter_map(|&seq| history.at(Seq(seq)).ok()).map(|view| tag(view.info())).collect()
-    }
-
-    fn file(&self) -> PathBuf {
-        self.path().join("moments")
-    }
-
-    fn read_file(&self) -> Vec<u8> {
-        std::fs::read(self.file()).expect("there is a list")
-    }
+/// A volume with so many moments; each has the tag `t<seq>` but the first.
+fn with_moments(count: u64) -> Stage {
+    let stage = Stage::new();
+    let volume = stage.open();
+    seal_many(&volume, "t", count - 1);
+    drop(volume);
+    stage
 }
 
 fn tag(info: &SealInfo) -> String {
@@ -101,261 +48,222 @@ fn find(history: &History, wanted: &str) -> Result<Seq, String> {
     };
     let view = history.find(choose).expect("the past can be read")?;
     assert_eq!(tag(view.info()), wanted, "what was opened is what was asked for");
+    assert_eq!(number(&view), view.info().seq.0);
     Ok(view.info().seq)
 }
 
-/// The real disk, which counts the manifests that are opened and may refuse to be written.
-struct Watched {
-    disk: Arc<dyn Disk>,
-    manifests: Arc<AtomicUsize>,
-    is_read_only: bool,
+/// The number in the file `n`.
+fn number(view: &View) -> u64 {
+    let ino = view.resolve(b"n").expect("there").ino;
+    let bytes = view.read(ino, 0, 100).expect("reads");
+    String::from_utf8_lossy(&bytes).trim().parse().expect("a number")
 }
 
-impl Watched {
-    fn refuse(&self) -> io::Result<()> {
-        if self.is_read_only { Err(io::ErrorKind::ReadOnlyFilesystem.into()) } else { Ok(()) }
-    }
-}
-
-impl Disk for Watched {
-    fn open(&self, path: &str, mode: OpenMode) -> io::Result<Arc<dyn DiskFile>> {
-        if mode != OpenMode::Read {
-            self.refuse()?;
+/// Counts the manifests that are opened from now on.
+fn count_manifests(stage: &Stage) -> Arc<AtomicUsize> {
+    let count: Arc<AtomicUsize> = Arc::default();
+    let seen = count.clone();
+    stage.hooks.set(move |act, path| {
+        if act == Act::Open && path.starts_with("manifests/") {
+            seen.fetch_add(1, Ordering::Relaxed);
         }
-        if path.starts_with("manifests/") {
-            self.manifests.fetch_add(1, Ordering::Relaxed);
-        }
-        self.disk.open(path, mode)
-    }
-
-    fn create_dir(&self, path: &str) -> io::Result<()> {
-        self.refuse()?;
-        self.disk.create_dir(path)
-    }
-
-    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
-        self.refuse()?;
-        self.disk.rename(from, to)
-    }
-
-    fn remove(&self, path: &str) -> io::Result<()> {
-        self.refuse()?;
-        self.disk.remove(path)
-    }
-
-    fn list(&self, path: &str) -> io::Result<Vec<String>> {
-        self.disk.list(path)
-    }
-
-    fn sync_dir(&self, path: &str) -> io::Result<()> {
-        self.disk.sync_dir(path)
-    }
-
-    fn free_bytes(&self) -> io::Result<u64> {
-        self.disk.free_bytes()
-    }
+        Ok(())
+    });
+    count
 }
 
 #[test]
-fn a_tag_is_found_without_reading_all_manifests() {
-    let stage = Stage::with_moments(200);
-    assert_eq!(find(&stage.history().0, "t150"), Ok(Seq(150)));
-
-    let (history, manifests) = stage.history();
+fn a_moment_is_found_and_opened_without_its_manifest() {
+    let stage = with_moments(500);
+    let manifests = count_manifests(&stage);
+    let history = stage.history();
     assert_eq!(find(&history, "t150"), Ok(Seq(150)));
+    assert_eq!(find(&history, "t500"), Ok(Seq(500)));
     assert!(find(&history, "t1000").is_err());
-    assert_eq!(tags(&history), stage.truth());
-    // The newest at the start and at each look, and the one that was found.
+    assert_eq!(number(&history.at(Seq(20)).expect("opens")), 20);
+    assert_eq!(tags(&history).len(), 500);
+    // The newest, when somebody asks what the newest is.
     let read = manifests.load(Ordering::Relaxed);
     assert!(read <= 5, "{read} manifests were read");
+    assert!(matches!(history.at(Seq(501)), Err(OpenError::NoSuchSnapshot(_))));
+    assert!(matches!(history.at(Seq(0)), Err(OpenError::NoSuchSnapshot(_))));
 }
 
 #[test]
-fn the_list_is_written_when_one_moment_in_64_is_new() {
-    let stage = Stage::with_moments(130);
-    tags(&stage.history().0);
-    let before = stage.read_file();
-    stage.seal(1, "t");
-    let (history, _) = stage.history();
-    assert_eq!(find(&history, "t131"), Ok(Seq(131)));
-    assert_eq!(stage.read_file(), before, "two of 131 are too few");
-    stage.seal(2, "t");
-    assert_eq!(find(&history, "t133"), Ok(Seq(133)));
-    assert_ne!(stage.read_file(), before);
-    assert_eq!(tags(&stage.history().0), stage.truth());
-    assert!(!stage.path().join("moments.new").exists());
+fn every_moment_opens_where_only_the_newest_manifest_is() {
+    let stage = with_moments(60);
+    for name in stage.names("manifests").iter().rev().skip(1) {
+        std::fs::remove_file(stage.path().join("manifests").join(name)).expect("removes");
+    }
+    let history = stage.history();
+    let expected: Vec<String> =
+        (1..=60).map(|seq| if seq == 1 { String::new() } else { format!("t{seq}") }).collect();
+    assert_eq!(tags(&history), expected);
+    for seq in 2..=60 {
+        assert_eq!(number(&history.at(Seq(seq)).expect("opens")), seq);
+    }
+    assert_eq!(history.check(&|_, _| {}).expect("checks").damage, []);
+    let changes = history.diff(Seq(2), Seq(60)).expect("compares");
+    assert_eq!(changes.iter().map(|change| change.path.clone()).collect::<Vec<_>>(), [b"n".to_vec()]);
 }
 
 #[test]
-fn a_volume_that_is_open_keeps_the_list() {
-    let stage = Stage::with_moments(3);
+fn another_program_sees_what_is_sealed_meanwhile() {
+    let stage = with_moments(3);
+    let (volume, elsewhere) = (stage.open(), stage.history());
+    assert_eq!(tags(&elsewhere).len(), 3);
+    for seq in 4..80 {
+        seal(&volume, "t");
+        assert_eq!(elsewhere.at(Seq(seq)).expect("opens").info().seq, Seq(seq));
+    }
+    assert_eq!(tags(&elsewhere), tags(&volume.history()));
+    assert_eq!(find(&elsewhere, "t60"), Ok(Seq(60)));
+    assert_eq!(elsewhere.head().expect("reads"), volume.head());
+}
+
+#[test]
+fn a_folder_that_was_put_back_in_time_goes_on_from_there() {
+    let stage = with_moments(5);
+    let backup = tempfile::tempdir().expect("a folder");
+    copy(stage.path(), backup.path());
     let volume = stage.open();
-    volume.history().seals().expect("lists");
-    for seq in 4..=300 {
-        let label =
-            SnapshotLabel { id: SnapshotId([1; 16]), message: String::new(), tags: vec![format!("t{seq}")] };
-        volume.seal(Some(label)).expect("seals");
-    }
-    let (history, manifests) = stage.history();
-    assert_eq!(find(&history, "t150"), Ok(Seq(150)));
-    let read = manifests.load(Ordering::Relaxed);
-    assert!(read <= 10, "{read} manifests were read");
-    assert_eq!(tags(&history), stage.truth());
-    assert_eq!(tags(&volume.history()), stage.truth());
+    seal_many(&volume, "lost", 3);
+    drop(volume);
+    std::fs::remove_dir_all(stage.path()).expect("removes");
+    copy(backup.path(), stage.path());
+    let volume = stage.open();
+    seal_many(&volume, "t", 2);
+    assert_eq!(tags(&stage.history()), ["", "t2", "t3", "t4", "t5", "t6", "t7"]);
 }
 
 #[test]
-fn a_damaged_list_is_noticed_and_made_anew() {
-    let stage = Stage::with_moments(6);
-    let truth = stage.truth();
-    tags(&stage.history().0);
-    let whole = stage.read_file();
-    let flipped = (0..whole.len()).step_by(7).map(|at| {
-        let mut bytes = whole.clone();
-        bytes[at] ^= 1 << (at % 8);
-        bytes
-    });
-    let cut = (0..whole.len()).step_by(13).map(|len| whole[..len].to_vec());
-    let longer = [[&whole[..], b"x"].concat(), vec![0; whole.len()]];
-    let mut damages = 0;
-    for damaged in flipped.chain(cut).chain(longer) {
-        std::fs::write(stage.file(), damaged).expect("writes");
-        assert_eq!(tags(&stage.history().0), truth);
-        let (history, manifests) = stage.history();
-        assert_eq!(find(&history, "t3"), Ok(Seq(3)));
-        assert!(manifests.load(Ordering::Relaxed) <= 3, "the list was not made anew");
-        damages += 1;
-    }
-    assert!(damages > 50);
-}
-
-#[test]
-fn a_list_of_another_volume_is_not_believed() {
-    let stage = Stage::with_moments(6);
-    let other = Stage { folder: tempfile::tempdir().expect("a folder"), key: VolumeKey::from_seed([8; 32]) };
-    create(&real::env(other.path()), &other.key, ME).expect("a new volume");
-    other.seal(5, "other");
-    tags(&other.history().0);
-    std::fs::copy(other.file(), stage.file()).expect("copies");
-    assert_eq!(tags(&stage.history().0), stage.truth());
-}
-
-#[test]
-fn a_list_of_another_past_is_not_believed() {
-    for (sealed_before, sealed_after) in [(3, 3), (3, 1), (1, 3), (3, 0), (2, 5)] {
-        let stage = Stage::with_moments(5);
-        let backup = tempfile::tempdir().expect("a folder");
-        copy(stage.path(), backup.path());
-        stage.seal(sealed_before, "lost");
-        tags(&stage.history().0);
-        let list = stage.read_file();
-
-        // Put back in time, but for the list; then the volume goes on in another way.
-        std::fs::remove_dir_all(stage.path()).expect("removes");
-        copy(backup.path(), stage.path());
-        std::fs::write(stage.file(), list).expect("writes");
-        stage.seal(sealed_after, "t");
-        assert_eq!(tags(&stage.history().0), stage.truth(), "{sealed_before}, {sealed_after}");
-    }
-}
-
-#[test]
-fn a_list_that_is_wrong_is_noticed_when_a_moment_is_opened() {
-    let stage = Stage::with_moments(6);
-    tags(&stage.history().0);
-    // Made with the right key, and it leads to the newest manifest; yet two tags have changed places.
-    let mut records = decode(&stage);
-    records[2].snapshot.as_mut().expect("a label").tags = vec!["t4".into()];
-    records[3].snapshot.as_mut().expect("a label").tags = vec!["t3".into()];
-    encode(&stage, &records);
-    let (history, _) = stage.history();
-    assert_eq!(find(&history, "t3"), Ok(Seq(3)));
-    assert_eq!(find(&stage.history().0, "t4"), Ok(Seq(4)));
-    assert_eq!(tags(&stage.history().0), stage.truth(), "the list was made anew");
-}
-
-#[test]
-fn a_manifest_that_is_gone_or_damaged_since_is_left_out() {
-    let stage = Stage::with_moments(6);
-    tags(&stage.history().0);
-    std::fs::remove_file(stage.path().join("manifests/0000000000000003")).expect("removes");
-    let (history, _) = stage.history();
-    assert_eq!(tags(&history), ["", "t2", "t4", "t5", "t6"]);
-    assert!(find(&history, "t3").is_err());
-
-    let damaged = stage.path().join("manifests/0000000000000004");
-    let mut bytes = std::fs::read(&damaged).expect("reads");
+fn a_manifest_that_is_damaged_or_of_another_past_is_named_and_not_needed() {
+    let stage = with_moments(6);
+    let manifest = |seq: u64| stage.path().join(format!("manifests/{seq:016x}"));
+    let mut bytes = std::fs::read(manifest(4)).expect("reads");
     bytes[300] ^= 1;
-    std::fs::write(damaged, bytes).expect("writes");
-    let (history, _) = stage.history();
-    // The newest at or before the fourth, as `comb` finds a time.
-    let at_most = |seals: &[SealInfo]| {
-        seals.iter().rev().find(|seal| seal.seq <= Seq(4)).map(|seal| seal.seq).ok_or(())
-    };
-    let view = history.find(at_most).expect("the past can be read").expect("there is one");
-    assert_eq!(view.info().seq, Seq(2));
-    assert_eq!(tags(&history), ["", "t2", "t5", "t6"]);
-}
-
-#[test]
-fn a_folder_that_cannot_be_written_is_only_slower() {
-    let stage = Stage::with_moments(6);
-    let read_only = |disk| Watched { is_read_only: true, ..disk };
-    let (history, _) = stage.history_on(read_only);
+    std::fs::write(manifest(4), bytes).expect("writes");
+    // Whole and signed, but not the one that its moment's record names.
+    let other = with_moments(3);
+    std::fs::copy(other.path().join("manifests/0000000000000003"), manifest(3)).expect("copies");
+    let history = stage.history();
     assert_eq!(find(&history, "t3"), Ok(Seq(3)));
-    assert_eq!(tags(&history), stage.truth());
-    assert!(!stage.file().exists());
+    assert_eq!(find(&history, "t4"), Ok(Seq(4)));
+    let damage = history.check(&|_, _| {}).expect("checks").damage;
+    let found: Vec<(String, Option<(Seq, Seq)>)> =
+        damage.into_iter().map(|damage| (damage.what, damage.seals)).collect();
+    assert_eq!(found.len(), 2, "{found:?}");
+    assert!(found[0].0.contains("0000000000000003 is not the manifest that its record names"));
+    assert!(found[1].0.contains("0000000000000004 failed its integrity check"));
+    assert_eq!(found[1].1, Some((Seq(4), Seq(4))));
 }
 
 #[test]
-fn what_a_crash_left_of_a_list_is_replaced() {
-    let stage = Stage::with_moments(6);
-    std::fs::write(stage.path().join("moments.new"), b"COMBMOMS half").expect("writes");
-    assert_eq!(tags(&stage.history().0), stage.truth());
-    assert_eq!(decode(&stage).len(), 6);
-    assert!(!stage.path().join("moments.new").exists());
+fn manifests_stand_in_for_records_that_cannot_be_read() {
+    let stage = Stage::new();
+    let volume = stage.open();
+    // So many that the newest tree has leaves of records alone.
+    seal_many(&volume, "t", 150);
+    drop(volume);
+    let expected = tags(&stage.history());
+    // Damages packs of nodes, the newest last, until the list cannot be read.
+    let newest_first = {
+        let mut packs: Vec<_> = stage
+            .names("packs")
+            .into_iter()
+            .map(|name| stage.path().join("packs").join(name))
+            .map(|path| (std::fs::metadata(&path).and_then(|it| it.modified()).expect("a time"), path))
+            .collect();
+        packs.sort();
+        packs.into_iter().rev().map(|(_, path)| path).skip(1)
+    };
+    let mut has_stood_in = false;
+    for path in newest_first {
+        let whole = std::fs::read(&path).expect("reads");
+        let mut bytes = whole.clone();
+        for byte in bytes.iter_mut().skip(64) {
+            *byte ^= 1;
+        }
+        std::fs::write(&path, bytes).expect("writes");
+        let history = stage.history();
+        assert_eq!(tags(&history), expected);
+        if !history.damage().is_empty() {
+            has_stood_in = true;
+            let read = (1..=151).filter(|&seq| history.at(Seq(seq)).is_ok()).count();
+            assert_eq!(read, 151, "each opens, by its record or its manifest");
+            assert!(!history.check(&|_, _| {}).expect("checks").damage.is_empty());
+        }
+        std::fs::write(&path, whole).expect("writes");
+        if has_stood_in {
+            return;
+        }
+    }
+    panic!("the list could always be read");
+}
+
+#[test]
+fn the_moment_before_is_shown_where_the_newest_manifest_and_its_copy_are_damaged() {
+    let stage = with_moments(6);
+    for path in ["head", "manifests/0000000000000006"] {
+        let path = stage.path().join(path);
+        let mut bytes = std::fs::read(&path).expect("reads");
+        bytes[300] ^= 1;
+        std::fs::write(path, bytes).expect("writes");
+    }
+    let history = stage.history();
+    assert_eq!(tags(&history), ["", "t2", "t3", "t4", "t5"]);
+    assert!(matches!(history.at(Seq(6)), Err(OpenError::Damaged { .. })), "it is there, and damaged");
+    let volume = stage.open();
+    assert!(volume.read_only_reason().is_some_and(|reason| reason.contains("manifests/0000000000000006")));
+    assert_eq!(volume.prune(&[Seq(2)], &Collection::default()), Err(FsError::ReadOnly));
+    assert_eq!(tags(&volume.history()), ["", "t2", "t3", "t4", "t5"]);
 }
 
 #[test]
 fn tags_and_messages_do_not_lie_in_the_clear() {
-    let stage = Stage::with_moments(6);
-    tags(&stage.history().0);
-    let bytes = stage.read_file();
-    assert!(!bytes.windows(9).any(|window| window == b"a message"));
+    let stage = with_moments(6);
+    for folder in ["packs", "manifests"] {
+        for name in stage.names(folder) {
+            let bytes = std::fs::read(stage.path().join(folder).join(name)).expect("reads");
+            assert!(!bytes.windows(9).any(|window| window == b"a message"));
+        }
+    }
 }
 
 #[test]
-fn a_fork_has_a_list_of_its_own() {
-    let stage = Stage::with_moments(6);
-    let other = Stage { folder: tempfile::tempdir().expect("a folder"), key: VolumeKey::from_seed([8; 32]) };
-    let mut bring = |path: &str| std::fs::copy(stage.path().join(path), other.path().join(path)).map(|_| ());
-    fork(&stage.history().0, Seq(4), &real::env(other.path()), &other.key, &mut bring).expect("forks");
-    other.seal(2, "fork");
-    for _ in 0..2 {
-        assert_eq!(tags(&other.history().0), ["", "fork2", "fork3"]);
-        assert_eq!(find(&other.history().0, "fork3"), Ok(Seq(3)));
+fn a_fork_has_moments_of_its_own() {
+    let stage = with_moments(6);
+    let other = stage.fork(Seq(4));
+    let volume = other.open();
+    seal_many(&volume, "fork", 2);
+    assert_eq!(tags(&other.history()), ["", "fork2", "fork3"]);
+    assert_eq!(find(&other.history(), "fork3"), Ok(Seq(3)));
+    assert_eq!(number(&other.history().at(Seq(1)).expect("opens")), 4);
+    assert_eq!(other.history().check(&|_, _| {}).expect("checks").damage, []);
+}
+
+#[test]
+fn no_operation_on_files_shows_the_volumes_own_records() {
+    let stage = with_moments(20);
+    let volume = stage.open();
+    let view = volume.history().at(Seq(10)).expect("opens");
+    for tree in [&volume as &dyn ReadTree, &view] {
+        for ino in [Ino(0), Ino(2)] {
+            assert_eq!(tree.attr(ino), Err(FsError::NotFound));
+            assert!(tree.read_dir(ino, 0, 10).is_err());
+            assert!(tree.read(ino, 0, 10).is_err());
+            assert!(tree.xattrs(ino).is_err());
+        }
+        assert_eq!(tree.read_dir(Ino::ROOT, 0, 10).expect("lists").len(), 1);
     }
-    assert_eq!(decode(&other).len(), 3);
+    assert_eq!(volume.history().diff(Seq(20), Seq(20)).expect("compares"), []);
+    put(&volume, "n", b"    20");
+    volume.seal(None).expect("seals");
+    volume.rollback(Seq(10)).expect("rolls back");
+    assert_eq!(volume.history().diff(Seq(10), Seq(22)).expect("compares"), []);
 }
 
-fn decode(stage: &Stage) -> Vec<MomentRecord> {
-    let object = stage.read_file();
-    let (header, associated, body) = open_moments(&object).expect("a list");
-    let (plain, tag) = body.split_last_chunk().expect("a tag");
-    let mut plain = plain.to_vec();
-    let cipher = stage.key.read_key().moments_cipher(&header.salt);
-    cipher.open(0, associated, &mut plain, tag).expect("opens");
-    decode_moments(&plain).expect("decodes")
-}
-
-fn encode(stage: &Stage, records: &[MomentRecord]) {
-    let mut plain = encode_moments(records);
-    let header = MomentsHeader { body_bytes: (plain.len() + Cipher::TAG_BYTES) as u32, salt: [1; 32] };
-    let tag = stage.key.read_key().moments_cipher(&header.salt).seal(0, &header.encode(), &mut plain);
-    std::fs::write(stage.file(), [&header.encode()[..], &plain, &tag].concat()).expect("writes");
-}
-
-fn copy(from: &Path, to: &Path) {
+fn copy(from: &std::path::Path, to: &std::path::Path) {
     std::fs::create_dir_all(to).expect("makes");
     for entry in std::fs::read_dir(from).expect("lists") {
         let entry = entry.expect("an entry");
@@ -366,15 +274,4 @@ fn copy(from: &Path, to: &Path) {
             std::fs::copy(entry.path(), target).expect("copies");
         }
     }
-}
-
-#[test]
-fn the_newest_and_a_number_need_no_list() {
-    let stage = Stage::with_moments(50);
-    let (history, manifests) = stage.history();
-    assert_eq!(history.head().expect("reads").seq, Seq(50));
-    assert_eq!(tag(history.at(Seq(20)).expect("opens").info()), "t20");
-    assert!(manifests.load(Ordering::Relaxed) <= 3);
-    assert!(!stage.file().exists());
-    assert!(matches!(history.at(Seq(51)), Err(OpenError::NoSuchSnapshot(_))));
 }

@@ -4,7 +4,7 @@ use fs_crypto::VolumeKey;
 use fs_format::manifest::{
     Lineage, MANIFEST_CONTEXT, MANIFEST_HEADER_BYTES, ManifestHeader, open_manifest, signature_is_valid,
 };
-use fs_format::{Epoch, ManifestId, Seq};
+use fs_format::{DeviceId, Epoch, ManifestId, Seq};
 
 use crate::outcome::{Outcome, judge, same};
 
@@ -43,6 +43,7 @@ pub fn seeds() -> Vec<Vec<u8>> {
                 parent: ManifestId([2; 32]),
                 salt: [3; 32],
                 lineage,
+                device: DeviceId([4; 16]),
             };
             let mut object = header.encode().to_vec();
             object.resize(object.len() + body + SIGNATURE_BYTES, 5);

@@ -4,7 +4,7 @@ use fs_format::manifest::{
     MESSAGE_BYTES_MAX, ManifestBody, PackTable, SnapshotRecord, TAG_BYTES_MAX, TAGS_MAX,
 };
 use fs_format::tree::TREE_HEIGHT_MAX;
-use fs_format::{Ino, SnapshotId, Timestamp};
+use fs_format::{Ino, SnapshotId, StoreId, Timestamp};
 
 use super::{magnitude, samples};
 use crate::outcome::{Outcome, judge, same};
@@ -38,6 +38,7 @@ fn body() -> ManifestBody {
         packs: PackTable::default(),
         journal: [5; 16],
         journal_end: 1 << 33,
+        arbiter: StoreId([4; 16]),
         snapshot: None,
     }
 }

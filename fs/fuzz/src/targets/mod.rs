@@ -12,10 +12,9 @@ mod frame_header;
 mod inode;
 mod key;
 mod key_file;
+mod ledger;
 mod manifest;
 mod manifest_body;
-mod moments;
-mod moments_header;
 mod node;
 mod pack_directory;
 mod pack_header;
@@ -68,13 +67,9 @@ pub const ALL: &[Target] = &[
     Target { name: "manifest", run: manifest::run, seeds: manifest::seeds, repair: Some(manifest::repair) },
     Target { name: "manifest-body", run: manifest_body::run, seeds: manifest_body::seeds, repair: None },
     Target { name: "pack-page", run: pack_page::run, seeds: pack_page::seeds, repair: None },
-    Target {
-        name: "moments-header",
-        run: moments_header::run,
-        seeds: moments_header::seeds,
-        repair: Some(moments_header::repair),
-    },
-    Target { name: "moments", run: moments::run, seeds: moments::seeds, repair: None },
+    Target { name: "moment", run: ledger::moment, seeds: ledger::moments, repair: None },
+    Target { name: "pack-fate", run: ledger::fate, seeds: ledger::fates, repair: None },
+    Target { name: "policy", run: ledger::policy, seeds: ledger::policies, repair: None },
     Target {
         name: "run-header",
         run: run_header::run,

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use ed25519_dalek::{Signer as _, SigningKey};
 use fs_format::claim::{BOUNDARY_CONTEXT, Boundary, CLAIM_CONTEXT, Claim};
 use fs_format::manifest::{Lineage, MANIFEST_CONTEXT, ManifestHeader, manifest_id, signed_digest};
-use fs_format::{Epoch, ManifestId, PackId, Seq, Timestamp, VolumeId};
+use fs_format::{DeviceId, Epoch, ManifestId, PackId, Seq, Timestamp, VolumeId};
 
 use crate::{Commit, Held, Local, LocalError, Signer, Slot};
 
@@ -53,6 +53,7 @@ pub fn manifest(epoch: u64, seq: u64, parent: ManifestId, salt: u8) -> Bytes {
         parent,
         salt: [salt; 32],
         lineage: Lineage::Own,
+        device: DeviceId([7; 16]),
     };
     let mut object = header.encode().to_vec();
     object.extend_from_slice(&[5; 16]);

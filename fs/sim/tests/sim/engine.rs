@@ -100,6 +100,23 @@ fn a_flipped_bit_never_gives_wrong_bytes() {
     passes(&effort, &light(), &|seed, ops| trial::names_damage(&VolumeOpener::roomy(), 16, seed, ops));
 }
 
+/// Weights under which moments come and go all the time.
+fn fleeting() -> Weights {
+    Weights { seal: 15, prune: 10, rollback: 4, clone: 10, reopen: 4, ..light() }
+}
+
+#[test]
+fn what_is_dropped_is_gone_and_everything_else_stays() {
+    let effort = Effort::new(10, 80, 30);
+    passes(&effort, &fleeting(), &|seed, ops| trial::agrees(&VolumeOpener::roomy(), seed, ops));
+    let effort = Effort::new(4, 30, 30);
+    passes(&effort, &fleeting(), &|seed, ops| trial::survives_cuts(&VolumeOpener::roomy(), 2, seed, ops));
+    let effort = Effort::new(3, 25, 30);
+    passes(&effort, &fleeting(), &|seed, ops| {
+        trial::survives_disk_errors(&VolumeOpener::roomy(), &effort, seed, ops)
+    });
+}
+
 #[test]
 fn creation_leaves_nothing_half_made() {
     for seed in 0..3 {

@@ -5,10 +5,12 @@
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::time::Duration;
 
 use fs_crypto::{DeviceSecret, VolumeKey};
-use fs_format::Ino;
-use fs_volume::env::{Buffer, Disk, DiskFile, Env, OpenMode};
+use fs_format::{Ino, Seq, Timestamp};
+use fs_volume::env::{Buffer, Clock, Disk, DiskFile, Env, OpenMode};
 use fs_volume::*;
 use parking_lot::Mutex;
 
@@ -23,6 +25,7 @@ pub enum Act {
     /// By the name that the file gets.
     Rename,
     SyncDir,
+    Remove,
 }
 
 /// Is told what happens to which path; what it returns happens instead if it is an error.
@@ -85,6 +88,7 @@ impl Disk for HookDisk {
     }
 
     fn remove(&self, path: &str) -> io::Result<()> {
+        self.hooks.call(Act::Remove, path)?;
         self.inner.remove(path)
     }
 
@@ -138,11 +142,30 @@ impl DiskFile for HookFile {
     }
 }
 
+/// A clock that can be set, and time that can pass.
+#[derive(Clone)]
+pub struct Shifted {
+    real: Arc<dyn Clock>,
+    /// By how many nanoseconds wall time, and the time that nobody sets, are ahead.
+    ahead: Arc<(AtomicI64, AtomicU64)>,
+}
+
+impl Clock for Shifted {
+    fn now(&self) -> Timestamp {
+        Timestamp(self.real.now().0 + self.ahead.0.load(Ordering::Relaxed))
+    }
+
+    fn monotonic(&self) -> Duration {
+        self.real.monotonic() + Duration::from_nanos(self.ahead.1.load(Ordering::Relaxed))
+    }
+}
+
 /// A volume in a folder that goes away with the test.
 pub struct Stage {
     folder: tempfile::TempDir,
     key: VolumeKey,
     pub hooks: Hooks,
+    clock: Shifted,
 }
 
 impl Stage {
@@ -150,7 +173,39 @@ impl Stage {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let key = VolumeKey::from_seed([7; 32]);
         create(&real::env(folder.path()), &key, ME).expect("a new volume");
-        Self { folder, key, hooks: Hooks::default() }
+        let clock = Shifted { real: real::env(folder.path()).clock, ahead: Arc::default() };
+        Self { folder, key, hooks: Hooks::default(), clock }
+    }
+
+    /// Lets time pass.
+    pub fn pass(&self, time: Duration) {
+        self.set_clock(time.as_nanos() as i64);
+        self.clock.ahead.1.fetch_add(time.as_nanos() as u64, Ordering::Relaxed);
+    }
+
+    /// Sets the clock by so many nanoseconds.
+    pub fn set_clock(&self, nanos: i64) {
+        self.clock.ahead.0.fetch_add(nanos, Ordering::Relaxed);
+    }
+
+    /// The past, as another program sees it.
+    pub fn history(&self) -> History {
+        let env = self.env(self.path());
+        History::open(env, self.key.id(), self.key.read_key(), 1 << 20).expect("opens")
+    }
+
+    /// Forks the volume into another folder.
+    pub fn fork(&self, seq: Seq) -> Stage {
+        let other = Stage {
+            folder: tempfile::tempdir().expect("a temporary folder"),
+            key: VolumeKey::from_seed([8; 32]),
+            hooks: Hooks::default(),
+            clock: self.clock.clone(),
+        };
+        let mut bring =
+            |path: &str| std::fs::copy(self.path().join(path), other.path().join(path)).map(|_| ());
+        fork(&self.history(), seq, &other.env(other.path()), &other.key, &mut bring).expect("forks");
+        other
     }
 
     pub fn path(&self) -> &Path {
@@ -160,6 +215,7 @@ impl Stage {
     fn env(&self, folder: &Path) -> Env {
         let mut env = real::env(folder);
         env.disk = Arc::new(HookDisk { inner: env.disk.clone(), hooks: self.hooks.clone() });
+        env.clock = Arc::new(self.clock.clone());
         env
     }
 

@@ -1,0 +1,90 @@
+//! Policies, and what they drop.
+
+use std::fs;
+
+use crate::world::World;
+
+/// A volume with six snapshots at rest, one file that changes in each; the third has the tag `release`.
+fn with_snapshots(world: &World) {
+    world.comb("volume create photos").done();
+    let dir = world.dir("mount");
+    world.comb("mount photos mount").done();
+    for i in 0..6 {
+        // Does not compress, and is large enough to have a pack of its own.
+        let noise: Vec<u8> = (0..100_000u32)
+            .flat_map(|n| blake3::hash(&(n + i).to_le_bytes()).as_bytes()[..4].to_vec())
+            .collect();
+        fs::write(dir.join("file"), noise).expect("written");
+        world.comb(if i == 2 { "snapshot photos --tag release" } else { "snapshot photos" }).done();
+    }
+}
+
+fn moments(world: &World) -> usize {
+    world.comb("log photos --json").json().as_array().map_or(0, Vec::len)
+}
+
+#[test]
+fn a_policy_is_kept_with_the_volume_and_says_what_it_means() {
+    let world = World::new();
+    world.comb("volume create photos").done();
+    assert_eq!(world.comb("retain photos").done().trim(), "keep all forever");
+    world.comb("prune photos").refused(3, "has no policy");
+    world.words(["retain", "photos", "keep hourly"]).refused(2, "`hourly` is no rule");
+    world.words(["retain", "photos", "keep 1h for 2d"]).done();
+    assert_eq!(world.comb("retain photos").done().trim(), "keep 1h for 2d");
+    world.comb("fork photos copy").done();
+    assert_eq!(world.comb("retain copy --json").json()["policy"], "keep 1h for 2d");
+    world.comb("retain photos --none").done();
+    assert!(world.comb("retain photos --json").json()["policy"].is_null());
+}
+
+#[test]
+fn pruning_drops_what_the_policy_does_not_keep_and_gives_room_back() {
+    let world = World::new();
+    with_snapshots(&world);
+    world.words(["retain", "photos", "keep last 2; keep snapshots for 1s; keep tag release forever"]).done();
+    std::thread::sleep(std::time::Duration::from_secs(2));
+    let before = moments(&world);
+    let preview = world.comb("prune photos --dry-run --json").json();
+    let drop = preview["drop"].as_array().expect("a list").len();
+    assert!(drop >= 4 && drop < before, "{preview}");
+    assert!(preview["frees"]["bytes"].as_u64().is_some_and(|bytes| bytes > 3 * 300_000), "{preview}");
+    assert!(world.comb("prune photos --dry-run").done().contains("older than any rule"));
+    assert_eq!(moments(&world), before, "nothing was dropped");
+
+    let mounted = world.path("mount/.snapshots/release/file");
+    let release = fs::read(&mounted).expect("the past");
+    let pruned = world.comb("prune photos --grace 0 --json").json();
+    assert_eq!(pruned["dropped"].as_array().map(Vec::len), Some(drop));
+    assert!(pruned["removed"]["bytes"].as_u64().is_some_and(|bytes| bytes > 3 * 300_000), "{pruned}");
+    assert_eq!(fs::read(&mounted).expect("kept"), release);
+    assert_eq!(fs::read(world.path("mount/file")).expect("the newest").len(), 400_000);
+    world.comb("check photos").done();
+    world.comb("unmount mount").done();
+    world.comb("check photos").done();
+    let links = fs::read_dir(world.volume_folder().join("snapshots")).expect("a folder").count();
+    let log = world.comb("log photos --snapshots --json").json();
+    assert_eq!(Some(links), log.as_array().map(Vec::len));
+    world.comb("mount photos mount").done();
+    assert_eq!(fs::read(&mounted).expect("kept"), release);
+    world.comb("unmount mount").done();
+}
+
+#[test]
+fn a_moment_that_a_mount_shows_is_not_dropped() {
+    let world = World::new();
+    with_snapshots(&world);
+    world.comb("unmount mount").done();
+    world.dir("past");
+    world.comb("mount photos past --at 3").done();
+    world.words(["retain", "photos", "keep last 1; keep snapshots for 1s"]).done();
+    std::thread::sleep(std::time::Duration::from_secs(2));
+    world.comb("prune photos --grace 0").done();
+    assert_eq!(fs::read(world.path("past/file")).expect("the past").len(), 400_000);
+    world.comb("ls photos@3:").done();
+    world.comb("ls photos@4:").refused(3, "");
+    world.comb("unmount past").done();
+    world.comb("prune photos --grace 0").done();
+    world.comb("ls photos@3:").refused(3, "");
+    world.comb("check photos").done();
+}

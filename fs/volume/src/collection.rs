@@ -1,0 +1,539 @@
+//! Collection: which packs nobody needs any more, and how they go.
+//!
+//! A pack goes in three steps, each in a seal of its own: *condemned*, when no kept moment refers to it; *doomed*, when
+//! that is so still after a grace; *gone*, when the seal that doomed it counts everywhere and its files are removed.
+//!
+//! Marking visits every node of the kept moments once, however many of them share it, and reads packs of nodes only. It
+//! takes some 20 bytes of memory for each such node, and 10 for each pack.
+//!
+//! Invariants
+//! - What cannot be read condemns nothing: marking fails as a whole.
+//! - A pack is doomed only by a seal that found it condemned, and looked again at all kept moments and at what it seals.
+//! - A file is removed only after the manifest that dooms it is durable, and replicated where there are stores.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::time::Duration;
+
+use fs_format::ledger::PackFate;
+use fs_format::manifest::{PackEntry, PackPage, PackTable, PagePtr};
+use fs_format::tree::{Extent, Key, Node, RecordKind};
+use fs_format::{PackId, PackNumber, Seq, Timestamp};
+
+use crate::history::History;
+use crate::layers::decode;
+use crate::ledger::{self, Edits, Moment};
+use crate::store::{Store, disk_error, pack_path};
+use crate::tree::Root;
+use crate::types::SealInfo;
+use crate::volume::Volume;
+use crate::{FsError, manifests, replace};
+
+/// How long a pack stays condemned if nobody says otherwise: longer than anybody reads a moment that is dropped, or holds
+/// back an upload that begins with what was there.
+pub const GRACE: Duration = Duration::from_hours(24);
+/// How far wall time and the time since a start may drift apart before the clock counts as set.
+const DRIFT_MAX: Duration = Duration::from_secs(60);
+
+/// How a volume is collected.
+#[derive(Debug, Clone, Copy)]
+pub struct Collection<'a> {
+    /// How long a pack stays condemned before it is doomed.
+    pub grace: Duration,
+    /// The newest seal that is in the arbiter; `None` for a volume that has none, or of which that is not known: then
+    /// nothing is removed.
+    pub replicated: Option<Seq>,
+    /// Packs of [`Volume::doomed`] that no store has any more.
+    pub cleared: &'a [PackId],
+}
+
+impl Default for Collection<'_> {
+    fn default() -> Self {
+        Self { grace: GRACE, replicated: None, cleared: &[] }
+    }
+}
+
+/// Some packs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Packs {
+    /// How many.
+    pub count: u64,
+    /// Their bytes.
+    pub bytes: u64,
+}
+
+impl Packs {
+    fn add(&mut self, bytes: u32) {
+        self.count += 1;
+        self.bytes += u64::from(bytes);
+    }
+}
+
+/// What [`Volume::prune`] did.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pruned {
+    /// The newest moment.
+    pub head: SealInfo,
+    /// The moments that are gone.
+    pub dropped: Vec<Seq>,
+    /// Packs that became condemned.
+    pub condemned: Packs,
+    /// Packs that became doomed.
+    pub doomed: Packs,
+    /// Packs whose files were removed from this disk.
+    pub removed: Packs,
+}
+
+/// What kept moments refer to.
+#[derive(Default)]
+pub struct Marks {
+    /// Nodes by pack and offset.
+    nodes: HashSet<u64>,
+    packs: HashSet<PackNumber>,
+    /// Objects of pages of the table, which names them without a number.
+    pages: HashSet<PackId>,
+}
+
+impl Marks {
+    /// Marks everything that a tree refers to.
+    pub fn tree(&mut self, store: &Store, root: &Root) -> Result<(), FsError> {
+        let mut todo = vec![root.pointer];
+        while let Some(pointer) = todo.pop() {
+            let at = pointer.location;
+            if !self.nodes.insert(u64::from(at.pack.0) << 32 | u64::from(at.offset)) {
+                continue;
+            }
+            self.packs.insert(at.pack);
+            // Not into the cache: what is read here once would push out what others read often.
+            match &*store.peek_node(&pointer)? {
+                Node::Branch { children, .. } => todo.extend(children.iter().map(|(_, child)| *child)),
+                Node::Leaf(records) => {
+                    for (_, value) in records.iter().filter(|(key, _)| key.kind == RecordKind::Extent) {
+                        let extent = decode(Extent::decode(value), "an extent")?;
+                        self.packs.insert(extent.chunk.location.pack);
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Marks the packs in which pages of the table lie.
+    pub fn table(&mut self, store: &Store, table: &PackTable) -> Result<(), FsError> {
+        let mut todo: Vec<PagePtr> = Vec::new();
+        for (level, pages) in table.levels.iter().enumerate() {
+            self.pages.extend(pages.iter().map(|page| page.object));
+            if level > 0 {
+                todo.extend(pages);
+            }
+        }
+        while let Some(pointer) = todo.pop() {
+            if let PackPage::Pages(pages) = &*store.page(&pointer)? {
+                self.pages.extend(pages.iter().map(|page| page.object));
+                todo.extend(pages);
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether anything refers to a pack.
+    pub fn has(&self, number: PackNumber, entry: &PackEntry) -> bool {
+        self.packs.contains(&number) || self.pages.contains(&entry.object)
+    }
+}
+
+/// What a seal changes about packs.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Verdict {
+    /// Nothing refers to them.
+    pub condemned: BTreeMap<PackNumber, u32>,
+    /// Nothing did so for the grace.
+    pub doomed: BTreeMap<PackNumber, u32>,
+    /// Something refers to them again.
+    pub reprieved: Vec<PackNumber>,
+    /// Their files are gone, here and elsewhere.
+    pub buried: Vec<PackNumber>,
+}
+
+impl Verdict {
+    /// Whether it is worth a seal: what is gone already can wait for the next.
+    fn is_urgent(&self) -> bool {
+        !(self.condemned.is_empty() && self.doomed.is_empty() && self.reprieved.is_empty())
+    }
+
+    /// Spares a pack that what is sealed refers to.
+    pub fn spare(&mut self, number: PackNumber) {
+        if self.condemned.remove(&number).or_else(|| self.doomed.remove(&number)).is_some() {
+            self.reprieved.push(number);
+        }
+    }
+
+    /// The records that say so.
+    pub fn edits(&self, seq: Seq, time: Timestamp) -> Edits {
+        let mut edits = Edits::new();
+        let mut put = |number: PackNumber, fate: Option<PackFate>| {
+            edits.insert(Key::fate(number), fate.map(ledger::fate_value));
+        };
+        self.condemned.keys().for_each(|&n| put(n, Some(PackFate::Condemned { seq, time })));
+        self.doomed.keys().for_each(|&n| put(n, Some(PackFate::Doomed { seq })));
+        self.reprieved.iter().for_each(|&n| put(n, None));
+        self.buried.iter().for_each(|&n| put(n, Some(PackFate::Gone)));
+        edits
+    }
+}
+
+/// What a seal does besides taking in the overlay, when moments are dropped.
+pub struct Pruning {
+    pub drop: Vec<Seq>,
+    pub verdict: Verdict,
+}
+
+/// Decides about packs: `is_used` says whether anything refers to one, `ripeness` whether one was condemned long enough ago,
+/// `is_clear` whether one that was doomed by a seal is removed everywhere.
+fn judge(
+    packs: impl Iterator<Item = (PackNumber, PackEntry)>,
+    fates: &BTreeMap<PackNumber, PackFate>,
+    is_used: impl Fn(PackNumber, &PackEntry) -> bool,
+    ripeness: impl Fn(PackNumber, Timestamp) -> Ripeness,
+    is_clear: impl Fn(&PackEntry, Seq) -> bool,
+) -> Verdict {
+    let mut verdict = Verdict::default();
+    for (number, entry) in packs {
+        let onto = match (fates.get(&number), is_used(number, &entry)) {
+            (None, false) => &mut verdict.condemned,
+            (Some(PackFate::Condemned { time, .. }), false) => match ripeness(number, *time) {
+                Ripeness::Ripe => &mut verdict.doomed,
+                Ripeness::Unknown => &mut verdict.condemned,
+                Ripeness::Green => continue,
+            },
+            (Some(PackFate::Condemned { .. }), true) => {
+                verdict.reprieved.push(number);
+                continue;
+            }
+            (Some(PackFate::Doomed { seq }), _) if is_clear(&entry, *seq) => {
+                verdict.buried.push(number);
+                continue;
+            }
+            (None, true) | (Some(PackFate::Doomed { .. } | PackFate::Gone), _) => continue,
+        };
+        onto.insert(number, entry.bytes);
+    }
+    verdict
+}
+
+/// Whether a grace is over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Ripeness {
+    Ripe,
+    Green,
+    /// It began in the future: it begins anew.
+    Unknown,
+}
+
+/// What tells how long ago something was, though a clock may be set while the volume is open.
+pub struct Run {
+    began: (Timestamp, Duration),
+    /// When packs were condemned in this run, by the clock that nobody sets.
+    condemned: HashMap<PackNumber, Duration>,
+}
+
+impl Run {
+    /// A volume is opened now.
+    pub fn new(wall: Timestamp, monotonic: Duration) -> Self {
+        Self { began: (wall, monotonic), condemned: HashMap::new() }
+    }
+
+    /// Whether the clock was set since.
+    fn clock_was_set(&self, (wall, monotonic): (Timestamp, Duration)) -> bool {
+        let by_wall = i128::from(wall.0) - i128::from(self.began.0.0);
+        let by_run = monotonic.saturating_sub(self.began.1).as_nanos() as i128;
+        (by_wall - by_run).unsigned_abs() > DRIFT_MAX.as_nanos()
+    }
+
+    fn ripeness(
+        &self,
+        number: PackNumber,
+        condemned: Timestamp,
+        now: (Timestamp, Duration),
+        grace: Duration,
+    ) -> Ripeness {
+        let by_wall = i128::from(now.0.0) - i128::from(condemned.0);
+        let Ok(mut age) = u128::try_from(by_wall) else { return Ripeness::Unknown };
+        if self.clock_was_set(now) {
+            let since = self.condemned.get(&number).copied().unwrap_or(self.began.1);
+            age = age.min(now.1.saturating_sub(since).as_nanos());
+        }
+        if age >= grace.as_nanos() { Ripeness::Ripe } else { Ripeness::Green }
+    }
+}
+
+/// All packs with their numbers.
+fn entries(store: &Store) -> Result<Vec<(PackNumber, PackEntry)>, FsError> {
+    // Packs have 32-bit numbers: a location could not name others.
+    let count = u32::try_from(store.table().count()).unwrap_or(u32::MAX);
+    (0..count).map(PackNumber).map(|number| Ok((number, store.pack_entry(number)?))).collect()
+}
+
+impl Volume {
+    /// Drops moments, and takes the next step with packs that no other needs. What is in the overlay is sealed with it.
+    ///
+    /// Without anything to drop or to decide there is no seal. The newest moment cannot be dropped; numbers that are not
+    /// there are left out. Whoever reads a moment that is dropped gets [`FsError::Dropped`] from then on.
+    pub fn prune(&self, drop: &[Seq], how: &Collection<'_>) -> Result<Pruned, FsError> {
+        let mut pruned = self.prune_once(drop, how)?;
+        if how.grace.is_zero() && pruned.condemned.count > 0 {
+            let next = self.prune_once(&[], how)?;
+            (pruned.head, pruned.doomed) = (next.head, next.doomed);
+            pruned.removed.count += next.removed.count;
+            pruned.removed.bytes += next.removed.bytes;
+        }
+        Ok(pruned)
+    }
+
+    fn prune_once(&self, drop: &[Seq], how: &Collection<'_>) -> Result<Pruned, FsError> {
+        let drop: HashSet<Seq> = drop.iter().copied().collect();
+        let mut removed = self.sweep(self.replicated(how))?;
+        let mut marks = Marks::default();
+        // The long part holds up no seal; what is sealed meanwhile shares nearly all of it.
+        self.mark(&mut marks, &drop)?;
+
+        let one = self.sealing.lock();
+        if self.read_only_reason().is_some() {
+            return Err(FsError::ReadOnly);
+        }
+        self.finish_frozen()?;
+        let moments = self.mark(&mut marks, &drop)?;
+        if drop.contains(&self.head().seq) {
+            return Err(FsError::Invalid);
+        }
+        let dropped: Vec<Seq> =
+            moments.iter().map(|moment| moment.info.seq).filter(|seq| drop.contains(seq)).collect();
+        let fates = ledger::fates(&self.store, &self.state.read().base.root)?;
+        let now = (self.env.clock.now(), self.env.clock.monotonic());
+        let replicated = self.replicated(how);
+        let verdict = judge(
+            entries(&self.store)?.into_iter(),
+            &fates,
+            |number, entry| marks.has(number, entry),
+            |number, time| self.run.lock().ripeness(number, time, now, how.grace),
+            |entry, seq| {
+                seq <= replicated && (how.replicated.is_none() || how.cleared.contains(&entry.object))
+            },
+        );
+        let mut pruned = Pruned {
+            head: self.head(),
+            dropped: Vec::new(),
+            condemned: Packs::default(),
+            doomed: Packs::default(),
+            removed: Packs::default(),
+        };
+        if !dropped.is_empty() || verdict.is_urgent() {
+            let (head, verdict) = self.seal_pruned(Pruning { drop: dropped.clone(), verdict })?;
+            let mut run = self.run.lock();
+            run.condemned.retain(|number, _| !verdict.doomed.contains_key(number));
+            run.condemned.extend(verdict.condemned.keys().map(|&number| (number, now.1)));
+            verdict.condemned.values().for_each(|&bytes| pruned.condemned.add(bytes));
+            verdict.doomed.values().for_each(|&bytes| pruned.doomed.add(bytes));
+            (pruned.head, pruned.dropped) = (head, dropped);
+        }
+        std::mem::drop(one);
+        let swept = self.sweep(self.replicated(how))?;
+        removed.count += swept.count;
+        removed.bytes += swept.bytes;
+        Ok(Pruned { removed, ..pruned })
+    }
+
+    /// The newest seal that counts everywhere. Where there is an arbiter, somebody has to say so.
+    fn replicated(&self, how: &Collection<'_>) -> Seq {
+        match (how.replicated, self.arbiter()) {
+            (Some(seq), _) => seq,
+            (None, Some(_)) => Seq(0),
+            (None, None) => self.head().seq,
+        }
+    }
+
+    /// Marks what the moments refer to that are kept, and returns all but the head.
+    fn mark(&self, marks: &mut Marks, drop: &HashSet<Seq>) -> Result<Vec<Moment>, FsError> {
+        let base = self.state.read().base.clone();
+        let moments = ledger::moments(&self.store, &base.root)?;
+        mark_kept(&self.store, marks, moments.iter().chain([&base]), drop)?;
+        Ok(moments)
+    }
+
+    /// Packs to be removed from stores, once the seal `replicated` is in the arbiter.
+    pub fn doomed(&self, replicated: Seq) -> Result<Vec<PackId>, FsError> {
+        let mut doomed = Vec::new();
+        let root = self.state.read().base.root;
+        for (number, fate) in ledger::fates(&self.store, &root)? {
+            if matches!(fate, PackFate::Doomed { seq } if seq <= replicated) {
+                doomed.push(self.store.pack_entry(number)?.object);
+            }
+        }
+        Ok(doomed)
+    }
+
+    /// Removes from this disk the packs that were doomed up to the seal `replicated`, and the manifests up to it
+    /// whose moments were dropped. What is not there any more is passed over.
+    pub fn sweep(&self, replicated: Seq) -> Result<Packs, FsError> {
+        if self.read_only_reason().is_some() {
+            return Err(FsError::ReadOnly);
+        }
+        let base = self.state.read().base.clone();
+        let mut removed = Packs::default();
+        for (number, fate) in ledger::fates(&self.store, &base.root)? {
+            if !matches!(fate, PackFate::Doomed { seq } if seq <= replicated) {
+                continue;
+            }
+            let entry = self.store.pack_entry(number)?;
+            self.store.close_pack(&entry.object);
+            let path = pack_path(&entry.object);
+            match self.env.disk.remove(&path) {
+                Ok(()) => removed.add(entry.bytes),
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+                Err(error) => return Err(disk_error(&path, &error)),
+            }
+        }
+        let moments = ledger::moments(&self.store, &base.root)?;
+        let kept: HashSet<Seq> = moments.iter().map(|moment| moment.info.seq).collect();
+        for seq in
+            manifests::list(&self.env)?.into_iter().filter(|&seq| seq < base.info.seq && seq <= replicated)
+        {
+            if !kept.contains(&seq) {
+                let path = manifests::path(seq);
+                replace::remove_if_there(&*self.env.disk, &path)
+                    .map_err(|error| disk_error(&path, &error))?;
+            }
+        }
+        Ok(removed)
+    }
+
+    /// Whether the clock was set since the volume was opened: then what retention says of now may be wrong.
+    pub fn clock_was_set(&self) -> bool {
+        self.run.lock().clock_was_set((self.env.clock.now(), self.env.clock.monotonic()))
+    }
+}
+
+impl History {
+    /// The packs that nobody needs once these moments are dropped, condemned ones included. Reads the nodes of all
+    /// others.
+    pub fn freed_by(&self, drop: &[Seq]) -> Result<Packs, FsError> {
+        let head = self.newest_moment()?;
+        let drop = drop.iter().copied().collect();
+        let moments = ledger::moments(&self.store, &head.root)?;
+        let mut marks = Marks::default();
+        mark_kept(&self.store, &mut marks, moments.iter().chain([&head]), &drop)?;
+        let fates = ledger::fates(&self.store, &head.root)?;
+        let mut packs = Packs::default();
+        for (number, entry) in entries(&self.store)? {
+            let is_here = !matches!(fates.get(&number), Some(PackFate::Doomed { .. } | PackFate::Gone));
+            if is_here && !marks.has(number, &entry) {
+                packs.add(entry.bytes);
+            }
+        }
+        Ok(packs)
+    }
+}
+
+fn mark_kept<'a>(
+    store: &Store,
+    marks: &mut Marks,
+    moments: impl Iterator<Item = &'a Moment>,
+    drop: &HashSet<Seq>,
+) -> Result<(), FsError> {
+    marks.table(store, &store.table())?;
+    for moment in moments.filter(|moment| !drop.contains(&moment.info.seq)) {
+        marks.tree(store, &moment.root)?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HOUR: Duration = Duration::from_hours(1);
+
+    fn time(hours: i64) -> Timestamp {
+        Timestamp(hours * 3_600_000_000_000)
+    }
+
+    #[test]
+    fn a_pack_goes_step_by_step_and_only_if_nothing_refers_to_it() {
+        let condemned = Some(PackFate::Condemned { seq: Seq(3), time: time(0) });
+        let doomed = Some(PackFate::Doomed { seq: Seq(4) });
+        // Fate, whether it is used, ripeness, whether it is clear: what becomes of it.
+        for (fate, is_used, ripeness, is_clear, expected) in [
+            (None, true, Ripeness::Ripe, true, ""),
+            (None, false, Ripeness::Green, false, "condemned"),
+            (condemned, false, Ripeness::Green, true, ""),
+            (condemned, false, Ripeness::Unknown, true, "condemned"),
+            (condemned, false, Ripeness::Ripe, false, "doomed"),
+            (condemned, true, Ripeness::Ripe, true, "reprieved"),
+            (doomed, false, Ripeness::Ripe, false, ""),
+            (doomed, false, Ripeness::Ripe, true, "buried"),
+            (Some(PackFate::Gone), false, Ripeness::Ripe, true, ""),
+        ] {
+            let number = PackNumber(7);
+            let entry = PackEntry { object: PackId([7; 32]), bytes: 100, birth: Seq(1) };
+            let fates = fate.map(|fate| (number, fate)).into_iter().collect();
+            let verdict = judge(
+                [(number, entry)].into_iter(),
+                &fates,
+                |_, _| is_used,
+                |_, _| ripeness,
+                |_, _| is_clear,
+            );
+            let mut wanted = Verdict::default();
+            match expected {
+                "condemned" => wanted.condemned = [(number, 100)].into(),
+                "doomed" => wanted.doomed = [(number, 100)].into(),
+                "reprieved" => wanted.reprieved.push(number),
+                "buried" => wanted.buried.push(number),
+                _ => {}
+            }
+            assert_eq!(verdict, wanted, "{fate:?}, used {is_used}, {ripeness:?}, clear {is_clear}");
+        }
+    }
+
+    #[test]
+    fn what_a_seal_refers_to_is_spared() {
+        let (one, two, three) = (PackNumber(1), PackNumber(2), PackNumber(3));
+        let mut verdict = Verdict {
+            condemned: [(one, 10)].into(),
+            doomed: [(two, 20), (three, 30)].into(),
+            ..Verdict::default()
+        };
+        [one, two, PackNumber(9)].into_iter().for_each(|number| verdict.spare(number));
+        assert_eq!((verdict.condemned.len(), verdict.doomed.len()), (0, 1));
+        let edits = verdict.edits(Seq(5), time(1));
+        let doomed = Some(ledger::fate_value(PackFate::Doomed { seq: Seq(5) }));
+        assert_eq!(
+            edits,
+            [(Key::fate(one), None), (Key::fate(two), None), (Key::fate(three), doomed)].into()
+        );
+    }
+
+    #[test]
+    fn a_grace_is_over_by_the_clock_that_says_least() {
+        let number = PackNumber(1);
+        let ripeness = |run: &Run, condemned, wall, monotonic: u32| {
+            run.ripeness(number, time(condemned), (time(wall), HOUR * monotonic), HOUR * 24)
+        };
+        // Opened at noon of day 0 by wall time, after 100 hours of whatever.
+        let mut run = Run::new(time(12), HOUR * 100);
+        assert_eq!(ripeness(&run, 0, 23, 111), Ripeness::Green);
+        assert_eq!(ripeness(&run, 0, 24, 112), Ripeness::Ripe);
+        // The clock was set: only what this run has seen of it counts.
+        assert_eq!(ripeness(&run, 0, 10_000, 112), Ripeness::Green);
+        assert_eq!(ripeness(&run, 0, 10_000, 124), Ripeness::Ripe);
+        run.condemned.insert(number, HOUR * 110);
+        assert_eq!(ripeness(&run, 22, 10_000, 124), Ripeness::Green);
+        assert_eq!(ripeness(&run, 22, 10_000, 134), Ripeness::Ripe);
+        // Set back: wall time says less, and may say nonsense.
+        assert_eq!(ripeness(&run, 22, 30, 200), Ripeness::Green);
+        assert_eq!(ripeness(&run, 22, 21, 200), Ripeness::Unknown);
+        assert_eq!(
+            run.ripeness(number, Timestamp(i64::MIN), (Timestamp(i64::MAX), Duration::MAX), HOUR),
+            Ripeness::Ripe
+        );
+    }
+}
