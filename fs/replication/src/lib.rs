@@ -12,6 +12,7 @@
 //! | `head` | what a store says is newest, and whether that follows what was seen before |
 //! | `commit` | the one step by which a seal is replicated |
 //! | `claim` | taking a volume over |
+//! | `collect` | removing what a volume has given up |
 //! | `attach` | knowing a store again |
 //! | `rings` | key rings in a store, which this crate cannot open |
 //! | `rules` | what the checker breaks on purpose |
@@ -20,6 +21,7 @@
 
 mod attach;
 mod claim;
+mod collect;
 mod commit;
 mod error;
 mod head;
@@ -37,6 +39,7 @@ mod tests;
 
 pub use attach::{Attached, StoreId};
 pub use claim::{ClaimError, Cut};
+pub use collect::{Collected, GivenUp};
 pub use commit::{Fence, Fenced};
 pub use error::Error;
 pub use head::{Ancestry, Head, Link, Slot, Verdict, judge};

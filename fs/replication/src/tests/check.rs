@@ -21,7 +21,7 @@ use tokio::task::JoinHandle;
 use super::stage::{Effect, Stage};
 use super::world::{Folder, Machine, volume};
 use crate::names::Fencing;
-use crate::{ClaimError, Cut, Handle, Names, Pace, Remote, Role, Settings, State, Uploader};
+use crate::{ClaimError, Cut, GivenUp, Handle, Names, Pace, Remote, Role, Settings, State, Uploader};
 
 /// Longer than every pause, shorter than any patience.
 const LONG: Duration = Duration::from_secs(61);
@@ -42,8 +42,8 @@ pub enum Collects {
     Nothing,
     /// A boundary, and then every slot below.
     All,
-    /// A boundary; every moment is kept.
-    None,
+    /// A boundary, and then the first slot; all other moments are kept.
+    First,
 }
 
 /// A small case.
@@ -387,12 +387,18 @@ impl<'a> Run<'a> {
 
     /// Whether slots may go.
     fn collects(&self) -> bool {
-        let collects = |cast: &Cast| matches!(cast, Cast::Claimant { collects: Collects::All, .. });
+        let collects =
+            |cast: &Cast| matches!(cast, Cast::Claimant { collects: Collects::All | Collects::First, .. });
         self.scene.casts.iter().any(collects)
     }
 
     fn collected(&self, name: &Name) -> bool {
-        self.collects() && self.removed.contains(name)
+        let may_go = |cast: &Cast| match cast {
+            Cast::Claimant { collects: Collects::All, .. } => true,
+            Cast::Claimant { collects: Collects::First, .. } => *name == self.names.slot(Seq(1)),
+            _ => false,
+        };
+        self.removed.contains(name) && self.scene.casts.iter().any(may_go)
     }
 
     /// What must hold when nothing more happens on its own: nobody is stuck, and somebody can go on.
@@ -436,11 +442,11 @@ async fn act(process: usize, incarnation: u64, cast: Cast, store: Arc<dyn Store>
             let folder = Arc::new(Folder::begin(cut.slot.seq.0, cut.slot.bytes.clone()));
             (0..seals).for_each(|_| folder.seal(epoch.0, 200 + device, &[]));
             log.lock().expect("no panic").cuts.push(cut);
-            let uploader = upload(process, folder.clone(), epoch.0, store, machine, &log);
+            let uploader = upload(process, folder.clone(), epoch.0, store, machine.clone(), &log);
             let handle = log.lock().expect("no panic").uploads[&process].0.clone();
             let collect = async {
                 if collects != Collects::Nothing && handle.replicated(folder.last()).await.is_ok() {
-                    collect(&remote, epoch, folder.last(), collects).await;
+                    collect(&remote, &machine, epoch, folder.last(), collects).await;
                 }
                 std::future::pending::<()>().await;
             };
@@ -483,19 +489,14 @@ async fn claim(remote: &Remote, machine: &Machine) -> Option<Cut> {
     None
 }
 
-/// Collects slots below the newest as section 5 says, but for the time that must pass, which a sleeper
-/// may sleep as well.
-async fn collect(remote: &Remote, epoch: Epoch, newest: Seq, collects: Collects) {
-    let at = Seq(newest.0 - 1);
-    if remote.fill_boundary(at, super::world::boundary(epoch, at)).await.is_err()
-        || collects == Collects::None
-    {
-        return;
-    }
-    let Ok(slots) = remote.slots(Some(newest), 100).await else { return };
-    for seq in slots {
-        if remote.store.remove(&remote.names().slot(seq)).await.is_err() {
-            return;
-        }
-    }
+/// Collects slots below the newest, but for the time that must pass, which a sleeper may sleep as well.
+async fn collect(remote: &Remote, machine: &Machine, epoch: Epoch, newest: Seq, collects: Collects) {
+    let boundary = Seq(newest.0 - 1);
+    let kept = match collects {
+        Collects::All | Collects::Nothing => BTreeSet::new(),
+        Collects::First => (2..newest.0).map(Seq).collect(),
+    };
+    let given_up = GivenUp { packs: Vec::new(), boundary: Some(boundary), kept };
+    // Another time is as good as this one.
+    let _ = remote.collect(epoch, machine, &given_up).await;
 }

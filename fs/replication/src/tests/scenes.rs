@@ -144,7 +144,7 @@ fn short() -> Vec<Scene> {
         taken_over(1, 0, 1),
         taken_over(2, 0, 0),
         two_claim(false, 0, 0),
-        slept(Collects::None, 0, 0),
+        slept(Collects::First, 0, 0),
         begun_twice(1, 0),
         begun_twice(0, 1),
         claimant_died(0),
@@ -173,7 +173,7 @@ fn no_interleaving_of_larger_cases_breaks_the_protocol() {
     for scene in [
         begun_twice(1, 1),
         cloned(1, 1),
-        slept(Collects::None, 1, 0),
+        slept(Collects::First, 1, 0),
         slept(Collects::All, 0, 1),
         claimant_died(1),
         taken_over(2, 0, 1),
@@ -202,7 +202,7 @@ fn every_broken_rule_is_noticed() {
         (Rule::EpochsGrow, two_claim(true, 0, 0)),
         (Rule::BoundaryAtStart, begun_twice(0, 1)),
         (Rule::CutIsCommitted, claimant_slept(0)),
-        (Rule::SlotsStay, slept(Collects::None, 0, 0)),
+        (Rule::SlotsStay, slept(Collects::First, 0, 0)),
     ] {
         BROKEN.set(Some(rule));
         let found = explore(&scene);
