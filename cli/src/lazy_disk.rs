@@ -13,7 +13,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use fs_format::{PackId, Seq};
-use fs_replication::{Far, Newest, NewestError, Room, Windows};
+use fs_replication::{Far, Newest, NewestError, Room, WINDOWS, Windows};
 use fs_volume::env::{Ahead, Disk, DiskFile, Env, OpenMode};
 
 /// Room on the disk that filling leaves to others, in bytes.
@@ -31,13 +31,13 @@ impl LazyDisk {
         Self { here, far }
     }
 
-    /// Writes a manifest down under its name, where the engine looks for it.
-    fn keep_manifest(&self, seq: Seq, bytes: &[u8]) -> io::Result<()> {
+    /// Writes a manifest down under its name, or as the copy of the newest, where the engine looks for it.
+    fn keep_manifest(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
         // Several may do so at once: each under a name of its own.
-        let new = format!("manifests/.new-{:016x}-{}", seq.0, uuid::Uuid::new_v4());
+        let new = format!("manifests/.new-{}", uuid::Uuid::new_v4());
         let file = self.here.open(&new, OpenMode::CreateNew)?;
         let written = file.write_at(bytes, 0).and_then(|()| file.sync());
-        written.and_then(|()| self.here.rename(&new, &manifest_path(seq))).inspect_err(|_| {
+        written.and_then(|()| self.here.rename(&new, name)).inspect_err(|_| {
             // What stays is removed when the volume is opened.
             let _ = self.here.remove(&new);
         })
@@ -55,9 +55,12 @@ pub fn prepare(folder: &Path, far: &Far) -> Result<(Env, Newest), NewestError> {
     }
     let seq = head.header.seq;
     match disk.here.open(&manifest_path(seq), OpenMode::Read) {
-        Err(error) if error.kind() == ErrorKind::NotFound => disk.keep_manifest(seq, &head.manifest)?,
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            disk.keep_manifest(&manifest_path(seq), &head.manifest)?;
+        }
         other => drop(other?),
     }
+    disk.keep_manifest("head", &head.manifest)?;
     disk.here.sync_dir("manifests")?;
     disk.here.sync_dir("")?;
     Ok((Env { disk: Arc::new(disk), ..real }, head))
@@ -89,7 +92,7 @@ impl Disk for LazyDisk {
                     return Ok(Arc::new(LazyPack(self.far.pack(&pack))));
                 }
                 if let Some(seq) = seq_of(path) {
-                    self.keep_manifest(seq, &self.far.manifest(seq)?)?;
+                    self.keep_manifest(path, &self.far.manifest(seq)?)?;
                     return self.here.open(path, mode);
                 }
                 Err(error)
@@ -106,7 +109,16 @@ impl Disk for LazyDisk {
         self.here.rename(from, to)
     }
 
+    /// With a pack goes what was read of it.
     fn remove(&self, path: &str) -> io::Result<()> {
+        if let Some(pack) = path.strip_prefix("packs/") {
+            for part in [format!("{WINDOWS}/{pack}"), format!("{WINDOWS}/{pack}.map")] {
+                match self.here.remove(&part) {
+                    Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                    _ => {}
+                }
+            }
+        }
         self.here.remove(path)
     }
 

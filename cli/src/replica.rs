@@ -18,9 +18,10 @@ use fs_crypto::VolumeKey;
 use fs_format::claim::{BOUNDARY_CONTEXT, Boundary, CLAIM_CONTEXT, Claim};
 use fs_format::{Epoch, ManifestId, PackId, Seq, VolumeId};
 use fs_replication::{
-    Commit, Fenced, Handle, Held, Link, Local, LocalError, Pace, Role, Settings, Signer, Slot,
-    State as Doing, Uploader,
+    Collected, Commit, Fenced, GivenUp, Handle, Held, Link, Local, LocalError, Pace, Role, Settings, Signer,
+    Slot, State as Doing, Uploader,
 };
+use fs_store::{Patience, Patient, READ_TIME_MAX};
 use fs_volume::{FsError, History, Volume};
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
@@ -31,6 +32,7 @@ use tokio::time::Instant;
 
 use crate::failure::{Context, Failure, Result};
 use crate::keys;
+use crate::retention::StorePruned;
 use crate::state::{State, VolumeFolder};
 use crate::stores::{self, StoreConfig};
 
@@ -136,6 +138,18 @@ struct Running {
     task: JoinHandle<()>,
 }
 
+impl Running {
+    /// The newest seal that the store has.
+    fn replicated(&self) -> Option<Seq> {
+        let at_work = self.shared.at_work.lock();
+        at_work.uploader.as_ref().and_then(|uploader| uploader.progress().borrow().replicated)
+    }
+
+    fn store(&self) -> (String, Option<Patient>) {
+        (self.config.name.clone(), self.shared.at_work.lock().store.clone())
+    }
+}
+
 /// What a store's task lets others know.
 #[derive(Default)]
 struct Shared {
@@ -147,6 +161,8 @@ struct Shared {
 #[derive(Default)]
 struct AtWork {
     uploader: Option<Handle>,
+    /// The store, for what else there is to do in it.
+    store: Option<Patient>,
     /// Why it is not open, and when that was found.
     not_open: Option<(String, Instant)>,
     fenced: Option<String>,
@@ -156,8 +172,16 @@ struct AtWork {
 pub struct Replicas {
     core: Arc<Core>,
     running: Mutex<Vec<Running>>,
+    /// Packs that were given up, and that no store has any more.
+    cleared: Mutex<Vec<PackId>>,
     /// Ended without waiting: a store that says nothing holds back no unmount.
     runtime: Option<Runtime>,
+}
+
+impl Core {
+    fn pen(&self) -> Pen {
+        Pen { key: self.key.clone(), volume: self.volume.id(), device: self.device }
+    }
 }
 
 struct Core {
@@ -186,8 +210,12 @@ impl Replicas {
             changes: Mutex::default(),
             rate,
         });
-        let replicas =
-            Arc::new(Self { core, running: Mutex::default(), runtime: Some(stores::runtime(THREADS)?) });
+        let replicas = Arc::new(Self {
+            core,
+            running: Mutex::default(),
+            cleared: Mutex::default(),
+            runtime: Some(stores::runtime(THREADS)?),
+        });
         replicas.reload()?;
         let weak = Arc::downgrade(&replicas);
         volume.on_seal(move |info| {
@@ -220,6 +248,7 @@ impl Replicas {
         let config = self.core.folder.config()?;
         // Who only looks has nothing to send.
         let wanted = if config.follows { Vec::new() } else { config.stores };
+        self.name_arbiter(&wanted)?;
         let mut running = self.running.lock();
         running.retain(|one| {
             let stays = wanted.contains(&one.config);
@@ -237,6 +266,18 @@ impl Replicas {
             }
         }
         Ok(())
+    }
+
+    /// Writes into the volume which store decides who may write it, if that changed.
+    fn name_arbiter(&self, stores: &[StoreConfig]) -> Result<()> {
+        let volume = &self.core.volume;
+        let arbiter = stores.iter().find(|store| store.arbiter).map(StoreConfig::store_id).transpose()?;
+        let arbiter = arbiter.map(|id| fs_format::StoreId(id.0));
+        if volume.read_only_reason().is_some() || volume.arbiter() == arbiter {
+            return Ok(());
+        }
+        let named = volume.set_arbiter(arbiter);
+        named.map(drop).map_err(|error| crate::engine::fs_failure(&self.core.folder.name, &error))
     }
 
     /// Ends pauses after errors.
@@ -339,6 +380,42 @@ impl Replicas {
         }
     }
 
+    /// The newest seal that every store has, 0 if one has none; nothing for a volume without stores.
+    pub fn replicated(&self) -> Option<Seq> {
+        self.running.lock().iter().map(|one| one.replicated().unwrap_or_default()).min()
+    }
+
+    /// Packs that were given up, and that no store has any more.
+    pub fn cleared(&self) -> Vec<PackId> {
+        self.cleared.lock().clone()
+    }
+
+    /// Removes from every store what was given up by a seal that all of them have.
+    pub fn collect(&self, given_up: &GivenUp) -> Vec<StorePruned> {
+        let Some(runtime) = &self.runtime else { return Vec::new() };
+        let (epoch, pen) = (self.core.volume.epoch(), self.core.pen());
+        let mut cleared = given_up.packs.clone();
+        let mut pruned = Vec::new();
+        let stores: Vec<_> = self.running.lock().iter().map(Running::store).collect();
+        for (name, store) in stores {
+            let collected = match store {
+                Some(store) => {
+                    let remote = stores::remote(&store.with(Patience::Within(READ_TIME_MAX)), pen.volume);
+                    runtime.block_on(remote.collect(epoch, &pen, given_up)).map_err(|error| error.to_string())
+                }
+                None => Err("it is not open".to_owned()),
+            };
+            if let Err(error) = &collected {
+                tracing::warn!(store = name, error, "what was dropped is not removed from the store");
+                cleared.clear();
+            }
+            let Collected { packs, slots: moments } = collected.as_ref().copied().unwrap_or_default();
+            pruned.push(StorePruned { store: name, packs, moments, error: collected.err() });
+        }
+        *self.cleared.lock() = cleared;
+        pruned
+    }
+
     /// Waits until every store has this seal; says which has not.
     pub fn wait(&self, seq: Seq, limit: Duration) -> Result<()> {
         let deadline = Instant::now() + limit;
@@ -387,8 +464,9 @@ impl Drop for Replicas {
 async fn keep(core: Arc<Core>, config: StoreConfig, shared: Arc<Shared>) {
     loop {
         match begin(&core, &config).await {
-            Ok((uploader, handle)) => {
-                *shared.at_work.lock() = AtWork { uploader: Some(handle.clone()), ..AtWork::default() };
+            Ok((store, (uploader, handle))) => {
+                *shared.at_work.lock() =
+                    AtWork { uploader: Some(handle.clone()), store: Some(store), ..AtWork::default() };
                 let pins = tokio::spawn(keep_seen(core.clone(), config.clone(), handle));
                 let fenced = uploader.run().await;
                 pins.abort();
@@ -426,11 +504,10 @@ async fn keep(core: Arc<Core>, config: StoreConfig, shared: Arc<Shared>) {
     }
 }
 
-async fn begin(core: &Arc<Core>, config: &StoreConfig) -> Result<(Uploader, Handle)> {
+async fn begin(core: &Arc<Core>, config: &StoreConfig) -> Result<(Patient, (Uploader, Handle))> {
     let store = stores::open(&config.url).await?;
     store.limit_rate(core.rate);
     let outbox = Outbox { history: core.volume.history() };
-    let signer = Pen { key: core.key.clone(), volume: core.volume.id(), device: core.device };
     let settings = Settings {
         volume: core.volume.id(),
         epoch: core.volume.epoch(),
@@ -440,7 +517,8 @@ async fn begin(core: &Arc<Core>, config: &StoreConfig) -> Result<(Uploader, Hand
         pace: Pace::default(),
         seed: stores::seed()?,
     };
-    Ok(Uploader::new(Arc::new(store), Arc::new(outbox), Arc::new(signer), settings))
+    let sending = Arc::new(store.clone());
+    Ok((store, Uploader::new(sending, Arc::new(outbox), Arc::new(core.pen()), settings)))
 }
 
 /// Writes down what was seen in a store, each time that is more.

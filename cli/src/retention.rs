@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use fs_format::Seq;
+use fs_format::{Seq, Timestamp};
+use fs_replication::GivenUp;
 use fs_volume::retention::{Plan, Policy, plan};
 use fs_volume::{Collection, FsError, History, Packs, Volume};
 use serde::{Deserialize, Serialize};
@@ -10,8 +11,12 @@ use serde::{Deserialize, Serialize};
 use crate::control::Address;
 use crate::engine;
 use crate::failure::{Failure, Kind, Result};
+use crate::replica::Replicas;
 use crate::report::SealReport;
 use crate::state::VolumeFolder;
+
+/// How long pruning waits for the stores to have what says what is given up.
+const STORES_WAIT: Duration = Duration::from_secs(30);
 
 /// What pruning did.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -24,8 +29,25 @@ pub struct PruneReport {
     pub condemned: PacksReport,
     /// Packs that were removed from this disk.
     pub removed: PacksReport,
+    /// What was removed from the stores.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub stores: Vec<StorePruned>,
     /// The newest seal.
     pub head: SealReport,
+}
+
+/// What pruning did in a store.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StorePruned {
+    /// Its name.
+    pub store: String,
+    /// Packs that are in it no more.
+    pub packs: u64,
+    /// Moments that are in it no more.
+    pub moments: u64,
+    /// Why not all of it was removed; it is tried again with the next pruning.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
 }
 
 /// Some packs.
@@ -63,29 +85,70 @@ pub fn policy_of(name: impl std::fmt::Display, policy: Option<Policy>) -> Result
 
 /// What the policy says of the moments there are now.
 pub fn plan_now(history: &History, pinned: &[Seq], policy: &Policy) -> std::result::Result<Plan, FsError> {
-    let now = fs_format::Timestamp(i64::try_from(jiff::Timestamp::now().as_nanosecond()).unwrap_or(i64::MAX));
-    Ok(plan(&history.seals()?, pinned, policy, now))
+    Ok(plan(&history.seals()?, pinned, policy, now()))
 }
 
-/// Prunes an open volume by its policy.
+/// Prunes an open volume by its policy, here and in its stores.
 ///
-/// Of one with stores nothing is removed yet: what they have, and lack, is not told here.
-pub fn prune(folder: &VolumeFolder, volume: &Volume, pinned: &[Seq], grace: Duration) -> Result<PruneReport> {
+/// From stores goes what a seal has given up that all of them have; what lacks that is left to the next time.
+pub fn prune(
+    folder: &VolumeFolder,
+    volume: &Volume,
+    replicas: &Replicas,
+    pinned: &[Seq],
+    grace: Duration,
+) -> Result<PruneReport> {
     let name = &folder.name;
-    let replicated = (!folder.config()?.stores.is_empty()).then_some(Seq(0));
     let failed = |error: FsError| engine::fs_failure(name, &error);
     let policy = policy_of(name, volume.policy().map_err(failed)?)?;
     let plan = plan_now(&volume.history(), pinned, &policy).map_err(failed)?;
     let drop: Vec<Seq> = plan.drop.iter().map(|gone| gone.seq).collect();
-    let pruned =
-        volume.prune(&drop, &Collection { grace, replicated, ..Collection::default() }).map_err(failed)?;
-    Ok(PruneReport {
+    let how = Collection { grace, replicated: replicas.replicated(), cleared: &replicas.cleared() };
+    let pruned = volume.prune(&drop, &how).map_err(failed)?;
+    let mut report = PruneReport {
         dropped: pruned.dropped.iter().map(|seq| seq.0).collect(),
-        kept: volume.history().seals().map_err(|error| failed(error.into()))?.len() as u64,
+        kept: 0,
         condemned: pruned.condemned.into(),
         removed: pruned.removed.into(),
+        stores: Vec::new(),
         head: SealReport::from(&pruned.head),
+    };
+    if how.replicated.is_some() {
+        replicas.hurry();
+        let waited = replicas.wait(pruned.head.seq, STORES_WAIT);
+        if let Some(replicated) = replicas.replicated().filter(|seq| *seq > Seq(0)) {
+            let removed: PacksReport = volume.sweep(replicated).map_err(failed)?.into();
+            report.removed.packs += removed.packs;
+            report.removed.bytes += removed.bytes;
+            report.stores = replicas.collect(&given_up(volume, replicated, grace).map_err(failed)?);
+        }
+        if let Err(failure) = waited {
+            tracing::warn!("what was dropped is not removed from all stores yet: {}", failure.message);
+        }
+    }
+    let seals = volume.history().seals().map_err(|error| failed(error.into()))?;
+    report.kept = seals.len() as u64;
+    let labels = seals.into_iter().filter_map(|seal| seal.snapshot);
+    folder.unlink_snapshots_but(&labels.map(|label| label.id.to_uuid()).collect())?;
+    Ok(report)
+}
+
+/// What stores may remove once they have this seal.
+fn given_up(volume: &Volume, replicated: Seq, grace: Duration) -> std::result::Result<GivenUp, FsError> {
+    let kept = volume.history().seals_as_of(replicated)?;
+    let old = now().0.saturating_sub(i64::try_from(grace.as_nanos()).unwrap_or(i64::MAX));
+    // What is gone was older than the next that is kept.
+    let boundary =
+        kept.iter().filter(|seal| seal.time.0 <= old && !volume.clock_was_set()).map(|seal| seal.seq);
+    Ok(GivenUp {
+        packs: volume.doomed(replicated)?,
+        boundary: boundary.max(),
+        kept: kept.iter().map(|seal| seal.seq).collect(),
     })
+}
+
+fn now() -> Timestamp {
+    Timestamp(i64::try_from(jiff::Timestamp::now().as_nanosecond()).unwrap_or(i64::MAX))
 }
 
 /// Gives a volume a policy, or none, and seals it, so that it goes with the volume.

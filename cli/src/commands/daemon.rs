@@ -20,7 +20,7 @@ use clap::Args;
 use fs_format::{Ino, Seq, SnapshotId};
 use fs_fuse::{Detach, MountError, MountOptions, Mounted, PushError, Still};
 use fs_volume::retention::Policy;
-use fs_volume::{History, Keeper, Options, ReadTree, SnapshotLabel, Volume};
+use fs_volume::{GRACE, History, Keeper, Options, ReadTree, SnapshotLabel, Volume};
 use serde::{Deserialize, Serialize};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
@@ -43,6 +43,9 @@ const PUSH_PATIENCE: Duration = Duration::from_secs(120);
 /// How long a daemon that a signal ends waits for those who still use the mount, and how often it looks.
 const USERS_WAIT: Duration = Duration::from_secs(5);
 const USERS_LOOK_EVERY: Duration = Duration::from_millis(100);
+/// When a mounted volume is pruned first, and how often then.
+const FIRST_PRUNE_AFTER: Duration = Duration::from_mins(5);
+const PRUNE_EVERY: Duration = Duration::from_hours(1);
 /// How long an ending daemon waits for the kernel to hand over its dirty pages.
 const LAST_PUSH_PATIENCE: Duration = Duration::from_secs(30);
 
@@ -207,6 +210,9 @@ fn serve_live(
         Server::start(Address::live(&folder.path), handler)?
     };
     start_writing_out(&mounted)?;
+    if writable {
+        start_pruning(folder, &volume, &replicas)?;
+    }
 
     let head = volume.head();
     tracing::info!(seq = %head.seq, dir = %dir.display(), "mounted volume {}", folder.name);
@@ -419,6 +425,32 @@ fn start_writing_out(mounted: &Arc<Mounted>) -> Result<()> {
         .context("starting a thread")
 }
 
+/// Drops what the policy does not keep, if there is one, for as long as the volume is mounted.
+fn start_pruning(folder: &VolumeFolder, volume: &Arc<Volume>, replicas: &Arc<Replicas>) -> Result<()> {
+    let (folder, volume, replicas) = (folder.clone(), Arc::downgrade(volume), Arc::downgrade(replicas));
+    let prune = move || {
+        std::thread::sleep(FIRST_PRUNE_AFTER);
+        while let (Some(volume), Some(replicas)) = (volume.upgrade(), replicas.upgrade()) {
+            if let Ok(Some(_)) = volume.policy() {
+                let pruned = retention::pinned(&folder)
+                    .and_then(|pinned| retention::prune(&folder, &volume, &replicas, &pinned, GRACE));
+                match pruned {
+                    Ok(report) => tracing::info!(
+                        dropped = report.dropped.len(),
+                        kept = report.kept,
+                        removed = report.removed.bytes,
+                        "pruned"
+                    ),
+                    Err(failure) => tracing::warn!("pruning failed: {}", failure.message),
+                }
+            }
+            drop((volume, replicas));
+            std::thread::sleep(PRUNE_EVERY);
+        }
+    };
+    std::thread::Builder::new().name("prune".into()).spawn(prune).map(drop).context("starting a thread")
+}
+
 /// Waits until nothing is mounted any more; returns who is to be told when all is sealed.
 fn wait_for_end(mounted: &Mounted, events: &Receiver<Event>) -> Option<Sender<Result<()>>> {
     loop {
@@ -532,7 +564,7 @@ impl Live {
             Request::Prune { grace_seconds, pinned } => {
                 let pinned: Vec<Seq> = pinned.into_iter().map(Seq).collect();
                 let grace = Duration::from_secs(grace_seconds);
-                to_json(&retention::prune(&self.folder, &self.volume, &pinned, grace)?)
+                to_json(&retention::prune(&self.folder, &self.volume, &self.replicas, &pinned, grace)?)
             }
             Request::CheckJournal => to_json(&self.volume.check_journal()),
             Request::Unmount => ask_for_end(tell),

@@ -1,5 +1,6 @@
 //! `comb prune`.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
@@ -12,6 +13,7 @@ use crate::control::{Address, Request};
 use crate::failure::Result;
 use crate::name::{VolumeName, parse_span};
 use crate::output::{Align, Table};
+use crate::replica::Replicas;
 use crate::retention::{self, PacksReport, PruneReport};
 use crate::state::{State, VolumeFolder};
 use crate::{engine, output, progress};
@@ -45,9 +47,6 @@ pub fn run(state: &State, args: &PruneArgs) -> Result<()> {
     }
     let bar = progress::waiting("pruning");
     let report = prune(state, &volume, args.grace)?;
-    let seals = engine::seals(&volume, &engine::history(&volume)?)?;
-    let kept = seals.into_iter().filter_map(|seal| seal.snapshot).map(|label| label.id.to_uuid());
-    volume.unlink_snapshots_but(&kept.collect())?;
     bar.finish_and_clear();
     if args.json {
         return output::json(&report);
@@ -60,6 +59,20 @@ pub fn run(state: &State, args: &PruneArgs) -> Result<()> {
     ))?;
     if report.removed.packs > 0 {
         output::line(&format!("removed {}", output::size(report.removed.bytes)))?;
+    }
+    for store in &report.stores {
+        if store.packs + store.moments > 0 {
+            output::line(&format!(
+                "removed {} packs and {} moments from store \"{}\"",
+                store.packs, store.moments, store.store
+            ))?;
+        }
+        if let Some(error) = &store.error {
+            output::note(&format!(
+                "store \"{}\" keeps what was dropped until the next time: {error}",
+                store.store
+            ));
+        }
     }
     if report.condemned.packs > 0 && !args.grace.is_zero() {
         output::note(&format!(
@@ -80,8 +93,9 @@ fn prune(state: &State, volume: &VolumeFolder, grace: Duration) -> Result<PruneR
         return Ok(report);
     }
     let lock = volume.lock()?;
-    let opened = engine::open_to_write(state, volume, &lock)?;
-    retention::prune(volume, &opened, &pinned, grace)
+    let opened = Arc::new(engine::open_to_write(state, volume, &lock)?);
+    let replicas = Replicas::start(state, &opened, volume, None)?;
+    retention::prune(volume, &opened, &replicas, &pinned, grace)
 }
 
 /// What a prune would do.

@@ -11,9 +11,8 @@ fn with_snapshots(world: &World) {
     world.comb("mount photos mount").done();
     for i in 0..6 {
         // Does not compress, and is large enough to have a pack of its own.
-        let noise: Vec<u8> = (0..100_000u32)
-            .flat_map(|n| blake3::hash(&(n + i).to_le_bytes()).as_bytes()[..4].to_vec())
-            .collect();
+        let mut noise = vec![0; 400_000];
+        blake3::Hasher::new().update(&[i]).finalize_xof().fill(&mut noise);
         fs::write(dir.join("file"), noise).expect("written");
         world.comb(if i == 2 { "snapshot photos --tag release" } else { "snapshot photos" }).done();
     }
@@ -87,4 +86,79 @@ fn a_moment_that_a_mount_shows_is_not_dropped() {
     world.comb("prune photos --grace 0").done();
     world.comb("ls photos@3:").refused(3, "");
     world.comb("check photos").done();
+}
+
+/// The objects of the only volume in a store that is a folder: packs and slots.
+fn stored(world: &World, store: &str) -> (usize, usize) {
+    let volumes = world.path(store).join("v");
+    let volume = fs::read_dir(volumes).expect("a store").next().expect("a volume").expect("an entry").path();
+    let count = |part: &str| fs::read_dir(volume.join(part)).map_or(0, Iterator::count);
+    (count("p"), count("m"))
+}
+
+#[test]
+fn what_is_pruned_goes_from_the_stores_too_and_the_rest_opens_elsewhere() {
+    let world = World::new();
+    let (first, copy) = (world.dir("first"), world.dir("copy"));
+    with_snapshots(&world);
+    for store in [&first, &copy] {
+        world.words(["store", "add", "photos", &format!("file://{}", store.display())]).done();
+    }
+    world.comb("sync photos --wait").done();
+    let (packs, slots) = stored(&world, "first");
+    world.words(["retain", "photos", "keep last 1; keep snapshots for 1s; keep tag release forever"]).done();
+    std::thread::sleep(std::time::Duration::from_secs(2));
+
+    let pruned = world.comb("prune photos --json").json();
+    assert!(pruned["dropped"].as_array().is_some_and(|list| list.len() >= 4), "{pruned}");
+    assert_eq!(stored(&world, "first").0.cmp(&packs), std::cmp::Ordering::Greater, "the grace is not over");
+
+    let pruned = world.comb("prune photos --grace 0 --json").json();
+    assert_eq!(pruned["stores"].as_array().map(Vec::len), Some(2), "{pruned}");
+    for store in ["first", "copy"] {
+        let (packs_now, slots_now) = stored(&world, store);
+        assert!(packs_now + 3 < packs, "{store}: {packs_now} of {packs} packs are left: {pruned}");
+        assert!(slots_now < slots, "{store}: {slots_now} of {slots} slots are left: {pruned}");
+    }
+    world.comb("check photos").done();
+    let release = fs::read(world.path("mount/.snapshots/release/file")).expect("the past");
+    let newest = fs::read(world.path("mount/file")).expect("the newest");
+
+    // The daemon goes on, and so does one after it, without sending anything twice.
+    fs::write(world.path("mount/more"), "more").expect("written");
+    world.comb("sync photos --wait").done();
+    world.comb("unmount mount").done();
+    world.comb("mount photos mount").done();
+    fs::write(world.path("mount/most"), "most").expect("written");
+    let (before, _) = stored(&world, "first");
+    world.comb("sync photos --wait").done();
+    assert!(stored(&world, "first").0 <= before + 2, "nothing that is gone came back");
+    // What was doomed is buried by now, and stays so.
+    world.comb("prune photos --grace 0").done();
+    world.comb("unmount mount").done();
+
+    world.words(["volume", "key", "photos", "--out", "key"]).done();
+    let other = World::new();
+    let (key, url) = (world.path("key"), format!("file://{}", copy.display()));
+    other
+        .words([
+            "volume",
+            "open",
+            "photos",
+            "--key-file",
+            &key.display().to_string(),
+            "--store",
+            &url,
+            "--read-only",
+            "--wait",
+        ])
+        .done();
+    other.dir("mount");
+    other.comb("mount photos mount").done();
+    assert_eq!(fs::read(other.path("mount/.snapshots/release/file")).expect("the past"), release);
+    assert_eq!(fs::read(other.path("mount/file")).expect("the newest"), newest);
+    assert_eq!(fs::read_to_string(other.path("mount/most")).expect("the newest"), "most");
+    let checked = other.comb("check photos");
+    assert_eq!(checked.code, 0, "{}{}", checked.out, checked.said);
+    other.comb("unmount mount").done();
 }

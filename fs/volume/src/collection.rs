@@ -371,8 +371,8 @@ impl Volume {
         Ok(doomed)
     }
 
-    /// Removes from this disk the packs that were doomed up to the seal `replicated`, and the manifests up to it
-    /// whose moments were dropped. What is not there any more is passed over.
+    /// Removes from this disk the packs that were doomed up to the seal `replicated`, and the manifests before
+    /// it whose moments were dropped; its own is what the next is compared with. What is not there any more is passed over.
     pub fn sweep(&self, replicated: Seq) -> Result<Packs, FsError> {
         if self.read_only_reason().is_some() {
             return Err(FsError::ReadOnly);
@@ -395,7 +395,7 @@ impl Volume {
         let moments = ledger::moments(&self.store, &base.root)?;
         let kept: HashSet<Seq> = moments.iter().map(|moment| moment.info.seq).collect();
         for seq in
-            manifests::list(&self.env)?.into_iter().filter(|&seq| seq < base.info.seq && seq <= replicated)
+            manifests::list(&self.env)?.into_iter().filter(|&seq| seq < base.info.seq && seq < replicated)
         {
             if !kept.contains(&seq) {
                 let path = manifests::path(seq);

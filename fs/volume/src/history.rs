@@ -85,6 +85,14 @@ impl History {
         Ok(self.moments()?.into_iter().map(|moment| moment.info).collect())
     }
 
+    /// The moments that there were when this one was sealed, itself the last.
+    pub fn seals_as_of(&self, seq: Seq) -> Result<Vec<SealInfo>, FsError> {
+        let then = self.moment_at(seq).map_err(|error| FsError::Damaged(error.to_string()))?;
+        let mut moments = ledger::moments(&self.store, &then.root)?;
+        moments.push(then);
+        Ok(moments.into_iter().map(|moment| moment.info).collect())
+    }
+
     pub(crate) fn moments(&self) -> Result<Vec<Moment>, OpenError> {
         let head = self.newest_moment()?;
         let mut moments = match ledger::moments(&self.store, &head.root) {
