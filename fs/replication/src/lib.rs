@@ -42,7 +42,7 @@ pub use claim::{ClaimError, Cut};
 pub use collect::{Collected, GivenUp};
 pub use commit::{Fence, Fenced};
 pub use error::Error;
-pub use head::{Ancestry, Head, Link, Slot, Verdict, judge};
+pub use head::{Head, Link, Slot, Verdict};
 pub use lazy::{
     Far, Filled, Limits, Newest, NewestError, REQUEST_BYTES_MAX, Room, WINDOW_BYTES, WINDOWS, Windows,
 };
