@@ -13,7 +13,7 @@ use crate::failure::{Failure, Kind, Result};
 use crate::output;
 use crate::state::{Lock, State, VolumeFolder};
 use crate::when::When;
-use crate::{elsewhere, keys};
+use crate::{elsewhere, keys, replica};
 
 /// Memory for a command that reads and ends, in bytes.
 const COMMAND_CACHE_BYTES: u64 = 64 << 20;
@@ -45,7 +45,7 @@ pub fn open_through(
     let config = volume.config()?;
     let options = Options {
         quota_bytes: config.quota_bytes,
-        read_only: options.read_only || config.follows,
+        read_only: options.read_only || config.follows || replica::is_fenced(volume),
         ..options
     };
     let key = keys::load(volume)?;

@@ -15,6 +15,7 @@
 //! - `mounts`   what the kernel knows of mounts
 //! - `output`, `progress`, `failure`   what is printed, and the exit codes
 
+mod branches;
 mod commands;
 mod control;
 mod daemon_log;

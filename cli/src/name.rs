@@ -7,9 +7,10 @@ use std::time::Duration;
 /// The longest volume name, in bytes.
 pub const VOLUME_NAME_BYTES_MAX: usize = 64;
 
-/// A volume's name: 1 to 64 letters, digits, `.`, `_` or `-`, beginning with none of `.` and `-`.
+/// A volume's name: 1 to 64 letters, digits, `.`, `_` or `-`, beginning with none of `.` and `-`; or that of one of its
+/// branches, `NAME/BRANCH`, of which both parts are so.
 ///
-/// It is a file name in the state folder, so nothing else may pass.
+/// The parts are file names in the state folder, so nothing else may pass.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct VolumeName(String);
 
@@ -18,25 +19,41 @@ impl VolumeName {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+
+    /// The volume and its branch, if it is one of a branch.
+    pub fn branch(&self) -> Option<(Self, &str)> {
+        let (volume, branch) = self.0.split_once('/')?;
+        Some((Self(volume.to_owned()), branch))
+    }
+
+    /// The name of a branch of this volume, if it can be one.
+    pub fn with_branch(&self, branch: &str) -> Option<Self> {
+        format!("{self}/{branch}").parse().ok()
+    }
 }
 
 impl FromStr for VolumeName {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        if text.is_empty() {
-            return Err("a volume name is not empty".into());
-        }
-        if text.len() > VOLUME_NAME_BYTES_MAX {
-            return Err(format!("a volume name has at most {VOLUME_NAME_BYTES_MAX} characters"));
-        }
-        if text.starts_with(['-', '.']) {
-            return Err("a volume name does not begin with '-' or '.'".into());
-        }
-        if let Some(bad) = text.chars().find(|c| !is_name_char(*c)) {
-            return Err(format!("a volume name has letters, digits, '.', '_' and '-', but no {bad:?}"));
-        }
+        text.splitn(2, '/').try_for_each(check_part)?;
         Ok(Self(text.to_owned()))
+    }
+}
+
+fn check_part(part: &str) -> Result<(), String> {
+    if part.is_empty() {
+        return Err("a volume name is not empty".into());
+    }
+    if part.len() > VOLUME_NAME_BYTES_MAX {
+        return Err(format!("a volume name has at most {VOLUME_NAME_BYTES_MAX} characters"));
+    }
+    if part.starts_with(['-', '.']) {
+        return Err("a volume name does not begin with '-' or '.'".into());
+    }
+    match part.chars().find(|c| !is_name_char(*c)) {
+        None => Ok(()),
+        Some(bad) => Err(format!("a volume name has letters, digits, '.', '_' and '-', but no {bad:?}")),
     }
 }
 
@@ -111,8 +128,23 @@ mod tests {
         for good in ["photos", "a", "A.b_c-9", "0", &"x".repeat(64)] {
             assert_eq!(good.parse::<VolumeName>().map(|name| name.to_string()), Ok(good.to_owned()));
         }
-        for bad in ["", ".", "..", ".hidden", "-rf", "a/b", "a b", "a@b", "a:b", "ü", "a\n", &"x".repeat(65)]
-        {
+        for bad in [
+            "",
+            ".",
+            "..",
+            ".hidden",
+            "-rf",
+            "a/",
+            "/b",
+            "a/.b",
+            "a/b/c",
+            "a b",
+            "a@b",
+            "a:b",
+            "ü",
+            "a\n",
+            &"x".repeat(65),
+        ] {
             assert!(bad.parse::<VolumeName>().is_err(), "{bad:?} was taken");
         }
     }

@@ -216,7 +216,7 @@ impl Replicas {
             cleared: Mutex::default(),
             runtime: Some(stores::runtime(THREADS)?),
         });
-        replicas.reload()?;
+        replicas.restart()?;
         let weak = Arc::downgrade(&replicas);
         volume.on_seal(move |info| {
             if let Some(replicas) = weak.upgrade() {
@@ -243,27 +243,21 @@ impl Replicas {
         Ok(replicas)
     }
 
-    /// Takes over what the config says now: begins with new stores, leaves those that are gone.
-    pub fn reload(&self) -> Result<()> {
+    /// Begins anew with what the config says now, and what it says was seen.
+    pub fn restart(&self) -> Result<()> {
         let config = self.core.folder.config()?;
         // Who only looks has nothing to send.
         let wanted = if config.follows { Vec::new() } else { config.stores };
         self.name_arbiter(&wanted)?;
         let mut running = self.running.lock();
-        running.retain(|one| {
-            let stays = wanted.contains(&one.config);
-            if !stays {
-                one.task.abort();
-            }
-            stays
-        });
+        for one in running.drain(..) {
+            one.task.abort();
+        }
         let Some(runtime) = &self.runtime else { return Ok(()) };
         for config in wanted {
-            if running.iter().all(|one| one.config != config) {
-                let shared = Arc::<Shared>::default();
-                let work = keep(self.core.clone(), config.clone(), shared.clone());
-                running.push(Running { config, shared, task: runtime.spawn(work) });
-            }
+            let shared = Arc::<Shared>::default();
+            let work = keep(self.core.clone(), config.clone(), shared.clone());
+            running.push(Running { config, shared, task: runtime.spawn(work) });
         }
         Ok(())
     }
@@ -530,7 +524,7 @@ async fn keep_seen(core: Arc<Core>, config: StoreConfig, handle: Handle) {
             let (history, folder, name) = (core.volume.history(), core.folder.clone(), config.name.clone());
             let noted = tokio::task::spawn_blocking(move || {
                 let seal = history.outgoing(seq).map_err(|error| Failure::other(error.to_string()))?;
-                Seen { epoch: seal.epoch.0, seq: seq.0, manifest: seal.id.to_hex() }.write(&folder, &name)
+                Seen::of(&Link { epoch: seal.epoch, seq, id: seal.id }).write(&folder, &name)
             });
             match noted.await {
                 Ok(Ok(())) => {}
@@ -573,6 +567,17 @@ fn note_fenced(folder: &VolumeFolder, fenced: &Fenced) -> Result<()> {
     std::fs::write(&path, text).context(path.display())
 }
 
+/// Takes back that another device took the volume over: it is opened here again.
+pub fn forget_end(folder: &VolumeFolder) -> Result<()> {
+    let path = fenced_path(folder);
+    match std::fs::remove_file(&path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(Failure::io(path.display(), &error))
+        }
+        _ => Ok(()),
+    }
+}
+
 /// Whether another device took the volume over; then this one writes it no more.
 pub fn is_fenced(folder: &VolumeFolder) -> bool {
     fenced_path(folder).exists()
@@ -612,7 +617,7 @@ impl Seen {
         match std::fs::read(&path) {
             Ok(bytes) => serde_json::from_slice(&bytes).map(Some).map_err(|error| {
                 Failure::new(crate::failure::Kind::Damaged, format!("{} is damaged: {error}", path.display()))
-                    .hint("remove it; what the store shows is then believed")
+                    .hint("`comb sync --accept-rollback` or `comb volume open --accept-rollback` believes what the store shows now")
             }),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(Failure::io(path.display(), &error)),
@@ -630,7 +635,24 @@ impl Seen {
             .context(path.display())
     }
 
-    fn link(&self) -> Result<Link> {
+    /// Forgets what was seen: what the store shows now is believed.
+    pub fn forget(folder: &VolumeFolder, store: &str) -> Result<()> {
+        let path = Self::path(folder, store);
+        match std::fs::remove_file(&path) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                Err(Failure::io(path.display(), &error))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// What it says of a manifest.
+    pub fn of(link: &Link) -> Self {
+        Self { epoch: link.epoch.0, seq: link.seq.0, manifest: link.id.to_hex() }
+    }
+
+    /// Which manifest it is.
+    pub fn link(&self) -> Result<Link> {
         let id = ManifestId::from_hex(&self.manifest).ok_or_else(|| {
             Failure::new(crate::failure::Kind::Damaged, "what was seen of a store names no manifest")
         })?;

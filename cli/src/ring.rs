@@ -230,6 +230,7 @@ pub fn free_name(entry: &RingEntry, volumes: &[VolumeFolder]) -> VolumeName {
 /// The name that a volume gets here: its own, or with the beginning of its public key where that does not do.
 fn local_name(name: &str, volume: &VolumeId, taken: impl Fn(&VolumeName) -> bool) -> VolumeName {
     if let Ok(own) = name.parse::<VolumeName>()
+        && own.branch().is_none()
         && !taken(&own)
     {
         return own;

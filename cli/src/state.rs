@@ -9,6 +9,7 @@
 //!     key                      0600  the volume's keys
 //!     config                   JSON: name, quota_bytes, created, stores, and a check of them (see [`Config`])
 //!     fenced                   JSON: since when another device writes the volume, once that was noticed
+//!     branches/BRANCH/         what this machine wrote after another had taken the volume over: a volume's folder
 //!     seen/STORE               JSON: the highest manifest that was seen in a store
 //!     lock                     flock: held by the daemon, or by a command that writes
 //!     control                  the daemon's socket while the volume is mounted
@@ -235,6 +236,10 @@ impl State {
     }
 
     fn find(&self, name: &VolumeName) -> Result<Option<VolumeFolder>> {
+        if let Some((volume, _)) = name.branch() {
+            let Some(volume) = self.find(&volume)? else { return Ok(None) };
+            return Ok(volume.branches()?.into_iter().find(|branch| branch.name == *name));
+        }
         let file = self.root.join("names").join(name.as_str());
         let damaged = |what: &str| {
             let failure = Failure::new(Kind::Damaged, format!("{} {what}", file.display()));
@@ -327,6 +332,10 @@ impl State {
         id: VolumeId,
         fill: impl FnOnce(&Path) -> Result<()>,
     ) -> Result<VolumeFolder> {
+        if name.branch().is_some() {
+            return Err(Failure::new(Kind::Usage, format!("\"{name}\" would be a branch of a volume"))
+                .hint("a volume's name has no `/`"));
+        }
         self.prepare()?;
         let names = self.lock_names()?;
         self.sweep()?;
@@ -345,7 +354,7 @@ impl State {
 
         let making = self.root.join("volumes").join(format!(".making-{}", id.to_hex()));
         make_private_dir(&making)?;
-        let filled = self.fill_folder(&making, config, fill).and_then(|()| {
+        let filled = fill_folder(&making, config, fill).and_then(|()| {
             self.write_name(name, &id)?;
             fs::rename(&making, &path).context(path.display())
         });
@@ -358,21 +367,6 @@ impl State {
         sync_dir(&self.root.join("volumes"))?;
         drop(names);
         Ok(VolumeFolder { name: name.clone(), id, path })
-    }
-
-    fn fill_folder(
-        &self,
-        folder: &Path,
-        config: &Config,
-        fill: impl FnOnce(&Path) -> Result<()>,
-    ) -> Result<()> {
-        for part in ["data", "snapshots", "views"] {
-            make_private_dir(&folder.join(part))?;
-        }
-        write_new(&folder.join("config"), config.encode()?.as_bytes())?;
-        write_new(&folder.join("lock"), b"")?;
-        fill(folder)?;
-        sync_dir(folder)
     }
 
     fn write_name(&self, name: &VolumeName, id: &VolumeId) -> Result<()> {
@@ -427,6 +421,16 @@ impl State {
     }
 }
 
+fn fill_folder(folder: &Path, config: &Config, fill: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
+    for part in ["data", "snapshots", "views"] {
+        make_private_dir(&folder.join(part))?;
+    }
+    write_new(&folder.join("config"), config.encode()?.as_bytes())?;
+    write_new(&folder.join("lock"), b"")?;
+    fill(folder)?;
+    sync_dir(folder)
+}
+
 /// The right to write to a volume's folder; ends when dropped, also by a crash.
 #[derive(Debug)]
 pub struct Lock {
@@ -440,6 +444,55 @@ pub struct ViewLock {
 }
 
 impl VolumeFolder {
+    /// Its branches, in the order of their names.
+    pub fn branches(&self) -> Result<Vec<VolumeFolder>> {
+        let folder = self.path.join("branches");
+        let entries = match fs::read_dir(&folder) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            entries => entries.context(folder.display())?,
+        };
+        let mut branches = Vec::new();
+        for entry in entries {
+            let entry = entry.context(folder.display())?;
+            // What begins with a dot is being made or removed.
+            let Some(name) = entry.file_name().to_str().and_then(|name| self.name.with_branch(name)) else {
+                continue;
+            };
+            branches.push(VolumeFolder { name, id: self.id, path: entry.path() });
+        }
+        branches.sort_by(|a, b| a.name.cmp(&b.name));
+        Ok(branches)
+    }
+
+    /// Makes a branch of the volume: `fill` puts everything into the new folder before the branch exists. One that is
+    /// there stays.
+    pub fn add_branch(
+        &self,
+        branch: &str,
+        config: &Config,
+        fill: impl FnOnce(&Path) -> Result<()>,
+    ) -> Result<()> {
+        let folder = self.path.join("branches");
+        make_private_dir(&folder)?;
+        let (path, making) = (folder.join(branch), folder.join(".making"));
+        if path.exists() {
+            return Ok(());
+        }
+        remove_if_there(&making)?;
+        make_private_dir(&making)?;
+        fill_folder(&making, config, fill)?;
+        fs::rename(&making, &path).context(path.display())?;
+        sync_dir(&folder)
+    }
+
+    /// Removes a branch with what only it needs. Nobody else uses it: the caller holds all its locks.
+    pub fn remove_branch(&self, _lock: &Lock, _views: &ViewLock) -> Result<()> {
+        let removed = self.path.with_file_name(".removed");
+        remove_if_there(&removed)?;
+        fs::rename(&self.path, &removed).context(self.path.display())?;
+        remove_if_there(&removed)
+    }
+
     /// Takes part in the lock of those who show a moment, so that the volume is not removed meanwhile.
     pub fn lock_as_view(&self) -> Result<ViewLock> {
         self.hold_views(FlockOperation::NonBlockingLockShared, "is being removed")
@@ -578,6 +631,13 @@ impl VolumeFolder {
         self.own_data()?;
         fs::remove_dir(&data).context(data.display())?;
         std::os::unix::fs::symlink(mount_point, &data).context(data.display())
+    }
+}
+
+fn remove_if_there(folder: &Path) -> Result<()> {
+    match fs::remove_dir_all(folder) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(Failure::io(folder.display(), &error)),
+        _ => Ok(()),
     }
 }
 

@@ -11,10 +11,10 @@ use std::sync::mpsc;
 use bytes::Bytes;
 use fs_crypto::{DeviceSecret, VolumeKey};
 use fs_format::{Epoch, Seq};
-use fs_replication::{Cut, Far, LocalError, Names, Signer, Slot};
+use fs_replication::{Cut, Far, LocalError, Names, Signer, Slot, StoreId};
 use fs_store::{Patience, Patient, READ_TIME_MAX, Store, StoreError};
 use fs_volume::env::Env;
-use fs_volume::{Options, Volume};
+use fs_volume::{History, Options, Volume};
 use tokio::runtime::Handle;
 
 use crate::failure::{Context, Failure, Kind, Result};
@@ -22,10 +22,42 @@ use crate::lazy_disk;
 use crate::replica::Pen;
 use crate::stores;
 
+/// Memory for a look at what a store holds.
+const CACHE_BYTES: u64 = 16 << 20;
+
 /// Makes an empty folder ready to be opened at the store's newest manifest.
 pub fn begin(folder: &Path, far: &Far) -> Result<Env> {
     let (env, _) = lazy_disk::prepare(folder, far).map_err(|error| newest_failure(&error))?;
     Ok(env)
+}
+
+/// Takes what was not sealed out of a volume's folder.
+pub fn empty_journal(folder: &Path) -> Result<()> {
+    let journal = folder.join("journal");
+    for entry in fs::read_dir(&journal).context(journal.display())? {
+        let path = entry.context(journal.display())?.path();
+        fs::remove_file(&path).context(path.display())?;
+    }
+    Ok(())
+}
+
+/// Refuses to write a volume from a store that is a copy, unless a person says that it decides from now on.
+pub fn require_arbiter(env: &Env, key: &VolumeKey, store: StoreId, url: &str) -> Result<()> {
+    let history = History::open(env.clone(), key.id(), key.read_key(), CACHE_BYTES)
+        .map_err(|error| Failure::new(Kind::Damaged, format!("the volume in {url}: {error}")))?;
+    let arbiter =
+        history.arbiter().map_err(|error| Failure::new(Kind::Damaged, format!("{url}: {error}")))?;
+    match arbiter {
+        Some(other) if other.0 != store.0 => Err(Failure::new(
+            Kind::NotPermitted,
+            format!("{url} is a copy: another store decides who may write the volume"),
+        )
+        .hint(
+            "open it from that store, or read-only from this one; if that one is lost for good, --promote lets this one \
+             decide from now on",
+        )),
+        _ => Ok(()),
+    }
 }
 
 /// Takes the volume over: the next seal of it is made here, and no longer where it was written before.
@@ -85,16 +117,13 @@ impl Claimant {
                 fs::remove_file(entry.path()).context(entry.path().display())?;
             }
         }
-        let journal = self.folder.join("journal");
-        for entry in fs::read_dir(&journal).context(journal.display())? {
-            let path = entry.context(journal.display())?.path();
-            fs::remove_file(&path).context(path.display())?;
-        }
+        empty_journal(&self.folder)?;
         for (name, bytes) in
             [(format!("manifests/{:016x}", head.seq.0), &head.bytes), ("head".into(), &head.bytes)]
         {
-            let path = self.folder.join(name);
-            fs::write(&path, bytes).context(path.display())?;
+            // Not in place: a branch may share the file.
+            let (path, new) = (self.folder.join(name), self.folder.join(".new-head"));
+            fs::write(&new, bytes).and_then(|()| fs::rename(&new, &path)).context(path.display())?;
         }
         Ok(())
     }

@@ -3,22 +3,26 @@
 use clap::{Args, Subcommand};
 use serde::Serialize;
 
-use crate::failure::Result;
+use crate::branches;
+use crate::control::Address;
+use crate::failure::{Failure, Kind, Result};
 use crate::name::VolumeName;
 use crate::output::{self, Align, Table};
+use crate::replica::{self, Ended};
 use crate::report::SealReport;
-use crate::state::State;
-use crate::{engine, replica};
+use crate::state::{State, VolumeFolder};
 
 /// Show what was written here and is not in the volume, because another device took it over
 #[derive(Debug, Subcommand)]
 pub enum BranchCommand {
     List(ListArgs),
+    Remove(RemoveArgs),
 }
 
 /// List the seals of this machine that are not in the volume
 ///
-/// Each can be looked at and restored from like any moment: `comb ls NAME@SEQ:/`, `comb restore NAME@SEQ:PATH`.
+/// Each can be looked at and restored from like any moment: `comb ls NAME@SEQ:/`, `comb restore NAME@SEQ:PATH`, and once
+/// the volume was opened here again, `comb ls NAME/BRANCH:/`. `comb fork NAME/BRANCH NEW` makes a volume of it.
 #[derive(Debug, Args)]
 pub struct ListArgs {
     /// The volume
@@ -29,8 +33,21 @@ pub struct ListArgs {
     json: bool,
 }
 
+/// Remove a branch, when nothing in it is needed any more
+#[derive(Debug, Args)]
+pub struct RemoveArgs {
+    /// The branch, NAME/BRANCH
+    name: VolumeName,
+
+    /// Say that what only this branch holds may go
+    #[arg(long)]
+    yes: bool,
+}
+
 #[derive(Debug, Serialize)]
 struct Branch {
+    /// What to call it in a command.
+    name: String,
     /// The epoch that somebody else has.
     ended_by_epoch: u64,
     /// When that was noticed here, RFC 3339.
@@ -40,22 +57,28 @@ struct Branch {
 
 /// Runs the command.
 pub fn run(state: &State, command: &BranchCommand) -> Result<()> {
-    let BranchCommand::List(args) = command;
+    match command {
+        BranchCommand::List(args) => list(state, args),
+        BranchCommand::Remove(args) => remove(state, args),
+    }
+}
+
+fn list(state: &State, args: &ListArgs) -> Result<()> {
     let volume = state.volume(&args.name)?;
     let mut branches = Vec::new();
+    for branch in volume.branches()? {
+        branches.push(told(&branch, branches::end_of(&branch)?)?);
+    }
     if let Some(ended) = replica::ended(&volume)? {
-        let history = engine::history(&volume)?;
-        let seals = engine::seals(&volume, &history)?;
-        let seals = seals.iter().filter(|seal| seal.seq.0 >= ended.at).map(SealReport::from).collect();
-        branches.push(Branch { ended_by_epoch: ended.by, noticed: ended.noticed, seals });
+        branches.push(told(&volume, ended)?);
     }
     if args.json {
         return output::json(&branches);
     }
-    for branch in branches {
+    for branch in branches.into_iter().filter(|branch| !branch.seals.is_empty()) {
         output::line(&format!(
-            "another device took volume \"{}\" over with epoch {}, noticed {}; not in it are",
-            volume.name, branch.ended_by_epoch, branch.noticed
+            "another device took volume \"{}\" over with epoch {}, noticed {}; not in it are, of {}",
+            volume.name, branch.ended_by_epoch, branch.noticed, branch.name
         ))?;
         let mut table = Table::new(&[
             ("SEQ", Align::Right),
@@ -73,5 +96,41 @@ pub fn run(state: &State, command: &BranchCommand) -> Result<()> {
         }
         table.print()?;
     }
+    Ok(())
+}
+
+fn told(folder: &VolumeFolder, ended: Ended) -> Result<Branch> {
+    let seals = branches::seals(folder, &ended)?.iter().map(SealReport::from).collect();
+    Ok(Branch { name: folder.name.to_string(), ended_by_epoch: ended.by, noticed: ended.noticed, seals })
+}
+
+fn remove(state: &State, args: &RemoveArgs) -> Result<()> {
+    if args.name.branch().is_none() {
+        return Err(Failure::new(Kind::Usage, format!("\"{}\" is no branch", args.name))
+            .hint("a branch is called NAME/BRANCH; `comb branch list` shows them"));
+    }
+    let branch = state.volume(&args.name)?;
+    for address in Address::all(&branch.path) {
+        if let Some(report) = address.status()? {
+            return Err(Failure::new(
+                Kind::InTheWay,
+                format!("\"{}\" is mounted on {}", branch.name, report.mount_point),
+            )
+            .hint(format!("`comb unmount {}` first", report.mount_point)));
+        }
+    }
+    let (lock, views) = (branch.lock()?, branch.lock_out_views()?);
+    if !args.yes {
+        return Err(Failure::new(
+            Kind::Usage,
+            format!("this destroys what was written here and is in \"{}\" only", branch.name),
+        )
+        .hint(format!(
+            "`comb ls {}:` shows it, `comb fork` makes a volume of it; then add --yes",
+            branch.name
+        )));
+    }
+    branch.remove_branch(&lock, &views)?;
+    output::note(&format!("branch \"{}\" is removed", branch.name));
     Ok(())
 }

@@ -34,7 +34,7 @@ use crate::replica::Replicas;
 use crate::report::{MountReport, SealReport, hex_unless_text};
 use crate::state::{State, VolumeFolder};
 use crate::when::When;
-use crate::{daemon_log, engine, lazy_disk, mounts, replica, retention, stores, takeover};
+use crate::{daemon_log, engine, lazy_disk, mounts, replica, retention, stores};
 
 /// How often the kernel is asked to write out the pages that it holds dirty.
 const WRITE_OUT_EVERY: Duration = Duration::from_secs(1);
@@ -158,7 +158,7 @@ fn serve_live(
     let options = Options { read_only: habits.read_only, cache_bytes: habits.cache, ..Options::default() };
     let door = elsewhere::door(folder)?;
     if let (true, Some(far)) = (folder.config()?.follows, &door.far)
-        && let Err(failure) = takeover::begin(&folder.path, far)
+        && let Err(failure) = elsewhere::follow(folder, far)
     {
         tracing::warn!("showing what was seen last: {}", failure.message);
     }
@@ -558,7 +558,7 @@ impl Live {
                 self.replicas.hurry();
                 Ok(seal)
             }
-            Request::Reload => self.replicas.reload().map(|()| serde_json::Value::Null),
+            Request::Reload => self.replicas.restart().map(|()| serde_json::Value::Null),
             Request::Snapshot { message, tags } => self.seal(Some(new_label(message, tags))),
             Request::Retain { policy } => self.retain(policy.as_deref()),
             Request::Prune { grace_seconds, pinned } => {

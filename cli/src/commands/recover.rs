@@ -8,6 +8,7 @@ use clap::Args;
 use fs_crypto::{EntryKey, Ring, RingEntry};
 use fs_replication::Rings;
 
+use super::volume::open::How;
 use crate::failure::{Context, Result};
 use crate::passphrase::{self, PassphraseArgs};
 use crate::ring::{self, SetUp};
@@ -33,6 +34,10 @@ pub struct RecoverArgs {
     /// Only read the volumes: whoever writes them goes on
     #[arg(long, requires = "store")]
     read_only: bool,
+
+    /// Let this store, which is a copy, decide from now on who may write the volumes, because the one that did is lost
+    #[arg(long, requires = "store", conflicts_with = "read_only")]
+    promote: bool,
 
     /// Open it with the recovery kit and ask for its letters
     #[arg(long, conflicts_with_all = ["kit_file", "passphrase_file"])]
@@ -66,7 +71,12 @@ pub fn run(state: &State, args: &RecoverArgs) -> Result<()> {
         // Of two that are called alike the newer keeps the name, because it comes first.
         let line = match &args.store {
             None => set_up(state, entry)?,
-            Some(url) => match open(state, entry, &url.to_string(), args.read_only) {
+            Some(url) => match open(
+                state,
+                entry,
+                &url.to_string(),
+                How { read_only: args.read_only, promote: args.promote },
+            ) {
                 Ok(line) => line,
                 Err(failure) => {
                     // One that is in another store does not keep the others from coming back.
@@ -113,7 +123,7 @@ fn from_store(args: &RecoverArgs, url: &str) -> Result<(Ring, Vec<u8>)> {
 }
 
 /// Opens the volume of a key from a store.
-fn open(state: &State, entry: &RingEntry, url: &str, read_only: bool) -> Result<String> {
+fn open(state: &State, entry: &RingEntry, url: &str, how: How) -> Result<String> {
     let volumes = state.volumes()?;
     if let Some(here) = volumes.iter().find(|volume| volume.id == entry.volume) {
         return Ok(format!("volume \"{}\" is here already", here.name));
@@ -122,7 +132,7 @@ fn open(state: &State, entry: &RingEntry, url: &str, read_only: bool) -> Result<
     let EntryKey::Volume(key) = &entry.key else {
         return Ok(format!("volume \"{name}\" has a read key only"));
     };
-    super::volume::open::open(state, &name, key, url, read_only)?;
+    super::volume::open::open(state, &name, key, url, how)?;
     Ok(format!("volume \"{name}\" is open: `comb mount {name} DIR` shows it"))
 }
 

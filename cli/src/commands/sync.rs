@@ -8,7 +8,7 @@ use clap::Args;
 use crate::control::Address;
 use crate::failure::{Failure, Kind, Result};
 use crate::name::{VolumeName, parse_span};
-use crate::replica::Replicas;
+use crate::replica::{Replicas, Seen};
 use crate::report::SealReport;
 use crate::state::{State, VolumeFolder};
 use crate::{engine, output, progress};
@@ -29,6 +29,10 @@ pub struct SyncArgs {
     #[arg(long)]
     wait: bool,
 
+    /// Believe what the stores show now, though they showed more before: what they lack is sent again
+    #[arg(long)]
+    accept_rollback: bool,
+
     /// How long to wait at most
     #[arg(long, value_name = "SPAN", default_value = "1d", value_parser = parse_span)]
     limit: Duration,
@@ -40,6 +44,12 @@ pub fn run(state: &State, args: &SyncArgs) -> Result<()> {
     if volume.config()?.stores.is_empty() {
         return Err(Failure::new(Kind::NotFound, format!("volume \"{}\" has no store", volume.name))
             .hint(format!("`comb store add {} URL` adds one", volume.name)));
+    }
+    if args.accept_rollback {
+        for store in volume.config()?.stores {
+            Seen::forget(&volume, &store.name)?;
+        }
+        Address::live(&volume.path).reload()?;
     }
     let seal = match Address::live(&volume.path).sync()? {
         Some(seal) if !args.wait => seal,

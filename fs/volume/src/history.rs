@@ -9,7 +9,7 @@ use std::sync::Arc;
 use fs_crypto::{ReadKey, VolumeKey};
 use fs_format::manifest::PackEntry;
 use fs_format::tree::Key;
-use fs_format::{Ino, PackNumber, Seq, VolumeId};
+use fs_format::{Ino, PackNumber, Seq, StoreId, VolumeId};
 use parking_lot::RwLock;
 
 use crate::collection::Marks;
@@ -112,6 +112,11 @@ impl History {
         let head = self.newest_moment()?;
         let value = settle(tree::get(&*self.store, &head.root, &Key::POLICY))?;
         value.map(|value| volume::read_policy(&value)).transpose()
+    }
+
+    /// The store in which slots decide, as the newest manifest names it.
+    pub fn arbiter(&self) -> Result<Option<StoreId>, OpenError> {
+        Ok(Some(self.newest()?.body.arbiter).filter(|store| *store != volume::NO_STORE))
     }
 
     /// Takes in a moment that was just sealed.

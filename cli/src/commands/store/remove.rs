@@ -4,8 +4,8 @@ use clap::Args;
 
 use crate::failure::{Failure, Kind, Result};
 use crate::name::VolumeName;
-use crate::output;
 use crate::state::State;
+use crate::{elsewhere, output, progress};
 
 /// Replicate a volume to a store no more; what is there stays there
 #[derive(Debug, Args)]
@@ -21,6 +21,22 @@ pub struct RemoveArgs {
 pub fn run(state: &State, args: &RemoveArgs) -> Result<()> {
     let volume = state.volume(&args.name)?;
     let store = super::choose(&volume, Some(args.store.as_str()))?;
+    let is_source = volume.config()?.from_store && store.arbiter;
+    if is_source {
+        let bar = progress::waiting("fetching what is only there");
+        let filled = elsewhere::fill(&volume)?;
+        bar.finish_and_clear();
+        if let Some(missing) = filled.missing.first() {
+            return Err(Failure::new(
+                Kind::Damaged,
+                format!(
+                    "part of volume \"{}\" is in no other place, and cannot be fetched: {missing}",
+                    volume.name
+                ),
+            )
+            .hint("`comb check` names what is lost with it"));
+        }
+    }
     state.change_config(&volume, |config| {
         if store.arbiter && config.stores.len() > 1 {
             return Err(Failure::new(
@@ -30,6 +46,7 @@ pub fn run(state: &State, args: &RemoveArgs) -> Result<()> {
             .hint("remove the copies first"));
         }
         config.stores.retain(|one| one.name != store.name);
+        config.from_store &= !is_source;
         Ok(())
     })?;
     output::line(&format!(

@@ -6,26 +6,28 @@ use clap::Args;
 
 use crate::failure::{Failure, Kind, Result};
 use crate::name::VolumeName;
+use crate::replica::Seen;
 use crate::state::{Config, State};
 use crate::stores::{self, StoreConfig};
-use crate::{elsewhere, keys, output, progress, takeover};
+use crate::{branches, elsewhere, keys, output, progress, replica, takeover};
 
 /// Open a volume from a store, at once: what is read is fetched when it is read
 ///
 /// Whoever wrote it before can write it no more: what they have not sent becomes a branch there. With --read-only they go
-/// on, and this machine only looks.
+/// on, and this machine only looks. A volume that is here, and that another device has taken over or that was opened
+/// read-only, needs its name alone; what only this machine has becomes a branch (`comb branch list`).
 #[derive(Debug, Args)]
 pub struct OpenArgs {
     /// What to call it here
     name: VolumeName,
 
     /// The volume key, as `comb volume key` writes it
-    #[arg(long, value_name = "F")]
-    key_file: PathBuf,
+    #[arg(long, value_name = "F", requires = "store")]
+    key_file: Option<PathBuf>,
 
     /// Where it is
-    #[arg(long, value_name = "URL", value_parser = stores::parse_url)]
-    store: fs_store::Url,
+    #[arg(long, value_name = "URL", value_parser = stores::parse_url, requires = "key_file")]
+    store: Option<fs_store::Url>,
 
     /// Only read: whoever writes the volume goes on
     #[arg(long)]
@@ -34,12 +36,23 @@ pub struct OpenArgs {
     /// Fetch everything before this command ends
     #[arg(long)]
     wait: bool,
+
+    /// Let this store, which is a copy, decide from now on who may write the volume, because the one that did is lost
+    #[arg(long, conflicts_with = "read_only")]
+    promote: bool,
+
+    /// Believe what the store shows now, though it showed more before
+    #[arg(long, conflicts_with = "store")]
+    accept_rollback: bool,
 }
 
 /// Opens a volume from a store.
 pub fn run(state: &State, args: &OpenArgs) -> Result<()> {
-    let key = keys::import(&args.key_file)?;
-    open(state, &args.name, &key, &args.store.to_string(), args.read_only)?;
+    let how = How { read_only: args.read_only, promote: args.promote };
+    match (&args.key_file, &args.store) {
+        (Some(key), Some(url)) => open(state, &args.name, &keys::import(key)?, &url.to_string(), how)?,
+        _ => again(state, args)?,
+    }
     if args.wait {
         fill(state, &args.name)?;
     }
@@ -47,14 +60,17 @@ pub fn run(state: &State, args: &OpenArgs) -> Result<()> {
     output::line(&format!("volume \"{name}\" is open{how}: `comb mount {name} DIR` shows it"))
 }
 
+/// How a volume is opened.
+#[derive(Debug, Clone, Copy)]
+pub struct How {
+    /// Somebody else goes on writing it.
+    pub read_only: bool,
+    /// The store decides from now on, whatever did before.
+    pub promote: bool,
+}
+
 /// Sets up a volume whose data are in a store.
-pub fn open(
-    state: &State,
-    name: &VolumeName,
-    key: &fs_crypto::VolumeKey,
-    url: &str,
-    read_only: bool,
-) -> Result<()> {
+pub fn open(state: &State, name: &VolumeName, key: &fs_crypto::VolumeKey, url: &str, how: How) -> Result<()> {
     let id = key.id();
     let device = keys::device(state)?;
     let bar = progress::waiting("asking the store");
@@ -76,19 +92,66 @@ pub fn open(
             arbiter: true,
         }],
         from_store: true,
-        follows: read_only,
+        follows: how.read_only,
         ..Config::new(name)
     };
     let opened = state.add(&config, name, id, |folder| {
         keys::store(folder, key)?;
         let env = takeover::begin(folder, &elsewhere::far(&store, id, folder)?)?;
-        if !read_only {
+        if !how.read_only {
+            if !how.promote {
+                takeover::require_arbiter(&env, key, store_id, url)?;
+            }
             takeover::take(&store, folder, env, key, &device)?;
         }
         Ok(())
     });
     bar.finish_and_clear();
     opened.map(drop)
+}
+
+/// Goes on with a volume that is here and that somebody else writes.
+fn again(state: &State, args: &OpenArgs) -> Result<()> {
+    let volume = state.volume(&args.name).map_err(|failure| match failure.kind {
+        Kind::NotFound => failure.hint("one that is only in a store needs --key-file and --store"),
+        _ => failure,
+    })?;
+    let lock = volume.lock()?;
+    let config = volume.config()?;
+    let is_fenced = replica::is_fenced(&volume);
+    if volume.name.branch().is_some() || (!is_fenced && !config.follows) {
+        return Err(Failure::new(
+            Kind::InTheWay,
+            format!("volume \"{}\" is written on this machine", volume.name),
+        )
+        .hint("if another device has taken it over, `comb sync` finds that out"));
+    }
+    let store = config.stores.iter().find(|store| store.arbiter).ok_or_else(|| {
+        Failure::new(Kind::NotFound, format!("volume \"{}\" has no store to be opened from", volume.name))
+    })?;
+    let bar = progress::waiting("asking the store");
+    if args.accept_rollback {
+        Seen::forget(&volume, &store.name)?;
+    }
+    let opened = elsewhere::recognised(&volume, store)?;
+    if let Some(branch) = branches::split_off(state, &volume, &lock)? {
+        output::note(&format!("what only this machine has is branch \"{}/{branch}\" now", volume.name));
+    }
+    let env = takeover::begin(&volume.path, &elsewhere::far(&opened, volume.id, &volume.path)?)?;
+    if !args.read_only {
+        let key = keys::load(&volume)?;
+        if !args.promote {
+            takeover::require_arbiter(&env, &key, store.store_id()?, &store.url)?;
+        }
+        takeover::take(&opened, &volume.path, env, &key, &keys::device(state)?)?;
+    }
+    state.change_config(&volume, |config| {
+        (config.from_store, config.follows) = (true, args.read_only);
+        Ok(())
+    })?;
+    replica::forget_end(&volume)?;
+    bar.finish_and_clear();
+    Ok(())
 }
 
 /// Fetches everything that is not here.

@@ -31,6 +31,17 @@ pub fn run(state: &State, args: &RemoveArgs) -> Result<()> {
             .hint(format!("`comb unmount {}` first", report.mount_point)));
         }
     }
+    if let Some(branch) = volume.branches()?.first() {
+        return Err(Failure::new(
+            Kind::InTheWay,
+            format!("volume \"{}\" has branch \"{}\"", volume.name, branch.name),
+        )
+        .hint("`comb branch remove` removes it, `comb fork` makes a volume of it"));
+    }
+    if volume.name.branch().is_some() {
+        return Err(Failure::new(Kind::Usage, format!("\"{}\" is a branch", volume.name))
+            .hint("`comb branch remove` removes it"));
+    }
     let lock = volume.lock()?;
     let views = volume.lock_out_views()?;
     if !args.yes {
