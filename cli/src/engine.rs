@@ -45,12 +45,17 @@ pub fn open_through(
     let config = volume.config()?;
     let options = Options {
         quota_bytes: config.quota_bytes,
-        read_only: options.read_only || config.follows || replica::is_fenced(volume),
+        read_only: options.read_only || is_others(volume)?,
         ..options
     };
     let key = keys::load(volume)?;
     let device = keys::device(state)?;
     Volume::open(env, key, &device, options).map_err(|error| open_failure(volume, &error))
+}
+
+/// Whether somebody else writes the volume: it was opened here to be read, or another device has taken it over.
+fn is_others(volume: &VolumeFolder) -> Result<bool> {
+    Ok(volume.config()?.follows || replica::is_fenced(volume))
 }
 
 /// Opens a volume for one change, or says why it refuses all of them.
@@ -59,6 +64,16 @@ pub fn open_to_write(state: &State, volume: &VolumeFolder, lock: &Lock) -> Resul
 }
 
 fn open_or_refuse(state: &State, volume: &VolumeFolder, lock: &Lock, kind: Kind) -> Result<Volume> {
+    if is_others(volume)? {
+        let what = format!("volume \"{}\" is read-only: another device writes it", volume.name);
+        let failure = Failure::new(Kind::NotPermitted, what);
+        return Err(match volume.name.branch() {
+            None => failure.hint(format!("`comb volume open {}` takes it over", volume.name)),
+            Some(_) => {
+                failure.hint(format!("`comb fork {}@head NEW` makes a volume of the branch", volume.name))
+            }
+        });
+    }
     let opened = open(state, volume, lock, command_options())?;
     match opened.read_only_reason() {
         None => Ok(opened),
@@ -167,6 +182,8 @@ impl Found {
 pub fn moment(state: &State, volume: &VolumeFolder, when: Option<&When>) -> Result<Found> {
     let missed = match when {
         Some(_) => None,
+        // What others write is sealed by them.
+        None if is_others(volume).unwrap_or(false) => None,
         None => miss_now(state, volume),
     };
     if let Some(failure) = &missed {

@@ -179,6 +179,13 @@ pub struct Replicas {
 }
 
 impl Core {
+    fn note_seen(&self, store: &str, seq: Seq) -> Result<()> {
+        let seal = self.volume.history().manifest_object(seq);
+        let seal = seal.map_err(|error| crate::engine::fs_failure(&self.folder.name, &error))?;
+        let seal = Slot::open(&self.folder.id, seq, seal.into()).map_err(Failure::other)?;
+        Seen::of(&seal.link()).write(&self.folder, store)
+    }
+
     fn pen(&self) -> Pen {
         Pen { key: self.key.clone(), volume: self.volume.id(), device: self.device }
     }
@@ -384,6 +391,17 @@ impl Replicas {
         self.cleared.lock().clone()
     }
 
+    /// Writes down what was seen in the stores; otherwise that is done about once a second.
+    pub fn note_seen(&self) {
+        for running in self.running.lock().iter() {
+            if let Some(seq) = running.replicated()
+                && let Err(failure) = self.core.note_seen(&running.config.name, seq)
+            {
+                tracing::warn!(error = failure.message, "what was seen is not written down");
+            }
+        }
+    }
+
     /// Removes from every store what was given up by a seal that all of them have.
     pub fn collect(&self, given_up: &GivenUp) -> Vec<StorePruned> {
         let Some(runtime) = &self.runtime else { return Vec::new() };
@@ -521,11 +539,8 @@ async fn keep_seen(core: Arc<Core>, config: StoreConfig, handle: Handle) {
     loop {
         let replicated = progress.borrow_and_update().replicated;
         if let Some(seq) = replicated {
-            let (history, folder, name) = (core.volume.history(), core.folder.clone(), config.name.clone());
-            let noted = tokio::task::spawn_blocking(move || {
-                let seal = history.outgoing(seq).map_err(|error| Failure::other(error.to_string()))?;
-                Seen::of(&Link { epoch: seal.epoch, seq, id: seal.id }).write(&folder, &name)
-            });
+            let (core, name) = (core.clone(), config.name.clone());
+            let noted = tokio::task::spawn_blocking(move || core.note_seen(&name, seq));
             match noted.await {
                 Ok(Ok(())) => {}
                 Ok(Err(failure)) => {

@@ -546,6 +546,7 @@ fn part_with_stores(replicas: &Replicas, volume: &Volume) {
     if let Err(failure) = replicas.wait(volume.head().seq, LAST_SEND) {
         tracing::error!("{}", failure.message);
     }
+    replicas.note_seen();
 }
 
 impl Live {

@@ -109,6 +109,6 @@ fn here(state: &State, volume: &VolumeFolder, limit: Duration) -> Result<SealRep
     let bar = progress::waiting("sending");
     let outcome = replicas.wait(seal.seq, limit);
     bar.finish_and_clear();
-    drop(replicas);
+    replicas.note_seen();
     outcome.map(|()| SealReport::from(&seal))
 }

@@ -1,5 +1,6 @@
 //! The command line as a person meets it: the binary, a state folder, real mounts.
 
+mod branches;
 mod faults;
 mod mounts;
 mod retention;

@@ -39,6 +39,8 @@ use crate::rules::{Rule, keeps};
 const PAUSE_MAX: Duration = Duration::from_secs(60);
 /// Seals that are looked at before the first of them is replicated.
 const PLAN_MAX: usize = 100_000;
+/// How often a store is looked at as after a restart: whether it is still the same, and still has what was put there.
+const STAND_AGAIN: Duration = Duration::from_mins(10);
 /// The time over which a rate is told.
 const RATE_TIME: Duration = Duration::from_secs(10);
 /// Names that a listing is asked for, where many may be needed.
@@ -102,6 +104,8 @@ pub struct Uploader {
     progress: watch::Sender<Progress>,
     /// Where the store stands, once that is known.
     stands: Option<Stands>,
+    /// When that was looked at.
+    stood: Instant,
     plan: VecDeque<Planned>,
     /// Packs at once that the store bears now.
     window: usize,
@@ -166,6 +170,7 @@ impl Uploader {
             bells,
             progress,
             stands: None,
+            stood: Instant::now(),
             plan: VecDeque::new(),
             window: settings.pace.requests.max(1),
             next_send: Instant::now(),
@@ -236,7 +241,7 @@ impl Uploader {
     async fn pass(&mut self) -> Result<(), Halt> {
         // What waits is counted before the store is asked, which may be away.
         self.extend_plan().await?;
-        if self.stands.is_none() {
+        if self.stands.is_none() || self.stood.elapsed() > STAND_AGAIN {
             self.tell(State::Starting);
             let stands = self.stand().await?;
             self.begin_behind(stands);
@@ -381,6 +386,7 @@ impl Uploader {
         }
         self.plan.pop_front();
         self.stands = Some(Stands { last: Some(link) });
+        self.settings.seen = Some(link);
         self.tell_replicated(link.seq);
         match committed {
             Committed::Last(fenced) => Err(Halt::Fenced(fenced)),
@@ -395,7 +401,8 @@ impl Uploader {
             }
             self.tell_replicated(last.seq);
         }
-        self.stands = Some(stands);
+        self.settings.seen = stands.last.or(self.settings.seen);
+        (self.stands, self.stood) = (Some(stands), Instant::now());
     }
 
     fn tell_replicated(&self, seq: Seq) {

@@ -116,10 +116,9 @@ fn again(state: &State, args: &OpenArgs) -> Result<()> {
         Kind::NotFound => failure.hint("one that is only in a store needs --key-file and --store"),
         _ => failure,
     })?;
-    let lock = volume.lock()?;
     let config = volume.config()?;
-    let is_fenced = replica::is_fenced(&volume);
-    if volume.name.branch().is_some() || (!is_fenced && !config.follows) {
+    let is_others = config.follows || replica::is_fenced(&volume);
+    if volume.name.branch().is_some() || !is_others {
         return Err(Failure::new(
             Kind::InTheWay,
             format!("volume \"{}\" is written on this machine", volume.name),
@@ -129,6 +128,7 @@ fn again(state: &State, args: &OpenArgs) -> Result<()> {
     let store = config.stores.iter().find(|store| store.arbiter).ok_or_else(|| {
         Failure::new(Kind::NotFound, format!("volume \"{}\" has no store to be opened from", volume.name))
     })?;
+    let lock = volume.lock()?;
     let bar = progress::waiting("asking the store");
     if args.accept_rollback {
         Seen::forget(&volume, &store.name)?;

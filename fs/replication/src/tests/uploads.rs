@@ -354,6 +354,24 @@ async fn filled(folder: &Arc<Folder>) -> Memory {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_store_that_is_put_back_while_we_write_is_noticed_within_minutes() {
+    let ours = folder(&[0, 0], 0);
+    let store = Memory::default();
+    let (uploader, handle) = uploader(Arc::new(store.clone()), &ours, settings());
+    let running = tokio::spawn(uploader.run());
+    handle.replicated(ours.last()).await.expect("replicated");
+    store.remove(&Names::of(&volume()).slot(ours.last())).await.expect("removed");
+    tokio::time::advance(Duration::from_secs(601)).await;
+    ours.seal(1, 1, &[]);
+    handle.sealed();
+    let mut progress = handle.progress();
+    let troubled = progress.wait_for(|progress| progress.trouble.is_some());
+    let error = troubled.await.expect("told").trouble.clone().expect("trouble").error;
+    assert!(matches!(error, Error::RolledBack { found: Some(found), .. } if found.seq == Seq(2)), "{error}");
+    running.abort();
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_store_that_does_not_fit_is_refused_with_the_reason() {
     let ours = folder(&[0, 0], 0);
     let store = filled(&ours).await;

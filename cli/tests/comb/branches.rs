@@ -1,0 +1,188 @@
+//! Two devices on one store: who is fenced keeps what it wrote, and can go on.
+
+use std::fs;
+use std::path::PathBuf;
+
+use crate::world::World;
+
+/// A volume with a store in the folder `store`, replicated and mounted; it holds the file `first`.
+fn replicated(world: &World) -> PathBuf {
+    let store = world.dir("store");
+    world.comb("volume create photos").done();
+    world.words(["store", "add", "photos", &format!("file://{}", store.display())]).done();
+    world.dir("mount");
+    world.comb("mount photos mount").done();
+    fs::write(world.path("mount/first"), "first").expect("written");
+    world.comb("sync photos --wait").done();
+    world.comb("volume key photos --out key").done();
+    store
+}
+
+fn open(other: &World, world: &World, flags: &str) {
+    let (key, store) = (world.path("key"), format!("file://{}", world.path("store").display()));
+    let mut words: Vec<String> = "volume open photos --key-file".split(' ').map(str::to_owned).collect();
+    words.extend([key.display().to_string(), "--store".into(), store]);
+    words.extend(flags.split_whitespace().map(str::to_owned));
+    other.words(words).done();
+    other.dir("mount");
+}
+
+fn read(world: &World, file: &str) -> String {
+    fs::read_to_string(world.path("mount").join(file)).expect("a file")
+}
+
+#[test]
+fn what_a_fenced_device_wrote_is_a_branch_and_the_device_goes_on() {
+    let (world, other) = (World::new(), World::new());
+    replicated(&world);
+    open(&other, &world, "");
+    other.comb("mount photos mount").done();
+    fs::write(other.path("mount/second"), "second").expect("written");
+    other.comb("sync photos --wait").done();
+
+    world.comb("volume open photos").refused(4, "is written on this machine");
+    fs::write(world.path("mount/tail"), "tail").expect("written before it knows");
+    fs::write(world.path("mount/first"), "changed").expect("written before it knows");
+    let refused = world.comb("sync photos --wait");
+    assert_ne!(refused.code, 0, "{}", refused.said);
+    assert!(refused.said.contains("another device took the volume over"), "{}", refused.said);
+    assert!(fs::write(world.path("mount/late"), "late").is_err(), "it is read-only now");
+    assert_eq!(read(&world, "tail"), "tail", "what was there stays to be seen");
+    world.comb("volume open photos").refused(4, "in use");
+    world.comb("unmount mount").done();
+    world.comb("snapshot photos").refused(8, "read-only");
+
+    // It takes the volume over in turn.
+    let said = world.comb("volume open photos");
+    assert!(said.said.contains("is branch \"photos/cut-"), "{}", said.said);
+    said.done();
+    let branches = world.comb("branch list photos --json").json();
+    let branch = branches[0]["name"].as_str().expect("a branch").to_owned();
+    assert_eq!(branches.as_array().map(Vec::len), Some(1), "{branches}");
+    assert!(branches[0]["seals"].as_array().is_some_and(|seals| !seals.is_empty()), "{branches}");
+    world.comb("mount photos mount").done();
+    assert_eq!((read(&world, "first"), read(&world, "second")), ("first".into(), "second".into()));
+    assert!(!world.path("mount/tail").exists(), "it is not in the volume");
+    world.comb("check photos").done();
+
+    // The branch is read like a volume, and nothing changes it.
+    assert_eq!(world.words(["cat", &format!("{branch}:tail")]).done(), "tail");
+    assert_eq!(world.words(["cat", &format!("{branch}@head:first")]).done(), "changed");
+    world.words(["check", &branch]).done();
+    world.words(["snapshot", &branch]).refused(8, "read-only");
+    world.dir("past");
+    world.words(["mount", &branch, "past"]).done();
+    assert_eq!(fs::read_to_string(world.path("past/tail")).expect("a file"), "tail");
+    assert!(fs::write(world.path("past/tail"), "other").is_err());
+    world.words(["branch", "remove", &branch, "--yes"]).refused(4, "is mounted");
+    world.comb("unmount past").done();
+    world.words(["restore", &format!("{branch}@head:tail"), "--to", "mount/back"]).done();
+    assert_eq!(read(&world, "back/tail"), "tail");
+
+    // The other one learns of it, and follows.
+    fs::write(world.path("mount/third"), "third").expect("written");
+    world.comb("sync photos --wait").done();
+    fs::write(other.path("mount/lost"), "lost").expect("written before it knows");
+    assert_ne!(other.comb("sync photos --wait").code, 0);
+    other.comb("unmount mount").done();
+    other.comb("volume open photos --read-only").done();
+    other.comb("mount photos mount").done();
+    assert_eq!((read(&other, "third"), read(&other, "back/tail")), ("third".into(), "tail".into()));
+    assert!(fs::write(other.path("mount/late"), "late").is_err(), "it only looks");
+    other.comb("unmount mount").done();
+    let theirs = other.comb("branch list photos --json").json();
+    let theirs = theirs[0]["name"].as_str().expect("a branch").to_owned();
+    assert_eq!(other.words(["cat", &format!("{theirs}:lost")]).done(), "lost");
+    assert_eq!(other.words(["cat", &format!("{theirs}:second")]).done(), "second");
+
+    // Whoever follows may take over at any time: without anything of its own there is no branch.
+    other.comb("volume open photos").done();
+    assert_eq!(other.comb("branch list photos --json").json().as_array().map(Vec::len), Some(1));
+
+    world.comb("unmount mount").done();
+    world.comb("volume remove photos --yes").refused(4, "has branch");
+    world.words(["fork", &format!("{branch}@head"), "saved"]).done();
+    world.words(["branch", "remove", &branch]).refused(2, "destroys");
+    world.words(["branch", "remove", &branch, "--yes"]).done();
+    assert_eq!(world.comb("cat saved:tail").done(), "tail");
+    world.comb("check saved").done();
+    world.comb("check photos").done();
+}
+
+#[test]
+fn a_device_that_was_taken_over_without_changes_has_no_branch() {
+    let (world, other) = (World::new(), World::new());
+    replicated(&world);
+    world.comb("unmount mount").done();
+    open(&other, &world, "");
+    let said = world.comb("sync photos");
+    assert_ne!(said.code, 0, "{}", said.said);
+    world.comb("volume open photos").done();
+    assert_eq!(world.comb("branch list photos --json").json().as_array().map(Vec::len), Some(0));
+    assert_eq!(world.comb("cat photos:first").done(), "first");
+}
+
+fn copy_tree(from: &std::path::Path, to: &std::path::Path) {
+    let status = std::process::Command::new("cp").arg("-a").arg(from).arg(to).status();
+    assert!(status.is_ok_and(|status| status.success()), "a copy");
+}
+
+#[test]
+fn a_store_that_was_put_back_is_refused_until_a_person_accepts_it() {
+    let (world, other) = (World::new(), World::new());
+    let store = replicated(&world);
+    open(&other, &world, "--read-only");
+    copy_tree(&store, &world.path("old"));
+    fs::write(world.path("mount/second"), "second").expect("written");
+    world.comb("sync photos --wait").done();
+    world.comb("unmount mount").done();
+    other.comb("mount photos mount").done();
+    assert_eq!(read(&other, "second"), "second", "who follows sees what is new");
+    other.comb("unmount mount").done();
+
+    fs::remove_dir_all(&store).expect("removed");
+    copy_tree(&world.path("old"), &store);
+    let refused = world.comb("sync photos --limit 3s");
+    assert_ne!(refused.code, 0);
+    assert!(refused.said.contains("put back in time"), "{}", refused.said);
+    other.comb("volume open photos").refused(6, "old or a foreign state");
+    other.comb("mount photos mount").done();
+    assert_eq!(read(&other, "second"), "second", "who follows goes on with what it saw");
+    other.comb("unmount mount").done();
+
+    world.comb("sync photos --wait --accept-rollback").done();
+    let third = World::new();
+    open(&third, &world, "--read-only --wait");
+    third.comb("mount photos mount").done();
+    assert_eq!(read(&third, "second"), "second", "it was sent again");
+    third.comb("unmount mount").done();
+}
+
+#[test]
+fn a_copy_is_written_only_if_it_decides_from_now_on() {
+    let (world, other) = (World::new(), World::new());
+    replicated(&world);
+    let copy = format!("file://{}", world.dir("copy").display());
+    world.words(["store", "add", "photos", &copy]).done();
+    world.comb("sync photos --wait").done();
+    world.comb("unmount mount").done();
+    let key = world.path("key").display().to_string();
+    let open = |name: &str, flag: &str| {
+        let mut words = vec!["volume", "open", name, "--key-file", &key, "--store", &copy];
+        words.extend(flag.split_whitespace());
+        other.words(words)
+    };
+    open("photos", "").refused(8, "is a copy");
+    open("photos", "--read-only").done();
+    assert_eq!(other.comb("cat photos:first").done(), "first");
+    other.comb("volume remove photos --yes").done();
+    open("photos", "--promote").done();
+    assert_eq!(other.comb("cat photos:first").done(), "first");
+    // From now on it decides, for whoever comes next too.
+    other.dir("mount");
+    other.comb("mount photos mount").done();
+    other.comb("sync photos --wait").done();
+    other.comb("unmount mount").done();
+    let third = World::new();
+    third.words(["volume", "open", "photos", "--key-file", &key, "--store", &copy]).done();
+}
