@@ -27,25 +27,17 @@ pub struct Door {
 
 /// The door of a volume.
 ///
-/// Where its store cannot be opened, what is here can be read all the same. So it is where the
-/// config is damaged, which whoever needs it says.
+/// What is here can be read while its store is away. So it can where the config is damaged, which whoever needs
+/// it says.
 pub fn door(volume: &VolumeFolder) -> Result<Door> {
     let env = engine::environment(&volume.path);
     let Ok(config) = volume.config() else { return Ok(Door { env, far: None }) };
     let Some(store) = config.stores.iter().find(|store| config.from_store && store.arbiter) else {
         return Ok(Door { env, far: None });
     };
-    match stores::block_on(stores::open(&store.url)) {
-        Ok(opened) => {
-            let far = far(&opened, volume.id, &volume.path)?;
-            let disk = Arc::new(LazyDisk::new(env.disk.clone(), far.clone()));
-            Ok(Door { env: Env { disk, ..env }, far: Some(far) })
-        }
-        Err(failure) => {
-            output::note(&format!("warning: only what is here can be read: {}", failure.message));
-            Ok(Door { env, far: None })
-        }
-    }
+    let far = far(&stores::later(&store.url)?, volume.id, &volume.path)?;
+    let disk = Arc::new(LazyDisk::new(env.disk.clone(), far.clone()));
+    Ok(Door { env: Env { disk, ..env }, far: Some(far) })
 }
 
 /// What a volume has in a store, for reading here what is there.

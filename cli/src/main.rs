@@ -35,6 +35,8 @@ mod report;
 mod retention;
 mod ring;
 mod ring_store;
+#[cfg(test)]
+mod simulation;
 mod state;
 mod stores;
 mod takeover;

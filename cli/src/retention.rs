@@ -15,8 +15,8 @@ use crate::replica::Replicas;
 use crate::report::SealReport;
 use crate::state::VolumeFolder;
 
-/// How long pruning waits for the stores to have what says what is given up.
-const STORES_WAIT: Duration = Duration::from_secs(30);
+/// How long pruning waits for the stores to have what says what is given up, if nobody says otherwise.
+pub const STORES_WAIT: Duration = Duration::from_secs(30);
 
 /// What pruning did.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -90,13 +90,15 @@ pub fn plan_now(history: &History, pinned: &[Seq], policy: &Policy) -> std::resu
 
 /// Prunes an open volume by its policy, here and in its stores.
 ///
-/// From stores goes what a seal has given up that all of them have; what lacks that is left to the next time.
+/// From stores goes what a seal has given up that all of them have, after `wait` at most; what lacks that is left to the
+/// next time.
 pub fn prune(
     folder: &VolumeFolder,
     volume: &Volume,
     replicas: &Replicas,
     pinned: &[Seq],
     grace: Duration,
+    wait: Duration,
 ) -> Result<PruneReport> {
     let name = &folder.name;
     let failed = |error: FsError| engine::fs_failure(name, &error);
@@ -115,7 +117,7 @@ pub fn prune(
     };
     if how.replicated.is_some() {
         replicas.hurry();
-        let waited = replicas.wait(pruned.head.seq, STORES_WAIT);
+        let waited = replicas.wait(pruned.head.seq, wait);
         if let Some(replicated) = replicas.replicated().filter(|seq| *seq > Seq(0)) {
             let removed: PacksReport = volume.sweep(replicated).map_err(failed)?.into();
             report.removed.packs += removed.packs;

@@ -5,7 +5,7 @@ use std::sync::{Arc, OnceLock};
 
 use fs_format::VolumeId;
 use fs_replication::{Remote, StoreId};
-use fs_store::{Patience, Patient, Store, StoreError, Surroundings, Url};
+use fs_store::{Later, Patience, Patient, Store, StoreError, Surroundings, Url};
 use serde::{Deserialize, Serialize};
 
 use crate::failure::{Context, Failure, Kind, Result};
@@ -62,10 +62,18 @@ pub fn parse_url(text: &str) -> std::result::Result<Url, String> {
     text.parse().map_err(|error: fs_store::BadUrl| error.to_string())
 }
 
+/// A store that is opened with the credentials of this process when it is first asked.
+pub fn later(url: &str) -> Result<Patient> {
+    Ok(Patient::new(Arc::new(Later::new(parsed(url)?, Surroundings::of_process())), seed()?))
+}
+
+fn parsed(url: &str) -> Result<Url> {
+    url.parse().map_err(|error: fs_store::BadUrl| Failure::new(Kind::Usage, error.to_string()))
+}
+
 /// Opens a store with the credentials of this process. One try for each request, with deadlines.
 pub async fn open(url: &str) -> Result<Patient> {
-    let url: Url =
-        url.parse().map_err(|error: fs_store::BadUrl| Failure::new(Kind::Usage, error.to_string()))?;
+    let url = parsed(url)?;
     let inside = fs_store::open(&url, &Surroundings::of_process()).await.map_err(|error| failure(&error))?;
     Ok(Patient::new(inside, seed()?).with(Patience::Once))
 }

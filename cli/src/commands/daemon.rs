@@ -32,6 +32,7 @@ use crate::failure::{Context, Failure, Kind, Result};
 use crate::name::VolumeName;
 use crate::replica::Replicas;
 use crate::report::{MountReport, SealReport, hex_unless_text};
+use crate::retention::STORES_WAIT;
 use crate::state::{State, VolumeFolder};
 use crate::when::When;
 use crate::{daemon_log, engine, lazy_disk, mounts, replica, retention, stores};
@@ -432,8 +433,9 @@ fn start_pruning(folder: &VolumeFolder, volume: &Arc<Volume>, replicas: &Arc<Rep
         std::thread::sleep(FIRST_PRUNE_AFTER);
         while let (Some(volume), Some(replicas)) = (volume.upgrade(), replicas.upgrade()) {
             if let Ok(Some(_)) = volume.policy() {
-                let pruned = retention::pinned(&folder)
-                    .and_then(|pinned| retention::prune(&folder, &volume, &replicas, &pinned, GRACE));
+                let pruned = retention::pinned(&folder).and_then(|pinned| {
+                    retention::prune(&folder, &volume, &replicas, &pinned, GRACE, STORES_WAIT)
+                });
                 match pruned {
                     Ok(report) => tracing::info!(
                         dropped = report.dropped.len(),
@@ -565,7 +567,14 @@ impl Live {
             Request::Prune { grace_seconds, pinned } => {
                 let pinned: Vec<Seq> = pinned.into_iter().map(Seq).collect();
                 let grace = Duration::from_secs(grace_seconds);
-                to_json(&retention::prune(&self.folder, &self.volume, &self.replicas, &pinned, grace)?)
+                to_json(&retention::prune(
+                    &self.folder,
+                    &self.volume,
+                    &self.replicas,
+                    &pinned,
+                    grace,
+                    STORES_WAIT,
+                )?)
             }
             Request::CheckJournal => to_json(&self.volume.check_journal()),
             Request::Unmount => ask_for_end(tell),

@@ -22,7 +22,7 @@ mod status;
 mod store;
 mod sync;
 mod unmount;
-mod volume;
+pub mod volume;
 
 use std::path::PathBuf;
 

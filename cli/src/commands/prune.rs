@@ -14,7 +14,7 @@ use crate::failure::Result;
 use crate::name::{VolumeName, parse_span};
 use crate::output::{Align, Table};
 use crate::replica::Replicas;
-use crate::retention::{self, PacksReport, PruneReport};
+use crate::retention::{self, PacksReport, PruneReport, STORES_WAIT};
 use crate::state::{State, VolumeFolder};
 use crate::{engine, output, progress};
 
@@ -95,7 +95,7 @@ fn prune(state: &State, volume: &VolumeFolder, grace: Duration) -> Result<PruneR
     let lock = volume.lock()?;
     let opened = Arc::new(engine::open_to_write(state, volume, &lock)?);
     let replicas = Replicas::start(state, &opened, volume, None)?;
-    retention::prune(volume, &opened, &replicas, &pinned, grace)
+    retention::prune(volume, &opened, &replicas, &pinned, grace, STORES_WAIT)
 }
 
 /// What a prune would do.

@@ -51,7 +51,7 @@ pub fn run(state: &State, args: &OpenArgs) -> Result<()> {
     let how = How { read_only: args.read_only, promote: args.promote };
     match (&args.key_file, &args.store) {
         (Some(key), Some(url)) => open(state, &args.name, &keys::import(key)?, &url.to_string(), how)?,
-        _ => again(state, args)?,
+        _ => again(state, &args.name, how, args.accept_rollback)?,
     }
     if args.wait {
         fill(state, &args.name)?;
@@ -111,8 +111,8 @@ pub fn open(state: &State, name: &VolumeName, key: &fs_crypto::VolumeKey, url: &
 }
 
 /// Goes on with a volume that is here and that somebody else writes.
-fn again(state: &State, args: &OpenArgs) -> Result<()> {
-    let volume = state.volume(&args.name).map_err(|failure| match failure.kind {
+pub fn again(state: &State, name: &VolumeName, how: How, accept_rollback: bool) -> Result<()> {
+    let volume = state.volume(name).map_err(|failure| match failure.kind {
         Kind::NotFound => failure.hint("one that is only in a store needs --key-file and --store"),
         _ => failure,
     })?;
@@ -130,7 +130,7 @@ fn again(state: &State, args: &OpenArgs) -> Result<()> {
     })?;
     let lock = volume.lock()?;
     let bar = progress::waiting("asking the store");
-    if args.accept_rollback {
+    if accept_rollback {
         Seen::forget(&volume, &store.name)?;
     }
     let opened = elsewhere::recognised(&volume, store)?;
@@ -138,15 +138,15 @@ fn again(state: &State, args: &OpenArgs) -> Result<()> {
         output::note(&format!("what only this machine has is branch \"{}/{branch}\" now", volume.name));
     }
     let env = takeover::begin(&volume.path, &elsewhere::far(&opened, volume.id, &volume.path)?)?;
-    if !args.read_only {
+    if !how.read_only {
         let key = keys::load(&volume)?;
-        if !args.promote {
+        if !how.promote {
             takeover::require_arbiter(&env, &key, store.store_id()?, &store.url)?;
         }
         takeover::take(&opened, &volume.path, env, &key, &keys::device(state)?)?;
     }
     state.change_config(&volume, |config| {
-        (config.from_store, config.follows) = (true, args.read_only);
+        (config.from_store, config.follows) = (true, how.read_only);
         Ok(())
     })?;
     replica::forget_end(&volume)?;
