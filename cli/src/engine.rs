@@ -63,7 +63,8 @@ pub fn open_to_write(state: &State, volume: &VolumeFolder, lock: &Lock) -> Resul
     open_or_refuse(state, volume, lock, Kind::NotPermitted)
 }
 
-fn open_or_refuse(state: &State, volume: &VolumeFolder, lock: &Lock, kind: Kind) -> Result<Volume> {
+/// Refuses a volume that another device writes.
+pub fn refuse_others(volume: &VolumeFolder) -> Result<()> {
     if is_others(volume)? {
         let what = format!("volume \"{}\" is read-only: another device writes it", volume.name);
         let failure = Failure::new(Kind::NotPermitted, what);
@@ -74,6 +75,11 @@ fn open_or_refuse(state: &State, volume: &VolumeFolder, lock: &Lock, kind: Kind)
             }
         });
     }
+    Ok(())
+}
+
+fn open_or_refuse(state: &State, volume: &VolumeFolder, lock: &Lock, kind: Kind) -> Result<Volume> {
+    refuse_others(volume)?;
     let opened = open(state, volume, lock, command_options())?;
     match opened.read_only_reason() {
         None => Ok(opened),
@@ -127,6 +133,8 @@ fn miss_now(state: &State, volume: &VolumeFolder) -> Option<Failure> {
         return Some(failure);
     }
     match Address::live(&volume.path).status() {
+        // It was sealed for the last time when that was noticed.
+        Ok(Some(mount)) if mount.sealed && replica::is_fenced(volume) => None,
         Ok(Some(mount)) if mount.trouble.is_some() => Some(Failure { kind: Kind::Damaged, ..failure }),
         Ok(Some(mount)) if mount.sealed => None,
         Ok(None) if is_sealed(state, volume).unwrap_or(false) => None,

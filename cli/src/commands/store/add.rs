@@ -37,6 +37,8 @@ pub struct AddArgs {
 pub fn run(state: &State, args: &AddArgs) -> Result<()> {
     let volume = state.volume(&args.name)?;
     let url = stores::parse_url(&args.url)?;
+    // Who only looks has nothing to send.
+    engine::refuse_others(&volume)?;
     let stores = volume.config()?.stores;
     if let Some(there) = stores.iter().find(|store| store.url == url) {
         return Err(Failure::new(Kind::InTheWay, format!("{url} is store \"{}\" of it already", there.name)));
