@@ -133,8 +133,6 @@ fn miss_now(state: &State, volume: &VolumeFolder) -> Option<Failure> {
         return Some(failure);
     }
     match Address::live(&volume.path).status() {
-        // It was sealed for the last time when that was noticed.
-        Ok(Some(mount)) if mount.sealed && replica::is_fenced(volume) => None,
         Ok(Some(mount)) if mount.trouble.is_some() => Some(Failure { kind: Kind::Damaged, ..failure }),
         Ok(Some(mount)) if mount.sealed => None,
         Ok(None) if is_sealed(state, volume).unwrap_or(false) => None,
