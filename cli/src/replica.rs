@@ -360,7 +360,8 @@ impl Replicas {
             Some(Doing::Waiting { next_try }) => {
                 ("waiting", Some(next_try.saturating_duration_since(clock).as_secs_f64()))
             }
-            Some(Doing::Fenced(_)) => ("fenced", None),
+            // Not yet told: its last changes are being sealed.
+            Some(Doing::Fenced(_)) => ("sending", None),
         };
         StoreReport {
             name: running.config.name.clone(),
@@ -504,24 +505,24 @@ async fn keep(core: Arc<Core>, config: StoreConfig, shared: Arc<Shared>) {
                 let fenced = uploader.run().await;
                 pins.abort();
                 let why = format!("another device took the volume over: {fenced}");
-                shared.at_work.lock().fenced = Some(why.clone());
+                let (volume, reason) = (core.volume.clone(), why.clone());
+                // What is not sealed yet belongs to what was not replicated, and is kept like it.
+                let ended = tokio::task::spawn_blocking(move || {
+                    if let Err(error) = volume.end_writing(&reason) {
+                        tracing::error!(%error, "the last changes are not sealed; the journal keeps them");
+                    }
+                });
+                if ended.await.is_err() {
+                    tracing::error!("ending the writing panicked");
+                }
+                // Last, so that whoever is told finds the last seal, and a crash before lets it be found again.
                 if let Err(failure) = note_fenced(&core.folder, &fenced) {
                     tracing::warn!(
                         error = failure.message,
                         "that the volume was taken over is not written down"
                     );
                 }
-                let volume = core.volume.clone();
-                // What is not sealed yet belongs to what was not replicated, and is kept like it.
-                let ended = tokio::task::spawn_blocking(move || {
-                    if let Err(error) = volume.seal(None) {
-                        tracing::error!(%error, "the last changes are not sealed; the journal keeps them");
-                    }
-                    volume.end_writing(&why);
-                });
-                if ended.await.is_err() {
-                    tracing::error!("ending the writing panicked");
-                }
+                shared.at_work.lock().fenced = Some(why);
                 return;
             }
             Err(failure) => {
