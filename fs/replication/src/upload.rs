@@ -541,11 +541,11 @@ impl Uploader {
     /// The first of our seals that the store does not have.
     ///
     /// Slots below a boundary prove nothing: we may have filled a hole ourselves. Too early a cut only makes the
-    /// branch begin earlier.
+    /// branch begin earlier. What was seen there may be forgotten by now, so it is looked for like the rest.
     async fn first_foreign(&self, held: Held) -> Result<Seq, Error> {
         let seen = self.settings.seen.map_or(Seq(0), |seen| seen.seq);
         let boundary = self.remote.listed().await?.boundary.unwrap_or_default();
-        let lowest = held.first.max(Seq(seen.0 + 1)).max(Seq(boundary.0.saturating_add(1)));
+        let lowest = held.first.max(Seq(boundary.0.saturating_add(1)));
         let mut below = held.last.0.checked_add(1).map(Seq);
         loop {
             let page = self.remote.slots(below, PAGE).await?;
@@ -556,7 +556,8 @@ impl Uploader {
             }
             match page.last() {
                 Some(&last) if page.len() == PAGE && last > lowest => below = Some(last),
-                _ => return Ok(held.first.max(Seq(seen.0 + 1))),
+                _ if boundary >= seen => return Ok(held.first.max(Seq(seen.0 + 1))),
+                _ => return Ok(lowest),
             }
         }
     }
