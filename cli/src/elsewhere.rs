@@ -42,8 +42,9 @@ pub fn door(volume: &VolumeFolder) -> Result<Door> {
 
 /// What a volume has in a store, for reading here what is there.
 pub fn far(store: &Patient, volume: VolumeId, folder: &Path) -> Result<Far> {
+    let limits = Limits { is_given_up: fs_fuse::asker_was_killed, ..Limits::default() };
     let reading: Arc<dyn Store> = Arc::new(store.with(Patience::Within(READ_TIME_MAX)));
-    Far::new(reading, volume, folder, stores::handle()?, Limits::default()).context(folder.display())
+    Far::new(reading, volume, folder, stores::handle()?, limits).context(folder.display())
 }
 
 /// Opens the store of a volume, after a look whether it is the one that it was attached to, and whether what it shows follows

@@ -63,7 +63,8 @@ pub fn open_to_write(state: &State, volume: &VolumeFolder, lock: &Lock) -> Resul
     open_or_refuse(state, volume, lock, Kind::NotPermitted)
 }
 
-fn open_or_refuse(state: &State, volume: &VolumeFolder, lock: &Lock, kind: Kind) -> Result<Volume> {
+/// Refuses a volume that another device writes.
+pub fn refuse_others(volume: &VolumeFolder) -> Result<()> {
     if is_others(volume)? {
         let what = format!("volume \"{}\" is read-only: another device writes it", volume.name);
         let failure = Failure::new(Kind::NotPermitted, what);
@@ -74,6 +75,11 @@ fn open_or_refuse(state: &State, volume: &VolumeFolder, lock: &Lock, kind: Kind)
             }
         });
     }
+    Ok(())
+}
+
+fn open_or_refuse(state: &State, volume: &VolumeFolder, lock: &Lock, kind: Kind) -> Result<Volume> {
+    refuse_others(volume)?;
     let opened = open(state, volume, lock, command_options())?;
     match opened.read_only_reason() {
         None => Ok(opened),

@@ -30,7 +30,7 @@ use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-use crate::failure::{Context, Failure, Result};
+use crate::failure::{Context, Failure, Kind, Result};
 use crate::keys;
 use crate::retention::StorePruned;
 use crate::state::{State, VolumeFolder};
@@ -79,6 +79,16 @@ pub struct StoreReport {
     /// In how many seconds it is tried again.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub next_try_seconds: Option<f64>,
+    /// Whether trying again will not help before somebody mends it.
+    pub needs_somebody: bool,
+}
+
+impl StoreReport {
+    /// Whether it is no use to wait for this store, as was found within this time.
+    pub fn is_stuck(&self, within: Duration) -> bool {
+        let found = self.last_error_seconds_ago.is_some_and(|ago| ago < within.as_secs_f64());
+        self.needs_somebody && found
+    }
 }
 
 /// When the oldest change was made that is in no seal, or in none that a store has.
@@ -158,13 +168,19 @@ struct Shared {
     hurry: Notify,
 }
 
+struct NotOpen {
+    why: String,
+    passes: bool,
+    at: Instant,
+}
+
 #[derive(Default)]
 struct AtWork {
     uploader: Option<Handle>,
     /// The store, for what else there is to do in it.
     store: Option<Patient>,
     /// Why it is not open, and when that was found.
-    not_open: Option<(String, Instant)>,
+    not_open: Option<NotOpen>,
     fenced: Option<String>,
 }
 
@@ -322,8 +338,14 @@ impl Replicas {
             .min();
         let unsafe_seconds = since.map_or(0.0, |since| (now - since).max(0) as f64 / 1e9);
         let trouble = progress.as_ref().and_then(|progress| progress.trouble.clone());
+        let needs_somebody = match (&at_work.not_open, &trouble) {
+            (Some(not_open), _) => !not_open.passes,
+            // Once it may have been an accident of one request.
+            (None, Some(trouble)) => trouble.times > 1 && !trouble.error.passes(),
+            (None, None) => false,
+        };
         let (last_error, last_error_seconds_ago) = match (&at_work.not_open, trouble) {
-            (Some((error, at)), _) => (Some(error.clone()), Some(ago(*at))),
+            (Some(not_open), _) => (Some(not_open.why.clone()), Some(ago(not_open.at))),
             (None, Some(trouble)) => (Some(trouble.error.to_string()), Some(ago(trouble.at))),
             (None, None) => (None, None),
         };
@@ -338,7 +360,8 @@ impl Replicas {
             Some(Doing::Waiting { next_try }) => {
                 ("waiting", Some(next_try.saturating_duration_since(clock).as_secs_f64()))
             }
-            Some(Doing::Fenced(_)) => ("fenced", None),
+            // Not yet told: its last changes are being sealed.
+            Some(Doing::Fenced(_)) => ("sending", None),
         };
         StoreReport {
             name: running.config.name.clone(),
@@ -355,6 +378,7 @@ impl Replicas {
             last_error: at_work.fenced.clone().or(last_error),
             last_error_seconds_ago,
             next_try_seconds,
+            needs_somebody,
         }
     }
 
@@ -428,9 +452,9 @@ impl Replicas {
         pruned
     }
 
-    /// Waits until every store has this seal; says which has not.
+    /// Waits until every store has this seal, or cannot get it before somebody mends something; says which has not.
     pub fn wait(&self, seq: Seq, limit: Duration) -> Result<()> {
-        let deadline = Instant::now() + limit;
+        let begun = Instant::now();
         loop {
             let reports = self.reports();
             let lacking: Vec<&StoreReport> =
@@ -439,16 +463,14 @@ impl Replicas {
                 return Ok(());
             }
             if let Some(fenced) = lacking.iter().find(|report| report.state == "fenced") {
-                return Err(Failure::new(
-                    crate::failure::Kind::NotPermitted,
-                    fenced.last_error.clone().unwrap_or_default(),
-                ));
+                return Err(Failure::new(Kind::NotPermitted, fenced.last_error.clone().unwrap_or_default()));
             }
-            if Instant::now() >= deadline {
+            let waited = begun.elapsed();
+            if waited >= limit || lacking.iter().any(|report| report.is_stuck(waited)) {
                 let names: Vec<&str> = lacking.iter().map(|report| report.name.as_str()).collect();
                 let why = lacking.iter().find_map(|report| report.last_error.clone());
                 return Err(Failure::new(
-                    crate::failure::Kind::Behind,
+                    Kind::Behind,
                     format!(
                         "seal {seq} is not yet in {}{}",
                         names.join(", "),
@@ -483,24 +505,24 @@ async fn keep(core: Arc<Core>, config: StoreConfig, shared: Arc<Shared>) {
                 let fenced = uploader.run().await;
                 pins.abort();
                 let why = format!("another device took the volume over: {fenced}");
-                shared.at_work.lock().fenced = Some(why.clone());
+                let (volume, reason) = (core.volume.clone(), why.clone());
+                // What is not sealed yet belongs to what was not replicated, and is kept like it.
+                let ended = tokio::task::spawn_blocking(move || {
+                    if let Err(error) = volume.end_writing(&reason) {
+                        tracing::error!(%error, "the last changes are not sealed; the journal keeps them");
+                    }
+                });
+                if ended.await.is_err() {
+                    tracing::error!("ending the writing panicked");
+                }
+                // Last, so that whoever is told finds the last seal, and a crash before lets it be found again.
                 if let Err(failure) = note_fenced(&core.folder, &fenced) {
                     tracing::warn!(
                         error = failure.message,
                         "that the volume was taken over is not written down"
                     );
                 }
-                let volume = core.volume.clone();
-                // What is not sealed yet belongs to what was not replicated, and is kept like it.
-                let ended = tokio::task::spawn_blocking(move || {
-                    if let Err(error) = volume.seal(None) {
-                        tracing::error!(%error, "the last changes are not sealed; the journal keeps them");
-                    }
-                    volume.end_writing(&why);
-                });
-                if ended.await.is_err() {
-                    tracing::error!("ending the writing panicked");
-                }
+                shared.at_work.lock().fenced = Some(why);
                 return;
             }
             Err(failure) => {
@@ -509,7 +531,8 @@ async fn keep(core: Arc<Core>, config: StoreConfig, shared: Arc<Shared>) {
                     Some(hint) => format!("{}; {hint}", failure.message),
                     None => failure.message.clone(),
                 };
-                shared.at_work.lock().not_open = Some((why, Instant::now()));
+                let passes = matches!(failure.kind, Kind::Unreachable | Kind::Other);
+                shared.at_work.lock().not_open = Some(NotOpen { why, passes, at: Instant::now() });
                 let _ = tokio::time::timeout(OPEN_AGAIN, shared.hurry.notified()).await;
             }
         }
@@ -602,9 +625,9 @@ pub fn is_fenced(folder: &VolumeFolder) -> bool {
 pub fn ended(folder: &VolumeFolder) -> Result<Option<Ended>> {
     let path = fenced_path(folder);
     match std::fs::read(&path) {
-        Ok(bytes) => serde_json::from_slice(&bytes).map(Some).map_err(|error| {
-            Failure::new(crate::failure::Kind::Damaged, format!("{} is damaged: {error}", path.display()))
-        }),
+        Ok(bytes) => serde_json::from_slice(&bytes)
+            .map(Some)
+            .map_err(|error| Failure::new(Kind::Damaged, format!("{} is damaged: {error}", path.display()))),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(Failure::io(path.display(), &error)),
     }
@@ -631,7 +654,7 @@ impl Seen {
         let path = Self::path(folder, store);
         match std::fs::read(&path) {
             Ok(bytes) => serde_json::from_slice(&bytes).map(Some).map_err(|error| {
-                Failure::new(crate::failure::Kind::Damaged, format!("{} is damaged: {error}", path.display()))
+                Failure::new(Kind::Damaged, format!("{} is damaged: {error}", path.display()))
                     .hint("`comb sync --accept-rollback` or `comb volume open --accept-rollback` believes what the store shows now")
             }),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
@@ -668,9 +691,8 @@ impl Seen {
 
     /// Which manifest it is.
     pub fn link(&self) -> Result<Link> {
-        let id = ManifestId::from_hex(&self.manifest).ok_or_else(|| {
-            Failure::new(crate::failure::Kind::Damaged, "what was seen of a store names no manifest")
-        })?;
+        let id = ManifestId::from_hex(&self.manifest)
+            .ok_or_else(|| Failure::new(Kind::Damaged, "what was seen of a store names no manifest"))?;
         Ok(Link { epoch: Epoch(self.epoch), seq: Seq(self.seq), id })
     }
 }

@@ -57,9 +57,20 @@ impl StoreConfig {
     }
 }
 
-/// The URL that a person gave.
-pub fn parse_url(text: &str) -> std::result::Result<Url, String> {
-    text.parse().map_err(|error: fs_store::BadUrl| error.to_string())
+/// The URL that a person gave, as it is kept.
+///
+/// Not left to the parser of the command line, which repeats in its errors what was given: it may hold a secret.
+pub fn parse_url(text: &str) -> Result<String> {
+    let url: Url =
+        text.parse().map_err(|error: fs_store::BadUrl| Failure::new(Kind::Usage, error.to_string()))?;
+    match url.to_string() {
+        memory if memory.starts_with("memory://") => Err(Failure::new(
+            Kind::Usage,
+            "what is in memory:// ends with the process that made it: a volume needs a store that stays",
+        )
+        .hint("file:///FOLDER is the simplest one")),
+        url => Ok(url),
+    }
 }
 
 /// A store that is opened with the credentials of this process when it is first asked.

@@ -10,11 +10,11 @@ use std::sync::mpsc;
 
 use bytes::Bytes;
 use fs_crypto::{DeviceSecret, VolumeKey};
-use fs_format::{Epoch, Seq};
+use fs_format::{Epoch, Ino, Seq};
 use fs_replication::{Cut, Far, LocalError, Names, Signer, Slot, StoreId};
 use fs_store::{Patience, Patient, READ_TIME_MAX, Store, StoreError};
 use fs_volume::env::Env;
-use fs_volume::{History, Options, Volume};
+use fs_volume::{History, Options, ReadTree, Volume};
 use tokio::runtime::Handle;
 
 use crate::failure::{Context, Failure, Kind, Result};
@@ -60,8 +60,21 @@ pub fn require_arbiter(env: &Env, key: &VolumeKey, store: StoreId, url: &str) ->
     }
 }
 
+/// Refuses to end the writer's right for a volume that nobody could go on with.
+fn require_root(env: &Env, key: &VolumeKey) -> Result<()> {
+    let damaged = |error: &dyn std::fmt::Display| {
+        Failure::new(Kind::Damaged, format!("what the store holds cannot be opened: {error}"))
+            .hint("whoever writes the volume goes on; what is whole in the store, --read-only shows")
+    };
+    let history =
+        History::open(env.clone(), key.id(), key.read_key(), CACHE_BYTES).map_err(|error| damaged(&error))?;
+    let head = history.head().and_then(|head| history.at(head.seq)).map_err(|error| damaged(&error))?;
+    head.attr(Ino::ROOT).map(drop).map_err(|error| damaged(&error))
+}
+
 /// Takes the volume over: the next seal of it is made here, and no longer where it was written before.
 pub fn take(store: &Patient, folder: &Path, env: Env, key: &VolumeKey, device: &DeviceSecret) -> Result<Cut> {
+    require_root(&env, key)?;
     let remote = stores::remote(store, key.id());
     let claimant = Claimant {
         pen: Pen { key: key.clone(), volume: key.id(), device: device.pseudonym(&key.id()).0 },

@@ -41,6 +41,9 @@ use crate::{daemon_log, engine, lazy_disk, mounts, replica, retention, stores};
 const WRITE_OUT_EVERY: Duration = Duration::from_secs(1);
 /// How long a snapshot waits for the kernel to hand over its dirty pages.
 const PUSH_PATIENCE: Duration = Duration::from_secs(120);
+/// Threads that serve a volume of which a part is in a store: who waits for the store holds one, and others are to be served
+/// meanwhile.
+const LAZY_THREADS: usize = 32;
 /// How long a daemon that a signal ends waits for those who still use the mount, and how often it looks.
 const USERS_WAIT: Duration = Duration::from_secs(5);
 const USERS_LOOK_EVERY: Duration = Duration::from_millis(100);
@@ -175,11 +178,15 @@ fn serve_live(
     let seal_every = Some(seal_every).filter(|span| !span.is_zero());
     let keeper = Keeper::start(Arc::clone(&volume), seal_every);
     let replicas = Replicas::start(state, &volume, folder, habits.rate)?;
+    let is_lazy = door.far.is_some();
     start_filling(folder, &volume, door)?;
 
     let (past, history) = (folder.clone(), volume.history());
     let resolver = move |name: &str| resolve(&past, &history, name);
-    let options = MountOptions { resolver: Some(Arc::new(resolver)), ..mount_options(folder, habits) };
+    let mut options = MountOptions { resolver: Some(Arc::new(resolver)), ..mount_options(folder, habits) };
+    if is_lazy && habits.threads.is_none() {
+        options.threads = LAZY_THREADS;
+    }
     let mounted = match fs_fuse::mount(Arc::clone(&volume), &dir, options) {
         Ok(mounted) => Arc::new(mounted),
         Err(error) => {

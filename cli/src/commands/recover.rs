@@ -28,8 +28,8 @@ pub struct RecoverArgs {
     ring: Option<PathBuf>,
 
     /// The store that holds the key ring and the volumes
-    #[arg(long, value_name = "URL", value_parser = stores::parse_url, conflicts_with = "ring")]
-    store: Option<fs_store::Url>,
+    #[arg(long, value_name = "URL", conflicts_with = "ring")]
+    store: Option<String>,
 
     /// Only read the volumes: whoever writes them goes on
     #[arg(long, requires = "store")]
@@ -53,8 +53,9 @@ pub struct RecoverArgs {
 
 /// Recovers.
 pub fn run(state: &State, args: &RecoverArgs) -> Result<()> {
-    let (ring, object) = match &args.store {
-        Some(url) => from_store(args, &url.to_string())?,
+    let store = args.store.as_deref().map(stores::parse_url).transpose()?;
+    let (ring, object) = match &store {
+        Some(url) => from_store(args, url)?,
         None => from_file(args, args.ring.as_deref().unwrap_or(Path::new("")))?,
     };
     output::note(&format!(
@@ -69,23 +70,20 @@ pub fn run(state: &State, args: &RecoverArgs) -> Result<()> {
     let mut missed = None;
     for entry in &entries {
         // Of two that are called alike the newer keeps the name, because it comes first.
-        let line = match &args.store {
+        let line = match &store {
             None => set_up(state, entry)?,
-            Some(url) => match open(
-                state,
-                entry,
-                &url.to_string(),
-                How { read_only: args.read_only, promote: args.promote },
-            ) {
-                Ok(line) => line,
-                Err(failure) => {
-                    // One that is in another store does not keep the others from coming back.
-                    let name = output::escape(entry.name.as_bytes());
-                    output::note(&format!("volume \"{name}\" is not recovered: {}", failure.message));
-                    missed.get_or_insert(failure);
-                    continue;
+            Some(url) => {
+                match open(state, entry, url, How { read_only: args.read_only, promote: args.promote }) {
+                    Ok(line) => line,
+                    Err(failure) => {
+                        // One that is in another store does not keep the others from coming back.
+                        let name = output::escape(entry.name.as_bytes());
+                        output::note(&format!("volume \"{name}\" is not recovered: {}", failure.message));
+                        missed.get_or_insert(failure);
+                        continue;
+                    }
                 }
-            },
+            }
         };
         output::line(&line)?;
         output::line(&format!("  public key  {}", entry.volume))?;

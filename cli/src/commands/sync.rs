@@ -25,7 +25,7 @@ pub struct SyncArgs {
     /// The volume
     name: VolumeName,
 
-    /// Wait until every store has it
+    /// Wait until every store has it, or can have it only when somebody mends something
     #[arg(long)]
     wait: bool,
 
@@ -51,25 +51,20 @@ pub fn run(state: &State, args: &SyncArgs) -> Result<()> {
         }
         Address::live(&volume.path).reload()?;
     }
-    let seal = match Address::live(&volume.path).sync()? {
-        Some(seal) if !args.wait => seal,
+    let (seal, how) = match Address::live(&volume.path).sync()? {
+        Some(seal) if !args.wait => (seal, "is on its way"),
         Some(seal) => {
             wait_for_daemon(&volume, &seal, args.limit)?;
-            seal
+            (seal, "is in all stores")
         }
-        None => here(state, &volume, args.limit)?,
+        None => (here(state, &volume, args.limit)?, "is in all stores"),
     };
-    output::note(&format!(
-        "volume \"{}\": seal {} {}",
-        volume.name,
-        seal.seq,
-        if args.wait { "is in all stores" } else { "is on its way" }
-    ));
+    output::note(&format!("volume \"{}\": seal {} {how}", volume.name, seal.seq));
     Ok(())
 }
 
 fn wait_for_daemon(volume: &VolumeFolder, seal: &SealReport, limit: Duration) -> Result<()> {
-    let deadline = Instant::now() + limit;
+    let begun = Instant::now();
     let bar = progress::bytes("sending");
     loop {
         let Some(report) = Address::live(&volume.path).status()? else {
@@ -89,7 +84,8 @@ fn wait_for_daemon(volume: &VolumeFolder, seal: &SealReport, limit: Duration) ->
             bar.set_length(worst.unsafe_bytes);
         }
         bar.set_position(bar.length().unwrap_or_default().saturating_sub(worst.unsafe_bytes));
-        if Instant::now() >= deadline {
+        let waited = begun.elapsed();
+        if waited >= limit || lacking.iter().any(|store| store.is_stuck(waited)) {
             let why = worst.last_error.as_ref().map_or_else(String::new, |why| format!(": {why}"));
             return Err(Failure::new(
                 Kind::Behind,

@@ -312,7 +312,8 @@ fn a_store_that_fails_never_shows_wrong_bytes() {
     let memory = Memory::default();
     source.upload(&memory);
     let store = Slow::new(Faulty::new(memory, 7), Duration::ZERO);
-    let limits = Limits { read: Duration::from_secs(3), request: Duration::from_millis(200) };
+    let limits =
+        Limits { read: Duration::from_secs(3), request: Duration::from_millis(200), ..Limits::default() };
     let elsewhere = Elsewhere::with(&source, store.clone(), limits);
     let history = elsewhere.history();
     let view = head(&history);
@@ -375,7 +376,8 @@ fn a_store_that_is_away_touches_only_what_is_not_here() {
     let memory = Memory::default();
     source.upload(&memory);
     let store = Slow::new(Faulty::new(memory, 7), Duration::ZERO);
-    let limits = Limits { read: Duration::from_secs(2), request: Duration::from_millis(200) };
+    let limits =
+        Limits { read: Duration::from_secs(2), request: Duration::from_millis(200), ..Limits::default() };
     let elsewhere = Elsewhere::with(&source, store.clone(), limits);
     let volume = elsewhere.volume();
     let find = |path: &str| fs_volume::resolve(&volume, path.as_bytes()).expect("found").ino;

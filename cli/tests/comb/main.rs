@@ -5,5 +5,6 @@ mod faults;
 mod mounts;
 mod retention;
 mod ring;
+mod stores;
 mod volumes;
 mod world;

@@ -29,6 +29,7 @@ use fuser::{
 
 use crate::Resolver;
 use crate::acl::{self, Acl};
+use crate::asker::Asker;
 use crate::commit::Commits;
 use crate::dirty::{PUSH_HANDLE, Writers};
 use crate::engine::{Engine, Past};
@@ -729,7 +730,8 @@ impl<E: Engine> Filesystem for Adapter<E> {
         Ok(())
     }
 
-    fn lookup(&self, _: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
+    fn lookup(&self, req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
+        let _asker = Asker::of(req);
         match self.find(self.node(parent), name.as_bytes()) {
             Ok(Found::Node { attr, ttl_attr, ttl_name }) => {
                 reply.entry_with_ttls(&ttl_attr, &ttl_name, &attr, GENERATION);
@@ -751,7 +753,8 @@ impl<E: Engine> Filesystem for Adapter<E> {
         }
     }
 
-    fn getattr(&self, _: &Request, ino: INodeNo, fh: Option<FileHandle>, reply: ReplyAttr) {
+    fn getattr(&self, req: &Request, ino: INodeNo, fh: Option<FileHandle>, reply: ReplyAttr) {
+        let _asker = Asker::of(req);
         let node = self.node(ino);
         match self.may_write(node, fh).and_then(|()| self.attributes(node)) {
             Ok(attr) => reply.attr(&Self::ttl(node), &attr),
@@ -793,7 +796,8 @@ impl<E: Engine> Filesystem for Adapter<E> {
         }
     }
 
-    fn readlink(&self, _: &Request, ino: INodeNo, reply: ReplyData) {
+    fn readlink(&self, req: &Request, ino: INodeNo, reply: ReplyData) {
+        let _asker = Asker::of(req);
         match self.read_tree(self.node(ino), |tree, ino| tree.read_link(ino)) {
             Ok(target) => reply.data(&target),
             Err(refusal) => reply.error(refusal.0),
@@ -866,6 +870,7 @@ impl<E: Engine> Filesystem for Adapter<E> {
     }
 
     fn open(&self, req: &Request, ino: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
+        let _asker = Asker::of(req);
         if self.skips_open {
             return reply.error(Errno::ENOSYS);
         }
@@ -877,7 +882,7 @@ impl<E: Engine> Filesystem for Adapter<E> {
 
     fn read(
         &self,
-        _: &Request,
+        req: &Request,
         ino: INodeNo,
         _: FileHandle,
         offset: u64,
@@ -886,6 +891,7 @@ impl<E: Engine> Filesystem for Adapter<E> {
         _: Option<LockOwner>,
         reply: ReplyData,
     ) {
+        let _asker = Asker::of(req);
         let mut reply = Some(reply);
         let read = self.read_tree(self.node(ino), |tree, ino| {
             tree.read_with(ino, offset, size as usize, &mut |bytes| {
@@ -963,7 +969,8 @@ impl<E: Engine> Filesystem for Adapter<E> {
         }
     }
 
-    fn readdir(&self, _: &Request, ino: INodeNo, _: FileHandle, offset: u64, mut reply: ReplyDirectory) {
+    fn readdir(&self, req: &Request, ino: INodeNo, _: FileHandle, offset: u64, mut reply: ReplyDirectory) {
+        let _asker = Asker::of(req);
         let outcome = self.walk(self.node(ino), offset, &mut |entry| {
             reply.add(entry.node.id(), entry.cookie, entry.kind, OsStr::from_bytes(entry.name))
         });
@@ -975,12 +982,13 @@ impl<E: Engine> Filesystem for Adapter<E> {
 
     fn readdirplus(
         &self,
-        _: &Request,
+        req: &Request,
         ino: INodeNo,
         _: FileHandle,
         offset: u64,
         mut reply: ReplyDirectoryPlus,
     ) {
+        let _asker = Asker::of(req);
         let dir = self.node(ino);
         let outcome = self.walk(dir, offset, &mut |entry| {
             let described = if entry.is_dots() || dir == Node::Snapshots {
@@ -1036,11 +1044,13 @@ impl<E: Engine> Filesystem for Adapter<E> {
         reply_empty(reply, self.set_attribute(req, ino, name, value, flags));
     }
 
-    fn getxattr(&self, _: &Request, ino: INodeNo, name: &OsStr, size: u32, reply: ReplyXattr) {
+    fn getxattr(&self, req: &Request, ino: INodeNo, name: &OsStr, size: u32, reply: ReplyXattr) {
+        let _asker = Asker::of(req);
         xattr::answer(reply, size, self.attribute(ino, name));
     }
 
     fn listxattr(&self, req: &Request, ino: INodeNo, size: u32, reply: ReplyXattr) {
+        let _asker = Asker::of(req);
         xattr::answer(reply, size, self.attribute_names(req, ino));
     }
 
@@ -1123,6 +1133,7 @@ impl<E: Engine> Filesystem for Adapter<E> {
     }
 
     fn lseek(&self, req: &Request, ino: INodeNo, _: FileHandle, offset: i64, whence: i32, reply: ReplyLseek) {
+        let _asker = Asker::of(req);
         match self.seek(req, ino, offset, whence) {
             Ok(offset) => reply.offset(offset),
             Err(refusal) => reply.error(refusal.0),

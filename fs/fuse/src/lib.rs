@@ -17,6 +17,7 @@
 
 mod acl;
 mod adapter;
+mod asker;
 mod commit;
 mod dirty;
 pub mod engine;
@@ -48,6 +49,7 @@ use dirty::{DirtyPages, Writers};
 use full::Full;
 use mountpoint::Terms;
 
+pub use asker::asker_was_killed;
 pub use dirty::PushError;
 pub use engine::{Engine, Moment, Past, Still};
 pub use mountpoint::{Detach, MountError, detach, is_dead};

@@ -65,11 +65,13 @@ pub struct Limits {
     pub read: Duration,
     /// One request, beside what its bytes take on the slowest line.
     pub request: Duration,
+    /// Whether nobody waits any more for what the thread reads that calls it.
+    pub is_given_up: fn() -> bool,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { read: Duration::from_secs(60), request: Duration::from_secs(10) }
+        Self { read: Duration::from_secs(60), request: Duration::from_secs(10), is_given_up: || false }
     }
 }
 

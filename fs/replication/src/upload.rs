@@ -1,7 +1,7 @@
 //! The queue that replicates one volume to one store.
 //!
 //! ```text
-//! stand ── where does the store stand? ── once
+//! stand ── where does the store stand? ── once, and later whether it still does
 //!   └─ plan ── which seals are to come, with which packs
 //!        ├─ packs: many at once, in the order of their seals
 //!        └─ slots: one at a time, in order, each when its packs are there
@@ -148,8 +148,18 @@ impl<E: Into<Error>> From<E> for Halt {
 
 /// What a task of a pass did.
 enum Done {
-    Pack { seq: Seq, pack: PackId, sent: Result<(), Error> },
-    Slot { seal: Result<(Link, Committed), Error> },
+    /// The store has what it had, or not.
+    Look {
+        still: Result<(), Error>,
+    },
+    Pack {
+        seq: Seq,
+        pack: PackId,
+        sent: Result<(), Error>,
+    },
+    Slot {
+        seal: Result<(Link, Committed), Error>,
+    },
 }
 
 impl Uploader {
@@ -241,15 +251,25 @@ impl Uploader {
     async fn pass(&mut self) -> Result<(), Halt> {
         // What waits is counted before the store is asked, which may be away.
         self.extend_plan().await?;
-        if self.stands.is_none() || self.stood.elapsed() > STAND_AGAIN {
-            self.tell(State::Starting);
-            let stands = self.stand().await?;
-            self.begin_behind(stands);
+        let mut tasks = JoinSet::new();
+        // No slot is created before it is known that the store still has the one before.
+        let mut slot_under_way = false;
+        match self.stands {
+            Some(stands) if self.stood.elapsed() <= STAND_AGAIN => {
+                if let Some(last) = stands.last {
+                    let remote = self.remote.clone();
+                    tasks.spawn(async move { Done::Look { still: at_least(&remote, last).await.map(drop) } });
+                    slot_under_way = true;
+                }
+            }
+            _ => {
+                self.tell(State::Starting);
+                let stands = self.stand().await?;
+                self.begin_behind(stands);
+            }
         }
         self.tell(State::Sending);
 
-        let mut tasks = JoinSet::new();
-        let mut slot_under_way = false;
         let mut failed = None;
         loop {
             if failed.is_none() {
@@ -260,6 +280,10 @@ impl Uploader {
             }
             let Some(done) = tasks.join_next().await else { break };
             match done.unwrap_or_else(|broken| std::panic::resume_unwind(broken.into_panic())) {
+                Done::Look { still } => {
+                    slot_under_way = false;
+                    failed = failed.or(still.err());
+                }
                 Done::Pack { seq, pack, sent } => {
                     let sent = self.packed(seq, pack, sent);
                     failed = failed.or(sent.err());
@@ -439,14 +463,11 @@ impl Uploader {
             self.remote.recognise(id).await?;
         }
         let held = self.local.held().await?;
-        let mut newest = self.newest().await?;
-        if let Some(seen) = self.settings.seen.filter(|seen| newest < Some(seen.seq)) {
-            let found = match newest {
-                Some(seq) => Some(self.remote.slot(seq).await?.link()),
-                None => None,
-            };
-            return Err(Error::RolledBack { seen, found }.into());
-        }
+        let seen = self.stands.and_then(|stands| stands.last).or(self.settings.seen);
+        let mut newest = match seen {
+            Some(seen) => at_least(&self.remote, seen).await?,
+            None => self.newest().await?,
+        };
         if newest.is_none()
             && held.first > Seq(1)
             && self.settings.role == Role::Arbiter
@@ -491,7 +512,7 @@ impl Uploader {
     }
 
     async fn newest(&self) -> Result<Option<Seq>, Error> {
-        Ok(self.remote.slots(None, 1).await?.first().copied())
+        newest_of(&self.remote).await
     }
 
     /// The newest slot, if it is ours; else our right has ended while we were away.
@@ -520,11 +541,11 @@ impl Uploader {
     /// The first of our seals that the store does not have.
     ///
     /// Slots below a boundary prove nothing: we may have filled a hole ourselves. Too early a cut only makes the
-    /// branch begin earlier.
+    /// branch begin earlier. What was seen there may be forgotten by now, so it is looked for like the rest.
     async fn first_foreign(&self, held: Held) -> Result<Seq, Error> {
         let seen = self.settings.seen.map_or(Seq(0), |seen| seen.seq);
         let boundary = self.remote.listed().await?.boundary.unwrap_or_default();
-        let lowest = held.first.max(Seq(seen.0 + 1)).max(Seq(boundary.0.saturating_add(1)));
+        let lowest = held.first.max(Seq(boundary.0.saturating_add(1)));
         let mut below = held.last.0.checked_add(1).map(Seq);
         loop {
             let page = self.remote.slots(below, PAGE).await?;
@@ -535,10 +556,27 @@ impl Uploader {
             }
             match page.last() {
                 Some(&last) if page.len() == PAGE && last > lowest => below = Some(last),
-                _ => return Ok(held.first.max(Seq(seen.0 + 1))),
+                _ if boundary >= seen => return Ok(held.first.max(Seq(seen.0 + 1))),
+                _ => return Ok(lowest),
             }
         }
     }
+}
+
+async fn newest_of(remote: &Remote) -> Result<Option<Seq>, Error> {
+    Ok(remote.slots(None, 1).await?.first().copied())
+}
+
+/// The newest slot, unless the store has forgotten what was seen there: behind a hole a slot would be told as replicated
+/// that nobody can open.
+async fn at_least(remote: &Remote, seen: Link) -> Result<Option<Seq>, Error> {
+    let newest = newest_of(remote).await?;
+    let found = match newest {
+        Some(seq) if seq >= seen.seq => return Ok(newest),
+        Some(seq) => Some(remote.slot(seq).await?.link()),
+        None => None,
+    };
+    Err(Error::RolledBack { seen, found })
 }
 
 /// Our manifest with this seq, if it follows what is in the store.

@@ -166,6 +166,17 @@ impl Volume {
         Ok(self.seal_frozen(Errand { epoch: Some(epoch), ..Errand::default() })?.0)
     }
 
+    /// Refuses changes from now on, since another device writes the volume, and seals those that were answered for.
+    pub fn end_writing(&self, reason: &str) -> Result<SealInfo, FsError> {
+        let _one = self.sealing.lock();
+        self.turn_read_only(reason);
+        self.finish_frozen()?;
+        match self.freeze(false) {
+            Some(_) => Ok(self.seal_frozen(Errand::default())?.0),
+            None => Ok(self.head()),
+        }
+    }
+
     /// Swaps in an empty overlay, if there is anything to seal; returns how long that took.
     ///
     /// It is the time that an operation may have to wait: whoever asks for the lock behind this one

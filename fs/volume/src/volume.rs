@@ -344,11 +344,6 @@ impl Volume {
         self.state.read().base.epoch
     }
 
-    /// Refuses changes from now on: another device writes the volume.
-    pub fn end_writing(&self, reason: &str) {
-        self.turn_read_only(reason);
-    }
-
     /// Refuses changes from now on.
     pub(crate) fn turn_read_only(&self, reason: &str) {
         tracing::error!(volume = %self.id, reason, "the volume turned read-only");
@@ -547,6 +542,10 @@ impl Volume {
         loop {
             let missing = {
                 let state = self.state.upgradable_read();
+                // Once more, since the last seal may be waiting for this lock: what it does not hold is refused.
+                if self.read_only_reason().is_some() {
+                    return Err(FsError::ReadOnly);
+                }
                 match decide(&self.layers(&state, &pinned), &state, self.env.clock.now()) {
                     Ok((value, decision)) => {
                         // The quota counts lengths of files: only what makes one longer is refused.

@@ -26,8 +26,7 @@ pub struct AddArgs {
     name: VolumeName,
 
     /// Where it is to go
-    #[arg(value_parser = stores::parse_url)]
-    url: fs_store::Url,
+    url: String,
 
     /// What to call the store [default: the kind and a number]
     #[arg(long = "as", value_name = "STORE")]
@@ -37,7 +36,9 @@ pub struct AddArgs {
 /// Probes a store and adds it to the volume's config.
 pub fn run(state: &State, args: &AddArgs) -> Result<()> {
     let volume = state.volume(&args.name)?;
-    let url = args.url.to_string();
+    let url = stores::parse_url(&args.url)?;
+    // Who only looks has nothing to send.
+    engine::refuse_others(&volume)?;
     let stores = volume.config()?.stores;
     if let Some(there) = stores.iter().find(|store| store.url == url) {
         return Err(Failure::new(Kind::InTheWay, format!("{url} is store \"{}\" of it already", there.name)));

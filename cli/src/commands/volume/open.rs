@@ -26,8 +26,8 @@ pub struct OpenArgs {
     key_file: Option<PathBuf>,
 
     /// Where it is
-    #[arg(long, value_name = "URL", value_parser = stores::parse_url, requires = "key_file")]
-    store: Option<fs_store::Url>,
+    #[arg(long, value_name = "URL", requires = "key_file")]
+    store: Option<String>,
 
     /// Only read: whoever writes the volume goes on
     #[arg(long)]
@@ -49,8 +49,9 @@ pub struct OpenArgs {
 /// Opens a volume from a store.
 pub fn run(state: &State, args: &OpenArgs) -> Result<()> {
     let how = How { read_only: args.read_only, promote: args.promote };
-    match (&args.key_file, &args.store) {
-        (Some(key), Some(url)) => open(state, &args.name, &keys::import(key)?, &url.to_string(), how)?,
+    let store = args.store.as_deref().map(stores::parse_url).transpose()?;
+    match (&args.key_file, store) {
+        (Some(key), Some(url)) => open(state, &args.name, &keys::import(key)?, &url, how)?,
         _ => again(state, &args.name, how, args.accept_rollback)?,
     }
     if args.wait {

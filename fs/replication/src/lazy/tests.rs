@@ -84,7 +84,11 @@ fn noise(seed: u64, len: usize) -> Vec<u8> {
 
 impl Stage {
     fn new() -> Stage {
-        Stage::with(Limits { read: Duration::from_secs(20), request: Duration::from_secs(5) })
+        Stage::with(Limits {
+            read: Duration::from_secs(20),
+            request: Duration::from_secs(5),
+            ..Limits::default()
+        })
     }
 
     fn with(limits: Limits) -> Stage {
@@ -305,7 +309,8 @@ fn a_pack_with_a_wrong_bit_never_takes_its_place() {
 
 #[test]
 fn a_store_that_says_nothing_ends_a_read_in_time_and_the_next_is_well() {
-    let limits = Limits { read: Duration::from_secs(1), request: Duration::from_millis(150) };
+    let limits =
+        Limits { read: Duration::from_secs(1), request: Duration::from_millis(150), ..Limits::default() };
     let stage = Stage::with(limits);
     let (id, bytes) = stage.pack(1, 4 * MIB);
     let windows = stage.far.pack(&id);
@@ -329,6 +334,16 @@ fn a_store_that_says_nothing_ends_a_read_in_time_and_the_next_is_well() {
         assert!(read(&windows, 0..10).is_ok());
         stage.asked();
     }
+}
+
+#[test]
+fn nobody_waits_for_the_store_on_behalf_of_who_gave_up() {
+    let stage = Stage::with(Limits { is_given_up: || true, ..Limits::default() });
+    let (id, _) = stage.pack(1, MIB);
+    stage.set(Faults { silent: 1000, ..Faults::default() });
+    let begun = Instant::now();
+    assert_eq!(read(&stage.far.pack(&id), 0..10).expect_err("nothing").kind(), ErrorKind::TimedOut);
+    assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
 }
 
 #[test]

@@ -32,6 +32,8 @@ const BLOCK_WINDOWS: usize = (1 << 20) / WINDOW_BYTES as usize;
 const DENSE_BLOCKS: usize = 3;
 /// How often one who fetches everything looks for what others have asked for.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
+/// How often one who waits looks whether it is still for somebody.
+const GIVEN_UP_LOOK_EVERY: Duration = Duration::from_millis(500);
 
 /// A pack that is read from afar.
 pub struct Windows {
@@ -283,8 +285,10 @@ impl Windows {
                 }
             };
             waiting.get_or_insert_with(|| self.line.wait());
-            self.changed.wait_until(&mut state, until.min(deadline));
-            if Instant::now() >= deadline {
+            let look = Instant::now() + GIVEN_UP_LOOK_EVERY;
+            let waited = self.changed.wait_until(&mut state, until.min(deadline).min(look));
+            let is_given_up = waited.timed_out() && (self.line.limits.is_given_up)();
+            if is_given_up || Instant::now() >= deadline {
                 let why = last_error.map_or_else(|| "no answer".into(), |error| error.to_string());
                 let what = format!("pack {} is not here: {why}", self.id);
                 return Err(io::Error::new(ErrorKind::TimedOut, what));

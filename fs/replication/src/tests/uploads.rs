@@ -402,6 +402,37 @@ async fn a_store_that_does_not_fit_is_refused_with_the_reason() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_store_that_forgets_under_a_running_writer_gets_no_further_slot() {
+    let ours = folder(&[1, 1], 10);
+    let store = Memory::default();
+    let (uploader, handle) = uploader(Arc::new(store.clone()), &ours, settings());
+    let run = tokio::spawn(uploader.run());
+    handle.replicated(Seq(3)).await.expect("replicated");
+    let names = Names::of(&volume());
+    let forgotten = store.get(&names.slot(Seq(3)), 1 << 20).await.expect("it was there");
+    store.remove(&names.slot(Seq(3))).await.expect("removed");
+
+    ours.seal(1, 1, &[]);
+    handle.sealed();
+    let mut progress = handle.progress();
+    let told = progress.wait_for(|now| now.trouble.is_some()).await.expect("it runs").clone();
+    let error = told.trouble.expect("trouble").error;
+    assert!(
+        matches!(&error, Error::RolledBack { seen, found: Some(found) } if seen.seq == Seq(3) && found.seq == Seq(2)),
+        "{error}"
+    );
+    assert_eq!(told.replicated, Some(Seq(3)));
+    let absent = store.get(&names.slot(Seq(4)), 1 << 20).await.expect_err("not behind a hole");
+    assert_eq!(absent.kind(), fs_store::Kind::Absent);
+
+    // Whoever brings it back need not do more.
+    store.create(&names.slot(Seq(3)), forgotten).await.expect("back again");
+    handle.replicated(Seq(4)).await.expect("replicated");
+    run.abort();
+    all_there(&store, &ours).await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_writer_that_was_away_learns_where_the_cut_is() {
     let ours = folder(&[0, 0, 0], 0);
     let store = filled(&ours).await;
