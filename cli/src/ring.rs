@@ -23,7 +23,7 @@ use crate::failure::{Context, Failure, Kind, Result};
 use crate::name::{VOLUME_NAME_BYTES_MAX, VolumeName};
 use crate::passphrase::PassphraseArgs;
 use crate::state::{Config, State, VolumeFolder, replace};
-use crate::{keys, output};
+use crate::{keys, output, ring_store};
 
 /// The ring, open and locked until it is saved or dropped.
 pub struct Opened<'a> {
@@ -156,7 +156,9 @@ pub fn remember(state: &State, volume: &VolumeFolder, key: &VolumeKey) {
     let remembered = || -> Result<()> {
         let mut opened = open_here(state)?;
         opened.add(volume.id, EntryKey::Volume(key.clone()), &volume.name)?;
-        opened.save()
+        opened.save()?;
+        ring_store::publish(state, &mut opened);
+        Ok(())
     };
     if let Err(failure) = remembered() {
         output::note(&format!(

@@ -2,16 +2,47 @@
 //!
 //! Invariant: after [`sync`], store and machine have one newest version, and every key that either had.
 
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
 use fs_crypto::{Passphrase, RecoveryKit, Ring, RingError};
 use fs_format::RingNumber;
 use fs_replication::{Error, Published, RingVersion, Rings};
 
 use crate::failure::{Failure, Kind, Result};
-use crate::output;
 use crate::ring::{Opened, failure};
+use crate::state::State;
+use crate::{output, stores};
 
 /// How often it begins again because other devices publish at the same time.
 const ROUNDS_MAX: usize = 8;
+
+/// Brings the ring to every store of this machine's volumes. It is good on this machine whether that succeeds or not, so a
+/// failure is a warning.
+pub fn publish(state: &State, opened: &mut Opened<'_>) {
+    for url in urls(state) {
+        if let Err(failure) = publish_to(opened, &url) {
+            output::note(&format!(
+                "warning: the key ring in {url} is not the newest: {}\nhint: `comb key ring publish` tries again",
+                failure.message
+            ));
+        }
+    }
+}
+
+/// Brings the ring to a store.
+pub fn publish_to(opened: &mut Opened<'_>, url: &str) -> Result<()> {
+    stores::block_on(async {
+        let rings = Rings::new(Arc::new(stores::open(url).await?));
+        sync(opened, &rings).await
+    })
+}
+
+/// Where the volumes of this machine go.
+pub fn urls(state: &State) -> BTreeSet<String> {
+    let configs = state.volumes().unwrap_or_default().into_iter().filter_map(|volume| volume.config().ok());
+    configs.flat_map(|config| config.stores).map(|store| store.url).collect()
+}
 
 /// Brings the ring of this machine and of a store together.
 pub async fn sync(opened: &mut Opened<'_>, rings: &Rings) -> Result<()> {
@@ -105,9 +136,6 @@ fn store_failure(error: Error) -> Failure {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeSet;
-    use std::sync::Arc;
-
     use fs_crypto::{EntryKey, VolumeKey};
     use fs_store::Memory;
     use tempfile::TempDir;

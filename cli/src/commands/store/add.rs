@@ -1,9 +1,7 @@
 //! `comb store add`.
 
-use std::sync::Arc;
-
 use clap::Args;
-use fs_replication::{Rings, StoreId};
+use fs_replication::StoreId;
 
 use crate::failure::{Failure, Kind, Result};
 use crate::name::VolumeName;
@@ -97,21 +95,12 @@ pub fn run(state: &State, args: &AddArgs) -> Result<()> {
         }
     }
     if ring::exists(state) {
-        publish(state, &url)?;
+        ring_store::publish_to(&mut ring::open_here(state)?, &url)?;
         output::line(
             "  with this machine's key ring, so that `comb recover --store` brings everything back",
         )?;
     }
     super::tell(&volume)
-}
-
-/// Brings the key ring there, too.
-fn publish(state: &State, url: &str) -> Result<()> {
-    let mut opened = ring::open_here(state)?;
-    stores::block_on(async {
-        let rings = Rings::new(Arc::new(stores::open(url).await?));
-        ring_store::sync(&mut opened, &rings).await
-    })
 }
 
 /// Refuses a store in which the volume goes on where it does not here.

@@ -10,7 +10,7 @@ use crate::failure::{Failure, Kind, Result};
 use crate::name::VolumeName;
 use crate::passphrase::PassphraseArgs;
 use crate::state::State;
-use crate::{keys, output, ring};
+use crate::{keys, output, ring, ring_store};
 
 /// Put a key into the key ring: of a volume that is here, or from a file
 #[derive(Debug, Args)]
@@ -65,6 +65,7 @@ pub fn run(state: &State, args: &AddArgs) -> Result<()> {
         return Ok(());
     }
     opened.save()?;
+    ring_store::publish(state, &mut opened);
     output::note(&format!("the key of \"{}\" is in the key ring", args.name));
     Ok(())
 }

@@ -7,7 +7,7 @@ use fs_crypto::EntryKey;
 
 use crate::failure::Result;
 use crate::state::State;
-use crate::{keys, output, passphrase, ring};
+use crate::{keys, output, passphrase, ring, ring_store};
 
 /// Make a key ring with the keys of all volumes that are here
 ///
@@ -34,6 +34,7 @@ pub fn run(state: &State, args: &InitArgs) -> Result<()> {
         }
     }
     opened.save()?;
+    ring_store::publish(state, &mut opened);
     output::line("the key ring is made")?;
     output::line(&format!("  account  {}", opened.ring.account()))?;
     output::line(&format!("  keys     {}", opened.ring.entries().count()))?;

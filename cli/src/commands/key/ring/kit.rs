@@ -9,7 +9,7 @@ use fs_crypto::{RecoveryKit, Ring, Zeroizing};
 use crate::failure::{Kind, Result};
 use crate::passphrase::PassphraseArgs;
 use crate::state::{State, write_new};
-use crate::{keys, output, ring};
+use crate::{keys, output, ring, ring_store};
 
 /// Make a recovery kit to print, in place of any earlier one
 ///
@@ -50,6 +50,7 @@ pub fn run(state: &State, args: &KitArgs) -> Result<()> {
             output::line(text.trim_end())?;
         }
     }
+    ring_store::publish(state, &mut opened);
     if let Some(before) = before {
         output::note(&format!(
             "it takes the place of the kit of {}; if somebody else may have that one, make a new ring key \

@@ -4,6 +4,7 @@ mod add;
 mod init;
 mod kit;
 mod passphrase;
+mod publish;
 mod show;
 
 use clap::Subcommand;
@@ -24,6 +25,7 @@ pub enum RingCommand {
     Show(show::ShowArgs),
     Passphrase(passphrase::PassphraseCommandArgs),
     Kit(kit::KitArgs),
+    Publish(publish::PublishArgs),
 }
 
 /// Runs the command.
@@ -34,5 +36,6 @@ pub fn run(state: &State, command: RingCommand) -> Result<()> {
         RingCommand::Show(args) => show::run(state, &args),
         RingCommand::Passphrase(args) => passphrase::run(state, &args),
         RingCommand::Kit(args) => kit::run(state, &args),
+        RingCommand::Publish(args) => publish::run(state, &args),
     }
 }

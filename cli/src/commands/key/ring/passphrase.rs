@@ -7,7 +7,7 @@ use clap::Args;
 use crate::failure::Result;
 use crate::passphrase::{self, PassphraseArgs};
 use crate::state::State;
-use crate::{keys, output, ring};
+use crate::{keys, output, ring, ring_store};
 
 /// Set another passphrase
 ///
@@ -45,6 +45,7 @@ pub fn run(state: &State, args: &PassphraseCommandArgs) -> Result<()> {
         set.map_err(|error| ring::failure("the key ring", &error))?;
     }
     opened.save()?;
+    ring_store::publish(state, &mut opened);
     output::note("the key ring has a new passphrase; copies from before still open with the old one");
     if !args.new_key {
         output::note("if somebody else may know the old one, add --new-key");
