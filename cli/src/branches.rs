@@ -23,8 +23,7 @@ pub fn split_off(state: &State, volume: &VolumeFolder, _lock: &Lock) -> Result<O
     let is_made = volume.path.join("branches").join(&branch).exists();
     let tail = if is_made { Vec::new() } else { tail(state, volume, &ended)? };
     if !tail.is_empty() {
-        let config = Config { stores: Vec::new(), ..volume.config()? };
-        let config = Config { name: format!("{}/{branch}", volume.name), ..config };
+        let config = Config { name: format!("{}/{branch}", volume.name), ..volume.config()? };
         volume.add_branch(&branch, &config, |folder| link_all(&volume.path, folder))?;
     }
     // What is behind the cut belongs to somebody else from here on.

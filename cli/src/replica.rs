@@ -269,8 +269,9 @@ impl Replicas {
     /// Begins anew with what the config says now, and what it says was seen.
     pub fn restart(&self) -> Result<()> {
         let config = self.core.folder.config()?;
-        // Who only looks has nothing to send.
-        let wanted = if config.follows { Vec::new() } else { config.stores };
+        // Who only looks has nothing to send; a branch is not in the volume.
+        let is_mine = !config.follows && self.core.folder.name.branch().is_none();
+        let wanted = if is_mine { config.stores } else { Vec::new() };
         self.name_arbiter(&wanted)?;
         let mut running = self.running.lock();
         for one in running.drain(..) {

@@ -2,10 +2,12 @@
 
 use std::ffi::OsString;
 use std::fs;
-use std::io;
+use std::io::{self, Write};
 use std::path::Path;
 
 use clap::Args;
+use fs_format::PackId;
+use fs_volume::History;
 
 use super::volume::VolumeReport;
 use crate::failure::{Kind, Result};
@@ -51,12 +53,18 @@ pub fn run(state: &State, args: &ForkArgs) -> Result<()> {
     let id = key.id();
     let config =
         Config { quota_bytes: args.quota.or(parent.config()?.quota_bytes), ..Config::new(&args.new) };
+    let is_elsewhere = parent.config()?.from_store;
     let bar = progress::count("bringing packs");
     let volume = state.add(&config, &args.new, id, |folder| {
         keys::store(folder, &key)?;
         let mut bring = |path: &str| {
             bar.inc(1);
-            bring_over(&parent.path.join(path), &folder.join(path))
+            match bring_over(&parent.path.join(path), &folder.join(path)) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound && is_elsewhere => {
+                    fetch(&history, path, &folder.join(path))
+                }
+                other => other,
+            }
         };
         fs_volume::fork(&history, seal.seq, &engine::environment(folder), &key, &mut bring).map_err(
             |error| {
@@ -86,6 +94,15 @@ pub fn run(state: &State, args: &ForkArgs) -> Result<()> {
     ))?;
     output::line(&format!("  public key  {}", volume.id))?;
     output::line(&format!("  key file    {}", volume.key_path().display()))
+}
+
+/// Fetches a pack that is in the parent's store only.
+fn fetch(history: &History, path: &str, to: &Path) -> io::Result<()> {
+    let pack = path.strip_prefix("packs/").and_then(PackId::from_hex).ok_or(io::ErrorKind::NotFound)?;
+    let object = history.pack_object(&pack).map_err(io::Error::other)?;
+    let mut file = fs::File::create_new(to)?;
+    file.write_all(&object)?;
+    file.sync_all()
 }
 
 /// A hard link where it can be, since packs never change; else a copy that is durable before it counts.

@@ -95,6 +95,12 @@ fn what_a_fenced_device_wrote_is_a_branch_and_the_device_goes_on() {
     assert_eq!(other.words(["cat", &format!("{theirs}:lost")]).done(), "lost");
     assert_eq!(other.words(["cat", &format!("{theirs}:second")]).done(), "second");
 
+    // What it never read of the volume comes from the store, for the branch and for a volume that is made of it.
+    other.words(["fork", &format!("{theirs}@head"), "theirs"]).done();
+    assert_eq!(other.comb("cat theirs:first").done(), "first");
+    assert_eq!(other.words(["cat", &format!("{theirs}:first")]).done(), "first");
+    other.comb("check theirs").done();
+
     // Whoever follows may take over at any time: without anything of its own there is no branch.
     other.comb("volume open photos").done();
     assert_eq!(other.comb("branch list photos --json").json().as_array().map(Vec::len), Some(1));
