@@ -48,22 +48,27 @@ impl LazyDisk {
 /// after the other. Returns the door to it, and that manifest.
 pub fn prepare(folder: &Path, far: &Far) -> Result<(Env, Newest), NewestError> {
     let head = far.head()?;
+    let env = prepare_at(folder, far, head.header.seq, &head.manifest)?;
+    Ok((env, head))
+}
+
+/// The same where the newest manifest was read already.
+pub fn prepare_at(folder: &Path, far: &Far, seq: Seq, manifest: &[u8]) -> io::Result<Env> {
     let real = fs_volume::real::env(folder);
     let disk = LazyDisk::new(real.disk.clone(), far.clone());
     for folder in ["packs", "journal", "manifests"] {
         disk.here.create_dir(folder)?;
     }
-    let seq = head.header.seq;
     match disk.here.open(&manifest_path(seq), OpenMode::Read) {
         Err(error) if error.kind() == ErrorKind::NotFound => {
-            disk.keep_manifest(&manifest_path(seq), &head.manifest)?;
+            disk.keep_manifest(&manifest_path(seq), manifest)?;
         }
         other => drop(other?),
     }
-    disk.keep_manifest("head", &head.manifest)?;
+    disk.keep_manifest("head", manifest)?;
     disk.here.sync_dir("manifests")?;
     disk.here.sync_dir("")?;
-    Ok((Env { disk: Arc::new(disk), ..real }, head))
+    Ok(Env { disk: Arc::new(disk), ..real })
 }
 
 /// How much room filling needs on this disk.

@@ -200,7 +200,7 @@ fn serve_live(
     if dir != folder.data_path() {
         folder.lead_data_to(&dir)?;
     }
-    link_snapshots(folder, &volume.history());
+    start_linking(folder, volume.history(), is_lazy)?;
 
     let (tell, events) = mpsc::channel();
     watch(&mounted, signals, &tell)?;
@@ -379,6 +379,20 @@ fn resolve(folder: &VolumeFolder, history: &History, name: &str) -> Option<Seq> 
     Some(engine::find(folder, history, &when).ok()?.info().seq)
 }
 
+/// Links snapshots before the mount is ready, or beside it where their records must be fetched first.
+fn start_linking(folder: &VolumeFolder, history: History, is_lazy: bool) -> Result<()> {
+    if !is_lazy {
+        link_snapshots(folder, &history);
+        return Ok(());
+    }
+    let folder = folder.clone();
+    std::thread::Builder::new()
+        .name("snapshots".into())
+        .spawn(move || link_snapshots(&folder, &history))
+        .map(drop)
+        .context("starting a thread")
+}
+
 /// Makes `snapshots/UUID` for snapshots that were taken while no daemon ran. Only a convenience.
 fn link_snapshots(folder: &VolumeFolder, history: &History) {
     let labels = history.seals().unwrap_or_default().into_iter().filter_map(|seal| seal.snapshot);
@@ -530,9 +544,14 @@ struct Live {
 /// Fetches in the background what is not here.
 fn start_filling(folder: &VolumeFolder, volume: &Arc<Volume>, door: Door) -> Result<()> {
     let Some(far) = door.far else { return Ok(()) };
-    let packs = engine::packs(folder, &volume.history())?;
-    let room = lazy_disk::room(door.env.disk);
+    let (folder, history, room) = (folder.clone(), volume.history(), lazy_disk::room(door.env.disk));
     stores::handle()?.spawn(async move {
+        // Pages of the pack table lie in the store, too, and no mount waits for them.
+        let packs = match tokio::task::spawn_blocking(move || engine::packs(&folder, &history)).await {
+            Ok(Ok(packs)) => packs,
+            Ok(Err(failure)) => return tracing::error!("nothing is fetched ahead: {}", failure.message),
+            Err(error) => return tracing::error!(%error, "nothing is fetched ahead"),
+        };
         let filled = far.fill(packs, room).await;
         tracing::info!(packs = filled.packs, bytes = filled.bytes, "what can be had of the volume is here");
         for missing in filled.missing {

@@ -13,7 +13,9 @@ use crate::report::SealReport;
 use crate::state::{State, VolumeFolder};
 use crate::{engine, output, progress};
 
-/// How often the daemon is asked how far it is.
+/// Pauses before the daemon is asked again how far it is: small changes are through in no time, large ones are not asked
+/// about all the time.
+const ASK_AFTER: Duration = Duration::from_millis(5);
 const ASK_EVERY: Duration = Duration::from_millis(100);
 
 /// Seal what changed, and bring it to all stores now
@@ -66,6 +68,7 @@ pub fn run(state: &State, args: &SyncArgs) -> Result<()> {
 fn wait_for_daemon(volume: &VolumeFolder, seal: &SealReport, limit: Duration) -> Result<()> {
     let begun = Instant::now();
     let bar = progress::bytes("sending");
+    let mut pause = ASK_AFTER;
     loop {
         let Some(report) = Address::live(&volume.path).status()? else {
             return Err(Failure::new(Kind::Behind, "the volume was unmounted before every store had it")
@@ -92,7 +95,8 @@ fn wait_for_daemon(volume: &VolumeFolder, seal: &SealReport, limit: Duration) ->
                 format!("store \"{}\" has not all of it{why}", worst.name),
             ));
         }
-        std::thread::sleep(ASK_EVERY);
+        std::thread::sleep(pause);
+        pause = ASK_EVERY.min(pause * 2);
     }
 }
 

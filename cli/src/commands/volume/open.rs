@@ -4,12 +4,12 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use crate::failure::{Failure, Kind, Result};
+use crate::failure::{Context, Failure, Kind, Result};
 use crate::name::VolumeName;
 use crate::replica::Seen;
 use crate::state::{Config, State};
 use crate::stores::{self, StoreConfig};
-use crate::{branches, elsewhere, keys, output, progress, replica, takeover};
+use crate::{branches, elsewhere, keys, lazy_disk, output, progress, replica, takeover};
 
 /// Open a volume from a store, at once: what is read is fetched when it is read
 ///
@@ -75,15 +75,16 @@ pub fn open(state: &State, name: &VolumeName, key: &fs_crypto::VolumeKey, url: &
     let id = key.id();
     let device = keys::device(state)?;
     let bar = progress::waiting("asking the store");
-    let (store, store_id) = stores::block_on(async {
+    let (store, store_id, newest) = stores::block_on(async {
         let store = stores::open(url).await?;
-        let found =
-            stores::remote(&store, id).id().await.map_err(|error| stores::replication_failure(&error))?;
-        let found = found.ok_or_else(|| {
+        let remote = stores::remote(&store, id);
+        // Nobody waits twice: what is newest is asked for beside which store it is.
+        let (found, head) = tokio::join!(remote.id(), remote.head());
+        let found = found.map_err(|error| stores::replication_failure(&error))?.ok_or_else(|| {
             Failure::new(Kind::NotFound, format!("{url} does not know volume {id}"))
                 .hint("is it the right URL, and the right key?")
         })?;
-        Ok((store, found))
+        Ok((store, found, head.ok().and_then(|head| head.newest)))
     })?;
     let config = Config {
         stores: vec![StoreConfig {
@@ -98,7 +99,14 @@ pub fn open(state: &State, name: &VolumeName, key: &fs_crypto::VolumeKey, url: &
     };
     let opened = state.add(&config, name, id, |folder| {
         keys::store(folder, key)?;
-        let env = takeover::begin(folder, &elsewhere::far(&store, id, folder)?)?;
+        let far = elsewhere::far(&store, id, folder)?;
+        let env = match &newest {
+            Some(slot) => {
+                lazy_disk::prepare_at(folder, &far, slot.seq, &slot.bytes).context(folder.display())?
+            }
+            // It is asked for once more, with patience, and what is wrong is told.
+            None => takeover::begin(folder, &far)?,
+        };
         if !how.read_only {
             if !how.promote {
                 takeover::require_arbiter(&env, key, store_id, url)?;
