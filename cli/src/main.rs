@@ -9,6 +9,7 @@
 //! - `ring_store`   the same in a store
 //! - `lazy_disk`   a folder whose packs are in a store
 //! - `control`, `report`   the conversation with the daemon of a mounted volume
+//! - `survey`, `drill`   what the stores of a volume hold of it, mending one place from another, and a trial of restoring
 //! - `retention`   pruning by policy, for commands and the daemon alike
 //! - `daemon_log`   what a daemon says of itself, in a file that does not grow for ever
 //! - `tree`, `writer`   reading a sealed tree, and writing it into a folder
@@ -19,6 +20,7 @@ mod branches;
 mod commands;
 mod control;
 mod daemon_log;
+mod drill;
 mod elsewhere;
 mod engine;
 mod failure;
@@ -39,6 +41,7 @@ mod ring_store;
 mod simulation;
 mod state;
 mod stores;
+mod survey;
 mod takeover;
 mod tree;
 mod when;

@@ -1,6 +1,7 @@
 //! The command line as a person meets it: the binary, a state folder, real mounts.
 
 mod branches;
+mod checking;
 mod faults;
 mod mounts;
 mod retention;
