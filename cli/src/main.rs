@@ -12,7 +12,7 @@
 //! - `survey`, `drill`   what the stores of a volume hold of it, mending one place from another, and a trial of restoring
 //! - `retention`   pruning by policy, for commands and the daemon alike
 //! - `daemon_log`   what a daemon says of itself, in a file that does not grow for ever
-//! - `tree`, `writer`   reading a sealed tree, and writing it into a folder
+//! - `tree`, `writer`, `pax`   reading a sealed tree, and writing it into a folder or an archive
 //! - `mounts`   what the kernel knows of mounts
 //! - `output`, `progress`, `failure`   what is printed, and the exit codes
 
@@ -30,6 +30,7 @@ mod mounts;
 mod name;
 mod output;
 mod passphrase;
+mod pax;
 mod place;
 mod progress;
 mod replica;

@@ -2,6 +2,7 @@
 
 mod branches;
 mod checking;
+mod exporting;
 mod faults;
 mod mounts;
 mod retention;
