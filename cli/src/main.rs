@@ -10,6 +10,7 @@
 //! - `lazy_disk`   a folder whose packs are in a store
 //! - `control`, `report`   the conversation with the daemon of a mounted volume
 //! - `survey`, `drill`   what the stores of a volume hold of it, mending one place from another, and a trial of restoring
+//! - `resting`, `cost`   what stores lack of a volume that is not mounted; what they cost
 //! - `retention`   pruning by policy, for commands and the daemon alike
 //! - `daemon_log`   what a daemon says of itself, in a file that does not grow for ever
 //! - `tree`, `writer`, `pax`   reading a sealed tree, and writing it into a folder or an archive
@@ -19,6 +20,7 @@
 mod branches;
 mod commands;
 mod control;
+mod cost;
 mod daemon_log;
 mod drill;
 mod elsewhere;
@@ -35,6 +37,7 @@ mod place;
 mod progress;
 mod replica;
 mod report;
+mod resting;
 mod retention;
 mod ring;
 mod ring_store;

@@ -9,4 +9,5 @@ mod retention;
 mod ring;
 mod stores;
 mod volumes;
+mod watching;
 mod world;
