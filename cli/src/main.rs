@@ -11,6 +11,7 @@
 //! - `control`, `report`   the conversation with the daemon of a mounted volume
 //! - `survey`, `drill`   what the stores of a volume hold of it, mending one place from another, and a trial of restoring
 //! - `resting`, `cost`   what stores lack of a volume that is not mounted; what they cost
+//! - `metrics`   what a daemon tells a collector of figures
 //! - `retention`   pruning by policy, for commands and the daemon alike
 //! - `daemon_log`   what a daemon says of itself, in a file that does not grow for ever
 //! - `tree`, `writer`, `pax`   reading a sealed tree, and writing it into a folder or an archive
@@ -28,6 +29,7 @@ mod engine;
 mod failure;
 mod keys;
 mod lazy_disk;
+mod metrics;
 mod mounts;
 mod name;
 mod output;
