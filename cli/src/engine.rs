@@ -16,7 +16,7 @@ use crate::when::When;
 use crate::{elsewhere, keys, replica};
 
 /// Memory for a command that reads and ends, in bytes.
-const COMMAND_CACHE_BYTES: u64 = 64 << 20;
+pub const COMMAND_CACHE_BYTES: u64 = 64 << 20;
 
 /// Opens the past of a volume; it may be mounted meanwhile.
 pub fn history(volume: &VolumeFolder) -> Result<History> {

@@ -9,29 +9,37 @@
 //! - `ring_store`   the same in a store
 //! - `lazy_disk`   a folder whose packs are in a store
 //! - `control`, `report`   the conversation with the daemon of a mounted volume
+//! - `survey`, `drill`   what the stores of a volume hold of it, mending one place from another, and a trial of restoring
+//! - `resting`, `cost`   what stores lack of a volume that is not mounted; what they cost
+//! - `metrics`   what a daemon tells a collector of figures
 //! - `retention`   pruning by policy, for commands and the daemon alike
 //! - `daemon_log`   what a daemon says of itself, in a file that does not grow for ever
-//! - `tree`, `writer`   reading a sealed tree, and writing it into a folder
+//! - `tree`, `writer`, `pax`   reading a sealed tree, and writing it into a folder or an archive
 //! - `mounts`   what the kernel knows of mounts
 //! - `output`, `progress`, `failure`   what is printed, and the exit codes
 
 mod branches;
 mod commands;
 mod control;
+mod cost;
 mod daemon_log;
+mod drill;
 mod elsewhere;
 mod engine;
 mod failure;
 mod keys;
 mod lazy_disk;
+mod metrics;
 mod mounts;
 mod name;
 mod output;
 mod passphrase;
+mod pax;
 mod place;
 mod progress;
 mod replica;
 mod report;
+mod resting;
 mod retention;
 mod ring;
 mod ring_store;
@@ -39,6 +47,7 @@ mod ring_store;
 mod simulation;
 mod state;
 mod stores;
+mod survey;
 mod takeover;
 mod tree;
 mod when;

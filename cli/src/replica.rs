@@ -68,6 +68,9 @@ pub struct StoreReport {
     pub unsafe_bytes: u64,
     /// Bytes a second that go there now.
     pub rate: u64,
+    /// Bytes of packs that were sent since the mount began.
+    #[serde(default)]
+    pub sent_bytes: u64,
     /// Whether it is later than promised.
     pub behind: bool,
     /// What went wrong last.
@@ -375,6 +378,7 @@ impl Replicas {
             unsafe_seconds,
             unsafe_bytes: pending.bytes + dirty,
             rate: progress.as_ref().map_or(0, |progress| progress.rate),
+            sent_bytes: progress.as_ref().map_or(0, |progress| progress.sent_bytes),
             behind: unsafe_seconds > PROMISE.as_secs_f64() || at_work.fenced.is_some(),
             last_error: at_work.fenced.clone().or(last_error),
             last_error_seconds_ago,

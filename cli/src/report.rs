@@ -102,6 +102,12 @@ pub struct MountReport {
     pub dirty_bytes: u64,
     /// Bytes of the journal on the disk.
     pub journal_bytes: u64,
+    /// Seals since the mount began.
+    #[serde(default)]
+    pub seals: u64,
+    /// How long they took, in seconds.
+    #[serde(default)]
+    pub seal_seconds: f64,
     /// The newest seal.
     pub head: SealReport,
     /// How far each store is.

@@ -722,7 +722,8 @@ pub fn replace(path: &Path, bytes: &[u8]) -> Result<()> {
     sync_dir(path.parent().unwrap_or(Path::new(".")))
 }
 
-fn make_private_dir(path: &Path) -> Result<()> {
+/// Makes a folder for its owner alone; no error if it is there.
+pub fn make_private_dir(path: &Path) -> Result<()> {
     DirBuilder::new().recursive(true).mode(0o700).create(path).context(path.display())
 }
 

@@ -22,6 +22,9 @@ pub struct StoreConfig {
     pub id: String,
     /// Whether it decides who may write; one of them does.
     pub arbiter: bool,
+    /// What it costs, if a person said so ([`crate::cost::Prices`]).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prices: Option<String>,
 }
 
 impl StoreConfig {

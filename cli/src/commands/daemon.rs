@@ -29,6 +29,7 @@ use super::mount::Habits;
 use crate::control::{Address, Handler, Request, Server};
 use crate::elsewhere::{self, Door};
 use crate::failure::{Context, Failure, Kind, Result};
+use crate::metrics::Metrics;
 use crate::name::VolumeName;
 use crate::replica::Replicas;
 use crate::report::{MountReport, SealReport, hex_unless_text};
@@ -158,6 +159,7 @@ fn serve_live(
     ready: impl FnOnce(&Ready) -> Result<()>,
 ) -> Result<()> {
     let lock = folder.lock()?;
+    let metrics = habits.metrics.map(Metrics::bind).transpose()?;
     let dir = prepare_dir(folder, dir)?;
     let options = Options { read_only: habits.read_only, cache_bytes: habits.cache, ..Options::default() };
     let door = elsewhere::door(folder)?;
@@ -205,14 +207,18 @@ fn serve_live(
     let (tell, events) = mpsc::channel();
     watch(&mounted, signals, &tell)?;
     let server = {
-        let live = Live {
+        let live = Arc::new(Live {
             folder: folder.clone(),
             volume: Arc::clone(&volume),
             mounted: Arc::clone(&mounted),
             replicas: Arc::clone(&replicas),
             since: jiff::Timestamp::now(),
             read_only_by_wish: by_wish,
-        };
+        });
+        if let Some(metrics) = metrics {
+            let live = Arc::clone(&live);
+            metrics.serve(folder.name.to_string(), Arc::new(move || live.report()))?;
+        }
         let tell = tell.clone();
         let handler: Arc<Handler> = Arc::new(move |request| live.answer(request, &tell));
         Server::start(Address::live(&folder.path), handler)?
@@ -279,6 +285,8 @@ fn serve_moment(
         sealed: true,
         dirty_bytes: 0,
         journal_bytes: 0,
+        seals: 0,
+        seal_seconds: 0.0,
         head: SealReport::from(&seal),
         stores: Vec::new(),
     };
@@ -629,6 +637,8 @@ impl Live {
             sealed: status.is_sealed,
             dirty_bytes: status.dirty_bytes,
             journal_bytes: status.journal_bytes,
+            seals: status.seals,
+            seal_seconds: status.seal_time.as_secs_f64(),
             head: SealReport::from(&status.head),
             stores: self.replicas.reports(),
         }

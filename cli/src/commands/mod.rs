@@ -6,6 +6,7 @@ mod check;
 mod completions;
 mod daemon;
 mod diff;
+mod export;
 mod fork;
 mod key;
 mod log;
@@ -80,6 +81,7 @@ enum Command {
     Ls(ls::LsArgs),
     Cat(cat::CatArgs),
     Restore(restore::RestoreArgs),
+    Export(export::ExportArgs),
     Rollback(rollback::RollbackArgs),
     Fork(fork::ForkArgs),
     #[command(subcommand)]
@@ -127,6 +129,7 @@ fn run_command(comb: Comb) -> Result<()> {
         Command::Ls(args) => ls::run(&state()?, &args),
         Command::Cat(args) => cat::run(&state()?, &args),
         Command::Restore(args) => restore::run(&located()?, &args),
+        Command::Export(args) => export::run(&located()?, &args),
         Command::Rollback(args) => rollback::run(&state()?, &args),
         Command::Fork(args) => fork::run(&state()?, &args),
         Command::Key(command) => key::run(&state()?, command),

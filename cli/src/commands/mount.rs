@@ -1,6 +1,7 @@
 //! `comb mount`.
 
 use std::io::Read;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -11,6 +12,7 @@ use fs_fuse::Detach;
 use super::daemon::{self, Moment, Ready};
 use crate::control::Address;
 use crate::failure::{Context, Failure, Kind, Result};
+use crate::metrics::parse_address;
 use crate::name::{VolumeName, parse_size, parse_span};
 use crate::state::{State, VolumeFolder};
 use crate::when::When;
@@ -30,7 +32,7 @@ pub struct MountArgs {
     pub dir: Option<PathBuf>,
 
     /// Mount this moment of the past, read-only; the volume may be mounted elsewhere meanwhile
-    #[arg(long, value_name = "WHEN")]
+    #[arg(long, value_name = "WHEN", conflicts_with = "metrics")]
     pub at: Option<String>,
 
     #[command(flatten)]
@@ -65,6 +67,11 @@ pub struct Habits {
     #[arg(long, value_name = "SIZE", value_parser = parse_size)]
     pub rate: Option<u64>,
 
+    /// Tell figures to Prometheus at http://ADDR/metrics, for whoever can reach that address; a port alone is of this
+    /// machine's 127.0.0.1
+    #[arg(long, value_name = "ADDR", value_parser = parse_address)]
+    pub metrics: Option<SocketAddr>,
+
     /// Memory for cached data
     #[arg(long, value_name = "SIZE", default_value = "128M", value_parser = parse_size)]
     pub cache: u64,
@@ -89,6 +96,7 @@ impl Habits {
             }
         }
         args.extend(self.rate.map(|rate| format!("--rate={rate}")));
+        args.extend(self.metrics.map(|address| format!("--metrics={address}")));
         args.extend(self.threads.map(|threads| format!("--threads={threads}")));
         args
     }

@@ -1,24 +1,39 @@
 //! `comb status`.
 
+use std::collections::BTreeMap;
+use std::io::{self, IsTerminal, Write};
+use std::time::Duration;
+
 use clap::Args;
+use fs_volume::History;
 use serde::Serialize;
 
 use crate::control::Address;
-use crate::engine;
-use crate::failure::{Failure, Kind, Result};
+use crate::cost::{self, Prices};
+use crate::failure::{Context, Failure, Kind, Result};
 use crate::name::VolumeName;
 use crate::output::{self, Align, Table};
 use crate::replica::StoreReport;
 use crate::report::{MountReport, SealReport};
-use crate::state::{State, VolumeFolder};
+use crate::state::{Config, State, VolumeFolder};
+use crate::{engine, resting};
 
-/// Show how the volumes are: mounted where, sealed when, and what is wrong
+/// How often `--watch` looks.
+const WATCH_EVERY: Duration = Duration::from_secs(1);
+
+/// Show how the volumes are: mounted where, sealed when, what their stores lack and cost, and what is wrong
+///
+/// It ends with 9 where a store is later than promised, whether the volume is mounted or not.
 #[derive(Debug, Args)]
 pub struct StatusArgs {
     /// Only this volume
     name: Option<VolumeName>,
 
-    /// Print JSON
+    /// Look every second until it is interrupted
+    #[arg(long)]
+    watch: bool,
+
+    /// Print JSON; with --watch, a line for each change
     #[arg(long)]
     json: bool,
 }
@@ -37,22 +52,32 @@ struct VolumeStatus {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     damage: Vec<String>,
     mounts: Vec<MountReport>,
+    /// How far each store is, of a volume that no daemon has.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    stores: Vec<StoreReport>,
+    /// What each store costs a month in dollars, about, where that is known.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    dollars_per_month: BTreeMap<String, f64>,
+}
+
+impl VolumeStatus {
+    /// How far each store is, mounted or not.
+    fn stores(&self) -> impl Iterator<Item = &StoreReport> {
+        self.mounts.iter().flat_map(|mount| &mount.stores).chain(&self.stores)
+    }
 }
 
 /// Shows the status of all volumes, or of one.
 pub fn run(state: &State, args: &StatusArgs) -> Result<()> {
-    let volumes = match &args.name {
-        Some(name) => vec![state.volume(name)?],
-        None => state.volumes()?,
-    };
-    let list = volumes.iter().map(status).collect::<Result<Vec<_>>>()?;
+    if args.watch {
+        return watch(state, args);
+    }
+    let list = look(state, args)?;
     if args.json {
         return output::json(&list);
     }
     print(&list)?;
-    let late = list
-        .iter()
-        .find(|volume| volume.mounts.iter().any(|mount| mount.stores.iter().any(|store| store.behind)));
+    let late = list.iter().find(|volume| volume.stores().any(|store| store.behind));
     if let Some(late) = late {
         return Err(Failure::new(
             Kind::Behind,
@@ -67,7 +92,43 @@ pub fn run(state: &State, args: &StatusArgs) -> Result<()> {
     }
 }
 
-fn status(volume: &VolumeFolder) -> Result<VolumeStatus> {
+fn look(state: &State, args: &StatusArgs) -> Result<Vec<VolumeStatus>> {
+    let volumes = match &args.name {
+        Some(name) => vec![state.volume(name)?],
+        None => state.volumes()?,
+    };
+    volumes.iter().map(|volume| status(state, volume)).collect()
+}
+
+/// Shows it again and again, until an interrupt ends the process or nobody reads any more.
+fn watch(state: &State, args: &StatusArgs) -> Result<()> {
+    const CLEAR: &str = "\x1b[H\x1b[2J";
+    let mut shown = String::new();
+    loop {
+        let list = look(state, args)?;
+        let text = serde_json::to_string(&list).map_err(io::Error::from).context("writing JSON")?;
+        let is_news = text != shown;
+        shown = text;
+        let mut out = io::stdout();
+        let told = match args.json {
+            true if is_news => writeln!(out, "{shown}"),
+            true => Ok(()),
+            false if out.is_terminal() => write!(out, "{CLEAR}"),
+            // A log of it: nothing is drawn over, so only changes are worth a line.
+            false => Ok(()),
+        };
+        match told.and_then(|()| out.flush()) {
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(()),
+            told => told.context("standard output")?,
+        }
+        if !args.json && (is_news || out.is_terminal()) {
+            print(&list)?;
+        }
+        std::thread::sleep(WATCH_EVERY);
+    }
+}
+
+fn status(state: &State, volume: &VolumeFolder) -> Result<VolumeStatus> {
     let mut mounts: Vec<MountReport> = Vec::new();
     let mut silent = None;
     for address in Address::all(&volume.path) {
@@ -79,19 +140,42 @@ fn status(volume: &VolumeFolder) -> Result<VolumeStatus> {
     }
     let live = mounts.iter().find(|mount| mount.moment.is_none()).map(|mount| mount.head.clone());
     let mut damage: Vec<String> = mounts.iter().flat_map(|mount| mount.damage.clone()).collect();
-    let head = match live {
-        Some(head) => Ok(head),
-        None => engine::history(volume).and_then(|history| {
-            let head = history.head().map_err(|error| engine::open_failure(volume, &error))?;
+    let config = volume.config();
+    let is_priced = |config: &Config| config.stores.iter().any(|store| Prices::of(store).is_some());
+    let is_resting = live.is_none() && silent.is_none();
+    // What a daemon tells needs no look at the volume.
+    let history = match live.is_none() || config.as_ref().is_ok_and(is_priced) {
+        true => Some(engine::history(volume)),
+        false => None,
+    };
+    let head = match (live, &history) {
+        (Some(head), _) => Ok(head),
+        (None, Some(Ok(history))) => {
+            let head = history.head().map_err(|error| engine::open_failure(volume, &error));
             damage.extend(history.damage());
-            Ok(SealReport::from(&head))
-        }),
+            head.map(|head| SealReport::from(&head))
+        }
+        (None, Some(Err(failure))) => Err(failure.clone()),
+        (None, None) => Err(Failure::other("the volume was not looked at")),
     };
     let (head, failure) = match head {
         Ok(head) => (Some(head), silent),
         Err(failure) => (None, Some(failure)),
     };
-    let quota_bytes = match volume.config() {
+    let mut stores = Vec::new();
+    let mut dollars_per_month = BTreeMap::new();
+    if let (Ok(config), Some(Ok(history))) = (&config, &history) {
+        if is_resting {
+            match resting::reports(state, volume, config, history) {
+                Ok(reports) => stores = reports,
+                Err(failure) => {
+                    damage.push(format!("what its stores lack is not known: {}", failure.message))
+                }
+            }
+        }
+        dollars_per_month = costs(config, history);
+    }
+    let quota_bytes = match config {
         Ok(config) => config.quota_bytes,
         Err(failure) => {
             damage.push(match failure.hint {
@@ -109,11 +193,26 @@ fn status(volume: &VolumeFolder) -> Result<VolumeStatus> {
         failure,
         damage,
         mounts,
+        stores,
+        dollars_per_month,
     })
 }
 
+/// What each store costs a month, about. One that keeps no list prices, and a volume that cannot be read, cost nothing here.
+fn costs(config: &Config, history: &History) -> BTreeMap<String, f64> {
+    let priced: Vec<_> = config.stores.iter().filter_map(|store| Some((store, Prices::of(store)?))).collect();
+    let (false, Ok((packs, _)), Ok(seals)) = (priced.is_empty(), history.needed_packs(), history.seals())
+    else {
+        return BTreeMap::new();
+    };
+    let bytes = packs.iter().map(|pack| u64::from(pack.bytes)).sum();
+    let now = i64::try_from(jiff::Timestamp::now().as_nanosecond()).unwrap_or(i64::MAX);
+    let creates = cost::creates_of_a_month(&seals, now);
+    priced.into_iter().map(|(store, prices)| (store.name.clone(), prices.month(bytes, creates))).collect()
+}
+
 /// How far a store is, in words.
-fn told(store: &StoreReport) -> String {
+fn told(store: &StoreReport, dollars: Option<f64>) -> String {
     let mut text = format!("store \"{}\" ", store.name);
     text += &match (&store.replicated_seq, store.unsafe_seconds) {
         (None, _) => "has nothing yet".to_owned(),
@@ -128,6 +227,11 @@ fn told(store: &StoreReport) -> String {
     if store.behind {
         text += ", LATER THAN PROMISED";
     }
+    text += &match dollars {
+        None => String::new(),
+        Some(dollars) if dollars < 0.01 => ", less than $0.01 a month".into(),
+        Some(dollars) => format!(", about ${dollars:.2} a month"),
+    };
     let trying = |next: f64| format!("; next try in {next:.0} s");
     // An error that was overcome is no news.
     if let Some(error) =
@@ -196,14 +300,20 @@ fn print(list: &[VolumeStatus]) -> Result<()> {
         for damage in volume.damage.iter().filter(|damage| !said(damage)) {
             output::line(&format!("{}: {}", volume.name, output::escape(damage.as_bytes())))?;
         }
-        for store in volume.mounts.iter().flat_map(|mount| &mount.stores) {
-            output::line(&format!("{}: {}", volume.name, told(store)))?;
+        for store in volume.stores() {
+            let dollars = volume.dollars_per_month.get(&store.name).copied();
+            output::line(&format!("{}: {}", volume.name, told(store, dollars)))?;
         }
         if !volume.damage.is_empty() {
             output::note(&format!("hint: {}", engine::way_out(&volume.name)));
-        } else if volume.mounts.iter().flat_map(|mount| &mount.stores).any(|store| store.state == "fenced") {
+        } else if volume.stores().any(|store| store.state == "fenced") {
             output::note(&format!(
                 "hint: `comb branch list {}` shows what is not in the volume",
+                volume.name
+            ));
+        } else if volume.stores.iter().any(|store| store.unsafe_seconds > 0.0) {
+            output::note(&format!(
+                "hint: `comb mount {0}` sends what is missing, and so does `comb sync {0}` once",
                 volume.name
             ));
         } else if volume.mounts.iter().any(|mount| mount.trouble.is_some()) {

@@ -1,10 +1,14 @@
 //! The command line as a person meets it: the binary, a state folder, real mounts.
 
 mod branches;
+mod checking;
+mod exporting;
 mod faults;
+mod metrics;
 mod mounts;
 mod retention;
 mod ring;
 mod stores;
 mod volumes;
+mod watching;
 mod world;

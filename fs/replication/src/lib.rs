@@ -15,11 +15,13 @@
 //! | `collect` | removing what a volume has given up |
 //! | `attach` | knowing a store again |
 //! | `rings` | key rings in a store, which this crate cannot open |
+//! | `audit` | looking at all that a store holds, and putting back what it lost |
 //! | `rules` | what the checker breaks on purpose |
 //! | `lazy` | reading from afar: packs by windows, and filling |
 //! | `upload`, `progress` | the queue that replicates one volume to one store, and what it tells |
 
 mod attach;
+mod audit;
 mod claim;
 mod collect;
 mod commit;
@@ -38,6 +40,7 @@ mod upload;
 mod tests;
 
 pub use attach::{Attached, StoreId};
+pub use audit::Inventory;
 pub use claim::{ClaimError, Cut};
 pub use collect::{Collected, GivenUp};
 pub use commit::{Fence, Fenced};

@@ -197,10 +197,14 @@ impl Volume {
     }
 
     fn seal_frozen(&self, errand: Errand) -> Result<(SealInfo, Option<Verdict>), FsError> {
+        let begun = self.env.clock.monotonic();
         let result = self.try_seal(errand);
         match &result {
             Ok((info, _)) => {
                 *self.seal_error.write() = None;
+                let mut times = self.seal_times.lock();
+                *times = (times.0 + 1, times.1 + self.env.clock.monotonic().saturating_sub(begun));
+                drop(times);
                 if let Some(tell) = self.on_seal.get() {
                     tell(info);
                 }

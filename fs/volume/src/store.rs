@@ -428,6 +428,8 @@ impl Store {
             is_whole = self.open_frame(&*self.open_pack(place)?, place, &name)?;
         }
         if !is_whole {
+            // Whoever mends the pack puts another file in its place.
+            self.close_pack(object);
             return Err(damaged(object, offset, "a frame failed its integrity check"));
         }
         BENCH.with_borrow_mut(|bench| {

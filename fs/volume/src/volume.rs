@@ -92,6 +92,10 @@ pub struct Status {
     pub damage: Vec<String>,
     /// Why the last seal failed.
     pub seal_error: Option<String>,
+    /// Seals since it was opened, and how long they took.
+    pub seals: u64,
+    /// The sum of these times.
+    pub seal_time: Duration,
 }
 
 pub struct State {
@@ -150,6 +154,8 @@ pub struct Volume {
     /// What replay could not read.
     journal_damage: Option<String>,
     pub(crate) seal_error: RwLock<Option<String>>,
+    /// Seals since it was opened, and how long they took.
+    pub(crate) seal_times: Mutex<(u64, Duration)>,
     pub(crate) on_seal: OnceLock<Box<OnSeal>>,
     free: FreeBytes,
     /// Held while a segment of the journal is allocated.
@@ -312,6 +318,7 @@ impl Volume {
             read_only: RwLock::new(read_only),
             journal_damage: recovered.damage,
             seal_error: RwLock::new(None),
+            seal_times: Mutex::default(),
             on_seal: OnceLock::new(),
             making_segment: Mutex::new(()),
             free: FreeBytes { asked: AtomicI64::new(i64::MIN), left: AtomicU64::new(0) },
@@ -393,6 +400,7 @@ impl Volume {
     pub fn status(&self) -> Status {
         let state = self.state.read();
         let frozen = state.frozen.as_deref();
+        let (seals, seal_time) = *self.seal_times.lock();
         Status {
             head: state.base.info.clone(),
             is_sealed: state.active.is_empty() && frozen.is_none(),
@@ -402,6 +410,8 @@ impl Volume {
             read_only: self.read_only_reason(),
             damage: self.store.found.list(),
             seal_error: self.seal_error.read().clone(),
+            seals,
+            seal_time,
         }
     }
 

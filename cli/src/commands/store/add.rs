@@ -3,6 +3,7 @@
 use clap::Args;
 use fs_replication::StoreId;
 
+use crate::cost::Prices;
 use crate::failure::{Failure, Kind, Result};
 use crate::name::VolumeName;
 use crate::state::{State, VolumeFolder};
@@ -29,6 +30,11 @@ pub struct AddArgs {
     /// What to call the store [default: the kind and a number]
     #[arg(long = "as", value_name = "STORE")]
     store: Option<VolumeName>,
+
+    /// What it costs, for the estimate in `comb status`: dollars for a GB a month, 1000 creates, 1000 reads, as in
+    /// 0.023,0.005,0.0004 [default: the list prices of known providers]
+    #[arg(long, value_name = "STORAGE,PUT,GET")]
+    prices: Option<Prices>,
 }
 
 /// Probes a store and adds it to the volume's config.
@@ -80,8 +86,13 @@ pub fn run(state: &State, args: &AddArgs) -> Result<()> {
     if let Some(slot) = &head.newest {
         refuse_other_past(&volume, &url, slot)?;
     }
-    let config =
-        StoreConfig { name: name.clone(), url: url.clone(), id: StoreConfig::id_text(attached.id), arbiter };
+    let config = StoreConfig {
+        name: name.clone(),
+        url: url.clone(),
+        id: StoreConfig::id_text(attached.id),
+        arbiter,
+        prices: args.prices.map(|prices| prices.to_string()),
+    };
     state.change_config(&volume, |all| {
         all.stores.push(config);
         Ok(())

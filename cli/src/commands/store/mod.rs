@@ -34,7 +34,7 @@ pub fn run(state: &State, command: StoreCommand) -> Result<()> {
 }
 
 /// The store of this name; the only one, if no name is given.
-fn choose(volume: &VolumeFolder, name: Option<&str>) -> Result<StoreConfig> {
+pub fn choose(volume: &VolumeFolder, name: Option<&str>) -> Result<StoreConfig> {
     let stores = volume.config()?.stores;
     let missing = |what: String| {
         Failure::new(Kind::NotFound, what).hint(format!("`comb store list {}` shows its stores", volume.name))

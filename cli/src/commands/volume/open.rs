@@ -92,6 +92,7 @@ pub fn open(state: &State, name: &VolumeName, key: &fs_crypto::VolumeKey, url: &
             url: url.to_owned(),
             id: StoreConfig::id_text(store_id),
             arbiter: true,
+            prices: None,
         }],
         from_store: true,
         follows: how.read_only,

@@ -1,0 +1,153 @@
+//! What the stores lack of a volume that no daemon has, told without asking them.
+//!
+//! From what was seen in a store last (`seen/STORE`) and what is sealed here. A volume that was unmounted before everything
+//! was sent stays loud: nobody else would notice.
+
+use std::os::unix::ffi::OsStrExt;
+
+use fs_format::Seq;
+use fs_volume::{History, Options, SealInfo};
+
+use crate::engine;
+use crate::failure::Result;
+use crate::output;
+use crate::replica::{self, PROMISE, Seen, StoreReport};
+use crate::state::{Config, State, VolumeFolder};
+use crate::stores::StoreConfig;
+
+/// Nanoseconds of a second.
+const NANOS: f64 = 1e9;
+
+/// Changes that are in no seal: their bytes, and since when there are some, in nanoseconds since 1970.
+struct Unsealed {
+    bytes: u64,
+    since: i64,
+}
+
+/// How far each store of a volume is that is not mounted.
+pub fn reports(
+    state: &State,
+    volume: &VolumeFolder,
+    config: &Config,
+    history: &History,
+) -> Result<Vec<StoreReport>> {
+    // Who only looks has nothing to send.
+    if config.stores.is_empty() || config.follows {
+        return Ok(Vec::new());
+    }
+    let seals = history.seals().map_err(|error| engine::open_failure(volume, &error))?;
+    let unsealed = unsealed(state, volume, seals.last())?;
+    let ended = replica::ended(volume)?;
+    let fenced = ended.map(|ended| {
+        format!("another device took the volume over with epoch {}, noticed {}", ended.by, ended.noticed)
+    });
+    let now = i64::try_from(jiff::Timestamp::now().as_nanosecond()).unwrap_or(i64::MAX);
+    config
+        .stores
+        .iter()
+        .map(|store| {
+            let seen = Seen::read(volume, &store.name)?.map(|seen| Seq(seen.seq));
+            Ok(report(store, seen, &seals, unsealed.as_ref(), fenced.as_deref(), now))
+        })
+        .collect()
+}
+
+fn report(
+    store: &StoreConfig,
+    seen: Option<Seq>,
+    seals: &[SealInfo],
+    unsealed: Option<&Unsealed>,
+    fenced: Option<&str>,
+    now: i64,
+) -> StoreReport {
+    let missing = || seals.iter().filter(|seal| Some(seal.seq) > seen);
+    let since = missing().map(|seal| seal.time.0).chain(unsealed.map(|unsealed| unsealed.since)).min();
+    let unsafe_seconds = since.map_or(0.0, |since| now.saturating_sub(since).max(0) as f64 / NANOS);
+    StoreReport {
+        name: store.name.clone(),
+        url: store.url.clone(),
+        arbiter: store.arbiter,
+        state: if fenced.is_some() { "fenced" } else { "not-mounted" }.into(),
+        replicated_seq: seen.map(|seq| seq.0),
+        safe_as_of: seen.map(|_| output::time_utc(since.map_or(now, |since| since.min(now)))),
+        unsafe_seconds,
+        unsafe_bytes: missing().map(|seal| seal.added).sum::<u64>()
+            + unsealed.map_or(0, |unsealed| unsealed.bytes),
+        rate: 0,
+        sent_bytes: 0,
+        behind: unsafe_seconds > PROMISE.as_secs_f64() || fenced.is_some(),
+        last_error: fenced.map(str::to_owned),
+        last_error_seconds_ago: None,
+        next_try_seconds: None,
+    }
+}
+
+/// What a daemon that was killed left in the journal. Nothing where somebody works on the volume right now, who seals it.
+fn unsealed(state: &State, volume: &VolumeFolder, newest: Option<&SealInfo>) -> Result<Option<Unsealed>> {
+    let Some(begun) = journal_begun(volume) else { return Ok(None) };
+    let Ok(lock) = volume.lock_to_read() else { return Ok(None) };
+    let options = Options { read_only: true, ..engine::command_options() };
+    let status = engine::open(state, volume, &lock, options)?.status();
+    if status.is_sealed {
+        return Ok(None);
+    }
+    // After the newest seal, and not before the journal was begun.
+    let sealed = newest.map_or(0, |seal| seal.time.0);
+    Ok(Some(Unsealed { bytes: status.dirty_bytes, since: sealed.max(begun) }))
+}
+
+/// When the oldest part of the journal was begun, 0 where the disk does not tell; none if there is no journal, as a volume
+/// is left that was unmounted.
+fn journal_begun(volume: &VolumeFolder) -> Option<i64> {
+    let entries = std::fs::read_dir(volume.path.join("journal")).ok()?.flatten();
+    let segments = entries.filter(|entry| !entry.file_name().as_bytes().starts_with(b"."));
+    let begun = |entry: std::fs::DirEntry| {
+        let time = jiff::Timestamp::try_from(entry.metadata().ok()?.created().ok()?).ok()?;
+        i64::try_from(time.as_nanosecond()).ok()
+    };
+    segments.map(|entry| begun(entry).unwrap_or(0)).min()
+}
+
+#[cfg(test)]
+mod tests {
+    use fs_format::{ManifestId, Timestamp};
+
+    use super::*;
+
+    fn seal(seq: u64, seconds: i64, added: u64) -> SealInfo {
+        SealInfo {
+            seq: Seq(seq),
+            id: ManifestId([0; 32]),
+            time: Timestamp(seconds * 1_000_000_000),
+            files: 1,
+            bytes: 0,
+            added,
+            snapshot: None,
+        }
+    }
+
+    fn at(seen: Option<u64>, unsealed: Option<Unsealed>, now: i64) -> (f64, u64, bool) {
+        let store = StoreConfig {
+            name: "s3".into(),
+            url: "s3://bucket".into(),
+            id: String::new(),
+            arbiter: true,
+            prices: None,
+        };
+        let seals = [seal(1, 100, 10), seal(2, 200, 20), seal(5, 300, 40)];
+        let report = report(&store, seen.map(Seq), &seals, unsealed.as_ref(), None, now * 1_000_000_000);
+        (report.unsafe_seconds, report.unsafe_bytes, report.behind)
+    }
+
+    #[test]
+    fn what_is_sealed_and_was_not_seen_in_a_store_is_not_safe() {
+        assert_eq!(at(Some(5), None, 900), (0.0, 0, false), "idle for long, and safe");
+        assert_eq!(at(Some(2), None, 310), (10.0, 40, false), "within the promise");
+        assert_eq!(at(Some(2), None, 361), (61.0, 40, true));
+        assert_eq!(at(Some(1), None, 361), (161.0, 60, true));
+        assert_eq!(at(None, None, 361), (261.0, 70, true), "a store that never had anything");
+        assert_eq!(at(Some(2), None, 5), (0.0, 40, false), "a clock that was set back");
+        let unsealed = || Some(Unsealed { bytes: 7, since: 800_000_000_000 });
+        assert_eq!(at(Some(5), unsealed(), 900), (100.0, 7, true));
+    }
+}

@@ -1,0 +1,110 @@
+//! What `comb status` tells of volumes and their stores, mounted or not.
+
+use std::fs;
+use std::io::{BufRead, BufReader, Write};
+use std::process::{Command, Stdio};
+
+use crate::world::{World, wait_until};
+
+/// A store of the volume `photos` in a folder of its own.
+pub fn add_store(world: &World, name: &str, more: &[&str]) {
+    let url = format!("file://{}", world.dir(name).display());
+    world.words(["store", "add", "photos", &url, "--as", name].iter().chain(more)).done();
+}
+
+#[test]
+fn what_a_volume_at_rest_has_not_sent_is_told() {
+    let world = World::new();
+    let mount = world.dir("mount");
+    world.comb("volume create photos").done();
+    add_store(&world, "home", &[]);
+    let store = |world: &World| world.comb("status photos --json").json()[0]["stores"][0].clone();
+    let never = store(&world);
+    assert_eq!(
+        (&never["replicated_seq"], &never["state"]),
+        (&serde_json::Value::Null, &"not-mounted".into())
+    );
+    assert!(never["unsafe_bytes"].as_u64() > Some(0), "{never}");
+
+    world.comb("mount photos mount --seal-every 0").done();
+    assert!(world.comb("status photos --json").json()[0]["stores"].is_null(), "its daemon tells");
+    fs::write(mount.join("a"), vec![7; 100_000]).expect("a file");
+    world.comb("unmount mount").done();
+    let sent = store(&world);
+    assert_eq!((&sent["unsafe_bytes"], &sent["unsafe_seconds"]), (&0.into(), &0.0.into()), "{sent}");
+    assert!(sent["replicated_seq"].as_u64() >= Some(2), "{sent}");
+    assert!(world.comb("status photos").done().contains("store \"home\" has everything"));
+
+    // A daemon that dies leaves what nobody has sent.
+    world.comb("mount photos mount --seal-every 0").done();
+    fs::File::create(mount.join("b"))
+        .and_then(|mut file| file.write_all(b"unsent").and_then(|()| file.sync_all()))
+        .expect("synced");
+    let pid = world.comb("status photos --json").json()[0]["mounts"][0]["pid"].to_string();
+    assert!(Command::new("kill").args(["-9", &pid]).status().expect("kill starts").success());
+    wait_until("dying", || {
+        world.comb("status photos --json").json()[0]["mounts"].as_array().is_some_and(Vec::is_empty)
+    });
+    let left = store(&world);
+    assert!(left["unsafe_seconds"].as_f64() > Some(0.0) && left["unsafe_bytes"].as_u64() > Some(0), "{left}");
+    let told = world.comb("status photos");
+    assert!(
+        told.out.contains("store \"home\" lacks ") && told.said.contains("comb sync photos"),
+        "{}{}",
+        told.out,
+        told.said
+    );
+    world.comb("sync photos").done();
+    assert_eq!(store(&world)["unsafe_seconds"], 0.0);
+}
+
+#[test]
+fn a_volume_that_was_taken_over_is_loud_at_rest_too() {
+    let world = World::new();
+    world.comb("volume create photos").done();
+    add_store(&world, "home", &[]);
+    world.comb("sync photos").done();
+    world.comb("status photos").done();
+    let folder = world.volume_folder();
+    fs::write(folder.join("fenced"), r#"{"by":2,"at":2,"noticed":"2026-11-21T18:00:00Z"}"#).expect("noted");
+    let told = world.comb("status photos");
+    assert!(told.said.contains("comb branch list"), "{}", told.said);
+    told.refused(9, "is not safe");
+}
+
+#[test]
+fn watching_tells_each_change_until_nobody_reads() {
+    let world = World::new();
+    world.comb("volume create photos").done();
+    let mut watch = world
+        .command(["status", "photos", "--watch", "--json"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("it starts");
+    let mut lines = BufReader::new(watch.stdout.take().expect("a pipe")).lines();
+    let mut next = || -> serde_json::Value {
+        serde_json::from_str(&lines.next().expect("a line").expect("text")).expect("JSON")
+    };
+    assert_eq!(next()[0]["head"]["seq"], 1);
+    world.comb("snapshot photos").done();
+    assert_eq!(next()[0]["head"]["seq"], 2);
+    drop(lines);
+    world.comb("snapshot photos").done();
+    assert!(watch.wait().expect("it ends").success());
+}
+
+#[test]
+fn a_store_with_prices_is_told_with_what_it_costs() {
+    let world = World::new();
+    world.comb("volume create photos").done();
+    add_store(&world, "cheap", &[]);
+    add_store(&world, "dear", &["--prices", "0,900,0"]);
+    let dollars = world.comb("status photos --json").json()[0]["dollars_per_month"].clone();
+    assert!(dollars["cheap"].is_null() && dollars["dear"].as_f64().is_some(), "{dollars}");
+    world.comb("snapshot photos").done();
+    let told = world.comb("status photos").out;
+    let dear = told.lines().find(|line| line.contains("\"dear\"")).expect("a line");
+    assert!(dear.contains(", about $") && dear.contains(" a month"), "{told}");
+    assert!(!told.lines().any(|line| line.contains("\"cheap\"") && line.contains('$')), "{told}");
+    assert_eq!(world.comb("store add photos file:///nowhere --prices 1,2").code, 2);
+}
