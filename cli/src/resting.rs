@@ -79,6 +79,7 @@ fn report(
         last_error: fenced.map(str::to_owned),
         last_error_seconds_ago: None,
         next_try_seconds: None,
+        needs_somebody: fenced.is_some(),
     }
 }
 
