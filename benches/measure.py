@@ -1,5 +1,6 @@
 """What the measurements share: who is measured, how cold is made, and how numbers are told."""
 
+import contextlib
 import json
 import os
 import pathlib
@@ -130,6 +131,22 @@ def build(subjects):
 def small_files(folder, folders, files, size, seed):
     """Creates files; returns the seconds it took."""
     return float(stage.run(binary("smallfiles"), folder, folders, files, size, seed, timeout=3600))
+
+
+@contextlib.contextmanager
+def still():
+    """Keeps others of the machine still while something is measured.
+
+    $COMB_BENCH_STILL, if it is set, is a program that is run with `on` before and with `off` behind it.
+    """
+    program = os.environ.get("COMB_BENCH_STILL")
+    if program:
+        stage.run(program, "on")
+    try:
+        yield
+    finally:
+        if program:
+            stage.run(program, "off")
 
 
 def seconds(call):
