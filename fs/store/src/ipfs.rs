@@ -19,6 +19,8 @@ mod dag;
 mod index;
 mod node;
 mod record;
+#[cfg(test)]
+mod tests;
 mod wire;
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -24,8 +24,7 @@ const { yamux } = await import('@chainsafe/libp2p-yamux')
 const { identify } = await import('@libp2p/identify')
 const { multiaddr } = await import('@multiformats/multiaddr')
 const { FsBlockstore } = await import('blockstore-fs')
-const { FsDatastore } = await import('datastore-fs')
-const { Key } = await import('interface-datastore')
+const { MemoryDatastore } = await import('datastore-core')
 const { CID } = await import('multiformats/cid')
 const { base36 } = await import('multiformats/bases/base36')
 const { sha256 } = await import('multiformats/hashes/sha2')
@@ -46,10 +45,14 @@ class Failure extends Error {
   }
 }
 
-// The node. After a kill it listens where it did, so that the other finds it again.
+// The node. After a kill it listens where it did, so that the other finds it again, and pins the same roots.
 const addressFile = path.join(folder, 'address')
 const rootsFile = path.join(folder, 'roots')
 const read = async (file, otherwise) => JSON.parse(await fs.readFile(file, 'utf8').catch(() => JSON.stringify(otherwise)))
+async function replace (file, content) {
+  await fs.writeFile(`${file}.new`, content)
+  await fs.rename(`${file}.new`, file)
+}
 const libp2p = await createLibp2p({
   addresses: { listen: [await read(addressFile, '/ip4/127.0.0.1/tcp/0')] },
   transports: [tcp()],
@@ -63,10 +66,8 @@ const helia = new Helia({
   blockBrokers: [bitswap()],
   routers: [],
   blockstore: new FsBlockstore(path.join(folder, 'blocks')),
-  datastore: new FsDatastore(path.join(folder, 'datastore'))
+  datastore: new MemoryDatastore()
 })
-await helia.datastore.open()
-await helia.blockstore.unwrap().child?.open?.()
 await helia.start()
 const address = libp2p.getMultiaddrs()[0].decapsulate('/p2p').toString()
 await fs.writeFile(addressFile, JSON.stringify(address))
@@ -117,9 +118,7 @@ async function hold (cid) {
   const count = counts.get(`${cid}`) ?? 0
   counts.set(`${cid}`, count + 1)
   if (count > 0) return
-  if (!await helia.datastore.has(new Key(`/pin/${cid.toString(base36)}`))) {
-    for await (const _ of helia.pins.add(cid, { depth: 0 }));
-  }
+  for await (const _ of helia.pins.add(cid, { depth: 0 }));
   for (const link of await links(cid)) await hold(link)
 }
 async function release (cid) {
@@ -129,10 +128,7 @@ async function release (cid) {
   for (const link of await links(cid)) await release(link)
   for await (const _ of helia.pins.rm(cid));
 }
-const saveRoots = async () => {
-  await fs.writeFile(`${rootsFile}.new`, JSON.stringify(Object.fromEntries(roots)))
-  await fs.rename(`${rootsFile}.new`, rootsFile)
-}
+const saveRoots = () => replace(rootsFile, JSON.stringify(Object.fromEntries(roots)))
 async function pin (cid, name) {
   if (!roots.has(`${cid}`)) {
     await block(cid)
@@ -148,10 +144,6 @@ async function unpin (cid) {
   await release(cid)
 }
 for (const root of roots.keys()) await hold(CID.parse(root))
-for await (const { cid } of helia.pins.ls()) {
-  // Left by a kill amid a pin.
-  if (!counts.has(`${cid}`)) for await (const _ of helia.pins.rm(cid));
-}
 
 // Nothing is collected while something is being pinned.
 let last = Promise.resolve()
@@ -163,15 +155,15 @@ const alone = work => {
 
 // Records.
 const routingKey = name => multihashToIPNSRoutingKey(CID.parse(name, base36).multihash)
-const recordKey = name => new Key(`/comb-test/record/${name}`)
-const ownRecord = async name => await helia.datastore.has(recordKey(name)) ? bytes(helia.datastore.get(recordKey(name))) : undefined
+const recordFile = name => path.join(folder, `record-${name}`)
+const ownRecord = name => fs.readFile(recordFile(name)).catch(() => {})
 async function keepRecord (name, record) {
   await ipnsValidator(routingKey(name), record)
   const own = await ownRecord(name)
   if (own != null && ipnsSelector(routingKey(name), [own, record]) === 0 && !own.equals(record)) {
     throw new Failure("can't replace a newer value with an older value")
   }
-  await helia.datastore.put(recordKey(name), record)
+  await replace(recordFile(name), record)
 }
 async function peersRecord (name) {
   if (peer == null) return

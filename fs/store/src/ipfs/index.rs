@@ -52,6 +52,9 @@ pub(super) struct Directory {
     links: BTreeMap<(String, bool), Target>,
 }
 
+/// A link's text, whether it leads on, and to what.
+type Linked = ((String, bool), Target);
+
 /// A name and its object, or that it is to have none.
 pub(super) type Change<'a> = (&'a str, Option<Object>);
 
@@ -225,7 +228,7 @@ impl Directory {
         if self.links.len() <= LINKS_MAX {
             return self;
         }
-        let mut groups: BTreeMap<u8, Vec<((String, bool), Target)>> = BTreeMap::new();
+        let mut groups: BTreeMap<u8, Vec<Linked>> = BTreeMap::new();
         for (link, target) in self.links {
             let first = *link.0.as_bytes().first().expect("no link of a directory is empty");
             groups.entry(first).or_default().push((link, target));
@@ -240,9 +243,8 @@ impl Directory {
                 split.links.extend(longer);
                 continue;
             }
-            let cut = |((text, leads_on), target): ((String, bool), Target)| {
-                ((text[shared.len()..].to_owned(), leads_on), target)
-            };
+            let cut =
+                |((text, leads_on), target): Linked| ((text[shared.len()..].to_owned(), leads_on), target);
             let child = Directory { links: longer.into_iter().map(cut).collect() }.split(made);
             split.put(shared, &child, made);
         }

@@ -249,39 +249,9 @@ fn read_time(text: &[u8]) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
-    use ed25519_dalek::{Signer, SigningKey, VerifyingKey};
-
     use super::super::cid::{Codec, ipns_name};
+    use super::super::tests::Key;
     use super::*;
-
-    /// A key of a test, made of one byte.
-    #[derive(Debug)]
-    struct Key(u8);
-
-    impl Key {
-        fn signing(&self) -> SigningKey {
-            SigningKey::from_bytes(&[self.0; 32])
-        }
-    }
-
-    impl HeadKey for Key {
-        fn public(&self) -> [u8; 32] {
-            self.signing().verifying_key().to_bytes()
-        }
-
-        fn may_sign(&self) -> bool {
-            true
-        }
-
-        fn sign(&self, data: &[u8]) -> Option<[u8; 64]> {
-            Some(self.signing().sign(&[b"ipns-signature:", data].concat()).to_bytes())
-        }
-
-        fn is_signed(&self, data: &[u8], signature: &[u8; 64]) -> bool {
-            let key = VerifyingKey::from_bytes(&self.public()).expect("a key");
-            key.verify_strict(&[b"ipns-signature:", data].concat(), &signature.into()).is_ok()
-        }
-    }
 
     fn bytes(hex: &str) -> Vec<u8> {
         (0..hex.len())
@@ -304,11 +274,11 @@ mod tests {
     #[test]
     fn a_record_of_others_is_read() {
         let vector = bytes(&VECTOR.replace(' ', ""));
-        let record = Record::open(&vector, &Key(7)).expect("read");
+        let record = Record::open(&vector, &Key(7, true)).expect("read");
         assert_eq!((record.root, record.sequence), (root(), 3));
         assert_eq!(time(record.until), "2126-10-28T17:28:39.000000000Z");
         assert_eq!(
-            ipns_name(&Key(7).public()),
+            ipns_name(&Key(7, true).public()),
             "k51qzi5uqu5dm0t4vbwri4lkg76q03b4x9tsvekgvbu4zli6454ff7w8wdosa4"
         );
     }
@@ -316,39 +286,39 @@ mod tests {
     #[test]
     fn a_record_is_made_as_others_make_it() {
         let vector = bytes(&VECTOR.replace(' ', ""));
-        let mut record = Record::open(&vector, &Key(7)).expect("read");
-        let made = record.sign(&Key(7)).expect("signed");
-        assert_eq!(Record::open(&made, &Key(7)), Ok(record));
+        let mut record = Record::open(&vector, &Key(7, true)).expect("read");
+        let made = record.sign(&Key(7, true)).expect("signed");
+        assert_eq!(Record::open(&made, &Key(7, true)), Ok(record));
         // But for the nanoseconds of its end, and so its signature, it is the same.
         let (at, end) = (made.len() - 24, made.len() - 14);
         assert_eq!(made[66..at], vector[66..at]);
         assert_eq!(made[end..], vector[end..]);
         record.sequence = u64::MAX;
-        let made = record.sign(&Key(7)).expect("signed");
-        assert_eq!(Record::open(&made, &Key(7)), Ok(record));
+        let made = record.sign(&Key(7, true)).expect("signed");
+        assert_eq!(Record::open(&made, &Key(7, true)), Ok(record));
     }
 
     #[test]
     fn what_is_not_signed_so_is_refused() {
         let record = Record { root: root(), sequence: 300, until: now() + 60 };
-        let made = record.sign(&Key(1)).expect("signed");
-        assert_eq!(Record::open(&made, &Key(2)), Err(BadRecord::Signature));
+        let made = record.sign(&Key(1, true)).expect("signed");
+        assert_eq!(Record::open(&made, &Key(2, true)), Err(BadRecord::Signature));
         for at in 0..made.len() {
             for bit in 0..8 {
                 let mut flipped = made.clone();
                 flipped[at] ^= 1 << bit;
-                assert!(Record::open(&flipped, &Key(1)).is_err(), "bit {bit} of byte {at}");
+                assert!(Record::open(&flipped, &Key(1, true)).is_err(), "bit {bit} of byte {at}");
             }
         }
         for cut in 0..made.len() {
-            assert!(Record::open(&made[..cut], &Key(1)).is_err(), "{cut}");
+            assert!(Record::open(&made[..cut], &Key(1, true)).is_err(), "{cut}");
         }
-        assert_eq!(Record::open(&vec![0; RECORD_BYTES_MAX + 1], &Key(1)), Err(BadRecord::Large));
+        assert_eq!(Record::open(&vec![0; RECORD_BYTES_MAX + 1], &Key(1, true)), Err(BadRecord::Large));
         // Older fields beside it must say the same.
         let beside = |field: u8, value: u64| {
             let mut record = made.clone();
             super::super::wire::put_number(&mut record, field, value);
-            Record::open(&record, &Key(1))
+            Record::open(&record, &Key(1, true))
         };
         assert_eq!(beside(5, 300), Ok(record));
         assert_eq!(beside(5, 301), Err(BadRecord::Odd));
