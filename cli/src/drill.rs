@@ -109,7 +109,7 @@ pub fn run(
     let folder = Folder::make(state)?;
     let begun = Instant::now();
     let opened = stores::block_on(async {
-        let opened = stores::open(&store.url).await?;
+        let opened = stores::open_to_read(&store.url, volume.id).await?;
         let known = stores::remote(&opened, volume.id).recognise(store.store_id()?).await;
         known.map_err(|error| stores::replication_failure(&error))?;
         Ok(opened)

@@ -35,7 +35,7 @@ pub fn door(volume: &VolumeFolder) -> Result<Door> {
     let Some(store) = config.stores.iter().find(|store| config.from_store && store.arbiter) else {
         return Ok(Door { env, far: None });
     };
-    let far = far(&stores::later(&store.url)?, volume.id, &volume.path)?;
+    let far = far(&stores::later(&store.url, volume.id)?, volume.id, &volume.path)?;
     let disk = Arc::new(LazyDisk::new(env.disk.clone(), far.clone()));
     Ok(Door { env: Env { disk, ..env }, far: Some(far) })
 }
@@ -56,7 +56,7 @@ pub fn recognised(volume: &VolumeFolder, store: &StoreConfig) -> Result<Patient>
     let own =
         |seq: Seq| fs::read(manifests.join(format!("{:016x}", seq.0))).ok().map(|own| manifest_id(&own));
     let (opened, head, verdict) = stores::block_on(async {
-        let opened = stores::open(&store.url).await?;
+        let opened = stores::open_to_read(&store.url, volume.id).await?;
         let remote = stores::remote(&opened, volume.id);
         let asked = async {
             remote.recognise(id).await?;

@@ -545,7 +545,7 @@ async fn keep(core: Arc<Core>, config: StoreConfig, shared: Arc<Shared>) {
 }
 
 async fn begin(core: &Arc<Core>, config: &StoreConfig) -> Result<(Patient, (Uploader, Handle))> {
-    let store = stores::open(&config.url).await?;
+    let store = stores::open_to_write(&config.url, &core.key).await?;
     store.limit_rate(core.rate);
     let outbox = Outbox { history: core.volume.history() };
     let settings = Settings {

@@ -38,10 +38,14 @@ pub fn publish_to(opened: &mut Opened<'_>, url: &str) -> Result<()> {
     })
 }
 
-/// Where the volumes of this machine go.
+/// Where the volumes of this machine go, as far as key rings can lie there.
 pub fn urls(state: &State) -> BTreeSet<String> {
     let configs = state.volumes().unwrap_or_default().into_iter().filter_map(|volume| volume.config().ok());
-    configs.flat_map(|config| config.stores).map(|store| store.url).collect()
+    configs
+        .flat_map(|config| config.stores)
+        .map(|store| store.url)
+        .filter(|url| stores::holds_rings(url))
+        .collect()
 }
 
 /// Brings the ring of this machine and of a store together.

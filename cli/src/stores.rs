@@ -3,9 +3,11 @@
 use std::future::Future;
 use std::sync::{Arc, OnceLock};
 
+use fs_crypto::VolumeKey;
 use fs_format::VolumeId;
+use fs_format::manifest::ipns_signature_is_valid;
 use fs_replication::{Remote, StoreId};
-use fs_store::{Later, Patience, Patient, Store, StoreError, Surroundings, Url};
+use fs_store::{HeadKey, Later, Patience, Patient, Store, StoreError, Surroundings, Url};
 use serde::{Deserialize, Serialize};
 
 use crate::failure::{Context, Failure, Kind, Result};
@@ -76,9 +78,15 @@ pub fn parse_url(text: &str) -> Result<String> {
     }
 }
 
-/// A store that is opened with the credentials of this process when it is first asked.
-pub fn later(url: &str) -> Result<Patient> {
-    Ok(Patient::new(Arc::new(Later::new(parsed(url)?, Surroundings::of_process())), seed()?))
+/// A store that a volume is read from, which is opened with the credentials of this process when it is first asked.
+pub fn later(url: &str, volume: VolumeId) -> Result<Patient> {
+    let around = Surroundings::of_process().of_volume(Arc::new(Head { volume, key: None }));
+    Ok(Patient::new(Arc::new(Later::new(parsed(url)?, around)), seed()?))
+}
+
+/// Whether key rings can lie in a store, which some kinds keep for one volume alone.
+pub fn holds_rings(url: &str) -> bool {
+    parsed(url).is_ok_and(|url| !url.is_of_one_volume())
 }
 
 fn parsed(url: &str) -> Result<Url> {
@@ -87,9 +95,50 @@ fn parsed(url: &str) -> Result<Url> {
 
 /// Opens a store with the credentials of this process. One try for each request, with deadlines.
 pub async fn open(url: &str) -> Result<Patient> {
+    open_with(url, Surroundings::of_process()).await
+}
+
+/// The same for a volume that is read there.
+pub async fn open_to_read(url: &str, volume: VolumeId) -> Result<Patient> {
+    let key = Arc::new(Head { volume, key: None });
+    open_with(url, Surroundings::of_process().of_volume(key)).await
+}
+
+/// The same for a volume that is written there.
+pub async fn open_to_write(url: &str, key: &VolumeKey) -> Result<Patient> {
+    let key = Arc::new(Head { volume: key.id(), key: Some(key.clone()) });
+    open_with(url, Surroundings::of_process().of_volume(key)).await
+}
+
+async fn open_with(url: &str, around: Surroundings) -> Result<Patient> {
     let url = parsed(url)?;
-    let inside = fs_store::open(&url, &Surroundings::of_process()).await.map_err(|error| failure(&error))?;
+    let inside = fs_store::open(&url, &around).await.map_err(|error| failure(&error))?;
     Ok(Patient::new(inside, seed()?).with(Patience::Once))
+}
+
+/// The key under which a volume's head is found on IPFS; with what is secret of it, it is written there.
+#[derive(Debug)]
+struct Head {
+    volume: VolumeId,
+    key: Option<VolumeKey>,
+}
+
+impl HeadKey for Head {
+    fn public(&self) -> [u8; 32] {
+        self.volume.0
+    }
+
+    fn may_sign(&self) -> bool {
+        self.key.is_some()
+    }
+
+    fn sign(&self, data: &[u8]) -> Option<[u8; 64]> {
+        self.key.as_ref().map(|key| key.sign_ipns(data))
+    }
+
+    fn is_signed(&self, data: &[u8], signature: &[u8; 64]) -> bool {
+        ipns_signature_is_valid(&self.volume, data, signature)
+    }
 }
 
 /// A volume's objects in a store.

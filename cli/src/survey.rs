@@ -24,7 +24,7 @@ use crate::failure::{Failure, Kind, Result};
 use crate::replica::Seen;
 use crate::state::VolumeFolder;
 use crate::stores::{self, StoreConfig};
-use crate::{engine, output};
+use crate::{engine, keys, output};
 
 /// Slots, and packs, that are asked for at once.
 const SLOTS_AT_ONCE: usize = 16;
@@ -170,7 +170,7 @@ async fn look_at(
     bar: &ProgressBar,
 ) -> Result<()> {
     let fail = |error: Error| stores::replication_failure(&error);
-    let opened = stores::open(&config.url).await?;
+    let opened = stores::open_to_read(&config.url, volume.id).await?;
     // The first request is made once: who is not there is told at once.
     stores::remote(&opened, volume.id).recognise(config.store_id()?).await.map_err(fail)?;
     let remote = patient_remote(&opened, volume);
@@ -434,10 +434,11 @@ pub fn mend(
     if wanted.is_empty() {
         return Ok(Vec::new());
     }
+    let key = keys::load(volume)?;
     stores::block_on(async {
         let mut places = Places { volume, history, remotes: Vec::new() };
         for store in &config.stores {
-            match stores::open(&store.url).await {
+            match stores::open_to_write(&store.url, &key).await {
                 Ok(opened) => places.remotes.push((store.name.clone(), patient_remote(&opened, volume))),
                 Err(failure) => output::warn_once(&failure.message),
             }

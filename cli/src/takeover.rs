@@ -72,6 +72,18 @@ fn require_root(env: &Env, key: &VolumeKey) -> Result<()> {
     head.attr(Ino::ROOT).map(drop).map_err(|error| damaged(&error))
 }
 
+/// Refuses a kind of store that holds copies only: two devices could take a volume over from it at once.
+pub fn require_create_if_absent(store: &Patient, url: &str) -> Result<()> {
+    if store.abilities().create_if_absent {
+        return Ok(());
+    }
+    Err(Failure::new(
+        Kind::Foreign,
+        format!("{url} holds copies only: it cannot decide who may write the volume"),
+    )
+    .hint("open it there with --read-only, or take the volume over from the store that decides"))
+}
+
 /// Takes the volume over: the next seal of it is made here, and no longer where it was written before.
 pub fn take(store: &Patient, folder: &Path, env: Env, key: &VolumeKey, device: &DeviceSecret) -> Result<Cut> {
     require_root(&env, key)?;

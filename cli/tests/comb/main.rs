@@ -4,6 +4,7 @@ mod branches;
 mod checking;
 mod exporting;
 mod faults;
+mod ipfs;
 mod metrics;
 mod mounts;
 mod retention;

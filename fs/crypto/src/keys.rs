@@ -5,7 +5,7 @@ use std::hash::Hasher;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use ed25519_dalek::{Signer, SigningKey};
-use fs_format::manifest::signed_digest;
+use fs_format::manifest::{ipns_message, signed_digest};
 use fs_format::{ChunkId, DeviceId, NodeId, VolumeId};
 use siphasher::sip::SipHasher24;
 use zeroize::{Zeroize, Zeroizing};
@@ -128,6 +128,11 @@ impl VolumeKey {
     /// Signs a message for one context; `fs_format::manifest::signature_is_valid` checks it.
     pub fn sign(&self, context: &str, message: &[u8]) -> [u8; 64] {
         self.signing().sign(&signed_digest(context, message)).to_bytes()
+    }
+
+    /// Signs the data of an IPNS record; `fs_format::manifest::ipns_signature_is_valid` checks it.
+    pub fn sign_ipns(&self, data: &[u8]) -> [u8; 64] {
+        self.signing().sign(&ipns_message(data)).to_bytes()
     }
 
     /// The cipher of a journal segment: needs the device's secret too.
@@ -312,7 +317,7 @@ mod tests {
     use std::collections::BTreeSet;
 
     use fs_format::claim::{BOUNDARY_CONTEXT, CLAIM_CONTEXT};
-    use fs_format::manifest::{MANIFEST_CONTEXT, signature_is_valid};
+    use fs_format::manifest::{MANIFEST_CONTEXT, ipns_signature_is_valid, signature_is_valid};
 
     use super::*;
 
@@ -534,6 +539,17 @@ mod tests {
             assert_eq!(VolumeKey::from_base64(&text).err(), Some(KeyError::NotAKey), "{text:?}");
         }
         assert!(VolumeKey::from_base64(&format!("\n {SEED}\t\r\n")).is_ok());
+    }
+
+    #[test]
+    fn a_record_of_ipns_is_signed_for_nothing_else() {
+        let (id, data) = (key().id(), b"the map of a record");
+        let signature = key().sign_ipns(data);
+        assert!(ipns_signature_is_valid(&id, data, &signature));
+        assert!(!ipns_signature_is_valid(&id, b"another", &signature));
+        assert!(!signature_is_valid(&id, MANIFEST_CONTEXT, data, &signature));
+        let manifest = key().sign(MANIFEST_CONTEXT, data);
+        assert!(!ipns_signature_is_valid(&id, data, &manifest));
     }
 
     #[test]

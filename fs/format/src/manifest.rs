@@ -168,6 +168,20 @@ pub fn signature_is_valid(volume: &VolumeId, context: &str, message: &[u8], sign
     })
 }
 
+/// What a volume key signs in an IPNS record: its data, behind the prefix that its specification demands.
+///
+/// It is no digest of a context, so that others can check it. Nobody finds a digest that begins with these 15 bytes, so
+/// neither is taken for the other.
+pub fn ipns_message(data: &[u8]) -> Vec<u8> {
+    [b"ipns-signature:", data].concat()
+}
+
+/// Whether `signature` is the volume's over the data of an IPNS record (strict verification).
+pub fn ipns_signature_is_valid(volume: &VolumeId, data: &[u8], signature: &[u8; 64]) -> bool {
+    VerifyingKey::from_bytes(&volume.0)
+        .is_ok_and(|key| key.verify_strict(&ipns_message(data), &Signature::from_bytes(signature)).is_ok())
+}
+
 /// A manifest object's name.
 pub fn manifest_id(object: &[u8]) -> ManifestId {
     ManifestId(*blake3::hash(object).as_bytes())

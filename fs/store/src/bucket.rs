@@ -106,7 +106,7 @@ impl Bucket {
                 }
                 (Arc::new(azure.build().map_err(refused)?), prefix)
             }
-            Place::Folder(_) | Place::WebDav(_) | Place::Memory(_) => {
+            Place::Folder(_) | Place::WebDav(_) | Place::Memory(_) | Place::Ipfs { .. } => {
                 return Err(StoreError::new(Kind::Refused, "open", url, "this is no bucket"));
             }
         };

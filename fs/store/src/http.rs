@@ -163,7 +163,14 @@ fn element(text: &str, name: &str) -> String {
     };
     let lower = name.to_lowercase();
     let xml = between(&format!("<{name}>"), &format!("</{name}>"));
-    xml.or_else(|| between(&format!("\"{lower}\": \""), "\"")).unwrap_or_default()
+    let json = || between(&format!("\"{lower}\": \""), "\"");
+    xml.or_else(json).or_else(|| field(text, name)).unwrap_or_default()
+}
+
+/// The text of that field of an object in JSON, as kubo answers.
+fn field(text: &str, name: &str) -> Option<String> {
+    let object: serde_json::Value = serde_json::from_str(text).ok()?;
+    Some(object.get(name)?.as_str()?.to_owned())
 }
 
 /// The first cause of an error, which is the one that says something, without the URL.

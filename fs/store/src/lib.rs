@@ -14,7 +14,7 @@
 //! | part | what |
 //! |---|---|
 //! | `name`, `error` | what objects are called; what can go wrong, by what there is to do about it |
-//! | `memory`, `folder`, `bucket`, `webdav` | the kinds |
+//! | `memory`, `folder`, `bucket`, `webdav`, `ipfs` | the kinds |
 //! | `url`, `open` | how a person names a store, and from there to a store |
 //! | `surroundings`, `aws`, `netrc` | credentials: where they lie outside of a URL |
 //! | `http` | the one client of all kinds behind a network |
@@ -38,6 +38,7 @@ mod faulty;
 mod flow;
 mod folder;
 mod http;
+mod ipfs;
 mod later;
 mod memory;
 mod name;
@@ -52,6 +53,7 @@ mod webdav;
 pub use error::{Kind, StoreError};
 pub use faulty::{Faults, Faulty, Mark};
 pub use folder::Folder;
+pub use ipfs::HeadKey;
 pub use later::Later;
 pub use memory::Memory;
 pub use name::{BadName, NAME_BYTES_MAX, Name, PART_BYTES_MAX, Prefix};

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use crate::bucket::Bucket;
+use crate::ipfs::Ipfs;
 use crate::url::{Place, Url};
 use crate::webdav::WebDav;
 use crate::{Folder, Memory, Store, StoreError, Surroundings};
@@ -16,6 +17,7 @@ pub async fn open(url: &Url, around: &Surroundings) -> Result<Arc<dyn Store>, St
         Place::S3 { .. } | Place::Gcs { .. } | Place::Azure { .. } => Arc::new(Bucket::open(url, around)?),
         Place::Folder(path) => Arc::new(Folder::open(path).await?),
         Place::WebDav(_) => Arc::new(WebDav::open(url, around)?),
+        Place::Ipfs { .. } => Arc::new(Ipfs::open(url, around)?),
         Place::Memory(name) => Arc::new(Memory::named(name)),
     })
 }

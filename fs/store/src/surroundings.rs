@@ -1,9 +1,12 @@
-//! Where credentials may lie outside of a URL: variables of the environment, and the home folder.
+//! Where credentials may lie outside of a URL: variables of the environment, the home folder, a volume's key.
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::io::Read;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::HeadKey;
 
 /// The most bytes of a file with credentials; larger ones are something else.
 const FILE_BYTES_MAX: u64 = 1 << 20;
@@ -11,10 +14,11 @@ const FILE_BYTES_MAX: u64 = 1 << 20;
 /// The variables and the home folder that stores are opened with.
 ///
 /// A value, so that a daemon can open a store with what it was told, and tests with what they made up.
-#[derive(Clone, Default, PartialEq, Eq)]
+#[derive(Clone, Default)]
 pub struct Surroundings {
     variables: BTreeMap<String, String>,
     home: Option<PathBuf>,
+    head_key: Option<Arc<dyn HeadKey>>,
 }
 
 impl Surroundings {
@@ -24,12 +28,21 @@ impl Surroundings {
         // What is no text is nothing that a store asks for.
         let variables = std::env::vars_os()
             .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
-        Surroundings { variables: variables.collect(), home }
+        Surroundings { variables: variables.collect(), home, head_key: None }
     }
 
     /// Others, as a test or a daemon has them.
     pub fn new(variables: impl IntoIterator<Item = (String, String)>, home: Option<PathBuf>) -> Surroundings {
-        Surroundings { variables: variables.into_iter().collect(), home }
+        Surroundings { variables: variables.into_iter().collect(), home, head_key: None }
+    }
+
+    /// The same for one volume, which some kinds of store are found by.
+    pub fn of_volume(self, key: Arc<dyn HeadKey>) -> Surroundings {
+        Surroundings { head_key: Some(key), ..self }
+    }
+
+    pub(crate) fn head_key(&self) -> Option<Arc<dyn HeadKey>> {
+        self.head_key.clone()
     }
 
     /// The value of a variable that is set, and not to nothing.

@@ -10,6 +10,8 @@ use std::str::FromStr;
 
 use percent_encoding::percent_decode_str;
 
+/// Where kubo listens for its RPC, if nobody says otherwise.
+const KUBO_PORT: u16 = 5001;
 /// The most bytes of what stands before an object's name in a bucket: S3 ends at 1,024 for both.
 const PREFIX_BYTES_MAX: usize = 500;
 
@@ -41,6 +43,12 @@ pub(crate) enum Place {
     /// Ends with a slash.
     WebDav(url::Url),
     Memory(String),
+    Ipfs {
+        /// With its port.
+        host: String,
+        /// A remote pinning service, as the node calls it.
+        pin: Option<String>,
+    },
 }
 
 /// Why a text is no URL of a store, and what to do.
@@ -49,7 +57,7 @@ pub(crate) enum Place {
 pub struct BadUrl(String);
 
 /// What can be given, for errors.
-const KNOWN: &str = "s3://BUCKET/PREFIX, gs://BUCKET/PREFIX, az://CONTAINER/PREFIX, file:///FOLDER, https://HOST/FOLDER (WebDAV)";
+const KNOWN: &str = "s3://BUCKET/PREFIX, gs://BUCKET/PREFIX, az://CONTAINER/PREFIX, file:///FOLDER, https://HOST/FOLDER (WebDAV), ipfs://HOST:PORT (the RPC of kubo)";
 
 fn bad<T>(what: impl Into<String>) -> Result<T, BadUrl> {
     Err(BadUrl(what.into()))
@@ -59,6 +67,11 @@ impl Url {
     /// Whether objects go through a network, with credentials that are looked for outside of the URL.
     pub fn is_remote(&self) -> bool {
         !matches!(self.0, Place::Folder(_) | Place::Memory(_))
+    }
+
+    /// Whether such a store is found by the key of a volume, and so holds nothing but that volume.
+    pub fn is_of_one_volume(&self) -> bool {
+        matches!(self.0, Place::Ipfs { .. })
     }
 }
 
@@ -119,9 +132,11 @@ impl FromStr for Url {
                     _ => bad("a store in memory has a name only: memory://NAME"),
                 }
             }
-            "ipfs" => bad(
-                "ipfs:// needs the RPC of a kubo node, as in ipfs://127.0.0.1:5001, which this comb cannot use yet",
-            ),
+            "ipfs" => {
+                let [pin] = parameters(&url, ["pin"])?;
+                let pin = pin.map(|pin| word("pin", pin)).transpose()?;
+                Ok(Url(Place::Ipfs { host: node(&url)?, pin }))
+            }
             other => bad(format!("{other}:// names no kind of store; there are {KNOWN}")),
         }
     }
@@ -166,6 +181,19 @@ fn host(url: &url::Url, form: &str) -> Result<String, BadUrl> {
         Some(host) if !host.is_empty() => word("name", host.to_owned()),
         _ => bad(format!("the name after {}:// is missing: {form}", url.scheme())),
     }
+}
+
+/// The host and port of a node's RPC.
+fn node(url: &url::Url) -> Result<String, BadUrl> {
+    let form = "the RPC of a node is named as in ipfs://127.0.0.1:5001";
+    if !matches!(url.path(), "" | "/") {
+        return bad(format!("{form}, without a path"));
+    }
+    let Some(host) = url.host_str().filter(|host| !host.is_empty()) else { return bad(form) };
+    let http = url::Url::parse(&format!("http://{host}:{}/", url.port().unwrap_or(KUBO_PORT)));
+    let Ok(http) = http else { return bad(form) };
+    let host = http.host_str().unwrap_or_default();
+    Ok(format!("{host}:{}", http.port().unwrap_or(80)))
 }
 
 /// A bucket and what stands before the names of objects in it: nothing, or parts with a slash after each.
@@ -269,6 +297,10 @@ impl fmt::Display for Url {
                 return write!(f, "{url}");
             }
             Place::WebDav(url) => return write!(f, "{url}"),
+            Place::Ipfs { host, pin } => {
+                write!(f, "ipfs://{host}")?;
+                parameters.extend(pin.as_deref().map(|value| ("pin", value)));
+            }
             Place::Memory(name) => return write!(f, "memory://{name}"),
         }
         for (at, (name, value)) in parameters.into_iter().enumerate() {
@@ -326,6 +358,9 @@ mod tests {
             ("https://nas.example/dav//comb", "https://nas.example/dav/comb/"),
             ("HTTPS://NAS.example:443", "https://nas.example/"),
             ("http://[::1]:8080/a%20b/", "http://[::1]:8080/a%20b/"),
+            ("ipfs://127.0.0.1:5001/", "ipfs://127.0.0.1:5001"),
+            ("IPFS://Node.example", "ipfs://node.example:5001"),
+            ("ipfs://[::1]:80?pin=mine", "ipfs://[::1]:80?pin=mine"),
             ("memory://one", "memory://one"),
             ("  memory://one\n", "memory://one"),
         ] {
@@ -362,7 +397,11 @@ mod tests {
             ("https://nas/?x=y", "none"),
             ("memory://", "NAME"),
             ("memory://a/b", "memory://NAME"),
-            ("ipfs://127.0.0.1:5001", "kubo"),
+            ("ipfs://", "ipfs://127.0.0.1:5001"),
+            ("ipfs:///x", "ipfs://127.0.0.1:5001"),
+            ("ipfs://127.0.0.1:5001/x", "without a path"),
+            ("ipfs://node:5001?token=x", "pin"),
+            ("ipfs://node:5001?pin=a/b", "pin"),
         ] {
             match text.parse::<Url>() {
                 // `..` is resolved before anybody could refuse it.

@@ -17,6 +17,9 @@ use fs_store::{
 };
 use tokio::task::JoinSet;
 
+#[path = "servers/ipfs.rs"]
+mod ipfs;
+
 const S3: [&str; 2] = ["versitygw", "minio"];
 
 /// A server that runs until this is dropped.
@@ -29,12 +32,12 @@ struct Server {
 }
 
 impl Server {
-    fn start(script: &'static str, kind: &'static str, disk: Option<&str>) -> Server {
+    fn start(script: &'static str, kind: &'static str, around: &[(&str, &str)]) -> Server {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let port = listener.local_addr().expect("bound").port();
         drop(listener);
         let mut server = Server { script, kind, port, said: HashMap::new() };
-        let said = server.run("start", disk);
+        let said = server.run("start", around);
         server.said = said
             .lines()
             .filter_map(|line| line.split_once('='))
@@ -44,14 +47,14 @@ impl Server {
     }
 
     fn s3(kind: &'static str) -> Server {
-        Server::start("s3", kind, None)
+        Server::start("s3", kind, &[])
     }
 
-    fn run(&self, action: &str, disk: Option<&str>) -> String {
+    fn run(&self, action: &str, around: &[(&str, &str)]) -> String {
         let script = format!("{}/../../tests/servers/{}", env!("CARGO_MANIFEST_DIR"), self.script);
         let mut command = Command::new(&script);
         command.args([action, self.kind, &self.port.to_string()]);
-        command.envs(disk.map(|size| ("COMB_TEST_DISK", size)));
+        command.envs(around.iter().copied());
         let output = command.output().unwrap_or_else(|error| panic!("{script}: {error}"));
         let error = String::from_utf8_lossy(&output.stderr).into_owned();
         assert!(output.status.success(), "{} {action}: {error}", self.kind);
@@ -79,7 +82,7 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        self.run("stop", None);
+        self.run("stop", &[]);
     }
 }
 
@@ -184,13 +187,13 @@ async fn uploads_survive_a_server_that_is_killed() {
                 }
             }
             assert!(!uploads.is_empty(), "{kind}: it was too fast to be killed {kills}");
-            server.run("kill", None);
+            server.run("kill", &[]);
             tokio::time::sleep(Duration::from_secs(2)).await;
             let status = store.status();
             let (error, _) = status.last_error.expect("it was noticed");
             assert_eq!(error.kind(), Kind::Unreachable, "{error}");
             assert_eq!(status.at_once, 1, "one of them looks whether it is back");
-            server.run("resume", None);
+            server.run("resume", &[]);
             kills += 1;
         }
         while let Some(ended) = uploads.join_next().await {
@@ -314,7 +317,7 @@ async fn uploads_survive_a_line_that_is_cut_or_silent() {
 async fn a_full_disk_passes_when_there_is_room_again() {
     // MinIO keeps some of it to itself.
     for (kind, disk) in [("versitygw", "24m"), ("minio", "160m")] {
-        let server = Server::start("s3", kind, Some(disk));
+        let server = Server::start("s3", kind, &[("COMB_TEST_DISK", disk)]);
         let patient = Patient::new(server.open().await, 7);
         let once = patient.with(Patience::Once);
         let size = 4 << 20;
@@ -435,7 +438,7 @@ async fn what_is_wrong_is_said() {
 #[ignore = "needs Apache"]
 async fn webdav_conforms() {
     for kind in WEBDAV {
-        let server = Server::start("webdav", kind, None);
+        let server = Server::start("webdav", kind, &[]);
         let home = home(&server, "comb-test-secret");
         let around = Surroundings::new([], Some(home.path().to_owned()));
         let all = store(server.url(), &around).await;
@@ -461,7 +464,7 @@ fn home(server: &Server, password: &str) -> tempfile::TempDir {
 #[ignore = "needs Apache"]
 async fn a_torn_upload_to_webdav_is_mended() {
     for kind in WEBDAV {
-        let server = Server::start("webdav", kind, None);
+        let server = Server::start("webdav", kind, &[]);
         let home = home(&server, "comb-test-secret");
         let store = store(server.url(), &Surroundings::new([], Some(home.path().to_owned()))).await;
         store.create(&name("v/p"), "half".into()).await.expect("created");
@@ -476,7 +479,7 @@ async fn a_torn_upload_to_webdav_is_mended() {
 #[ignore = "needs Apache"]
 async fn what_is_wrong_with_webdav_is_said() {
     for kind in WEBDAV {
-        let server = Server::start("webdav", kind, None);
+        let server = Server::start("webdav", kind, &[]);
         let right = home(&server, "comb-test-secret");
         let wrong = home(&server, "comb-wrong-secret");
         let empty = tempfile::tempdir().expect("a folder");

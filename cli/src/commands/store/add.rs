@@ -17,7 +17,8 @@ use crate::{engine, keys, output, progress, ring, ring_store};
 /// daemon of the mounted volume, or by `comb sync`.
 ///
 /// URLs: s3://BUCKET/PREFIX?endpoint=https://HOST&region=R   gs://BUCKET/PREFIX   az://CONTAINER/PREFIX?account=A
-///       https://HOST/FOLDER (WebDAV)   file:///FOLDER. Credentials are looked for where the tools of each kind do.
+///       https://HOST/FOLDER (WebDAV)   file:///FOLDER   ipfs://HOST:PORT (the RPC of kubo; holds copies, and no key ring).
+/// Credentials are looked for where the tools of each kind do.
 #[derive(Debug, Args)]
 #[command(verbatim_doc_comment)]
 pub struct AddArgs {
@@ -58,10 +59,10 @@ pub fn run(state: &State, args: &AddArgs) -> Result<()> {
         )
         .hint("choose another name with --as"));
     }
-    let fresh = StoreId(keys::chance()?);
+    let (fresh, key) = (StoreId(keys::chance()?), keys::load(&volume)?);
     let bar = progress::waiting("probing the store");
     let found = stores::block_on(async {
-        let remote = stores::remote(&stores::open(&url).await?, volume.id);
+        let remote = stores::remote(&stores::open_to_write(&url, &key).await?, volume.id);
         let attached = remote.attach(fresh).await.map_err(|error| stores::replication_failure(&error))?;
         let head = remote.head().await.map_err(|error| stores::replication_failure(&error))?;
         Ok((attached, head))
@@ -105,7 +106,7 @@ pub fn run(state: &State, args: &AddArgs) -> Result<()> {
             output::line(&format!("  as a copy; it could not decide who may write: {why}"))?
         }
     }
-    if ring::exists(state) {
+    if ring::exists(state) && stores::holds_rings(&url) {
         ring_store::publish_to(&mut ring::open_here(state)?, &url)?;
         output::line(
             "  with this machine's key ring, so that `comb recover --store` brings everything back",

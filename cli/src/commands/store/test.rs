@@ -5,7 +5,7 @@ use clap::Args;
 use crate::failure::{Failure, Kind, Result};
 use crate::name::VolumeName;
 use crate::state::State;
-use crate::{output, progress, stores};
+use crate::{keys, output, progress, stores};
 
 /// See that a store answers, is the right one, and does what replication needs of it
 #[derive(Debug, Args)]
@@ -21,10 +21,10 @@ pub struct TestArgs {
 pub fn run(state: &State, args: &TestArgs) -> Result<()> {
     let volume = state.volume(&args.name)?;
     let store = super::choose(&volume, args.store.as_ref().map(VolumeName::as_str))?;
-    let id = store.store_id()?;
+    let (id, key) = (store.store_id()?, keys::load(&volume)?);
     let bar = progress::waiting("probing the store");
     let found = stores::block_on(async {
-        let remote = stores::remote(&stores::open(&store.url).await?, volume.id);
+        let remote = stores::remote(&stores::open_to_write(&store.url, &key).await?, volume.id);
         let begun = std::time::Instant::now();
         remote.recognise(id).await.map_err(|error| stores::replication_failure(&error))?;
         let answer = begun.elapsed();

@@ -76,7 +76,10 @@ pub fn open(state: &State, name: &VolumeName, key: &fs_crypto::VolumeKey, url: &
     let device = keys::device(state)?;
     let bar = progress::waiting("asking the store");
     let (store, store_id, newest) = stores::block_on(async {
-        let store = stores::open(url).await?;
+        let store = stores::open_to_read(url, id).await?;
+        if !how.read_only {
+            takeover::require_create_if_absent(&store, url)?;
+        }
         let remote = stores::remote(&store, id);
         // Nobody waits twice: what is newest is asked for beside which store it is.
         let (found, head) = tokio::join!(remote.id(), remote.head());
@@ -144,6 +147,9 @@ pub fn again(state: &State, name: &VolumeName, how: How, accept_rollback: bool) 
         Seen::forget(&volume, &store.name)?;
     }
     let opened = elsewhere::recognised(&volume, store)?;
+    if !how.read_only {
+        takeover::require_create_if_absent(&opened, &store.url)?;
+    }
     if let Some(branch) = branches::split_off(state, &volume, &lock)? {
         output::note(&format!("what only this machine has is branch \"{}/{branch}\" now", volume.name));
     }
