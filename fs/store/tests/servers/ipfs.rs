@@ -98,17 +98,20 @@ async fn until_looked_again() {
     tokio::time::sleep(Duration::from_millis(2_100)).await;
 }
 
+/// Objects in a listing: Helia pins a tree anew for each change of the index.
+const MANY: usize = 60;
+
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs Helia"]
 async fn ipfs_conforms() {
     let node = Server::ipfs();
     let all = node.volume(1, true).await;
-    conformance::run(all.clone(), Prefix::all()).await;
+    conformance::run_with(all.clone(), Prefix::all(), MANY).await;
     assert_eq!(probe(all, 1).await, Ok(Probe { unfit: Some(Unfit::Kind) }));
     let patient = Patient::new(node.volume(2, true).await, 1);
-    conformance::run(Arc::new(patient), under("v/00/")).await;
-    // Two indexes, and nothing in them.
-    assert_eq!(node.ask("api/v0/pin/ls").await.matches("recursive").count(), 2);
+    conformance::run_with(Arc::new(patient), under("v/00/"), MANY).await;
+    // Two indexes with nothing in them, which are one tree.
+    assert_eq!(node.ask("api/v0/pin/ls").await.matches("recursive").count(), 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]
