@@ -218,6 +218,8 @@ struct Core {
     device: [u8; 16],
     changes: Mutex<Changes>,
     rate: Option<u64>,
+    /// Collects what was written and did not reach the volume yet, before it takes no more.
+    before_end: Mutex<Option<Box<dyn FnOnce() + Send>>>,
 }
 
 impl Replicas {
@@ -235,6 +237,7 @@ impl Replicas {
             device: keys::device(state)?.pseudonym(&folder.id).0,
             changes: Mutex::default(),
             rate,
+            before_end: Mutex::default(),
         });
         let replicas = Arc::new(Self {
             core,
@@ -299,6 +302,11 @@ impl Replicas {
         }
         let named = volume.set_arbiter(arbiter);
         named.map(drop).map_err(|error| crate::engine::fs_failure(&self.core.folder.name, &error))
+    }
+
+    /// Calls this before the volume takes no more changes, because another device has taken it over.
+    pub fn before_end(&self, collect: impl FnOnce() + Send + 'static) {
+        *self.core.before_end.lock() = Some(Box::new(collect));
     }
 
     /// Ends pauses after errors.
@@ -510,10 +518,13 @@ async fn keep(core: Arc<Core>, config: StoreConfig, shared: Arc<Shared>) {
                 let fenced = uploader.run().await;
                 pins.abort();
                 let why = format!("another device took the volume over: {fenced}");
-                let (volume, reason) = (core.volume.clone(), why.clone());
+                let (ending, reason) = (core.clone(), why.clone());
                 // What is not sealed yet belongs to what was not replicated, and is kept like it.
                 let ended = tokio::task::spawn_blocking(move || {
-                    if let Err(error) = volume.end_writing(&reason) {
+                    if let Some(collect) = ending.before_end.lock().take() {
+                        collect();
+                    }
+                    if let Err(error) = ending.volume.end_writing(&reason) {
                         tracing::error!(%error, "the last changes are not sealed; the journal keeps them");
                     }
                 });

@@ -224,6 +224,12 @@ fn serve_live(
         Server::start(Address::live(&folder.path), handler)?
     };
     start_writing_out(&mounted)?;
+    let pages = Arc::downgrade(&mounted);
+    replicas.before_end(move || {
+        if let Some(mounted) = pages.upgrade() {
+            push_last(&mounted);
+        }
+    });
     if writable {
         start_pruning(folder, &volume, &replicas)?;
     }
