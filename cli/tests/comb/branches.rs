@@ -128,22 +128,6 @@ fn a_device_that_was_taken_over_without_changes_has_no_branch() {
     assert_eq!(world.comb("cat photos:first").done(), "first");
 }
 
-#[test]
-fn what_the_kernel_holds_back_is_on_the_branch_too() {
-    let (world, other) = (World::new(), World::new());
-    replicated(&world);
-    open(&other, &world, "");
-    let copy = format!("file://{}", world.dir("copy").display());
-    fs::write(world.path("mount/dirty"), "not synced").expect("written");
-    // The daemon asks its stores anew, and learns of the other device before the kernel gave anything to it.
-    world.words(["store", "add", "photos", &copy]).done();
-    crate::world::wait_until("it is fenced", || {
-        world.comb("status photos --json").out.contains("another device took the volume over")
-    });
-    world.comb("unmount mount").done();
-    assert_eq!(world.comb("cat photos:dirty").done(), "not synced");
-}
-
 fn copy_tree(from: &std::path::Path, to: &std::path::Path) {
     let status = std::process::Command::new("cp").arg("-a").arg(from).arg(to).status();
     assert!(status.is_ok_and(|status| status.success()), "a copy");
