@@ -220,8 +220,9 @@ impl World {
             65..75 => self.prune(device),
             75..82 => self.devices[device].lose(),
             82..92 => self.devices[device].reach(self.store.path()),
-            92..96 => {
-                // It dies and comes back: what was not sealed is in the journal.
+            // It dies and comes back: what was not sealed is in the journal. Without the store, a device that opened the
+            // volume from it would wait for a minute first.
+            92..96 if self.devices[device].link().exists() => {
                 self.devices[device].open = None;
                 self.devices[device].start();
                 self.note(device);
@@ -246,6 +247,8 @@ impl World {
                     }
                     Some(_) => {}
                 }
+                // As a daemon does: what is here needs no store.
+                elsewhere::fill(&device.folder().expect("it is here")).expect("the store is there");
                 device.start();
             }
             6..30 => self.devices[device].reach(self.store.path()),
