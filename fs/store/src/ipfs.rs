@@ -137,6 +137,8 @@ struct Published {
     ours: Option<Cid>,
     /// Roots that the node has pinned for us; not known until it was asked.
     pinned: Option<BTreeSet<Cid>>,
+    /// Roots that the remote service was asked for since the newest that it was seen to have, oldest first.
+    asked: Vec<Cid>,
 }
 
 impl Ipfs {
@@ -430,7 +432,11 @@ impl Inner {
             pinned.insert(root);
         }
         match &self.service {
-            Some(service) => self.node.pin_remotely(&root, &self.pin_name, service).await,
+            Some(service) => {
+                self.node.pin_remotely(&root, &self.pin_name, service).await?;
+                published.asked.push(root);
+                Ok(())
+            }
             None => Ok(()),
         }
     }
@@ -444,11 +450,13 @@ impl Inner {
                 pinned.remove(&other);
             }
         }
+        // The service may always be some roots behind: all older than the newest that it has can go.
         if let Some(service) = &self.service
             && let Ok(there) = self.node.pinned_remotely(&self.pin_name, service).await
-            && there.contains(&root)
+            && let Some(newest) = published.asked.iter().rposition(|asked| there.contains(asked))
         {
-            for other in there.iter().filter(|other| **other != root) {
+            published.asked.drain(..newest);
+            for other in there.iter().filter(|other| !published.asked.contains(other)) {
                 let _ = self.node.unpin_remotely(other, &self.pin_name, service).await;
             }
         }

@@ -232,7 +232,7 @@ async fn a_remote_service_holds_it_too() {
     // It fetches in its own time; older roots go when a later change finds a newer one pinned.
     let mut roots = 0;
     for number in 0..50 {
-        tokio::time::sleep(Duration::from_millis(200)).await;
+        tokio::time::sleep(Duration::from_millis(100 * number)).await;
         store.create(&name(&format!("v/m/{number}")), "slot".into()).await.expect("created");
         roots = service.ask("api/v0/pin/ls").await.matches("recursive").count();
         if service.has(&leaves(&objects[2])).await == 2 && roots <= 2 {
