@@ -15,12 +15,15 @@ use crate::replica::{self, Ended};
 use crate::state::{Config, Lock, State, VolumeFolder};
 use crate::{elsewhere, engine, keys, takeover};
 
-/// Makes a branch of what this machine has that is not in the volume, and takes it out of the volume's folder. Returns the
-/// branch's name, if there was anything. The volume is in nobody's hands until it is opened from a store again.
-pub fn split_off(state: &State, volume: &VolumeFolder, _lock: &Lock) -> Result<Option<String>> {
+/// Makes a branch of what this machine has that is not in the volume, of which the store's newest seal is `newest`, and takes
+/// it out of the volume's folder. Returns the branch's name, if there was anything. The volume is in nobody's hands until it
+/// is opened from a store again.
+pub fn split_off(state: &State, volume: &VolumeFolder, newest: Seq, _lock: &Lock) -> Result<Option<String>> {
     let Some(ended) = replica::ended(volume)? else { return Ok(None) };
-    let branch = format!("cut-{}-e{}", ended.at, ended.by);
-    let is_made = volume.path.join("branches").join(&branch).exists();
+    // A store that was put back in time may have less than it had when the right to write ended.
+    let ended = Ended { at: ended.at.min(newest.0 + 1), ..ended };
+    replica::note_end(volume, &ended)?;
+    let (branch, is_made) = name(volume, &ended)?;
     let tail = if is_made { Vec::new() } else { tail(state, volume, &ended)? };
     if !tail.is_empty() {
         let config = Config { name: format!("{}/{branch}", volume.name), ..volume.config()? };
@@ -34,6 +37,24 @@ pub fn split_off(state: &State, volume: &VolumeFolder, _lock: &Lock) -> Result<O
     }
     takeover::empty_journal(&volume.path)?;
     Ok((is_made || !tail.is_empty()).then_some(branch))
+}
+
+/// What the branch of this end is called, and whether it was made already, before a crash. Where a store was put back in time,
+/// epochs and numbers come again, so a name may be taken by the branch of another end.
+fn name(volume: &VolumeFolder, ended: &Ended) -> Result<(String, bool)> {
+    let plain = format!("cut-{}-e{}", ended.at, ended.by);
+    for number in 1_u32.. {
+        let name = if number == 1 { plain.clone() } else { format!("{plain}-{number}") };
+        let path = volume.path.join("branches").join(&name);
+        if !path.exists() {
+            return Ok((name, false));
+        }
+        let there = volume.branches()?.into_iter().find(|branch| branch.path == path);
+        if there.is_some_and(|branch| end_of(&branch).is_ok_and(|end| end == *ended)) {
+            return Ok((name, true));
+        }
+    }
+    Err(Failure::other("there are too many branches"))
 }
 
 /// The seals that are not in the volume, the last of them with all that the journal holds.

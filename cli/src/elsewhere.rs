@@ -48,8 +48,8 @@ pub fn far(store: &Patient, volume: VolumeId, folder: &Path) -> Result<Far> {
 }
 
 /// Opens the store of a volume, after a look whether it is the one that it was attached to, and whether what it shows follows
-/// what was seen there. What it shows is seen from then on.
-pub fn recognised(volume: &VolumeFolder, store: &StoreConfig) -> Result<Patient> {
+/// what was seen there. What it shows is seen from then on. Returns its newest seal, too.
+pub fn recognised(volume: &VolumeFolder, store: &StoreConfig) -> Result<(Patient, Seq)> {
     let (id, seen) =
         (store.store_id()?, Seen::read(volume, &store.name)?.map(|seen| seen.link()).transpose()?);
     let manifests = volume.path.join("manifests");
@@ -88,10 +88,11 @@ pub fn recognised(volume: &VolumeFolder, store: &StoreConfig) -> Result<Patient>
             .hint("see what happened to the store; --accept-rollback believes what it shows now"));
         }
     }
-    if let Some(newest) = head.newest {
-        Seen::of(&newest.link()).write(volume, &store.name)?;
+    let newest = head.newest.map(|newest| newest.link());
+    if let Some(newest) = &newest {
+        Seen::of(newest).write(volume, &store.name)?;
     }
-    Ok(opened)
+    Ok((opened, newest.map_or(Seq(0), |newest| newest.seq)))
 }
 
 /// Brings a volume that only looks up to what its store shows.

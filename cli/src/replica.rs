@@ -33,7 +33,7 @@ use tokio::time::Instant;
 use crate::failure::{Context, Failure, Kind, Result};
 use crate::keys;
 use crate::retention::StorePruned;
-use crate::state::{State, VolumeFolder};
+use crate::state::{State, VolumeFolder, replace};
 use crate::stores::{self, StoreConfig};
 
 /// How late a volume may be before it is loud.
@@ -612,13 +612,18 @@ fn fenced_path(folder: &VolumeFolder) -> PathBuf {
 }
 
 fn note_fenced(folder: &VolumeFolder, fenced: &Fenced) -> Result<()> {
-    let path = fenced_path(folder);
-    if path.exists() {
+    if fenced_path(folder).exists() {
         return Ok(());
     }
-    let ended = Ended { by: fenced.by.0, at: fenced.at.0, noticed: jiff::Timestamp::now().to_string() };
-    let text = serde_json::to_vec(&ended).map_err(std::io::Error::from).context(path.display())?;
-    std::fs::write(&path, text).context(path.display())
+    let noticed = jiff::Timestamp::now().to_string();
+    note_end(folder, &Ended { by: fenced.by.0, at: fenced.at.0, noticed })
+}
+
+/// Writes down what ended the right of this machine to write a volume.
+pub fn note_end(folder: &VolumeFolder, ended: &Ended) -> Result<()> {
+    let path = fenced_path(folder);
+    let text = serde_json::to_vec(ended).map_err(std::io::Error::from).context(path.display())?;
+    replace(&path, &text)
 }
 
 /// Takes back that another device took the volume over: it is opened here again.

@@ -74,9 +74,10 @@ pub fn run(state: &State, args: &StatusArgs) -> Result<()> {
     }
     let list = look(state, args)?;
     if args.json {
-        return output::json(&list);
+        output::json(&list)?;
+    } else {
+        print(&list)?;
     }
-    print(&list)?;
     let late = list.iter().find(|volume| volume.stores().any(|store| store.behind));
     if let Some(late) = late {
         return Err(Failure::new(
@@ -86,8 +87,8 @@ pub fn run(state: &State, args: &StatusArgs) -> Result<()> {
         .hint(format!("`comb store test {}` shows whether the store answers", late.name)));
     }
     match (&args.name, list.into_iter().next().and_then(|status| status.failure)) {
-        // Who asks for one volume is told by the exit code too.
-        (Some(_), Some(failure)) => Err(failure),
+        // Who asks for one volume is told by the exit code too; JSON has it in a field.
+        (Some(_), Some(failure)) if !args.json => Err(failure),
         _ => Ok(()),
     }
 }

@@ -165,6 +165,53 @@ fn a_store_that_was_put_back_is_refused_until_a_person_accepts_it() {
 }
 
 #[test]
+fn what_a_store_forgot_is_on_a_branch_and_no_branch_is_taken_for_another() {
+    let (world, other, third) = (World::new(), World::new(), World::new());
+    let store = replicated(&world);
+    copy_tree(&store, &world.path("old"));
+    fs::write(world.path("mount/one"), "one").expect("written");
+    world.comb("sync photos --wait").done();
+    world.comb("unmount mount").done();
+    open(&other, &world, "");
+    assert_ne!(world.comb("sync photos").code, 0, "it is fenced, and has nothing that the store lacks");
+
+    // The store is put back to before what it had told to have.
+    fs::remove_dir_all(&store).expect("removed");
+    copy_tree(&world.path("old"), &store);
+    world.comb("volume open photos --accept-rollback").done();
+    let branches = || world.comb("branch list photos --json").json();
+    let name = |number: usize| branches()[number]["name"].as_str().expect("a branch").to_owned();
+    assert_eq!(world.words(["cat", &format!("{}:one", name(0))]).done(), "one");
+
+    // Fenced again, behind the same seal and by the same epoch as before.
+    world.comb("mount photos mount").done();
+    fs::write(world.path("mount/precious"), "precious").expect("written");
+    open(&third, &world, "");
+    assert_ne!(world.comb("sync photos --wait").code, 0);
+    world.comb("unmount mount").done();
+    world.comb("volume open photos").done();
+    assert_eq!(branches().as_array().map(Vec::len), Some(2), "{}", branches());
+    let held: Vec<String> =
+        (0..2).map(|number| world.words(["ls", &format!("{}:/", name(number))]).done()).collect();
+    assert!(held.iter().any(|list| list.contains("precious")), "{held:?}");
+    assert!(held.iter().any(|list| list.contains("one")), "{held:?}");
+}
+
+#[test]
+fn a_new_store_of_an_old_name_has_nothing_until_it_has() {
+    let world = World::new();
+    replicated(&world);
+    world.comb("unmount mount").done();
+    let second = format!("file://{}", world.dir("second").display());
+    world.comb("store remove photos folder").done();
+    world.words(["store", "add", "photos", &second]).done();
+    let status = world.comb("status photos");
+    assert!(!status.out.contains("has everything"), "{}", status.out);
+    world.comb("sync photos --wait").done();
+    assert!(world.comb("status photos").done().contains("has everything"));
+}
+
+#[test]
 fn a_copy_is_written_only_if_it_decides_from_now_on() {
     let (world, other) = (World::new(), World::new());
     replicated(&world);

@@ -97,7 +97,9 @@ impl Machine {
 
     /// What `comb status` says of the stores.
     fn stores(&self) -> Vec<Value> {
-        let status = self.comb("status photos --json").json();
+        let outcome = self.comb("status photos --json");
+        assert!([0, 9].contains(&outcome.code), "{}", outcome.said);
+        let status: Value = serde_json::from_str(&outcome.out).expect("--json prints JSON");
         status[0]["mounts"][0]["stores"].as_array().cloned().unwrap_or_default()
     }
 

@@ -6,6 +6,7 @@ use fs_replication::StoreId;
 use crate::cost::Prices;
 use crate::failure::{Failure, Kind, Result};
 use crate::name::VolumeName;
+use crate::replica::Seen;
 use crate::state::{State, VolumeFolder};
 use crate::stores::{self, StoreConfig};
 use crate::{engine, keys, output, progress, ring, ring_store};
@@ -94,6 +95,8 @@ pub fn run(state: &State, args: &AddArgs) -> Result<()> {
         arbiter,
         prices: args.prices.map(|prices| prices.to_string()),
     };
+    // Whatever was seen in a store of this name, it was not this one.
+    Seen::forget(&volume, &name)?;
     state.change_config(&volume, |all| {
         all.stores.push(config);
         Ok(())

@@ -4,6 +4,7 @@ use clap::Args;
 
 use crate::failure::{Failure, Kind, Result};
 use crate::name::VolumeName;
+use crate::replica::Seen;
 use crate::state::State;
 use crate::{elsewhere, output, progress};
 
@@ -49,6 +50,8 @@ pub fn run(state: &State, args: &RemoveArgs) -> Result<()> {
         config.from_store &= !is_source;
         Ok(())
     })?;
+    // Another store of this name has not seen what this one has.
+    Seen::forget(&volume, &store.name)?;
     output::line(&format!(
         "volume \"{}\" goes to store \"{}\" no more; what is there stays there",
         volume.name, store.name

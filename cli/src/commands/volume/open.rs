@@ -146,11 +146,11 @@ pub fn again(state: &State, name: &VolumeName, how: How, accept_rollback: bool) 
     if accept_rollback {
         Seen::forget(&volume, &store.name)?;
     }
-    let opened = elsewhere::recognised(&volume, store)?;
+    let (opened, newest) = elsewhere::recognised(&volume, store)?;
     if !how.read_only {
         takeover::require_create_if_absent(&opened, &store.url)?;
     }
-    if let Some(branch) = branches::split_off(state, &volume, &lock)? {
+    if let Some(branch) = branches::split_off(state, &volume, newest, &lock)? {
         output::note(&format!("what only this machine has is branch \"{}/{branch}\" now", volume.name));
     }
     let env = takeover::begin(&volume.path, &elsewhere::far(&opened, volume.id, &volume.path)?)?;
