@@ -20,7 +20,7 @@ use clap::Args;
 use fs_format::{Ino, Seq, SnapshotId};
 use fs_fuse::{Detach, MountError, MountOptions, Mounted, PushError, Still};
 use fs_volume::retention::Policy;
-use fs_volume::{GRACE, History, Keeper, Options, ReadTree, SnapshotLabel, Volume};
+use fs_volume::{GRACE, History, Keeper, Options, ReadTree, SealPace, SnapshotLabel, Volume};
 use serde::{Deserialize, Serialize};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
@@ -173,11 +173,7 @@ fn serve_live(
     let volume = Arc::new(engine::open_through(door.env.clone(), state, folder, &lock, options)?);
     require_root(folder, &*volume)?;
     let writable = volume.read_only_reason().is_none();
-    let seal_every = habits.seal_every.unwrap_or(match folder.config()?.stores.is_empty() {
-        true => SEAL_EVERY,
-        false => SEND_EVERY,
-    });
-    let seal_every = Some(seal_every).filter(|span| !span.is_zero());
+    let seal_every = seal_every(habits.seal_every, folder)?;
     let keeper = Keeper::start(Arc::clone(&volume), seal_every);
     let replicas = Replicas::start(state, &volume, folder, habits.rate)?;
     let is_lazy = door.far.is_some();
@@ -212,6 +208,8 @@ fn serve_live(
             volume: Arc::clone(&volume),
             mounted: Arc::clone(&mounted),
             replicas: Arc::clone(&replicas),
+            pace: keeper.pace(),
+            seal_every: habits.seal_every,
             since: jiff::Timestamp::now(),
             read_only_by_wish: by_wish,
         });
@@ -551,6 +549,9 @@ struct Live {
     volume: Arc<Volume>,
     mounted: Arc<Mounted>,
     replicas: Arc<Replicas>,
+    pace: SealPace,
+    /// How often somebody wished it sealed.
+    seal_every: Option<Duration>,
     since: jiff::Timestamp,
     read_only_by_wish: bool,
 }
@@ -573,6 +574,12 @@ fn start_filling(folder: &VolumeFolder, volume: &Arc<Volume>, door: Door) -> Res
         }
     });
     Ok(())
+}
+
+/// How often what changed is sealed: as somebody wished, else by whether it goes anywhere.
+fn seal_every(wish: Option<Duration>, folder: &VolumeFolder) -> Result<Option<Duration>> {
+    let usual = if folder.config()?.stores.is_empty() { SEAL_EVERY } else { SEND_EVERY };
+    Ok(Some(wish.unwrap_or(usual)).filter(|span| !span.is_zero()))
 }
 
 /// How often what changed is sealed, if nobody says otherwise; and where it goes to stores.
@@ -601,7 +608,10 @@ impl Live {
                 self.replicas.hurry();
                 Ok(seal)
             }
-            Request::Reload => self.replicas.restart().map(|()| serde_json::Value::Null),
+            Request::Reload => {
+                self.pace.set(seal_every(self.seal_every, &self.folder)?);
+                self.replicas.restart().map(|()| serde_json::Value::Null)
+            }
             Request::Snapshot { message, tags } => self.seal(Some(new_label(message, tags))),
             Request::Retain { policy } => self.retain(policy.as_deref()),
             Request::Prune { grace_seconds, pinned } => {

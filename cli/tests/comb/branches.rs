@@ -121,6 +121,8 @@ fn a_device_that_was_taken_over_without_changes_has_no_branch() {
     replicated(&world);
     world.comb("unmount mount").done();
     open(&other, &world, "");
+    let status = other.comb("status photos").done();
+    assert!(status.contains("has everything"), "it won the first slot itself: {status}");
     let said = world.comb("sync photos");
     assert_ne!(said.code, 0, "{}", said.said);
     world.comb("volume open photos").done();

@@ -7,6 +7,8 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
+
 use crate::{FsError, Volume, WriteTree as _};
 
 /// How long records may wait in memory.
@@ -20,9 +22,25 @@ const FETCHERS: usize = 6;
 /// Pause after a seal that failed.
 const RETRY_EVERY: Duration = Duration::from_secs(5);
 
+/// How often what changed is sealed at least; it may change while a volume is kept. `None`: only when somebody asks for it.
+#[derive(Debug, Clone, Default)]
+pub struct SealPace(Arc<Mutex<Option<Duration>>>);
+
+impl SealPace {
+    /// Seals at least so often from now on.
+    pub fn set(&self, every: Option<Duration>) {
+        *self.0.lock() = every;
+    }
+
+    fn get(&self) -> Option<Duration> {
+        *self.0.lock()
+    }
+}
+
 /// The threads that keep a volume.
 pub struct Keeper {
     volume: Arc<Volume>,
+    pace: SealPace,
     stop: Vec<Sender<()>>,
     threads: Vec<JoinHandle<()>>,
 }
@@ -30,13 +48,20 @@ pub struct Keeper {
 impl Keeper {
     /// Starts keeping. With `seal_every`, what changed is sealed at least that often.
     pub fn start(volume: Arc<Volume>, seal_every: Option<Duration>) -> Self {
-        let mut keeper = Self { volume, stop: Vec::new(), threads: Vec::new() };
+        let pace = SealPace::default();
+        pace.set(seal_every);
+        let mut keeper = Self { volume, pace: pace.clone(), stop: Vec::new(), threads: Vec::new() };
         keeper.spawn("comb-journal", keep_journal);
-        keeper.spawn("comb-seal", move |volume, stop| keep_sealed(volume, stop, seal_every));
+        keeper.spawn("comb-seal", move |volume, stop| keep_sealed(volume, stop, &pace));
         for _ in 0..FETCHERS {
             keeper.spawn("comb-read", |volume, _| volume.store.fetch_wanted());
         }
         keeper
+    }
+
+    /// What decides how often it seals.
+    pub fn pace(&self) -> SealPace {
+        self.pace.clone()
     }
 
     fn spawn(&mut self, name: &str, work: impl FnOnce(&Volume, &Receiver<()>) + Send + 'static) {
@@ -104,12 +129,12 @@ fn keep_journal(volume: &Volume, stop: &Receiver<()>) {
     }
 }
 
-fn keep_sealed(volume: &Volume, stop: &Receiver<()>, seal_every: Option<Duration>) {
+fn keep_sealed(volume: &Volume, stop: &Receiver<()>, pace: &SealPace) {
     let mut sealed = Instant::now();
     let mut wait = LOOK_EVERY;
     while !stopped(stop, wait) {
         wait = LOOK_EVERY;
-        let due = seal_every.is_some_and(|every| sealed.elapsed() >= every);
+        let due = pace.get().is_some_and(|every| sealed.elapsed() >= every);
         if !volume.wants_seal() && !due {
             continue;
         }

@@ -41,7 +41,7 @@ pub use check::{CheckReport, Damage};
 pub use collection::{Collection, GRACE, Packs, Pruned};
 pub use error::{FsError, OpenError};
 pub use history::{History, View, fork, resolve};
-pub use keeper::Keeper;
+pub use keeper::{Keeper, SealPace};
 pub use outgoing::Outgoing;
 pub use types::*;
 pub use volume::{Options, Status, TAKEN_BYTES_MAX, Volume, WRITE_BYTES_MAX, create};

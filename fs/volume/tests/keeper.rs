@@ -93,6 +93,24 @@ fn what_waits_for_room_is_durable_soon_after_there_is_room() {
 }
 
 #[test]
+fn how_often_is_sealed_may_change_while_a_volume_is_kept() {
+    let stage = Stage::new();
+    let volume = Arc::new(stage.open());
+    let keeper = Keeper::start(volume.clone(), None);
+    let before = volume.head().seq;
+    make(&volume, "file");
+    std::thread::sleep(Duration::from_millis(500));
+    assert_eq!(volume.head().seq, before, "nobody asked for it");
+    keeper.pace().set(Some(Duration::from_millis(100)));
+    let began = Instant::now();
+    while volume.head().seq == before {
+        assert!(began.elapsed() < PATIENCE, "nobody sealed it");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    keeper.stop().expect("stops");
+}
+
+#[test]
 fn nobody_waits_while_the_journal_is_given_back() {
     let stage = Stage::new();
     let volume = Arc::new(stage.open());

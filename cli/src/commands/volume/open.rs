@@ -3,11 +3,12 @@
 use std::path::PathBuf;
 
 use clap::Args;
+use fs_replication::Link;
 
 use crate::failure::{Context, Failure, Kind, Result};
 use crate::name::VolumeName;
 use crate::replica::Seen;
-use crate::state::{Config, State};
+use crate::state::{Config, State, VolumeFolder};
 use crate::stores::{self, StoreConfig};
 use crate::{branches, elsewhere, keys, lazy_disk, output, progress, replica, takeover};
 
@@ -101,6 +102,7 @@ pub fn open(state: &State, name: &VolumeName, key: &fs_crypto::VolumeKey, url: &
         follows: how.read_only,
         ..Config::new(name)
     };
+    let mut cut = None;
     let opened = state.add(&config, name, id, |folder| {
         keys::store(folder, key)?;
         let far = elsewhere::far(&store, id, folder)?;
@@ -115,12 +117,18 @@ pub fn open(state: &State, name: &VolumeName, key: &fs_crypto::VolumeKey, url: &
             if !how.promote {
                 takeover::require_arbiter(&env, key, store_id, url)?;
             }
-            takeover::take(&store, folder, env, key, &device)?;
+            cut = Some(takeover::take(&store, folder, env, key, &device)?.slot.link());
         }
         Ok(())
     });
     bar.finish_and_clear();
-    opened.map(drop)
+    let opened = opened?;
+    note_cut(&opened, &config.stores[0], cut)
+}
+
+/// The first seal of a takeover is in the store that it was won in.
+fn note_cut(volume: &VolumeFolder, store: &StoreConfig, cut: Option<Link>) -> Result<()> {
+    cut.map_or(Ok(()), |cut| Seen::of(&cut).write(volume, &store.name))
 }
 
 /// Goes on with a volume that is here and that somebody else writes.
@@ -159,7 +167,8 @@ pub fn again(state: &State, name: &VolumeName, how: How, accept_rollback: bool) 
         if !how.promote {
             takeover::require_arbiter(&env, &key, store.store_id()?, &store.url)?;
         }
-        takeover::take(&opened, &volume.path, env, &key, &keys::device(state)?)?;
+        let cut = takeover::take(&opened, &volume.path, env, &key, &keys::device(state)?)?;
+        note_cut(&volume, store, Some(cut.slot.link()))?;
     }
     state.change_config(&volume, |config| {
         (config.from_store, config.follows) = (true, how.read_only);
