@@ -54,7 +54,7 @@ pub fn open_through(
 }
 
 /// Whether somebody else writes the volume: it was opened here to be read, or another device has taken it over.
-fn is_others(volume: &VolumeFolder) -> Result<bool> {
+pub fn is_others(volume: &VolumeFolder) -> Result<bool> {
     Ok(volume.config()?.follows || replica::is_fenced(volume))
 }
 
@@ -236,6 +236,11 @@ pub fn seals(volume: &VolumeFolder, history: &History) -> Result<Vec<SealInfo>> 
 /// The packs of a volume, the newest first.
 pub fn packs(volume: &VolumeFolder, history: &History) -> Result<Vec<PackEntry>> {
     history.packs().collect::<std::result::Result<_, _>>().map_err(|error| fs_failure(&volume.name, &error))
+}
+
+/// Now, in nanoseconds since 1970.
+pub fn now_nanos() -> i64 {
+    i64::try_from(jiff::Timestamp::now().as_nanosecond()).unwrap_or(i64::MAX)
 }
 
 /// Now, in the time zone of this machine.

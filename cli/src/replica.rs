@@ -31,10 +31,10 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use crate::failure::{Context, Failure, Kind, Result};
-use crate::keys;
 use crate::retention::StorePruned;
-use crate::state::{State, VolumeFolder, replace};
+use crate::state::{State, VolumeFolder, remove_file_if_there, replace};
 use crate::stores::{self, StoreConfig};
+use crate::{engine, keys};
 
 /// How late a volume may be before it is loud.
 pub const PROMISE: Duration = Duration::from_secs(60);
@@ -139,11 +139,6 @@ impl Changes {
     }
 }
 
-/// Nanoseconds since 1970.
-fn now() -> i64 {
-    i64::try_from(jiff::Timestamp::now().as_nanosecond()).unwrap_or(i64::MAX)
-}
-
 /// One store at work.
 struct Running {
     config: StoreConfig,
@@ -197,19 +192,6 @@ pub struct Replicas {
     runtime: Option<Runtime>,
 }
 
-impl Core {
-    fn note_seen(&self, store: &str, seq: Seq) -> Result<()> {
-        let seal = self.volume.history().manifest_object(seq);
-        let seal = seal.map_err(|error| crate::engine::fs_failure(&self.folder.name, &error))?;
-        let seal = Slot::open(&self.folder.id, seq, seal.into()).map_err(Failure::other)?;
-        Seen::of(&seal.link()).write(&self.folder, store)
-    }
-
-    fn pen(&self) -> Pen {
-        Pen { key: self.key.clone(), volume: self.volume.id(), device: self.device }
-    }
-}
-
 struct Core {
     volume: Arc<Volume>,
     folder: VolumeFolder,
@@ -220,6 +202,19 @@ struct Core {
     rate: Option<u64>,
     /// Collects what was written and did not reach the volume yet, before it takes no more.
     before_end: Mutex<Option<Box<dyn FnOnce() + Send>>>,
+}
+
+impl Core {
+    fn note_seen(&self, store: &str, seq: Seq) -> Result<()> {
+        let seal = self.volume.history().manifest_object(seq);
+        let seal = seal.map_err(|error| engine::fs_failure(&self.folder.name, &error))?;
+        let seal = Slot::open(&self.folder.id, seq, seal.into()).map_err(Failure::other)?;
+        Seen::of(&seal.link()).write(&self.folder, store)
+    }
+
+    fn pen(&self) -> Pen {
+        Pen { key: self.key.clone(), volume: self.volume.id(), device: self.device }
+    }
 }
 
 impl Replicas {
@@ -301,7 +296,7 @@ impl Replicas {
             return Ok(());
         }
         let named = volume.set_arbiter(arbiter);
-        named.map(drop).map_err(|error| crate::engine::fs_failure(&self.core.folder.name, &error))
+        named.map(drop).map_err(|error| engine::fs_failure(&self.core.folder.name, &error))
     }
 
     /// Calls this before the volume takes no more changes, because another device has taken it over.
@@ -321,7 +316,7 @@ impl Replicas {
 
     /// How far each store is.
     pub fn reports(&self) -> Vec<StoreReport> {
-        let now = now();
+        let now = engine::now_nanos();
         self.core.changes.lock().look(self.core.volume.is_dirty(), now);
         let dirty = self.core.volume.status().dirty_bytes;
         self.running.lock().iter().map(|one| self.report(one, now, dirty)).collect()
@@ -628,13 +623,7 @@ pub fn note_end(folder: &VolumeFolder, ended: &Ended) -> Result<()> {
 
 /// Takes back that another device took the volume over: it is opened here again.
 pub fn forget_end(folder: &VolumeFolder) -> Result<()> {
-    let path = fenced_path(folder);
-    match std::fs::remove_file(&path) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            Err(Failure::io(path.display(), &error))
-        }
-        _ => Ok(()),
-    }
+    remove_file_if_there(&fenced_path(folder))
 }
 
 /// Whether another device took the volume over; then this one writes it no more.
@@ -696,13 +685,7 @@ impl Seen {
 
     /// Forgets what was seen: what the store shows now is believed.
     pub fn forget(folder: &VolumeFolder, store: &str) -> Result<()> {
-        let path = Self::path(folder, store);
-        match std::fs::remove_file(&path) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                Err(Failure::io(path.display(), &error))
-            }
-            _ => Ok(()),
-        }
+        remove_file_if_there(&Self::path(folder, store))
     }
 
     /// What it says of a manifest.

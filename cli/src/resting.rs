@@ -41,7 +41,7 @@ pub fn reports(
     let fenced = ended.map(|ended| {
         format!("another device took the volume over with epoch {}, noticed {}", ended.by, ended.noticed)
     });
-    let now = i64::try_from(jiff::Timestamp::now().as_nanosecond()).unwrap_or(i64::MAX);
+    let now = engine::now_nanos();
     config
         .stores
         .iter()

@@ -85,7 +85,7 @@ pub fn policy_of(name: impl std::fmt::Display, policy: Option<Policy>) -> Result
 
 /// What the policy says of the moments there are now.
 pub fn plan_now(history: &History, pinned: &[Seq], policy: &Policy) -> std::result::Result<Plan, FsError> {
-    Ok(plan(&history.seals()?, pinned, policy, now()))
+    Ok(plan(&history.seals()?, pinned, policy, Timestamp(engine::now_nanos())))
 }
 
 /// Prunes an open volume by its policy, here and in its stores.
@@ -138,7 +138,7 @@ pub fn prune(
 /// What stores may remove once they have this seal.
 fn given_up(volume: &Volume, replicated: Seq, grace: Duration) -> std::result::Result<GivenUp, FsError> {
     let kept = volume.history().seals_as_of(replicated)?;
-    let old = now().0.saturating_sub(i64::try_from(grace.as_nanos()).unwrap_or(i64::MAX));
+    let old = engine::now_nanos().saturating_sub(i64::try_from(grace.as_nanos()).unwrap_or(i64::MAX));
     // What is gone was older than the next that is kept.
     let boundary =
         kept.iter().filter(|seal| seal.time.0 <= old && !volume.clock_was_set()).map(|seal| seal.seq);
@@ -147,10 +147,6 @@ fn given_up(volume: &Volume, replicated: Seq, grace: Duration) -> std::result::R
         boundary: boundary.max(),
         kept: kept.iter().map(|seal| seal.seq).collect(),
     })
-}
-
-fn now() -> Timestamp {
-    Timestamp(i64::try_from(jiff::Timestamp::now().as_nanosecond()).unwrap_or(i64::MAX))
 }
 
 /// Gives a volume a policy, or none, and seals it, so that it goes with the volume.

@@ -307,12 +307,7 @@ impl State {
         let mut config = volume.config()?;
         change(&mut config)?;
         let (path, new) = (volume.path.join("config"), volume.path.join(".new-config"));
-        match fs::remove_file(&new) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                return Err(Failure::io(new.display(), &error));
-            }
-            _ => {}
-        }
+        remove_file_if_there(&new)?;
         write_new(&new, config.encode()?.as_bytes())?;
         fs::rename(&new, &path).context(path.display())?;
         sync_dir(&volume.path)?;
@@ -478,7 +473,7 @@ impl VolumeFolder {
         if path.exists() {
             return Ok(());
         }
-        remove_if_there(&making)?;
+        remove_folder_if_there(&making)?;
         make_private_dir(&making)?;
         fill_folder(&making, config, fill)?;
         fs::rename(&making, &path).context(path.display())?;
@@ -488,9 +483,9 @@ impl VolumeFolder {
     /// Removes a branch with what only it needs. Nobody else uses it: the caller holds all its locks.
     pub fn remove_branch(&self, _lock: &Lock, _views: &ViewLock) -> Result<()> {
         let removed = self.path.with_file_name(".removed");
-        remove_if_there(&removed)?;
+        remove_folder_if_there(&removed)?;
         fs::rename(&self.path, &removed).context(self.path.display())?;
-        remove_if_there(&removed)
+        remove_folder_if_there(&removed)
     }
 
     /// Takes part in the lock of those who show a moment, so that the volume is not removed meanwhile.
@@ -634,7 +629,16 @@ impl VolumeFolder {
     }
 }
 
-fn remove_if_there(folder: &Path) -> Result<()> {
+/// Removes a file; no error if it is not there.
+pub fn remove_file_if_there(path: &Path) -> Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(Failure::io(path.display(), &error)),
+        _ => Ok(()),
+    }
+}
+
+/// Removes a folder with all that is in it; no error if it is not there.
+fn remove_folder_if_there(folder: &Path) -> Result<()> {
     match fs::remove_dir_all(folder) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(Failure::io(folder.display(), &error)),
         _ => Ok(()),

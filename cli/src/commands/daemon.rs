@@ -36,7 +36,7 @@ use crate::report::{MountReport, SealReport, hex_unless_text};
 use crate::retention::STORES_WAIT;
 use crate::state::{State, VolumeFolder};
 use crate::when::When;
-use crate::{daemon_log, engine, lazy_disk, mounts, replica, retention, stores};
+use crate::{daemon_log, engine, lazy_disk, mounts, retention, stores};
 
 /// How often the kernel is asked to write out the pages that it holds dirty.
 const WRITE_OUT_EVERY: Duration = Duration::from_secs(1);
@@ -168,7 +168,7 @@ fn serve_live(
     {
         tracing::warn!("showing what was seen last: {}", failure.message);
     }
-    let by_wish = habits.read_only || folder.config()?.follows || replica::is_fenced(folder);
+    let by_wish = habits.read_only || engine::is_others(folder)?;
     let options = Options { read_only: by_wish, ..options };
     let volume = Arc::new(engine::open_through(door.env.clone(), state, folder, &lock, options)?);
     require_root(folder, &*volume)?;

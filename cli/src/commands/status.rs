@@ -207,7 +207,7 @@ fn costs(config: &Config, history: &History) -> BTreeMap<String, f64> {
         return BTreeMap::new();
     };
     let bytes = packs.iter().map(|pack| u64::from(pack.bytes)).sum();
-    let now = i64::try_from(jiff::Timestamp::now().as_nanosecond()).unwrap_or(i64::MAX);
+    let now = engine::now_nanos();
     let creates = cost::creates_of_a_month(&seals, now);
     priced.into_iter().map(|(store, prices)| (store.name.clone(), prices.month(bytes, creates))).collect()
 }

@@ -10,7 +10,7 @@ use crate::name::VolumeName;
 use crate::replica::Seen;
 use crate::state::{Config, State, VolumeFolder};
 use crate::stores::{self, StoreConfig};
-use crate::{branches, elsewhere, keys, lazy_disk, output, progress, replica, takeover};
+use crate::{branches, elsewhere, engine, keys, lazy_disk, output, progress, replica, takeover};
 
 /// Open a volume from a store, at once: what is read is fetched when it is read
 ///
@@ -138,8 +138,7 @@ pub fn again(state: &State, name: &VolumeName, how: How, accept_rollback: bool) 
         _ => failure,
     })?;
     let config = volume.config()?;
-    let is_others = config.follows || replica::is_fenced(&volume);
-    if volume.name.branch().is_some() || !is_others {
+    if volume.name.branch().is_some() || !engine::is_others(&volume)? {
         return Err(Failure::new(
             Kind::InTheWay,
             format!("volume \"{}\" is written on this machine", volume.name),
