@@ -4,6 +4,7 @@
 //! panics with what was broken, like any test.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 
@@ -11,6 +12,9 @@ use crate::{Kind, Name, Prefix, Store};
 
 /// Creates of one name at once in a race.
 const RACERS: usize = 12;
+/// How often, and after what pause, a request is repeated that a store was too busy for.
+const BUSY_TRIES: usize = 100;
+const BUSY_PAUSE: Duration = Duration::from_millis(20);
 /// Races; a store that looks before it writes loses some of many.
 const RACES: usize = 20;
 /// Larger than one answer of a listing of any kind (1,000 at S3), so that pages are joined.
@@ -237,11 +241,22 @@ impl Suite {
                     let (store, names) = (store.clone(), names.clone());
                     tasks.spawn(async move {
                         for name in names.iter().skip(lane).step_by(8) {
-                            let done = match remove {
-                                true => store.remove(name).await,
-                                false => store.create(name, "x".into()).await,
-                            };
-                            done.unwrap_or_else(|error| panic!("{error}"));
+                            let mut tries = 0;
+                            loop {
+                                let done = match remove {
+                                    true => store.remove(name).await,
+                                    false => store.create(name, "x".into()).await,
+                                };
+                                match done {
+                                    Ok(()) => break,
+                                    // Apache answers "locked" now and then to eight at once, in a folder that is new.
+                                    Err(error) if error.kind() == Kind::Busy && tries < BUSY_TRIES => {
+                                        tokio::time::sleep(BUSY_PAUSE).await;
+                                        tries += 1;
+                                    }
+                                    Err(error) => panic!("{error}"),
+                                }
+                            }
                         }
                     });
                 }
