@@ -41,7 +41,13 @@ pub fn open(volume: &VolumeFolder) -> Result<File> {
 pub fn start(writer: impl for<'a> MakeWriter<'a> + Send + Sync + 'static) {
     let filter = tracing_subscriber::EnvFilter::try_from_env("COMB_LOG")
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(FILTER));
-    let _ = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer).with_ansi(false).try_init();
+    let _ = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(writer)
+        .with_ansi(false)
+        // Errors of the log would be told to standard error with a panic where that cannot be written.
+        .log_internal_errors(false)
+        .try_init();
 }
 
 /// Standard error, where that is the log of this volume.

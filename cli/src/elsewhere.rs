@@ -42,7 +42,8 @@ pub fn door(volume: &VolumeFolder) -> Result<Door> {
 
 /// What a volume has in a store, for reading here what is there.
 pub fn far(store: &Patient, volume: VolumeId, folder: &Path) -> Result<Far> {
-    let limits = Limits { is_given_up: fs_fuse::asker_was_killed, ..Limits::default() };
+    let limits =
+        Limits { is_given_up: fs_fuse::asker_was_killed, has_room: lazy_disk::has_room, ..Limits::default() };
     let reading: Arc<dyn Store> = Arc::new(store.with(Patience::Within(READ_TIME_MAX)));
     Far::new(reading, volume, folder, stores::handle()?, limits).context(folder.display())
 }

@@ -18,6 +18,8 @@ use fs_volume::env::{Ahead, Disk, DiskFile, Env, OpenMode};
 
 /// Room on the disk that filling leaves to others, in bytes.
 const ROOM_LEFT_BYTES: u64 = 1 << 30;
+/// Room that what is read leaves to others, in bytes: four times what the engine wants to have left to take a write.
+const READING_LEFT_BYTES: u64 = 512 << 20;
 
 /// A folder whose packs and manifests may be in a store.
 pub struct LazyDisk {
@@ -74,6 +76,12 @@ pub fn prepare_at(folder: &Path, far: &Far, seq: Seq, manifest: &[u8]) -> io::Re
 /// How much room filling needs on this disk.
 pub fn room(disk: Arc<dyn Disk>) -> Room {
     Arc::new(move |bytes| disk.free_bytes().is_ok_and(|free| free >= bytes.saturating_add(ROOM_LEFT_BYTES)))
+}
+
+/// Whether the disk of a folder has room for what is read of packs that are elsewhere.
+pub fn has_room(folder: &Path) -> bool {
+    rustix::fs::statvfs(folder)
+        .is_ok_and(|disk| disk.f_bavail.saturating_mul(disk.f_frsize) >= READING_LEFT_BYTES)
 }
 
 fn manifest_path(seq: Seq) -> String {

@@ -2,6 +2,7 @@
 
 use std::fs::{self, File};
 use std::io::{ErrorKind, Read, Write};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -890,6 +891,49 @@ fn a_full_disk_refuses_what_grows_lets_delete_and_goes_on() {
     assert!(fs::read(mount.join("keep")).expect("nothing was lost") == keep);
     assert_eq!(fs::read_to_string(mount.join("small")).expect("there"), "fits");
     world.comb("unmount mount").done();
+}
+
+#[test]
+fn what_lies_in_a_store_is_read_where_the_disk_is_full() {
+    if !is_root() {
+        return;
+    }
+    let first = World::new();
+    let store = first.dir("store");
+    first.dir("mount");
+    first.comb("volume create photos").done();
+    first.comb("volume key photos --out key").done();
+    first.comb(&format!("store add photos file://{}", store.display())).done();
+    first.comb("mount photos mount").done();
+    let big = noise(40 << 20);
+    fs::write(first.path("mount/big"), &big).expect("written");
+    first.comb("sync photos --wait --limit 60s").done();
+    first.comb("unmount mount").done();
+
+    let second = World::new();
+    let _disk = OwnDisk::small(&second, "30M");
+    let mount = second.dir("mount");
+    let key = first.path("key");
+    second
+        .comb(&format!(
+            "volume open photos --read-only --key-file {} --store file://{}",
+            key.display(),
+            store.display()
+        ))
+        .done();
+    second.comb("mount photos mount").done();
+    // Not a byte is left for windows, nor for the log in which that would be told.
+    let filler = OwnDisk::fill(&second.path("state"));
+    let mut read = vec![0; big.len()];
+    let file = File::open(mount.join("big")).expect("it is there");
+    for (at, part) in read.chunks_mut(4096).enumerate() {
+        file.read_exact_at(part, at as u64 * 4096).expect("read from the store");
+    }
+    assert!(read == big);
+    drop(file);
+    fs::remove_file(filler).expect("makes room");
+    assert!(fs::read(mount.join("big")).expect("still mounted") == big);
+    second.comb("unmount mount").done();
 }
 
 #[test]

@@ -67,11 +67,18 @@ pub struct Limits {
     pub request: Duration,
     /// Whether nobody waits any more for what the thread reads that calls it.
     pub is_given_up: fn() -> bool,
+    /// Whether the disk of a volume's folder has room for what is read.
+    pub has_room: fn(&Path) -> bool,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { read: Duration::from_secs(60), request: Duration::from_secs(10), is_given_up: || false }
+        Self {
+            read: Duration::from_secs(60),
+            request: Duration::from_secs(10),
+            is_given_up: || false,
+            has_room: |_| true,
+        }
     }
 }
 

@@ -44,6 +44,8 @@ const PAUSE: Duration = Duration::from_millis(250);
 const PAUSE_MAX: Duration = Duration::from_secs(4);
 /// How often one who keeps out of the way of readers looks for them.
 const QUIET_EVERY: Duration = Duration::from_millis(10);
+/// How often it is told that nothing can be kept.
+const TELL_EVERY: Duration = Duration::from_secs(60);
 /// How long a pack that is read as a whole says so of the next ones.
 pub const RECENT: Duration = Duration::from_secs(5);
 
@@ -65,6 +67,8 @@ pub struct Line {
     waiting: AtomicUsize,
     /// When somebody was last seen to read a pack as a whole.
     dense: Mutex<Option<Instant>>,
+    /// When it was last told that something cannot be kept.
+    told: Mutex<Option<Instant>>,
 }
 
 impl Line {
@@ -87,6 +91,7 @@ impl Line {
             largest: AtomicUsize::new(LARGEST),
             waiting: AtomicUsize::new(0),
             dense: Mutex::default(),
+            told: Mutex::default(),
         }
     }
 
@@ -208,6 +213,19 @@ impl Line {
     pub async fn quiet(&self) {
         while self.waiting.load(Ordering::Relaxed) > 0 {
             tokio::time::sleep(QUIET_EVERY).await;
+        }
+    }
+
+    /// Logs that something that came is not kept, at most once in [`TELL_EVERY`]: each read may end so. What another process
+    /// keeps is none of that.
+    pub fn note_not_kept(&self, pack: &PackId, error: &io::Error) {
+        if error.kind() == io::ErrorKind::WouldBlock {
+            return;
+        }
+        let mut told = self.told.lock();
+        if told.is_none_or(|at| at.elapsed() >= TELL_EVERY) {
+            *told = Some(Instant::now());
+            tracing::warn!(%pack, %error, "what comes from the store cannot be kept: it is asked for again when it is read again");
         }
     }
 

@@ -403,6 +403,29 @@ fn a_disk_that_cannot_be_written_keeps_nobody_from_reading() {
 }
 
 #[test]
+fn a_full_disk_keeps_nothing_and_filling_goes_on_when_there_is_room() {
+    static HAS_ROOM: AtomicBool = AtomicBool::new(false);
+    let stage = Stage::with(Limits { has_room: |_| HAS_ROOM.load(Ordering::SeqCst), ..Limits::default() });
+    let entry = stage.entry(1, MIB, 1);
+    let windows = stage.far.pack(&entry.object);
+    for _ in 0..2 {
+        assert!(read(&windows, 5..100_000).expect("read") == noise(1, MIB)[5..100_000]);
+    }
+    assert_eq!(fs::read_dir(stage.folder.path().join(WINDOWS)).expect("listed").count(), 0);
+
+    stage.asked();
+    let far = stage.far.clone();
+    let filling = stage.runtime.spawn(async move { far.fill(vec![entry], Arc::new(|_| true)).await });
+    std::thread::sleep(Duration::from_millis(2500));
+    let asked = stage.asked().len();
+    assert!((1..=4).contains(&asked), "{asked} requests for what cannot be kept");
+    HAS_ROOM.store(true, Ordering::SeqCst);
+    let filled = stage.runtime.block_on(filling).expect("it ends");
+    assert_eq!((filled.packs, filled.missing), (1, Vec::new()));
+    assert!(stage.place(&entry.object).exists());
+}
+
+#[test]
 fn everything_comes_nodes_first_and_readers_go_before() {
     let stage = Stage::new();
     let header =

@@ -364,14 +364,15 @@ impl Windows {
         }
     }
 
-    /// Makes a request for windows that nobody has asked for, up to `end` at least. Without a permit it waits for one.
+    /// Makes a request for windows that nobody has asked for, up to `end` at least. Without a permit it waits for one. The task
+    /// says whether what came is kept.
     fn send(
         self: &Arc<Self>,
         state: &mut State,
         windows: Range<usize>,
         end: u64,
         permit: Option<OwnedSemaphorePermit>,
-    ) -> (Arc<Ticket>, JoinHandle<()>) {
+    ) -> (Arc<Ticket>, JoinHandle<bool>) {
         // A pack whose plain bytes reach to `end` has at least the length that Padmé gives to so many.
         let most = state.bytes.unwrap_or_else(|| padme(end));
         let range = windows.start as u64 * WINDOW_BYTES..(windows.end as u64 * WINDOW_BYTES).min(most);
@@ -389,19 +390,17 @@ impl Windows {
             let answer = line.window(&sent.windows.id, sent.ticket.range.clone()).await;
             // The thread on which all requests are waited for neither hashes nor writes.
             let kept = tokio::task::spawn_blocking(move || sent.windows.take(&sent.ticket, answer));
-            let _ = kept.await;
+            kept.await.unwrap_or(false)
         });
         (ticket, task)
     }
 
-    /// Takes an answer in: keeps what it holds, and tells who waits for it.
-    fn take(&self, ticket: &Arc<Ticket>, answer: Result<Bytes, StoreError>) {
+    /// Takes an answer in: keeps what it holds, and tells who waits for it. Returns whether it is kept.
+    fn take(&self, ticket: &Arc<Ticket>, answer: Result<Bytes, StoreError>) -> bool {
         let first = (ticket.range.start / WINDOW_BYTES) as usize;
         let kept = match &answer {
             Ok(bytes) => self.keep(first, bytes).unwrap_or_else(|error| {
-                if error.kind() != ErrorKind::WouldBlock {
-                    tracing::warn!(pack = %self.id, %error, "what came of a pack cannot be kept");
-                }
+                self.line.note_not_kept(&self.id, &error);
                 Vec::new()
             }),
             Err(_) => Vec::new(),
@@ -420,10 +419,14 @@ impl Windows {
         if let Err(error) = self.finish() {
             tracing::warn!(pack = %self.id, %error, "a pack cannot take its place");
         }
+        !kept.is_empty()
     }
 
-    /// Writes windows to the file.
+    /// Writes windows to the file; `StorageFull` without a try where that would leave too little to others.
     fn keep(&self, first: usize, bytes: &[u8]) -> io::Result<Vec<map::Line>> {
+        if !(self.line.limits.has_room)(&self.line.folder) {
+            return Err(ErrorKind::StorageFull.into());
+        }
         let files = {
             let mut files = self.files.lock();
             match &*files {
@@ -432,13 +435,12 @@ impl Windows {
             }
         };
         let length = {
-            let mut state = self.state.lock();
-            let length = state.bytes.filter(|_| !state.is_length_kept);
-            state.is_length_kept |= length.is_some();
-            length
+            let state = self.state.lock();
+            state.bytes.filter(|_| !state.is_length_kept)
         };
         if let Some(bytes) = length {
             files.set_bytes(bytes)?;
+            self.state.lock().is_length_kept = true;
         }
         files.put(first, bytes)
     }
@@ -573,9 +575,11 @@ impl Windows {
                 run.map(|run| self.send(&mut state, run, bytes, Some(permit)))
             };
             if let Some((ticket, task)) = sent {
-                let _ = task.await;
+                let is_kept = task.await.unwrap_or(false);
                 match ticket.answer.get() {
-                    Some(Ok(_)) => continue,
+                    Some(Ok(_)) if is_kept => continue,
+                    // Who would go on here would ask for the same again and again.
+                    Some(Ok(_)) => return Err(io::Error::other("what came cannot be kept")),
                     Some(Err(error)) => return Err(io_error(error)),
                     None => return Err(io::Error::other("a request was given up")),
                 }
