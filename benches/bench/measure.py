@@ -1,20 +1,24 @@
 """What the measurements share: who is measured, how cold is made, and how numbers are told."""
 
 import contextlib
+import hashlib
 import json
 import os
 import pathlib
 import platform
 import random
+import re
 import shutil
-import statistics
+import sqlite3
 import subprocess
 import sys
 import tempfile
 import time
 
-sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "tests/suites"))
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2] / "tests/suites"))
 import stage  # noqa: E402  The mounts are those of the suites.
+
+from .report import OURS, Curves, Table  # noqa: E402
 
 MIB = 1 << 20
 PAGE_BYTES = 8192
@@ -52,59 +56,6 @@ def drop_caches():
     pathlib.Path("/proc/sys/vm/drop_caches").write_text("3\n")
 
 
-class Subject:
-    """One of those that are measured: a folder to work in, and a way to make it cold."""
-
-    def __init__(self, name, work):
-        self.name, self.number = name, 0
-        place = work.fresh(name)
-        where, log = place / "mount", place / "log"
-        if name == "ext4":
-            self.mounted = stage.Plain(None, where, log)
-        elif name == "comb":
-            self.mounted = stage.Comb(place / "state", where, log)
-        else:
-            # null, ram, and null+sync, which waits for one fdatasync at each fsync.
-            more = ["--fdatasync", place / "sync-file"] if name.endswith("+sync") else []
-            self.mounted = stage.Ram(None, where, log, mode=name.removesuffix("+sync"), more=more)
-        self.mounted.create()
-        self.mounted.mount()
-        self.root = self.mounted.mount_point
-
-    def fresh(self):
-        """A new folder in it."""
-        self.number += 1
-        path = self.root / f"t{self.number}"
-        path.mkdir()
-        return path
-
-    def cold(self):
-        """Nothing is in memory: neither the kernel's nor a daemon's."""
-        if self.name == "comb":
-            self.mounted.unmount()
-        drop_caches()
-        if self.name == "comb":
-            self.mounted.mount()
-
-    def memory_mib(self):
-        """The daemon's memory now and at its highest."""
-        if not self.mounted.daemon:
-            return None, None
-        lines = pathlib.Path(f"/proc/{self.mounted.daemon.pid}/status").read_text().splitlines()
-        values = {line.split(":")[0]: line.split()[1] for line in lines if line.startswith(("VmRSS", "VmHWM"))}
-        return round(int(values["VmRSS"]) / 1024, 1), round(int(values["VmHWM"]) / 1024, 1)
-
-    def processor_seconds(self):
-        """The processor time that the daemon took so far."""
-        # Behind the name, which may hold anything: the 12th and 13th are user and system time.
-        fields = pathlib.Path(f"/proc/{self.mounted.daemon.pid}/stat").read_text().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-    def end(self):
-        """Unmounts."""
-        self.mounted.unmount()
-
-
 def stored_bytes(state):
     """What replication would move: the bytes of all packs and manifests of a state folder."""
     total = 0
@@ -114,23 +65,33 @@ def stored_bytes(state):
     return total
 
 
+def busy_seconds():
+    """The seconds that the machine's cores were busy so far, whoever it was: FUSE servers and the kernel's workers as well."""
+    fields = [int(field) for field in pathlib.Path("/proc/stat").read_text(encoding="ascii").split("\n", 1)[0].split()[1:8]]
+    # All but idle and waiting for a disk.
+    return (sum(fields) - fields[3] - fields[4]) / os.sysconf("SC_CLK_TCK")
+
+
 def binary(name):
     """A program of this crate."""
     target = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", stage.ROOT / "target"))
     return target / "release" / name
 
 
-def build(subjects):
+def build():
     """The programs that are measured and that measure."""
-    packages = ["-p", "comb-benches"]
-    if "comb" in subjects and not os.environ.get("COMB"):
-        packages += ["-p", "comb"]
-    subprocess.run(["cargo", "build", "--quiet", "--release", *packages], cwd=stage.ROOT, check=True)
+    packages = ["-p", "comb-benches", *(() if os.environ.get("COMB") else ("-p", "comb"))]
+    subprocess.run(["cargo", "build", "--quiet", "--release", "--locked", *packages], cwd=stage.ROOT, check=True)
 
 
 def small_files(folder, folders, files, size, seed):
     """Creates files; returns the seconds it took."""
-    return float(stage.run(binary("smallfiles"), folder, folders, files, size, seed, timeout=3600))
+    return float(stage.run(binary("smallfiles"), "make", folder, folders, files, size, seed, timeout=3600))
+
+
+def check_small_files(folder, folders, files, size, seed):
+    """Fails unless they hold what was written."""
+    stage.run(binary("smallfiles"), "check", folder, folders, files, size, seed, timeout=3600)
 
 
 @contextlib.contextmanager
@@ -171,27 +132,34 @@ def page(chance, kind):
 def overwrite(path, seed, pages, count, kind):
     """Overwrites random pages of a file and syncs it; returns the bytes dirtied."""
     chance = random.Random(seed)
-    new = [(number, page(chance, kind)) for number in chance.sample(range(pages), count)]
+    new = [(place, page(chance, kind)) for place in chance.sample(range(pages), count)]
     descriptor = os.open(path, os.O_WRONLY)
-    for number, data in new:
-        os.pwrite(descriptor, data, number * PAGE_BYTES)
+    for place, data in new:
+        os.pwrite(descriptor, data, place * PAGE_BYTES)
     os.fsync(descriptor)
     os.close(descriptor)
     return count * PAGE_BYTES
 
 
-def median(values):
-    """The middle of what was measured; None of nothing."""
-    return statistics.median(values) if values else None
+# How each that is measured, or measures, tells its version.
+VERSIONS = {
+    "comb": [], "restic": ["version"], "borg": ["--version"], "rustic": ["--version"], "mkfs.btrfs": ["--version"],
+    "gocryptfs": ["--version"], "cryfs": ["--version"], "age": ["--version"], "zstd": ["--version"], "fio": ["--version"],
+    "git": ["--version"],
+}  # fmt: skip
 
 
-def number(value):
-    """A number as a reader wants it."""
-    if value is None:
-        return "–"
-    if value >= 100:
-        return f"{value:,.0f}"
-    return f"{value:.3g}"
+def versions():
+    """The versions of those that are there."""
+    found = {}
+    for name, words in VERSIONS.items():
+        try:
+            program, words = (stage.Comb.binary(), ["--version"]) if name == OURS else (stage.tool(name, "/sbin"), words)
+        except stage.Skipped:
+            continue
+        said = re.search(r"\d+(\.\d+)+", stage.run(program, *words, check=False, env=os.environ | {"CRYFS_FRONTEND": "noninteractive"}))
+        found[name] = said[0] if said else "?"
+    return found | {"SQLite": sqlite3.sqlite_version}
 
 
 def where():
@@ -206,13 +174,52 @@ def where():
         "kernel": platform.release(),
         "processor": processor,
         "cores": os.cpu_count(),
+        "versions": versions(),
         "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / (1 << 30)),
     }
 
 
 def write(name, result):
-    """Keeps a result as JSON beside the earlier ones."""
+    """Keeps a result as JSON beside the earlier ones; returns where."""
     RESULTS.mkdir(parents=True, exist_ok=True)
     path = RESULTS / f"{name}-{time.strftime('%Y%m%d-%H%M%S')}.json"
     path.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-    print(f"\nraw numbers: {path}")
+    return path
+
+
+def sum_of(path):
+    """The hash of a file."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "blake2b").hexdigest()
+
+
+class Context:
+    """What a part of the measurements is given."""
+
+    def __init__(self, work, size, only=(), subjects=(), repetitions=None):
+        # `size` is "long", "short" or "guard", the smallest; `only` names rows, `subjects` who is measured; all without.
+        self.work, self.size, self.only, self.subjects = work, size, set(only), set(subjects)
+        self.repetitions = repetitions or {"long": 3, "short": 2, "guard": 2}[size]
+        self.tables = []
+
+    def of(self, long, short, guard=None):
+        """How much of something there is in this form."""
+        return {"long": long, "short": short, "guard": short if guard is None else guard}[self.size]
+
+    def wants(self, row):
+        """Whether a row is measured."""
+        return not self.only or row in self.only
+
+    def chosen(self, subjects):
+        """Those of these who are measured."""
+        return [one for one in subjects if not self.subjects or one in self.subjects]
+
+    def table(self, title, subjects=(OURS,)):
+        """A new table of the report."""
+        self.tables.append(Table(title, list(subjects)))
+        return self.tables[-1]
+
+    def curves(self, title, axis):
+        """New curves of the report."""
+        self.tables.append(Curves(title, axis))
+        return self.tables[-1]

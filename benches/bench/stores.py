@@ -1,5 +1,4 @@
-#!/usr/bin/env python3
-"""What replication takes: `benches/replication [--short] [PART…]`.
+"""What a store takes: increments, the first upload, opening elsewhere, reading lazily, dropping a snapshot.
 
 increment   100 changed files among 2,000 and among 200,000, until they are in an S3 store on loopback
 first       a tree of real files for the first time, beside restic, rustic (the same store) and borg (a folder)
@@ -9,203 +8,64 @@ reading     a whole tree from a store, beside fetching the same objects with cur
 dropping    1 of 1,000 snapshots: its time, and which packs are read for it
 
 The store is versitygw (`tests/servers/s3`) with its data on the disk that is measured; the 20 ms are added by `farstore`, which also
-writes down each request. Run it as root. Peers that are not installed are left out, and said to be.
+writes down each request.
 """
 
-import argparse
-import itertools
 import json
 import os
 import pathlib
 import random
 import re
-import resource
 import shutil
-import signal
 import subprocess
 import sys
 import time
 
-import measure
-from measure import MIB, stage
+from . import filesystems, measure, replica
+from .measure import MIB, stage
+from .s3 import FAR_MS, S3, VOLUME, Elsewhere
 
-PORT, PORT_FAR = 19390, 19391
-FAR_MS = 20
 PARTS = ["increment", "first", "opening", "postgres", "reading", "dropping"]
-VOLUME = stage.Comb.volume
 # Requests that Comb's readers have under way at most; curl gets as many.
 REQUESTS = 8
 # Byte of a pack that says what is in it (`fs/docs/format.md`, section 5), and what it says of chunks.
 PACK_KIND_AT, PACK_KIND_CHUNKS = 11, 1
-PASSWORD = "measured, not secret"
 
 
 class Size:
     """How much there is."""
 
-    def __init__(self, short):
-        self.repetitions = 2 if short else 3
-        self.increments = (500, 5_000) if short else (2_000, 200_000)
-        self.tree = (32 if short else 1024) * MIB
-        self.many = 20_000 if short else 1_000_000
-        self.history = 50 if short else 2_000
-        self.pgbench_scale = 3 if short else 66
-        self.snapshots = 50 if short else 1_000
-
-
-class S3:
-    """The store, and the way to it over farstore."""
-
-    def __init__(self, work):
-        self.folder = work.fresh("store")
-        self.numbers = itertools.count()
-        os.environ["TMPDIR"] = str(self.folder)
-        lines = self.control("start").splitlines()
-        settings = dict(line.split("=", 1) for line in lines if re.match(r"[A-Z_]+=", line))
-        self.endpoint, self.far_endpoint = f"127.0.0.1:{PORT}", f"127.0.0.1:{PORT_FAR}"
-        stage.expect(self.endpoint in settings.pop("COMB_TEST_URL"), "the server's answer is not understood")
-        os.environ.update(settings)
-        self.key, self.secret = settings["AWS_ACCESS_KEY_ID"], settings["AWS_SECRET_ACCESS_KEY"]
-        os.environ["AWS_DEFAULT_REGION"] = "us-east-1"
-        self.bucket = next(self.folder.rglob("comb-test"))
-        self.process = None
-
-    def control(self, action):
-        return stage.run(stage.ROOT / "tests/servers/s3", action, "versitygw", PORT)
-
-    def prefix(self, name):
-        """A place in the store that nobody has used."""
-        return f"{name}-{next(self.numbers)}"
-
-    def url(self, prefix, far=False):
-        endpoint = self.far_endpoint if far else self.endpoint
-        return f"s3://comb-test/{prefix}?endpoint=http://{endpoint}&region=us-east-1"
-
-    def objects(self, prefix, part="p"):
-        """The files that hold a volume's objects."""
-        return [path for path in self.bucket.glob(f"{prefix}/v/*/{part}/*") if path.is_file()]
-
-    def stored(self, prefix):
-        """The bytes of all that lies there."""
-        return sum(path.stat().st_size for path in (self.bucket / prefix).rglob("*") if path.is_file())
-
-    def far(self, delay_ms):
-        """Starts a way to the store on which each request takes longer; returns what it will have been asked."""
-        self.near()
-        log = self.folder / f"requests-{next(self.numbers)}"
-        log.touch()
-        self.process = stage.start(
-            measure.binary("farstore"), PORT_FAR, self.endpoint, delay_ms, log, log=self.folder / "farstore.log"
-        )
-        listening = f":{PORT_FAR:04X} 00000000:0000 0A"
-        stage.wait_until(lambda: listening in pathlib.Path("/proc/net/tcp").read_text(), "farstore")
-        return Requests(log)
-
-    def near(self):
-        """Takes that way away."""
-        if self.process:
-            stage.end(self.process)
-            self.process = None
-
-    def end(self):
-        self.near()
-        self.control("stop")
-
-
-class Requests:
-    """What farstore wrote down."""
-
-    def __init__(self, log):
-        self.log, self.seen = log, 0
-
-    def new(self):
-        """Those since the last look: when each came and ended, its method and its target."""
-        # A line is written when the answer is through, which its reader may be a little earlier.
-        time.sleep(0.05)
-        lines = self.log.read_text().splitlines()[self.seen :]
-        self.seen += len(lines)
-        return sorted((int(came), int(ended), method, target) for came, ended, method, target, *_ in map(str.split, lines))
-
-    @staticmethod
-    def depth(requests):
-        """The most of them of which each came when the one before had ended."""
-        depths = []
-        for came, ended, *_ in requests:
-            depths.append((ended, 1 + max((depth for end, depth in depths if end <= came), default=0)))
-        return max((depth for _, depth in depths), default=0)
-
-
-class Elsewhere:
-    """Another machine: a state folder of its own, and commands as a person gives them."""
-
-    def __init__(self, bench, key, url):
-        self.place = bench.work.fresh("elsewhere")
-        self.mount_point, self.key, self.url = self.place / "mount", key, url
-        self.mount_point.mkdir()
-
-    def comb(self, *words):
-        return stage.run(stage.Comb.binary(), "--state", self.place / "state", *words, timeout=1800)
-
-    def open(self, *words):
-        self.comb("volume", "open", VOLUME, "--key-file", self.key, "--store", self.url, *words)
-
-    def mount(self):
-        self.comb("mount", VOLUME, self.mount_point)
-
-    def unmount(self):
-        self.comb("unmount", self.mount_point)
-
-    def forget(self):
-        """Gives the disk back what was fetched."""
-        shutil.rmtree(self.place / "state")
-
-
-class Report:
-    """What was measured, with its goal."""
-
-    def __init__(self):
-        self.rows = []
-
-    def add(self, name, values, unit, most=None, least=None):
-        values = values if isinstance(values, list) else [values]
-        value = measure.median(values)
-        reached = None if most is None and least is None else (value <= most if least is None else value >= least)
-        goal = "" if reached is None else (f"≤ {measure.number(most)}" if least is None else f"≥ {measure.number(least)}")
-        self.rows.append({"name": name, "values": values, "unit": unit, "goal": goal, "reached": reached})
-        print(f"{name}: {self.told(values)} {unit}", file=sys.stderr, flush=True)
-        return value
-
-    @staticmethod
-    def told(values):
-        spread = f" [{measure.number(min(values))}–{measure.number(max(values))}]" if len(values) > 1 else ""
-        return measure.number(measure.median(values)) + spread
-
-
-def processor_seconds(who):
-    usage = resource.getrusage(who)
-    return usage.ru_utime + usage.ru_stime
+    def __init__(self, context):
+        self.repetitions = context.repetitions
+        self.increments = context.of((2_000, 200_000), (500, 5_000))
+        self.tree = context.of(1024, 32) * MIB
+        self.many = context.of(1_000_000, 20_000)
+        self.history = context.of(2_000, 50)
+        self.pgbench_scale = context.of(66, 3)
+        self.snapshots = context.of(1_000, 50)
 
 
 class Bench:
     """The parts, each of which can be run alone."""
 
-    def __init__(self, size, work, store, report):
-        self.size, self.work, self.store, self.report = size, work, store, report
+    def __init__(self, context, store):
+        self.context, self.size, self.work, self.store = context, Size(context), context.work, store
+        self.report = context.table("Stores")
         self.trees, self.copied = {}, []
 
     def volume(self, name, attach=True):
         """A mounted volume and its prefix in the store."""
-        subject, prefix = measure.Subject("comb", self.work), self.store.prefix(name)
+        subject, prefix = filesystems.Comb(self.work), self.store.prefix(name)
         if attach:
-            subject.mounted.comb("store", "add", VOLUME, self.store.url(prefix))
+            subject.comb("store", "add", VOLUME, self.store.url(prefix))
         return subject, prefix
 
     def sync(self, subject):
-        return measure.seconds(lambda: subject.mounted.comb("sync", VOLUME, "--wait", timeout=3600))
+        return measure.seconds(lambda: subject.comb("sync", VOLUME, "--wait", timeout=3600))
 
     def key(self, subject):
         path = self.work.fresh("key") / "key"
-        subject.mounted.comb("volume", "key", VOLUME, "--out", path)
+        subject.comb("volume", "key", VOLUME, "--out", path)
         return path
 
     # 1. An increment.
@@ -256,96 +116,65 @@ class Bench:
 
     def first(self):
         tree, size, files = self.real_tree()
-        self.report.add(f"a tree of {files:,} real files", size / MIB, "MiB")
-        ways = {"Comb, copied in and sent": self.comb_copied, "Comb, sent": self.comb_sent}
-        ways |= {"restic": self.restic, "rustic": self.rustic, "borg": self.borg}
-        taken, stored, cpu = {}, {}, {}
+        ways = {"comb": self.comb_sent, "comb, copied into the mount": self.comb_copied}
+        ways |= {name: lambda tree, name=name: self.peer(name, tree) for name in ("restic", "rustic", "borg")}
+        table = self.context.table(f"First upload of {files:,} real files, {size / MIB:,.0f} MiB", ways)
+        taken = table.row("until it is in the store", "s", [(name, 1) for name in ("restic", "rustic", "borg")])
+        stored = table.row("stored", "MiB")
         for _ in range(self.size.repetitions):
             for name, way in ways.items():
                 # All find it in memory.
                 subprocess.run(["tar", "-c", "--file=/dev/zero", "--directory", tree, "."], check=True)
                 os.sync()
                 try:
-                    seconds, bytes_stored, processor = way(tree)
+                    seconds, bytes_stored, processor, memory = way(tree)
                 except stage.Skipped as why:
-                    print(f"{name} is left out: {why}", file=sys.stderr)
+                    taken.failures[name] = str(why)
                     continue
-                for values, value in ((taken, seconds), (stored, bytes_stored / MIB), (cpu, processor)):
-                    values.setdefault(name, []).append(value)
+                taken.add(name, seconds, processor, memory)
+                stored.add(name, bytes_stored / MIB)
+                print(f"first upload: {name}: {seconds:.2f} s", file=sys.stderr, flush=True)
         self.report.add("copied into a volume without a store, and sealed", self.copied, "s")
-        best = min((measure.median(taken[name]) for name in ("restic", "rustic", "borg") if name in taken), default=None)
-        for name, seconds in taken.items():
-            # No other has to be told that it is faster than itself.
-            goal = best if name.startswith("Comb") else None
-            where = "a folder" if name == "borg" else "S3"
-            self.report.add(f"first upload: {name}, to {where}", seconds, "s", most=goal)
-            self.report.add(f"first upload: {name}, stored", stored[name], "MiB")
-            self.report.add(f"first upload: {name}, processor time", cpu[name], "s")
 
     def comb_copied(self, tree):
+        """Copied into a volume that has a store, until it is there."""
         subject, prefix = self.volume("first")
-        used = subject.processor_seconds() + processor_seconds(resource.RUSAGE_CHILDREN)
         with measure.still():
+            busy = measure.busy_seconds()
             copy = lambda: stage.run("cp", "-r", "--preserve=mode,timestamps", tree, subject.root)  # noqa: E731
             taken = measure.seconds(copy) + self.sync(subject)
-        used = subject.processor_seconds() + processor_seconds(resource.RUSAGE_CHILDREN) - used
+            busy = measure.busy_seconds() - busy
         self.trees["volume"] = self.key(subject), prefix
+        memory = subject.memory_mib()[1]
         subject.end()
-        return taken, self.store.stored(prefix), used
+        return taken, self.store.stored(prefix), busy, memory
 
     def comb_sent(self, tree):
+        """In a volume, sealed, when it is given a store."""
         subject, prefix = self.volume("first", attach=False)
         with measure.still():
             begin = time.monotonic()
             stage.run("cp", "-r", "--preserve=mode,timestamps", tree, subject.root)
-            subject.mounted.comb("snapshot", VOLUME)
+            subject.comb("snapshot", VOLUME)
             self.copied.append(time.monotonic() - begin)
-        used = subject.processor_seconds() + processor_seconds(resource.RUSAGE_CHILDREN)
         with measure.still():
-            begin = time.monotonic()
-            subject.mounted.comb("store", "add", VOLUME, self.store.url(prefix))
+            busy, begin = measure.busy_seconds(), time.monotonic()
+            subject.comb("store", "add", VOLUME, self.store.url(prefix))
             self.sync(subject)
-            taken = time.monotonic() - begin
-        used = subject.processor_seconds() + processor_seconds(resource.RUSAGE_CHILDREN) - used
+            taken, busy = time.monotonic() - begin, measure.busy_seconds() - busy
+        memory = subject.memory_mib()[1]
         subject.end()
-        return taken, self.store.stored(prefix), used
+        return taken, self.store.stored(prefix), busy, memory
 
-    def peer(self, first, then, stored):
-        """Makes a repository, then measures."""
-        stage.run(*first)
-        used = processor_seconds(resource.RUSAGE_CHILDREN)
+    def peer(self, name, tree):
+        """A fresh repository of one who reads the tree on ext4."""
+        peer = replica.ALL[name](self.context, self.store)
+        peer.root = tree
         with measure.still():
-            taken = measure.seconds(lambda: stage.run(*then, timeout=3600))
-        return taken, stored(), processor_seconds(resource.RUSAGE_CHILDREN) - used
-
-    def restic(self, tree):
-        os.environ["RESTIC_PASSWORD"] = PASSWORD
-        prefix = self.store.prefix("restic")
-        words = [stage.tool("restic"), "--quiet", "--cache-dir", self.work.fresh("restic-cache")]
-        words += ["--repo", f"s3:http://{self.store.endpoint}/comb-test/{prefix}"]
-        return self.peer([*words, "init", "--repository-version", "2"], [*words, "backup", tree], lambda: self.store.stored(prefix))
-
-    def rustic(self, tree):
-        prefix, folder = self.store.prefix("rustic"), self.work.fresh("rustic")
-        profile = folder / "rustic.toml"
-        options = {
-            "bucket": "comb-test", "root": f"/{prefix}", "endpoint": f"http://{self.store.endpoint}", "region": "us-east-1",
-            "access_key_id": self.store.key, "secret_access_key": self.store.secret,
-        }  # fmt: skip
-        profile.write_text(
-            f'[global]\nno-progress = true\nlog-level = "error"\n[repository]\nrepository = "opendal:s3"\npassword = "{PASSWORD}"\n'
-            f'cache-dir = "{folder}/cache"\n[repository.options]\n' + "".join(f'{name} = "{value}"\n' for name, value in options.items()),
-            encoding="utf-8",
-        )
-        words = [stage.tool("rustic"), "--use-profile", folder / "rustic"]
-        return self.peer([*words, "init"], [*words, "backup", tree], lambda: self.store.stored(prefix))
-
-    def borg(self, tree):
-        os.environ.update(BORG_PASSPHRASE=PASSWORD, BORG_BASE_DIR=str(self.work.fresh("borg-home")))
-        folder = self.work.fresh("borg") / "repository"
-        borg = stage.tool("borg")
-        stored = lambda: sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())  # noqa: E731
-        return self.peer([borg, "init", "--encryption=repokey-blake2", folder], [borg, "create", f"{folder}::first", tree], stored)
+            busy = measure.busy_seconds()
+            taken = measure.seconds(peer.send)
+            busy = measure.busy_seconds() - busy
+        return taken, peer.stored(), busy, peer.memory_mib()
 
     # 3. Opening elsewhere.
 
@@ -359,7 +188,7 @@ class Bench:
         beside = subject.fresh()
         for number in range(self.size.history):
             (beside / "counter").write_text(f"{number}\n", encoding="ascii")
-            subject.mounted.comb("snapshot", VOLUME)
+            subject.comb("snapshot", VOLUME)
         self.sync(subject)
         self.opened(f"the same after {self.size.history:,} snapshots", prefix, key)
         subject.end()
@@ -369,7 +198,7 @@ class Bench:
         commands, mounts, alone, depths, depths_mount, all_requests = [], [], [], [], [], []
         for _ in range(self.size.repetitions):
             requests = self.store.far(FAR_MS)
-            machine = Elsewhere(self, key, self.store.url(prefix, far=True))
+            machine = Elsewhere(self.work, key, self.store.url(prefix, far=True))
             with measure.still():
                 begin = time.monotonic()
                 machine.open("--read-only")
@@ -381,7 +210,7 @@ class Bench:
             depths.append(requests.depth(asked))
             all_requests.append(len(asked))
 
-            machine = Elsewhere(self, key, self.store.url(prefix, far=True))
+            machine = Elsewhere(self.work, key, self.store.url(prefix, far=True))
             with measure.still():
                 begin = time.monotonic()
                 machine.open("--read-only")
@@ -433,7 +262,7 @@ class Bench:
         until = {"open": [], "mount": [], "start": [], "query": []}
         for _ in range(self.size.repetitions):
             self.store.far(FAR_MS)
-            machine = Elsewhere(self, key, self.store.url(prefix, far=True))
+            machine = Elsewhere(self.work, key, self.store.url(prefix, far=True))
             with measure.still():
                 begin = time.monotonic()
                 machine.open()
@@ -482,7 +311,7 @@ class Bench:
                         self.store.far(delay)
                     fetched.append(self.fetch(objects, delay, keep=True))
                     thrown.append(self.fetch(objects, delay, keep=False))
-                    machine = Elsewhere(self, key, self.store.url(prefix, far=bool(delay)))
+                    machine = Elsewhere(self.work, key, self.store.url(prefix, far=bool(delay)))
                     machine.open("--read-only")
                     with measure.still():
                         begin = time.monotonic()
@@ -491,7 +320,7 @@ class Bench:
                         read.append(time.monotonic() - begin)
                     machine.unmount()
                     machine.forget()
-                    machine = Elsewhere(self, key, self.store.url(prefix, far=bool(delay)))
+                    machine = Elsewhere(self.work, key, self.store.url(prefix, far=bool(delay)))
                     with measure.still():
                         filled.append(measure.seconds(lambda: machine.open("--read-only", "--wait")))
                     measure.drop_caches()
@@ -588,43 +417,13 @@ class Bench:
         self.report.add("packs that there are", len(packs), "")
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("parts", nargs="*", metavar="PART", help=f"some of {', '.join(PARTS)}; all by default")
-    parser.add_argument("--short", action="store_true", help="a fraction of the size, twice: to see that it works")
-    parser.add_argument("--work", default="/var/tmp", help="a folder on the disk that is measured")
-    options = parser.parse_args()
-    unknown = set(options.parts) - set(PARTS)
-    if unknown or os.geteuid() != 0:
-        parser.error(f"there is no part {' '.join(sorted(unknown))}" if unknown else "needs root: it mounts and drops caches")
-    measure.build(["comb"])
-    # Stopped from outside, it cleans up all the same.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
-    work, report = measure.Work(options.work), Report()
-    failures = {}
-    store = None
+def run(context):
+    """All parts, or those that are wanted."""
+    store = S3(context.work)
+    bench = Bench(context, store)
     try:
-        store = S3(work)
-        bench = Bench(Size(options.short), work, store, report)
-        for part in options.parts or PARTS:
-            try:
+        for part in PARTS:
+            if context.wants(part):
                 getattr(bench, part)()
-            except (stage.Failed, stage.Skipped, OSError, subprocess.SubprocessError, StopIteration) as failure:
-                # What was measured until then, and by the others, is worth telling.
-                failures[part] = f"{failure}\n{getattr(failure, 'stdout', None) or ''}"
-                print(f"{part} is broken off: {failures[part]}", file=sys.stderr)
     finally:
-        if store:
-            store.end()
-        work.remove()
-    about = measure.where()
-    print(f"\n{about['date']}, commit {about['commit']}{', SHORT FORM: not for comparison' if options.short else ''}\n")
-    print("| what | measured | unit | goal | |\n|---|---:|---|---|---|")
-    for row in report.rows:
-        verdict = {True: "yes", False: "no", None: ""}[row["reached"]]
-        print(f"| {row['name']} | {report.told(row['values'])} | {row['unit']} | {row['goal']} | {verdict} |")
-    measure.write("replication", {**about, "short": options.short, "failures": failures, "rows": report.rows})
-    sys.exit(1 if failures else 0)
-
-
-main()
+        store.end()

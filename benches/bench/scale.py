@@ -1,25 +1,22 @@
-#!/usr/bin/env python3
-"""What does not grow with the volume: `benches/scale [--short]`.
+"""What does not grow with the volume.
 
 On a mount of Comb with a million files: the daemon's memory after creating, listing and reading them all; with ten thousand snapshots, the longest
-freeze, and the longest stall that processes outside see while more are taken; `comb diff` of 100 changes; the bytes that sealing 100 changes writes. Run it as root.
+freeze, and the longest stall that processes outside see while more are taken; `comb diff` of 100 changes; the bytes that sealing 100 changes writes.
 
 Stalls are the longest single operation of two processes: one stats a file with a request to the daemon each time, one
 writes 4 KiB and syncs, each compared with the same time without snapshots, since the disk and the scheduler stall, too.
 """
 
-import argparse
 import ctypes
 import json
 import multiprocessing
 import os
 import random
 import subprocess
-import sys
 import time
 
-import measure
-from measure import MIB
+from . import filesystems, measure, report
+from .measure import MIB, stage
 
 AT_FDCWD = -100
 # The kernel must ask the filesystem; otherwise it answers from its cache, where nothing can stall.
@@ -28,14 +25,18 @@ STATX_BASIC_STATS = 0x7FF
 STATX_BYTES = 256
 
 
+# What the daemon may take beside its cache, and the cache it is configured with.
+MEMORY_MIB, CACHE_MIB = 200, 128
+
+
 class Scale:
     """How much there is."""
 
-    def __init__(self, short):
-        self.files, self.folders = (20_000, 40) if short else (1_000_000, 2_000)
-        self.snapshots = 50 if short else 10_000
-        self.dirty, self.changed = (200, 100) if short else (1_000, 100)
-        self.stalls = 5 if short else 20
+    def __init__(self, context):
+        self.files, self.folders = context.of((1_000_000, 2_000), (20_000, 40))
+        self.snapshots = context.of(10_000, 50)
+        self.dirty, self.changed = context.of((1_000, 100), (200, 100))
+        self.stalls = context.of(20, 5)
 
 
 def stat_loop(paths, stop, longest):
@@ -83,7 +84,7 @@ def stalls(folder, paths, during):
         stop.set()
         for loop in loops:
             loop.join()
-    measure.stage.expect(all(loop.exitcode == 0 for loop in loops), "a loop beside the snapshots failed")
+    stage.expect(all(loop.exitcode == 0 for loop in loops), "a loop beside the snapshots failed")
     return longest[0].value, longest[1].value
 
 
@@ -95,20 +96,10 @@ def change(paths, seed):
     os.sync()
 
 
-class Report:
-    """What was measured, with its goal."""
-
-    def __init__(self):
-        self.rows = []
-
-    def add(self, name, value, unit, goal=None):
-        reached = None if goal is None else value <= goal
-        self.rows.append({"name": name, "value": value, "unit": unit, "goal": goal, "reached": reached})
-        print(f"{name}: {measure.number(value)} {unit}", file=sys.stderr, flush=True)
-
-
-def run(scale, work, report, cache_mib):
-    subject = measure.Subject("comb", work)
+def run(context):
+    """All of it, on one volume."""
+    scale, work, table = Scale(context), context.work, context.table("Scale")
+    subject = filesystems.Comb(work)
     mounted = subject.mounted
     tree = subject.fresh() / "tree"
 
@@ -117,19 +108,19 @@ def run(scale, work, report, cache_mib):
 
     def memory(when):
         now, most = subject.memory_mib()
-        report.add(f"daemon's memory, {when}", now, "MiB", None)
-        report.add(f"daemon's highest memory, {when}", most, "MiB", 200 + cache_mib)
+        table.add(f"daemon's memory, {when}", now, "MiB")
+        table.add(f"daemon's highest memory, {when}", most, "MiB", MEMORY_MIB + CACHE_MIB)
 
     taken = measure.small_files(tree, scale.folders, scale.files, 1024, 7)
-    report.add(f"creating {scale.files:,} files", taken, "s")
+    table.add(f"creating {scale.files:,} files", taken, "s")
     memory("all created")
-    report.add("first snapshot", measure.seconds(lambda: comb("snapshot", mounted.volume)), "s")
+    table.add("first snapshot", measure.seconds(lambda: comb("snapshot", mounted.volume)), "s")
     subject.cold()
     words = ["find", tree, "-type", "f", "-printf", "%s\n"]
-    report.add("find + stat of all, cold", measure.seconds(lambda: subprocess.run(words, stdout=subprocess.DEVNULL, check=True)), "s")
+    table.add("find + stat of all, cold", measure.seconds(lambda: subprocess.run(words, stdout=subprocess.DEVNULL, check=True)), "s")
     memory("all listed")
     command = 'find "$1" -type f -print0 | xargs -0 cat > /dev/null'
-    report.add("reading all", measure.seconds(lambda: subprocess.run(["sh", "-c", command, "sh", tree], check=True)), "s")
+    table.add("reading all", measure.seconds(lambda: subprocess.run(["sh", "-c", command, "sh", tree], check=True)), "s")
     memory("all read")
 
     paths = [path for folder in sorted(tree.iterdir())[:100] for path in sorted(folder.iterdir())]
@@ -144,13 +135,13 @@ def run(scale, work, report, cache_mib):
             (beside / "counter").write_text(f"{number}\n", encoding="ascii")
             snapshot()
         taken = time.monotonic() - begin
-    report.add(f"{scale.snapshots:,} snapshots, each", taken / max(1, scale.snapshots) * 1000, "ms")
+    table.add(f"{scale.snapshots:,} snapshots, each", taken / max(1, scale.snapshots) * 1000, "ms")
 
     chance = random.Random(7)
     with measure.still():
         quiet = stalls(beside, paths, lambda: time.sleep(scale.stalls))
-    report.add("longest stat, no snapshots", quiet[0], "ms")
-    report.add("longest write and sync, no snapshots", quiet[1], "ms")
+    table.add("longest stat, no snapshots", quiet[0], "ms")
+    table.add("longest write and sync, no snapshots", quiet[1], "ms")
 
     def snapshots():
         for seed in range(scale.stalls):
@@ -161,11 +152,11 @@ def run(scale, work, report, cache_mib):
 
     with measure.still():
         busy = stalls(beside, paths, snapshots)
-    report.add(f"longest stat, {scale.stalls} snapshots of {scale.dirty:,} dirty files", busy[0], "ms", 50)
-    report.add(f"longest write and sync, {scale.stalls} snapshots of {scale.dirty:,} dirty files", busy[1], "ms", 50)
+    table.add(f"longest stat, {scale.stalls} snapshots of {scale.dirty:,} dirty files", busy[0], "ms", 50)
+    table.add(f"longest write and sync, {scale.stalls} snapshots of {scale.dirty:,} dirty files", busy[1], "ms", 50)
 
-    report.add(f"longest freeze of {len(freezes_us):,} snapshots", max(freezes_us) / 1000, "ms", 5)
-    report.add("freeze, median", measure.median(freezes_us), "µs")
+    table.add(f"longest freeze of {len(freezes_us):,} snapshots", max(freezes_us) / 1000, "ms", 5)
+    table.add("freeze, median", report.median(freezes_us), "µs")
 
     comb("snapshot", mounted.volume, "--tag", "before")
     comb("snapshot", mounted.volume, "--tag", "before-too")
@@ -174,59 +165,26 @@ def run(scale, work, report, cache_mib):
     change(chance.sample(everywhere, min(scale.changed, len(everywhere))), "changed")
     with measure.still():
         taken = measure.seconds(lambda: comb("snapshot", mounted.volume, "--tag", "after"))
-    report.add(f"sealing {scale.changed} changed files", taken, "s", 0.1)
-    report.add(f"bytes stored by sealing {scale.changed} changed files", (measure.stored_bytes(mounted.state) - stored) / MIB, "MiB", 2)
+    table.add(f"sealing {scale.changed} changed files", taken, "s", 0.1)
+    table.add(f"bytes stored by sealing {scale.changed} changed files", (measure.stored_bytes(mounted.state) - stored) / MIB, "MiB", 2)
     stored = measure.stored_bytes(mounted.state)
-    report.add("a snapshot with nothing changed", measure.seconds(lambda: comb("snapshot", mounted.volume)), "s")
-    report.add("bytes stored by it", (measure.stored_bytes(mounted.state) - stored) / MIB, "MiB")
+    table.add("a snapshot with nothing changed", measure.seconds(lambda: comb("snapshot", mounted.volume)), "s")
+    table.add("bytes stored by it", (measure.stored_bytes(mounted.state) - stored) / MIB, "MiB")
 
     def compare(name, *words):
         output = []
         with measure.still():
             times = [measure.seconds(lambda: output.append(comb("diff", *words))) for _ in range(5)]
         lines = len(output[0].splitlines())
-        measure.stage.expect(lines >= min(scale.changed, len(everywhere)), f"comb diff shows {lines} lines:\n{output[0][:500]}")
-        report.add(f"comb diff of {scale.changed} changes {name}, with the start of the program", times[0] * 1000, "ms", 100)
-        report.add("the same, median of 5", measure.median(times) * 1000, "ms", 100)
+        stage.expect(lines >= min(scale.changed, len(everywhere)), f"comb diff shows {lines} lines:\n{output[0][:500]}")
+        table.add(f"comb diff of {scale.changed} changes {name}, with the start of the program", times[0] * 1000, "ms", 100)
+        table.add(f"the same {name}, median of 5", report.median(times) * 1000, "ms", 100)
 
     newest = json.loads(comb("log", mounted.volume, "--snapshots", "-n", "4", "--json"))
     seqs = {tag: str(seal["seq"]) for seal in newest for tag in seal["snapshot"]["tags"]}
     compare("by seq", f"{mounted.volume}@{seqs['before']}", seqs["after"])
     compare("by tag", f"{mounted.volume}@before", "after")
     subject.end()
-    report.add("mounting again", measure.seconds(mounted.mount), "s")
+    table.add("mounting again", measure.seconds(mounted.mount), "s")
     subject.end()
 
-
-def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--short", action="store_true", help="20,000 files and 50 snapshots: to see that it works")
-    parser.add_argument("--cache-mib", type=int, default=128, help="the cache the daemon is configured with")
-    parser.add_argument("--work", default="/var/tmp", help="a folder on the disk that is measured")
-    options = parser.parse_args()
-    if os.geteuid() != 0:
-        parser.error("needs root: it mounts and drops caches")
-    measure.build(["comb"])
-    work, report = measure.Work(options.work), Report()
-    failure = None
-    try:
-        run(Scale(options.short), work, report, options.cache_mib)
-    except (measure.stage.Failed, subprocess.SubprocessError, OSError) as error:
-        # What was measured until then is worth telling.
-        failure = str(getattr(error, "stdout", None) or error)
-    finally:
-        work.remove()
-    about = measure.where()
-    print(f"\n{about['date']}, commit {about['commit']}{', SHORT FORM: not for comparison' if options.short else ''}\n")
-    print("| what | measured | unit | goal | |\n|---|---:|---|---|---|")
-    for row in report.rows:
-        goal = "" if row["goal"] is None else f"≤ {row['goal']}"
-        verdict = {True: "yes", False: "no", None: ""}[row["reached"]]
-        print(f"| {row['name']} | {measure.number(row['value'])} | {row['unit']} | {goal} | {verdict} |")
-    measure.write("scale", {**about, "short": options.short, "failure": failure, "rows": report.rows})
-    if failure:
-        print(f"broken off: {failure}")
-    sys.exit(1 if failure else 0)
-
-
-main()
