@@ -19,6 +19,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::sync::mpsc::sync_channel;
 
 use fs_format::{FileKind, Ino, Inode, Timestamp};
 use fs_volume::{Attr, FsError, ReadTree, Seek};
@@ -36,6 +37,8 @@ use crate::{engine, output};
 const DEPTH_MAX: usize = 512;
 /// The attribute that holds an ACL.
 const ACCESS_ACL: &[u8] = b"system.posix_acl_access";
+/// Pieces of a large file that were read and are not written yet, at most.
+const PIECES_WAITING: usize = 4;
 /// How many of what was left out are named.
 const LEFT_OUT_SHOWN_MAX: usize = 20;
 
@@ -323,11 +326,38 @@ impl<'a> Writer<'a> {
         Ok(())
     }
 
-    /// Copies the data between the holes.
+    /// Copies the data between the holes. What was read is written by another thread while the next is read: decoding
+    /// takes as long as writing.
     fn copy(&mut self, file: &File, attr: &Attr, path: &Path) -> Result<()> {
         let size = attr.inode.size;
-        let failed = |error: FsError| engine::fs_failure(shown(path), &error);
         file.set_len(size).context(shown(path))?;
+        if size <= READ_BYTES as u64 {
+            return self.read(attr, path, |bytes, offset| file.write_all_at(&bytes, offset).context(shown(path)));
+        }
+        std::thread::scope(|scope| {
+            let (pass, pieces) = sync_channel::<(Vec<u8>, u64)>(PIECES_WAITING);
+            let writing = scope.spawn(move || {
+                pieces.into_iter().try_for_each(|(bytes, offset)| file.write_all_at(&bytes, offset))
+            });
+            // It takes no more once it has failed, which it says itself.
+            let read = self.read(attr, path, |bytes, offset| {
+                pass.send((bytes, offset)).map_err(|_| Failure::new(Kind::Other, shown(path)))
+            });
+            drop(pass);
+            let written = writing.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+            written.context(shown(path)).and(read)
+        })
+    }
+
+    /// Reads the data between the holes in pieces, and hands them on with their offsets.
+    fn read(
+        &self,
+        attr: &Attr,
+        path: &Path,
+        mut to: impl FnMut(Vec<u8>, u64) -> Result<()>,
+    ) -> Result<()> {
+        let size = attr.inode.size;
+        let failed = |error: FsError| engine::fs_failure(shown(path), &error);
         let mut offset = 0;
         while offset < size {
             let start = match self.tree.seek(attr.ino, offset, Seek::Data) {
@@ -348,9 +378,10 @@ impl<'a> Writer<'a> {
                         format!("{}: ends at byte {offset}", shown(path)),
                     ));
                 }
-                file.write_all_at(&bytes, offset).context(shown(path))?;
-                offset += bytes.len() as u64;
-                self.progress.inc(bytes.len() as u64);
+                let read = bytes.len() as u64;
+                to(bytes, offset)?;
+                offset += read;
+                self.progress.inc(read);
             }
         }
         self.progress.inc(size.saturating_sub(offset));
