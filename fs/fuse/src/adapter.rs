@@ -5,6 +5,8 @@
 //!   process could take over the connection.
 //! - The kernel's caches are always right, because only the kernel changes live files. Names
 //!   in `.snapshots` come and go by themselves and are not cached.
+//! - A live tree that [changes by itself](Engine::changes_by_itself) is cached for a second. Pages go with the last `close`,
+//!   or when it changes under an open file ([`Readers`]).
 //! - A FUSE thread never waits for the disk to be durable; `commit` does.
 
 use std::ffi::OsStr;
@@ -38,12 +40,15 @@ use crate::full::Full;
 use crate::length;
 use crate::node::{self, Node, SNAPSHOTS_NAME};
 use crate::past::{self, Views};
+use crate::readers::Readers;
 use crate::xattr;
 
 /// How long the kernel may keep what only it can change.
 const TTL_LONG: Duration = Duration::from_secs(24 * 60 * 60);
 /// For what changes by itself.
 const TTL_NONE: Duration = Duration::ZERO;
+/// For a whole tree that changes by itself: an answer to each step of each path would be slow.
+const TTL_SHORT: Duration = Duration::from_secs(1);
 /// Inode numbers are never used again, so one generation is enough.
 const GENERATION: Generation = Generation(0);
 
@@ -77,6 +82,8 @@ pub(crate) struct Adapter<E> {
     commits: Commits,
     writers: Arc<Writers>,
     full: Arc<Full>,
+    /// Who has files of a tree open that changes by itself; none for one that only the kernel changes.
+    readers: Option<Arc<Readers>>,
     views: Views,
     character: Character,
     /// Whether the kernel has agreed to keep dirty pages.
@@ -94,6 +101,7 @@ impl<E: Engine> Adapter<E> {
         commits: Commits,
         writers: Arc<Writers>,
         full: Arc<Full>,
+        readers: Option<Arc<Readers>>,
         writeback: Arc<AtomicBool>,
         character: Character,
     ) -> Self {
@@ -102,6 +110,7 @@ impl<E: Engine> Adapter<E> {
             commits,
             writers,
             full,
+            readers,
             views: Views::default(),
             character,
             writeback,
@@ -182,9 +191,13 @@ impl<E: Engine> Adapter<E> {
         }
     }
 
-    /// How long the kernel may keep the attributes of a node.
-    fn ttl(node: Node) -> Duration {
-        if node == Node::Snapshots { TTL_NONE } else { TTL_LONG }
+    /// How long the kernel may keep the attributes of a node, and the names in it.
+    fn ttl(&self, node: Node) -> Duration {
+        match node {
+            Node::Snapshots => TTL_NONE,
+            Node::Live(_) if self.readers.is_some() => TTL_SHORT,
+            Node::Live(_) | Node::Past(..) => TTL_LONG,
+        }
     }
 
     fn find(&self, parent: Node, name: &[u8]) -> Answer<Found> {
@@ -213,9 +226,10 @@ impl<E: Engine> Adapter<E> {
                 })? {
                     Some(attr) => {
                         let attr = node::file_attr(parent.beside(attr.ino), &attr);
-                        Ok(Found::Node { attr, ttl_attr: TTL_LONG, ttl_name: TTL_LONG })
+                        let ttl = self.ttl(parent);
+                        Ok(Found::Node { attr, ttl_attr: ttl, ttl_name: ttl })
                     }
-                    None => Ok(Found::Nothing),
+                    None => Ok(Found::Nothing { ttl_name: self.ttl(parent) }),
                 }
             }
         }
@@ -227,7 +241,7 @@ impl<E: Engine> Adapter<E> {
         if attr.nlink == 0 {
             return Err(Errno::ESTALE.into());
         }
-        Ok(Found::Node { attr, ttl_attr: Self::ttl(node), ttl_name: TTL_NONE })
+        Ok(Found::Node { attr, ttl_attr: self.ttl(node), ttl_name: TTL_NONE })
     }
 
     fn parent_of(&self, node: Node) -> Answer<Node> {
@@ -355,6 +369,19 @@ impl<E: Engine> Adapter<E> {
             self.writer_opened(ino, truncates || flags.0 & libc::O_APPEND != 0);
         }
         Ok(if self.writers.is_push(req.pid(), id) { PUSH_HANDLE } else { FileHandle(0) })
+    }
+
+    /// What the kernel is told of the pages that it has of a file that is opened.
+    ///
+    /// Of a tree that changes by itself they may be of another moment.
+    fn opened(&self, id: INodeNo) -> FopenFlags {
+        match (&self.readers, self.node(id)) {
+            (Some(readers), Node::Live(ino)) => {
+                readers.opened(ino);
+                FopenFlags::empty()
+            }
+            _ => FopenFlags::FOPEN_KEEP_CACHE,
+        }
     }
 
     /// Notes a writable handle; `grows` if all that is written through it makes the file longer.
@@ -616,7 +643,9 @@ enum Found {
         ttl_name: Duration,
     },
     /// Nothing, and the kernel may remember that.
-    Nothing,
+    Nothing {
+        ttl_name: Duration,
+    },
 }
 
 /// One entry of a directory on its way to the kernel.
@@ -696,16 +725,19 @@ impl<E: Engine> Filesystem for Adapter<E> {
             | InitFlags::FUSE_DO_READDIRPLUS
             | InitFlags::FUSE_READDIRPLUS_AUTO
             | InitFlags::FUSE_DONT_MASK
-            | InitFlags::FUSE_CACHE_SYMLINKS
-            | InitFlags::FUSE_EXPORT_SUPPORT
-            | InitFlags::FUSE_NO_OPENDIR_SUPPORT;
+            | InitFlags::FUSE_EXPORT_SUPPORT;
+        match &self.readers {
+            // Both are for ever, or until the kernel changes something itself.
+            None => wanted |= InitFlags::FUSE_CACHE_SYMLINKS | InitFlags::FUSE_NO_OPENDIR_SUPPORT,
+            Some(_) => wanted |= InitFlags::FUSE_AUTO_INVAL_DATA,
+        }
         if self.character.writeback {
             wanted |= InitFlags::FUSE_WRITEBACK_CACHE;
         }
         if self.character.acl {
             wanted |= InitFlags::FUSE_POSIX_ACL;
         }
-        if self.character.read_only {
+        if self.character.read_only && self.readers.is_none() {
             // Final for the connection, and without handles: right only where nothing is written or unlinked.
             wanted |= InitFlags::FUSE_NO_OPEN_SUPPORT;
         }
@@ -736,10 +768,10 @@ impl<E: Engine> Filesystem for Adapter<E> {
             Ok(Found::Node { attr, ttl_attr, ttl_name }) => {
                 reply.entry_with_ttls(&ttl_attr, &ttl_name, &attr, GENERATION);
             }
-            Ok(Found::Nothing) => {
+            Ok(Found::Nothing { ttl_name }) => {
                 let nothing =
                     FileAttr { ino: INodeNo(0), ..node::virtual_directory(Node::Snapshots, Timestamp(0)) };
-                reply.entry(&TTL_LONG, &nothing, GENERATION);
+                reply.entry(&ttl_name, &nothing, GENERATION);
             }
             Err(refusal) => reply.error(refusal.0),
         }
@@ -757,7 +789,7 @@ impl<E: Engine> Filesystem for Adapter<E> {
         let _asker = Asker::of(req);
         let node = self.node(ino);
         match self.may_write(node, fh).and_then(|()| self.attributes(node)) {
-            Ok(attr) => reply.attr(&Self::ttl(node), &attr),
+            Ok(attr) => reply.attr(&self.ttl(node), &attr),
             Err(refusal) => reply.error(refusal.0),
         }
     }
@@ -875,7 +907,7 @@ impl<E: Engine> Filesystem for Adapter<E> {
             return reply.error(Errno::ENOSYS);
         }
         match self.open_file(req, ino, flags) {
-            Ok(handle) => reply.opened(handle, FopenFlags::FOPEN_KEEP_CACHE),
+            Ok(handle) => reply.opened(handle, self.opened(ino)),
             Err(refusal) => reply.error(refusal.0),
         }
     }
@@ -948,10 +980,13 @@ impl<E: Engine> Filesystem for Adapter<E> {
         _: bool,
         reply: ReplyEmpty,
     ) {
-        if let Node::Live(ino) = self.node(ino)
-            && flags.acc_mode() != OpenAccMode::O_RDONLY
-        {
-            self.writer_closed(ino);
+        if let Node::Live(ino) = self.node(ino) {
+            if flags.acc_mode() != OpenAccMode::O_RDONLY {
+                self.writer_closed(ino);
+            }
+            if let Some(readers) = &self.readers {
+                readers.closed(ino);
+            }
         }
         reply.ok();
     }
@@ -964,6 +999,8 @@ impl<E: Engine> Filesystem for Adapter<E> {
         if self.skips_opendir {
             // Never asked again; the kernel then caches listings, and drops them when it changes the directory.
             reply.error(Errno::ENOSYS);
+        } else if self.readers.is_some() {
+            reply.opened(FileHandle(0), FopenFlags::empty());
         } else {
             reply.opened(FileHandle(0), FopenFlags::FOPEN_KEEP_CACHE | FopenFlags::FOPEN_CACHE_DIR);
         }
@@ -990,6 +1027,7 @@ impl<E: Engine> Filesystem for Adapter<E> {
     ) {
         let _asker = Asker::of(req);
         let dir = self.node(ino);
+        let ttl = if dir == Node::Snapshots { TTL_LONG } else { self.ttl(dir) };
         let outcome = self.walk(dir, offset, &mut |entry| {
             let described = if entry.is_dots() || dir == Node::Snapshots {
                 None
@@ -998,7 +1036,7 @@ impl<E: Engine> Filesystem for Adapter<E> {
             };
             let attr = described.unwrap_or_else(|| only_a_name(entry.node, entry.kind));
             let name = OsStr::from_bytes(entry.name);
-            reply.add(attr.ino, entry.cookie, name, &TTL_LONG, &attr, GENERATION)
+            reply.add(attr.ino, entry.cookie, name, &ttl, &attr, GENERATION)
         });
         match outcome {
             Ok(()) => reply.ok(),

@@ -1,7 +1,7 @@
 //! What the adapter needs of an engine, and a still one for the past.
 //!
-//! [`fs_volume::Volume`] is the engine of a live mount; [`Still`] makes one of any tree that
-//! does not change, so that a sealed moment is mounted through the same adapter.
+//! [`fs_volume::Volume`] is the engine of a live mount; [`Still`] makes one of any tree that is not changed
+//! here, so that a sealed moment, and a volume that another device writes, are mounted through the same adapter.
 
 use std::sync::Arc;
 
@@ -38,6 +38,12 @@ pub trait Engine: WriteTree + 'static {
     fn write_taken(&self, ino: Ino, offset: u64, data: &[u8], kill_suid: bool) -> Result<(), FsError>;
     /// Holds up whoever writes `bytes` for a moment (at most 50 ms) when sealing falls behind.
     fn pace(&self, _bytes: usize) {}
+    /// Whether the live tree may be another from one request to the next, without a change through this mount.
+    ///
+    /// What is seen of it is then at most a second old, and whoever exchanges it calls [`crate::Mounted::tree_changed`].
+    fn changes_by_itself(&self) -> bool {
+        false
+    }
     /// Whether nothing can grow any more.
     fn is_full(&self) -> bool;
     /// Room in all and free.
@@ -46,17 +52,35 @@ pub trait Engine: WriteTree + 'static {
     fn past(&self) -> Option<&dyn Past>;
 }
 
-/// A tree that does not change, as an engine: each change is refused as read-only.
-#[derive(Debug, Clone)]
+/// A tree that nobody changes here, as an engine: each change is refused as read-only.
 pub struct Still<T> {
     tree: T,
-    space: Space,
+    around: Around,
+}
+
+/// What there is beside the tree.
+enum Around {
+    /// Nothing: it is one moment.
+    Still(Space),
+    /// What there was before, and what is known of it now.
+    Followed(Arc<dyn Followed>),
+}
+
+/// What is known of a tree that is changed elsewhere, and that each request may see anew.
+pub trait Followed: Past {
+    /// Room in all and free.
+    fn space(&self) -> Space;
 }
 
 impl<T: ReadTree> Still<T> {
-    /// Wraps `tree`; `bytes` and `files` are what `statfs` shows as used.
+    /// Wraps a `tree` that does not change; `bytes` and `files` are what `statfs` shows as used.
     pub fn new(tree: T, bytes: u64, files: u64) -> Self {
-        Self { tree, space: Space { total: bytes, free: 0, files } }
+        Self { tree, around: Around::Still(Space { total: bytes, free: 0, files }) }
+    }
+
+    /// Wraps a `tree` that is changed elsewhere, and shows what was before in `.snapshots`.
+    pub fn followed(tree: T, followed: Arc<dyn Followed>) -> Self {
+        Self { tree, around: Around::Followed(followed) }
     }
 }
 
@@ -173,11 +197,21 @@ impl<T: ReadTree + 'static> Engine for Still<T> {
         false
     }
 
+    fn changes_by_itself(&self) -> bool {
+        matches!(self.around, Around::Followed(_))
+    }
+
     fn space(&self) -> Result<Space, FsError> {
-        Ok(self.space)
+        Ok(match &self.around {
+            Around::Still(space) => *space,
+            Around::Followed(followed) => followed.space(),
+        })
     }
 
     fn past(&self) -> Option<&dyn Past> {
-        None
+        match &self.around {
+            Around::Still(_) => None,
+            Around::Followed(followed) => Some(&**followed),
+        }
     }
 }

@@ -6,6 +6,7 @@
 //! - `adapter`: one method for each request
 //! - `node`: node ids and attributes
 //! - `past`: the directory `.snapshots`
+//! - `readers`: open files of a tree that changes by itself
 //! - `acl`, `xattr`: access control lists and extended attributes
 //! - `commit`: one wait for the disk for all `fsync`s
 //! - `dirty`, `hand`: fetching the kernel's dirty pages, by a process of its own
@@ -28,6 +29,7 @@ mod length;
 mod mountpoint;
 mod node;
 mod past;
+mod readers;
 pub mod table;
 mod volume;
 mod xattr;
@@ -40,7 +42,7 @@ use std::thread;
 use std::time::Duration;
 
 use fs_format::Seq;
-use fuser::{Config, Session, SessionACL};
+use fuser::{Config, Notifier, Session, SessionACL};
 use parking_lot::{Condvar, Mutex};
 
 use adapter::{Adapter, Character};
@@ -48,10 +50,11 @@ use commit::Committer;
 use dirty::{DirtyPages, Writers};
 use full::Full;
 use mountpoint::Terms;
+use readers::Readers;
 
 pub use asker::asker_was_killed;
 pub use dirty::PushError;
-pub use engine::{Engine, Moment, Past, Still};
+pub use engine::{Engine, Followed, Moment, Past, Still};
 pub use mountpoint::{Detach, MountError, detach, is_dead};
 
 /// Finds the moment that a name in `.snapshots` means, beyond the names that are listed.
@@ -107,6 +110,8 @@ pub struct Mounted {
     device: Option<u64>,
     end: Arc<End>,
     dirty: Option<DirtyPages>,
+    /// Of a tree that changes by itself: who has files of it open, and how the kernel is told.
+    readers: Option<(Arc<Readers>, Notifier)>,
 }
 
 /// How the session ended, once it has.
@@ -146,7 +151,7 @@ impl End {
 /// Mounts `engine` on the empty folder `dir` and serves it on threads of its own.
 ///
 /// The engine is shared: whoever holds it beside the mount may read, sync and seal it, but must not change
-/// files, because the kernel caches them.
+/// files, because the kernel caches them; but see [`Engine::changes_by_itself`].
 pub fn mount<E: Engine>(engine: Arc<E>, dir: &Path, options: MountOptions) -> Result<Mounted, MountError> {
     let path = mountpoint::check(dir)?;
     let committer = Committer::start(Arc::clone(&engine)).map_err(MountError::system("starting a thread"))?;
@@ -159,14 +164,22 @@ pub fn mount<E: Engine>(engine: Arc<E>, dir: &Path, options: MountOptions) -> Re
         resolver: options.resolver,
     };
     let (full, forgotten) = Full::new();
-    let adapter =
-        Adapter::new(engine, committer.door(), Arc::clone(&writers), full, Arc::clone(&writeback), character);
+    let readers = engine.changes_by_itself().then(Arc::<Readers>::default);
+    let adapter = Adapter::new(
+        engine,
+        committer.door(),
+        Arc::clone(&writers),
+        full,
+        readers.clone(),
+        Arc::clone(&writeback),
+        character,
+    );
 
     let terms =
         Terms { fs_name: &options.fs_name, read_only: options.read_only, allow_other: options.allow_other };
     let device = mountpoint::attach(&path, &terms)?;
     // From here on, leaving early must unmount.
-    let mut mounted = Mounted { path, device: None, end: Arc::default(), dirty: None };
+    let mut mounted = Mounted { path, device: None, end: Arc::default(), dirty: None, readers: None };
 
     let mut config = Config::default();
     config.n_threads = Some(options.threads.clamp(1, THREADS_MAX));
@@ -176,6 +189,7 @@ pub fn mount<E: Engine>(engine: Arc<E>, dir: &Path, options: MountOptions) -> Re
     let session = Session::from_fd(adapter, device, SessionACL::All, config)
         .map_err(MountError::system("greeting the kernel"))?;
     let notifier = session.notifier();
+    mounted.readers = readers.map(|readers| (readers, notifier.clone()));
     let end = Arc::clone(&mounted.end);
     thread::Builder::new()
         .name("comb-mount".into())
@@ -259,6 +273,15 @@ impl Mounted {
     pub fn begin_writing_dirty_pages(&self) {
         if let Some(dirty) = &self.dirty {
             dirty.begin();
+        }
+    }
+
+    /// Lets the kernel forget what it has of open files, after a tree that changes by itself did so.
+    ///
+    /// Waits for reads that are under way; must not be called by a thread that serves requests.
+    pub fn tree_changed(&self) {
+        if let Some((readers, notifier)) = &self.readers {
+            readers.forget_all(notifier);
         }
     }
 
