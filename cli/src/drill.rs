@@ -105,7 +105,7 @@ pub fn run(
     progress: &dyn Fn(u64, u64),
 ) -> Result<Drilled> {
     let here = engine::history(volume)?;
-    let read_key = keys::load(volume)?.read_key();
+    let read_key = keys::load_any(volume)?.read_key();
     let folder = Folder::make(state)?;
     let begun = Instant::now();
     let opened = stores::block_on(async {
@@ -114,7 +114,7 @@ pub fn run(
         known.map_err(|error| stores::replication_failure(&error))?;
         Ok(opened)
     })?;
-    let env = takeover::begin(&folder.path, &elsewhere::far(&opened, volume.id, &folder.path)?)?;
+    let (env, _) = takeover::begin(&folder.path, &elsewhere::far(&opened, volume.id, &folder.path)?)?;
     let there = History::open(env, volume.id, read_key, engine::COMMAND_CACHE_BYTES)
         .map_err(|error| engine::open_failure(volume, &error))?;
     let head = there.head().map_err(|error| engine::open_failure(volume, &error))?;

@@ -3,10 +3,11 @@
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use fs_format::manifest::manifest_id;
 use fs_format::{Seq, VolumeId};
-use fs_replication::{Far, Filled, Limits, Link, Verdict};
+use fs_replication::{Far, Filled, Limits, Link, Slot, Verdict};
 use fs_store::{Patience, Patient, READ_TIME_MAX, Store};
 use fs_volume::env::Env;
 
@@ -15,7 +16,10 @@ use crate::lazy_disk::{self, LazyDisk};
 use crate::replica::Seen;
 use crate::state::VolumeFolder;
 use crate::stores::StoreConfig;
-use crate::{engine, output, stores, takeover};
+use crate::{engine, output, stores};
+
+/// How long a look at what a store shows may take, for whoever can go on with what was seen last.
+const FOLLOW_TIME_MAX: Duration = Duration::from_secs(5);
 
 /// The way into a volume's folder, and to what is not in it.
 pub struct Door {
@@ -48,30 +52,61 @@ pub fn far(store: &Patient, volume: VolumeId, folder: &Path) -> Result<Far> {
     Far::new(reading, volume, folder, stores::handle()?, limits).context(folder.display())
 }
 
+/// A store that was looked at, and what it shows.
+pub struct Recognised {
+    /// The store.
+    pub store: Patient,
+    /// Its newest seal.
+    pub newest: Option<Slot>,
+    /// From which seal on the volume goes on there otherwise than was seen.
+    cut: Option<Seq>,
+}
+
 /// Opens the store of a volume, after a look whether it is the one that it was attached to, and whether what it shows follows
-/// what was seen there. What it shows is seen from then on. Returns its newest seal, too.
-pub fn recognised(volume: &VolumeFolder, store: &StoreConfig) -> Result<(Patient, Seq)> {
+/// what was seen there. What it shows is seen from then on.
+pub fn recognised(volume: &VolumeFolder, store: &StoreConfig) -> Result<Recognised> {
+    recognise(volume, store, Wait::Long)
+}
+
+/// How long a store is waited for.
+enum Wait {
+    /// As each request allows.
+    Long,
+    /// No longer than whoever can go on without it likes to.
+    Short,
+}
+
+fn recognise(volume: &VolumeFolder, store: &StoreConfig, how: Wait) -> Result<Recognised> {
     let (id, seen) =
         (store.store_id()?, Seen::read(volume, &store.name)?.map(|seen| seen.link()).transpose()?);
     let manifests = volume.path.join("manifests");
     let own =
         |seq: Seq| fs::read(manifests.join(format!("{:016x}", seq.0))).ok().map(|own| manifest_id(&own));
     let (opened, head, verdict) = stores::block_on(async {
-        let opened = stores::open_to_read(&store.url, volume.id).await?;
-        let remote = stores::remote(&opened, volume.id);
         let asked = async {
-            remote.recognise(id).await?;
-            remote.judged(seen.as_ref(), &own).await
+            let opened = stores::open_to_read(&store.url, volume.id).await?;
+            let remote = stores::remote(&opened, volume.id);
+            let judged = async {
+                remote.recognise(id).await?;
+                remote.judged(seen.as_ref(), &own).await
+            };
+            let (head, verdict) = judged.await.map_err(|error| stores::replication_failure(&error))?;
+            Ok((opened, head, verdict))
         };
-        let (head, verdict) = asked.await.map_err(|error| stores::replication_failure(&error))?;
-        Ok((opened, head, verdict))
+        match how {
+            Wait::Long => asked.await,
+            Wait::Short => in_time(store, asked).await,
+        }
     })?;
-    match verdict {
-        Verdict::Accepted => {}
-        Verdict::Takeover { cut } => output::note(&format!(
-            "warning: another device took volume \"{}\" over when store \"{}\" had forgotten seal {cut} and all after it",
-            volume.name, store.name
-        )),
+    let cut = match verdict {
+        Verdict::Accepted => None,
+        Verdict::Takeover { cut } => {
+            output::note(&format!(
+                "warning: another device took volume \"{}\" over when store \"{}\" had forgotten seal {cut} and all after it",
+                volume.name, store.name
+            ));
+            Some(cut)
+        }
         Verdict::Refused { seen, head } => {
             let text = |link: &Link| {
                 format!("seal {} of epoch {} ({})", link.seq, link.epoch, &link.id.to_hex()[..12])
@@ -86,23 +121,93 @@ pub fn recognised(volume: &VolumeFolder, store: &StoreConfig) -> Result<(Patient
                     head.as_ref().map_or("none".to_owned(), text)
                 ),
             )
-            .hint("see what happened to the store; --accept-rollback believes what it shows now"));
+            .hint(format!(
+                "see what happened to the store; `comb volume open {} --accept-rollback`, with --read-only to look only, \
+                 believes what it shows now",
+                volume.name
+            )));
         }
+    };
+    if let Some(newest) = &head.newest {
+        Seen::of(&newest.link()).write(volume, &store.name)?;
     }
-    let newest = head.newest.map(|newest| newest.link());
-    if let Some(newest) = &newest {
-        Seen::of(newest).write(volume, &store.name)?;
-    }
-    Ok((opened, newest.map_or(Seq(0), |newest| newest.seq)))
+    Ok(Recognised { store: opened, newest: head.newest, cut })
 }
 
-/// Brings a volume that only looks up to what its store shows.
-pub fn follow(volume: &VolumeFolder, far: &Far) -> Result<()> {
+/// Brings a volume that only looks up to what its store shows now. Says whether that was more than was known.
+pub fn follow(volume: &VolumeFolder) -> Result<bool> {
     let config = volume.config()?;
-    if let Some(store) = config.stores.iter().find(|store| store.arbiter) {
-        recognised(volume, store)?;
+    let Some(store) = config.stores.iter().find(|store| config.from_store && store.arbiter) else {
+        return Ok(false);
+    };
+    if is_newest(volume, store)? {
+        return Ok(false);
     }
-    takeover::begin(&volume.path, far).map(drop)
+    let Recognised { store, newest, cut } = recognise(volume, store, Wait::Short)?;
+    let Some(newest) = newest else { return Ok(false) };
+    if fs::read(volume.path.join("head")).is_ok_and(|head| head == newest.bytes) {
+        return Ok(false);
+    }
+    let far = far(&store, volume.id, &volume.path)?;
+    lazy_disk::prepare_at(&volume.path, &far, newest.seq, &newest.bytes).context(volume.path.display())?;
+    if let Some(cut) = cut {
+        forget_manifests(volume, cut, newest.seq)?;
+    }
+    Ok(true)
+}
+
+/// Removes the manifests from this seal on, but for the newest, of a volume that only looks: the store has others, or none.
+pub fn forget_manifests(volume: &VolumeFolder, from: Seq, newest: Seq) -> Result<()> {
+    let manifests = volume.path.join("manifests");
+    for entry in fs::read_dir(&manifests).context(manifests.display())? {
+        let entry = entry.context(manifests.display())?;
+        let seq = entry.file_name().to_str().and_then(|name| u64::from_str_radix(name, 16).ok());
+        if seq.is_some_and(|seq| seq >= from.0 && seq != newest.0) {
+            fs::remove_file(entry.path()).context(entry.path().display())?;
+        }
+    }
+    Ok(())
+}
+
+/// Whether the newest seal that is known here is that of the store still, by its number: one request.
+fn is_newest(volume: &VolumeFolder, store: &StoreConfig) -> Result<bool> {
+    let Some(seen) = Seen::read(volume, &store.name)?.map(|seen| seen.link()).transpose()? else {
+        return Ok(false);
+    };
+    let head = fs::read(volume.path.join("head"));
+    if !head.is_ok_and(|head| manifest_id(&head) == seen.id) {
+        return Ok(false);
+    }
+    let newest = stores::block_on(async {
+        let asked = async {
+            let opened = stores::open_to_read(&store.url, volume.id).await?;
+            let newest = stores::remote(&opened, volume.id).slots(None, 1).await;
+            newest.map_err(|error| stores::replication_failure(&error))
+        };
+        in_time(store, asked).await
+    })?;
+    Ok(newest.first() == Some(&seen.seq))
+}
+
+/// Waits for a store, but not for long.
+async fn in_time<T>(store: &StoreConfig, asked: impl Future<Output = Result<T>>) -> Result<T> {
+    tokio::time::timeout(FOLLOW_TIME_MAX, asked).await.unwrap_or_else(|_| {
+        let seconds = FOLLOW_TIME_MAX.as_secs();
+        let what = format!("store \"{}\" did not answer within {seconds} s", store.name);
+        Err(Failure::new(Kind::Unreachable, what))
+    })
+}
+
+/// The same for a command that goes on with what is known if that fails; says why it failed.
+pub fn refresh(volume: &VolumeFolder) -> Option<Failure> {
+    // What is wrong with the config is said by whoever needs it.
+    let is_follower = volume.config().is_ok_and(|config| config.follows && config.from_store);
+    if !is_follower {
+        return None;
+    }
+    let failure = follow(volume).err()?;
+    output::note(&format!("warning: showing what was seen last: {}", failure.message));
+    Some(failure)
 }
 
 /// Fetches everything that is not here; waits for it. Nothing for a volume that was not opened from a store.

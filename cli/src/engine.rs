@@ -2,10 +2,10 @@
 
 use std::path::Path;
 
-use fs_format::Seq;
 use fs_format::manifest::PackEntry;
+use fs_format::{Ino, Seq};
 use fs_volume::env::Env;
-use fs_volume::{Caller, FsError, History, OpenError, Options, SealInfo, View, Volume};
+use fs_volume::{Caller, FsError, History, OpenError, Options, ReadTree, SealInfo, View, Volume};
 use jiff::Zoned;
 
 use crate::control::Address;
@@ -25,7 +25,7 @@ pub fn history(volume: &VolumeFolder) -> Result<History> {
 
 /// The same through a door that is open already.
 pub fn history_through(env: Env, volume: &VolumeFolder) -> Result<History> {
-    let read_key = keys::load(volume)?.read_key();
+    let read_key = keys::load_any(volume)?.read_key();
     History::open(env, volume.id, read_key, COMMAND_CACHE_BYTES).map_err(|error| open_failure(volume, &error))
 }
 
@@ -66,6 +66,9 @@ pub fn open_to_write(state: &State, volume: &VolumeFolder, lock: &Lock) -> Resul
 /// Refuses a volume that another device writes.
 pub fn refuse_others(volume: &VolumeFolder) -> Result<()> {
     if is_others(volume)? {
+        if keys::load_any(volume).is_ok_and(|key| key.signing().is_none()) {
+            return Err(keys::reads_only(volume));
+        }
         let what = format!("volume \"{}\" is read-only: another device writes it", volume.name);
         let failure = Failure::new(Kind::NotPermitted, what);
         return Err(match volume.name.branch() {
@@ -155,6 +158,8 @@ pub struct Found {
     pub view: View,
     /// Why it is only the newest seal, where now was asked for.
     missed: Option<Failure>,
+    /// Why the store could not be looked at of a volume that another device writes.
+    unseen: Option<Failure>,
 }
 
 impl Found {
@@ -163,6 +168,8 @@ impl Found {
     /// What was not found in the newest seal may be there now.
     pub fn end(self, outcome: Result<()>) -> Result<()> {
         match (outcome, self.missed) {
+            // What the store does not have any more is no damage here.
+            (Err(failure), _) if failure.kind == Kind::Damaged => Err(self.unseen.unwrap_or(failure)),
             (Err(failure), Some(missed)) if failure.kind == Kind::NotFound => {
                 output::note(&failure.message);
                 Err(missed)
@@ -185,7 +192,10 @@ impl Found {
 ///
 /// Where now cannot be sealed (a second process, a full disk, damage) the newest seal is still worth
 /// showing; a person is told that it is not the last word, and so is a program, by [`Found::end`].
+///
+/// Of a volume that this machine only looks at, the store is asked once what is newest.
 pub fn moment(state: &State, volume: &VolumeFolder, when: Option<&When>) -> Result<Found> {
+    let unseen = elsewhere::refresh(volume);
     let missed = match when {
         Some(_) => None,
         // What others write is sealed by them.
@@ -197,7 +207,11 @@ pub fn moment(state: &State, volume: &VolumeFolder, when: Option<&When>) -> Resu
     }
     let history = history(volume)?;
     let view = find(volume, &history, when.unwrap_or(&When::Head))?;
-    Ok(Found { history, view, missed })
+    match unseen {
+        // Where nothing of it can be shown, why is better told than what.
+        Some(unseen) if view.attr(Ino::ROOT).is_err() => Err(unseen),
+        unseen => Ok(Found { history, view, missed, unseen }),
+    }
 }
 
 /// Opens the moment that `when` names. The newest and a number are found without a look at the others.

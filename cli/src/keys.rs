@@ -6,7 +6,8 @@ use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
-use fs_crypto::{DeviceSecret, KeyError, KeyFile, ReadKey, VolumeKey};
+use fs_crypto::{DeviceSecret, EntryKey, KeyError, KeyFile, ReadKey, ReadKeyFile, VolumeKey};
+use fs_format::VolumeId;
 use zeroize::Zeroizing;
 
 use crate::failure::{Context, Failure, Kind, Result};
@@ -38,16 +39,73 @@ pub fn chance<const N: usize>() -> Result<[u8; N]> {
     Ok(bytes)
 }
 
-/// The key in a person's file: a key file or bare base64.
+/// The key of a volume, as this machine holds it.
+#[derive(Debug, Clone)]
+pub enum Key {
+    /// Writes, reads, signs.
+    Volume(VolumeKey),
+    /// Opens what this volume sealed, and cannot sign.
+    Read(VolumeId, ReadKey),
+}
+
+impl Key {
+    /// The volume's public key.
+    pub fn id(&self) -> VolumeId {
+        match self {
+            Self::Volume(key) => key.id(),
+            Self::Read(volume, _) => *volume,
+        }
+    }
+
+    /// What opens it.
+    pub fn read_key(&self) -> ReadKey {
+        match self {
+            Self::Volume(key) => key.read_key(),
+            Self::Read(_, key) => key.clone(),
+        }
+    }
+
+    /// What signs for it, where this machine may.
+    pub fn signing(&self) -> Option<&VolumeKey> {
+        match self {
+            Self::Volume(key) => Some(key),
+            Self::Read(..) => None,
+        }
+    }
+
+    /// As a key ring holds it.
+    pub fn entry(self) -> EntryKey {
+        match self {
+            Self::Volume(key) => EntryKey::Volume(key),
+            Self::Read(_, key) => EntryKey::Read(key),
+        }
+    }
+}
+
+/// The volume key in a person's file: a key file or bare base64.
 pub fn import(path: &Path) -> Result<VolumeKey> {
+    match import_any(path)? {
+        Key::Volume(key) => Ok(key),
+        Key::Read(volume, _) => Err(Failure::new(
+            Kind::Foreign,
+            format!("{} is a read key: it opens volume {volume}, and cannot write", path.display()),
+        )
+        .hint("`comb volume open NAME --key-file F --store URL` opens it to be read")),
+    }
+}
+
+/// The key in a person's file, of either kind.
+pub fn import_any(path: &Path) -> Result<Key> {
     read(path).map_err(|failure| match failure.kind {
-        Kind::Foreign => failure.hint("`comb volume key NAME --out F` writes such a file"),
+        Kind::Foreign => failure.hint(
+            "`comb volume key NAME --out F` writes such a file, and `comb key share NAME --read --out F` one that can only read",
+        ),
         _ => failure,
     })
 }
 
-/// The key of a volume.
-pub fn load(volume: &VolumeFolder) -> Result<VolumeKey> {
+/// The key of a volume, of either kind.
+pub fn load_any(volume: &VolumeFolder) -> Result<Key> {
     let key = read(&volume.key_path()).map_err(|failure| match failure.kind {
         Kind::NotFound | Kind::Foreign | Kind::Damaged => {
             failure.hint("put a copy of the volume's key there; nothing else opens the volume")
@@ -64,6 +122,27 @@ pub fn load(volume: &VolumeFolder) -> Result<VolumeKey> {
     Ok(key)
 }
 
+/// The key that signs for a volume.
+pub fn load(volume: &VolumeFolder) -> Result<VolumeKey> {
+    match load_any(volume)? {
+        Key::Volume(key) => Ok(key),
+        Key::Read(..) => Err(reads_only(volume)),
+    }
+}
+
+/// What is said of everything that needs more than a read key.
+pub fn reads_only(volume: &VolumeFolder) -> Failure {
+    Failure::new(
+        Kind::NotPermitted,
+        format!("this machine holds a read key of volume \"{0}\" only: it can be read here, not written", volume.name),
+    )
+    .hint(format!(
+        "`comb fork {0}@head NEW` makes a volume of your own; with the volume key, `comb volume remove {0}` and then \
+         `comb volume open` writes this one",
+        volume.name
+    ))
+}
+
 fn read_bytes(path: &Path) -> Result<Zeroizing<Vec<u8>>> {
     // Room for all of it: a vector that grows leaves copies of the key behind.
     let mut bytes = Zeroizing::new(Vec::with_capacity(KEY_FILE_BYTES_MAX as usize + 1));
@@ -72,11 +151,17 @@ fn read_bytes(path: &Path) -> Result<Zeroizing<Vec<u8>>> {
     Ok(bytes)
 }
 
-fn read(path: &Path) -> Result<VolumeKey> {
+fn read(path: &Path) -> Result<Key> {
     let bytes = read_bytes(path)?;
     let decoded = match std::str::from_utf8(&bytes) {
-        Ok(text) => KeyFile::decode(text),
-        Err(_) if bytes.starts_with(b"comb volume key ") => Err(KeyError::Damaged),
+        Ok(text) => match ReadKeyFile::decode(text) {
+            Ok(Some((volume, key))) => Ok(Key::Read(volume, key)),
+            Ok(None) => KeyFile::decode(text).map(Key::Volume),
+            Err(error) => Err(error),
+        },
+        Err(_) if bytes.starts_with(b"comb volume key ") || bytes.starts_with(b"comb read key ") => {
+            Err(KeyError::Damaged)
+        }
         Err(_) => Err(KeyError::NotAKey),
     };
     decoded.map_err(|error| {
@@ -88,19 +173,32 @@ fn read(path: &Path) -> Result<VolumeKey> {
     })
 }
 
-/// The read key in a person's file: bare base64, as `comb key share NAME --read` writes it.
-pub fn import_read_key(path: &Path) -> Result<ReadKey> {
-    let bytes = read_bytes(path)?;
-    let text = std::str::from_utf8(&bytes).map_err(|_| KeyError::NotAKey);
-    text.and_then(ReadKey::from_base64).map_err(|_| {
-        Failure::new(Kind::Foreign, format!("{} is not a read key", path.display()))
-            .hint("`comb key share NAME --read --out F` writes such a file")
-    })
+/// The read key in a person's file, as `comb key share NAME --read` writes it, and the volume that it opens.
+pub fn import_read_key(path: &Path) -> Result<(VolumeId, ReadKey)> {
+    match read(path) {
+        Ok(Key::Read(volume, key)) => Ok((volume, key)),
+        Ok(Key::Volume(_)) => Err(not_a_read_key(path)),
+        Err(failure) if failure.kind == Kind::Foreign => Err(not_a_read_key(path)),
+        Err(failure) => Err(failure),
+    }
+}
+
+fn not_a_read_key(path: &Path) -> Failure {
+    Failure::new(Kind::Foreign, format!("{} is not a read key", path.display()))
+        .hint("`comb key share NAME --read --out F` writes such a file")
 }
 
 /// Puts a key into a new volume's folder.
 pub fn store(folder: &Path, key: &VolumeKey) -> Result<()> {
     write_new(&folder.join("key"), KeyFile::encode(key).as_bytes())
+}
+
+/// Puts a key of either kind into a new volume's folder.
+pub fn store_any(folder: &Path, key: &Key) -> Result<()> {
+    match key {
+        Key::Volume(key) => store(folder, key),
+        Key::Read(volume, key) => write_new(&folder.join("key"), ReadKeyFile::encode(volume, key).as_bytes()),
+    }
 }
 
 /// The key as a person keeps it.

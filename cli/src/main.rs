@@ -27,6 +27,7 @@ mod drill;
 mod elsewhere;
 mod engine;
 mod failure;
+mod following;
 mod keys;
 mod lazy_disk;
 mod metrics;

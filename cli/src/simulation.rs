@@ -18,6 +18,7 @@ use fs_volume::{Caller, FsError, History, NewNode, ReadTree, SnapshotLabel, Volu
 use tempfile::TempDir;
 
 use crate::commands::volume::open::{How, again, open};
+use crate::keys::Key;
 use crate::name::VolumeName;
 use crate::replica::Replicas;
 use crate::state::{Config, Lock, State, VolumeFolder};
@@ -241,7 +242,8 @@ impl World {
                 device.reach(&store);
                 let how = How { read_only: false, promote: false };
                 match device.folder() {
-                    None => open(&device.state, &name(), &key, &device.url(), how).expect("taken over"),
+                    None => open(&device.state, &name(), &Key::Volume(key.clone()), &device.url(), how)
+                        .expect("taken over"),
                     Some(folder) if crate::replica::is_fenced(&folder) => {
                         again(&device.state, &name(), how, false).expect("taken over again");
                     }
@@ -328,7 +330,7 @@ fn from_store(store: &Path, key: &VolumeKey, folder: &Path) -> History {
     let url = format!("file://{}", store.display());
     let opened = stores::block_on(stores::open(&url)).expect("it is there");
     let far = elsewhere::far(&opened, key.id(), folder).expect("far");
-    let env = takeover::begin(folder, &far).expect("it holds the volume");
+    let (env, _) = takeover::begin(folder, &far).expect("it holds the volume");
     History::open(env, key.id(), key.read_key(), 16 << 20).expect("opens")
 }
 

@@ -434,11 +434,19 @@ pub fn mend(
     if wanted.is_empty() {
         return Ok(Vec::new());
     }
-    let key = keys::load(volume)?;
+    let key = keys::load_any(volume)?;
+    if key.signing().is_none() {
+        // What lies in stores is for whoever writes the volume to mend.
+        wanted.retain(|(spot, _)| *spot == Spot::Here);
+    }
     stores::block_on(async {
         let mut places = Places { volume, history, remotes: Vec::new() };
         for store in &config.stores {
-            match stores::open_to_write(&store.url, &key).await {
+            let opened = match key.signing() {
+                Some(key) => stores::open_to_write(&store.url, key).await,
+                None => stores::open_to_read(&store.url, volume.id).await,
+            };
+            match opened {
                 Ok(opened) => places.remotes.push((store.name.clone(), patient_remote(&opened, volume))),
                 Err(failure) => output::warn_once(&failure.message),
             }

@@ -10,8 +10,9 @@ use std::sync::mpsc;
 
 use bytes::Bytes;
 use fs_crypto::{DeviceSecret, VolumeKey};
+use fs_format::manifest::manifest_id;
 use fs_format::{Epoch, Ino, Seq};
-use fs_replication::{Cut, Far, LocalError, Names, Signer, Slot, StoreId};
+use fs_replication::{Cut, Far, Link, LocalError, Names, Signer, Slot, StoreId};
 use fs_store::{Patience, Patient, READ_TIME_MAX, Store, StoreError};
 use fs_volume::env::Env;
 use fs_volume::{History, Options, ReadTree, Volume};
@@ -25,10 +26,11 @@ use crate::stores;
 /// Memory for a look at what a store holds.
 const CACHE_BYTES: u64 = 16 << 20;
 
-/// Makes an empty folder ready to be opened at the store's newest manifest.
-pub fn begin(folder: &Path, far: &Far) -> Result<Env> {
-    let (env, _) = lazy_disk::prepare(folder, far).map_err(|error| newest_failure(&error))?;
-    Ok(env)
+/// Makes an empty folder ready to be opened at the store's newest manifest, and says which that is.
+pub fn begin(folder: &Path, far: &Far) -> Result<(Env, Link)> {
+    let (env, newest) = lazy_disk::prepare(folder, far).map_err(|error| newest_failure(&error))?;
+    let id = manifest_id(&newest.manifest);
+    Ok((env, Link { epoch: newest.header.epoch, seq: newest.header.seq, id }))
 }
 
 /// Takes what was not sealed out of a volume's folder.

@@ -12,7 +12,7 @@ use crate::output::{self, JsonPath};
 use crate::state::{State, VolumeFolder};
 use crate::stores::StoreConfig;
 use crate::survey::{self, Depth, Mended, Ours, StoreLook};
-use crate::{engine, progress};
+use crate::{elsewhere, engine, progress};
 
 /// Look whether a volume is whole, here and in its stores, and name what is damaged
 ///
@@ -179,6 +179,7 @@ fn look(
     level: Level,
     stores: &[StoreConfig],
 ) -> Result<Found> {
+    elsewhere::refresh(volume);
     let history = engine::history(volume)?;
     let mut found = Found::default();
     if !stores.is_empty() {
@@ -355,6 +356,10 @@ fn tell_drill(drill: &Drilled) {
 fn check_journal(state: &State, volume: &VolumeFolder) -> Result<Vec<String>> {
     if let Some(damage) = Address::live(&volume.path).check_journal()? {
         return Ok(damage);
+    }
+    // What others write is in their journal.
+    if volume.config().is_ok_and(|config| config.follows) {
+        return Ok(Vec::new());
     }
     let lock = volume.lock_to_read()?;
     let options = Options { read_only: true, ..engine::command_options() };

@@ -10,6 +10,8 @@
 //!   is sealed, those who use it get errors from then on.
 //! - However the mount ends, from inside or by `umount`, everything is sealed before the daemon ends.
 
+mod follower;
+
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -20,7 +22,7 @@ use clap::Args;
 use fs_format::{Ino, Seq, SnapshotId};
 use fs_fuse::{Detach, MountError, MountOptions, Mounted, PushError, Still};
 use fs_volume::retention::Policy;
-use fs_volume::{GRACE, History, Keeper, Options, ReadTree, SealPace, SnapshotLabel, Volume};
+use fs_volume::{GRACE, History, Keeper, Options, ReadTree, SealInfo, SealPace, SnapshotLabel, Volume};
 use serde::{Deserialize, Serialize};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
@@ -131,6 +133,7 @@ pub fn serve(
     // Blocked from here on, so that a signal during the start is not lost.
     let signals = Signals::new([SIGTERM, SIGINT]).context("waiting for signals")?;
     match moment {
+        None if follower::is_one(volume)? => follower::serve(volume, dir, habits, signals, ready),
         None => serve_live(state, volume, dir, habits, signals, ready),
         Some(moment) => {
             let dir =
@@ -163,11 +166,6 @@ fn serve_live(
     let dir = prepare_dir(folder, dir)?;
     let options = Options { read_only: habits.read_only, cache_bytes: habits.cache, ..Options::default() };
     let door = elsewhere::door(folder)?;
-    if let (true, Some(far)) = (folder.config()?.follows, &door.far)
-        && let Err(failure) = elsewhere::follow(folder, far)
-    {
-        tracing::warn!("showing what was seen last: {}", failure.message);
-    }
     let by_wish = habits.read_only || engine::is_others(folder)?;
     let options = Options { read_only: by_wish, ..options };
     let volume = Arc::new(engine::open_through(door.env.clone(), state, folder, &lock, options)?);
@@ -177,7 +175,7 @@ fn serve_live(
     let keeper = Keeper::start(Arc::clone(&volume), seal_every);
     let replicas = Replicas::start(state, &volume, folder, habits.rate)?;
     let is_lazy = door.far.is_some();
-    start_filling(folder, &volume, door)?;
+    start_filling(folder, volume.history(), door)?;
 
     let (past, history) = (folder.clone(), volume.history());
     let resolver = move |name: &str| resolve(&past, &history, name);
@@ -270,30 +268,19 @@ fn serve_moment(
     let view = history.at(seq).map_err(|error| engine::open_failure(folder, &error))?;
     require_root(folder, &view)?;
     let seal = view.info().clone();
-    let still = Arc::new(Still::new(view, seal.bytes, seal.files));
     let options = MountOptions { read_only: true, ..mount_options(folder, habits) };
-    let mounted = Arc::new(fs_fuse::mount(still, dir, options).map_err(|error| mounts::failure(&error))?);
+    let mounted = match follower::is_one(folder)? {
+        true => {
+            let kept = follower::moment(folder, &history, seq)?;
+            fs_fuse::mount(Arc::new(Still::new(kept, seal.bytes, seal.files)), dir, options)
+        }
+        false => fs_fuse::mount(Arc::new(Still::new(view, seal.bytes, seal.files)), dir, options),
+    };
+    let mounted = Arc::new(mounted.map_err(|error| mounts::failure(&error))?);
 
     let (tell, events) = mpsc::channel();
     watch(&mounted, signals, &tell)?;
-    let report = MountReport {
-        mount_point: text(dir),
-        mount_point_hex: hex_unless_text(dir),
-        pid: std::process::id(),
-        since: jiff::Timestamp::now().to_string(),
-        moment: Some(seq.0),
-        read_only: true,
-        trouble: None,
-        damage: Vec::new(),
-        seal_error: None,
-        sealed: true,
-        dirty_bytes: 0,
-        journal_bytes: 0,
-        seals: 0,
-        seal_seconds: 0.0,
-        head: SealReport::from(&seal),
-        stores: Vec::new(),
-    };
+    let report = MountReport { moment: Some(seq.0), ..sealed_report(dir, &seal) };
     let handler: Arc<Handler> = Arc::new(move |request| match request {
         Request::Status => to_json(&MountReport { damage: history.damage(), ..report.clone() }),
         // It has none.
@@ -316,6 +303,28 @@ fn serve_moment(
     let asked = wait_for_end(&mounted, &events);
     tracing::info!("unmounted");
     end(asked, Ok(()), server, lock)
+}
+
+/// What is told of a mount that shows what is sealed, and takes no changes.
+fn sealed_report(dir: &Path, seal: &SealInfo) -> MountReport {
+    MountReport {
+        mount_point: text(dir),
+        mount_point_hex: hex_unless_text(dir),
+        pid: std::process::id(),
+        since: jiff::Timestamp::now().to_string(),
+        moment: None,
+        read_only: true,
+        trouble: None,
+        damage: Vec::new(),
+        seal_error: None,
+        sealed: true,
+        dirty_bytes: 0,
+        journal_bytes: 0,
+        seals: 0,
+        seal_seconds: 0.0,
+        head: SealReport::from(seal),
+        stores: Vec::new(),
+    }
 }
 
 /// Without its root nothing of a volume can be shown: better to say why than to mount errors.
@@ -557,9 +566,9 @@ struct Live {
 }
 
 /// Fetches in the background what is not here.
-fn start_filling(folder: &VolumeFolder, volume: &Arc<Volume>, door: Door) -> Result<()> {
+fn start_filling(folder: &VolumeFolder, history: History, door: Door) -> Result<()> {
     let Some(far) = door.far else { return Ok(()) };
-    let (folder, history, room) = (folder.clone(), volume.history(), lazy_disk::room(door.env.disk));
+    let (folder, room) = (folder.clone(), lazy_disk::room(door.env.disk));
     stores::handle()?.spawn(async move {
         // Pages of the pack table lie in the store, too, and no mount waits for them.
         let packs = match tokio::task::spawn_blocking(move || engine::packs(&folder, &history)).await {

@@ -16,7 +16,7 @@ use crate::metrics::parse_address;
 use crate::name::{VolumeName, parse_size, parse_span};
 use crate::state::{State, VolumeFolder};
 use crate::when::When;
-use crate::{daemon_log, engine, mounts, output, progress, replica};
+use crate::{daemon_log, elsewhere, engine, mounts, output, progress, replica};
 
 /// Mount a volume, or a moment of its past, on an empty folder
 ///
@@ -162,6 +162,7 @@ pub fn run(state: &State, args: MountArgs) -> Result<()> {
 
 fn find_moment(volume: &VolumeFolder, text: &str) -> Result<Moment> {
     let when = When::parse(text, &engine::now())?;
+    elsewhere::refresh(volume);
     let history = engine::history(volume)?;
     Ok(Moment(engine::find(volume, &history, &when)?.info().seq))
 }

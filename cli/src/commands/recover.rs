@@ -10,6 +10,7 @@ use fs_replication::Rings;
 
 use super::volume::open::How;
 use crate::failure::{Context, Result};
+use crate::keys::Key;
 use crate::passphrase::{self, PassphraseArgs};
 use crate::ring::{self, SetUp};
 use crate::state::State;
@@ -127,11 +128,16 @@ fn open(state: &State, entry: &RingEntry, url: &str, how: How) -> Result<String>
         return Ok(format!("volume \"{}\" is here already", here.name));
     }
     let name = ring::free_name(entry, &volumes);
-    let EntryKey::Volume(key) = &entry.key else {
-        return Ok(format!("volume \"{name}\" has a read key only"));
+    let (key, how, only) = match &entry.key {
+        EntryKey::Volume(key) => (Key::Volume(key.clone()), how, ""),
+        EntryKey::Read(key) => {
+            // Whoever gave the key goes on writing.
+            let how = How { read_only: true, promote: false };
+            (Key::Read(entry.volume, key.clone()), how, " read-only, with a read key")
+        }
     };
-    super::volume::open::open(state, &name, key, url, how)?;
-    Ok(format!("volume \"{name}\" is open: `comb mount {name} DIR` shows it"))
+    super::volume::open::open(state, &name, &key, url, how)?;
+    Ok(format!("volume \"{name}\" is open{only}: `comb mount {name} DIR` shows it"))
 }
 
 /// Sets up the volume of a key, without data.

@@ -4,6 +4,7 @@ mod branches;
 mod checking;
 mod exporting;
 mod faults;
+mod following;
 mod ipfs;
 mod metrics;
 mod mounts;

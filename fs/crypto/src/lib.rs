@@ -16,7 +16,7 @@ mod passphrase;
 mod ring;
 
 pub use cipher::{Cipher, OpenFailed, Suite};
-pub use file::KeyFile;
+pub use file::{KeyFile, ReadKeyFile};
 pub use keys::{ChunkNames, DeviceSecret, KeyError, NameHash, NodeNames, ReadKey, VolumeKey, hedged_salt};
 pub use kit::{KitError, RecoveryKit};
 pub use passphrase::{Passphrase, PassphraseError};

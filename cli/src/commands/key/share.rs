@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use fs_crypto::Zeroizing;
+use fs_crypto::ReadKeyFile;
 
 use crate::failure::{Kind, Result};
 use crate::name::VolumeName;
@@ -14,7 +14,8 @@ use crate::{keys, output};
 ///
 /// With the read key and a store of the volume, everything in the volume can be read: what is there now, its whole
 /// past, and whatever is written later; a fork and the volume that it was made from open each other. It cannot be
-/// used to write, and it cannot be taken back: that needs a new volume.
+/// used to write, and it cannot be taken back: that needs a new volume. `comb volume open NAME --key-file F --store URL`
+/// takes it, and opens the volume to be read.
 #[derive(Debug, Args)]
 pub struct ShareArgs {
     /// The volume
@@ -32,16 +33,14 @@ pub struct ShareArgs {
 /// Shows the read key.
 pub fn run(state: &State, args: &ShareArgs) -> Result<()> {
     let volume = state.volume(&args.name)?;
-    let key = keys::load(&volume)?.read_key().to_base64();
+    let text = ReadKeyFile::encode(&volume.id, &keys::load(&volume)?.read_key());
     match &args.out {
-        None => output::line(&key)?,
+        None => output::line(text.trim_end())?,
         Some(path) => {
-            write_new(path, Zeroizing::new(format!("{}\n", *key)).as_bytes()).map_err(
-                |failure| match failure.kind {
-                    Kind::InTheWay => failure.hint("a key never overwrites a file: choose another name"),
-                    _ => failure,
-                },
-            )?;
+            write_new(path, text.as_bytes()).map_err(|failure| match failure.kind {
+                Kind::InTheWay => failure.hint("a key never overwrites a file: choose another name"),
+                _ => failure,
+            })?;
             output::note(&format!("the read key of \"{}\" is in {}", args.name, path.display()));
         }
     }

@@ -3,9 +3,12 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use fs_replication::Link;
+use fs_format::Seq;
+use fs_replication::{Link, Slot};
 
+use crate::elsewhere::Recognised;
 use crate::failure::{Context, Failure, Kind, Result};
+use crate::keys::Key;
 use crate::name::VolumeName;
 use crate::replica::Seen;
 use crate::state::{Config, State, VolumeFolder};
@@ -15,14 +18,15 @@ use crate::{branches, elsewhere, engine, keys, lazy_disk, output, progress, repl
 /// Open a volume from a store, at once: what is read is fetched when it is read
 ///
 /// Whoever wrote it before can write it no more: what they have not sent becomes a branch there. With --read-only they go
-/// on, and this machine only looks. A volume that is here, and that another device has taken over or that was opened
+/// on, and this machine only looks: commands and a mount show what was sent there since, some seconds after it was. So it
+/// does with a read key. A volume that is here, and that another device has taken over or that was opened
 /// read-only, needs its name alone; what only this machine has becomes a branch (`comb branch list`).
 #[derive(Debug, Args)]
 pub struct OpenArgs {
     /// What to call it here
     name: VolumeName,
 
-    /// The volume key, as `comb volume key` writes it
+    /// The volume key, as `comb volume key` writes it; or a read key, as `comb key share --read` does, which only reads
     #[arg(long, value_name = "F", requires = "store")]
     key_file: Option<PathBuf>,
 
@@ -49,17 +53,41 @@ pub struct OpenArgs {
 
 /// Opens a volume from a store.
 pub fn run(state: &State, args: &OpenArgs) -> Result<()> {
-    let how = How { read_only: args.read_only, promote: args.promote };
+    let mut how = How { read_only: args.read_only, promote: args.promote };
     let store = args.store.as_deref().map(stores::parse_url).transpose()?;
     match (&args.key_file, store) {
-        (Some(key), Some(url)) => open(state, &args.name, &keys::import(key)?, &url, how)?,
+        (Some(path), Some(url)) => {
+            let key = keys::import_any(path)?;
+            how.read_only |= may_only_read(&args.name, &key, how)?;
+            open(state, &args.name, &key, &url, how)?;
+        }
         _ => again(state, &args.name, how, args.accept_rollback)?,
     }
     if args.wait {
         fill(state, &args.name)?;
     }
-    let (name, how) = (&args.name, if args.read_only { " read-only" } else { "" });
+    let (name, how) = (&args.name, if how.read_only { " read-only" } else { "" });
     output::line(&format!("volume \"{name}\" is open{how}: `comb mount {name} DIR` shows it"))
+}
+
+/// Whether a key cannot write, which is said where nobody said so himself.
+fn may_only_read(name: &VolumeName, key: &Key, how: How) -> Result<bool> {
+    if key.signing().is_some() {
+        return Ok(false);
+    }
+    if how.promote {
+        return Err(Failure::new(
+            Kind::NotPermitted,
+            "this is a read key: it cannot say which store decides who may write the volume",
+        )
+        .hint("that takes the volume key, as `comb volume key` writes it"));
+    }
+    if !how.read_only {
+        output::note(&format!(
+            "this is a read key: volume \"{name}\" is opened to be read, and follows who writes it"
+        ));
+    }
+    Ok(true)
 }
 
 /// How a volume is opened.
@@ -72,7 +100,7 @@ pub struct How {
 }
 
 /// Sets up a volume whose data are in a store.
-pub fn open(state: &State, name: &VolumeName, key: &fs_crypto::VolumeKey, url: &str, how: How) -> Result<()> {
+pub fn open(state: &State, name: &VolumeName, key: &Key, url: &str, how: How) -> Result<()> {
     let id = key.id();
     let device = keys::device(state)?;
     let bar = progress::waiting("asking the store");
@@ -102,33 +130,39 @@ pub fn open(state: &State, name: &VolumeName, key: &fs_crypto::VolumeKey, url: &
         follows: how.read_only,
         ..Config::new(name)
     };
-    let mut cut = None;
+    let mut seen = newest.as_ref().map(Slot::link);
     let opened = state.add(&config, name, id, |folder| {
-        keys::store(folder, key)?;
+        keys::store_any(folder, key)?;
         let far = elsewhere::far(&store, id, folder)?;
         let env = match &newest {
             Some(slot) => {
                 lazy_disk::prepare_at(folder, &far, slot.seq, &slot.bytes).context(folder.display())?
             }
             // It is asked for once more, with patience, and what is wrong is told.
-            None => takeover::begin(folder, &far)?,
+            None => {
+                let (env, link) = takeover::begin(folder, &far)?;
+                seen = Some(link);
+                env
+            }
         };
         if !how.read_only {
+            let key =
+                key.signing().ok_or_else(|| Failure::new(Kind::NotPermitted, "a read key cannot write"))?;
             if !how.promote {
                 takeover::require_arbiter(&env, key, store_id, url)?;
             }
-            cut = Some(takeover::take(&store, folder, env, key, &device)?.slot.link());
+            seen = Some(takeover::take(&store, folder, env, key, &device)?.slot.link());
         }
         Ok(())
     });
     bar.finish_and_clear();
-    let opened = opened?;
-    note_cut(&opened, &config.stores[0], cut)
+    note_seen(&opened?, &config.stores[0], seen)
 }
 
-/// The first seal of a takeover is in the store that it was won in.
-fn note_cut(volume: &VolumeFolder, store: &StoreConfig, cut: Option<Link>) -> Result<()> {
-    cut.map_or(Ok(()), |cut| Seen::of(&cut).write(volume, &store.name))
+/// Writes down what was seen in the store, so that it is noticed if it forgets that; the first seal of a takeover is in the
+/// store that it was won in.
+fn note_seen(volume: &VolumeFolder, store: &StoreConfig, seen: Option<Link>) -> Result<()> {
+    seen.map_or(Ok(()), |seen| Seen::of(&seen).write(volume, &store.name))
 }
 
 /// Goes on with a volume that is here and that somebody else writes.
@@ -153,21 +187,30 @@ pub fn again(state: &State, name: &VolumeName, how: How, accept_rollback: bool) 
     if accept_rollback {
         Seen::forget(&volume, &store.name)?;
     }
-    let (opened, newest) = elsewhere::recognised(&volume, store)?;
+    if !how.read_only {
+        // Before anything is asked of the store: a read key takes nothing over.
+        keys::load(&volume)?;
+    }
+    let Recognised { store: opened, newest, .. } = elsewhere::recognised(&volume, store)?;
+    let newest = newest.map_or(Seq(0), |newest| newest.seq);
     if !how.read_only {
         takeover::require_create_if_absent(&opened, &store.url)?;
     }
     if let Some(branch) = branches::split_off(state, &volume, newest, &lock)? {
         output::note(&format!("what only this machine has is branch \"{}/{branch}\" now", volume.name));
     }
-    let env = takeover::begin(&volume.path, &elsewhere::far(&opened, volume.id, &volume.path)?)?;
+    let (env, begun) = takeover::begin(&volume.path, &elsewhere::far(&opened, volume.id, &volume.path)?)?;
+    if accept_rollback && !replica::is_fenced(&volume) {
+        // All that a volume has here that only looked came from the store, and comes again.
+        elsewhere::forget_manifests(&volume, Seq(0), begun.seq)?;
+    }
     if !how.read_only {
         let key = keys::load(&volume)?;
         if !how.promote {
             takeover::require_arbiter(&env, &key, store.store_id()?, &store.url)?;
         }
         let cut = takeover::take(&opened, &volume.path, env, &key, &keys::device(state)?)?;
-        note_cut(&volume, store, Some(cut.slot.link()))?;
+        note_seen(&volume, store, Some(cut.slot.link()))?;
     }
     state.change_config(&volume, |config| {
         (config.from_store, config.follows) = (true, how.read_only);

@@ -4,7 +4,6 @@ use std::path::PathBuf;
 
 use clap::Args;
 use fs_crypto::EntryKey;
-use fs_format::VolumeId;
 
 use crate::failure::{Failure, Kind, Result};
 use crate::name::VolumeName;
@@ -23,32 +22,27 @@ pub struct AddArgs {
     key_file: Option<PathBuf>,
 
     /// Take the read key from this file, as `comb key share --read` writes it
-    #[arg(long, value_name = "F", requires = "public_key")]
+    #[arg(long, value_name = "F")]
     read_key_file: Option<PathBuf>,
-
-    /// The public key of the volume that the read key opens, 64 hexadecimal digits
-    #[arg(long, value_name = "KEY", requires = "read_key_file", value_parser = parse_public_key)]
-    public_key: Option<VolumeId>,
 
     #[command(flatten)]
     passphrase: PassphraseArgs,
 }
 
-fn parse_public_key(text: &str) -> std::result::Result<VolumeId, String> {
-    VolumeId::from_hex(text).ok_or_else(|| "a public key is 64 digits of 0-9 and a-f".into())
-}
-
 /// Adds a key.
 pub fn run(state: &State, args: &AddArgs) -> Result<()> {
-    let (volume, key) = match (&args.key_file, &args.read_key_file, args.public_key) {
-        (Some(path), _, _) => {
+    let (volume, key) = match (&args.key_file, &args.read_key_file) {
+        (Some(path), _) => {
             let key = keys::import(path)?;
             (key.id(), EntryKey::Volume(key))
         }
-        (None, Some(path), Some(volume)) => (volume, EntryKey::Read(keys::import_read_key(path)?)),
-        _ => {
+        (None, Some(path)) => {
+            let (volume, key) = keys::import_read_key(path)?;
+            (volume, EntryKey::Read(key))
+        }
+        (None, None) => {
             let volume = state.volume(&args.name)?;
-            (volume.id, EntryKey::Volume(keys::load(&volume)?))
+            (volume.id, keys::load_any(&volume)?.entry())
         }
     };
     let mut opened = ring::open(state, &args.passphrase)?;

@@ -3,7 +3,6 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use fs_crypto::EntryKey;
 
 use crate::failure::Result;
 use crate::state::State;
@@ -25,8 +24,8 @@ pub fn run(state: &State, args: &InitArgs) -> Result<()> {
     let mut opened = ring::make(state, || passphrase::make(args.passphrase_file.as_deref()))?;
     for volume in state.volumes()? {
         // One damaged key does not keep the others out.
-        match keys::load(&volume) {
-            Ok(key) => _ = opened.add(volume.id, EntryKey::Volume(key), &volume.name)?,
+        match keys::load_any(&volume) {
+            Ok(key) => _ = opened.add(volume.id, key.entry(), &volume.name)?,
             Err(failure) => output::note(&format!(
                 "warning: the key of \"{}\" is not in the key ring: {}",
                 volume.name, failure.message

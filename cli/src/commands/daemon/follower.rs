@@ -1,0 +1,138 @@
+//! The mount of a volume that another device writes: it shows what the store has, and goes on as that does.
+//!
+//! Needs a key that reads, and no more. There is no journal, and nothing is sealed or sent.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::mpsc;
+
+use fs_format::Seq;
+use fs_fuse::{MountOptions, Mounted, Still};
+use fs_volume::History;
+use signal_hook::iterator::Signals;
+
+use super::{
+    LAZY_THREADS, Ready, ask_for_end, end, link_snapshots, mount_options, prepare_dir, require_root, resolve,
+    sealed_report, start_filling, start_linking, text, to_json, wait_for_end, watch,
+};
+use crate::commands::mount::Habits;
+use crate::control::{Address, Handler, Request, Server};
+use crate::elsewhere;
+use crate::failure::{Context, Failure, Kind, Result};
+use crate::following::{FOLLOW_EVERY, Following, Kept};
+use crate::metrics::Metrics;
+use crate::report::MountReport;
+use crate::state::VolumeFolder;
+use crate::{engine, mounts};
+
+/// Whether a volume is one that this machine only looks at. What it wrote before it was taken over has a journal, and is
+/// none.
+pub fn is_one(folder: &VolumeFolder) -> Result<bool> {
+    Ok(folder.config()?.follows)
+}
+
+/// A moment of such a volume.
+pub fn moment(folder: &VolumeFolder, history: &History, seq: Seq) -> Result<Kept> {
+    let failed = |error| engine::open_failure(folder, &error);
+    Following::start(folder, history.clone()).map_err(failed)?.moment(seq).map_err(failed)
+}
+
+/// Serves such a volume until the mount ends.
+pub fn serve(
+    folder: &VolumeFolder,
+    dir: Option<&Path>,
+    habits: &Habits,
+    signals: Signals,
+    ready: impl FnOnce(&Ready) -> Result<()>,
+) -> Result<()> {
+    let lock = folder.lock()?;
+    let metrics = habits.metrics.map(Metrics::bind).transpose()?;
+    let dir = prepare_dir(folder, dir)?;
+    let unseen = elsewhere::refresh(folder);
+    let door = elsewhere::door(folder)?;
+    let history = engine::history_through(door.env.clone(), folder)?;
+    let following =
+        Following::start(folder, history.clone()).map_err(|error| engine::open_failure(folder, &error))?;
+    // A store that forgot what was seen there lacks what it needs: that is why, and not what is damaged.
+    require_root(folder, &following).map_err(|failure| match failure.kind {
+        Kind::Damaged => unseen.unwrap_or(failure),
+        _ => failure,
+    })?;
+    start_filling(folder, history.clone(), door)?;
+
+    let past = (folder.clone(), history.clone());
+    let mut options = MountOptions {
+        read_only: true,
+        resolver: Some(Arc::new(move |name: &str| resolve(&past.0, &past.1, name))),
+        ..mount_options(folder, habits)
+    };
+    if habits.threads.is_none() {
+        options.threads = LAZY_THREADS;
+    }
+    let engine = Still::followed(following.clone(), Arc::new(following.clone()));
+    let mounted = fs_fuse::mount(Arc::new(engine), &dir, options).map_err(|error| mounts::failure(&error))?;
+    let mounted = Arc::new(mounted);
+    if dir != folder.data_path() {
+        folder.lead_data_to(&dir)?;
+    }
+    start_linking(folder, history, true)?;
+
+    let (tell, events) = mpsc::channel();
+    watch(&mounted, signals, &tell)?;
+    let report = MountReport { since: jiff::Timestamp::now().to_string(), ..report(&dir, &following) };
+    let look = {
+        let (following, dir) = (following.clone(), dir.clone());
+        move || MountReport { since: report.since.clone(), ..self::report(&dir, &following) }
+    };
+    if let Some(metrics) = metrics {
+        metrics.serve(folder.name.to_string(), Arc::new(look.clone()))?;
+    }
+    let refused = folder.clone();
+    let handler: Arc<Handler> = Arc::new(move |request| match request {
+        Request::Status => to_json(&look()),
+        // It has none.
+        Request::CheckJournal => to_json(&Vec::<String>::new()),
+        Request::Unmount => ask_for_end(&tell),
+        // It replicates nothing.
+        Request::Reload => Ok(serde_json::Value::Null),
+        Request::Seal
+        | Request::Sync
+        | Request::Snapshot { .. }
+        | Request::Retain { .. }
+        | Request::Prune { .. } => Err(engine::refuse_others(&refused)
+            .err()
+            .unwrap_or_else(|| Failure::new(Kind::NotPermitted, "the mount only looks"))),
+    });
+    let server = Server::start(Address::live(&folder.path), handler)?;
+    start_following(folder, &following, &mounted)?;
+    let shown = following.shown();
+    tracing::info!(seq = %shown.seq, dir = %dir.display(), "mounted volume {}, which another device writes", folder.name);
+    ready(&Ready { mount_point: text(&dir), trouble: None })?;
+
+    let asked = wait_for_end(&mounted, &events);
+    tracing::info!("unmounted");
+    if let Err(failure) = folder.own_data() {
+        tracing::warn!("{}", failure.message);
+    }
+    end(asked, Ok(()), server, lock)
+}
+
+fn report(dir: &Path, following: &Following) -> MountReport {
+    MountReport { damage: following.history().damage(), ..sealed_report(dir, &following.shown()) }
+}
+
+/// Goes on as the store does, for as long as the volume is mounted.
+fn start_following(folder: &VolumeFolder, following: &Following, mounted: &Arc<Mounted>) -> Result<()> {
+    let (folder, following, mounted) = (folder.clone(), following.clone(), Arc::clone(mounted));
+    let follow = move || {
+        while !mounted.has_ended() {
+            // Whoever could not read something may have moved it meanwhile.
+            if following.wait(FOLLOW_EVERY) || (following.look() && following.wait(FOLLOW_EVERY)) {
+                tracing::info!(seq = %following.shown().seq, "showing a newer moment");
+                mounted.tree_changed();
+                link_snapshots(&folder, following.history());
+            }
+        }
+    };
+    std::thread::Builder::new().name("follow".into()).spawn(follow).map(drop).context("starting a thread")
+}

@@ -1,0 +1,355 @@
+//! Machines that only look: with the volume key or with a read key, from commands and from a mount. On a folder as a store, with
+//! the real program, daemons and mounts.
+
+use std::fs;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use crate::world::{Outcome, World};
+
+/// How long a mount may take to show what a store shows.
+const FOLLOWED_WITHIN: Duration = Duration::from_secs(30);
+
+/// Two machines and a store: one writes the volume, the other looks at it.
+struct Scene {
+    writer: World,
+    reader: World,
+}
+
+impl Scene {
+    /// The writer has sent a file, `first`, and is mounted. Its key is in the file `key`, the read key in `read`.
+    fn new() -> Scene {
+        let (writer, reader) = (World::new(), World::new());
+        writer.comb("volume create photos").done();
+        writer.comb("volume key photos --out key").done();
+        writer.comb("key share photos --read --out read").done();
+        writer.words(["store", "add", "photos", &url(&writer.dir("store"))]).done();
+        writer.dir("mount");
+        reader.dir("mount");
+        writer.comb("mount photos mount --seal-every 0").done();
+        let scene = Scene { writer, reader };
+        scene.write("first", "first");
+        scene
+    }
+
+    /// One whose reader has opened the volume with this key, and these words.
+    fn opened(key: &str, how: &str) -> Scene {
+        let scene = Scene::new();
+        scene.open(key, how).done();
+        scene
+    }
+
+    fn open(&self, key: &str, how: &str) -> Outcome {
+        let key = self.writer.path(key);
+        let line =
+            format!("volume open photos --key-file {} --store {} {how}", key.display(), url(&self.store()));
+        self.reader.comb(&line)
+    }
+
+    fn store(&self) -> PathBuf {
+        self.writer.path("store")
+    }
+
+    /// Writes a file and waits until it is in the store.
+    #[track_caller]
+    fn write(&self, name: &str, text: impl AsRef<[u8]>) {
+        fs::write(self.writer.path("mount").join(name), text).expect("written");
+        self.writer.comb("sync photos --wait --limit 30s").done();
+    }
+
+    fn shown(&self, name: &str) -> PathBuf {
+        self.reader.path("mount").join(name)
+    }
+}
+
+fn url(folder: &Path) -> String {
+    format!("file://{}", folder.display())
+}
+
+/// Waits until a mount shows what was sent.
+#[track_caller]
+fn followed(what: &str, truth: impl Fn() -> bool) {
+    let end = Instant::now() + FOLLOWED_WITHIN;
+    while !truth() {
+        assert!(Instant::now() < end, "{what} is not shown");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+#[test]
+fn a_read_key_opens_the_volume_to_be_read_and_nothing_more() {
+    let scene = Scene::new();
+    let reader = &scene.reader;
+    scene.open("read", "--promote").refused(8, "read key");
+    let said = scene.open("read", "");
+    assert!(said.said.contains("this is a read key"), "{}", said.said);
+    assert!(said.done().contains("is open read-only"));
+
+    for read in [
+        "ls photos:",
+        "cat photos:first",
+        "log photos",
+        "log photos first",
+        "diff photos@1",
+        "restore photos@head:first --to out",
+        "export photos@head --tar archive",
+        "check photos",
+        "check photos --level drill",
+        "status photos",
+        "volume show photos",
+        "store list photos",
+    ] {
+        reader.comb(read).done();
+    }
+    assert_eq!(fs::read(reader.path("out/first")).expect("restored"), b"first");
+    assert_eq!(reader.comb("cat photos:first").done(), "first");
+    let before = walked(&scene.store());
+    for refused in [
+        "snapshot photos",
+        "rollback photos@1",
+        "sync photos",
+        "prune photos",
+        "key share photos --read",
+        "volume key photos",
+        "volume open photos",
+        "volume open photos --promote",
+        "store test photos",
+        "store add photos file:///tmp",
+    ] {
+        let outcome = reader.comb(refused);
+        assert!(outcome.said.contains("read key"), "{refused}: {}{}", outcome.out, outcome.said);
+        outcome.refused(8, "read key");
+    }
+    reader.words(["retain", "photos", "keep 1d for 1y"]).refused(8, "read key");
+    reader.comb("volume open photos --read-only").done();
+
+    reader.comb("mount photos mount").done();
+    assert_eq!(fs::read(scene.shown("first")).expect("shown"), b"first");
+    let error = fs::write(scene.shown("x"), "").expect_err("read-only");
+    assert_eq!(error.kind(), std::io::ErrorKind::ReadOnlyFilesystem);
+    for refused in ["snapshot photos", "sync photos", "prune photos"] {
+        reader.comb(refused).refused(8, "read key");
+    }
+    reader.comb("check photos").done();
+    reader.comb("unmount mount").done();
+    assert_eq!(walked(&scene.store()), before, "whoever reads leaves no trace");
+
+    // What is written later is read, too.
+    scene.write("second", "second");
+    assert_eq!(reader.comb("ls photos:").done(), "first\nsecond\n");
+
+    // A fork is the reader's own.
+    reader.comb("fork photos@head mine").done();
+    reader.comb("mount mine mount").done();
+    fs::write(scene.shown("own"), "own").expect("it is writable");
+    assert_eq!(fs::read(scene.shown("second")).expect("shown"), b"second");
+    reader.comb("unmount mount").done();
+    reader.comb("check mine").done();
+    reader.comb("volume key mine").done();
+    scene.writer.comb("sync photos --wait").done();
+    scene.writer.comb("unmount mount").done();
+}
+
+#[test]
+fn a_read_key_in_a_key_ring_is_recovered_to_read() {
+    let scene = Scene::opened("read", "");
+    let reader = &scene.reader;
+    reader.private("passphrase", "correct horse battery staple");
+    reader.comb("key ring init --passphrase-file passphrase").done();
+    let bare = World::new();
+    let ring = reader.path("state/ring");
+    let store = scene.store();
+    // A copy of the ring in the store, as `comb store add` of another volume puts it there.
+    reader.comb("volume create own").done();
+    reader.words(["store", "add", "own", &url(&store)]).done();
+    assert!(ring.exists());
+    let passphrase = reader.path("passphrase");
+    let outcome = bare.words([
+        "recover".as_ref(),
+        "--store".as_ref(),
+        url(&store).as_ref() as &std::ffi::OsStr,
+        "--passphrase-file".as_ref(),
+        passphrase.as_os_str(),
+    ]);
+    assert!(outcome.out.contains("volume \"photos\" is open read-only, with a read key"), "{}", outcome.said);
+    assert_eq!(bare.comb("cat photos:first").done(), "first");
+    bare.comb("snapshot photos").refused(8, "read key");
+}
+
+/// All files below a folder, with their bytes.
+fn walked(folder: &Path) -> Vec<(PathBuf, Vec<u8>)> {
+    let mut found: Vec<_> = crate::volumes::walk(folder)
+        .into_iter()
+        .map(|path| (path.clone(), fs::read(path).expect("its bytes")))
+        .collect();
+    found.sort();
+    found
+}
+
+#[test]
+fn a_mount_that_only_looks_follows() {
+    let scene = Scene::opened("key", "--read-only");
+    scene.write("same-length", "before");
+    scene.write("goes", "gone, and read");
+    scene.reader.comb("mount photos mount").done();
+    let held = fs::File::open(scene.shown("same-length")).expect("opened");
+    let mut text = [0; 6];
+    held.read_exact_at(&mut text, 0).expect("read");
+    assert_eq!(&text, b"before");
+    let gone = fs::File::open(scene.shown("goes")).expect("opened");
+    assert!(!scene.shown("new/file").exists());
+    let names = |folder: &str| -> Vec<String> {
+        let entries = fs::read_dir(scene.shown(folder)).expect("listed");
+        let mut names: Vec<String> =
+            entries.map(|entry| entry.expect("an entry").file_name().into_string().expect("text")).collect();
+        names.sort();
+        names
+    };
+    assert_eq!(names(""), ["first", "goes", "same-length"]);
+    let moments = names(".snapshots").len();
+    let ino =
+        |name: &str| std::os::unix::fs::MetadataExt::ino(&fs::metadata(scene.shown(name)).expect("there"));
+    let first = ino("first");
+
+    // The same length and time, so that only the pages tell.
+    let path = scene.writer.path("mount/same-length");
+    let time = fs::metadata(&path).expect("there").modified().expect("a time");
+    let file = fs::File::options().write(true).open(&path).expect("opened");
+    file.write_all_at(b"after!", 0).expect("written");
+    file.set_modified(time).expect("set");
+    drop(file);
+    fs::remove_file(scene.writer.path("mount/goes")).expect("removed");
+    fs::create_dir(scene.writer.path("mount/new")).expect("made");
+    scene.write("new/file", "new");
+
+    followed("a new file", || scene.shown("new/file").exists());
+    followed("what an open file holds now", || {
+        let mut text = [0; 6];
+        held.read_exact_at(&mut text, 0).is_ok_and(|()| &text == b"after!")
+    });
+    followed("that a file is gone", || !scene.shown("goes").exists());
+    // Who has it open reads on, as anywhere.
+    let mut text = [0; 14];
+    gone.read_exact_at(&mut text, 0).expect("read");
+    assert_eq!(&text, b"gone, and read");
+    assert_eq!(std::os::unix::fs::MetadataExt::nlink(&gone.metadata().expect("told")), 0);
+    drop(gone);
+    assert_eq!(fs::read(scene.shown("same-length")).expect("read"), b"after!");
+    assert_eq!(names(""), ["first", "new", "same-length"]);
+    assert_eq!(fs::read(scene.shown("new/file")).expect("read"), b"new");
+    assert_eq!(ino("first"), first);
+    assert!(names(".snapshots").len() > moments, "the past grows, too");
+    let status = scene.reader.comb("status photos --json").json();
+    let head = scene.writer.comb("status photos --json").json()[0]["head"]["seq"].clone();
+    assert_eq!(status[0]["mounts"][0]["head"]["seq"], head);
+    drop(held);
+
+    // Without the store it shows what it showed, and goes on when it is back.
+    fs::rename(scene.store(), scene.writer.path("away")).expect("moved");
+    std::thread::sleep(Duration::from_secs(11));
+    assert_eq!(fs::read(scene.shown("new/file")).expect("read"), b"new");
+    fs::rename(scene.writer.path("away"), scene.store()).expect("back again");
+    scene.write("last", "last");
+    followed("what came after an outage", || scene.shown("last").exists());
+    scene.reader.comb("unmount mount").done();
+    scene.writer.comb("unmount mount").done();
+}
+
+#[test]
+fn commands_that_look_see_what_was_sent_since() {
+    let scene = Scene::opened("key", "--read-only");
+    let reader = &scene.reader;
+    for (number, command) in
+        ["ls photos:", "log photos later-1", "cat photos:later-2", "diff photos@1"].iter().enumerate()
+    {
+        scene.write(&format!("later-{number}"), "text");
+        let shown = reader.comb(command).done();
+        assert!(
+            shown.contains(&format!("later-{number}"))
+                || shown.contains("text")
+                || command.starts_with("log"),
+            "{command}: {shown}"
+        );
+    }
+    scene.writer.comb("snapshot photos --tag release").done();
+    scene.writer.comb("sync photos --wait").done();
+    assert_eq!(reader.comb("cat photos@release:later-2").done(), "text");
+
+    fs::rename(scene.store(), scene.writer.path("away")).expect("moved");
+    let away = reader.comb("ls photos:");
+    assert!(away.said.contains("showing what was seen last"), "{}", away.said);
+    assert!(away.done().contains("later-3"));
+    fs::rename(scene.writer.path("away"), scene.store()).expect("back again");
+    scene.writer.comb("unmount mount").done();
+}
+
+#[test]
+fn a_store_that_was_put_back_in_time_is_told_as_that_to_who_read_nothing_yet() {
+    let scene = Scene::new();
+    let old = scene.writer.path("old");
+    copy(&scene.store(), &old);
+    scene.write("second", "second");
+    scene.open("key", "--read-only").done();
+    fs::rename(scene.store(), scene.writer.path("new")).expect("moved");
+    copy(&old, &scene.store());
+
+    let reader = &scene.reader;
+    for line in ["ls photos:", "cat photos:second", "mount photos mount"] {
+        let outcome = reader.comb(line);
+        assert!(!outcome.said.contains("damaged"), "{line}: {}", outcome.said);
+        outcome.refused(6, "shows an old or a foreign state");
+    }
+    // Who believes it, sees it.
+    reader.comb("volume open photos --read-only --accept-rollback").done();
+    assert_eq!(reader.comb("ls photos:").done(), "first\n");
+    reader.comb("mount photos mount").done();
+    assert_eq!(fs::read(scene.shown("first")).expect("shown"), b"first");
+    reader.comb("unmount mount").done();
+    reader.comb("check photos").done();
+    fs::remove_dir_all(scene.store()).expect("removed");
+    fs::rename(scene.writer.path("new"), scene.store()).expect("back again");
+    scene.writer.comb("unmount mount").done();
+}
+
+fn copy(from: &Path, to: &Path) {
+    let done = std::process::Command::new("cp").arg("-a").args([from, to]).status();
+    assert!(done.is_ok_and(|status| status.success()), "copied");
+}
+
+#[test]
+fn what_collection_gave_up_is_no_damage_for_who_looks() {
+    let scene = Scene::opened("key", "--read-only");
+    // A moment whose packs go: the file is written anew, and the policy keeps the newest only.
+    let noise: Vec<u8> = (0..40_000_u32).flat_map(|n| n.wrapping_mul(2_654_435_761).to_le_bytes()).collect();
+    scene.write("big", &noise);
+    let reader = &scene.reader;
+    // Gone before the mount could fetch it in the background.
+    let biggest =
+        packs(&scene.store()).into_iter().max_by_key(|path| fs::metadata(path).map_or(0, |meta| meta.len()));
+    fs::remove_file(biggest.expect("a pack")).expect("removed");
+    reader.comb("mount photos mount").done();
+    let seen = reader.comb("status photos --json").json()[0]["head"]["seq"].as_u64().expect("a number");
+    fs::write(scene.writer.path("mount/big"), "small now").expect("written");
+    scene.writer.comb("sync photos --wait").done();
+    // The moment that is shown is not kept.
+    scene.writer.words(["retain", "photos", "keep 1s for 1s"]).done();
+    std::thread::sleep(Duration::from_secs(2));
+    fs::write(scene.writer.path("mount/more"), "more").expect("written");
+    scene.writer.comb("sync photos --wait").done();
+    scene.writer.comb("prune photos").done();
+    scene.writer.comb("sync photos --wait").done();
+
+    // The live tree is read from what is newest; the moment that was shown is dropped, and no error of the disk.
+    let read = fs::read(scene.shown("big")).expect("read");
+    assert!(read == b"small now", "{} bytes", read.len());
+    let error = fs::read(reader.path(&format!("mount/.snapshots/{seen}/big"))).expect_err("it is not kept");
+    assert_ne!(error.raw_os_error(), Some(libc::EIO), "{error}");
+    reader.comb("unmount mount").done();
+    scene.writer.comb("unmount mount").done();
+}
+
+fn packs(store: &Path) -> Vec<PathBuf> {
+    let is_pack = |path: &PathBuf| path.parent().is_some_and(|folder| folder.ends_with("p"));
+    crate::volumes::walk(store).into_iter().filter(is_pack).collect()
+}
