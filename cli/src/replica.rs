@@ -553,7 +553,7 @@ async fn keep(core: Arc<Core>, config: StoreConfig, shared: Arc<Shared>) {
 async fn begin(core: &Arc<Core>, config: &StoreConfig) -> Result<(Patient, (Uploader, Handle))> {
     let store = stores::open_to_write(&config.url, &core.key).await?;
     store.limit_rate(core.rate);
-    let outbox = Outbox { history: core.volume.history() };
+    let outbox = Outbox { history: core.volume.history(), folder: core.folder.clone() };
     let settings = Settings {
         volume: core.volume.id(),
         epoch: core.volume.epoch(),
@@ -704,6 +704,7 @@ impl Seen {
 /// The sealed part of a volume, for replication.
 struct Outbox {
     history: History,
+    folder: VolumeFolder,
 }
 
 impl fmt::Debug for Outbox {
@@ -747,6 +748,18 @@ impl Local for Outbox {
     async fn commit(&self, seq: Seq) -> std::result::Result<Commit, LocalError> {
         let seal = self.read(format!("seal {seq}"), move |history| history.outgoing(seq)).await?;
         Ok(Commit { sealed: seal.time, packs: seal.packs })
+    }
+
+    async fn is_on_branch(&self, slot: &Slot) -> std::result::Result<bool, LocalError> {
+        let (folder, name, seal) =
+            (self.folder.clone(), format!("manifests/{:016x}", slot.seq.0), slot.bytes.clone());
+        let look = move |_: &History| {
+            let branches = folder.branches().map_err(|failure| FsError::Disk(failure.message))?;
+            Ok(branches
+                .iter()
+                .any(|branch| std::fs::read(branch.path.join(&name)).is_ok_and(|one| one == seal)))
+        };
+        self.read("branches".into(), look).await
     }
 
     async fn pack(&self, pack: &PackId) -> std::result::Result<Bytes, LocalError> {

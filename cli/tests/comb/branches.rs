@@ -241,3 +241,82 @@ fn a_copy_is_written_only_if_it_decides_from_now_on() {
     let third = World::new();
     third.words(["volume", "open", "photos", "--key-file", &key, "--store", &copy]).done();
 }
+
+/// A volume with a copy that holds what this machine sealed behind the cut, and that goes on here: another machine had taken it
+/// over while the store that decides was away.
+fn copy_with_a_tail(world: &World, other: &World) -> PathBuf {
+    let store = replicated(world);
+    let copy = world.dir("copy");
+    world.words(["store", "add", "photos", &format!("file://{}", copy.display())]).done();
+    world.comb("sync photos --wait").done();
+    let away = world.path("away");
+    fs::rename(&store, &away).expect("moved");
+    for number in 0..3 {
+        fs::write(world.path("mount/tail"), format!("tail {number}")).expect("written");
+        let _ = world.comb("sync photos --wait --limit 1s");
+    }
+    world.comb("unmount mount").done();
+    fs::rename(&away, &store).expect("back again");
+    open(other, world, "");
+    other.comb("mount photos mount").done();
+    for number in 0..2 {
+        fs::write(other.path("mount/second"), format!("second {number}")).expect("written");
+        other.comb("sync photos --wait").done();
+    }
+    world.comb("mount photos mount").done();
+    let _ = world.comb("sync photos --wait --limit 10s");
+    world.comb("unmount mount").done();
+    copy
+}
+
+/// How a volume looks from a store alone.
+fn seen_from(store: &std::path::Path, world: &World) -> (String, String) {
+    let reader = World::new();
+    let (key, store) = (world.path("key").display().to_string(), format!("file://{}", store.display()));
+    reader.words(["volume", "open", "photos", "--key-file", &key, "--store", &store, "--read-only"]).done();
+    reader.comb("check photos").done();
+    (reader.comb("ls photos:").done(), reader.comb("log photos --json").done())
+}
+
+#[test]
+fn a_copy_that_has_a_fenced_tail_is_mended_when_that_is_a_branch() {
+    let (world, other) = (World::new(), World::new());
+    let copy = copy_with_a_tail(&world, &other);
+    assert_eq!(seen_from(&copy, &world).0, "first\ntail\n", "the copy took what the other store did not");
+
+    world.comb("volume open photos").done();
+    world.comb("mount photos mount").done();
+    fs::write(world.path("mount/third"), "third").expect("written");
+    world.comb("sync photos --wait --limit 60s").done();
+    assert_eq!(seen_from(&copy, &world).0, "first\nsecond\nthird\n");
+    assert_eq!(seen_from(&copy, &world), seen_from(&world.path("store"), &world));
+    let branch =
+        world.comb("branch list photos --json").json()[0]["name"].as_str().expect("a name").to_owned();
+    assert_eq!(world.comb(&format!("cat {branch}:tail")).done(), "tail 2");
+    world.comb("check photos").done();
+    world.comb("unmount mount").done();
+    other.comb("unmount mount").done();
+}
+
+#[test]
+fn a_copy_whose_tail_nobody_keeps_is_left_alone_and_another_one_made() {
+    let (world, other) = (World::new(), World::new());
+    let copy = copy_with_a_tail(&world, &other);
+    world.comb("volume open photos").done();
+    let branch =
+        world.comb("branch list photos --json").json()[0]["name"].as_str().expect("a name").to_owned();
+    world.comb(&format!("branch remove {branch} --yes")).done();
+    let refused = world.comb("sync photos --wait --limit 10s");
+    assert!(refused.said.contains("may be nowhere else"), "{}", refused.said);
+    assert!(!refused.said.contains("remove what lies there"), "{}", refused.said);
+    refused.refused(9, "`comb store remove`");
+    assert_eq!(seen_from(&copy, &world).0, "first\ntail\n", "it is as it was");
+    // What is said is a way out.
+    let copies = world.comb("store list photos --json").json();
+    let name = copies[1]["name"].as_str().expect("a name").to_owned();
+    world.comb(&format!("store remove photos {name}")).done();
+    let second = world.dir("copy/second");
+    world.words(["store", "add", "photos", &format!("file://{}", second.display())]).done();
+    world.comb("sync photos --wait").done();
+    other.comb("unmount mount").done();
+}

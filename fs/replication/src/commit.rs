@@ -2,7 +2,7 @@
 //!
 //! Invariants
 //! - A seal is said to count only if its slot holds it and no boundary has overtaken it.
-//! - Nothing that lies in a slot is ever removed here.
+//! - Nothing that lies in a slot of the arbiter is ever removed here.
 
 use std::fmt;
 
@@ -102,6 +102,12 @@ impl Remote {
             None => Ok(Committed::Counts),
             Some(_) => Err(Error::Differs { object: self.names.slot(seal.seq), seq: seal.seq }),
         }
+    }
+
+    /// Takes a seal out of a copy that is not the volume's, and that is kept elsewhere.
+    pub(crate) async fn remove_copied(&self, seq: Seq) -> Result<(), Error> {
+        let name = self.names.slot(seq);
+        self.within(0, &name, self.store.remove(&name)).await
     }
 
     /// Creates a slot; the manifest of somebody else that lies there already, if one does.

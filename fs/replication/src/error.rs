@@ -32,10 +32,10 @@ pub enum Error {
         /// What is wrong with it.
         why: String,
     },
-    /// A copy has another manifest in a slot than the volume.
+    /// A copy has another manifest in a slot than the volume, and nobody here has that one.
     #[error(
-        "{object} is not seal {seq} of this volume here; the copy holds another history, \
-         attach an empty store or remove what lies there"
+        "{object} is not seal {seq} of this volume here: the copy holds seals that may be nowhere else; leave them there, \
+         and let the copy be another one (`comb store remove`, then `comb store add` with another prefix or folder)"
     )]
     Differs {
         /// The object.
@@ -44,7 +44,10 @@ pub enum Error {
         seq: Seq,
     },
     /// Seals are missing between those in the store and those that are here.
-    #[error("the store has seals up to {store}, here they begin with {first}: those between are missing")]
+    #[error(
+        "the store has seals up to {store}, here they begin with {first}: those between are missing; a store with another \
+         prefix or folder begins anew"
+    )]
     Gap {
         /// The newest slot.
         store: Seq,

@@ -26,6 +26,9 @@ pub trait Local: Debug + Send + Sync {
     /// Of the first that is held these are all packs that it names.
     async fn commit(&self, seq: Seq) -> Result<Commit, LocalError>;
 
+    /// Whether this manifest, which is not the volume's, is kept here in a branch.
+    async fn is_on_branch(&self, slot: &Slot) -> Result<bool, LocalError>;
+
     /// A pack, byte for byte. The implementation checks that its hash is its name.
     ///
     /// In a store a damaged pack would hold its name for ever.

@@ -266,6 +266,12 @@ impl Uploader {
                 self.tell(State::Starting);
                 let stands = self.stand().await?;
                 self.begin_behind(stands);
+                // A copy that was mended, or that slept while another device wrote, needs seals from before.
+                let next = stands.last.map(|last| Seq(last.seq.0 + 1));
+                if self.plan.front().is_none_or(|first| Some(first.seq) > next) {
+                    self.plan.clear();
+                    self.extend_plan().await?;
+                }
             }
         }
         self.tell(State::Sending);
@@ -305,6 +311,10 @@ impl Uploader {
                 }
             }
             self.tell(State::Sending);
+        }
+        if let Some(Error::Differs { .. }) = failed {
+            // Somebody else writes to the copy, too: where it stands is found out anew.
+            self.stands = None;
         }
         failed.map_or(Ok(()), |error| Err(error.into()))
     }
@@ -464,6 +474,11 @@ impl Uploader {
         }
         let held = self.local.held().await?;
         let seen = self.stands.and_then(|stands| stands.last).or(self.settings.seen);
+        let seen = match seen {
+            // What a copy had of a writer that was fenced since may be gone from it.
+            Some(seen) if self.settings.role == Role::Copy && !self.is_ours(&seen).await => None,
+            seen => seen,
+        };
         let mut newest = match seen {
             Some(seen) => at_least(&self.remote, seen).await?,
             None => self.newest().await?,
@@ -480,6 +495,7 @@ impl Uploader {
             newest = self.newest().await?;
         }
         let last = match newest {
+            Some(newest) if self.settings.role == Role::Copy => Some(self.copied(newest, held).await?),
             Some(newest) => Some(self.compare(newest, held).await?),
             None => None,
         };
@@ -515,24 +531,73 @@ impl Uploader {
         newest_of(&self.remote).await
     }
 
+    /// Whether a manifest is that of the volume here.
+    async fn is_ours(&self, seen: &Link) -> bool {
+        let ours = self.local.manifest(seen.seq).await;
+        // Where nobody knows, it is believed.
+        ours.map_or(true, |ours| fs_format::manifest::manifest_id(&ours) == seen.id)
+    }
+
+    /// Whether a slot holds what the volume has there.
+    async fn has(&self, slot: &Slot, held: Held) -> Result<bool, Error> {
+        if slot.seq.0.saturating_add(1) == held.first.0 {
+            let first = self.local.manifest(held.first).await?;
+            let first = Slot::open(&self.settings.volume, held.first, first).map_err(damaged(held.first))?;
+            return Ok(first.parent == slot.id);
+        }
+        Ok(slot.seq <= held.last && self.local.manifest(slot.seq).await? == slot.bytes)
+    }
+
+    /// The newest slot of a copy that is ours, after what is not was taken out of it, if all of that is on a branch here.
+    ///
+    /// Whoever was fenced may have sent to a copy what the arbiter did not take.
+    async fn copied(&self, newest: Seq, held: Held) -> Result<Link, Error> {
+        let mut foreign = Vec::new();
+        let mut below = newest.0.checked_add(1).map(Seq);
+        let last = 'found: loop {
+            let page = self.remote.slots(below, PAGE).await?;
+            for &seq in &page {
+                let slot = self.remote.slot(seq).await?;
+                // What is too old to be here is in the arbiter, or was collected.
+                if self.has(&slot, held).await.unwrap_or(false) {
+                    break 'found slot.link();
+                }
+                if !self.local.is_on_branch(&slot).await? {
+                    // Above it there was nothing that is lost.
+                    let object = self.remote.names().slot(seq);
+                    return match seq.0.saturating_add(1) < held.first.0 && foreign.is_empty() {
+                        true => Err(Error::Gap { store: seq, first: held.first }),
+                        false => Err(Error::Differs { object, seq }),
+                    };
+                }
+                foreign.push(seq);
+            }
+            below = match page.last() {
+                Some(&last) if page.len() == PAGE => Some(last),
+                _ => return Err(Error::Differs { object: self.remote.names().slot(newest), seq: newest }),
+            };
+        };
+        // From there on all must be here; of a volume that was opened from a store, what is not comes from there.
+        for seq in (last.seq.0 + 1..held.first.0).rev().map(Seq) {
+            let gap = Error::Gap { store: last.seq, first: Seq(seq.0 + 1) };
+            self.local.manifest(seq).await.map_err(|_| gap)?;
+        }
+        // The newest first: what is left has no holes, whenever this ends.
+        for seq in foreign {
+            tracing::warn!(volume = %self.settings.volume, %seq, "taken out of a copy: it is on a branch here");
+            self.remote.remove_copied(seq).await?;
+        }
+        Ok(last)
+    }
+
     /// The newest slot, if it is ours; else our right has ended while we were away.
     async fn compare(&self, newest: Seq, held: Held) -> Result<Link, Halt> {
         if newest.0.saturating_add(1) < held.first.0 {
             return Err(Error::Gap { store: newest, first: held.first }.into());
         }
         let slot = self.remote.slot(newest).await?;
-        if newest < held.first {
-            let first = self.local.manifest(held.first).await?;
-            let first = Slot::open(&self.settings.volume, held.first, first).map_err(damaged(held.first))?;
-            if first.parent == slot.id {
-                return Ok(slot.link());
-            }
-        } else if newest <= held.last && self.local.manifest(newest).await? == slot.bytes {
+        if self.has(&slot, held).await? {
             return Ok(slot.link());
-        }
-        if self.settings.role == Role::Copy {
-            let object = self.remote.names().slot(newest);
-            return Err(Error::Differs { object, seq: newest }.into());
         }
         let at = self.first_foreign(held).await?;
         Err(Halt::Fenced(Fenced { by: slot.epoch, at, how: Fence::Slot }))

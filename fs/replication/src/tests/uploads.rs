@@ -523,3 +523,67 @@ async fn a_copy_takes_what_the_arbiter_takes() {
     finish(uploader, &handle, Seq(3)).await;
     all_there(&store, &ours).await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_copy_that_holds_a_fenced_tail_is_mended_once_that_is_a_branch() {
+    // Both wrote seals 1 to 4; then this machine sealed 5 to 7, which only the copy took, and the other one 5 to 8.
+    let base = Folder::sealed(1, 4, 0);
+    let (ours, theirs) = (Arc::new(base.cloned()), base.cloned());
+    (0..3).for_each(|_| ours.seal(1, 1, &[pack(7, 1000)]));
+    (0..4).for_each(|_| theirs.seal(2, 2, &[pack(8, 1000)]));
+    let store = filled(&ours).await;
+    let seen = Some(Link { epoch: Epoch(1), seq: Seq(7), id: ours.id(Seq(7)) });
+    let copy = || Settings { role: Role::Copy, epoch: Epoch(3), seen, ..settings() };
+
+    // As long as nobody here keeps it, it stays.
+    let tail = ours.manifests();
+    ours.taken_over(&theirs, Seq(5));
+    ours.seal(3, 3, &[pack(9, 1000)]);
+    let kept = ours.branch();
+    ours.set_branch(&[]);
+    let error = trouble(Arc::new(store.clone()), &ours, copy()).await;
+    assert!(matches!(error, Error::Differs { seq: Seq(7), .. }), "{error}");
+    let names = Names::of(&volume());
+    for seq in 5..=7 {
+        let there = store.get(&names.slot(Seq(seq)), 1 << 20).await.expect("it is there");
+        assert_eq!(there, tail[&Seq(seq)]);
+    }
+
+    // A branch that has a part of it does not count.
+    ours.set_branch(&kept[1..]);
+    let error = trouble(Arc::new(store.clone()), &ours, copy()).await;
+    assert!(matches!(error, Error::Differs { seq: Seq(5), .. }), "{error}");
+    assert!(store.get(&names.slot(Seq(7)), 1 << 20).await.is_ok(), "nothing was removed");
+
+    ours.set_branch(&kept);
+    let (uploader, handle) = uploader(Arc::new(store.clone()), &ours, copy());
+    finish(uploader, &handle, Seq(9)).await;
+    let here = ours.manifests();
+    for seq in 1..=9 {
+        let there = store.get(&names.slot(Seq(seq)), 1 << 20).await.expect("it is there");
+        assert_eq!(there, here[&Seq(seq)], "seal {seq}");
+    }
+    assert!(store.get(&names.pack(&pack(8, 1000).0), 1 << 20).await.is_ok(), "with what the other one wrote");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_copy_that_was_being_mended_when_the_machine_died_is_no_store_that_forgot() {
+    let base = Folder::sealed(1, 4, 0);
+    let (ours, theirs) = (Arc::new(base.cloned()), base.cloned());
+    (0..3).for_each(|_| ours.seal(1, 1, &[]));
+    (0..1).for_each(|_| theirs.seal(2, 2, &[]));
+    let store = filled(&ours).await;
+    let seen = Some(Link { epoch: Epoch(1), seq: Seq(7), id: ours.id(Seq(7)) });
+    ours.taken_over(&theirs, Seq(5));
+    let names = Names::of(&volume());
+    // Two of three are gone already, and what was seen is not written down anew. The volume has passed that number since.
+    for seq in 6..=7 {
+        store.remove(&names.slot(Seq(seq))).await.expect("removed");
+    }
+    (0..3).for_each(|_| ours.seal(3, 3, &[]));
+    let copy = Settings { role: Role::Copy, epoch: Epoch(3), seen, ..settings() };
+    let (uploader, handle) = uploader(Arc::new(store.clone()), &ours, copy);
+    finish(uploader, &handle, Seq(8)).await;
+    let there = store.get(&names.slot(Seq(5)), 1 << 20).await.expect("it is there");
+    assert_eq!(there, ours.manifests()[&Seq(5)]);
+}

@@ -84,6 +84,10 @@ struct Sealed {
     manifests: BTreeMap<Seq, Bytes>,
     added: BTreeMap<Seq, Vec<(PackId, u64)>>,
     packs: BTreeMap<PackId, Bytes>,
+    /// Manifests that are on a branch.
+    branch: Vec<Bytes>,
+    /// Manifests that are in a store, and come when they are asked for.
+    far: BTreeMap<Seq, Bytes>,
 }
 
 impl Folder {
@@ -104,6 +108,31 @@ impl Folder {
     /// The same in another place, as a clone of the machine has it.
     pub fn cloned(&self) -> Folder {
         Folder { sealed: Mutex::new(self.sealed.lock().expect("no panic").clone()) }
+    }
+
+    /// Goes on from another folder's past up to `seq`, of which only the newest manifest is here; what is behind it here becomes
+    /// a branch.
+    pub fn taken_over(&self, other: &Folder, cut: Seq) {
+        let mut sealed = self.sealed.lock().expect("no panic");
+        let tail = sealed.manifests.split_off(&cut);
+        sealed.branch.extend(tail.into_values());
+        sealed.far = other.manifests();
+        let newest = sealed.far.last_key_value().map(|(seq, bytes)| (*seq, bytes.clone()));
+        sealed.manifests.extend(newest);
+        let added = other.sealed.lock().expect("no panic").added.clone();
+        sealed.added.extend(added.into_iter().filter(|(seq, _)| *seq >= cut));
+        let packs = other.sealed.lock().expect("no panic").packs.clone();
+        sealed.packs.extend(packs);
+    }
+
+    /// What is on its branch.
+    pub fn branch(&self) -> Vec<Bytes> {
+        self.sealed.lock().expect("no panic").branch.clone()
+    }
+
+    /// Puts these there instead.
+    pub fn set_branch(&self, manifests: &[Bytes]) {
+        self.sealed.lock().expect("no panic").branch = manifests.to_vec();
     }
 
     /// Seals once more.
@@ -143,13 +172,24 @@ fn missing(what: impl ToString) -> LocalError {
 impl Local for Folder {
     async fn held(&self) -> Result<Held, LocalError> {
         let sealed = self.sealed.lock().expect("no panic");
-        let (first, last) = (sealed.manifests.first_key_value(), sealed.manifests.last_key_value());
-        let (first, last) = first.zip(last).ok_or_else(|| missing("a seal"))?;
-        Ok(Held { first: *first.0, last: *last.0 })
+        let last = *sealed.manifests.last_key_value().ok_or_else(|| missing("a seal"))?.0;
+        let mut first = last;
+        while sealed.manifests.contains_key(&Seq(first.0.wrapping_sub(1))) {
+            first = Seq(first.0 - 1);
+        }
+        Ok(Held { first, last })
     }
 
     async fn manifest(&self, seq: Seq) -> Result<Bytes, LocalError> {
-        self.sealed.lock().expect("no panic").manifests.get(&seq).cloned().ok_or_else(|| missing(seq))
+        let mut sealed = self.sealed.lock().expect("no panic");
+        if let (false, Some(far)) = (sealed.manifests.contains_key(&seq), sealed.far.get(&seq).cloned()) {
+            sealed.manifests.insert(seq, far);
+        }
+        sealed.manifests.get(&seq).cloned().ok_or_else(|| missing(seq))
+    }
+
+    async fn is_on_branch(&self, slot: &Slot) -> Result<bool, LocalError> {
+        Ok(self.sealed.lock().expect("no panic").branch.contains(&slot.bytes))
     }
 
     async fn commit(&self, seq: Seq) -> Result<Commit, LocalError> {
