@@ -745,8 +745,8 @@ impl Local for Outbox {
             .map(Bytes::from)
     }
 
-    async fn commit(&self, seq: Seq) -> std::result::Result<Commit, LocalError> {
-        let seal = self.read(format!("seal {seq}"), move |history| history.outgoing(seq)).await?;
+    async fn commit(&self, seq: Seq, is_whole: bool) -> std::result::Result<Commit, LocalError> {
+        let seal = self.read(format!("seal {seq}"), move |history| history.outgoing(seq, is_whole)).await?;
         Ok(Commit { sealed: seal.time, packs: seal.packs })
     }
 

@@ -162,7 +162,7 @@ impl Claimant {
             .map_err(|error| fail("opening the volume", &error))?;
         let seal = volume.take_over(epoch).map_err(|error| fail("sealing", &error))?;
         let history = volume.history();
-        let outgoing = history.outgoing(seal.seq).map_err(|error| fail("sealing", &error))?;
+        let outgoing = history.outgoing(seal.seq, false).map_err(|error| fail("sealing", &error))?;
         let names = Names::of(&self.pen.volume);
         for (pack, _) in outgoing.packs {
             let bytes = history.pack_object(&pack).map_err(|error| fail("reading a pack", &error))?;

@@ -318,5 +318,24 @@ fn a_copy_whose_tail_nobody_keeps_is_left_alone_and_another_one_made() {
     let second = world.dir("copy/second");
     world.words(["store", "add", "photos", &format!("file://{}", second.display())]).done();
     world.comb("sync photos --wait").done();
+    assert_eq!(seen_from(&second, &world).0, "first\nsecond\n");
     other.comb("unmount mount").done();
+}
+
+#[test]
+fn a_new_store_of_a_volume_that_was_opened_from_a_store_gets_all_of_it() {
+    let (world, other) = (World::new(), World::new());
+    replicated(&world);
+    for number in 0..4 {
+        fs::write(world.path(&format!("mount/{number}")), format!("{number}").repeat(1000)).expect("written");
+        world.comb("sync photos --wait").done();
+    }
+    world.comb("unmount mount").done();
+    open(&other, &world, "");
+    let copy = other.dir("copy");
+    // Whoever looks at the past has its manifests come, and that changes nothing.
+    other.comb("check photos").done();
+    other.words(["store", "add", "photos", &format!("file://{}", copy.display())]).done();
+    other.comb("sync photos --wait").done();
+    assert_eq!(seen_from(&copy, &world).0, "0\n1\n2\n3\nfirst\n");
 }

@@ -21,10 +21,8 @@ pub trait Local: Debug + Send + Sync {
     /// The manifest with this seq, byte for byte as it was sealed.
     async fn manifest(&self, seq: Seq) -> Result<Bytes, LocalError>;
 
-    /// What the manifest with this seq adds to the one before.
-    ///
-    /// Of the first that is held these are all packs that it names.
-    async fn commit(&self, seq: Seq) -> Result<Commit, LocalError>;
+    /// What the manifest with this seq adds to the one before, or with `is_whole` all packs that it names.
+    async fn commit(&self, seq: Seq, is_whole: bool) -> Result<Commit, LocalError>;
 
     /// Whether this manifest, which is not the volume's, is kept here in a branch.
     async fn is_on_branch(&self, slot: &Slot) -> Result<bool, LocalError>;
@@ -49,7 +47,7 @@ pub struct Held {
 pub struct Commit {
     /// When it was sealed, by the clock of who did.
     pub sealed: Timestamp,
-    /// Each pack that it adds, and how many bytes it has.
+    /// Each pack that was asked for, and how many bytes it has.
     pub packs: Vec<(PackId, u64)>,
 }
 

@@ -329,7 +329,8 @@ impl Uploader {
         };
         let mut seq = known.map_or(first, |known| Seq(known.0 + 1).max(first));
         while seq <= last && self.plan.len() < PLAN_MAX {
-            let commit = self.local.commit(seq).await?;
+            // A store that begins with this one has nothing of what was before.
+            let commit = self.local.commit(seq, seq == first).await?;
             let bytes = commit.packs.iter().map(|(_, bytes)| bytes).sum();
             let (unsent, sending) = (commit.packs.into(), HashMap::new());
             self.plan.push_back(Planned { seq, sealed: commit.sealed, unsent, sending, bytes });
@@ -483,13 +484,10 @@ impl Uploader {
             Some(seen) => at_least(&self.remote, seen).await?,
             None => self.newest().await?,
         };
-        if newest.is_none()
-            && held.first > Seq(1)
-            && self.settings.role == Role::Arbiter
-            && keeps(Rule::BoundaryBelowFirst)
-        {
+        if newest.is_none() && held.first > Seq(1) && keeps(Rule::BoundaryBelowFirst) {
             // The slots below stay free for ever, and a clone that sleeps may think it must fill them. After
-            // the boundary is there, it finds that out; before, it shows up in the second look.
+            // the boundary is there, it finds that out; before, it shows up in the second look. In a copy it says that
+            // nothing is missing below.
             let below = Seq(held.first.0 - 1);
             self.remote.fill_boundary(below, self.signer.boundary(self.settings.epoch, below)?).await?;
             newest = self.newest().await?;

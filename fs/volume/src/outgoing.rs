@@ -25,8 +25,8 @@ pub struct Outgoing {
     pub id: ManifestId,
     /// When it was sealed.
     pub time: Timestamp,
-    /// Packs that it names and the seal before does not, with their bytes; all, if that one is not here. Not those that
-    /// collection has removed since.
+    /// Packs that it names and the seal before does not, with their bytes; all, if that was asked for or if that one cannot be
+    /// had. Not those that collection has removed since.
     pub packs: Vec<(PackId, u64)>,
 }
 
@@ -46,10 +46,13 @@ impl History {
         manifests::object(&self.store.env, &whole)
     }
 
-    /// What a seal adds to the one before.
-    pub fn outgoing(&self, seq: Seq) -> Result<Outgoing, FsError> {
+    /// What a seal adds to the one before, or all that it names.
+    ///
+    /// Whether the one before is here says nothing of a volume that was opened from a store: it comes when it is asked for.
+    pub fn outgoing(&self, seq: Seq, is_whole: bool) -> Result<Outgoing, FsError> {
         let manifest = self.whole_manifest(seq)?;
         let before = match Seq(seq.0 - 1) {
+            _ if is_whole => 0,
             Seq(0) => 0,
             earlier => match self.whole_manifest(earlier) {
                 Ok(earlier) => earlier.body.packs.count(),

@@ -454,7 +454,7 @@ fn what_a_seal_adds_for_others_is_what_is_still_here() {
     assert_eq!(first, made[3], "the manifests before are gone with their moments");
     let mut leaving = BTreeSet::new();
     for seq in first.0..=last.0 {
-        for (pack, bytes) in history.outgoing(Seq(seq)).expect("tells").packs {
+        for (pack, bytes) in history.outgoing(Seq(seq), false).expect("tells").packs {
             assert_eq!(history.pack_object(&pack).expect("is here").len() as u64, bytes);
             leaving.insert(pack.to_hex());
         }

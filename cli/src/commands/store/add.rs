@@ -120,7 +120,7 @@ pub fn run(state: &State, args: &AddArgs) -> Result<()> {
 
 /// Refuses a store in which the volume goes on where it does not here.
 fn refuse_other_past(volume: &VolumeFolder, url: &str, slot: &fs_replication::Slot) -> Result<()> {
-    let here = engine::history(volume)?.outgoing(slot.seq);
+    let here = engine::history(volume)?.outgoing(slot.seq, false);
     if here.is_ok_and(|here| here.id == slot.id) {
         return Ok(());
     }

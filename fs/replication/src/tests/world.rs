@@ -192,9 +192,10 @@ impl Local for Folder {
         Ok(self.sealed.lock().expect("no panic").branch.contains(&slot.bytes))
     }
 
-    async fn commit(&self, seq: Seq) -> Result<Commit, LocalError> {
+    async fn commit(&self, seq: Seq, is_whole: bool) -> Result<Commit, LocalError> {
         let sealed = self.sealed.lock().expect("no panic");
-        let packs = sealed.added.get(&seq).cloned().unwrap_or_default();
+        let from = if is_whole { Seq(0) } else { seq };
+        let packs = sealed.added.range(from..=seq).flat_map(|(_, packs)| packs.clone()).collect();
         Ok(Commit { sealed: Timestamp(seq.0 as i64), packs })
     }
 
