@@ -46,7 +46,7 @@ pub struct Drilled {
     pub seconds: f64,
     /// The hash of all names, attributes and contents of the moment.
     pub sum: String,
-    /// Whether the same moment here has that hash; none if it is not kept here.
+    /// Whether the same moment here has that hash; none if it is not here.
     pub same_as_here: Option<bool>,
     /// What is damaged.
     #[serde(skip)]
@@ -134,6 +134,8 @@ pub fn run(
         return Ok(drilled(store, &head, open_seconds, seconds, String::new(), None, report));
     };
     let same_as_here = match here.at(head.seq) {
+        // What this machine sealed under that number is not in the volume: another device took it over.
+        Ok(ours) if ours.info().id != head.id && engine::is_others(volume)? => None,
         Ok(ours) => Some(sum_of(&ours).map_err(|error| engine::fs_failure("what is here", &error))? == sum),
         Err(fs_volume::OpenError::NoSuchSnapshot(_)) => None,
         Err(error) => return Err(engine::open_failure(volume, &error)),

@@ -13,7 +13,7 @@ use fs_volume::env::Env;
 
 use crate::failure::{Context, Failure, Kind, Result};
 use crate::lazy_disk::{self, LazyDisk};
-use crate::replica::Seen;
+use crate::replica::{Ended, Seen};
 use crate::state::VolumeFolder;
 use crate::stores::StoreConfig;
 use crate::{engine, output, stores};
@@ -132,6 +132,38 @@ fn recognise(volume: &VolumeFolder, store: &StoreConfig, how: Wait) -> Result<Re
         Seen::of(&newest.link()).write(volume, &store.name)?;
     }
     Ok(Recognised { store: opened, newest: head.newest, cut })
+}
+
+/// Finds out anew what ended the right of this machine to write a volume of which a store's newest seal is `newest`: the first
+/// seal here that the store does not have. Too early a one only makes the branch longer.
+pub fn find_end(volume: &VolumeFolder, store: &Patient, newest: &Slot) -> Result<Ended> {
+    let manifests = volume.path.join("manifests");
+    let mut seqs = Vec::new();
+    for entry in fs::read_dir(&manifests).context(manifests.display())? {
+        let name = entry.context(manifests.display())?.file_name();
+        seqs.extend(name.to_str().and_then(|name| u64::from_str_radix(name, 16).ok()));
+    }
+    seqs.sort_unstable();
+    let remote = stores::remote(store, volume.id);
+    let mut at = seqs.first().copied().unwrap_or(1);
+    for &seq in seqs.iter().rev().filter(|seq| **seq <= newest.seq.0) {
+        let own = manifests.join(format!("{seq:016x}"));
+        let own = fs::read(&own).context(own.display())?;
+        let is_there = stores::block_on(async {
+            match remote.slot(Seq(seq)).await {
+                Ok(slot) => Ok(slot.bytes == own),
+                Err(fs_replication::Error::Store(error)) if error.kind() == fs_store::Kind::Absent => {
+                    Ok(false)
+                }
+                Err(error) => Err(stores::replication_failure(&error)),
+            }
+        })?;
+        if is_there {
+            at = seq + 1;
+            break;
+        }
+    }
+    Ok(Ended { by: newest.epoch.0, at, noticed: jiff::Timestamp::now().to_string() })
 }
 
 /// Brings a volume that only looks up to what its store shows now. Says whether that was more than was known.

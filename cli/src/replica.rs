@@ -635,9 +635,18 @@ pub fn is_fenced(folder: &VolumeFolder) -> bool {
 pub fn ended(folder: &VolumeFolder) -> Result<Option<Ended>> {
     let path = fenced_path(folder);
     match std::fs::read(&path) {
-        Ok(bytes) => serde_json::from_slice(&bytes)
-            .map(Some)
-            .map_err(|error| Failure::new(Kind::Damaged, format!("{} is damaged: {error}", path.display()))),
+        Ok(bytes) => serde_json::from_slice(&bytes).map(Some).map_err(|error| {
+            let what = format!("since when another device writes the volume is not known: {} is damaged: {error}", path.display());
+            let failure = Failure::new(Kind::Damaged, what);
+            match folder.name.branch() {
+                None => failure.hint(format!(
+                    "`comb volume open {}`, with --read-only to look only, finds it out from the store, and keeps as a branch what \
+                     only this machine has",
+                    folder.name
+                )),
+                Some(_) => failure.hint(format!("`comb log {}` shows what the branch holds all the same", folder.name)),
+            }
+        }),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(Failure::io(path.display(), &error)),
     }

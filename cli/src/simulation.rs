@@ -240,12 +240,12 @@ impl World {
                 let device = &mut self.devices[device];
                 device.open = None;
                 device.reach(&store);
-                let how = How { read_only: false, promote: false };
+                let how = How { read_only: false, promote: false, accept_rollback: false };
                 match device.folder() {
                     None => open(&device.state, &name(), &Key::Volume(key.clone()), &device.url(), how)
                         .expect("taken over"),
                     Some(folder) if crate::replica::is_fenced(&folder) => {
-                        again(&device.state, &name(), how, false).expect("taken over again");
+                        again(&device.state, &name(), how).expect("taken over again");
                     }
                     Some(_) => {}
                 }

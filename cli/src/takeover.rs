@@ -117,7 +117,11 @@ fn newest_failure(error: &fs_replication::NewestError) -> Failure {
         Of::Nothing(_) => {
             Failure::new(Kind::NotFound, error.to_string()).hint("is it the right URL, and the right key?")
         }
-        Of::Damaged { .. } => Failure::new(Kind::Damaged, error.to_string()),
+        Of::Damaged { .. } => Failure::new(Kind::Damaged, error.to_string()).hint(
+            "whoever writes the volume has it whole, and gives it a new store (`comb store remove`, `comb store add` with another \
+             prefix or folder); if nobody does any more, `comb volume open NAME --key-file F --store URL --read-only \
+             --accept-rollback` opens the newest seal that is whole, and `comb fork NAME@head NEW` goes on from there",
+        ),
         Of::Store(error) => stores::failure(error),
         Of::Away(_) => Failure::new(Kind::Unreachable, error.to_string()),
     }

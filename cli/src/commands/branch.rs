@@ -67,7 +67,14 @@ fn list(state: &State, args: &ListArgs) -> Result<()> {
     let volume = state.volume(&args.name)?;
     let mut branches = Vec::new();
     for branch in volume.branches()? {
-        branches.push(told(&branch, branches::end_of(&branch)?)?);
+        match branches::end_of(&branch).and_then(|ended| told(&branch, ended)) {
+            Ok(branch) => branches.push(branch),
+            // One that is damaged does not hide the others.
+            Err(failure) => {
+                output::note(&format!("warning: branch \"{}\": {}", branch.name, failure.message));
+                failure.hint.iter().for_each(|hint| output::note(&format!("hint: {hint}")));
+            }
+        }
     }
     if let Some(ended) = replica::ended(&volume)? {
         branches.push(told(&volume, ended)?);

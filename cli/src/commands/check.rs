@@ -339,7 +339,7 @@ fn tell_drill(drill: &Drilled) {
         Some(true) => "the same as here",
         Some(false) => "NOT the same as here",
         None if drill.sum.is_empty() => "not compared: it cannot be read",
-        None => "not compared: that moment is not kept here",
+        None => "not compared: that moment is not here",
     };
     output::note(&format!(
         "restored seal {} from store \"{}\": {} files, {} fetched; opened in {:.2} s, all read in {:.2} s; {same}",

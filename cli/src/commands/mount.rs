@@ -135,14 +135,14 @@ pub fn run(state: &State, args: MountArgs) -> Result<()> {
             Ok(())
         });
     }
-    if moment.is_none()
-        && let Some(ended) = replica::ended(&volume)?
-    {
-        output::note(&format!(
-            "warning: another device took volume \"{}\" over, noticed {}: it is shown as it was left here, read-only",
-            volume.name, ended.noticed
-        ));
-        output::note(&format!("hint: `comb branch list {}` shows what is not in the volume", volume.name));
+    if moment.is_none() {
+        warn_of_end(&volume);
+        if !args.habits.read_only && volume.config()?.follows {
+            output::note(&format!(
+                "volume \"{}\" is mounted read-only: another device writes it",
+                volume.name
+            ));
+        }
     }
     let ready = start_daemon(state, &volume, dir.as_deref(), moment, &args.habits)?;
     match &args.dir {
@@ -157,6 +157,28 @@ pub fn run(state: &State, args: MountArgs) -> Result<()> {
             Ok(())
         }
         None => Ok(()),
+    }
+}
+
+/// Says that another device has taken the volume over, if one has.
+fn warn_of_end(volume: &VolumeFolder) {
+    let (noticed, hint) = match replica::ended(volume) {
+        Ok(None) => return,
+        Ok(Some(ended)) => (
+            format!(", noticed {}", ended.noticed),
+            Some(format!("`comb branch list {}` shows what is not in the volume", volume.name)),
+        ),
+        Err(failure) => {
+            output::note(&format!("warning: {}", failure.message));
+            (String::new(), failure.hint)
+        }
+    };
+    output::note(&format!(
+        "warning: another device took volume \"{}\" over{noticed}: it is shown as it was left here, read-only",
+        volume.name
+    ));
+    if let Some(hint) = hint {
+        output::note(&format!("hint: {hint}"));
     }
 }
 

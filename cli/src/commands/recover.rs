@@ -69,12 +69,13 @@ pub fn run(state: &State, args: &RecoverArgs) -> Result<()> {
     entries.sort_by_key(|entry| std::cmp::Reverse(entry.added));
     ring::adopt(state, ring, &object)?;
     let mut missed = None;
+    let how = How { read_only: args.read_only, promote: args.promote, accept_rollback: false };
     for entry in &entries {
         // Of two that are called alike the newer keeps the name, because it comes first.
         let line = match &store {
             None => set_up(state, entry)?,
             Some(url) => {
-                match open(state, entry, url, How { read_only: args.read_only, promote: args.promote }) {
+                match open(state, entry, url, how) {
                     Ok(line) => line,
                     Err(failure) => {
                         // One that is in another store does not keep the others from coming back.
@@ -90,8 +91,10 @@ pub fn run(state: &State, args: &RecoverArgs) -> Result<()> {
         output::line(&format!("  public key  {}", entry.volume))?;
     }
     missed.map_or(Ok(()), |failure| {
-        Err(failure.hint("`comb volume open NAME --key-file F --store URL` opens one from another store; `comb volume key` \
-                          of another machine, or a ring recovered with --ring, gives its key"))
+        // The key ring is here now, and has their keys.
+        Err(failure.hint(
+            "`comb volume open NAME --store URL` opens one from another store, with its key in the key ring",
+        ))
     })
 }
 
@@ -132,7 +135,7 @@ fn open(state: &State, entry: &RingEntry, url: &str, how: How) -> Result<String>
         EntryKey::Volume(key) => (Key::Volume(key.clone()), how, ""),
         EntryKey::Read(key) => {
             // Whoever gave the key goes on writing.
-            let how = How { read_only: true, promote: false };
+            let how = How { read_only: true, promote: false, ..how };
             (Key::Read(entry.volume, key.clone()), how, " read-only, with a read key")
         }
     };

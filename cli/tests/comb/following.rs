@@ -124,7 +124,9 @@ fn a_read_key_opens_the_volume_to_be_read_and_nothing_more() {
     reader.words(["retain", "photos", "keep 1d for 1y"]).refused(8, "read key");
     reader.comb("volume open photos --read-only").done();
 
-    reader.comb("mount photos mount").done();
+    let mounted = reader.comb("mount photos mount");
+    assert!(mounted.said.contains("is mounted read-only: another device writes it"), "{}", mounted.said);
+    mounted.done();
     assert_eq!(fs::read(scene.shown("first")).expect("shown"), b"first");
     let error = fs::write(scene.shown("x"), "").expect_err("read-only");
     assert_eq!(error.kind(), std::io::ErrorKind::ReadOnlyFilesystem);

@@ -13,4 +13,5 @@ mod ring;
 mod stores;
 mod volumes;
 mod watching;
+mod ways_out;
 mod world;

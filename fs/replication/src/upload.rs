@@ -555,7 +555,7 @@ impl Uploader {
         let last = 'found: loop {
             let page = self.remote.slots(below, PAGE).await?;
             for &seq in &page {
-                let slot = self.remote.slot(seq).await?;
+                let slot = self.remote.slot(seq).await.map_err(way_out)?;
                 // What is too old to be here is in the arbiter, or was collected.
                 if self.has(&slot, held).await.unwrap_or(false) {
                     break 'found slot.link();
@@ -593,7 +593,7 @@ impl Uploader {
         if newest.0.saturating_add(1) < held.first.0 {
             return Err(Error::Gap { store: newest, first: held.first }.into());
         }
-        let slot = self.remote.slot(newest).await?;
+        let slot = self.remote.slot(newest).await.map_err(way_out)?;
         if self.has(&slot, held).await? {
             return Ok(slot.link());
         }
@@ -664,6 +664,20 @@ async fn sealed(
         }
     }
     Ok(seal)
+}
+
+/// What to do about a slot that is damaged: nobody may remove it, since it is somebody's statement.
+fn way_out(error: Error) -> Error {
+    match error {
+        Error::Damaged { object, why } => {
+            let why = format!(
+                "{why}; what is here is whole: a new store gets it (`comb store remove`, then `comb store add` with another \
+                 prefix or folder)"
+            );
+            Error::Damaged { object, why }
+        }
+        other => other,
+    }
 }
 
 fn damaged(seq: Seq) -> impl Fn(String) -> LocalError {

@@ -1,11 +1,14 @@
 //! `comb store list`.
 
 use clap::Args;
+use fs_replication::StoreId;
 
+use crate::engine;
 use crate::failure::Result;
 use crate::name::VolumeName;
 use crate::output::{self, Align, Table};
 use crate::state::State;
+use crate::stores::StoreConfig;
 
 /// List the stores of a volume
 #[derive(Debug, Args)]
@@ -20,7 +23,17 @@ pub struct ListArgs {
 
 /// Lists stores.
 pub fn run(state: &State, args: &ListArgs) -> Result<()> {
-    let stores = state.volume(&args.name)?.config()?.stores;
+    let volume = state.volume(&args.name)?;
+    let mut config = volume.config()?;
+    if config.follows {
+        // What a volume is read from need not be what decides who writes it, which only the volume itself says.
+        let arbiter = engine::history(&volume).ok().and_then(|history| history.arbiter().ok().flatten());
+        for store in &mut config.stores {
+            store.arbiter =
+                arbiter.is_none_or(|arbiter| store.id == StoreConfig::id_text(StoreId(arbiter.0)));
+        }
+    }
+    let stores = config.stores;
     if args.json {
         return output::json(&stores);
     }

@@ -3,8 +3,9 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use fs_format::Seq;
-use fs_replication::{Link, Slot};
+use fs_crypto::EntryKey;
+use fs_format::{Seq, VolumeId};
+use fs_replication::{Link, Remote, Slot, StoreId};
 
 use crate::elsewhere::Recognised;
 use crate::failure::{Context, Failure, Kind, Result};
@@ -13,7 +14,7 @@ use crate::name::VolumeName;
 use crate::replica::Seen;
 use crate::state::{Config, State, VolumeFolder};
 use crate::stores::{self, StoreConfig};
-use crate::{branches, elsewhere, engine, keys, lazy_disk, output, progress, replica, takeover};
+use crate::{branches, elsewhere, engine, keys, lazy_disk, output, progress, replica, ring, takeover};
 
 /// Open a volume from a store, at once: what is read is fetched when it is read
 ///
@@ -26,12 +27,13 @@ pub struct OpenArgs {
     /// What to call it here
     name: VolumeName,
 
-    /// The volume key, as `comb volume key` writes it; or a read key, as `comb key share --read` does, which only reads
+    /// The volume key, as `comb volume key` writes it; or a read key, as `comb key share --read` does, which only reads. Not needed
+    /// if the key ring of this machine has it
     #[arg(long, value_name = "F", requires = "store")]
     key_file: Option<PathBuf>,
 
-    /// Where it is
-    #[arg(long, value_name = "URL", requires = "key_file")]
+    /// Where it is; alone for a volume that is here, that another device writes, and that has no store any more
+    #[arg(long, value_name = "URL")]
     store: Option<String>,
 
     /// Only read: whoever writes the volume goes on
@@ -46,14 +48,16 @@ pub struct OpenArgs {
     #[arg(long, conflicts_with = "read_only")]
     promote: bool,
 
-    /// Believe what the store shows now, though it showed more before
-    #[arg(long, conflicts_with = "store")]
+    /// Believe what the store shows now, though it showed more before; or, where its newest seal is damaged, open it read-only at
+    /// the newest that is whole
+    #[arg(long)]
     accept_rollback: bool,
 }
 
 /// Opens a volume from a store.
 pub fn run(state: &State, args: &OpenArgs) -> Result<()> {
-    let mut how = How { read_only: args.read_only, promote: args.promote };
+    let mut how =
+        How { read_only: args.read_only, promote: args.promote, accept_rollback: args.accept_rollback };
     let store = args.store.as_deref().map(stores::parse_url).transpose()?;
     match (&args.key_file, store) {
         (Some(path), Some(url)) => {
@@ -61,7 +65,17 @@ pub fn run(state: &State, args: &OpenArgs) -> Result<()> {
             how.read_only |= may_only_read(&args.name, &key, how)?;
             open(state, &args.name, &key, &url, how)?;
         }
-        _ => again(state, &args.name, how, args.accept_rollback)?,
+        (None, Some(url)) => match from_ring(state, &args.name)? {
+            Some(key) => {
+                how.read_only |= may_only_read(&args.name, &key, how)?;
+                open(state, &args.name, &key, &url, how)?;
+            }
+            None => {
+                attach_again(state, &args.name, &url)?;
+                again(state, &args.name, how)?;
+            }
+        },
+        _ => again(state, &args.name, how)?,
     }
     if args.wait {
         fill(state, &args.name)?;
@@ -97,6 +111,8 @@ pub struct How {
     pub read_only: bool,
     /// The store decides from now on, whatever did before.
     pub promote: bool,
+    /// What the store shows is believed, also where it showed more before or is damaged.
+    pub accept_rollback: bool,
 }
 
 /// Sets up a volume whose data are in a store.
@@ -112,20 +128,21 @@ pub fn open(state: &State, name: &VolumeName, key: &Key, url: &str, how: How) ->
         let remote = stores::remote(&store, id);
         // Nobody waits twice: what is newest is asked for beside which store it is.
         let (found, head) = tokio::join!(remote.id(), remote.head());
-        let found = found.map_err(|error| stores::replication_failure(&error))?.ok_or_else(|| {
-            Failure::new(Kind::NotFound, format!("{url} does not know volume {id}"))
-                .hint("is it the right URL, and the right key?")
-        })?;
-        Ok((store, found, head.ok().and_then(|head| head.newest)))
+        let found = found.map_err(|error| stores::replication_failure(&error))?;
+        let found = found.ok_or_else(|| does_not_know(url, id))?;
+        let newest = match head {
+            Ok(head) => head.newest,
+            Err(fs_replication::Error::Damaged { object, why }) if how.read_only && how.accept_rollback => {
+                output::note(&format!("warning: {object} in the store is damaged: {why}"));
+                newest_whole(&remote).await?
+            }
+            // It is asked for once more, with patience, and what is wrong is told.
+            Err(_) => None,
+        };
+        Ok((store, found, newest))
     })?;
     let config = Config {
-        stores: vec![StoreConfig {
-            name: StoreConfig::free_name(url, &[]),
-            url: url.to_owned(),
-            id: StoreConfig::id_text(store_id),
-            arbiter: true,
-            prices: None,
-        }],
+        stores: vec![store_config(url, store_id)],
         from_store: true,
         follows: how.read_only,
         ..Config::new(name)
@@ -138,7 +155,6 @@ pub fn open(state: &State, name: &VolumeName, key: &Key, url: &str, how: How) ->
             Some(slot) => {
                 lazy_disk::prepare_at(folder, &far, slot.seq, &slot.bytes).context(folder.display())?
             }
-            // It is asked for once more, with patience, and what is wrong is told.
             None => {
                 let (env, link) = takeover::begin(folder, &far)?;
                 seen = Some(link);
@@ -159,6 +175,29 @@ pub fn open(state: &State, name: &VolumeName, key: &Key, url: &str, how: How) ->
     note_seen(&opened?, &config.stores[0], seen)
 }
 
+/// The newest seal of which the slot is whole.
+async fn newest_whole(remote: &Remote) -> Result<Option<Slot>> {
+    const PAGE: usize = 100;
+    let mut below = None;
+    loop {
+        let page = remote.slots(below, PAGE).await.map_err(|error| stores::replication_failure(&error))?;
+        for &seq in &page {
+            match remote.slot(seq).await {
+                Ok(slot) => {
+                    output::note(&format!("warning: the newest seal that is whole in the store is {seq}"));
+                    return Ok(Some(slot));
+                }
+                Err(fs_replication::Error::Damaged { .. }) => {}
+                Err(error) => return Err(stores::replication_failure(&error)),
+            }
+        }
+        match page.last() {
+            Some(&last) if page.len() == PAGE => below = Some(last),
+            _ => return Ok(None),
+        }
+    }
+}
+
 /// Writes down what was seen in the store, so that it is noticed if it forgets that; the first seal of a takeover is in the
 /// store that it was won in.
 fn note_seen(volume: &VolumeFolder, store: &StoreConfig, seen: Option<Link>) -> Result<()> {
@@ -166,25 +205,25 @@ fn note_seen(volume: &VolumeFolder, store: &StoreConfig, seen: Option<Link>) -> 
 }
 
 /// Goes on with a volume that is here and that somebody else writes.
-pub fn again(state: &State, name: &VolumeName, how: How, accept_rollback: bool) -> Result<()> {
+pub fn again(state: &State, name: &VolumeName, how: How) -> Result<()> {
     let volume = state.volume(name).map_err(|failure| match failure.kind {
         Kind::NotFound => failure.hint("one that is only in a store needs --key-file and --store"),
         _ => failure,
     })?;
     let config = volume.config()?;
-    if volume.name.branch().is_some() || !engine::is_others(&volume)? {
-        return Err(Failure::new(
-            Kind::InTheWay,
-            format!("volume \"{}\" is written on this machine", volume.name),
-        )
-        .hint("if another device has taken it over, `comb sync` finds that out"));
-    }
+    refuse_own(&volume)?;
     let store = config.stores.iter().find(|store| store.arbiter).ok_or_else(|| {
-        Failure::new(Kind::NotFound, format!("volume \"{}\" has no store to be opened from", volume.name))
+        Failure::new(Kind::NotFound, format!("volume \"{}\" has no store to be opened from", volume.name)).hint(
+            format!(
+                "`comb volume open {0} --store URL` opens it from one, with --read-only to look only; `comb fork {0}@head NEW` makes \
+                 a volume of your own of what is here",
+                volume.name
+            ),
+        )
     })?;
     let lock = volume.lock()?;
     let bar = progress::waiting("asking the store");
-    if accept_rollback {
+    if how.accept_rollback {
         Seen::forget(&volume, &store.name)?;
     }
     if !how.read_only {
@@ -192,6 +231,10 @@ pub fn again(state: &State, name: &VolumeName, how: How, accept_rollback: bool) 
         keys::load(&volume)?;
     }
     let Recognised { store: opened, newest, .. } = elsewhere::recognised(&volume, store)?;
+    if let (Err(failure), Some(newest)) = (replica::ended(&volume), &newest) {
+        output::note(&format!("warning: {}", failure.message));
+        replica::note_end(&volume, &elsewhere::find_end(&volume, &opened, newest)?)?;
+    }
     let newest = newest.map_or(Seq(0), |newest| newest.seq);
     if !how.read_only {
         takeover::require_create_if_absent(&opened, &store.url)?;
@@ -200,7 +243,7 @@ pub fn again(state: &State, name: &VolumeName, how: How, accept_rollback: bool) 
         output::note(&format!("what only this machine has is branch \"{}/{branch}\" now", volume.name));
     }
     let (env, begun) = takeover::begin(&volume.path, &elsewhere::far(&opened, volume.id, &volume.path)?)?;
-    if accept_rollback && !replica::is_fenced(&volume) {
+    if how.accept_rollback && !replica::is_fenced(&volume) {
         // All that a volume has here that only looked came from the store, and comes again.
         elsewhere::forget_manifests(&volume, Seq(0), begun.seq)?;
     }
@@ -219,6 +262,75 @@ pub fn again(state: &State, name: &VolumeName, how: How, accept_rollback: bool) 
     replica::forget_end(&volume)?;
     bar.finish_and_clear();
     Ok(())
+}
+
+/// The key of a volume that is not here, if this machine's key ring has it under this name.
+fn from_ring(state: &State, name: &VolumeName) -> Result<Option<Key>> {
+    let volumes = state.volumes()?;
+    if volumes.iter().any(|volume| volume.name == *name) || !ring::exists(state) {
+        return Ok(None);
+    }
+    let opened = ring::open_here(state)?;
+    let entry = opened.ring.entries().find(|entry| ring::free_name(entry, &volumes) == *name);
+    Ok(entry.map(|entry| match &entry.key {
+        EntryKey::Volume(key) => Key::Volume(key.clone()),
+        EntryKey::Read(key) => Key::Read(entry.volume, key.clone()),
+    }))
+}
+
+/// Gives a volume that is here, and that another device writes, a store to be opened from, if it has none.
+fn attach_again(state: &State, name: &VolumeName, url: &str) -> Result<()> {
+    let volume = state.volume(name).map_err(|failure| match failure.kind {
+        Kind::NotFound => {
+            failure.hint("one that is only in a store needs --key-file too, or its key in the key ring")
+        }
+        _ => failure,
+    })?;
+    refuse_own(&volume)?;
+    if let Some(store) = volume.config()?.stores.iter().find(|store| store.arbiter) {
+        return Err(Failure::new(
+            Kind::InTheWay,
+            format!("volume \"{name}\" is opened from store \"{}\", {}", store.name, store.url),
+        )
+        .hint(format!(
+            "`comb store remove {name} {}` first, if it is not to be that one any more",
+            store.name
+        )));
+    }
+    let found = stores::block_on(async {
+        let store = stores::open_to_read(url, volume.id).await?;
+        stores::remote(&store, volume.id).id().await.map_err(|error| stores::replication_failure(&error))
+    })?;
+    let found = found.ok_or_else(|| does_not_know(url, volume.id))?;
+    state.change_config(&volume, |config| {
+        config.stores = vec![store_config(url, found)];
+        Ok(())
+    })
+}
+
+/// Refuses to open a volume that is written here.
+fn refuse_own(volume: &VolumeFolder) -> Result<()> {
+    if volume.name.branch().is_none() && engine::is_others(volume)? {
+        return Ok(());
+    }
+    Err(Failure::new(Kind::InTheWay, format!("volume \"{}\" is written on this machine", volume.name))
+        .hint("if another device has taken it over, `comb sync` finds that out"))
+}
+
+fn does_not_know(url: &str, volume: VolumeId) -> Failure {
+    Failure::new(Kind::NotFound, format!("{url} does not know volume {volume}"))
+        .hint("is it the right URL, and the right key?")
+}
+
+/// The only store of a volume that is opened from it.
+fn store_config(url: &str, id: StoreId) -> StoreConfig {
+    StoreConfig {
+        name: StoreConfig::free_name(url, &[]),
+        url: url.to_owned(),
+        id: StoreConfig::id_text(id),
+        arbiter: true,
+        prices: None,
+    }
 }
 
 /// Fetches everything that is not here.
