@@ -22,6 +22,7 @@ use crate::{engine, output, stores};
 const FOLLOW_TIME_MAX: Duration = Duration::from_secs(5);
 
 /// The way into a volume's folder, and to what is not in it.
+#[derive(Clone)]
 pub struct Door {
     /// What the engine sees.
     pub env: Env,

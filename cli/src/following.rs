@@ -23,6 +23,10 @@ use crate::state::VolumeFolder;
 pub const FOLLOW_EVERY: Duration = Duration::from_secs(10);
 /// Moments that are remembered for whoever has a file open that is not in the newest.
 const BEFORE_MAX: usize = 64;
+/// How long the kernel may go by the length that a file had in the moment before. It knows attributes for a second.
+const OLD_LENGTH: Duration = Duration::from_secs(3);
+/// In what the kernel reads files.
+const PAGE_BYTES: u64 = 4096;
 /// How often reads that fail may ask, too.
 const FOLLOW_PAUSE: Duration = Duration::from_secs(1);
 
@@ -41,10 +45,10 @@ struct Inner {
     is_moved: Mutex<bool>,
 }
 
-/// What is shown, and what was before, the newest first.
+/// What is shown, and what was before, the newest first, each with when it was replaced.
 struct Shown {
     view: View,
-    before: VecDeque<View>,
+    before: VecDeque<(View, Instant)>,
 }
 
 #[derive(Default)]
@@ -108,7 +112,7 @@ impl Following {
             Ok(Some(view)) => {
                 let mut shown = self.0.shown.write();
                 let before = std::mem::replace(&mut shown.view, view);
-                shown.before.push_front(before);
+                shown.before.push_front((before, Instant::now()));
                 shown.before.truncate(BEFORE_MAX);
             }
             Err(error) => {
@@ -130,37 +134,64 @@ impl Following {
         std::mem::take(&mut *is_moved)
     }
 
-    /// Reads from what is shown; where that fails, from what is newer, if there is something newer.
-    fn read<T>(&self, mut read: impl FnMut(&View) -> Result<T, FsError>) -> Result<T, FsError> {
-        let view = self.0.shown.read().view.clone();
-        match read(&view) {
-            Err(error) if error.is_about_the_disk() => {
-                let is_newer = self.look() || self.shown().id != view.info().id;
-                if !is_newer {
-                    return Err(error);
-                }
-                let view = self.0.shown.read().view.clone();
-                read(&view)
-            }
+    fn view(&self) -> View {
+        self.0.shown.read().view.clone()
+    }
+
+    /// Reads; where that fails, once more if there is something newer.
+    fn again<T>(&self, mut read: impl FnMut() -> Result<T, FsError>) -> Result<T, FsError> {
+        let shown = self.shown().id;
+        match read() {
+            Err(error) if error.is_about_the_disk() && (self.look() || self.shown().id != shown) => read(),
             other => other,
         }
     }
-}
 
-impl Following {
-    /// Reads of an inode that somebody may have open though it is gone.
+    /// Reads from what is shown.
+    fn read<T>(&self, mut read: impl FnMut(&View) -> Result<T, FsError>) -> Result<T, FsError> {
+        self.again(|| read(&self.view()))
+    }
+
+    /// Reads of an inode that somebody may have open though it is gone; says whether it is.
     fn read_open<T>(&self, mut read: impl FnMut(&View) -> Result<T, FsError>) -> Result<(T, bool), FsError> {
-        match self.read(&mut read) {
+        self.again(|| match read(&self.view()) {
             Err(FsError::NotFound) => {
                 let before = self.0.shown.read().before.clone();
-                before
-                    .iter()
-                    .map(|view| Ok((read(view)?, true)))
-                    .find(|found| !matches!(found, Err(FsError::NotFound)))
-                    .unwrap_or(Err(FsError::NotFound))
+                let mut found = before.iter().map(|(view, _)| read(view));
+                let found = found.find(|found| !matches!(found, Err(FsError::NotFound)));
+                found.unwrap_or(Err(FsError::NotFound)).map(|found| (found, true))
             }
             other => other.map(|found| (found, false)),
+        })
+    }
+
+    /// The moment to read a file from, up to `end`, where that is not the one that is shown.
+    ///
+    /// Who reads past the last page of the file goes by the length that it had a moment ago, and would take what a short answer
+    /// leaves out for zeros.
+    fn longer_before(&self, ino: Ino, end: u64) -> Option<View> {
+        let recent = |(_, replaced): &&(View, Instant)| replaced.elapsed() < OLD_LENGTH;
+        let before: Vec<View> =
+            self.0.shown.read().before.iter().take_while(recent).map(|(view, _)| view.clone()).collect();
+        if before.is_empty() {
+            return None;
         }
+        // As far as the last page goes.
+        let reach = |view: &View| {
+            let pages = view.attr(ino).ok()?.inode.size.div_ceil(PAGE_BYTES);
+            Some(pages.saturating_mul(PAGE_BYTES))
+        };
+        let now = reach(&self.view())?;
+        if end <= now {
+            return None;
+        }
+        let longer: Vec<(u64, View)> = before
+            .into_iter()
+            .filter_map(|view| Some((reach(&view)?, view)))
+            .filter(|(reach, _)| *reach > now)
+            .collect();
+        let longest = longer.iter().map(|(reach, _)| *reach).max()?;
+        longer.into_iter().find(|(reach, _)| *reach >= end.min(longest)).map(|(_, view)| view)
     }
 }
 
@@ -188,7 +219,10 @@ impl ReadTree for Following {
         len: usize,
         take: &mut dyn FnMut(&[u8]),
     ) -> Result<(), FsError> {
-        self.read_open(|view| view.read_with(ino, offset, len, take)).map(|(found, _)| found)
+        self.again(|| match self.longer_before(ino, offset.saturating_add(len as u64)) {
+            Some(before) => before.read_with(ino, offset, len, take),
+            None => self.read_open(|view| view.read_with(ino, offset, len, take)).map(|(read, _)| read),
+        })
     }
 
     fn read_dir(&self, dir: Ino, cookie: u64, limit: usize) -> Result<Vec<DirEntry>, FsError> {

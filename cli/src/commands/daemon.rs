@@ -26,6 +26,7 @@ use fs_volume::{GRACE, History, Keeper, Options, ReadTree, SealInfo, SealPace, S
 use serde::{Deserialize, Serialize};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
+use tokio::task::JoinHandle;
 
 use super::mount::Habits;
 use crate::control::{Address, Handler, Request, Server};
@@ -566,10 +567,10 @@ struct Live {
 }
 
 /// Fetches in the background what is not here.
-fn start_filling(folder: &VolumeFolder, history: History, door: Door) -> Result<()> {
-    let Some(far) = door.far else { return Ok(()) };
+fn start_filling(folder: &VolumeFolder, history: History, door: Door) -> Result<Option<JoinHandle<()>>> {
+    let Some(far) = door.far else { return Ok(None) };
     let (folder, room) = (folder.clone(), lazy_disk::room(door.env.disk));
-    stores::handle()?.spawn(async move {
+    Ok(Some(stores::handle()?.spawn(async move {
         // Pages of the pack table lie in the store, too, and no mount waits for them.
         let packs = match tokio::task::spawn_blocking(move || engine::packs(&folder, &history)).await {
             Ok(Ok(packs)) => packs,
@@ -581,8 +582,7 @@ fn start_filling(folder: &VolumeFolder, history: History, door: Door) -> Result<
         for missing in filled.missing {
             tracing::error!("the store lacks a pack: {missing}");
         }
-    });
-    Ok(())
+    })))
 }
 
 /// How often what changed is sealed: as somebody wished, else by whether it goes anywhere.

@@ -10,6 +10,7 @@ use fs_format::Seq;
 use fs_fuse::{MountOptions, Mounted, Still};
 use fs_volume::History;
 use signal_hook::iterator::Signals;
+use tokio::task::JoinHandle;
 
 use super::{
     LAZY_THREADS, Ready, ask_for_end, end, link_snapshots, mount_options, prepare_dir, require_root, resolve,
@@ -17,7 +18,7 @@ use super::{
 };
 use crate::commands::mount::Habits;
 use crate::control::{Address, Handler, Request, Server};
-use crate::elsewhere;
+use crate::elsewhere::{self, Door};
 use crate::failure::{Context, Failure, Kind, Result};
 use crate::following::{FOLLOW_EVERY, Following, Kept};
 use crate::metrics::Metrics;
@@ -58,7 +59,7 @@ pub fn serve(
         Kind::Damaged => unseen.unwrap_or(failure),
         _ => failure,
     })?;
-    start_filling(folder, history.clone(), door)?;
+    let filling = start_filling(folder, history.clone(), door.clone())?;
 
     let past = (folder.clone(), history.clone());
     let mut options = MountOptions {
@@ -104,7 +105,7 @@ pub fn serve(
             .unwrap_or_else(|| Failure::new(Kind::NotPermitted, "the mount only looks"))),
     });
     let server = Server::start(Address::live(&folder.path), handler)?;
-    start_following(folder, &following, &mounted)?;
+    start_following(folder, &following, &mounted, door, filling)?;
     let shown = following.shown();
     tracing::info!(seq = %shown.seq, dir = %dir.display(), "mounted volume {}, which another device writes", folder.name);
     ready(&Ready { mount_point: text(&dir), trouble: None })?;
@@ -121,9 +122,16 @@ fn report(dir: &Path, following: &Following) -> MountReport {
     MountReport { damage: following.history().damage(), ..sealed_report(dir, &following.shown()) }
 }
 
-/// Goes on as the store does, for as long as the volume is mounted.
-fn start_following(folder: &VolumeFolder, following: &Following, mounted: &Arc<Mounted>) -> Result<()> {
+/// Goes on as the store does, for as long as the volume is mounted, and fetches what is new.
+fn start_following(
+    folder: &VolumeFolder,
+    following: &Following,
+    mounted: &Arc<Mounted>,
+    door: Door,
+    mut filling: Option<JoinHandle<()>>,
+) -> Result<()> {
     let (folder, following, mounted) = (folder.clone(), following.clone(), Arc::clone(mounted));
+    let mut lacks = false;
     let follow = move || {
         while !mounted.has_ended() {
             // Whoever could not read something may have moved it meanwhile.
@@ -131,6 +139,14 @@ fn start_following(folder: &VolumeFolder, following: &Following, mounted: &Arc<M
                 tracing::info!(seq = %following.shown().seq, "showing a newer moment");
                 mounted.tree_changed();
                 link_snapshots(&folder, following.history());
+                lacks = true;
+            }
+            if lacks && filling.as_ref().is_none_or(JoinHandle::is_finished) {
+                lacks = false;
+                match start_filling(&folder, following.history().clone(), door.clone()) {
+                    Ok(begun) => filling = begun,
+                    Err(failure) => tracing::warn!("nothing is fetched ahead: {}", failure.message),
+                }
             }
         }
     };
