@@ -22,7 +22,7 @@ use fs_replication::{
     Slot, State as Doing, Uploader,
 };
 use fs_store::{Patience, Patient, READ_TIME_MAX};
-use fs_volume::{FsError, History, Volume};
+use fs_volume::{FsError, History, SealPace, Volume};
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use tokio::runtime::Runtime;
@@ -36,8 +36,10 @@ use crate::state::{State, VolumeFolder, remove_file_if_there, replace};
 use crate::stores::{self, StoreConfig};
 use crate::{engine, keys};
 
-/// How late a volume may be before it is loud.
-pub const PROMISE: Duration = Duration::from_secs(60);
+/// How often what changed is sealed where it goes to stores, if nobody says otherwise.
+pub const SEND_EVERY: Duration = Duration::from_secs(15);
+/// How long sealing and sending may take before a volume is loud.
+const SENDING: Duration = Duration::from_secs(45);
 /// How often what is not safe is looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// How often a volume that is late says so in the log.
@@ -71,6 +73,12 @@ pub struct StoreReport {
     /// Bytes of packs that were sent since the mount began.
     #[serde(default)]
     pub sent_bytes: u64,
+    /// Within how many seconds a change is promised to be in it: the pause before a seal, and sending.
+    #[serde(default)]
+    pub promised_seconds: f64,
+    /// By how many seconds it is later than that.
+    #[serde(default)]
+    pub late_seconds: f64,
     /// Whether it is later than promised.
     pub behind: bool,
     /// What went wrong last.
@@ -94,14 +102,53 @@ impl StoreReport {
     }
 }
 
+/// How soon a change is in the stores.
+///
+/// What is promised follows from how often the volume is sealed: whoever wants fewer seals waits longer for each change, and is
+/// not told that this is late.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Promise {
+    /// None seals only when asked: then what is sealed is promised, and no more.
+    pub seal_every: Option<Duration>,
+}
+
+impl Promise {
+    /// That of a volume of which nothing else was said.
+    pub const USUAL: Self = Self { seal_every: Some(SEND_EVERY) };
+
+    /// From the oldest change on; from the oldest seal on, where nobody knows when the next is made.
+    pub fn seconds(&self) -> f64 {
+        (self.seal_every.unwrap_or_default() + SENDING).as_secs_f64()
+    }
+
+    /// By how many seconds a store is late that lacks changes since then, and seals since then, in nanoseconds since 1970.
+    pub fn late_seconds(&self, now: i64, changes: Option<i64>, seals: Option<i64>) -> f64 {
+        let since = if self.seal_every.is_some() { changes } else { seals };
+        since.map_or(0.0, |since| (seconds_since(since, now) - self.seconds()).max(0.0))
+    }
+}
+
+/// The seconds between two moments, in nanoseconds since 1970; none if a clock was set back.
+pub fn seconds_since(then: i64, now: i64) -> f64 {
+    now.saturating_sub(then).max(0) as f64 / 1e9
+}
+
 /// When the oldest change was made that is in no seal, or in none that a store has.
 ///
 /// Times are nanoseconds since 1970.
 #[derive(Debug, Default)]
 struct Changes {
     unsealed_since: Option<i64>,
-    /// Seals since this began, each with its oldest change.
-    sealed: VecDeque<(Seq, i64)>,
+    /// Seals since this began.
+    sealed: VecDeque<SealedChanges>,
+}
+
+/// A seal, when it was made, and the oldest change in it.
+#[derive(Debug)]
+struct SealedChanges {
+    seq: Seq,
+    sealed: i64,
+    oldest: i64,
 }
 
 /// Seals that are remembered one by one; the oldest of more count as one.
@@ -116,24 +163,28 @@ impl Changes {
 
     fn seal(&mut self, seq: Seq, sealed: i64) {
         let oldest = self.unsealed_since.take().unwrap_or(sealed);
-        self.sealed.push_back((seq, oldest));
+        self.sealed.push_back(SealedChanges { seq, sealed, oldest });
         if self.sealed.len() > SEALS_KEPT {
             // The oldest change stays; that it counts for a later seal makes a store look later, never earlier.
-            let oldest = self.sealed.pop_front();
-            if let (Some((_, oldest)), Some(first)) = (oldest, self.sealed.front_mut()) {
-                first.1 = oldest;
+            let left = self.sealed.pop_front();
+            if let (Some(left), Some(first)) = (left, self.sealed.front_mut()) {
+                (first.sealed, first.oldest) = (left.sealed, left.oldest);
             }
         }
     }
 
+    /// The oldest seal that a store with seals up to this one lacks.
+    fn missing(&self, replicated: Option<Seq>) -> Option<&SealedChanges> {
+        self.sealed.iter().find(|seal| Some(seal.seq) > replicated)
+    }
+
     /// The oldest change that a store with seals up to this one lacks.
     fn oldest_missing(&self, replicated: Option<Seq>) -> Option<i64> {
-        let missing = self.sealed.iter().find(|(seq, _)| Some(*seq) > replicated);
-        missing.map(|(_, oldest)| *oldest).or(self.unsealed_since)
+        self.missing(replicated).map(|seal| seal.oldest).or(self.unsealed_since)
     }
 
     fn forget(&mut self, everywhere: Seq) {
-        while self.sealed.front().is_some_and(|(seq, _)| *seq <= everywhere) {
+        while self.sealed.front().is_some_and(|seal| seal.seq <= everywhere) {
             self.sealed.pop_front();
         }
     }
@@ -200,6 +251,8 @@ struct Core {
     device: [u8; 16],
     changes: Mutex<Changes>,
     rate: Option<u64>,
+    /// How often it is sealed.
+    pace: SealPace,
     /// Collects what was written and did not reach the volume yet, before it takes no more.
     before_end: Mutex<Option<Box<dyn FnOnce() + Send>>>,
 }
@@ -224,6 +277,7 @@ impl Replicas {
         volume: &Arc<Volume>,
         folder: &VolumeFolder,
         rate: Option<u64>,
+        pace: SealPace,
     ) -> Result<Arc<Self>> {
         let core = Arc::new(Core {
             volume: volume.clone(),
@@ -232,6 +286,7 @@ impl Replicas {
             device: keys::device(state)?.pseudonym(&folder.id).0,
             changes: Mutex::default(),
             rate,
+            pace,
             before_end: Mutex::default(),
         });
         let replicas = Arc::new(Self {
@@ -334,16 +389,16 @@ impl Replicas {
         let unknown = progress.as_ref().is_none_or(|progress| progress.state == Doing::Starting);
         let head = self.core.volume.head();
         let head_missing = replicated.is_none_or(|seq| seq < head.seq) && unknown;
-        let since = self
-            .core
-            .changes
-            .lock()
-            .oldest_missing(replicated)
-            .into_iter()
-            .chain(before)
-            .chain(head_missing.then_some(head.time.0))
-            .min();
-        let unsafe_seconds = since.map_or(0.0, |since| (now - since).max(0) as f64 / 1e9);
+        let known: Vec<i64> = before.into_iter().chain(head_missing.then_some(head.time.0)).collect();
+        let (changes, seals) = {
+            let changes = self.core.changes.lock();
+            (changes.oldest_missing(replicated), changes.missing(replicated).map(|seal| seal.sealed))
+        };
+        let oldest = |lacking: Option<i64>| lacking.into_iter().chain(known.iter().copied()).min();
+        let since = oldest(changes);
+        let unsafe_seconds = since.map_or(0.0, |since| seconds_since(since, now));
+        let promise = Promise { seal_every: self.core.pace.get() };
+        let late_seconds = promise.late_seconds(now, since, oldest(seals));
         let trouble = progress.as_ref().and_then(|progress| progress.trouble.clone());
         let needs_somebody = match (&at_work.not_open, &trouble) {
             (Some(not_open), _) => !not_open.passes,
@@ -382,7 +437,9 @@ impl Replicas {
             unsafe_bytes: pending.bytes + dirty,
             rate: progress.as_ref().map_or(0, |progress| progress.rate),
             sent_bytes: progress.as_ref().map_or(0, |progress| progress.sent_bytes),
-            behind: unsafe_seconds > PROMISE.as_secs_f64() || at_work.fenced.is_some(),
+            promised_seconds: promise.seconds(),
+            late_seconds,
+            behind: late_seconds > 0.0 || at_work.fenced.is_some(),
             last_error: at_work.fenced.clone().or(last_error),
             last_error_seconds_ago,
             next_try_seconds,
@@ -404,6 +461,7 @@ impl Replicas {
                 tracing::error!(
                     store = report.name,
                     seconds = report.unsafe_seconds,
+                    promised = report.promised_seconds,
                     bytes = report.unsafe_bytes,
                     error = report.last_error,
                     "volume {} is not safe: the store is later than promised",
@@ -804,6 +862,23 @@ mod tests {
         assert_eq!(changes.oldest_missing(Some(Seq(3))), None);
         changes.forget(Seq(2));
         assert_eq!(changes.oldest_missing(Some(Seq(2))), Some(16));
+    }
+
+    #[test]
+    fn what_is_promised_follows_from_how_often_it_is_sealed() {
+        let late = |seal_every: Option<u64>, change: Option<i64>, seal: Option<i64>| {
+            let at = |ago: i64| (1000 - ago) * 1_000_000_000;
+            let promise = Promise { seal_every: seal_every.map(Duration::from_secs) };
+            promise.late_seconds(1000 * 1_000_000_000, change.map(at), seal.map(at))
+        };
+        assert_eq!(late(Some(15), None, None), 0.0, "idle");
+        assert_eq!(late(Some(15), Some(60), None), 0.0);
+        assert_eq!(late(Some(15), Some(61), None), 1.0);
+        assert_eq!(late(Some(300), Some(345), Some(45)), 0.0, "slower, as somebody wished");
+        assert_eq!(late(Some(300), Some(400), None), 55.0);
+        assert_eq!(late(None, Some(900), None), 0.0, "nobody asked for a seal");
+        assert_eq!(late(None, Some(900), Some(50)), 5.0, "somebody did");
+        assert_eq!(late(Some(15), Some(-100), None), 0.0, "a clock that was set back");
     }
 
     #[test]

@@ -11,12 +11,9 @@ use fs_volume::{History, Options, SealInfo};
 use crate::engine;
 use crate::failure::Result;
 use crate::output;
-use crate::replica::{self, PROMISE, Seen, StoreReport};
+use crate::replica::{self, Promise, Seen, StoreReport, seconds_since};
 use crate::state::{Config, State, VolumeFolder};
 use crate::stores::StoreConfig;
-
-/// Nanoseconds of a second.
-const NANOS: f64 = 1e9;
 
 /// Changes that are in no seal: their bytes, and since when there are some, in nanoseconds since 1970.
 struct Unsealed {
@@ -62,7 +59,7 @@ fn report(
 ) -> StoreReport {
     let missing = || seals.iter().filter(|seal| Some(seal.seq) > seen);
     let since = missing().map(|seal| seal.time.0).chain(unsealed.map(|unsealed| unsealed.since)).min();
-    let unsafe_seconds = since.map_or(0.0, |since| now.saturating_sub(since).max(0) as f64 / NANOS);
+    let late_seconds = Promise::USUAL.late_seconds(now, since, None);
     StoreReport {
         name: store.name.clone(),
         url: store.url.clone(),
@@ -70,12 +67,14 @@ fn report(
         state: if fenced.is_some() { "fenced" } else { "not-mounted" }.into(),
         replicated_seq: seen.map(|seq| seq.0),
         safe_as_of: seen.map(|_| output::time_utc(since.map_or(now, |since| since.min(now)))),
-        unsafe_seconds,
+        unsafe_seconds: since.map_or(0.0, |since| seconds_since(since, now)),
         unsafe_bytes: missing().map(|seal| seal.added).sum::<u64>()
             + unsealed.map_or(0, |unsealed| unsealed.bytes),
         rate: 0,
         sent_bytes: 0,
-        behind: unsafe_seconds > PROMISE.as_secs_f64() || fenced.is_some(),
+        promised_seconds: Promise::USUAL.seconds(),
+        late_seconds,
+        behind: late_seconds > 0.0 || fenced.is_some(),
         last_error: fenced.map(str::to_owned),
         last_error_seconds_ago: None,
         next_try_seconds: None,

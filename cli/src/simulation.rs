@@ -14,7 +14,9 @@ use std::time::Duration;
 use fs_crypto::VolumeKey;
 use fs_format::{ManifestId, Seq, SnapshotId};
 use fs_volume::retention::Policy;
-use fs_volume::{Caller, FsError, History, NewNode, ReadTree, SnapshotLabel, Volume, WriteTree as _};
+use fs_volume::{
+    Caller, FsError, History, NewNode, ReadTree, SealPace, SnapshotLabel, Volume, WriteTree as _,
+};
 use tempfile::TempDir;
 
 use crate::commands::volume::open::{How, again, open};
@@ -125,7 +127,8 @@ impl Device {
         let lock = folder.lock().expect("nobody else has it");
         let Ok(volume) = engine::open_to_write(&self.state, &folder, &lock) else { return };
         let volume = Arc::new(volume);
-        let replicas = Replicas::start(&self.state, &volume, &folder, None).expect("replicates");
+        let replicas =
+            Replicas::start(&self.state, &volume, &folder, None, SealPace::default()).expect("replicates");
         self.open = Some(Open { volume, replicas, folder, _lock: lock });
     }
 

@@ -31,7 +31,7 @@ use crate::elsewhere::{self, Door};
 use crate::failure::{Context, Failure, Kind, Result};
 use crate::metrics::Metrics;
 use crate::name::VolumeName;
-use crate::replica::Replicas;
+use crate::replica::{Replicas, SEND_EVERY};
 use crate::report::{MountReport, SealReport, hex_unless_text};
 use crate::retention::STORES_WAIT;
 use crate::state::{State, VolumeFolder};
@@ -175,7 +175,7 @@ fn serve_live(
     let writable = volume.read_only_reason().is_none();
     let seal_every = seal_every(habits.seal_every, folder)?;
     let keeper = Keeper::start(Arc::clone(&volume), seal_every);
-    let replicas = Replicas::start(state, &volume, folder, habits.rate)?;
+    let replicas = Replicas::start(state, &volume, folder, habits.rate, keeper.pace())?;
     let is_lazy = door.far.is_some();
     start_filling(folder, &volume, door)?;
 
@@ -582,9 +582,8 @@ fn seal_every(wish: Option<Duration>, folder: &VolumeFolder) -> Result<Option<Du
     Ok(Some(wish.unwrap_or(usual)).filter(|span| !span.is_zero()))
 }
 
-/// How often what changed is sealed, if nobody says otherwise; and where it goes to stores.
+/// How often what changed is sealed that goes to no store, if nobody says otherwise.
 const SEAL_EVERY: Duration = Duration::from_secs(60);
-const SEND_EVERY: Duration = Duration::from_secs(15);
 
 /// How long an unmount waits for the stores to get the last seal.
 const LAST_SEND: Duration = Duration::from_secs(30);

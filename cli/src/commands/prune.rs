@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use clap::Args;
 use fs_format::Seq;
-use fs_volume::SealInfo;
 use fs_volume::retention::{Dropped, Plan, Policy};
+use fs_volume::{SealInfo, SealPace};
 use serde::Serialize;
 
 use crate::control::{Address, Request};
@@ -94,7 +94,7 @@ fn prune(state: &State, volume: &VolumeFolder, grace: Duration) -> Result<PruneR
     }
     let lock = volume.lock()?;
     let opened = Arc::new(engine::open_to_write(state, volume, &lock)?);
-    let replicas = Replicas::start(state, &opened, volume, None)?;
+    let replicas = Replicas::start(state, &opened, volume, None, SealPace::default())?;
     retention::prune(volume, &opened, &replicas, &pinned, grace, STORES_WAIT)
 }
 

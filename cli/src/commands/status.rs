@@ -227,6 +227,9 @@ fn told(store: &StoreReport, dollars: Option<f64>) -> String {
     }
     if store.behind {
         text += ", LATER THAN PROMISED";
+        if store.late_seconds > 0.0 {
+            text += &format!(" ({:.0} s)", store.promised_seconds);
+        }
     }
     text += &match dollars {
         None => String::new(),

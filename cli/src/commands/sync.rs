@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use clap::Args;
+use fs_volume::SealPace;
 
 use crate::control::Address;
 use crate::failure::{Failure, Kind, Result};
@@ -104,7 +105,7 @@ fn wait_for_daemon(volume: &VolumeFolder, seal: &SealReport, limit: Duration) ->
 fn here(state: &State, volume: &VolumeFolder, limit: Duration) -> Result<SealReport> {
     let lock = volume.lock()?;
     let opened = Arc::new(engine::open_to_write(state, volume, &lock)?);
-    let replicas = Replicas::start(state, &opened, volume, None)?;
+    let replicas = Replicas::start(state, &opened, volume, None, SealPace::default())?;
     let seal = opened.seal(None).map_err(|error| engine::fs_failure(&volume.name, &error))?;
     let bar = progress::waiting("sending");
     let outcome = replicas.wait(seal.seq, limit);

@@ -73,6 +73,20 @@ fn a_volume_that_was_taken_over_is_loud_at_rest_too() {
 }
 
 #[test]
+fn who_wants_fewer_seals_is_promised_less() {
+    let world = World::new();
+    world.dir("mount");
+    world.comb("volume create photos").done();
+    add_store(&world, "home", &[]);
+    for (habits, seconds) in [("", 60.0), ("--seal-every 5m", 345.0), ("--seal-every 0", 45.0)] {
+        world.comb(&format!("mount photos mount {habits}")).done();
+        let store = world.comb("status photos --json").json()[0]["mounts"][0]["stores"][0].clone();
+        assert_eq!(store["promised_seconds"], seconds, "{habits}: {store}");
+        world.comb("unmount mount").done();
+    }
+}
+
+#[test]
 fn watching_tells_each_change_until_nobody_reads() {
     let world = World::new();
     world.comb("volume create photos").done();
