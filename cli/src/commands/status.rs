@@ -23,7 +23,8 @@ const WATCH_EVERY: Duration = Duration::from_secs(1);
 
 /// Show how the volumes are: mounted where, sealed when, what their stores lack and cost, and what is wrong
 ///
-/// It ends with 9 where a store is later than promised, whether the volume is mounted or not.
+/// It ends with 9 where a store is later than promised, whether the volume is mounted or not, and with 11 where a daemon gives no
+/// answer.
 #[derive(Debug, Args)]
 pub struct StatusArgs {
     /// Only this volume
@@ -52,7 +53,7 @@ struct VolumeStatus {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     damage: Vec<String>,
     mounts: Vec<MountReport>,
-    /// How far each store is, of a volume that no daemon has.
+    /// How far each store is, of a volume that no daemon tells of.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     stores: Vec<StoreReport>,
     /// What each store costs a month in dollars, about, where that is known.
@@ -77,6 +78,10 @@ pub fn run(state: &State, args: &StatusArgs) -> Result<()> {
         output::json(&list)?;
     } else {
         print(&list)?;
+    }
+    let mut failures = list.iter().filter_map(|volume| volume.failure.as_ref());
+    if let Some(failure) = failures.find(|failure| failure.kind == Kind::Silent) {
+        return Err(failure.clone());
     }
     let late = list.iter().find(|volume| volume.stores().any(|store| store.behind));
     if let Some(late) = late {
@@ -143,9 +148,9 @@ fn status(state: &State, volume: &VolumeFolder) -> Result<VolumeStatus> {
     let mut damage: Vec<String> = mounts.iter().flat_map(|mount| mount.damage.clone()).collect();
     let config = volume.config();
     let is_priced = |config: &Config| config.stores.iter().any(|store| Prices::of(store).is_some());
-    let is_resting = live.is_none() && silent.is_none();
-    // What a daemon tells needs no look at the volume.
-    let history = match live.is_none() || config.as_ref().is_ok_and(is_priced) {
+    // What a daemon tells needs no look at the volume. One that gives no answer may have sent nothing for long.
+    let is_untold = live.is_none();
+    let history = match is_untold || config.as_ref().is_ok_and(is_priced) {
         true => Some(engine::history(volume)),
         false => None,
     };
@@ -160,14 +165,18 @@ fn status(state: &State, volume: &VolumeFolder) -> Result<VolumeStatus> {
         (None, None) => Err(Failure::other("the volume was not looked at")),
     };
     let (head, failure) = match head {
-        Ok(head) => (Some(head), silent),
-        Err(failure) => (None, Some(failure)),
+        Ok(head) => (Some(head), silent.clone()),
+        Err(failure) => (None, silent.clone().or(Some(failure))),
     };
     let mut stores = Vec::new();
     let mut dollars_per_month = BTreeMap::new();
     if let (Ok(config), Some(Ok(history))) = (&config, &history) {
-        if is_resting {
+        if is_untold {
             match resting::reports(state, volume, config, history) {
+                Ok(reports) if silent.is_some() => {
+                    let untold = |report| StoreReport { state: "no-answer".into(), ..report };
+                    stores = reports.into_iter().map(untold).collect();
+                }
                 Ok(reports) => stores = reports,
                 Err(failure) => {
                     damage.push(format!("what its stores lack is not known: {}", failure.message))
@@ -315,7 +324,7 @@ fn print(list: &[VolumeStatus]) -> Result<()> {
                 "hint: `comb branch list {}` shows what is not in the volume",
                 volume.name
             ));
-        } else if volume.stores.iter().any(|store| store.unsafe_seconds > 0.0) {
+        } else if volume.failure.is_none() && volume.stores.iter().any(|store| store.unsafe_seconds > 0.0) {
             output::note(&format!(
                 "hint: `comb mount {0}` sends what is missing, and so does `comb sync {0}` once",
                 volume.name

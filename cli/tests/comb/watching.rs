@@ -3,6 +3,7 @@
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 use crate::world::{World, wait_until};
 
@@ -84,6 +85,49 @@ fn who_wants_fewer_seals_is_promised_less() {
         assert_eq!(store["promised_seconds"], seconds, "{habits}: {store}");
         world.comb("unmount mount").done();
     }
+}
+
+#[test]
+fn a_daemon_that_was_stopped_is_told_and_waited_for_by_nobody() {
+    let world = World::new();
+    let mount = world.dir("mount");
+    world.comb("volume create photos").done();
+    add_store(&world, "home", &[]);
+    world.comb("mount photos mount --seal-every 0").done();
+    let pid = world.comb("status photos --json").json()[0]["mounts"][0]["pid"].to_string();
+    let kill = |signal: &str| {
+        assert!(Command::new("kill").args([signal, &pid]).status().expect("kill starts").success());
+    };
+    kill("-STOP");
+    let begun = Instant::now();
+    std::thread::scope(|scope| {
+        let lines = [
+            "status photos",
+            "status",
+            "sync photos",
+            "sync photos --wait",
+            "snapshot photos",
+            "unmount mount",
+        ];
+        let asked = lines.map(|line| scope.spawn(|| world.comb(line)));
+        for asked in asked {
+            let told = asked.join().expect("it ended");
+            assert!(told.said.contains(&format!("`kill -CONT {pid}`")), "{}", told.said);
+            told.refused(11, "gives no answer: it is stopped");
+        }
+    });
+    assert!(begun.elapsed() < Duration::from_secs(30), "{:?}", begun.elapsed());
+    // What is known without it is told nevertheless.
+    let told = world.comb("status photos --json");
+    let status: serde_json::Value = serde_json::from_str(&told.out).expect("JSON");
+    assert_eq!(status[0]["stores"][0]["state"], "no-answer", "{status}");
+    assert_eq!(told.code, 11);
+
+    kill("-CONT");
+    wait_until("going on", || world.comb("status photos").code == 0);
+    fs::write(mount.join("a"), "goes on").expect("written");
+    world.comb("sync photos --wait").done();
+    world.comb("unmount mount").done();
 }
 
 #[test]
