@@ -32,7 +32,7 @@ use tokio::time::Instant;
 
 use crate::failure::{Context, Failure, Kind, Result};
 use crate::retention::StorePruned;
-use crate::state::{State, VolumeFolder, remove_file_if_there, replace};
+use crate::state::{State, VolumeFolder, make_private_dir, remove_file_if_there, replace, sync_dir};
 use crate::stores::{self, StoreConfig};
 use crate::{engine, keys};
 
@@ -58,9 +58,11 @@ pub struct StoreReport {
     pub url: String,
     /// Whether it decides who may write.
     pub arbiter: bool,
-    /// What is done: `starting`, `sending`, `replicated`, `waiting`, `fenced`, `not-open`.
+    /// What is done: `starting`, `sending`, `replicated`, `waiting`, `fenced`, `not-open`. Of a volume at rest `not-mounted`, or
+    /// `unknown` where nobody knows what it has; `no-answer` where its daemon does not tell; `followed` where another device
+    /// writes it.
     pub state: String,
-    /// The last seal that it has.
+    /// The last seal that it has; of a store that is followed, that was seen there last.
     pub replicated_seq: Option<u64>,
     /// Up to when all changes are in it, RFC 3339; none if it has nothing yet.
     pub safe_as_of: Option<String>,
@@ -95,10 +97,54 @@ pub struct StoreReport {
 }
 
 impl StoreReport {
+    /// A store of which nothing is known.
+    pub fn new(store: &StoreConfig, state: &str) -> Self {
+        Self {
+            name: store.name.clone(),
+            url: store.url.clone(),
+            arbiter: store.arbiter,
+            state: state.into(),
+            replicated_seq: None,
+            safe_as_of: None,
+            unsafe_seconds: 0.0,
+            unsafe_bytes: 0,
+            rate: 0,
+            sent_bytes: 0,
+            promised_seconds: Promise::USUAL.seconds(),
+            late_seconds: 0.0,
+            behind: false,
+            last_error: None,
+            last_error_seconds_ago: None,
+            next_try_seconds: None,
+            needs_somebody: false,
+        }
+    }
+
+    /// A store of a volume that another device writes: what was seen there last is shown here.
+    pub fn followed(folder: &VolumeFolder, store: &StoreConfig) -> Self {
+        match Seen::read(folder, &store.name) {
+            Ok(seen) => Self { replicated_seq: seen.map(|seen| seen.seq), ..Self::new(store, "followed") },
+            Err(failure) => Self::new(store, "followed").with_error(failure),
+        }
+    }
+
+    /// With what somebody must mend.
+    pub fn with_error(self, failure: Failure) -> Self {
+        Self { last_error: Some(in_one_line(failure)), needs_somebody: true, ..self }
+    }
+
     /// Whether it is no use to wait for this store, as was found within this time.
     pub fn is_stuck(&self, within: Duration) -> bool {
         let found = self.last_error_seconds_ago.is_some_and(|ago| ago < within.as_secs_f64());
         self.needs_somebody && found
+    }
+}
+
+/// What happened, and what to do.
+fn in_one_line(failure: Failure) -> String {
+    match failure.hint {
+        Some(hint) => format!("{}; {hint}", failure.message),
+        None => failure.message,
     }
 }
 
@@ -237,6 +283,8 @@ struct AtWork {
 pub struct Replicas {
     core: Arc<Core>,
     running: Mutex<Vec<Running>>,
+    /// Those in which another device goes on.
+    followed: Mutex<Vec<StoreConfig>>,
     /// Packs that were given up, and that no store has any more.
     cleared: Mutex<Vec<PackId>>,
     /// Ended without waiting: a store that says nothing holds back no unmount.
@@ -292,6 +340,7 @@ impl Replicas {
         let replicas = Arc::new(Self {
             core,
             running: Mutex::default(),
+            followed: Mutex::default(),
             cleared: Mutex::default(),
             runtime: Some(stores::runtime(THREADS)?),
         });
@@ -326,8 +375,12 @@ impl Replicas {
     pub fn restart(&self) -> Result<()> {
         let config = self.core.folder.config()?;
         // Who only looks has nothing to send; a branch is not in the volume.
-        let is_mine = !config.follows && self.core.folder.name.branch().is_none();
-        let wanted = if is_mine { config.stores } else { Vec::new() };
+        let (followed, wanted) = match self.core.folder.name.branch() {
+            Some(_) => (Vec::new(), Vec::new()),
+            None if config.follows => (config.stores, Vec::new()),
+            None => (Vec::new(), config.stores),
+        };
+        *self.followed.lock() = followed;
         self.name_arbiter(&wanted)?;
         let mut running = self.running.lock();
         for one in running.drain(..) {
@@ -374,7 +427,10 @@ impl Replicas {
         let now = engine::now_nanos();
         self.core.changes.lock().look(self.core.volume.is_dirty(), now);
         let dirty = self.core.volume.status().dirty_bytes;
-        self.running.lock().iter().map(|one| self.report(one, now, dirty)).collect()
+        let running = self.running.lock();
+        let followed = self.followed.lock();
+        let followed = followed.iter().map(|store| StoreReport::followed(&self.core.folder, store));
+        running.iter().map(|one| self.report(one, now, dirty)).chain(followed).collect()
     }
 
     fn report(&self, running: &Running, now: i64, dirty: u64) -> StoreReport {
@@ -439,7 +495,10 @@ impl Replicas {
             sent_bytes: progress.as_ref().map_or(0, |progress| progress.sent_bytes),
             promised_seconds: promise.seconds(),
             late_seconds,
-            behind: late_seconds > 0.0 || at_work.fenced.is_some(),
+            // One that takes nothing before somebody mends it is told before something is late.
+            behind: late_seconds > 0.0
+                || at_work.fenced.is_some()
+                || at_work.not_open.as_ref().is_some_and(|not_open| !not_open.passes),
             last_error: at_work.fenced.clone().or(last_error),
             last_error_seconds_ago,
             next_try_seconds,
@@ -596,11 +655,8 @@ async fn keep(core: Arc<Core>, config: StoreConfig, shared: Arc<Shared>) {
             }
             Err(failure) => {
                 tracing::warn!(store = config.name, error = failure.message, "the store cannot be opened");
-                let why = match &failure.hint {
-                    Some(hint) => format!("{}; {hint}", failure.message),
-                    None => failure.message.clone(),
-                };
                 let passes = matches!(failure.kind, Kind::Unreachable | Kind::Other);
+                let why = in_one_line(failure);
                 shared.at_work.lock().not_open = Some(NotOpen { why, passes, at: Instant::now() });
                 let _ = tokio::time::timeout(OPEN_AGAIN, shared.hurry.notified()).await;
             }
@@ -722,23 +778,34 @@ impl Seen {
         let path = Self::path(folder, store);
         match std::fs::read(&path) {
             Ok(bytes) => serde_json::from_slice(&bytes).map(Some).map_err(|error| {
-                Failure::new(Kind::Damaged, format!("{} is damaged: {error}", path.display()))
-                    .hint("`comb sync --accept-rollback` or `comb volume open --accept-rollback` believes what the store shows now")
+                let what =
+                    format!("what was seen of store \"{store}\" is not known: {} is damaged: {error}", path.display());
+                let how = if is_fenced(folder) || folder.config().is_ok_and(|config| config.follows) { "volume open" } else { "sync" };
+                Failure::new(Kind::Damaged, what).hint(format!(
+                    "whether the store was put back in time cannot be told; `comb {how} {} --accept-rollback` believes what it shows now",
+                    folder.name
+                ))
             }),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(Failure::io(path.display(), &error)),
         }
     }
 
-    /// Writes it down.
+    /// Writes it down, so that it is there after a power cut, too: what was seen is what an old state of the store is told by.
     pub fn write(&self, folder: &VolumeFolder, store: &str) -> Result<()> {
-        let path = Self::path(folder, store);
+        // Of several threads of a daemon one after the other; other processes keep out by the volume's lock.
+        static WRITING: Mutex<()> = Mutex::new(());
+        let _writing = WRITING.lock();
+        if Self::read(folder, store).is_ok_and(|seen| seen.as_ref() == Some(self)) {
+            return Ok(());
+        }
         let parent = folder.path.join("seen");
-        std::fs::create_dir_all(&parent).context(parent.display())?;
-        let new = parent.join(format!(".new-{store}"));
-        std::fs::write(&new, serde_json::to_vec(self).map_err(std::io::Error::from).context("seen")?)
-            .and_then(|()| std::fs::rename(&new, &path))
-            .context(path.display())
+        if !parent.exists() {
+            make_private_dir(&parent)?;
+            sync_dir(&folder.path)?;
+        }
+        let text = serde_json::to_vec(self).map_err(std::io::Error::from).context("seen")?;
+        replace(&Self::path(folder, store), &text)
     }
 
     /// Forgets what was seen: what the store shows now is believed.

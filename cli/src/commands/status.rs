@@ -83,15 +83,16 @@ pub fn run(state: &State, args: &StatusArgs) -> Result<()> {
     if let Some(failure) = failures.find(|failure| failure.kind == Kind::Silent) {
         return Err(failure.clone());
     }
-    let late = list.iter().find(|volume| volume.stores().any(|store| store.behind));
-    if let Some(late) = late {
-        return Err(Failure::new(
-            Kind::Behind,
-            format!("volume \"{}\" is not safe: a store is later than promised", late.name),
-        )
-        .hint(format!("`comb store test {}` shows whether the store answers", late.name)));
+    let mut stores = list.iter().flat_map(|volume| volume.stores().map(move |store| (&volume.name, store)));
+    if let Some((volume, store)) = stores.find(|(_, store)| store.behind) {
+        let what = match store.late_seconds > 0.0 {
+            true => "a store is later than promised".to_owned(),
+            false => format!("store \"{}\" takes nothing before somebody does something", store.name),
+        };
+        return Err(Failure::new(Kind::Behind, format!("volume \"{volume}\" is not safe: {what}"))
+            .hint(format!("`comb store test {volume}` shows whether the store answers")));
     }
-    match (&args.name, list.into_iter().next().and_then(|status| status.failure)) {
+    match (&args.name, list.first().and_then(|status| status.failure.clone())) {
         // Who asks for one volume is told by the exit code too; JSON has it in a field.
         (Some(_), Some(failure)) if !args.json => Err(failure),
         _ => Ok(()),
@@ -225,7 +226,14 @@ fn costs(config: &Config, history: &History) -> BTreeMap<String, f64> {
 fn told(store: &StoreReport, dollars: Option<f64>) -> String {
     let mut text = format!("store \"{}\" ", store.name);
     text += &match (&store.replicated_seq, store.unsafe_seconds) {
+        (None, _) if store.state == "starting" => "is being asked".to_owned(),
+        (None, _) if matches!(&*store.state, "waiting" | "not-open") => "was not reached yet".to_owned(),
+        (None, _) if store.state == "unknown" => "is not known".to_owned(),
+        (None, _) if store.state == "followed" => "is followed".to_owned(),
         (None, _) => "has nothing yet".to_owned(),
+        (Some(seq), _) if store.state == "followed" => {
+            format!("is followed: seq {seq} was seen there last")
+        }
         (Some(seq), 0.0) => format!("has everything (seq {seq})"),
         (Some(seq), seconds) => {
             format!("lacks {seconds:.0} s, {} (has seq {seq})", output::size(store.unsafe_bytes))
@@ -234,7 +242,7 @@ fn told(store: &StoreReport, dollars: Option<f64>) -> String {
     if store.rate > 0 {
         text += &format!(", {}/s", output::size(store.rate));
     }
-    if store.behind {
+    if store.behind && (store.late_seconds > 0.0 || store.state == "fenced") {
         text += ", LATER THAN PROMISED";
         if store.late_seconds > 0.0 {
             text += &format!(" ({:.0} s)", store.promised_seconds);

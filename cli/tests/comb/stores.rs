@@ -445,9 +445,19 @@ fn who_only_reads_sees_what_was_replicated_last_and_changes_nothing() {
     writer.write("a", "first");
     writer.write("big", noise(1, 3 << 20));
     writer.sync();
+    let shown = writer.head();
     writer.write("unsealed", "later");
 
     let reader = Machine::opened(&writer, &writer.url(), "--read-only");
+    // Which store it shows, and what was seen there, mounted or not.
+    let followed = |told: Outcome| {
+        let told = told.done();
+        assert!(
+            told.contains(&format!("store \"folder\" is followed: seq {shown} was seen there last")),
+            "{told}"
+        );
+    };
+    followed(reader.comb("status photos"));
     reader.mount().done();
     let mut expected = writer.tree();
     expected.remove(Path::new("unsealed"));
@@ -456,8 +466,11 @@ fn who_only_reads_sees_what_was_replicated_last_and_changes_nothing() {
     assert_eq!(error.kind(), std::io::ErrorKind::ReadOnlyFilesystem);
     assert_eq!(reader.comb("ls photos:").done(), "a\nbig\n");
     reader.comb("status photos").done();
+    followed(reader.comb("status photos"));
+    assert_eq!(reader.stores()[0]["state"], "followed");
     let before = tree(&writer.store());
     reader.unmount();
+    followed(reader.comb("status photos"));
     for line in ["sync photos", "snapshot photos", "rollback photos@1", "prune photos"] {
         reader.comb(line).refused(8, "another device writes it");
     }

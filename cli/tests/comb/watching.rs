@@ -131,6 +131,46 @@ fn a_daemon_that_was_stopped_is_told_and_waited_for_by_nobody() {
 }
 
 #[test]
+fn a_damaged_note_of_what_was_seen_is_loud_and_holds_back_one_store() {
+    let world = World::new();
+    let mount = world.dir("mount");
+    world.comb("volume create photos").done();
+    add_store(&world, "home", &[]);
+    add_store(&world, "copy", &[]);
+    world.comb("sync photos").done();
+    let seen = world.volume_folder().join("seen/home");
+    // As a power cut may leave a file that was not synced.
+    fs::write(&seen, "").expect("torn");
+
+    let told = world.comb("status photos");
+    assert!(told.out.contains("what was seen of store \"home\" is not known"), "{}", told.out);
+    assert!(told.out.contains("`comb sync photos --accept-rollback`"), "{}", told.out);
+    assert!(told.out.contains("store \"copy\" has everything"), "{}", told.out);
+    told.refused(9, "store \"home\" takes nothing before somebody does something");
+    let checked = world.comb("check photos --level manifest");
+    assert!(checked.out.contains("what was seen of store"), "{}{}", checked.out, checked.said);
+
+    // Mounted it is as loud, at once; the other store gets what is new.
+    world.comb("mount photos mount --seal-every 0").done();
+    fs::write(mount.join("a"), "new").expect("written");
+    world.comb("sync photos").done();
+    let store = |nth: usize| {
+        let told = world.comb("status photos --json");
+        let status: serde_json::Value = serde_json::from_str(&told.out).expect("JSON");
+        status[0]["mounts"][0]["stores"][nth].clone()
+    };
+    wait_until("the copy", || store(1)["state"] == "replicated" && store(1)["unsafe_bytes"] == 0);
+    assert_eq!((&store(0)["state"], &store(0)["behind"]), (&"not-open".into(), &true.into()));
+    world.comb("status photos").refused(9, "is not safe");
+    world.comb("sync photos --wait").refused(9, "accept-rollback");
+
+    world.comb("sync photos --accept-rollback --wait").done();
+    assert!(world.comb("status photos").done().contains("store \"home\" has everything"));
+    world.comb("unmount mount").done();
+    assert!(fs::read_to_string(&seen).expect("written anew").contains("manifest"));
+}
+
+#[test]
 fn watching_tells_each_change_until_nobody_reads() {
     let world = World::new();
     world.comb("volume create photos").done();

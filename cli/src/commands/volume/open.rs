@@ -123,12 +123,12 @@ pub fn open(state: &State, name: &VolumeName, key: &fs_crypto::VolumeKey, url: &
     });
     bar.finish_and_clear();
     let opened = opened?;
-    note_cut(&opened, &config.stores[0], cut)
+    note_newest(&opened, &config.stores[0], cut.or(newest.map(|slot| slot.link())))
 }
 
-/// The first seal of a takeover is in the store that it was won in.
-fn note_cut(volume: &VolumeFolder, store: &StoreConfig, cut: Option<Link>) -> Result<()> {
-    cut.map_or(Ok(()), |cut| Seen::of(&cut).write(volume, &store.name))
+/// Writes down what was seen in a store: its newest seal, or the first of a takeover, which is in the store that it was won in.
+fn note_newest(volume: &VolumeFolder, store: &StoreConfig, newest: Option<Link>) -> Result<()> {
+    newest.map_or(Ok(()), |newest| Seen::of(&newest).write(volume, &store.name))
 }
 
 /// Goes on with a volume that is here and that somebody else writes.
@@ -167,7 +167,7 @@ pub fn again(state: &State, name: &VolumeName, how: How, accept_rollback: bool) 
             takeover::require_arbiter(&env, &key, store.store_id()?, &store.url)?;
         }
         let cut = takeover::take(&opened, &volume.path, env, &key, &keys::device(state)?)?;
-        note_cut(&volume, store, Some(cut.slot.link()))?;
+        note_newest(&volume, store, Some(cut.slot.link()))?;
     }
     state.change_config(&volume, |config| {
         (config.from_store, config.follows) = (true, how.read_only);
