@@ -577,8 +577,9 @@ impl Replicas {
         pruned
     }
 
-    /// Waits until every store has this seal, or cannot get it before somebody mends something; says which has not.
-    pub fn wait(&self, seq: Seq, limit: Duration) -> Result<()> {
+    /// Waits until every store has this seal, or cannot get it before somebody mends something; says which has not. Meanwhile `tell`
+    /// is called with those that it waits for.
+    pub fn wait(&self, seq: Seq, limit: Duration, tell: &mut dyn FnMut(&[&StoreReport])) -> Result<()> {
         let begun = Instant::now();
         loop {
             let reports = self.reports();
@@ -603,6 +604,7 @@ impl Replicas {
                     ),
                 ));
             }
+            tell(&lacking);
             std::thread::sleep(Duration::from_millis(10));
         }
     }

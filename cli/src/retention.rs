@@ -117,7 +117,7 @@ pub fn prune(
     };
     if how.replicated.is_some() {
         replicas.hurry();
-        let waited = replicas.wait(pruned.head.seq, wait);
+        let waited = replicas.wait(pruned.head.seq, wait, &mut |_| {});
         if let Some(replicated) = replicas.replicated().filter(|seq| *seq > Seq(0)) {
             let removed: PacksReport = volume.sweep(replicated).map_err(failed)?.into();
             report.removed.packs += removed.packs;

@@ -13,12 +13,15 @@
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::time::{Duration, Instant};
 
 use clap::Args;
 use fs_format::{Ino, Seq, SnapshotId};
 use fs_fuse::{Detach, MountError, MountOptions, Mounted, PushError, Still};
+use fs_replication::Room;
+use fs_volume::env::Disk;
 use fs_volume::retention::Policy;
 use fs_volume::{GRACE, History, Keeper, Options, ReadTree, SealPace, SnapshotLabel, Volume};
 use serde::{Deserialize, Serialize};
@@ -559,7 +562,7 @@ struct Live {
 /// Fetches in the background what is not here.
 fn start_filling(folder: &VolumeFolder, volume: &Arc<Volume>, door: Door) -> Result<()> {
     let Some(far) = door.far else { return Ok(()) };
-    let (folder, history, room) = (folder.clone(), volume.history(), lazy_disk::room(door.env.disk));
+    let (folder, history, room) = (folder.clone(), volume.history(), room_or_log(door.env.disk));
     stores::handle()?.spawn(async move {
         // Pages of the pack table lie in the store, too, and no mount waits for them.
         let packs = match tokio::task::spawn_blocking(move || engine::packs(&folder, &history)).await {
@@ -574,6 +577,18 @@ fn start_filling(folder: &VolumeFolder, volume: &Arc<Volume>, door: Door) -> Res
         }
     });
     Ok(())
+}
+
+/// Room for what is fetched; that it is missing is worth a line in the log, each time it begins to be.
+fn room_or_log(disk: Arc<dyn Disk>) -> Room {
+    let (room, was_full) = (lazy_disk::room(disk), AtomicBool::new(false));
+    Arc::new(move |bytes| {
+        let fits = room(bytes);
+        if !was_full.swap(!fits, Ordering::Relaxed) && !fits {
+            tracing::warn!("nothing is fetched ahead while so little is free on the disk");
+        }
+        fits
+    })
 }
 
 /// How often what changed is sealed: as somebody wished, else by whether it goes anywhere.
@@ -591,7 +606,7 @@ const LAST_SEND: Duration = Duration::from_secs(30);
 /// Brings the last seal to the stores, if they take it soon. What is left goes with the next mount, or `comb sync`.
 fn part_with_stores(replicas: &Replicas, volume: &Volume) {
     replicas.hurry();
-    if let Err(failure) = replicas.wait(volume.head().seq, LAST_SEND) {
+    if let Err(failure) = replicas.wait(volume.head().seq, LAST_SEND, &mut |_| {}) {
         tracing::error!("{}", failure.message);
     }
     replicas.note_seen();

@@ -12,6 +12,7 @@ use crate::name::{VolumeName, parse_span};
 use crate::replica::{Replicas, Seen};
 use crate::report::SealReport;
 use crate::state::{State, VolumeFolder};
+use crate::waits::Waits;
 use crate::{engine, output, progress};
 
 /// Pauses before the daemon is asked again how far it is: small changes are through in no time, large ones are not asked
@@ -69,6 +70,7 @@ pub fn run(state: &State, args: &SyncArgs) -> Result<()> {
 fn wait_for_daemon(volume: &VolumeFolder, seal: &SealReport, limit: Duration) -> Result<()> {
     let begun = Instant::now();
     let bar = progress::bytes("sending");
+    let mut waits = Waits::begin();
     let mut pause = ASK_AFTER;
     loop {
         let Some(report) = Address::live(&volume.path).status()? else {
@@ -96,6 +98,7 @@ fn wait_for_daemon(volume: &VolumeFolder, seal: &SealReport, limit: Duration) ->
                 format!("store \"{}\" has not all of it{why}", worst.name),
             ));
         }
+        waits.for_stores(&lacking, &bar);
         std::thread::sleep(pause);
         pause = ASK_EVERY.min(pause * 2);
     }
@@ -108,7 +111,8 @@ fn here(state: &State, volume: &VolumeFolder, limit: Duration) -> Result<SealRep
     let replicas = Replicas::start(state, &opened, volume, None, SealPace::default())?;
     let seal = opened.seal(None).map_err(|error| engine::fs_failure(&volume.name, &error))?;
     let bar = progress::waiting("sending");
-    let outcome = replicas.wait(seal.seq, limit);
+    let mut waits = Waits::begin();
+    let outcome = replicas.wait(seal.seq, limit, &mut |lacking| waits.for_stores(lacking, &bar));
     bar.finish_and_clear();
     replicas.note_seen();
     outcome.map(|()| SealReport::from(&seal))

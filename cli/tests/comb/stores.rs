@@ -4,8 +4,11 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::io::{BufRead, BufReader};
 use std::os::unix::fs::{FileExt, symlink};
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
@@ -512,6 +515,43 @@ fn everything_is_here_after_an_open_that_waits() {
     fs::rename(writer.world.path("away"), writer.store()).expect("moved back");
     reader.comb("check photos").done();
     writer.unmount();
+}
+
+#[test]
+fn who_fetches_all_says_what_it_waits_for_and_ends_when_told_to() {
+    let attic = Machine::with_store();
+    attic.mount().done();
+    attic.write("big", noise(5, 5 << 20));
+    attic.sync();
+    attic.unmount();
+    let cellar = Machine::opened(&attic, &attic.url(), "");
+    fs::rename(attic.store(), attic.world.path("away")).expect("moved");
+
+    let start = || {
+        let mut command = cellar.world.command(["store", "remove", "photos", "folder"]);
+        let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("it starts");
+        let mut told = BufReader::new(child.stderr.take().expect("a pipe"));
+        let mut line = String::new();
+        told.read_line(&mut line).expect("a line");
+        assert!(line.starts_with("waiting: the store: ") && line.contains("is it mounted?"), "{line}");
+        child
+    };
+    for signal in ["-INT", "-TERM"] {
+        let mut child = start();
+        assert!(
+            Command::new("kill").args([signal, &child.id().to_string()]).status().expect("kill").success()
+        );
+        let begun = Instant::now();
+        assert!(!child.wait().expect("it ended").success());
+        assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
+    }
+    // Nothing was changed, and nobody holds it.
+    assert!(cellar.comb("store list photos").done().contains("folder"));
+    let mut child = start();
+    fs::rename(attic.world.path("away"), attic.store()).expect("back again");
+    assert!(child.wait().expect("it ended").success());
+    assert!(!cellar.comb("store list photos").out.contains("folder"));
+    cellar.comb("check photos").done();
 }
 
 #[test]

@@ -171,6 +171,38 @@ fn a_damaged_note_of_what_was_seen_is_loud_and_holds_back_one_store() {
 }
 
 #[test]
+fn who_waits_for_a_store_says_which_and_why() {
+    let world = World::new();
+    world.dir("mount");
+    world.comb("volume create photos").done();
+    add_store(&world, "home", &[]);
+    let config = world.volume_folder().join("config");
+    let mut fields: serde_json::Value =
+        serde_json::from_slice(&fs::read(&config).expect("a config")).expect("JSON");
+    // A server that is down; by hand, so without the check.
+    fields["stores"][0]["url"] = "http://127.0.0.1:1/".into();
+    fields.as_object_mut().expect("fields").remove("check");
+    fs::write(&config, fields.to_string()).expect("written");
+    let why = "waiting: store \"home\": ";
+    for mounted in [false, true] {
+        if mounted {
+            world.comb("mount photos mount --seal-every 0").done();
+        }
+        let told = world.comb("sync photos --wait --limit 4s");
+        assert_eq!(told.said.matches(why).count(), 1, "{}", told.said);
+        told.refused(9, "home");
+        // Quicker than anybody wants to be told.
+        let told = world.comb("sync photos --wait --limit 1s");
+        assert!(!told.said.contains("waiting"), "{}", told.said);
+    }
+    // An unmount would wait for the store, too.
+    let told = world.comb("status photos --json").out;
+    let status: serde_json::Value = serde_json::from_str(&told).expect("JSON");
+    let pid = status[0]["mounts"][0]["pid"].to_string();
+    assert!(Command::new("kill").args(["-9", &pid]).status().expect("kill starts").success());
+}
+
+#[test]
 fn watching_tells_each_change_until_nobody_reads() {
     let world = World::new();
     world.comb("volume create photos").done();

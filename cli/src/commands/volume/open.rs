@@ -34,7 +34,7 @@ pub struct OpenArgs {
     #[arg(long)]
     read_only: bool,
 
-    /// Fetch everything before this command ends
+    /// Fetch everything before this command ends; a store that is away is waited for
     #[arg(long)]
     wait: bool,
 
@@ -55,11 +55,10 @@ pub fn run(state: &State, args: &OpenArgs) -> Result<()> {
         (Some(key), Some(url)) => open(state, &args.name, &keys::import(key)?, &url, how)?,
         _ => again(state, &args.name, how, args.accept_rollback)?,
     }
-    if args.wait {
-        fill(state, &args.name)?;
-    }
     let (name, how) = (&args.name, if args.read_only { " read-only" } else { "" });
-    output::line(&format!("volume \"{name}\" is open{how}: `comb mount {name} DIR` shows it"))
+    // Whatever becomes of the rest, that much is so.
+    output::line(&format!("volume \"{name}\" is open{how}: `comb mount {name} DIR` shows it"))?;
+    if args.wait { fill(state, &args.name) } else { Ok(()) }
 }
 
 /// How a volume is opened.
@@ -182,7 +181,12 @@ pub fn again(state: &State, name: &VolumeName, how: How, accept_rollback: bool) 
 fn fill(state: &State, name: &VolumeName) -> Result<()> {
     let volume = state.volume(name)?;
     let bar = progress::waiting("fetching everything");
-    let filled = elsewhere::fill(&volume)?;
+    let filled = elsewhere::fill(&volume, &bar).map_err(|failure| match failure.kind {
+        Kind::NoSpace => failure.hint(format!(
+            "the rest is read from the store when it is asked for; make room, and `comb mount {name}` fetches it in the background"
+        )),
+        _ => failure,
+    })?;
     bar.finish_and_clear();
     match filled.missing.as_slice() {
         [] => {
