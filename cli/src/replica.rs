@@ -44,6 +44,8 @@ const SENDING: Duration = Duration::from_secs(45);
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// How often a volume that is late says so in the log.
 const SAY_EVERY: Duration = Duration::from_secs(60);
+/// How long somebody who asks for it waits for the arbiter to say whether the volume is still written here.
+const CONFIRM_WAIT: Duration = Duration::from_secs(3);
 /// Pause before a store that cannot be opened is tried again.
 const OPEN_AGAIN: Duration = Duration::from_secs(30);
 /// Threads that wait for stores; sending is mostly waiting.
@@ -420,6 +422,33 @@ impl Replicas {
                 uploader.hurry();
             }
         }
+    }
+
+    /// Ends pauses after errors, and waits a moment for the arbiter to say whether the volume is still written here.
+    ///
+    /// A failure where another device took it over; what the arbiter cannot say now, it says later.
+    pub fn confirm(&self) -> Result<()> {
+        let asked = Instant::now();
+        self.hurry();
+        while asked.elapsed() < CONFIRM_WAIT {
+            let arbiter =
+                self.running.lock().iter().find(|one| one.config.arbiter).map(|one| one.shared.clone());
+            let Some(arbiter) = arbiter else { return Ok(()) };
+            {
+                let at_work = arbiter.at_work.lock();
+                if let Some(why) = &at_work.fenced {
+                    return Err(Failure::new(Kind::NotPermitted, why.clone()));
+                }
+                let Some(uploader) = &at_work.uploader else { return Ok(()) };
+                let progress = uploader.progress().borrow().clone();
+                let is_in_vain = progress.trouble.as_ref().is_some_and(|trouble| trouble.at >= asked);
+                if is_in_vain || progress.confirmed_at >= Some(asked) {
+                    return Ok(());
+                }
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        Ok(())
     }
 
     /// How far each store is.

@@ -619,7 +619,7 @@ impl Live {
             Request::Seal => self.seal(None),
             Request::Sync => {
                 let seal = self.seal(None)?;
-                self.replicas.hurry();
+                self.replicas.confirm()?;
                 Ok(seal)
             }
             Request::Reload => {

@@ -16,6 +16,7 @@ use crate::output::{self, Align, Table};
 use crate::replica::StoreReport;
 use crate::report::{MountReport, SealReport};
 use crate::state::{Config, State, VolumeFolder};
+use crate::stores::StoreConfig;
 use crate::{engine, resting};
 
 /// How often `--watch` looks.
@@ -85,12 +86,23 @@ pub fn run(state: &State, args: &StatusArgs) -> Result<()> {
     }
     let mut stores = list.iter().flat_map(|volume| volume.stores().map(move |store| (&volume.name, store)));
     if let Some((volume, store)) = stores.find(|(_, store)| store.behind) {
-        let what = match store.late_seconds > 0.0 {
-            true => "a store is later than promised".to_owned(),
-            false => format!("store \"{}\" takes nothing before somebody does something", store.name),
+        let (what, hint) = match (&*store.state, store.late_seconds > 0.0) {
+            ("fenced", _) => (
+                "another device took it over".to_owned(),
+                format!(
+                    "`comb volume open {volume}` goes on with it here, with --read-only it follows the other"
+                ),
+            ),
+            (_, true) => (
+                "a store is later than promised".to_owned(),
+                format!("`comb store test {volume}` shows whether the store answers"),
+            ),
+            (_, false) => (
+                format!("store \"{}\" takes nothing before somebody does something", store.name),
+                format!("`comb store test {volume}` shows whether the store answers"),
+            ),
         };
-        return Err(Failure::new(Kind::Behind, format!("volume \"{volume}\" is not safe: {what}"))
-            .hint(format!("`comb store test {volume}` shows whether the store answers")));
+        return Err(Failure::new(Kind::Behind, format!("volume \"{volume}\" is not safe: {what}")).hint(hint));
     }
     match (&args.name, list.first().and_then(|status| status.failure.clone())) {
         // Who asks for one volume is told by the exit code too; JSON has it in a field.
@@ -219,7 +231,10 @@ fn costs(config: &Config, history: &History) -> BTreeMap<String, f64> {
     let bytes = packs.iter().map(|pack| u64::from(pack.bytes)).sum();
     let now = engine::now_nanos();
     let creates = cost::creates_of_a_month(&seals, now);
-    priced.into_iter().map(|(store, prices)| (store.name.clone(), prices.month(bytes, creates))).collect()
+    let month = |(store, prices): (&StoreConfig, Prices)| {
+        (store.name.clone(), prices.month(bytes, creates, cost::looks_of_a_month(store, config)))
+    };
+    priced.into_iter().map(month).collect()
 }
 
 /// How far a store is, in words.
@@ -242,11 +257,10 @@ fn told(store: &StoreReport, dollars: Option<f64>) -> String {
     if store.rate > 0 {
         text += &format!(", {}/s", output::size(store.rate));
     }
-    if store.behind && (store.late_seconds > 0.0 || store.state == "fenced") {
-        text += ", LATER THAN PROMISED";
-        if store.late_seconds > 0.0 {
-            text += &format!(" ({:.0} s)", store.promised_seconds);
-        }
+    if store.state == "fenced" {
+        text += ", TAKEN OVER";
+    } else if store.late_seconds > 0.0 {
+        text += &format!(", LATER THAN PROMISED ({:.0} s)", store.promised_seconds);
     }
     text += &match dollars {
         None => String::new(),

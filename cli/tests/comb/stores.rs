@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, ErrorKind};
 use std::os::unix::fs::{FileExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -628,6 +628,26 @@ fn of_two_machines_the_second_goes_on_and_the_tail_of_the_first_is_kept() {
     let names: Vec<_> = reader.tree().into_keys().collect();
     assert_eq!(names, ["more", "new", "safe"].map(PathBuf::from));
     reader.unmount();
+}
+
+#[test]
+fn a_writer_with_nothing_to_send_learns_from_sync_that_it_was_taken_over() {
+    let attic = Machine::with_store();
+    attic.mount().done();
+    attic.write("a", "replicated");
+    attic.sync();
+    let cellar = Machine::opened(&attic, &attic.url(), "");
+    attic.comb("sync photos").refused(8, "took the volume over");
+    assert_eq!(fs::write(attic.file("no"), "").expect_err("read-only").kind(), ErrorKind::ReadOnlyFilesystem);
+    let status = attic.comb("status photos");
+    assert!(status.out.contains("took the volume over"), "{}", status.out);
+    status.refused(9, "is not safe: another device took it over");
+    assert_eq!(attic.tail(), Vec::<u64>::new(), "it had nothing that the volume has not");
+    attic.unmount();
+    cellar.mount().done();
+    cellar.write("b", "goes on");
+    cellar.sync();
+    cellar.unmount();
 }
 
 #[test]
