@@ -252,8 +252,8 @@ impl Running {
         at_work.uploader.as_ref().and_then(|uploader| uploader.progress().borrow().replicated)
     }
 
-    fn store(&self) -> (String, Option<Patient>) {
-        (self.config.name.clone(), self.shared.at_work.lock().store.clone())
+    fn store(&self) -> (StoreConfig, Option<Patient>) {
+        (self.config.clone(), self.shared.at_work.lock().store.clone())
     }
 }
 
@@ -587,20 +587,31 @@ impl Replicas {
         let mut cleared = given_up.packs.clone();
         let mut pruned = Vec::new();
         let stores: Vec<_> = self.running.lock().iter().map(Running::store).collect();
-        for (name, store) in stores {
+        for (config, store) in stores {
             let collected = match store {
                 Some(store) => {
                     let remote = stores::remote(&store.with(Patience::Within(READ_TIME_MAX)), pen.volume);
-                    runtime.block_on(remote.collect(epoch, &pen, given_up)).map_err(|error| error.to_string())
+                    let collect = async {
+                        // Something else may be there by now, in which nothing is ours to remove.
+                        remote
+                            .recognise(config.store_id()?)
+                            .await
+                            .map_err(|error| stores::replication_failure(&error))?;
+                        remote
+                            .collect(epoch, &pen, given_up)
+                            .await
+                            .map_err(|error| stores::replication_failure(&error))
+                    };
+                    runtime.block_on(collect).map_err(|failure| failure.message)
                 }
                 None => Err("it is not open".to_owned()),
             };
             if let Err(error) = &collected {
-                tracing::warn!(store = name, error, "what was dropped is not removed from the store");
+                tracing::warn!(store = config.name, error, "what was dropped is not removed from the store");
                 cleared.clear();
             }
             let Collected { packs, slots: moments } = collected.as_ref().copied().unwrap_or_default();
-            pruned.push(StorePruned { store: name, packs, moments, error: collected.err() });
+            pruned.push(StorePruned { store: config.name, packs, moments, error: collected.err() });
         }
         *self.cleared.lock() = cleared;
         pruned
@@ -621,7 +632,7 @@ impl Replicas {
                 return Err(Failure::new(Kind::NotPermitted, fenced.last_error.clone().unwrap_or_default()));
             }
             let waited = begun.elapsed();
-            if waited >= limit || lacking.iter().any(|report| report.is_stuck(waited)) {
+            if waited >= limit || lacking.iter().all(|report| report.is_stuck(waited)) {
                 let names: Vec<&str> = lacking.iter().map(|report| report.name.as_str()).collect();
                 let why = lacking.iter().find_map(|report| report.last_error.clone());
                 return Err(Failure::new(

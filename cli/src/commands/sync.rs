@@ -91,7 +91,7 @@ fn wait_for_daemon(volume: &VolumeFolder, seal: &SealReport, limit: Duration) ->
         }
         bar.set_position(bar.length().unwrap_or_default().saturating_sub(worst.unsafe_bytes));
         let waited = begun.elapsed();
-        if waited >= limit || lacking.iter().any(|store| store.is_stuck(waited)) {
+        if waited >= limit || lacking.iter().all(|store| store.is_stuck(waited)) {
             let why = worst.last_error.as_ref().map_or_else(String::new, |why| format!(": {why}"));
             return Err(Failure::new(
                 Kind::Behind,
