@@ -158,6 +158,7 @@ mod tests {
             id: String::new(),
             arbiter: true,
             prices: prices.map(str::to_owned),
+            rate: None,
         }
     }
 

@@ -708,7 +708,8 @@ async fn keep(core: Arc<Core>, config: StoreConfig, shared: Arc<Shared>) {
 
 async fn begin(core: &Arc<Core>, config: &StoreConfig) -> Result<(Patient, (Uploader, Handle))> {
     let store = stores::open_to_write(&config.url, &core.key).await?;
-    store.limit_rate(core.rate);
+    // 0 takes away for one mount what the config says.
+    store.limit_rate(core.rate.or(config.rate).filter(|rate| *rate > 0));
     let outbox = Outbox { history: core.volume.history() };
     let settings = Settings {
         volume: core.volume.id(),

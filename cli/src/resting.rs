@@ -136,6 +136,7 @@ mod tests {
             id: String::new(),
             arbiter: true,
             prices: None,
+            rate: None,
         };
         let seals = [seal(1, 100, 10), seal(2, 200, 20), seal(5, 300, 40)];
         let report = report(&store, seen.map(Seq), &seals, unsealed.as_ref(), None, now * 1_000_000_000);

@@ -170,7 +170,7 @@ impl World {
             remote.attach(fresh).await.map_err(|error| stores::replication_failure(&error))
         });
         let id = StoreConfig::id_text(id.expect("attached").id);
-        let config = StoreConfig { name: "home".into(), url, id, arbiter: true, prices: None };
+        let config = StoreConfig { name: "home".into(), url, id, arbiter: true, prices: None, rate: None };
         let config = Config { stores: vec![config], ..Config::new(&name()) };
         let made = device.state.add(&config, &name(), key.id(), |folder| {
             keys::store(folder, &key)?;

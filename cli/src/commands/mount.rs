@@ -63,7 +63,7 @@ pub struct Habits {
     #[arg(long, value_name = "SPAN", value_parser = parse_span)]
     pub seal_every: Option<Duration>,
 
-    /// The most bytes a second that go to each store
+    /// The most bytes a second that go to each store, whatever `comb store set --rate` says; 0 is no limit
     #[arg(long, value_name = "SIZE", value_parser = parse_size)]
     pub rate: Option<u64>,
 

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use crate::volumes::walk;
-use crate::world::{Outcome, World, wait_until};
+use crate::world::{Outcome, World, is_running, wait_until};
 
 const PASSPHRASE: &str = "correct horse battery staple";
 
@@ -78,6 +78,13 @@ impl Machine {
 
     fn unmount(&self) {
         self.comb("unmount mount").done();
+    }
+
+    /// Ends the daemon before it can send what it has.
+    fn unmount_unsent(&self) {
+        let pid = self.comb("status photos --json").json()[0]["mounts"][0]["pid"].to_string();
+        assert!(Command::new("kill").args(["-9", &pid]).status().expect("kill starts").success());
+        wait_until("dying", || !is_running(&pid));
     }
 
     fn file(&self, name: &str) -> PathBuf {
@@ -552,6 +559,40 @@ fn who_fetches_all_says_what_it_waits_for_and_ends_when_told_to() {
     assert!(child.wait().expect("it ended").success());
     assert!(!cellar.comb("store list photos").out.contains("folder"));
     cellar.comb("check photos").done();
+}
+
+#[test]
+fn a_limit_of_the_rate_is_kept_with_the_volume() {
+    let machine = Machine::first();
+    machine.comb(&format!("store add photos {} --rate 100K", machine.url())).done();
+    let listed = machine.comb("store list photos");
+    assert!(listed.out.contains("100.0 KiB/s"), "{}", listed.out);
+    let sent = |name: &str, line: &str| {
+        machine.write(name, noise(name.len() as u64, 400 << 10));
+        if line.contains("--limit") {
+            // Not mounted: the journal keeps it.
+            machine.unmount_unsent();
+        }
+        let begun = Instant::now();
+        machine.comb(line).done();
+        begun.elapsed()
+    };
+    machine.mount().done();
+    let slow = sent("a", "sync photos --wait");
+    assert!(slow > Duration::from_secs(2), "400 KiB took {slow:?}");
+    machine.comb("store set photos --rate 0").done();
+    let quick = sent("bb", "sync photos --wait");
+    assert!(quick < slow / 2, "{quick:?} without a limit, {slow:?} with one");
+    // At rest, too.
+    machine.comb("store set photos --rate 100K").done();
+    let slow = sent("ccc", "sync photos --limit 60s");
+    assert!(slow > Duration::from_secs(2), "400 KiB took {slow:?}");
+    // The mount's word counts more.
+    machine.comb("mount photos mount --seal-every 0 --rate 0").done();
+    let quick = sent("dddd", "sync photos --wait");
+    assert!(quick < slow / 2, "{quick:?} without a limit, {slow:?} with one");
+    machine.unmount();
+    machine.comb("store set photos").refused(2, "required");
 }
 
 #[test]

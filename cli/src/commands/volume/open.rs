@@ -96,6 +96,7 @@ pub fn open(state: &State, name: &VolumeName, key: &fs_crypto::VolumeKey, url: &
             id: StoreConfig::id_text(store_id),
             arbiter: true,
             prices: None,
+            rate: None,
         }],
         from_store: true,
         follows: how.read_only,
