@@ -18,8 +18,8 @@ use fs_crypto::VolumeKey;
 use fs_format::claim::{BOUNDARY_CONTEXT, Boundary, CLAIM_CONTEXT, Claim};
 use fs_format::{Epoch, ManifestId, PackId, Seq, VolumeId};
 use fs_replication::{
-    Collected, Commit, Fenced, GivenUp, Handle, Held, Link, Local, LocalError, Pace, Role, Settings, Signer,
-    Slot, State as Doing, Uploader,
+    Collected, Commit, Error, Fenced, GivenUp, Handle, Held, Link, Local, LocalError, Pace, Role, Settings,
+    Signer, Slot, State as Doing, Uploader,
 };
 use fs_store::{Patience, Patient, READ_TIME_MAX};
 use fs_volume::{FsError, History, SealPace, Volume};
@@ -148,6 +148,17 @@ fn in_one_line(failure: Failure) -> String {
         Some(hint) => format!("{}; {hint}", failure.message),
         None => failure.message,
     }
+}
+
+/// Says with a refusal whose credentials were refused: those that somebody has just set in his terminal are not the daemon's.
+fn denied_to(store: &StoreConfig, is_denied: bool, told: String) -> String {
+    if !is_denied || store.url.starts_with("file:") {
+        return told;
+    }
+    format!(
+        "{told}; a daemon has the environment of the `comb mount` that started it, and looks for credentials then: mount the \
+         volume again where they are right"
+    )
 }
 
 /// How soon a change is in the stores.
@@ -493,7 +504,12 @@ impl Replicas {
         };
         let (last_error, last_error_seconds_ago) = match (&at_work.not_open, trouble) {
             (Some(not_open), _) => (Some(not_open.why.clone()), Some(ago(not_open.at))),
-            (None, Some(trouble)) => (Some(trouble.error.to_string()), Some(ago(trouble.at))),
+            (None, Some(trouble)) => {
+                let is_denied =
+                    matches!(&trouble.error, Error::Store(error) if error.kind() == fs_store::Kind::Denied);
+                let told = denied_to(&running.config, is_denied, trouble.error.to_string());
+                (Some(told), Some(ago(trouble.at)))
+            }
             (None, None) => (None, None),
         };
         let (state, next_try_seconds) = match progress.as_ref().map(|progress| progress.state) {
@@ -698,7 +714,8 @@ async fn keep(core: Arc<Core>, config: StoreConfig, shared: Arc<Shared>) {
             Err(failure) => {
                 tracing::warn!(store = config.name, error = failure.message, "the store cannot be opened");
                 let passes = matches!(failure.kind, Kind::Unreachable | Kind::Other);
-                let why = in_one_line(failure);
+                let is_denied = failure.kind == Kind::NotPermitted;
+                let why = denied_to(&config, is_denied, in_one_line(failure));
                 shared.at_work.lock().not_open = Some(NotOpen { why, passes, at: Instant::now() });
                 let _ = tokio::time::timeout(OPEN_AGAIN, shared.hurry.notified()).await;
             }

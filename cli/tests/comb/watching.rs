@@ -1,7 +1,8 @@
 //! What `comb status` tells of volumes and their stores, mounted or not.
 
 use std::fs;
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpListener;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -170,19 +171,46 @@ fn a_damaged_note_of_what_was_seen_is_loud_and_holds_back_one_store() {
     assert!(fs::read_to_string(&seen).expect("written anew").contains("manifest"));
 }
 
+/// Changes by hand where the only store is, so without the check.
+fn move_store(world: &World, url: &str) {
+    let config = world.volume_folder().join("config");
+    let mut fields: serde_json::Value =
+        serde_json::from_slice(&fs::read(&config).expect("a config")).expect("JSON");
+    fields["stores"][0]["url"] = url.into();
+    fields.as_object_mut().expect("fields").remove("check");
+    fs::write(&config, fields.to_string()).expect("written");
+}
+
+#[test]
+fn a_refusal_says_whose_credentials_were_refused() {
+    let world = World::new();
+    world.dir("mount");
+    world.comb("volume create photos").done();
+    add_store(&world, "home", &[]);
+    let server = TcpListener::bind("127.0.0.1:0").expect("a port");
+    move_store(&world, &format!("http://{}/", server.local_addr().expect("an address")));
+    std::thread::spawn(move || {
+        for mut asked in server.incoming().flatten() {
+            let _ = asked.read(&mut [0; 4096]);
+            let _ = asked
+                .write_all(b"HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+        }
+    });
+    world.comb("mount photos mount --seal-every 0").done();
+    wait_until("being refused", || {
+        world.comb("status photos").out.contains("environment of the `comb mount` that started it")
+    });
+    world.comb("unmount mount").done();
+}
+
 #[test]
 fn who_waits_for_a_store_says_which_and_why() {
     let world = World::new();
     world.dir("mount");
     world.comb("volume create photos").done();
     add_store(&world, "home", &[]);
-    let config = world.volume_folder().join("config");
-    let mut fields: serde_json::Value =
-        serde_json::from_slice(&fs::read(&config).expect("a config")).expect("JSON");
-    // A server that is down; by hand, so without the check.
-    fields["stores"][0]["url"] = "http://127.0.0.1:1/".into();
-    fields.as_object_mut().expect("fields").remove("check");
-    fs::write(&config, fields.to_string()).expect("written");
+    // A server that is down.
+    move_store(&world, "http://127.0.0.1:1/");
     let why = "waiting: store \"home\": ";
     for mounted in [false, true] {
         if mounted {
