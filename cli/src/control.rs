@@ -8,6 +8,8 @@
 //!   not answer is asked again, and then told as a failure.
 //! - No connection is turned away: who comes while all are served waits in the socket's backlog. One that says
 //!   nothing is closed soon, so that it does not make the others wait.
+//! - Nobody waits for ever for a daemon that was stopped or hangs. How it is, it says within [`LOOK_WAIT`]; while it does what takes
+//!   long, it is asked on another connection how it is.
 //! - A line has a limit in each direction, and an answer that is longer is told as one.
 //!
 //! A socket's address holds 108 bytes and a state folder may lie deeper than that, so both sides
@@ -22,6 +24,9 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use rustix::fs::{Mode, OFlags};
+use rustix::net::sockopt::{Timeout, set_socket_timeout, socket_peercred};
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, socket_with};
+use rustix::process::Pid;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -41,6 +46,10 @@ const ANSWER_WAIT: Duration = Duration::from_secs(5);
 /// How long a daemon that listens and does not answer is asked again, and how often.
 const LOOK_PATIENCE: Duration = Duration::from_secs(5);
 const LOOK_EVERY: Duration = Duration::from_millis(20);
+/// How long a daemon may take to say how it is, or to take a request. Far above what it takes on a busy machine.
+const LOOK_WAIT: Duration = Duration::from_secs(3);
+/// How often such a daemon is asked before it is said to give no answer: the machine may have slept in between.
+const LOOKS: u32 = 2;
 
 /// What a command asks of a daemon.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -129,27 +138,77 @@ impl Address {
 
     /// Asks what is damaged in the journal; `None` if there is no daemon, or it has just ended.
     pub fn check_journal(&self) -> Result<Option<Vec<String>>> {
-        self.look(&Request::CheckJournal)
+        // A long journal takes longer to read than a daemon may take to say how it is.
+        self.look_while(&Request::CheckJournal, &|| self.is_awake())
     }
 
-    /// Asks what changes nothing, and so can be asked again.
+    /// Asks what changes nothing and is answered at once.
     fn look<T: DeserializeOwned>(&self, request: &Request) -> Result<Option<T>> {
+        self.look_while(request, &|| false)
+    }
+
+    /// Asks what changes nothing, and so can be asked again; waits for the answer while `go_on` says so.
+    fn look_while<T: DeserializeOwned>(
+        &self,
+        request: &Request,
+        go_on: &dyn Fn() -> bool,
+    ) -> Result<Option<T>> {
         let deadline = Instant::now() + LOOK_PATIENCE;
+        let mut looks = 0;
         loop {
-            match self.ask_or_lose(request)? {
+            match self.ask_or_lose(request, go_on)? {
                 Reply::Answer(value) => return Ok(Some(value)),
                 Reply::NoDaemon => return Ok(None),
+                Reply::Silent(pid) => {
+                    looks += 1;
+                    if looks >= LOOKS {
+                        return Err(self.silence(pid));
+                    }
+                }
                 // A daemon that ended leaves an address where nobody listens; whatever else this is, it is no absence.
                 Reply::Lost(_) if Instant::now() < deadline => std::thread::sleep(LOOK_EVERY),
                 Reply::Lost(error) => {
-                    return Err(Failure::other(format!(
-                        "the daemon at {} gives no answer: {error}",
-                        self.shown().display()
-                    ))
+                    return Err(Failure::new(
+                        Kind::Silent,
+                        format!("the daemon at {} gives no answer: {error}", self.shown().display()),
+                    )
                     .hint("its last words are in the file `log` of the volume's folder; try again when the machine is less busy"));
                 }
             }
         }
+    }
+
+    /// Whether a daemon that does what takes long says how it is, if it is asked. One that is just ending need not.
+    fn is_awake(&self) -> bool {
+        !self.status().is_err_and(|failure| failure.kind == Kind::Silent)
+    }
+
+    /// What is told of a daemon that takes connections, or no more, and says nothing.
+    fn silence(&self, pid: Option<Pid>) -> Failure {
+        let shown = self.shown();
+        let Some(pid) = pid else {
+            let what = format!("the daemon at {} gives no answer", shown.display());
+            return Failure::new(Kind::Silent, what)
+                .hint("if it is stopped or hangs, the file `lock` beside names its process");
+        };
+        let stat =
+            std::fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_nonzero())).unwrap_or_default();
+        // The name, in brackets, may hold anything; the state comes behind the last bracket.
+        let is_stopped = stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with(['T', 't']));
+        let how = if is_stopped { ": it is stopped" } else { "" };
+        let what = format!(
+            "the daemon at {}, process {}, gives no answer{how}",
+            shown.display(),
+            pid.as_raw_nonzero()
+        );
+        Failure::new(Kind::Silent, what).hint(match is_stopped {
+            true => format!("`kill -CONT {}` lets it go on", pid.as_raw_nonzero()),
+            false => format!(
+                "its last words are in the file `log` of the volume's folder; if it stays so, `kill -9 {}` loses nothing that was \
+                 synced, and the next mount goes on from there",
+                pid.as_raw_nonzero()
+            ),
+        })
     }
 
     /// Tells that the config has changed; `None` if there is no daemon.
@@ -170,11 +229,16 @@ impl Address {
     /// Sends a request and waits for its answer, as long as it takes; `None` if there is no daemon.
     ///
     /// There is no time limit: sealing takes as long as there is to seal, and a daemon that dies
-    /// closes the connection.
+    /// closes the connection. Only one that does not even say how it is, is given up.
     pub fn ask<T: DeserializeOwned>(&self, request: &Request) -> Result<Option<T>> {
-        match self.ask_or_lose(request)? {
+        match self.ask_or_lose(request, &|| self.is_awake())? {
             Reply::Answer(value) => Ok(Some(value)),
             Reply::NoDaemon => Ok(None),
+            Reply::Silent(pid) => {
+                let mut silence = self.silence(pid);
+                silence.message += "; what it was asked for it may do when it goes on";
+                Err(silence)
+            }
             Reply::Lost(error) => Err(Failure::other(format!(
                 "the daemon ended before it answered: {error}"
             ))
@@ -182,10 +246,16 @@ impl Address {
         }
     }
 
-    fn ask_or_lose<T: DeserializeOwned>(&self, request: &Request) -> Result<Reply<T>> {
+    /// Asks once; `go_on` says each [`LOOK_WAIT`] whether to wait on.
+    fn ask_or_lose<T: DeserializeOwned>(
+        &self,
+        request: &Request,
+        go_on: &dyn Fn() -> bool,
+    ) -> Result<Reply<T>> {
         let mut stream = match self.connect() {
             Ok(stream) => stream,
             Err(error) if is_absence(&error) => return Ok(Reply::NoDaemon),
+            Err(error) if is_timeout(&error) => return Ok(Reply::Silent(None)),
             Err(error) => return Err(Failure::io(self.shown().display(), &error)),
         };
         // Who was stopped between connecting and sending was given up by the daemon, which has not heard a word.
@@ -199,19 +269,28 @@ impl Address {
                 Err(error) => return Ok(Reply::Lost(error)),
             }
         }
-        match receive(&stream, ANSWER_BYTES_MAX) {
+        match receive(&stream, ANSWER_BYTES_MAX, go_on) {
             Ok(Answer::Failed(failure)) => Err(failure),
             Ok(Answer::Done(value)) => serde_json::from_value(value).map(Reply::Answer).map_err(|error| {
                 Failure::other(format!("the daemon's answer is not understood: {error}"))
                     .hint("it may be of another version: unmount and mount the volume again")
             }),
+            Err(error) if is_timeout(&error) => {
+                Ok(Reply::Silent(socket_peercred(&stream).ok().map(|daemon| daemon.pid)))
+            }
             Err(error) => Ok(Reply::Lost(error)),
         }
     }
 
+    /// Connects; each wait on the connection, that for a place in the daemon's backlog too, ends after [`LOOK_WAIT`].
     fn connect(&self) -> io::Result<UnixStream> {
         let (_folder, path) = self.open()?;
-        UnixStream::connect(path)
+        let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
+        for direction in [Timeout::Send, Timeout::Recv] {
+            set_socket_timeout(&socket, direction, Some(LOOK_WAIT))?;
+        }
+        rustix::net::connect(&socket, &SocketAddrUnix::new(path)?)?;
+        Ok(socket.into())
     }
 
     fn shown(&self) -> PathBuf {
@@ -224,6 +303,11 @@ fn is_absence(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused)
 }
 
+/// Whether somebody listens and did nothing for [`LOOK_WAIT`].
+fn is_timeout(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut)
+}
+
 /// What became of a request.
 enum Reply<T> {
     /// It was answered.
@@ -232,6 +316,8 @@ enum Reply<T> {
     NoDaemon,
     /// Somebody listened, and went away.
     Lost(io::Error),
+    /// Somebody listens, says nothing, and stays: this process, where the kernel tells.
+    Silent(Option<Pid>),
 }
 
 fn line<T: Serialize>(value: &T) -> io::Result<Vec<u8>> {
@@ -244,13 +330,26 @@ fn send<T: Serialize>(stream: &mut UnixStream, value: &T) -> io::Result<()> {
     stream.write_all(&line(value)?)
 }
 
-fn receive<T: DeserializeOwned>(stream: &UnixStream, bytes_max: u64) -> io::Result<T> {
-    let mut line = String::new();
-    BufReader::new(stream.take(bytes_max)).read_line(&mut line)?;
-    if !line.ends_with('\n') {
+/// Reads a line; `go_on` says after each wait that was in vain whether to wait once more.
+fn receive<T: DeserializeOwned>(
+    stream: &UnixStream,
+    bytes_max: u64,
+    go_on: &dyn Fn() -> bool,
+) -> io::Result<T> {
+    let mut line = Vec::new();
+    let mut reader = BufReader::new(stream.take(bytes_max));
+    loop {
+        // What came before a wait in vain stays in `line`.
+        match reader.read_until(b'\n', &mut line) {
+            Err(error) if is_timeout(&error) && go_on() => {}
+            Err(error) => return Err(error),
+            Ok(_) => break,
+        }
+    }
+    if !line.ends_with(b"\n") {
         return Err(io::ErrorKind::UnexpectedEof.into());
     }
-    Ok(serde_json::from_str(&line)?)
+    Ok(serde_json::from_slice(&line)?)
 }
 
 /// What answers requests; called from several threads.
@@ -328,9 +427,9 @@ fn accept(listener: &UnixListener, connections: &Arc<Connections>, handler: &Arc
 fn serve(mut stream: UnixStream, handler: &Handler) -> io::Result<()> {
     stream.set_read_timeout(Some(REQUEST_WAIT))?;
     stream.set_write_timeout(Some(ANSWER_WAIT))?;
-    let peer = rustix::net::sockopt::socket_peercred(&stream)?.uid;
+    let peer = socket_peercred(&stream)?.uid;
     let outcome = if peer.is_root() || peer == rustix::process::geteuid() {
-        match receive(&stream, REQUEST_BYTES_MAX) {
+        match receive(&stream, REQUEST_BYTES_MAX, &|| false) {
             Ok(request) => handler(request),
             // Closed without a word: whoever sends its request after all notices, and asks anew.
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Err(error),
@@ -434,7 +533,7 @@ mod tests {
             let mut stream = UnixStream::connect(folder.path().join("control")).expect("connected");
             // The daemon may hang up before an endless line is through.
             let _ = stream.write_all(line);
-            match receive::<Answer>(&stream, ANSWER_BYTES_MAX) {
+            match receive::<Answer>(&stream, ANSWER_BYTES_MAX, &|| false) {
                 Ok(Answer::Failed(failure)) => assert_eq!(failure.kind, Kind::Usage),
                 Ok(Answer::Done(value)) => panic!("nonsense was done: {value}"),
                 Err(error) => assert_eq!(error.kind(), io::ErrorKind::ConnectionReset),
@@ -488,6 +587,31 @@ mod tests {
         std::thread::spawn(move || listener.incoming().for_each(drop));
         let failure = Address::live(folder.path()).look::<Request>(&Request::Status).expect_err("no answer");
         assert!(failure.message.contains("gives no answer"), "{failure}");
+    }
+
+    #[test]
+    fn who_says_nothing_is_told_by_its_process_and_who_is_slow_is_waited_for() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let address = Address::live(folder.path());
+        let slow: Arc<Handler> = Arc::new(|request| {
+            // Longer than a daemon may say nothing; how it is, it says at once.
+            if request == Request::Seal {
+                std::thread::sleep(LOOK_WAIT + Duration::from_millis(500));
+            }
+            Ok(serde_json::Value::Null)
+        });
+        let server = Server::start(address.clone(), slow).expect("listening");
+        // Its status is no report, which is an answer all the same.
+        assert_eq!(address.ask::<()>(&Request::Seal).expect("an answer"), Some(()));
+        drop(server);
+
+        // Nobody accepts.
+        let _listener = UnixListener::bind(folder.path().join("control")).expect("a socket");
+        let begin = Instant::now();
+        let failure = address.look::<()>(&Request::Status).expect_err("no answer");
+        assert_eq!(failure.kind, Kind::Silent);
+        assert!(failure.message.contains(&format!("process {}", std::process::id())), "{failure}");
+        assert!(begin.elapsed() < 3 * LOOK_WAIT, "{:?}", begin.elapsed());
     }
 
     #[test]

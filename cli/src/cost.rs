@@ -16,9 +16,10 @@
 use std::fmt;
 use std::str::FromStr;
 
-use fs_replication::REQUEST_BYTES_MAX;
+use fs_replication::{LOOK_EVERY, REQUEST_BYTES_MAX};
 use fs_volume::SealInfo;
 
+use crate::state::Config;
 use crate::stores::StoreConfig;
 
 /// Prices of a store, in dollars.
@@ -89,9 +90,9 @@ impl Prices {
         }
     }
 
-    /// Dollars a month for so many bytes and so many creates, and for reading all of it once, as a drill does.
-    pub fn month(&self, bytes: u64, creates: u64) -> f64 {
-        let reads = bytes.div_ceil(REQUEST_BYTES_MAX);
+    /// Dollars a month for so many bytes, creates and looks, and for reading all of it once, as a drill does.
+    pub fn month(&self, bytes: u64, creates: u64, looks: u64) -> f64 {
+        let reads = bytes.div_ceil(REQUEST_BYTES_MAX) + looks;
         bytes as f64 / 1e9 * self.gb_month
             + creates as f64 / 1e3 * self.thousand_creates
             + reads as f64 / 1e3 * self.thousand_reads
@@ -124,6 +125,11 @@ const REQUESTS_OF_A_SEAL: u64 = 4;
 /// Bytes of a pack that is full: a seal of more makes more of them.
 const PACK_BYTES: u64 = 16 << 20;
 
+/// Reads of a month by which a volume that is mounted all the time looks whether it is still written here: none of a copy.
+pub fn looks_of_a_month(store: &StoreConfig, config: &Config) -> u64 {
+    if store.arbiter && !config.follows { MONTH as u64 / LOOK_EVERY.as_nanos() as u64 } else { 0 }
+}
+
 /// Creates and lists of a month, if a volume goes on as in the last one. Seals that were dropped since are counted by their
 /// numbers. `now` is nanoseconds since 1970.
 pub fn creates_of_a_month(seals: &[SealInfo], now: i64) -> u64 {
@@ -152,6 +158,7 @@ mod tests {
             id: String::new(),
             arbiter: true,
             prices: prices.map(str::to_owned),
+            rate: None,
         }
     }
 
@@ -175,9 +182,9 @@ mod tests {
             assert_eq!(Prices::of(&store(url, None)).map(|prices| prices.gb_month), gb_month, "{url}");
         }
         let said = Prices::of(&store("file:///folder", Some("0.01,0,0"))).expect("prices");
-        assert!((said.month(42_000_000_000, 9_000_000) - 0.42).abs() < 1e-9);
-        let all = "0.023,0.005,0.0004".parse::<Prices>().expect("prices").month(4 << 30, 2_000);
-        assert!((all - (4.294_967_296 * 0.023 + 0.010 + 1.024 * 0.0004)).abs() < 1e-9, "{all}");
+        assert!((said.month(42_000_000_000, 9_000_000, 0) - 0.42).abs() < 1e-9);
+        let all = "0.023,0.005,0.0004".parse::<Prices>().expect("prices").month(4 << 30, 2_000, 976);
+        assert!((all - (4.294_967_296 * 0.023 + 0.010 + 2.0 * 0.0004)).abs() < 1e-9, "{all}");
     }
 
     #[test]

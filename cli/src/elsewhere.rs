@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use fs_format::manifest::manifest_id;
@@ -10,16 +10,26 @@ use fs_format::{Seq, VolumeId};
 use fs_replication::{Far, Filled, Limits, Link, Slot, Verdict};
 use fs_store::{Patience, Patient, READ_TIME_MAX, Store};
 use fs_volume::env::Env;
+use indicatif::ProgressBar;
 
 use crate::failure::{Context, Failure, Kind, Result};
 use crate::lazy_disk::{self, LazyDisk};
 use crate::replica::{Ended, Seen};
 use crate::state::VolumeFolder;
 use crate::stores::StoreConfig;
+use crate::waits::Waits;
 use crate::{engine, output, stores};
 
 /// How long a look at what a store shows may take, for whoever can go on with what was seen last.
 const FOLLOW_TIME_MAX: Duration = Duration::from_secs(5);
+
+/// How often it is looked at whether what is fetched goes on.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+
+/// How long a store may say nothing before that is told.
+const SILENCE: Duration = Duration::from_secs(5);
+/// The pause before the pack table is read again.
+const AGAIN_AFTER: Duration = Duration::from_secs(1);
 
 /// The way into a volume's folder, and to what is not in it.
 #[derive(Clone)]
@@ -28,6 +38,8 @@ pub struct Door {
     pub env: Env,
     /// Where the rest is, for a volume that was opened from a store.
     pub far: Option<Far>,
+    /// That store.
+    store: Option<Patient>,
 }
 
 /// The door of a volume.
@@ -36,13 +48,14 @@ pub struct Door {
 /// it says.
 pub fn door(volume: &VolumeFolder) -> Result<Door> {
     let env = engine::environment(&volume.path);
-    let Ok(config) = volume.config() else { return Ok(Door { env, far: None }) };
+    let Ok(config) = volume.config() else { return Ok(Door { env, far: None, store: None }) };
     let Some(store) = config.stores.iter().find(|store| config.from_store && store.arbiter) else {
-        return Ok(Door { env, far: None });
+        return Ok(Door { env, far: None, store: None });
     };
-    let far = far(&stores::later(&store.url, volume.id)?, volume.id, &volume.path)?;
+    let store = stores::later(&store.url, volume.id)?;
+    let far = far(&store, volume.id, &volume.path)?;
     let disk = Arc::new(LazyDisk::new(env.disk.clone(), far.clone()));
-    Ok(Door { env: Env { disk, ..env }, far: Some(far) })
+    Ok(Door { env: Env { disk, ..env }, far: Some(far), store: Some(store) })
 }
 
 /// What a volume has in a store, for reading here what is there.
@@ -243,11 +256,67 @@ pub fn refresh(volume: &VolumeFolder) -> Option<Failure> {
     Some(failure)
 }
 
-/// Fetches everything that is not here; waits for it. Nothing for a volume that was not opened from a store.
-pub fn fill(volume: &VolumeFolder) -> Result<Filled> {
+/// Fetches everything that is not here. Nothing for a volume that was not opened from a store.
+///
+/// A store that is away is waited for, and said to be. A disk without room ends it: nobody knows whether there will be some.
+pub fn fill(volume: &VolumeFolder, bar: &ProgressBar) -> Result<Filled> {
     let door = door(volume)?;
-    let Some(far) = door.far else { return Ok(Filled::default()) };
-    let history = engine::history_through(door.env.clone(), volume)?;
-    let packs = engine::packs(volume, &history)?;
-    stores::block_on(async { Ok(far.fill(packs, lazy_disk::room(door.env.disk)).await) })
+    let Some((far, store)) = door.far.zip(door.store) else { return Ok(Filled::default()) };
+    let (room, full) = (lazy_disk::room(door.env.disk.clone()), Arc::new(OnceLock::new()));
+    let noting = {
+        let full = full.clone();
+        Arc::new(move |bytes| {
+            let fits = room(bytes);
+            if !fits {
+                let _ = full.set(());
+            }
+            fits
+        })
+    };
+    let (env, folder, asked) = (door.env, volume.clone(), store.clone());
+    let fetch = async move {
+        let packs = loop {
+            // Pages of the pack table lie in the store, too.
+            let (env, folder) = (env.clone(), folder.clone());
+            let read = move || engine::packs(&folder, &engine::history_through(env, &folder)?);
+            match tokio::task::spawn_blocking(read)
+                .await
+                .map_err(|error| Failure::other(error.to_string()))?
+            {
+                Err(_) if last_error(&asked).is_some() => tokio::time::sleep(AGAIN_AFTER).await,
+                packs => break packs?,
+            }
+        };
+        Ok(far.fill(packs, noting).await)
+    };
+    let watch = async {
+        let mut waits = Waits::begin();
+        loop {
+            if full.get().is_some() {
+                return Failure::new(
+                    Kind::NoSpace,
+                    format!(
+                        "not all of volume \"{}\" is fetched: the disk has too little room, of which 1 GiB stays free",
+                        volume.name
+                    ),
+                );
+            }
+            let is_silent = store.status().last_success.is_none_or(|ago| ago > SILENCE);
+            let why = last_error(&store).or_else(|| is_silent.then(|| "it says nothing".into()));
+            let why = why.map(|why| format!("the store: {why}"));
+            waits.because(why.as_deref(), bar);
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+    };
+    // Not a runtime of its own, which would end only when the last read of a store has.
+    stores::handle()?.block_on(async {
+        tokio::select! { filled = fetch => filled, failure = watch => Err(failure) }
+    })
+}
+
+/// The error that a store answered with last.
+fn last_error(store: &Patient) -> Option<String> {
+    let status = store.status();
+    let (error, ago) = status.last_error?;
+    status.last_success.is_none_or(|success| ago < success).then(|| error.to_string())
 }

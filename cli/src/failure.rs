@@ -22,7 +22,8 @@ Exit codes:
   7  no space left (disk or quota)
   8  not permitted, or the volume is read-only
   9  not safe: a store lacks changes for longer than promised
-  10  a store cannot be reached";
+  10  a store cannot be reached
+  11  the daemon of a mount gives no answer";
 
 /// The kind of a failure; its number is the exit code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -48,6 +49,8 @@ pub enum Kind {
     Behind = 9,
     /// A store cannot be reached.
     Unreachable = 10,
+    /// The daemon of a mount gives no answer.
+    Silent = 11,
 }
 
 /// A failed command. It travels over the control socket too, so it holds plain text only.
@@ -158,6 +161,7 @@ mod tests {
             Kind::NotPermitted,
             Kind::Behind,
             Kind::Unreachable,
+            Kind::Silent,
         ] {
             let line = format!("\n  {}  ", kind as u8);
             assert!(EXIT_CODES.contains(&line), "{kind:?} is not in the help");

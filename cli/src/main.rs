@@ -16,7 +16,7 @@
 //! - `daemon_log`   what a daemon says of itself, in a file that does not grow for ever
 //! - `tree`, `writer`, `pax`   reading a sealed tree, and writing it into a folder or an archive
 //! - `mounts`   what the kernel knows of mounts
-//! - `output`, `progress`, `failure`   what is printed, and the exit codes
+//! - `output`, `progress`, `waits`, `failure`   what is printed, and the exit codes
 
 mod branches;
 mod commands;
@@ -51,6 +51,7 @@ mod stores;
 mod survey;
 mod takeover;
 mod tree;
+mod waits;
 mod when;
 mod writer;
 

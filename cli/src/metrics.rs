@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::failure::{Context, Failure, Kind, Result};
-use crate::replica::{PROMISE, StoreReport};
+use crate::replica::StoreReport;
 use crate::report::MountReport;
 
 /// The longest request, in bytes.
@@ -240,7 +240,7 @@ pub fn render(volume: &str, report: &MountReport) -> String {
 /// Above zero for every store that is called behind.
 fn behind(store: &StoreReport) -> f64 {
     match store.behind {
-        true => (store.unsafe_seconds - PROMISE.as_secs_f64()).max(1.0),
+        true => store.late_seconds.max(1.0),
         false => 0.0,
     }
 }

@@ -18,11 +18,11 @@ use fs_crypto::VolumeKey;
 use fs_format::claim::{BOUNDARY_CONTEXT, Boundary, CLAIM_CONTEXT, Claim};
 use fs_format::{Epoch, ManifestId, PackId, Seq, VolumeId};
 use fs_replication::{
-    Collected, Commit, Fenced, GivenUp, Handle, Held, Link, Local, LocalError, Pace, Role, Settings, Signer,
-    Slot, State as Doing, Uploader,
+    Collected, Commit, Error, Fenced, GivenUp, Handle, Held, Link, Local, LocalError, Pace, Role, Settings,
+    Signer, Slot, State as Doing, Uploader,
 };
 use fs_store::{Patience, Patient, READ_TIME_MAX};
-use fs_volume::{FsError, History, Volume};
+use fs_volume::{FsError, History, SealPace, Volume};
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use tokio::runtime::Runtime;
@@ -32,16 +32,20 @@ use tokio::time::Instant;
 
 use crate::failure::{Context, Failure, Kind, Result};
 use crate::retention::StorePruned;
-use crate::state::{State, VolumeFolder, remove_file_if_there, replace};
+use crate::state::{State, VolumeFolder, make_private_dir, remove_file_if_there, replace, sync_dir};
 use crate::stores::{self, StoreConfig};
 use crate::{engine, keys};
 
-/// How late a volume may be before it is loud.
-pub const PROMISE: Duration = Duration::from_secs(60);
+/// How often what changed is sealed where it goes to stores, if nobody says otherwise.
+pub const SEND_EVERY: Duration = Duration::from_secs(15);
+/// How long sealing and sending may take before a volume is loud.
+const SENDING: Duration = Duration::from_secs(45);
 /// How often what is not safe is looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// How often a volume that is late says so in the log.
 const SAY_EVERY: Duration = Duration::from_secs(60);
+/// How long somebody who asks for it waits for the arbiter to say whether the volume is still written here.
+const CONFIRM_WAIT: Duration = Duration::from_secs(3);
 /// Pause before a store that cannot be opened is tried again.
 const OPEN_AGAIN: Duration = Duration::from_secs(30);
 /// Threads that wait for stores; sending is mostly waiting.
@@ -56,9 +60,11 @@ pub struct StoreReport {
     pub url: String,
     /// Whether it decides who may write.
     pub arbiter: bool,
-    /// What is done: `starting`, `sending`, `replicated`, `waiting`, `fenced`, `not-open`.
+    /// What is done: `starting`, `sending`, `replicated`, `waiting`, `fenced`, `not-open`. Of a volume at rest `not-mounted`, or
+    /// `unknown` where nobody knows what it has; `no-answer` where its daemon does not tell; `followed` where another device
+    /// writes it.
     pub state: String,
-    /// The last seal that it has.
+    /// The last seal that it has; of a store that is followed, that was seen there last.
     pub replicated_seq: Option<u64>,
     /// Up to when all changes are in it, RFC 3339; none if it has nothing yet.
     pub safe_as_of: Option<String>,
@@ -71,6 +77,12 @@ pub struct StoreReport {
     /// Bytes of packs that were sent since the mount began.
     #[serde(default)]
     pub sent_bytes: u64,
+    /// Within how many seconds a change is promised to be in it: the pause before a seal, and sending.
+    #[serde(default)]
+    pub promised_seconds: f64,
+    /// By how many seconds it is later than that.
+    #[serde(default)]
+    pub late_seconds: f64,
     /// Whether it is later than promised.
     pub behind: bool,
     /// What went wrong last.
@@ -87,11 +99,97 @@ pub struct StoreReport {
 }
 
 impl StoreReport {
+    /// A store of which nothing is known.
+    pub fn new(store: &StoreConfig, state: &str) -> Self {
+        Self {
+            name: store.name.clone(),
+            url: store.url.clone(),
+            arbiter: store.arbiter,
+            state: state.into(),
+            replicated_seq: None,
+            safe_as_of: None,
+            unsafe_seconds: 0.0,
+            unsafe_bytes: 0,
+            rate: 0,
+            sent_bytes: 0,
+            promised_seconds: Promise::USUAL.seconds(),
+            late_seconds: 0.0,
+            behind: false,
+            last_error: None,
+            last_error_seconds_ago: None,
+            next_try_seconds: None,
+            needs_somebody: false,
+        }
+    }
+
+    /// A store of a volume that another device writes: what was seen there last is shown here.
+    pub fn followed(folder: &VolumeFolder, store: &StoreConfig) -> Self {
+        match Seen::read(folder, &store.name) {
+            Ok(seen) => Self { replicated_seq: seen.map(|seen| seen.seq), ..Self::new(store, "followed") },
+            Err(failure) => Self::new(store, "followed").with_error(failure),
+        }
+    }
+
+    /// With what somebody must mend.
+    pub fn with_error(self, failure: Failure) -> Self {
+        Self { last_error: Some(in_one_line(failure)), needs_somebody: true, ..self }
+    }
+
     /// Whether it is no use to wait for this store, as was found within this time.
     pub fn is_stuck(&self, within: Duration) -> bool {
         let found = self.last_error_seconds_ago.is_some_and(|ago| ago < within.as_secs_f64());
         self.needs_somebody && found
     }
+}
+
+/// What happened, and what to do.
+fn in_one_line(failure: Failure) -> String {
+    match failure.hint {
+        Some(hint) => format!("{}; {hint}", failure.message),
+        None => failure.message,
+    }
+}
+
+/// Says with a refusal whose credentials were refused: those that somebody has just set in his terminal are not the daemon's.
+fn denied_to(store: &StoreConfig, is_denied: bool, told: String) -> String {
+    if !is_denied || store.url.starts_with("file:") {
+        return told;
+    }
+    format!(
+        "{told}; a daemon has the environment of the `comb mount` that started it, and looks for credentials then: mount the \
+         volume again where they are right"
+    )
+}
+
+/// How soon a change is in the stores.
+///
+/// What is promised follows from how often the volume is sealed: whoever wants fewer seals waits longer for each change, and is
+/// not told that this is late.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Promise {
+    /// None seals only when asked: then what is sealed is promised, and no more.
+    pub seal_every: Option<Duration>,
+}
+
+impl Promise {
+    /// That of a volume of which nothing else was said.
+    pub const USUAL: Self = Self { seal_every: Some(SEND_EVERY) };
+
+    /// From the oldest change on; from the oldest seal on, where nobody knows when the next is made.
+    pub fn seconds(&self) -> f64 {
+        (self.seal_every.unwrap_or_default() + SENDING).as_secs_f64()
+    }
+
+    /// By how many seconds a store is late that lacks changes since then, and seals since then, in nanoseconds since 1970.
+    pub fn late_seconds(&self, now: i64, changes: Option<i64>, seals: Option<i64>) -> f64 {
+        let since = if self.seal_every.is_some() { changes } else { seals };
+        since.map_or(0.0, |since| (seconds_since(since, now) - self.seconds()).max(0.0))
+    }
+}
+
+/// The seconds between two moments, in nanoseconds since 1970; none if a clock was set back.
+pub fn seconds_since(then: i64, now: i64) -> f64 {
+    now.saturating_sub(then).max(0) as f64 / 1e9
 }
 
 /// When the oldest change was made that is in no seal, or in none that a store has.
@@ -100,8 +198,16 @@ impl StoreReport {
 #[derive(Debug, Default)]
 struct Changes {
     unsealed_since: Option<i64>,
-    /// Seals since this began, each with its oldest change.
-    sealed: VecDeque<(Seq, i64)>,
+    /// Seals since this began.
+    sealed: VecDeque<SealedChanges>,
+}
+
+/// A seal, when it was made, and the oldest change in it.
+#[derive(Debug)]
+struct SealedChanges {
+    seq: Seq,
+    sealed: i64,
+    oldest: i64,
 }
 
 /// Seals that are remembered one by one; the oldest of more count as one.
@@ -116,24 +222,28 @@ impl Changes {
 
     fn seal(&mut self, seq: Seq, sealed: i64) {
         let oldest = self.unsealed_since.take().unwrap_or(sealed);
-        self.sealed.push_back((seq, oldest));
+        self.sealed.push_back(SealedChanges { seq, sealed, oldest });
         if self.sealed.len() > SEALS_KEPT {
             // The oldest change stays; that it counts for a later seal makes a store look later, never earlier.
-            let oldest = self.sealed.pop_front();
-            if let (Some((_, oldest)), Some(first)) = (oldest, self.sealed.front_mut()) {
-                first.1 = oldest;
+            let left = self.sealed.pop_front();
+            if let (Some(left), Some(first)) = (left, self.sealed.front_mut()) {
+                (first.sealed, first.oldest) = (left.sealed, left.oldest);
             }
         }
     }
 
+    /// The oldest seal that a store with seals up to this one lacks.
+    fn missing(&self, replicated: Option<Seq>) -> Option<&SealedChanges> {
+        self.sealed.iter().find(|seal| Some(seal.seq) > replicated)
+    }
+
     /// The oldest change that a store with seals up to this one lacks.
     fn oldest_missing(&self, replicated: Option<Seq>) -> Option<i64> {
-        let missing = self.sealed.iter().find(|(seq, _)| Some(*seq) > replicated);
-        missing.map(|(_, oldest)| *oldest).or(self.unsealed_since)
+        self.missing(replicated).map(|seal| seal.oldest).or(self.unsealed_since)
     }
 
     fn forget(&mut self, everywhere: Seq) {
-        while self.sealed.front().is_some_and(|(seq, _)| *seq <= everywhere) {
+        while self.sealed.front().is_some_and(|seal| seal.seq <= everywhere) {
             self.sealed.pop_front();
         }
     }
@@ -153,8 +263,8 @@ impl Running {
         at_work.uploader.as_ref().and_then(|uploader| uploader.progress().borrow().replicated)
     }
 
-    fn store(&self) -> (String, Option<Patient>) {
-        (self.config.name.clone(), self.shared.at_work.lock().store.clone())
+    fn store(&self) -> (StoreConfig, Option<Patient>) {
+        (self.config.clone(), self.shared.at_work.lock().store.clone())
     }
 }
 
@@ -200,6 +310,8 @@ struct Core {
     device: [u8; 16],
     changes: Mutex<Changes>,
     rate: Option<u64>,
+    /// How often it is sealed.
+    pace: SealPace,
     /// Collects what was written and did not reach the volume yet, before it takes no more.
     before_end: Mutex<Option<Box<dyn FnOnce() + Send>>>,
 }
@@ -224,6 +336,7 @@ impl Replicas {
         volume: &Arc<Volume>,
         folder: &VolumeFolder,
         rate: Option<u64>,
+        pace: SealPace,
     ) -> Result<Arc<Self>> {
         let core = Arc::new(Core {
             volume: volume.clone(),
@@ -232,6 +345,7 @@ impl Replicas {
             device: keys::device(state)?.pseudonym(&folder.id).0,
             changes: Mutex::default(),
             rate,
+            pace,
             before_end: Mutex::default(),
         });
         let replicas = Arc::new(Self {
@@ -314,6 +428,33 @@ impl Replicas {
         }
     }
 
+    /// Ends pauses after errors, and waits a moment for the arbiter to say whether the volume is still written here.
+    ///
+    /// A failure where another device took it over; what the arbiter cannot say now, it says later.
+    pub fn confirm(&self) -> Result<()> {
+        let asked = Instant::now();
+        self.hurry();
+        while asked.elapsed() < CONFIRM_WAIT {
+            let arbiter =
+                self.running.lock().iter().find(|one| one.config.arbiter).map(|one| one.shared.clone());
+            let Some(arbiter) = arbiter else { return Ok(()) };
+            {
+                let at_work = arbiter.at_work.lock();
+                if let Some(why) = &at_work.fenced {
+                    return Err(Failure::new(Kind::NotPermitted, why.clone()));
+                }
+                let Some(uploader) = &at_work.uploader else { return Ok(()) };
+                let progress = uploader.progress().borrow().clone();
+                let is_in_vain = progress.trouble.as_ref().is_some_and(|trouble| trouble.at >= asked);
+                if is_in_vain || progress.confirmed_at >= Some(asked) {
+                    return Ok(());
+                }
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        Ok(())
+    }
+
     /// How far each store is.
     pub fn reports(&self) -> Vec<StoreReport> {
         let now = engine::now_nanos();
@@ -334,16 +475,16 @@ impl Replicas {
         let unknown = progress.as_ref().is_none_or(|progress| progress.state == Doing::Starting);
         let head = self.core.volume.head();
         let head_missing = replicated.is_none_or(|seq| seq < head.seq) && unknown;
-        let since = self
-            .core
-            .changes
-            .lock()
-            .oldest_missing(replicated)
-            .into_iter()
-            .chain(before)
-            .chain(head_missing.then_some(head.time.0))
-            .min();
-        let unsafe_seconds = since.map_or(0.0, |since| (now - since).max(0) as f64 / 1e9);
+        let known: Vec<i64> = before.into_iter().chain(head_missing.then_some(head.time.0)).collect();
+        let (changes, seals) = {
+            let changes = self.core.changes.lock();
+            (changes.oldest_missing(replicated), changes.missing(replicated).map(|seal| seal.sealed))
+        };
+        let oldest = |lacking: Option<i64>| lacking.into_iter().chain(known.iter().copied()).min();
+        let since = oldest(changes);
+        let unsafe_seconds = since.map_or(0.0, |since| seconds_since(since, now));
+        let promise = Promise { seal_every: self.core.pace.get() };
+        let late_seconds = promise.late_seconds(now, since, oldest(seals));
         let trouble = progress.as_ref().and_then(|progress| progress.trouble.clone());
         let needs_somebody = match (&at_work.not_open, &trouble) {
             (Some(not_open), _) => !not_open.passes,
@@ -353,7 +494,12 @@ impl Replicas {
         };
         let (last_error, last_error_seconds_ago) = match (&at_work.not_open, trouble) {
             (Some(not_open), _) => (Some(not_open.why.clone()), Some(ago(not_open.at))),
-            (None, Some(trouble)) => (Some(trouble.error.to_string()), Some(ago(trouble.at))),
+            (None, Some(trouble)) => {
+                let is_denied =
+                    matches!(&trouble.error, Error::Store(error) if error.kind() == fs_store::Kind::Denied);
+                let told = denied_to(&running.config, is_denied, trouble.error.to_string());
+                (Some(told), Some(ago(trouble.at)))
+            }
             (None, None) => (None, None),
         };
         let (state, next_try_seconds) = match progress.as_ref().map(|progress| progress.state) {
@@ -382,7 +528,12 @@ impl Replicas {
             unsafe_bytes: pending.bytes + dirty,
             rate: progress.as_ref().map_or(0, |progress| progress.rate),
             sent_bytes: progress.as_ref().map_or(0, |progress| progress.sent_bytes),
-            behind: unsafe_seconds > PROMISE.as_secs_f64() || at_work.fenced.is_some(),
+            promised_seconds: promise.seconds(),
+            late_seconds,
+            // One that takes nothing before somebody mends it is told before something is late.
+            behind: late_seconds > 0.0
+                || at_work.fenced.is_some()
+                || at_work.not_open.as_ref().is_some_and(|not_open| !not_open.passes),
             last_error: at_work.fenced.clone().or(last_error),
             last_error_seconds_ago,
             next_try_seconds,
@@ -404,6 +555,7 @@ impl Replicas {
                 tracing::error!(
                     store = report.name,
                     seconds = report.unsafe_seconds,
+                    promised = report.promised_seconds,
                     bytes = report.unsafe_bytes,
                     error = report.last_error,
                     "volume {} is not safe: the store is later than promised",
@@ -441,27 +593,39 @@ impl Replicas {
         let mut cleared = given_up.packs.clone();
         let mut pruned = Vec::new();
         let stores: Vec<_> = self.running.lock().iter().map(Running::store).collect();
-        for (name, store) in stores {
+        for (config, store) in stores {
             let collected = match store {
                 Some(store) => {
                     let remote = stores::remote(&store.with(Patience::Within(READ_TIME_MAX)), pen.volume);
-                    runtime.block_on(remote.collect(epoch, &pen, given_up)).map_err(|error| error.to_string())
+                    let collect = async {
+                        // Something else may be there by now, in which nothing is ours to remove.
+                        remote
+                            .recognise(config.store_id()?)
+                            .await
+                            .map_err(|error| stores::replication_failure(&error))?;
+                        remote
+                            .collect(epoch, &pen, given_up)
+                            .await
+                            .map_err(|error| stores::replication_failure(&error))
+                    };
+                    runtime.block_on(collect).map_err(|failure| failure.message)
                 }
                 None => Err("it is not open".to_owned()),
             };
             if let Err(error) = &collected {
-                tracing::warn!(store = name, error, "what was dropped is not removed from the store");
+                tracing::warn!(store = config.name, error, "what was dropped is not removed from the store");
                 cleared.clear();
             }
             let Collected { packs, slots: moments } = collected.as_ref().copied().unwrap_or_default();
-            pruned.push(StorePruned { store: name, packs, moments, error: collected.err() });
+            pruned.push(StorePruned { store: config.name, packs, moments, error: collected.err() });
         }
         *self.cleared.lock() = cleared;
         pruned
     }
 
-    /// Waits until every store has this seal, or cannot get it before somebody mends something; says which has not.
-    pub fn wait(&self, seq: Seq, limit: Duration) -> Result<()> {
+    /// Waits until every store has this seal, or cannot get it before somebody mends something; says which has not. Meanwhile `tell`
+    /// is called with those that it waits for.
+    pub fn wait(&self, seq: Seq, limit: Duration, tell: &mut dyn FnMut(&[&StoreReport])) -> Result<()> {
         let begun = Instant::now();
         loop {
             let reports = self.reports();
@@ -474,7 +638,7 @@ impl Replicas {
                 return Err(Failure::new(Kind::NotPermitted, fenced.last_error.clone().unwrap_or_default()));
             }
             let waited = begun.elapsed();
-            if waited >= limit || lacking.iter().any(|report| report.is_stuck(waited)) {
+            if waited >= limit || lacking.iter().all(|report| report.is_stuck(waited)) {
                 let names: Vec<&str> = lacking.iter().map(|report| report.name.as_str()).collect();
                 let why = lacking.iter().find_map(|report| report.last_error.clone());
                 return Err(Failure::new(
@@ -486,6 +650,7 @@ impl Replicas {
                     ),
                 ));
             }
+            tell(&lacking);
             std::thread::sleep(Duration::from_millis(10));
         }
     }
@@ -538,11 +703,9 @@ async fn keep(core: Arc<Core>, config: StoreConfig, shared: Arc<Shared>) {
             }
             Err(failure) => {
                 tracing::warn!(store = config.name, error = failure.message, "the store cannot be opened");
-                let why = match &failure.hint {
-                    Some(hint) => format!("{}; {hint}", failure.message),
-                    None => failure.message.clone(),
-                };
                 let passes = matches!(failure.kind, Kind::Unreachable | Kind::Other);
+                let is_denied = failure.kind == Kind::NotPermitted;
+                let why = denied_to(&config, is_denied, in_one_line(failure));
                 shared.at_work.lock().not_open = Some(NotOpen { why, passes, at: Instant::now() });
                 let _ = tokio::time::timeout(OPEN_AGAIN, shared.hurry.notified()).await;
             }
@@ -552,7 +715,8 @@ async fn keep(core: Arc<Core>, config: StoreConfig, shared: Arc<Shared>) {
 
 async fn begin(core: &Arc<Core>, config: &StoreConfig) -> Result<(Patient, (Uploader, Handle))> {
     let store = stores::open_to_write(&config.url, &core.key).await?;
-    store.limit_rate(core.rate);
+    // 0 takes away for one mount what the config says.
+    store.limit_rate(core.rate.or(config.rate).filter(|rate| *rate > 0));
     let outbox = Outbox { history: core.volume.history(), folder: core.folder.clone() };
     let settings = Settings {
         volume: core.volume.id(),
@@ -673,23 +837,34 @@ impl Seen {
         let path = Self::path(folder, store);
         match std::fs::read(&path) {
             Ok(bytes) => serde_json::from_slice(&bytes).map(Some).map_err(|error| {
-                Failure::new(Kind::Damaged, format!("{} is damaged: {error}", path.display()))
-                    .hint("`comb sync --accept-rollback` or `comb volume open --accept-rollback` believes what the store shows now")
+                let what =
+                    format!("what was seen of store \"{store}\" is not known: {} is damaged: {error}", path.display());
+                let how = if is_fenced(folder) || folder.config().is_ok_and(|config| config.follows) { "volume open" } else { "sync" };
+                Failure::new(Kind::Damaged, what).hint(format!(
+                    "whether the store was put back in time cannot be told; `comb {how} {} --accept-rollback` believes what it shows now",
+                    folder.name
+                ))
             }),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(Failure::io(path.display(), &error)),
         }
     }
 
-    /// Writes it down.
+    /// Writes it down, so that it is there after a power cut, too: what was seen is what an old state of the store is told by.
     pub fn write(&self, folder: &VolumeFolder, store: &str) -> Result<()> {
-        let path = Self::path(folder, store);
+        // Of several threads of a daemon one after the other; other processes keep out by the volume's lock.
+        static WRITING: Mutex<()> = Mutex::new(());
+        let _writing = WRITING.lock();
+        if Self::read(folder, store).is_ok_and(|seen| seen.as_ref() == Some(self)) {
+            return Ok(());
+        }
         let parent = folder.path.join("seen");
-        std::fs::create_dir_all(&parent).context(parent.display())?;
-        let new = parent.join(format!(".new-{store}"));
-        std::fs::write(&new, serde_json::to_vec(self).map_err(std::io::Error::from).context("seen")?)
-            .and_then(|()| std::fs::rename(&new, &path))
-            .context(path.display())
+        if !parent.exists() {
+            make_private_dir(&parent)?;
+            sync_dir(&folder.path)?;
+        }
+        let text = serde_json::to_vec(self).map_err(std::io::Error::from).context("seen")?;
+        replace(&Self::path(folder, store), &text)
     }
 
     /// Forgets what was seen: what the store shows now is believed.
@@ -826,6 +1001,23 @@ mod tests {
         assert_eq!(changes.oldest_missing(Some(Seq(3))), None);
         changes.forget(Seq(2));
         assert_eq!(changes.oldest_missing(Some(Seq(2))), Some(16));
+    }
+
+    #[test]
+    fn what_is_promised_follows_from_how_often_it_is_sealed() {
+        let late = |seal_every: Option<u64>, change: Option<i64>, seal: Option<i64>| {
+            let at = |ago: i64| (1000 - ago) * 1_000_000_000;
+            let promise = Promise { seal_every: seal_every.map(Duration::from_secs) };
+            promise.late_seconds(1000 * 1_000_000_000, change.map(at), seal.map(at))
+        };
+        assert_eq!(late(Some(15), None, None), 0.0, "idle");
+        assert_eq!(late(Some(15), Some(60), None), 0.0);
+        assert_eq!(late(Some(15), Some(61), None), 1.0);
+        assert_eq!(late(Some(300), Some(345), Some(45)), 0.0, "slower, as somebody wished");
+        assert_eq!(late(Some(300), Some(400), None), 55.0);
+        assert_eq!(late(None, Some(900), None), 0.0, "nobody asked for a seal");
+        assert_eq!(late(None, Some(900), Some(50)), 5.0, "somebody did");
+        assert_eq!(late(Some(15), Some(-100), None), 0.0, "a clock that was set back");
     }
 
     #[test]

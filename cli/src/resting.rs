@@ -11,12 +11,9 @@ use fs_volume::{History, Options, SealInfo};
 use crate::engine;
 use crate::failure::Result;
 use crate::output;
-use crate::replica::{self, PROMISE, Seen, StoreReport};
+use crate::replica::{self, Promise, Seen, StoreReport, seconds_since};
 use crate::state::{Config, State, VolumeFolder};
 use crate::stores::StoreConfig;
-
-/// Nanoseconds of a second.
-const NANOS: f64 = 1e9;
 
 /// Changes that are in no seal: their bytes, and since when there are some, in nanoseconds since 1970.
 struct Unsealed {
@@ -31,9 +28,12 @@ pub fn reports(
     config: &Config,
     history: &History,
 ) -> Result<Vec<StoreReport>> {
-    // Who only looks has nothing to send.
-    if config.stores.is_empty() || config.follows {
+    if config.stores.is_empty() {
         return Ok(Vec::new());
+    }
+    // Who only looks has nothing to send.
+    if config.follows {
+        return Ok(config.stores.iter().map(|store| StoreReport::followed(volume, store)).collect());
     }
     let seals = history.seals().map_err(|error| engine::open_failure(volume, &error))?;
     let unsealed = unsealed(state, volume, seals.last())?;
@@ -42,14 +42,22 @@ pub fn reports(
         format!("another device took the volume over with epoch {}, noticed {}", ended.by, ended.noticed)
     });
     let now = engine::now_nanos();
-    config
+    let reports = config
         .stores
         .iter()
         .map(|store| {
-            let seen = Seen::read(volume, &store.name)?.map(|seen| Seq(seen.seq));
-            Ok(report(store, seen, &seals, unsealed.as_ref(), fenced.as_deref(), now))
+            let seen = match Seen::read(volume, &store.name) {
+                Ok(seen) => seen.map(|seen| Seq(seen.seq)),
+                // Nothing is sent there before somebody says what to believe, so it is loud at once.
+                Err(failure) => {
+                    return StoreReport { behind: true, ..StoreReport::new(store, "unknown") }
+                        .with_error(failure);
+                }
+            };
+            report(store, seen, &seals, unsealed.as_ref(), fenced.as_deref(), now)
         })
-        .collect()
+        .collect();
+    Ok(reports)
 }
 
 fn report(
@@ -62,24 +70,18 @@ fn report(
 ) -> StoreReport {
     let missing = || seals.iter().filter(|seal| Some(seal.seq) > seen);
     let since = missing().map(|seal| seal.time.0).chain(unsealed.map(|unsealed| unsealed.since)).min();
-    let unsafe_seconds = since.map_or(0.0, |since| now.saturating_sub(since).max(0) as f64 / NANOS);
+    let late_seconds = Promise::USUAL.late_seconds(now, since, None);
     StoreReport {
-        name: store.name.clone(),
-        url: store.url.clone(),
-        arbiter: store.arbiter,
-        state: if fenced.is_some() { "fenced" } else { "not-mounted" }.into(),
         replicated_seq: seen.map(|seq| seq.0),
         safe_as_of: seen.map(|_| output::time_utc(since.map_or(now, |since| since.min(now)))),
-        unsafe_seconds,
+        unsafe_seconds: since.map_or(0.0, |since| seconds_since(since, now)),
         unsafe_bytes: missing().map(|seal| seal.added).sum::<u64>()
             + unsealed.map_or(0, |unsealed| unsealed.bytes),
-        rate: 0,
-        sent_bytes: 0,
-        behind: unsafe_seconds > PROMISE.as_secs_f64() || fenced.is_some(),
+        late_seconds,
+        behind: late_seconds > 0.0 || fenced.is_some(),
         last_error: fenced.map(str::to_owned),
-        last_error_seconds_ago: None,
-        next_try_seconds: None,
         needs_somebody: fenced.is_some(),
+        ..StoreReport::new(store, if fenced.is_some() { "fenced" } else { "not-mounted" })
     }
 }
 
@@ -134,6 +136,7 @@ mod tests {
             id: String::new(),
             arbiter: true,
             prices: None,
+            rate: None,
         };
         let seals = [seal(1, 100, 10), seal(2, 200, 20), seal(5, 300, 40)];
         let report = report(&store, seen.map(Seq), &seals, unsealed.as_ref(), None, now * 1_000_000_000);

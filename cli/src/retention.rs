@@ -32,6 +32,9 @@ pub struct PruneReport {
     /// What was removed from the stores.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub stores: Vec<StorePruned>,
+    /// The stores that hold back what is removed, here and everywhere.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub held_back_by: Vec<HoldsBack>,
     /// The newest seal.
     pub head: SealReport,
 }
@@ -46,6 +49,18 @@ pub struct StorePruned {
     /// Moments that are in it no more.
     pub moments: u64,
     /// Why not all of it was removed; it is tried again with the next pruning.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+}
+
+/// A store that has not all seals yet: what it lacks may need what the others have no use for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HoldsBack {
+    /// Its name.
+    pub store: String,
+    /// The newest seal that it has.
+    pub has_seq: Option<u64>,
+    /// What keeps it from having more, as far as that is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
 }
@@ -113,11 +128,12 @@ pub fn prune(
         condemned: pruned.condemned.into(),
         removed: pruned.removed.into(),
         stores: Vec::new(),
+        held_back_by: Vec::new(),
         head: SealReport::from(&pruned.head),
     };
     if how.replicated.is_some() {
         replicas.hurry();
-        let waited = replicas.wait(pruned.head.seq, wait);
+        let waited = replicas.wait(pruned.head.seq, wait, &mut |_| {});
         if let Some(replicated) = replicas.replicated().filter(|seq| *seq > Seq(0)) {
             let removed: PacksReport = volume.sweep(replicated).map_err(failed)?.into();
             report.removed.packs += removed.packs;
@@ -126,6 +142,15 @@ pub fn prune(
         }
         if let Err(failure) = waited {
             tracing::warn!("what was dropped is not removed from all stores yet: {}", failure.message);
+            let lacking = replicas.reports().into_iter();
+            let lacking = lacking.filter(|store| store.replicated_seq < Some(pruned.head.seq.0));
+            report.held_back_by = lacking
+                .map(|store| HoldsBack {
+                    store: store.name,
+                    has_seq: store.replicated_seq,
+                    error: store.last_error,
+                })
+                .collect();
         }
     }
     let seals = volume.history().seals().map_err(|error| failed(error.into()))?;

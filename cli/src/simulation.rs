@@ -14,7 +14,10 @@ use std::time::Duration;
 use fs_crypto::VolumeKey;
 use fs_format::{ManifestId, Seq, SnapshotId};
 use fs_volume::retention::Policy;
-use fs_volume::{Caller, FsError, History, NewNode, ReadTree, SnapshotLabel, Volume, WriteTree as _};
+use fs_volume::{
+    Caller, FsError, History, NewNode, ReadTree, SealPace, SnapshotLabel, Volume, WriteTree as _,
+};
+use indicatif::ProgressBar;
 use tempfile::TempDir;
 
 use crate::commands::volume::open::{How, again, open};
@@ -126,7 +129,8 @@ impl Device {
         let lock = folder.lock().expect("nobody else has it");
         let Ok(volume) = engine::open_to_write(&self.state, &folder, &lock) else { return };
         let volume = Arc::new(volume);
-        let replicas = Replicas::start(&self.state, &volume, &folder, None).expect("replicates");
+        let replicas =
+            Replicas::start(&self.state, &volume, &folder, None, SealPace::default()).expect("replicates");
         self.open = Some(Open { volume, replicas, folder, _lock: lock });
     }
 
@@ -167,7 +171,7 @@ impl World {
             remote.attach(fresh).await.map_err(|error| stores::replication_failure(&error))
         });
         let id = StoreConfig::id_text(id.expect("attached").id);
-        let config = StoreConfig { name: "home".into(), url, id, arbiter: true, prices: None };
+        let config = StoreConfig { name: "home".into(), url, id, arbiter: true, prices: None, rate: None };
         let config = Config { stores: vec![config], ..Config::new(&name()) };
         let made = device.state.add(&config, &name(), key.id(), |folder| {
             keys::store(folder, &key)?;
@@ -250,7 +254,8 @@ impl World {
                     Some(_) => {}
                 }
                 // As a daemon does: what is here needs no store.
-                elsewhere::fill(&device.folder().expect("it is here")).expect("the store is there");
+                let folder = device.folder().expect("it is here");
+                elsewhere::fill(&folder, &ProgressBar::hidden()).expect("the store is there");
                 device.start();
             }
             6..30 => self.devices[device].reach(self.store.path()),
@@ -289,7 +294,7 @@ impl World {
     fn tell(&mut self, device: usize) {
         let open = self.devices[device].open.as_ref().expect("it writes");
         let head = open.volume.head();
-        if open.replicas.wait(head.seq, Duration::from_millis(500)).is_ok() {
+        if open.replicas.wait(head.seq, Duration::from_millis(500), &mut |_| {}).is_ok() {
             self.told.push((head.seq, head.id));
         }
     }
@@ -368,7 +373,10 @@ fn read_along(store: &Path, key: &VolumeKey, sealed: &Sealed, end: &AtomicBool) 
 fn run(seed: u64) {
     let mut world = World::new(seed);
     let first = world.devices[0].open.as_ref().expect("open");
-    first.replicas.wait(first.volume.head().seq, Duration::from_secs(30)).expect("the first seal is there");
+    first
+        .replicas
+        .wait(first.volume.head().seq, Duration::from_secs(30), &mut |_| {})
+        .expect("the first seal is there");
     let (store, key, sealed) = (world.store.path().to_owned(), world.key.clone(), world.sealed.clone());
     let end = AtomicBool::new(false);
     std::thread::scope(|scope| {
@@ -385,7 +393,7 @@ fn run(seed: u64) {
             if world.devices[device].writes() {
                 world.seal(device, false);
                 let open = world.devices[device].open.as_ref().expect("it writes");
-                let sent = open.replicas.wait(open.volume.head().seq, Duration::from_secs(30));
+                let sent = open.replicas.wait(open.volume.head().seq, Duration::from_secs(30), &mut |_| {});
                 if let Err(failure) = sent {
                     assert!(!world.devices[device].writes(), "it is stuck: {}", failure.message);
                 }

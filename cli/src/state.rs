@@ -306,11 +306,7 @@ impl State {
         let names = self.lock_names()?;
         let mut config = volume.config()?;
         change(&mut config)?;
-        let (path, new) = (volume.path.join("config"), volume.path.join(".new-config"));
-        remove_file_if_there(&new)?;
-        write_new(&new, config.encode()?.as_bytes())?;
-        fs::rename(&new, &path).context(path.display())?;
-        sync_dir(&volume.path)?;
+        replace(&volume.path.join("config"), config.encode()?.as_bytes())?;
         drop(names);
         Ok(())
     }
@@ -718,7 +714,9 @@ pub fn write_new(path: &Path, bytes: &[u8]) -> Result<()> {
 
 /// Puts a file in the place of one that may be there, whole or not at all.
 pub fn replace(path: &Path, bytes: &[u8]) -> Result<()> {
-    let new = path.with_added_extension("new");
+    // No name that a person gives begins with a dot.
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let new = path.with_file_name(format!(".new-{name}"));
     // What an interrupted command left.
     let _ = fs::remove_file(&new);
     write_new(&new, bytes)?;
@@ -731,7 +729,8 @@ pub fn make_private_dir(path: &Path) -> Result<()> {
     DirBuilder::new().recursive(true).mode(0o700).create(path).context(path.display())
 }
 
-fn sync_dir(path: &Path) -> Result<()> {
+/// Makes durable which names a folder holds.
+pub fn sync_dir(path: &Path) -> Result<()> {
     File::open(path).and_then(|folder| folder.sync_all()).context(path.display())
 }
 

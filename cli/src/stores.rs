@@ -27,6 +27,9 @@ pub struct StoreConfig {
     /// What it costs, if a person said so ([`crate::cost::Prices`]).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub prices: Option<String>,
+    /// The most bytes a second that go there, unless the mount says otherwise; none is as fast as it goes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rate: Option<u64>,
 }
 
 impl StoreConfig {

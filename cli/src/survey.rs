@@ -138,7 +138,7 @@ pub fn look(
     configs: &[StoreConfig],
     depth: Depth,
     bar: &ProgressBar,
-) -> Result<Vec<StoreLook>> {
+) -> Vec<StoreLook> {
     configs
         .iter()
         .map(|config| {
@@ -152,10 +152,17 @@ pub fn look(
                 failure: None,
                 flaws: Vec::new(),
             };
-            let seen = Seen::read(volume, &config.name)?;
+            // Not to know what was seen hides nothing of what is there.
+            let seen = match Seen::read(volume, &config.name) {
+                Ok(seen) => seen,
+                Err(failure) => {
+                    found.flaw(Thing::Other, failure.message);
+                    None
+                }
+            };
             let looked = stores::block_on(look_at(volume, ours, config, seen, depth, &mut found, bar));
             found.failure = looked.err();
-            Ok(found)
+            found
         })
         .collect()
 }

@@ -187,7 +187,7 @@ fn look(
         let ours = Ours::of(volume, &history)?;
         let looks = survey::look(volume, &ours, stores, level.depth(args.store.is_some()), &bar);
         bar.finish_and_clear();
-        found.stores = looks?;
+        found.stores = looks;
     }
     if args.store.is_none() {
         found.here = Some(look_here(state, volume, &history, level)?);

@@ -15,12 +15,15 @@ mod follower;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::time::{Duration, Instant};
 
 use clap::Args;
 use fs_format::{Ino, Seq, SnapshotId};
 use fs_fuse::{Detach, MountError, MountOptions, Mounted, PushError, Still};
+use fs_replication::Room;
+use fs_volume::env::Disk;
 use fs_volume::retention::Policy;
 use fs_volume::{GRACE, History, Keeper, Options, ReadTree, SealInfo, SealPace, SnapshotLabel, Volume};
 use serde::{Deserialize, Serialize};
@@ -34,7 +37,7 @@ use crate::elsewhere::{self, Door};
 use crate::failure::{Context, Failure, Kind, Result};
 use crate::metrics::Metrics;
 use crate::name::VolumeName;
-use crate::replica::Replicas;
+use crate::replica::{Replicas, SEND_EVERY};
 use crate::report::{MountReport, SealReport, hex_unless_text};
 use crate::retention::STORES_WAIT;
 use crate::state::{State, VolumeFolder};
@@ -174,7 +177,7 @@ fn serve_live(
     let writable = volume.read_only_reason().is_none();
     let seal_every = seal_every(habits.seal_every, folder)?;
     let keeper = Keeper::start(Arc::clone(&volume), seal_every);
-    let replicas = Replicas::start(state, &volume, folder, habits.rate)?;
+    let replicas = Replicas::start(state, &volume, folder, habits.rate, keeper.pace())?;
     let is_lazy = door.far.is_some();
     start_filling(folder, volume.history(), door)?;
 
@@ -569,7 +572,7 @@ struct Live {
 /// Fetches in the background what is not here.
 fn start_filling(folder: &VolumeFolder, history: History, door: Door) -> Result<Option<JoinHandle<()>>> {
     let Some(far) = door.far else { return Ok(None) };
-    let (folder, room) = (folder.clone(), lazy_disk::room(door.env.disk));
+    let (folder, room) = (folder.clone(), room_or_log(door.env.disk));
     Ok(Some(stores::handle()?.spawn(async move {
         // Pages of the pack table lie in the store, too, and no mount waits for them.
         let packs = match tokio::task::spawn_blocking(move || engine::packs(&folder, &history)).await {
@@ -585,15 +588,26 @@ fn start_filling(folder: &VolumeFolder, history: History, door: Door) -> Result<
     })))
 }
 
+/// Room for what is fetched; that it is missing is worth a line in the log, each time it begins to be.
+fn room_or_log(disk: Arc<dyn Disk>) -> Room {
+    let (room, was_full) = (lazy_disk::room(disk), AtomicBool::new(false));
+    Arc::new(move |bytes| {
+        let fits = room(bytes);
+        if !was_full.swap(!fits, Ordering::Relaxed) && !fits {
+            tracing::warn!("nothing is fetched ahead while so little is free on the disk");
+        }
+        fits
+    })
+}
+
 /// How often what changed is sealed: as somebody wished, else by whether it goes anywhere.
 fn seal_every(wish: Option<Duration>, folder: &VolumeFolder) -> Result<Option<Duration>> {
     let usual = if folder.config()?.stores.is_empty() { SEAL_EVERY } else { SEND_EVERY };
     Ok(Some(wish.unwrap_or(usual)).filter(|span| !span.is_zero()))
 }
 
-/// How often what changed is sealed, if nobody says otherwise; and where it goes to stores.
+/// How often what changed is sealed that goes to no store, if nobody says otherwise.
 const SEAL_EVERY: Duration = Duration::from_secs(60);
-const SEND_EVERY: Duration = Duration::from_secs(15);
 
 /// How long an unmount waits for the stores to get the last seal.
 const LAST_SEND: Duration = Duration::from_secs(30);
@@ -601,7 +615,7 @@ const LAST_SEND: Duration = Duration::from_secs(30);
 /// Brings the last seal to the stores, if they take it soon. What is left goes with the next mount, or `comb sync`.
 fn part_with_stores(replicas: &Replicas, volume: &Volume) {
     replicas.hurry();
-    if let Err(failure) = replicas.wait(volume.head().seq, LAST_SEND) {
+    if let Err(failure) = replicas.wait(volume.head().seq, LAST_SEND, &mut |_| {}) {
         tracing::error!("{}", failure.message);
     }
     replicas.note_seen();
@@ -614,7 +628,7 @@ impl Live {
             Request::Seal => self.seal(None),
             Request::Sync => {
                 let seal = self.seal(None)?;
-                self.replicas.hurry();
+                self.replicas.confirm()?;
                 Ok(seal)
             }
             Request::Reload => {

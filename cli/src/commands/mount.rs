@@ -59,11 +59,11 @@ pub struct Habits {
     pub no_writeback: bool,
 
     /// Seal what changed, and send it to the stores, at least this often; 0 seals only when asked or when memory
-    /// demands it [default: 15s for a volume with stores, else 60s]
+    /// demands it [default: 15s for a volume with stores, else 60s]. A store is later than promised 45s after that
     #[arg(long, value_name = "SPAN", value_parser = parse_span)]
     pub seal_every: Option<Duration>,
 
-    /// The most bytes a second that go to each store
+    /// The most bytes a second that go to each store, whatever `comb store set --rate` says; 0 is no limit
     #[arg(long, value_name = "SIZE", value_parser = parse_size)]
     pub rate: Option<u64>,
 

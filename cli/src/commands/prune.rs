@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use clap::Args;
 use fs_format::Seq;
-use fs_volume::SealInfo;
 use fs_volume::retention::{Dropped, Plan, Policy};
+use fs_volume::{SealInfo, SealPace};
 use serde::Serialize;
 
 use crate::control::{Address, Request};
@@ -74,6 +74,17 @@ pub fn run(state: &State, args: &PruneArgs) -> Result<()> {
             ));
         }
     }
+    for store in &report.held_back_by {
+        let why = store.error.as_ref().map_or_else(String::new, |error| format!(": {error}"));
+        output::note(&format!(
+            "store \"{}\" lacks seal {} and holds back what is removed, here and from every store{why}",
+            store.store, report.head.seq
+        ));
+        output::note(&format!(
+            "hint: it goes on when the store has caught up; `comb store remove {} {}` gives up a copy that is gone for good",
+            volume.name, store.store
+        ));
+    }
     if report.condemned.packs > 0 && !args.grace.is_zero() {
         output::note(&format!(
             "{} can be removed by a later `comb prune {}`, when nobody can be reading it any more",
@@ -94,8 +105,10 @@ fn prune(state: &State, volume: &VolumeFolder, grace: Duration) -> Result<PruneR
     }
     let lock = volume.lock()?;
     let opened = Arc::new(engine::open_to_write(state, volume, &lock)?);
-    let replicas = Replicas::start(state, &opened, volume, None)?;
-    retention::prune(volume, &opened, &replicas, &pinned, grace, STORES_WAIT)
+    let replicas = Replicas::start(state, &opened, volume, None, SealPace::default())?;
+    let pruned = retention::prune(volume, &opened, &replicas, &pinned, grace, STORES_WAIT);
+    replicas.note_seen();
+    pruned
 }
 
 /// What a prune would do.

@@ -16,6 +16,7 @@ use crate::output::{self, Align, Table};
 use crate::replica::StoreReport;
 use crate::report::{MountReport, SealReport};
 use crate::state::{Config, State, VolumeFolder};
+use crate::stores::StoreConfig;
 use crate::{engine, resting};
 
 /// How often `--watch` looks.
@@ -23,7 +24,8 @@ const WATCH_EVERY: Duration = Duration::from_secs(1);
 
 /// Show how the volumes are: mounted where, sealed when, what their stores lack and cost, and what is wrong
 ///
-/// It ends with 9 where a store is later than promised, whether the volume is mounted or not.
+/// It ends with 9 where a store is later than promised, whether the volume is mounted or not, and with 11 where a daemon gives no
+/// answer.
 #[derive(Debug, Args)]
 pub struct StatusArgs {
     /// Only this volume
@@ -52,7 +54,7 @@ struct VolumeStatus {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     damage: Vec<String>,
     mounts: Vec<MountReport>,
-    /// How far each store is, of a volume that no daemon has.
+    /// How far each store is, of a volume that no daemon tells of.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     stores: Vec<StoreReport>,
     /// What each store costs a month in dollars, about, where that is known.
@@ -78,15 +80,31 @@ pub fn run(state: &State, args: &StatusArgs) -> Result<()> {
     } else {
         print(&list)?;
     }
-    let late = list.iter().find(|volume| volume.stores().any(|store| store.behind));
-    if let Some(late) = late {
-        return Err(Failure::new(
-            Kind::Behind,
-            format!("volume \"{}\" is not safe: a store is later than promised", late.name),
-        )
-        .hint(format!("`comb store test {}` shows whether the store answers", late.name)));
+    let mut failures = list.iter().filter_map(|volume| volume.failure.as_ref());
+    if let Some(failure) = failures.find(|failure| failure.kind == Kind::Silent) {
+        return Err(failure.clone());
     }
-    match (&args.name, list.into_iter().next().and_then(|status| status.failure)) {
+    let mut stores = list.iter().flat_map(|volume| volume.stores().map(move |store| (&volume.name, store)));
+    if let Some((volume, store)) = stores.find(|(_, store)| store.behind) {
+        let (what, hint) = match (&*store.state, store.late_seconds > 0.0) {
+            ("fenced", _) => (
+                "another device took it over".to_owned(),
+                format!(
+                    "`comb volume open {volume}` goes on with it here, with --read-only it follows the other"
+                ),
+            ),
+            (_, true) => (
+                "a store is later than promised".to_owned(),
+                format!("`comb store test {volume}` shows whether the store answers"),
+            ),
+            (_, false) => (
+                format!("store \"{}\" takes nothing before somebody does something", store.name),
+                format!("`comb store test {volume}` shows whether the store answers"),
+            ),
+        };
+        return Err(Failure::new(Kind::Behind, format!("volume \"{volume}\" is not safe: {what}")).hint(hint));
+    }
+    match (&args.name, list.first().and_then(|status| status.failure.clone())) {
         // Who asks for one volume is told by the exit code too; JSON has it in a field.
         (Some(_), Some(failure)) if !args.json => Err(failure),
         _ => Ok(()),
@@ -143,9 +161,9 @@ fn status(state: &State, volume: &VolumeFolder) -> Result<VolumeStatus> {
     let mut damage: Vec<String> = mounts.iter().flat_map(|mount| mount.damage.clone()).collect();
     let config = volume.config();
     let is_priced = |config: &Config| config.stores.iter().any(|store| Prices::of(store).is_some());
-    let is_resting = live.is_none() && silent.is_none();
-    // What a daemon tells needs no look at the volume.
-    let history = match live.is_none() || config.as_ref().is_ok_and(is_priced) {
+    // What a daemon tells needs no look at the volume. One that gives no answer may have sent nothing for long.
+    let is_untold = live.is_none();
+    let history = match is_untold || config.as_ref().is_ok_and(is_priced) {
         true => Some(engine::history(volume)),
         false => None,
     };
@@ -160,14 +178,18 @@ fn status(state: &State, volume: &VolumeFolder) -> Result<VolumeStatus> {
         (None, None) => Err(Failure::other("the volume was not looked at")),
     };
     let (head, failure) = match head {
-        Ok(head) => (Some(head), silent),
-        Err(failure) => (None, Some(failure)),
+        Ok(head) => (Some(head), silent.clone()),
+        Err(failure) => (None, silent.clone().or(Some(failure))),
     };
     let mut stores = Vec::new();
     let mut dollars_per_month = BTreeMap::new();
     if let (Ok(config), Some(Ok(history))) = (&config, &history) {
-        if is_resting {
+        if is_untold {
             match resting::reports(state, volume, config, history) {
+                Ok(reports) if silent.is_some() => {
+                    let untold = |report| StoreReport { state: "no-answer".into(), ..report };
+                    stores = reports.into_iter().map(untold).collect();
+                }
                 Ok(reports) => stores = reports,
                 Err(failure) => {
                     damage.push(format!("what its stores lack is not known: {}", failure.message))
@@ -209,14 +231,24 @@ fn costs(config: &Config, history: &History) -> BTreeMap<String, f64> {
     let bytes = packs.iter().map(|pack| u64::from(pack.bytes)).sum();
     let now = engine::now_nanos();
     let creates = cost::creates_of_a_month(&seals, now);
-    priced.into_iter().map(|(store, prices)| (store.name.clone(), prices.month(bytes, creates))).collect()
+    let month = |(store, prices): (&StoreConfig, Prices)| {
+        (store.name.clone(), prices.month(bytes, creates, cost::looks_of_a_month(store, config)))
+    };
+    priced.into_iter().map(month).collect()
 }
 
 /// How far a store is, in words.
 fn told(store: &StoreReport, dollars: Option<f64>) -> String {
     let mut text = format!("store \"{}\" ", store.name);
     text += &match (&store.replicated_seq, store.unsafe_seconds) {
+        (None, _) if store.state == "starting" => "is being asked".to_owned(),
+        (None, _) if matches!(&*store.state, "waiting" | "not-open") => "was not reached yet".to_owned(),
+        (None, _) if store.state == "unknown" => "is not known".to_owned(),
+        (None, _) if store.state == "followed" => "is followed".to_owned(),
         (None, _) => "has nothing yet".to_owned(),
+        (Some(seq), _) if store.state == "followed" => {
+            format!("is followed: seq {seq} was seen there last")
+        }
         (Some(seq), 0.0) => format!("has everything (seq {seq})"),
         (Some(seq), seconds) => {
             format!("lacks {seconds:.0} s, {} (has seq {seq})", output::size(store.unsafe_bytes))
@@ -225,8 +257,10 @@ fn told(store: &StoreReport, dollars: Option<f64>) -> String {
     if store.rate > 0 {
         text += &format!(", {}/s", output::size(store.rate));
     }
-    if store.behind {
-        text += ", LATER THAN PROMISED";
+    if store.state == "fenced" {
+        text += ", TAKEN OVER";
+    } else if store.late_seconds > 0.0 {
+        text += &format!(", LATER THAN PROMISED ({:.0} s)", store.promised_seconds);
     }
     text += &match dollars {
         None => String::new(),
@@ -312,7 +346,7 @@ fn print(list: &[VolumeStatus]) -> Result<()> {
                 "hint: `comb branch list {}` shows what is not in the volume",
                 volume.name
             ));
-        } else if volume.stores.iter().any(|store| store.unsafe_seconds > 0.0) {
+        } else if volume.failure.is_none() && volume.stores.iter().any(|store| store.unsafe_seconds > 0.0) {
             output::note(&format!(
                 "hint: `comb mount {0}` sends what is missing, and so does `comb sync {0}` once",
                 volume.name

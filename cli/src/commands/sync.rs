@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use clap::Args;
+use fs_volume::SealPace;
 
 use crate::control::Address;
 use crate::failure::{Failure, Kind, Result};
@@ -11,6 +12,7 @@ use crate::name::{VolumeName, parse_span};
 use crate::replica::{Replicas, Seen};
 use crate::report::SealReport;
 use crate::state::{State, VolumeFolder};
+use crate::waits::Waits;
 use crate::{engine, output, progress};
 
 /// Pauses before the daemon is asked again how far it is: small changes are through in no time, large ones are not asked
@@ -68,6 +70,7 @@ pub fn run(state: &State, args: &SyncArgs) -> Result<()> {
 fn wait_for_daemon(volume: &VolumeFolder, seal: &SealReport, limit: Duration) -> Result<()> {
     let begun = Instant::now();
     let bar = progress::bytes("sending");
+    let mut waits = Waits::begin();
     let mut pause = ASK_AFTER;
     loop {
         let Some(report) = Address::live(&volume.path).status()? else {
@@ -88,13 +91,14 @@ fn wait_for_daemon(volume: &VolumeFolder, seal: &SealReport, limit: Duration) ->
         }
         bar.set_position(bar.length().unwrap_or_default().saturating_sub(worst.unsafe_bytes));
         let waited = begun.elapsed();
-        if waited >= limit || lacking.iter().any(|store| store.is_stuck(waited)) {
+        if waited >= limit || lacking.iter().all(|store| store.is_stuck(waited)) {
             let why = worst.last_error.as_ref().map_or_else(String::new, |why| format!(": {why}"));
             return Err(Failure::new(
                 Kind::Behind,
                 format!("store \"{}\" has not all of it{why}", worst.name),
             ));
         }
+        waits.for_stores(&lacking, &bar);
         std::thread::sleep(pause);
         pause = ASK_EVERY.min(pause * 2);
     }
@@ -104,10 +108,11 @@ fn wait_for_daemon(volume: &VolumeFolder, seal: &SealReport, limit: Duration) ->
 fn here(state: &State, volume: &VolumeFolder, limit: Duration) -> Result<SealReport> {
     let lock = volume.lock()?;
     let opened = Arc::new(engine::open_to_write(state, volume, &lock)?);
-    let replicas = Replicas::start(state, &opened, volume, None)?;
+    let replicas = Replicas::start(state, &opened, volume, None, SealPace::default())?;
     let seal = opened.seal(None).map_err(|error| engine::fs_failure(&volume.name, &error))?;
     let bar = progress::waiting("sending");
-    let outcome = replicas.wait(seal.seq, limit);
+    let mut waits = Waits::begin();
+    let outcome = replicas.wait(seal.seq, limit, &mut |lacking| waits.for_stores(lacking, &bar));
     bar.finish_and_clear();
     replicas.note_seen();
     outcome.map(|()| SealReport::from(&seal))

@@ -937,6 +937,44 @@ fn what_lies_in_a_store_is_read_where_the_disk_is_full() {
 }
 
 #[test]
+fn a_disk_without_room_for_all_of_a_volume_is_told_and_what_is_read_is_there() {
+    if !is_root() {
+        return;
+    }
+    let writer = World::new();
+    let mount = writer.dir("mount");
+    writer.comb("volume create photos").done();
+    writer.comb("volume key photos --out key").done();
+    let url = format!("file://{}", writer.dir("store").display());
+    writer.comb(&format!("store add photos {url}")).done();
+    writer.comb("mount photos mount").done();
+    let content = noise(3 << 20);
+    fs::write(mount.join("a"), &content).expect("written");
+    writer.comb("sync photos --wait").done();
+    writer.comb("unmount mount").done();
+
+    let reader = World::new();
+    let _disk = OwnDisk::small(&reader, "200M");
+    let key = writer.path("key");
+    let opened =
+        reader.comb(&format!("volume open photos --key-file {} --store {url} --wait", key.display()));
+    assert!(
+        opened.out.contains("is open") && opened.said.contains("hint: "),
+        "{}{}",
+        opened.out,
+        opened.said
+    );
+    opened.refused(7, "too little room");
+    reader.comb("store remove photos folder").refused(7, "too little room");
+    let mount = reader.dir("mount");
+    reader.comb("mount photos mount").done();
+    assert!(fs::read(mount.join("a")).expect("from the store") == content);
+    reader.comb("unmount mount").done();
+    let log = fs::read_to_string(reader.volume_folder().join("log")).expect("the log");
+    assert_eq!(log.matches("nothing is fetched ahead while").count(), 1, "{log}");
+}
+
+#[test]
 fn a_disk_error_on_fsync_is_eio_and_stays_and_is_said() {
     if !is_root() {
         return;

@@ -162,3 +162,41 @@ fn what_is_pruned_goes_from_the_stores_too_and_the_rest_opens_elsewhere() {
     assert_eq!(checked.code, 0, "{}{}", checked.out, checked.said);
     other.comb("unmount mount").done();
 }
+
+#[test]
+fn a_store_that_holds_back_what_is_removed_is_named() {
+    let world = World::new();
+    let (first, copy) = (world.dir("first"), world.dir("copy"));
+    with_snapshots(&world);
+    for (store, name) in [(&first, "home"), (&copy, "spare")] {
+        world.words(["store", "add", "photos", &format!("file://{}", store.display()), "--as", name]).done();
+    }
+    world.comb("sync photos --wait").done();
+    world.words(["retain", "photos", "keep last 1; keep snapshots for 1s"]).done();
+    std::thread::sleep(std::time::Duration::from_secs(2));
+    // Moved away, and something else is there.
+    fs::rename(&copy, world.path("away")).expect("moved");
+    world.dir("copy");
+
+    for mounted in [true, false] {
+        let pruned = world.comb("prune photos --grace 0");
+        assert!(pruned.said.contains("store \"spare\" lacks seal "), "{}", pruned.said);
+        assert!(
+            pruned.said.contains("holds back what is removed, here and from every store: "),
+            "{}",
+            pruned.said
+        );
+        assert!(pruned.said.contains("`comb store remove photos spare`"), "{}", pruned.said);
+        assert!(!pruned.said.contains("\"home\" lacks"), "{}", pruned.said);
+        pruned.done();
+        let told = world.comb("prune photos --grace 0 --json").json();
+        assert_eq!(told["held_back_by"][0]["store"], "spare", "{told}");
+        if mounted {
+            world.comb("unmount mount").done();
+        }
+    }
+    fs::remove_dir_all(&copy).expect("removed");
+    fs::rename(world.path("away"), &copy).expect("back again");
+    let told = world.comb("prune photos --grace 0 --json").json();
+    assert!(told["held_back_by"].is_null() && told["removed"]["bytes"].as_u64() > Some(0), "{told}");
+}

@@ -4,13 +4,16 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::io::{BufRead, BufReader, ErrorKind};
 use std::os::unix::fs::{FileExt, symlink};
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
 use crate::volumes::walk;
-use crate::world::{Outcome, World, wait_until};
+use crate::world::{Outcome, World, is_running, wait_until};
 
 const PASSPHRASE: &str = "correct horse battery staple";
 
@@ -75,6 +78,13 @@ impl Machine {
 
     fn unmount(&self) {
         self.comb("unmount mount").done();
+    }
+
+    /// Ends the daemon before it can send what it has.
+    fn unmount_unsent(&self) {
+        let pid = self.comb("status photos --json").json()[0]["mounts"][0]["pid"].to_string();
+        assert!(Command::new("kill").args(["-9", &pid]).status().expect("kill starts").success());
+        wait_until("dying", || !is_running(&pid));
     }
 
     fn file(&self, name: &str) -> PathBuf {
@@ -445,9 +455,19 @@ fn who_only_reads_sees_what_was_replicated_last_and_changes_nothing() {
     writer.write("a", "first");
     writer.write("big", noise(1, 3 << 20));
     writer.sync();
+    let shown = writer.head();
     writer.write("unsealed", "later");
 
     let reader = Machine::opened(&writer, &writer.url(), "--read-only");
+    // Which store it shows, and what was seen there, mounted or not.
+    let followed = |told: Outcome| {
+        let told = told.done();
+        assert!(
+            told.contains(&format!("store \"folder\" is followed: seq {shown} was seen there last")),
+            "{told}"
+        );
+    };
+    followed(reader.comb("status photos"));
     reader.mount().done();
     let mut expected = writer.tree();
     expected.remove(Path::new("unsealed"));
@@ -456,8 +476,11 @@ fn who_only_reads_sees_what_was_replicated_last_and_changes_nothing() {
     assert_eq!(error.kind(), std::io::ErrorKind::ReadOnlyFilesystem);
     assert_eq!(reader.comb("ls photos:").done(), "a\nbig\n");
     reader.comb("status photos").done();
+    followed(reader.comb("status photos"));
+    assert_eq!(reader.stores()[0]["state"], "followed");
     let before = tree(&writer.store());
     reader.unmount();
+    followed(reader.comb("status photos"));
     for line in ["sync photos", "snapshot photos", "rollback photos@1", "prune photos"] {
         reader.comb(line).refused(8, "another device writes it");
     }
@@ -499,6 +522,77 @@ fn everything_is_here_after_an_open_that_waits() {
     fs::rename(writer.world.path("away"), writer.store()).expect("moved back");
     reader.comb("check photos").done();
     writer.unmount();
+}
+
+#[test]
+fn who_fetches_all_says_what_it_waits_for_and_ends_when_told_to() {
+    let attic = Machine::with_store();
+    attic.mount().done();
+    attic.write("big", noise(5, 5 << 20));
+    attic.sync();
+    attic.unmount();
+    let cellar = Machine::opened(&attic, &attic.url(), "");
+    fs::rename(attic.store(), attic.world.path("away")).expect("moved");
+
+    let start = || {
+        let mut command = cellar.world.command(["store", "remove", "photos", "folder"]);
+        let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("it starts");
+        let mut told = BufReader::new(child.stderr.take().expect("a pipe"));
+        let mut line = String::new();
+        told.read_line(&mut line).expect("a line");
+        assert!(line.starts_with("waiting: the store: ") && line.contains("is it mounted?"), "{line}");
+        child
+    };
+    for signal in ["-INT", "-TERM"] {
+        let mut child = start();
+        assert!(
+            Command::new("kill").args([signal, &child.id().to_string()]).status().expect("kill").success()
+        );
+        let begun = Instant::now();
+        assert!(!child.wait().expect("it ended").success());
+        assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
+    }
+    // Nothing was changed, and nobody holds it.
+    assert!(cellar.comb("store list photos").done().contains("folder"));
+    let mut child = start();
+    fs::rename(attic.world.path("away"), attic.store()).expect("back again");
+    assert!(child.wait().expect("it ended").success());
+    assert!(!cellar.comb("store list photos").out.contains("folder"));
+    cellar.comb("check photos").done();
+}
+
+#[test]
+fn a_limit_of_the_rate_is_kept_with_the_volume() {
+    let machine = Machine::first();
+    machine.comb(&format!("store add photos {} --rate 100K", machine.url())).done();
+    let listed = machine.comb("store list photos");
+    assert!(listed.out.contains("100.0 KiB/s"), "{}", listed.out);
+    let sent = |name: &str, line: &str| {
+        machine.write(name, noise(name.len() as u64, 400 << 10));
+        if line.contains("--limit") {
+            // Not mounted: the journal keeps it.
+            machine.unmount_unsent();
+        }
+        let begun = Instant::now();
+        machine.comb(line).done();
+        begun.elapsed()
+    };
+    machine.mount().done();
+    let slow = sent("a", "sync photos --wait");
+    assert!(slow > Duration::from_secs(2), "400 KiB took {slow:?}");
+    machine.comb("store set photos --rate 0").done();
+    let quick = sent("bb", "sync photos --wait");
+    assert!(quick < slow / 2, "{quick:?} without a limit, {slow:?} with one");
+    // At rest, too.
+    machine.comb("store set photos --rate 100K").done();
+    let slow = sent("ccc", "sync photos --limit 60s");
+    assert!(slow > Duration::from_secs(2), "400 KiB took {slow:?}");
+    // The mount's word counts more.
+    machine.comb("mount photos mount --seal-every 0 --rate 0").done();
+    let quick = sent("dddd", "sync photos --wait");
+    assert!(quick < slow / 2, "{quick:?} without a limit, {slow:?} with one");
+    machine.unmount();
+    machine.comb("store set photos").refused(2, "required");
 }
 
 #[test]
@@ -575,6 +669,26 @@ fn of_two_machines_the_second_goes_on_and_the_tail_of_the_first_is_kept() {
     let names: Vec<_> = reader.tree().into_keys().collect();
     assert_eq!(names, ["more", "new", "safe"].map(PathBuf::from));
     reader.unmount();
+}
+
+#[test]
+fn a_writer_with_nothing_to_send_learns_from_sync_that_it_was_taken_over() {
+    let attic = Machine::with_store();
+    attic.mount().done();
+    attic.write("a", "replicated");
+    attic.sync();
+    let cellar = Machine::opened(&attic, &attic.url(), "");
+    attic.comb("sync photos").refused(8, "took the volume over");
+    assert_eq!(fs::write(attic.file("no"), "").expect_err("read-only").kind(), ErrorKind::ReadOnlyFilesystem);
+    let status = attic.comb("status photos");
+    assert!(status.out.contains("took the volume over"), "{}", status.out);
+    status.refused(9, "is not safe: another device took it over");
+    assert_eq!(attic.tail(), Vec::<u64>::new(), "it had nothing that the volume has not");
+    attic.unmount();
+    cellar.mount().done();
+    cellar.write("b", "goes on");
+    cellar.sync();
+    cellar.unmount();
 }
 
 #[test]

@@ -1,8 +1,10 @@
 //! What `comb status` tells of volumes and their stores, mounted or not.
 
 use std::fs;
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpListener;
 use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 use crate::world::{World, wait_until};
 
@@ -70,6 +72,162 @@ fn a_volume_that_was_taken_over_is_loud_at_rest_too() {
     let told = world.comb("status photos");
     assert!(told.said.contains("comb branch list"), "{}", told.said);
     told.refused(9, "is not safe");
+}
+
+#[test]
+fn who_wants_fewer_seals_is_promised_less() {
+    let world = World::new();
+    world.dir("mount");
+    world.comb("volume create photos").done();
+    add_store(&world, "home", &[]);
+    for (habits, seconds) in [("", 60.0), ("--seal-every 5m", 345.0), ("--seal-every 0", 45.0)] {
+        world.comb(&format!("mount photos mount {habits}")).done();
+        let store = world.comb("status photos --json").json()[0]["mounts"][0]["stores"][0].clone();
+        assert_eq!(store["promised_seconds"], seconds, "{habits}: {store}");
+        world.comb("unmount mount").done();
+    }
+}
+
+#[test]
+fn a_daemon_that_was_stopped_is_told_and_waited_for_by_nobody() {
+    let world = World::new();
+    let mount = world.dir("mount");
+    world.comb("volume create photos").done();
+    add_store(&world, "home", &[]);
+    world.comb("mount photos mount --seal-every 0").done();
+    let pid = world.comb("status photos --json").json()[0]["mounts"][0]["pid"].to_string();
+    let kill = |signal: &str| {
+        assert!(Command::new("kill").args([signal, &pid]).status().expect("kill starts").success());
+    };
+    kill("-STOP");
+    let begun = Instant::now();
+    std::thread::scope(|scope| {
+        let lines = [
+            "status photos",
+            "status",
+            "sync photos",
+            "sync photos --wait",
+            "snapshot photos",
+            "unmount mount",
+        ];
+        let asked = lines.map(|line| scope.spawn(|| world.comb(line)));
+        for asked in asked {
+            let told = asked.join().expect("it ended");
+            assert!(told.said.contains(&format!("`kill -CONT {pid}`")), "{}", told.said);
+            told.refused(11, "gives no answer: it is stopped");
+        }
+    });
+    assert!(begun.elapsed() < Duration::from_secs(30), "{:?}", begun.elapsed());
+    // What is known without it is told nevertheless.
+    let told = world.comb("status photos --json");
+    let status: serde_json::Value = serde_json::from_str(&told.out).expect("JSON");
+    assert_eq!(status[0]["stores"][0]["state"], "no-answer", "{status}");
+    assert_eq!(told.code, 11);
+
+    kill("-CONT");
+    wait_until("going on", || world.comb("status photos").code == 0);
+    fs::write(mount.join("a"), "goes on").expect("written");
+    world.comb("sync photos --wait").done();
+    world.comb("unmount mount").done();
+}
+
+#[test]
+fn a_damaged_note_of_what_was_seen_is_loud_and_holds_back_one_store() {
+    let world = World::new();
+    let mount = world.dir("mount");
+    world.comb("volume create photos").done();
+    add_store(&world, "home", &[]);
+    add_store(&world, "copy", &[]);
+    world.comb("sync photos").done();
+    let seen = world.volume_folder().join("seen/home");
+    // As a power cut may leave a file that was not synced.
+    fs::write(&seen, "").expect("torn");
+
+    let told = world.comb("status photos");
+    assert!(told.out.contains("what was seen of store \"home\" is not known"), "{}", told.out);
+    assert!(told.out.contains("`comb sync photos --accept-rollback`"), "{}", told.out);
+    assert!(told.out.contains("store \"copy\" has everything"), "{}", told.out);
+    told.refused(9, "store \"home\" takes nothing before somebody does something");
+    let checked = world.comb("check photos --level manifest");
+    assert!(checked.out.contains("what was seen of store"), "{}{}", checked.out, checked.said);
+
+    // Mounted it is as loud, at once; the other store gets what is new.
+    world.comb("mount photos mount --seal-every 0").done();
+    fs::write(mount.join("a"), "new").expect("written");
+    world.comb("sync photos").done();
+    let store = |nth: usize| {
+        let told = world.comb("status photos --json");
+        let status: serde_json::Value = serde_json::from_str(&told.out).expect("JSON");
+        status[0]["mounts"][0]["stores"][nth].clone()
+    };
+    wait_until("the copy", || store(1)["state"] == "replicated" && store(1)["unsafe_bytes"] == 0);
+    assert_eq!((&store(0)["state"], &store(0)["behind"]), (&"not-open".into(), &true.into()));
+    world.comb("status photos").refused(9, "is not safe");
+    world.comb("sync photos --wait").refused(9, "accept-rollback");
+
+    world.comb("sync photos --accept-rollback --wait").done();
+    assert!(world.comb("status photos").done().contains("store \"home\" has everything"));
+    world.comb("unmount mount").done();
+    assert!(fs::read_to_string(&seen).expect("written anew").contains("manifest"));
+}
+
+/// Changes by hand where the only store is, so without the check.
+fn move_store(world: &World, url: &str) {
+    let config = world.volume_folder().join("config");
+    let mut fields: serde_json::Value =
+        serde_json::from_slice(&fs::read(&config).expect("a config")).expect("JSON");
+    fields["stores"][0]["url"] = url.into();
+    fields.as_object_mut().expect("fields").remove("check");
+    fs::write(&config, fields.to_string()).expect("written");
+}
+
+#[test]
+fn a_refusal_says_whose_credentials_were_refused() {
+    let world = World::new();
+    world.dir("mount");
+    world.comb("volume create photos").done();
+    add_store(&world, "home", &[]);
+    let server = TcpListener::bind("127.0.0.1:0").expect("a port");
+    move_store(&world, &format!("http://{}/", server.local_addr().expect("an address")));
+    std::thread::spawn(move || {
+        for mut asked in server.incoming().flatten() {
+            let _ = asked.read(&mut [0; 4096]);
+            let _ = asked
+                .write_all(b"HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+        }
+    });
+    world.comb("mount photos mount --seal-every 0").done();
+    wait_until("being refused", || {
+        world.comb("status photos").out.contains("environment of the `comb mount` that started it")
+    });
+    world.comb("unmount mount").done();
+}
+
+#[test]
+fn who_waits_for_a_store_says_which_and_why() {
+    let world = World::new();
+    world.dir("mount");
+    world.comb("volume create photos").done();
+    add_store(&world, "home", &[]);
+    // A server that is down.
+    move_store(&world, "http://127.0.0.1:1/");
+    let why = "waiting: store \"home\": ";
+    for mounted in [false, true] {
+        if mounted {
+            world.comb("mount photos mount --seal-every 0").done();
+        }
+        let told = world.comb("sync photos --wait --limit 4s");
+        assert_eq!(told.said.matches(why).count(), 1, "{}", told.said);
+        told.refused(9, "home");
+        // Quicker than anybody wants to be told.
+        let told = world.comb("sync photos --wait --limit 1s");
+        assert!(!told.said.contains("waiting"), "{}", told.said);
+    }
+    // An unmount would wait for the store, too.
+    let told = world.comb("status photos --json").out;
+    let status: serde_json::Value = serde_json::from_str(&told).expect("JSON");
+    let pid = status[0]["mounts"][0]["pid"].to_string();
+    assert!(Command::new("kill").args(["-9", &pid]).status().expect("kill starts").success());
 }
 
 #[test]

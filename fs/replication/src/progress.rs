@@ -22,6 +22,8 @@ pub struct Progress {
     pub replicated: Option<Seq>,
     /// When that became known.
     pub replicated_at: Option<Instant>,
+    /// When the store last said that the volume is still ours to write.
+    pub confirmed_at: Option<Instant>,
     /// What is sealed but not replicated.
     pub pending: Pending,
     /// Bytes of packs sent since the uploader began.
@@ -80,6 +82,7 @@ impl Progress {
             state: State::Starting,
             replicated: None,
             replicated_at: None,
+            confirmed_at: None,
             pending: Pending::default(),
             sent_bytes: 0,
             rate: 0,
@@ -130,7 +133,7 @@ impl Handle {
         self.bells.sealed.notify_one();
     }
 
-    /// Ends a pause after an error: somebody mended what was wrong.
+    /// Ends a pause after an error, since somebody mended what was wrong; and looks whether the volume is still ours to write.
     pub fn hurry(&self) {
         self.bells.hurry.notify_one();
     }

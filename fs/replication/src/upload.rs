@@ -14,6 +14,7 @@
 //! - An error ends a pass: what is under way is awaited, nothing new begins, and after a pause all that is
 //!   still missing is tried again. Nothing that was answered for is sent twice.
 //! - A bell that rings at any time is heard.
+//! - A writer that has nothing to send notices all the same, within minutes, that another device took the volume over.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -21,7 +22,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use fs_format::{Epoch, PackId, Seq, Timestamp, VolumeId};
-use fs_store::Store;
+use fs_store::{Kind, Store};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -41,6 +42,8 @@ const PAUSE_MAX: Duration = Duration::from_secs(60);
 const PLAN_MAX: usize = 100_000;
 /// How often a store is looked at as after a restart: whether it is still the same, and still has what was put there.
 const STAND_AGAIN: Duration = Duration::from_mins(10);
+/// How often a writer that has nothing to send looks whether it still is one.
+pub const LOOK_EVERY: Duration = Duration::from_mins(1);
 /// The time over which a rate is told.
 const RATE_TIME: Duration = Duration::from_secs(10);
 /// Names that a listing is asked for, where many may be needed.
@@ -66,12 +69,20 @@ pub struct Pace {
     pub rate: Option<u64>,
     /// How long a request may take that moves no bytes to speak of.
     pub patience: Duration,
+    /// How often a writer that has nothing to send looks whether it still is one, on average; none is never.
+    pub look_every: Option<Duration>,
 }
 
 impl Default for Pace {
     fn default() -> Pace {
         // Sixteen packs as large as padding makes them.
-        Pace { requests: 16, bytes: 16 * (18 << 20), rate: None, patience: PATIENCE }
+        Pace {
+            requests: 16,
+            bytes: 16 * (18 << 20),
+            rate: None,
+            patience: PATIENCE,
+            look_every: Some(LOOK_EVERY),
+        }
     }
 }
 
@@ -134,6 +145,17 @@ struct Planned {
     bytes: u64,
 }
 
+/// Why an uploader does something again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Woken {
+    /// There may be seals to send.
+    Sealed,
+    /// Somebody wants to know now.
+    Asked,
+    /// Nothing happened for long.
+    Idle,
+}
+
 /// Why a pass ended before all was replicated.
 enum Halt {
     Fenced(Fenced),
@@ -194,14 +216,22 @@ impl Uploader {
     /// Replicates until the right to write ends. To stop it, drop the future.
     pub async fn run(mut self) -> Fenced {
         let mut times = 0;
+        let mut woken = Woken::Sealed;
         loop {
             let before = self.achieved();
-            match self.pass().await {
+            let done = match woken {
+                Woken::Sealed => self.pass().await,
+                Woken::Idle => self.look().await,
+                Woken::Asked => match self.pass().await {
+                    Ok(()) => self.look().await,
+                    halt => halt,
+                },
+            };
+            match done {
                 Ok(()) => {
                     times = 0;
                     self.tell(State::Done);
-                    let Bells { sealed, hurry, .. } = &*self.bells;
-                    tokio::select! { biased; () = sealed.notified() => {} () = hurry.notified() => {} }
+                    woken = self.sleep().await;
                 }
                 Err(Halt::Fenced(fenced)) => {
                     tracing::warn!(volume = %self.settings.volume, "{fenced}");
@@ -212,9 +242,58 @@ impl Uploader {
                     times = if self.achieved() > before { 1 } else { times + 1 };
                     tracing::debug!(volume = %self.settings.volume, times, "{error}");
                     self.rest(error, times).await;
+                    // There may be seals by now, which do not wait for a look.
+                    woken = if woken == Woken::Idle { Woken::Asked } else { woken };
                 }
             }
         }
+    }
+
+    /// Waits until there is something to do.
+    async fn sleep(&mut self) -> Woken {
+        // Random, so that many volumes of a machine, and many machines, do not look at once.
+        let pause = self.settings.pace.look_every.map(|every| every.mul_f64(0.75 + self.draw() / 2.0));
+        let idle = async {
+            match pause {
+                Some(pause) => tokio::time::sleep(pause).await,
+                None => std::future::pending().await,
+            }
+        };
+        let Bells { sealed, hurry, .. } = &*self.bells;
+        tokio::select! {
+            biased;
+            () = sealed.notified() => Woken::Sealed,
+            () = hurry.notified() => Woken::Asked,
+            () = idle => Woken::Idle,
+        }
+    }
+
+    /// Looks whether another device took the volume over: one read, of the claim that whoever does so makes first. A commit looks
+    /// closer, and decides.
+    async fn look(&self) -> Result<(), Halt> {
+        let next = match (self.settings.role, self.settings.epoch.0.checked_add(1)) {
+            (Role::Arbiter, Some(next)) => Epoch(next),
+            _ => return Ok(()),
+        };
+        match self.remote.claim_of(next).await {
+            Ok(claim) => {
+                let at = match self.stands.and_then(|stands| stands.last) {
+                    Some(last) => Seq(last.seq.0 + 1),
+                    None => self.local.held().await?.first,
+                };
+                Err(Halt::Fenced(Fenced { by: next, at, how: Fence::Claim { device: claim.device } }))
+            }
+            Err(Error::Store(error)) if error.kind() == Kind::Absent => {
+                self.confirm();
+                Ok(())
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// The store said that the volume is still ours to write.
+    fn confirm(&self) {
+        self.progress.send_modify(|progress| progress.confirmed_at = Some(Instant::now()));
     }
 
     /// Grows with everything that a store has answered for.
@@ -425,7 +504,10 @@ impl Uploader {
         self.tell_replicated(link.seq);
         match committed {
             Committed::Last(fenced) => Err(Halt::Fenced(fenced)),
-            _ => Ok(()),
+            _ => {
+                self.confirm();
+                Ok(())
+            }
         }
     }
 

@@ -87,7 +87,12 @@ impl History {
 
     /// The moments that there were when this one was sealed, itself the last.
     pub fn seals_as_of(&self, seq: Seq) -> Result<Vec<SealInfo>, FsError> {
-        let then = self.moment_at(seq).map_err(|error| FsError::Damaged(error.to_string()))?;
+        let then = match self.moment_at(seq) {
+            // It was dropped since. Its manifest stays until a later one is replicated.
+            Err(OpenError::NoSuchSnapshot(_)) => self.manifest(seq).map(|manifest| manifest.moment()),
+            then => then,
+        };
+        let then = then.map_err(|error| FsError::Damaged(error.to_string()))?;
         let mut moments = ledger::moments(&self.store, &then.root)?;
         moments.push(then);
         Ok(moments.into_iter().map(|moment| moment.info).collect())

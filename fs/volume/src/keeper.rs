@@ -32,7 +32,8 @@ impl SealPace {
         *self.0.lock() = every;
     }
 
-    fn get(&self) -> Option<Duration> {
+    /// How often that is.
+    pub fn get(&self) -> Option<Duration> {
         *self.0.lock()
     }
 }

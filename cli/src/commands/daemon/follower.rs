@@ -22,6 +22,7 @@ use crate::elsewhere::{self, Door};
 use crate::failure::{Context, Failure, Kind, Result};
 use crate::following::{FOLLOW_EVERY, Following, Kept};
 use crate::metrics::Metrics;
+use crate::replica::StoreReport;
 use crate::report::MountReport;
 use crate::state::VolumeFolder;
 use crate::{engine, mounts};
@@ -80,10 +81,11 @@ pub fn serve(
 
     let (tell, events) = mpsc::channel();
     watch(&mounted, signals, &tell)?;
-    let report = MountReport { since: jiff::Timestamp::now().to_string(), ..report(&dir, &following) };
+    let report =
+        MountReport { since: jiff::Timestamp::now().to_string(), ..report(folder, &dir, &following) };
     let look = {
-        let (following, dir) = (following.clone(), dir.clone());
-        move || MountReport { since: report.since.clone(), ..self::report(&dir, &following) }
+        let (folder, following, dir) = (folder.clone(), following.clone(), dir.clone());
+        move || MountReport { since: report.since.clone(), ..self::report(&folder, &dir, &following) }
     };
     if let Some(metrics) = metrics {
         metrics.serve(folder.name.to_string(), Arc::new(look.clone()))?;
@@ -118,8 +120,14 @@ pub fn serve(
     end(asked, Ok(()), server, lock)
 }
 
-fn report(dir: &Path, following: &Following) -> MountReport {
-    MountReport { damage: following.history().damage(), ..sealed_report(dir, &following.shown()) }
+fn report(folder: &VolumeFolder, dir: &Path, following: &Following) -> MountReport {
+    // One that cannot be read is told by `comb status` itself.
+    let stores = folder.config().map(|config| config.stores).unwrap_or_default();
+    MountReport {
+        damage: following.history().damage(),
+        stores: stores.iter().map(|store| StoreReport::followed(folder, store)).collect(),
+        ..sealed_report(dir, &following.shown())
+    }
 }
 
 /// Goes on as the store does, for as long as the volume is mounted, and fetches what is new.

@@ -5,7 +5,7 @@ use fs_replication::StoreId;
 
 use crate::cost::Prices;
 use crate::failure::{Failure, Kind, Result};
-use crate::name::VolumeName;
+use crate::name::{VolumeName, parse_size};
 use crate::replica::Seen;
 use crate::state::{State, VolumeFolder};
 use crate::stores::{self, StoreConfig};
@@ -37,6 +37,10 @@ pub struct AddArgs {
     /// 0.023,0.005,0.0004 [default: the list prices of known providers]
     #[arg(long, value_name = "STORAGE,PUT,GET")]
     prices: Option<Prices>,
+
+    /// The most bytes a second that go there, mounted or not, unless `comb mount --rate` says otherwise
+    #[arg(long, value_name = "SIZE", value_parser = parse_size)]
+    rate: Option<u64>,
 }
 
 /// Probes a store and adds it to the volume's config.
@@ -94,6 +98,7 @@ pub fn run(state: &State, args: &AddArgs) -> Result<()> {
         id: StoreConfig::id_text(attached.id),
         arbiter,
         prices: args.prices.map(|prices| prices.to_string()),
+        rate: args.rate.filter(|rate| *rate > 0),
     };
     // Whatever was seen in a store of this name, it was not this one.
     Seen::forget(&volume, &name)?;

@@ -37,10 +37,16 @@ pub fn run(state: &State, args: &ListArgs) -> Result<()> {
     if args.json {
         return output::json(&stores);
     }
-    let mut table = Table::new(&[("STORE", Align::Left), ("ROLE", Align::Left), ("URL", Align::Left)]);
+    let mut table = Table::new(&[
+        ("STORE", Align::Left),
+        ("ROLE", Align::Left),
+        ("AT MOST", Align::Right),
+        ("URL", Align::Left),
+    ]);
     for store in stores {
         let role = if store.arbiter { "decides who writes" } else { "copy" };
-        table.row(vec![store.name, role.into(), store.url]);
+        let rate = store.rate.map_or_else(|| "-".into(), |rate| format!("{}/s", output::size(rate)));
+        table.row(vec![store.name, role.into(), rate, store.url]);
     }
     table.print()
 }

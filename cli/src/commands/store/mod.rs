@@ -3,6 +3,7 @@
 mod add;
 mod list;
 mod remove;
+mod set;
 mod test;
 
 use clap::Subcommand;
@@ -20,6 +21,7 @@ pub enum StoreCommand {
     Add(add::AddArgs),
     List(list::ListArgs),
     Remove(remove::RemoveArgs),
+    Set(set::SetArgs),
     Test(test::TestArgs),
 }
 
@@ -29,6 +31,7 @@ pub fn run(state: &State, command: StoreCommand) -> Result<()> {
         StoreCommand::Add(args) => add::run(state, &args),
         StoreCommand::List(args) => list::run(state, &args),
         StoreCommand::Remove(args) => remove::run(state, &args),
+        StoreCommand::Set(args) => set::run(state, &args),
         StoreCommand::Test(args) => test::run(state, &args),
     }
 }
@@ -55,7 +58,12 @@ pub fn choose(volume: &VolumeFolder, name: Option<&str>) -> Result<StoreConfig> 
     }
 }
 
-/// Tells the daemon of a mounted volume that its config has changed.
+/// Tells the daemon of a volume, if it is mounted, that its config has changed.
+fn reload(volume: &VolumeFolder) -> Result<()> {
+    Address::live(&volume.path).reload().map(drop)
+}
+
+/// The same; says what replicates a volume that is not mounted.
 fn tell(volume: &VolumeFolder) -> Result<()> {
     if Address::live(&volume.path).reload()?.is_none() {
         output::note(&format!(

@@ -25,7 +25,10 @@ pub fn run(state: &State, args: &RemoveArgs) -> Result<()> {
     let is_source = volume.config()?.from_store && store.arbiter;
     if is_source {
         let bar = progress::waiting("fetching what is only there");
-        let filled = elsewhere::fill(&volume)?;
+        let filled = elsewhere::fill(&volume, &bar).map_err(|failure| match failure.kind {
+            Kind::NoSpace => failure.hint("make room: the store stays until all is here that only it has"),
+            _ => failure,
+        })?;
         bar.finish_and_clear();
         if let Some(missing) = filled.missing.first() {
             return Err(Failure::new(

@@ -40,7 +40,7 @@ pub struct OpenArgs {
     #[arg(long)]
     read_only: bool,
 
-    /// Fetch everything before this command ends
+    /// Fetch everything before this command ends; a store that is away is waited for
     #[arg(long)]
     wait: bool,
 
@@ -77,11 +77,10 @@ pub fn run(state: &State, args: &OpenArgs) -> Result<()> {
         },
         _ => again(state, &args.name, how)?,
     }
-    if args.wait {
-        fill(state, &args.name)?;
-    }
-    let (name, how) = (&args.name, if how.read_only { " read-only" } else { "" });
-    output::line(&format!("volume \"{name}\" is open{how}: `comb mount {name} DIR` shows it"))
+    let (name, read_only) = (&args.name, if how.read_only { " read-only" } else { "" });
+    // Whatever becomes of the rest, that much is so.
+    output::line(&format!("volume \"{name}\" is open{read_only}: `comb mount {name} DIR` shows it"))?;
+    if args.wait { fill(state, &args.name) } else { Ok(()) }
 }
 
 /// Whether a key cannot write, which is said where nobody said so himself.
@@ -330,6 +329,7 @@ fn store_config(url: &str, id: StoreId) -> StoreConfig {
         id: StoreConfig::id_text(id),
         arbiter: true,
         prices: None,
+        rate: None,
     }
 }
 
@@ -337,7 +337,12 @@ fn store_config(url: &str, id: StoreId) -> StoreConfig {
 fn fill(state: &State, name: &VolumeName) -> Result<()> {
     let volume = state.volume(name)?;
     let bar = progress::waiting("fetching everything");
-    let filled = elsewhere::fill(&volume)?;
+    let filled = elsewhere::fill(&volume, &bar).map_err(|failure| match failure.kind {
+        Kind::NoSpace => failure.hint(format!(
+            "the rest is read from the store when it is asked for; make room, and `comb mount {name}` fetches it in the background"
+        )),
+        _ => failure,
+    })?;
     bar.finish_and_clear();
     match filled.missing.as_slice() {
         [] => {

@@ -469,7 +469,8 @@ fn upload(
         role: Role::Arbiter,
         id: None,
         seen: None,
-        pace: Pace { patience: PATIENCE, ..Pace::default() },
+        // A look changes nothing, and a commit looks at more.
+        pace: Pace { patience: PATIENCE, look_every: None, ..Pace::default() },
         seed: process as u64,
     };
     let (uploader, handle) = Uploader::new(store, folder.clone(), machine, settings);

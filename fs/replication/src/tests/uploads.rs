@@ -505,6 +505,52 @@ async fn a_claim_ends_the_right_of_who_comes_back() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_claim_ends_the_right_of_who_has_nothing_to_send() {
+    for asked in [false, true] {
+        let ours = folder(&[0], 0);
+        let store = Slow::new(Memory::default());
+        let (uploader, handle) = uploader(store.clone(), &ours, settings());
+        let running = tokio::spawn(uploader.run());
+        handle.replicated(ours.last()).await.expect("replicated");
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let before = store.requests.load(Ordering::Relaxed);
+        tokio::time::sleep(Duration::from_hours(1)).await;
+        let looks = store.requests.load(Ordering::Relaxed) - before;
+        assert!((55..=65).contains(&looks), "{looks} requests in an hour without a change");
+        assert_eq!(handle.progress().borrow().state, State::Done);
+
+        let claim = Machine::new(5).claim(Epoch(2)).expect("signed");
+        store.create(&Names::of(&volume()).claim(Epoch(2)), claim).await.expect("created");
+        let begun = Instant::now();
+        if asked {
+            handle.hurry();
+        }
+        let fenced = running.await.expect("it ended");
+        let most = if asked { Duration::from_secs(1) } else { Duration::from_secs(76) };
+        assert!(begun.elapsed() <= most, "{:?}", begun.elapsed());
+        assert_eq!((fenced.by, fenced.at), (Epoch(2), Seq(3)));
+        assert!(matches!(fenced.how, Fence::Claim { device } if device == [5; 16]));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_claim_that_is_damaged_ends_nothing_and_is_told_to_who_has_nothing_to_send() {
+    let ours = folder(&[0], 0);
+    let store = Memory::default();
+    let (uploader, handle) = uploader(Arc::new(store.clone()), &ours, settings());
+    let running = tokio::spawn(uploader.run());
+    handle.replicated(ours.last()).await.expect("replicated");
+    let name = Names::of(&volume()).claim(Epoch(2));
+    store.create(&name, vec![0; 168].into()).await.expect("created");
+    let mut progress = handle.progress();
+    let told = progress.wait_for(|now| now.trouble.as_ref().is_some_and(|trouble| trouble.times > 2)).await;
+    let error = told.expect("it runs").trouble.clone().expect("trouble").error;
+    assert!(matches!(&error, Error::Damaged { object, .. } if *object == name), "{error}");
+    assert!(!running.is_finished());
+    running.abort();
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_forged_claim_ends_nothing() {
     let ours = folder(&[0], 0);
     let store = filled(&ours).await;
