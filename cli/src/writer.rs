@@ -332,7 +332,8 @@ impl<'a> Writer<'a> {
         let size = attr.inode.size;
         file.set_len(size).context(shown(path))?;
         if size <= READ_BYTES as u64 {
-            return self.read(attr, path, |bytes, offset| file.write_all_at(&bytes, offset).context(shown(path)));
+            return self
+                .read(attr, path, |bytes, offset| file.write_all_at(&bytes, offset).context(shown(path)));
         }
         std::thread::scope(|scope| {
             let (pass, pieces) = sync_channel::<(Vec<u8>, u64)>(PIECES_WAITING);
@@ -350,12 +351,7 @@ impl<'a> Writer<'a> {
     }
 
     /// Reads the data between the holes in pieces, and hands them on with their offsets.
-    fn read(
-        &self,
-        attr: &Attr,
-        path: &Path,
-        mut to: impl FnMut(Vec<u8>, u64) -> Result<()>,
-    ) -> Result<()> {
+    fn read(&self, attr: &Attr, path: &Path, mut to: impl FnMut(Vec<u8>, u64) -> Result<()>) -> Result<()> {
         let size = attr.inode.size;
         let failed = |error: FsError| engine::fs_failure(shown(path), &error);
         let mut offset = 0;
