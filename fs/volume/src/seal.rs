@@ -7,7 +7,7 @@
 //! - The journal behind a manifest is recycled only when the manifest is durable.
 //! - What is sealed never changes.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -572,6 +572,7 @@ impl<'a> Sealer<'a> {
             }
             // A slice at a time, so that the buffer's front is cut off rarely.
             let mut used = 0;
+            let mut pieces: Vec<&[u8]> = Vec::new();
             while used < buffer.len() && (buffer.len() - used >= CHUNK_BYTES_MAX || loaded == end) {
                 let rest = &buffer[used..];
                 let len = if by_content {
@@ -579,42 +580,59 @@ impl<'a> Sealer<'a> {
                 } else {
                     rest.len().min(PLACE_BYTES_MAX)
                 };
-                if let Some(chunk) = self.chunk(&rest[..len], by_content)? {
-                    map.put(at, Extent { len: len as u32, chunk });
-                }
-                at += len as u64;
+                pieces.push(&rest[..len]);
                 used += len;
+            }
+            for (piece, chunk) in pieces.iter().zip(self.chunks(&pieces, by_content)?) {
+                if let Some(chunk) = chunk {
+                    map.put(at, Extent { len: piece.len() as u32, chunk });
+                }
+                at += piece.len() as u64;
             }
             buffer.drain(..used);
         }
         Ok(())
     }
 
-    /// Stores a chunk, unless it is nothing but zeros, or there already.
+    /// Stores chunks, but for those that are nothing but zeros, or there already.
     ///
     /// What is cut by content is found again in later seals. What is written in place is not: a database's pages hardly
     /// ever come twice, and to look for each of them, and remember it, would cost more than it saves.
-    fn chunk(&mut self, bytes: &[u8], by_content: bool) -> Result<Option<ChunkRef>, FsError> {
-        if bytes.iter().all(|&byte| byte == 0) {
-            return Ok(None);
-        }
-        let id = self.volume.keys.chunks.name(bytes);
-        let mut known = self.born.get(&id).copied();
-        if known.is_none() && by_content {
-            known = self.dedup.find(&self.volume.store, &self.base.root, id, bytes);
-        }
-        let location = match known {
-            Some(location) => location,
-            None => {
-                let location = self.packer.chunk(id, bytes)?;
-                if by_content {
-                    self.findable.push(Entry { start: Entry::start_of(&id), pack: location.pack.0 });
-                }
-                location
+    fn chunks(&mut self, pieces: &[&[u8]], by_content: bool) -> Result<Vec<Option<ChunkRef>>, FsError> {
+        let mut ids = Vec::with_capacity(pieces.len());
+        let mut new: Vec<(ChunkId, &[u8])> = Vec::new();
+        let mut is_new = HashSet::new();
+        for &bytes in pieces {
+            if bytes.iter().all(|&byte| byte == 0) {
+                ids.push(None);
+                continue;
             }
-        };
-        self.born.insert(id, location);
-        Ok(Some(ChunkRef { chunk: id, location, skip: 0 }))
+            let id = self.volume.keys.chunks.name(bytes);
+            ids.push(Some(id));
+            if self.born.contains_key(&id) || is_new.contains(&id) {
+                continue;
+            }
+            let known = match by_content {
+                true => self.dedup.find(&self.volume.store, &self.base.root, id, bytes),
+                false => None,
+            };
+            match known {
+                Some(location) => drop(self.born.insert(id, location)),
+                None => {
+                    is_new.insert(id);
+                    new.push((id, bytes));
+                }
+            }
+        }
+        for ((id, _), location) in new.iter().zip(self.packer.chunks(&new)?) {
+            if by_content {
+                self.findable.push(Entry { start: Entry::start_of(id), pack: location.pack.0 });
+            }
+            self.born.insert(*id, location);
+        }
+        let found =
+            |id: Option<ChunkId>| id.map(|id| ChunkRef { chunk: id, location: self.born[&id], skip: 0 });
+        Ok(ids.into_iter().map(found).collect())
     }
 
     /// The file's bytes as of the freeze.

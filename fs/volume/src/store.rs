@@ -582,8 +582,8 @@ pub struct Packer<'a> {
     entries: Vec<Option<PackEntry>>,
     data: Option<OpenWriter>,
     meta: Option<OpenWriter>,
-    compressor: zstd::bulk::Compressor<'static>,
-    compressed: Vec<u8>,
+    /// One for each thread that compresses; the first is ours.
+    compressors: Vec<FrameCompressor>,
     /// The branches that were added: a few hundredths of all nodes.
     branches: HashMap<NodeId, Arc<Node>>,
     /// Packs that are written, and that no manifest names.
@@ -636,6 +636,56 @@ const PACK_END_BYTES: usize = 3 + TAG_BYTES + PACK_TRAILER_BYTES;
 /// What a compressed payload must save to be kept: one part in this many.
 const COMPRESSION_GAIN_MIN: usize = 32;
 
+/// What a thread compresses at least, in bytes: some milliseconds, beside which its start is nothing.
+const COMPRESS_BYTES_MIN: usize = 1 << 20;
+/// Threads that compress for one seal at most: all of them wait for the one that puts frames together.
+const COMPRESS_THREADS_MAX: usize = 4;
+
+fn compress_threads() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from).min(COMPRESS_THREADS_MAX)
+}
+
+/// Compresses payloads of frames, one behind the other.
+struct FrameCompressor {
+    compressor: zstd::bulk::Compressor<'static>,
+    one: Vec<u8>,
+    /// All that are worth it; the others end where they begin.
+    bytes: Vec<u8>,
+    ends: Vec<usize>,
+}
+
+impl FrameCompressor {
+    fn new() -> Result<Self, FsError> {
+        let compressor = zstd::bulk::Compressor::new(1)
+            .map_err(|error| FsError::Disk(format!("zstd does not start: {error}")))?;
+        Ok(Self { compressor, one: Vec::new(), bytes: Vec::new(), ends: Vec::new() })
+    }
+
+    /// Compresses these in place of those before.
+    fn compress_all<T>(&mut self, frames: &[(T, &[u8])]) -> Result<(), FsError> {
+        self.bytes.clear();
+        self.ends.clear();
+        for (_, plain) in frames {
+            self.one.clear();
+            self.one.reserve(zstd::zstd_safe::compress_bound(plain.len()));
+            self.compressor
+                .compress_to_buffer(plain, &mut self.one)
+                .map_err(|error| FsError::Disk(format!("zstd does not compress: {error}")))?;
+            if self.one.len() + plain.len() / COMPRESSION_GAIN_MIN + 8 < plain.len() {
+                self.bytes.extend_from_slice(&self.one);
+            }
+            self.ends.push(self.bytes.len());
+        }
+        Ok(())
+    }
+
+    /// The payloads; `None` for what is not worth it.
+    fn frames(&self) -> impl Iterator<Item = Option<&[u8]>> {
+        let starts = std::iter::once(0).chain(self.ends.iter().copied());
+        starts.zip(&self.ends).map(|(start, &end)| (start < end).then(|| &self.bytes[start..end]))
+    }
+}
+
 impl<'a> Packer<'a> {
     /// A packer for the seal `birth`.
     pub fn new(store: &'a Store, birth: fs_format::Seq) -> Result<Self, FsError> {
@@ -643,8 +693,7 @@ impl<'a> Packer<'a> {
         // Once for all: whoever looks at other moments meanwhile may teach the store a newer table.
         let table = store.table();
         let first = u32::try_from(table.count()).map_err(|_| FsError::NoSpace)?;
-        let compressor = zstd::bulk::Compressor::new(1)
-            .map_err(|error| FsError::Disk(format!("zstd does not start: {error}")))?;
+        let compressors = vec![FrameCompressor::new()?];
         Ok(Self {
             store,
             suite: Suite::fastest(),
@@ -653,8 +702,7 @@ impl<'a> Packer<'a> {
             entries: Vec::new(),
             data: None,
             meta: None,
-            compressor,
-            compressed: Vec::new(),
+            compressors,
             branches: HashMap::new(),
             unnamed: Vec::new(),
             is_listed: false,
@@ -664,16 +712,53 @@ impl<'a> Packer<'a> {
         })
     }
 
-    /// Adds a chunk.
-    pub fn chunk(&mut self, id: ChunkId, plain: &[u8]) -> Result<Location, FsError> {
-        self.frame(PackKind::Data, FrameName::Chunk(id), plain)
+    /// Adds chunks, in their order; many at once are compressed by several threads.
+    pub fn chunks(&mut self, chunks: &[(ChunkId, &[u8])]) -> Result<Vec<Location>, FsError> {
+        let bytes = chunks.iter().map(|(_, plain)| plain.len()).sum::<usize>();
+        let threads = (bytes / COMPRESS_BYTES_MIN).clamp(1, compress_threads()).min(chunks.len().max(1));
+        while self.compressors.len() < threads {
+            self.compressors.push(FrameCompressor::new()?);
+        }
+        let mut compressors = std::mem::take(&mut self.compressors);
+        let shares = chunks.chunks(chunks.len().div_ceil(threads).max(1));
+        let compressed = std::thread::scope(|scope| {
+            let mut shares = shares.clone().zip(&mut compressors);
+            let ours = shares.next();
+            let others: Vec<_> =
+                shares.map(|(share, compressor)| scope.spawn(|| compressor.compress_all(share))).collect();
+            let ours = ours.map_or(Ok(()), |(share, compressor)| compressor.compress_all(share));
+            others.into_iter().fold(ours, |all, one| {
+                all.and(one.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+            })
+        });
+        let mut locations = Vec::with_capacity(chunks.len());
+        let added = compressed.and_then(|()| {
+            for (share, compressor) in shares.zip(&compressors) {
+                for ((id, plain), payload) in share.iter().zip(compressor.frames()) {
+                    locations.push(self.frame(PackKind::Data, FrameName::Chunk(*id), plain, payload)?);
+                }
+            }
+            Ok(())
+        });
+        self.compressors = compressors;
+        added.map(|()| locations)
+    }
+
+    /// Compresses one frame and adds it.
+    fn add(&mut self, kind: PackKind, name: FrameName, plain: &[u8]) -> Result<Location, FsError> {
+        let mut compressors = std::mem::take(&mut self.compressors);
+        let location = compressors[0]
+            .compress_all(&[((), plain)])
+            .and_then(|()| self.frame(kind, name, plain, compressors[0].frames().next().flatten()));
+        self.compressors = compressors;
+        location
     }
 
     /// Adds a node and remembers it.
     pub fn node(&mut self, node: Node) -> Result<NodePtr, FsError> {
         let bytes = node.encode();
         let id = self.store.keys.nodes.name(&bytes);
-        let location = self.frame(PackKind::Meta, FrameName::Node(id), &bytes)?;
+        let location = self.add(PackKind::Meta, FrameName::Node(id), &bytes)?;
         let pointer = NodePtr { id, location };
         let node = Arc::new(node);
         if matches!(*node, Node::Branch { .. }) {
@@ -688,14 +773,15 @@ impl<'a> Packer<'a> {
         self.branches.get(id).cloned()
     }
 
-    fn frame(&mut self, kind: PackKind, name: FrameName, plain: &[u8]) -> Result<Location, FsError> {
-        self.compressed.clear();
-        self.compressed.reserve(zstd::zstd_safe::compress_bound(plain.len()));
-        self.compressor
-            .compress_to_buffer(plain, &mut self.compressed)
-            .map_err(|error| FsError::Disk(format!("zstd does not compress: {error}")))?;
-        let is_worth_it = self.compressed.len() + plain.len() / COMPRESSION_GAIN_MIN + 8 < plain.len();
-        let payload = if is_worth_it { self.compressed.len() } else { plain.len() };
+    /// Adds a frame with its compressed payload, where it has one that is worth it.
+    fn frame(
+        &mut self,
+        kind: PackKind,
+        name: FrameName,
+        plain: &[u8],
+        compressed: Option<&[u8]>,
+    ) -> Result<Location, FsError> {
+        let payload = compressed.unwrap_or(plain).len();
         // Pages of the table stay in the pack that the seal closes last.
         let may_close = !matches!(name, FrameName::Page(_));
         if may_close && self.writer(kind).as_ref().is_some_and(|writer| !writer.has_room_for(payload)) {
@@ -712,11 +798,11 @@ impl<'a> Packer<'a> {
         };
         let writer = writer.as_mut().expect("just begun");
         let start = writer.bytes.len();
-        if is_worth_it {
+        if let Some(compressed) = compressed {
             let mut head = vec![Codec::Zstd as u8];
             fs_format::put_varint(&mut head, plain.len() as u64);
             writer.bytes.put(&head);
-            writer.bytes.put(&self.compressed);
+            writer.bytes.put(compressed);
         } else {
             writer.bytes.put(&[Codec::Raw as u8]);
             writer.bytes.put(plain);
@@ -900,7 +986,7 @@ impl<'a> Packer<'a> {
     fn table_page(&mut self, page: &PackPage) -> Result<PagePtr, FsError> {
         let bytes = page.encode();
         let id = self.store.keys.nodes.name(&bytes);
-        let location = self.frame(PackKind::Meta, FrameName::Page(id), &bytes)?;
+        let location = self.add(PackKind::Meta, FrameName::Page(id), &bytes)?;
         Ok(PagePtr { id, object: PackId([0; 32]), offset: location.offset, len: location.len })
     }
 }
