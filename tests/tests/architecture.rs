@@ -27,7 +27,8 @@ const ARROWS: &[(&str, &[&str], &[&str])] = &[
     ("comb", &["fs-crypto", "fs-format", "fs-fuse", "fs-replication", "fs-store", "fs-volume"], &[]),
 ];
 
-/// These prove and measure the others and are part of no product: they may use all of them.
+/// These prove and measure the others and are part of no product: they may use all of them. `comb-benches` measures
+/// their parts one by one.
 const PROOF: &[&str] = &["comb-benches", "comb-tests", "fs-fuzz"];
 
 /// Who may reach `fs-crypto` in what is shipped, directly or through others.
@@ -126,6 +127,21 @@ fn only_these_crates_can_read_a_users_data() {
     let can: BTreeSet<String> =
         shipped.keys().filter(|name| !PROOF.contains(&name.as_str()) && reach(name)).cloned().collect();
     assert_eq!(can, set(READ_SECRETS));
+}
+
+#[test]
+fn only_who_measures_sees_the_parts_of_the_engine() {
+    let metadata = metadata();
+    for package in metadata.packages.iter().filter(|package| package.name.as_str() != "comb-benches") {
+        for dependency in &package.dependencies {
+            let sees = dependency.name == "fs-volume" && dependency.features.iter().any(|one| one == "parts");
+            assert!(
+                !sees,
+                "{} turns on the feature `parts`: what is inside of the engine may change",
+                package.name
+            );
+        }
+    }
 }
 
 #[test]

@@ -22,10 +22,10 @@ use crate::tree;
 use crate::types::{Change, ChangeKind, ReadTree, Seek};
 
 /// Is told a record that is not the same on both sides.
-type Visit<'a> = dyn FnMut(Key, Option<&[u8]>, Option<&[u8]>) -> Result<(), FsError> + 'a;
+pub type Visit<'a> = dyn FnMut(Key, Option<&[u8]>, Option<&[u8]>) -> Result<(), FsError> + 'a;
 
 /// Visits each record of a file that is not the same on both sides.
-fn records(store: &Store, old: &NodePtr, new: &NodePtr, visit: &mut Visit<'_>) -> Result<(), FsError> {
+pub fn records(store: &Store, old: &NodePtr, new: &NodePtr, visit: &mut Visit<'_>) -> Result<(), FsError> {
     if old.id == new.id {
         return Ok(());
     }

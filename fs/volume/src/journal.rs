@@ -138,13 +138,19 @@ pub enum Room {
 
 /// What the journal needs to know of the volume.
 pub struct Setting {
+    /// The world.
     pub env: Env,
+    /// What the keys of segments are made of,
     pub key: VolumeKey,
+    /// together with this.
     pub device: DeviceSecret,
+    /// The length of new segments.
     pub segment_bytes: u64,
+    /// What encrypts new segments.
     pub suite: Suite,
 }
 
+/// The journal of an open volume.
 pub struct Journal {
     setting: Setting,
     id: [u8; 16],

@@ -32,9 +32,13 @@ impl Nodes for Cached<'_> {
 
 /// The layers, newest first, over a root.
 pub struct Layers<'a, N> {
+    /// The overlay, and the frozen one.
     pub upper: [Option<&'a Overlay>; 2],
+    /// The sealed tree.
     pub root: Root,
+    /// Where its nodes come from.
     pub nodes: N,
+    /// Says where names lie.
     pub keys: &'a Keys,
 }
 

@@ -27,6 +27,8 @@ mod ledger;
 mod manifests;
 mod outgoing;
 mod overlay;
+#[cfg(feature = "parts")]
+pub mod parts;
 mod readahead;
 pub mod real;
 mod replace;

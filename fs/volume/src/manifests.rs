@@ -218,6 +218,7 @@ pub struct Place<'a> {
 
 /// A manifest that was not written.
 pub struct Unwritten {
+    /// Why.
     pub error: FsError,
     /// Whether it may be there all the same, and its seal count.
     pub may_count: bool,

@@ -147,7 +147,9 @@ struct OpenPack {
 
 /// The packs of a volume and what was read of them.
 pub struct Store {
+    /// The world.
     pub env: Env,
+    /// What names and decrypts.
     pub keys: Arc<Keys>,
     table: RwLock<PackTable>,
     pages: Mutex<HashMap<NodeId, Arc<PackPage>>>,

@@ -65,7 +65,9 @@ impl<N: Nodes> Nodes for &N {
 /// A root and its height.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Root {
+    /// The topmost node.
     pub pointer: NodePtr,
+    /// Branches on the way from it to a leaf.
     pub height: u8,
 }
 

@@ -23,6 +23,7 @@ const SCAN_BYTES: usize = 1 << 20;
 
 /// What recovery found.
 pub struct Recovered {
+    /// The journal, which goes on behind them.
     pub journal: Journal,
     /// The records behind the position asked for, in order: totals, changes, and where their data lies.
     pub records: Vec<(Totals, Vec<Change>, u64)>,
