@@ -162,8 +162,8 @@ def versions():
     return found | {"SQLite": sqlite3.sqlite_version}
 
 
-def where():
-    """What the numbers were measured on."""
+def machine():
+    """The machine and the commit."""
     commit = stage.run("git", "-C", stage.ROOT, "rev-parse", "--short", "HEAD", check=False).strip()
     processor = next(
         (line.split(":")[1].strip() for line in open("/proc/cpuinfo", encoding="utf-8") if line.startswith("model name")), "?"
@@ -174,9 +174,13 @@ def where():
         "kernel": platform.release(),
         "processor": processor,
         "cores": os.cpu_count(),
-        "versions": versions(),
         "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / (1 << 30)),
     }
+
+
+def where():
+    """What the numbers were measured on, and with."""
+    return machine() | {"versions": versions()}
 
 
 def write(name, result):
