@@ -105,6 +105,8 @@ struct Log {
     promised: u64,
     /// Syncs of blocks that were never written before, in the segment written to.
     cold_syncs: u64,
+    /// Somebody syncs for all who wait.
+    syncing: bool,
     failed: Option<String>,
 }
 
@@ -159,6 +161,8 @@ pub struct Journal {
     io: Mutex<IoState>,
     /// Told when enough waits in memory to be worth a write.
     crowded: Condvar,
+    /// Told when a sync has ended.
+    synced: Condvar,
 }
 
 struct IoState {
@@ -201,10 +205,12 @@ impl Journal {
                 spare,
                 promised: 0,
                 cold_syncs: 0,
+                syncing: false,
                 failed: None,
             }),
             io: Mutex::new(IoState { out: Buffer::default(), next_number, next_file }),
             crowded: Condvar::new(),
+            synced: Condvar::new(),
         }
     }
 
@@ -363,24 +369,33 @@ impl Journal {
 
     /// Returns when everything that was appended before is durable.
     pub fn sync(&self) -> Result<(), FsError> {
-        let target = {
-            let buffer = self.buffer.lock();
-            if let Some(failure) = &buffer.failed {
-                return Err(FsError::Disk(failure.clone()));
-            }
-            buffer.end
-        };
-        let mut io = self.io.lock();
         {
-            // Whoever held the lock before may have synced for this caller too.
-            let buffer = self.buffer.lock();
-            if let Some(failure) = &buffer.failed {
-                return Err(FsError::Disk(failure.clone()));
+            let mut buffer = self.buffer.lock();
+            let target = buffer.end;
+            loop {
+                if let Some(failure) = &buffer.failed {
+                    return Err(FsError::Disk(failure.clone()));
+                }
+                if buffer.durable >= target {
+                    return Ok(());
+                }
+                if !buffer.syncing {
+                    break;
+                }
+                // Whoever syncs may do so for this caller too; all who wait are told at once.
+                self.synced.wait(&mut buffer);
             }
-            if buffer.durable >= target {
-                return Ok(());
-            }
+            buffer.syncing = true;
         }
+        let outcome = self.sync_now();
+        self.buffer.lock().syncing = false;
+        self.synced.notify_all();
+        outcome
+    }
+
+    /// Makes durable what was appended so far, for all who wait.
+    fn sync_now(&self) -> Result<(), FsError> {
+        let mut io = self.io.lock();
         self.flush_locked(&mut io)?;
         let (written, dirty) = {
             let mut buffer = self.buffer.lock();
