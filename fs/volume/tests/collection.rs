@@ -272,13 +272,14 @@ fn dropping_one_of_many_moments_reads_no_pack_of_chunks() {
 
 #[test]
 fn an_unreadable_node_condemns_nothing() {
-    let stage = Stage::new();
-    let volume = stage.open();
-    let made: Vec<Seq> = (0..3).map(|i| seal_with(&volume, "a", i)).collect();
-    drop(volume);
-    let (before, nodes) = packs(&stage);
-    for name in &nodes {
-        let path = stage.path().join("packs").join(name);
+    // Which packs a prune reads is not known here, and one that succeeds changes the volume: each is tried on another.
+    for at in 0.. {
+        let stage = Stage::new();
+        let volume = stage.open();
+        let made: Vec<Seq> = (0..3).map(|i| seal_with(&volume, "a", i)).collect();
+        drop(volume);
+        let (before, nodes) = packs(&stage);
+        let path = stage.path().join("packs").join(nodes.iter().nth(at).expect("no damage was met"));
         let whole = std::fs::read(&path).expect("reads");
         let mut bytes = whole.clone();
         bytes[80] ^= 1;
@@ -294,7 +295,6 @@ fn an_unreadable_node_condemns_nothing() {
             return;
         }
     }
-    panic!("no damage was met");
 }
 
 #[test]
