@@ -31,8 +31,8 @@ pub fn pack(store: &Store, make: Make, bytes: usize) -> Vec<ChunkRef> {
     let mut packer = Packer::new(store, Seq(1)).expect("a packer");
     let mut places = Vec::new();
     for (chunk, bytes) in chunks(store, make, bytes) {
-        let location = packer.chunk(chunk, &bytes).expect("packed");
-        places.push(ChunkRef { chunk, location, skip: 0 });
+        let locations = packer.chunks(&[(chunk, &bytes)]).expect("packed");
+        places.extend(locations.iter().map(|&location| ChunkRef { chunk, location, skip: 0 }));
     }
     packer.finish(|_, _| Ok(seal_info(1))).expect("the pack is written");
     places
@@ -55,7 +55,8 @@ pub fn measure(criterion: &mut Criterion) {
                     each(bencher, || {
                         let mut packer = Packer::new(store, Seq(1)).expect("a packer");
                         for (id, bytes) in chunks {
-                            packer.chunk(*id, bytes).expect("packed");
+                            // One by one, so that one core does it.
+                            packer.chunks(&[(*id, bytes)]).expect("packed");
                         }
                         let refused = packer
                             .finish(|_, _| Err(Unwritten { error: FsError::NoSpace, may_count: false }));
