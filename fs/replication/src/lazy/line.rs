@@ -2,15 +2,16 @@
 //!
 //! Invariant: what nobody waits for never stands before what somebody waits for. Each has its own number of requests.
 
+use std::collections::VecDeque;
 use std::collections::hash_map::RandomState;
 use std::future::Future;
 use std::hash::BuildHasher;
 use std::io;
 use std::ops::Range;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::sync_channel;
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -22,6 +23,7 @@ use tokio::sync::Semaphore;
 
 use crate::names::Names;
 
+use super::windows::{Ticket, Windows};
 use super::{Limits, REQUEST_BYTES_MAX, WINDOW_BYTES};
 
 /// Requests at once that readers wait for, or will in a moment.
@@ -44,6 +46,8 @@ const PAUSE: Duration = Duration::from_millis(250);
 const PAUSE_MAX: Duration = Duration::from_secs(4);
 /// How often one who keeps out of the way of readers looks for them.
 const QUIET_EVERY: Duration = Duration::from_millis(10);
+/// The most that is held of what cannot be kept, in bytes: a pack, and what is read beside it.
+pub const HELD_BYTES_MAX: u64 = 32 << 20;
 /// How often it is told that nothing can be kept.
 const TELL_EVERY: Duration = Duration::from_secs(60);
 /// How long a pack that is read as a whole says so of the next ones.
@@ -69,6 +73,8 @@ pub struct Line {
     dense: Mutex<Option<Instant>>,
     /// When it was last told that something cannot be kept.
     told: Mutex<Option<Instant>>,
+    /// What came last of what cannot be kept, and whose it is.
+    held: Mutex<VecDeque<(Weak<Windows>, Arc<Ticket>)>>,
 }
 
 impl Line {
@@ -92,6 +98,7 @@ impl Line {
             waiting: AtomicUsize::new(0),
             dense: Mutex::default(),
             told: Mutex::default(),
+            held: Mutex::default(),
         }
     }
 
@@ -227,6 +234,27 @@ impl Line {
             *told = Some(Instant::now());
             tracing::warn!(%pack, %error, "what comes from the store cannot be kept: it is asked for again when it is read again");
         }
+    }
+
+    /// Holds an answer that cannot be kept; returns those that are let go for it.
+    pub fn hold(&self, windows: &Arc<Windows>, ticket: &Arc<Ticket>) -> Vec<(Weak<Windows>, Arc<Ticket>)> {
+        let mut held = self.held.lock();
+        held.push_back((Arc::downgrade(windows), ticket.clone()));
+        let mut bytes: u64 = held.iter().map(|(_, ticket)| ticket.bytes_here()).sum();
+        let mut out = Vec::new();
+        while bytes > HELD_BYTES_MAX
+            && let Some((windows, oldest)) = held.pop_front()
+        {
+            bytes -= oldest.bytes_here();
+            out.push((windows, oldest));
+        }
+        out
+    }
+
+    /// Bytes that are held.
+    #[cfg(test)]
+    pub fn held_bytes(&self) -> u64 {
+        self.held.lock().iter().map(|(_, ticket)| ticket.bytes_here()).sum()
     }
 
     /// Somebody reads a pack as a whole.

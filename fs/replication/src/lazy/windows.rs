@@ -32,6 +32,8 @@ const BLOCK_WINDOWS: usize = (1 << 20) / WINDOW_BYTES as usize;
 const DENSE_BLOCKS: usize = 3;
 /// How often one who fetches everything looks for what others have asked for.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
+/// Why somebody who fetches everything gives a pack up for a while.
+const NOT_KEPT: &str = "what came cannot be kept";
 /// How often one who waits looks whether it is still for somebody.
 const GIVEN_UP_LOOK_EVERY: Duration = Duration::from_millis(500);
 
@@ -68,21 +70,24 @@ struct State {
 enum Slot {
     #[default]
     Absent,
+    /// Asked for; or here, in memory for a while, where it cannot be kept.
     Asked(Arc<Ticket>),
     /// In the file, compared with its sum or not yet.
-    Here {
-        line: map::Line,
-        is_proved: bool,
-    },
+    Here { line: map::Line, is_proved: bool },
 }
 
 /// A request and what became of it.
-struct Ticket {
+pub(super) struct Ticket {
     range: Range<u64>,
     answer: OnceLock<Result<Bytes, StoreError>>,
 }
 
 impl Ticket {
+    /// How many bytes have come.
+    pub(super) fn bytes_here(&self) -> u64 {
+        self.answer.get().and_then(|answer| answer.as_ref().ok()).map_or(0, |bytes| bytes.len() as u64)
+    }
+
     /// The bytes of a range, if they have come.
     fn bytes(&self, range: &Range<u64>) -> Option<&[u8]> {
         let Some(Ok(bytes)) = self.answer.get() else { return None };
@@ -136,6 +141,22 @@ impl State {
         self.slots[window] = slot;
     }
 
+    fn is_asked(&self, window: usize, ticket: &Arc<Ticket>) -> bool {
+        matches!(self.slot(window), Slot::Asked(asked) if Arc::ptr_eq(asked, ticket))
+    }
+
+    /// Sets what an answer was asked for to what is kept of it.
+    fn settle(&mut self, ticket: &Arc<Ticket>, kept: &[map::Line]) {
+        let windows = windows_of(&ticket.range);
+        for window in windows.clone() {
+            if self.is_asked(window, ticket) {
+                let line = kept.get(window - windows.start);
+                let slot = line.map_or(Slot::Absent, |&line| Slot::Here { line, is_proved: true });
+                self.set(window, slot);
+            }
+        }
+    }
+
     fn is_absent(&self, window: usize) -> bool {
         matches!(self.slot(window), Slot::Absent)
     }
@@ -169,11 +190,11 @@ impl State {
                         return Lack::Proof(window, *line);
                     }
                 }
-                Slot::Asked(ticket) => {
+                Slot::Asked(ticket) if ticket.answer.get().is_none() || ticket.bytes(&need).is_some() => {
                     asked.get_or_insert(ticket);
                 }
                 // A window of which too little is here is like one that is not.
-                Slot::Absent | Slot::Here { .. } => match &mut missing {
+                Slot::Absent | Slot::Asked(_) | Slot::Here { .. } => match &mut missing {
                     None => missing = Some(window..window + 1),
                     Some(run) if run.end == window => run.end += 1,
                     Some(_) => {}
@@ -278,8 +299,12 @@ impl Windows {
                     continue;
                 }
                 Lack::Answer(ticket) => {
+                    let is_here = ticket.answer.get().is_some();
                     if !answers.iter().any(|held| Arc::ptr_eq(held, &ticket)) {
                         answers.push(ticket);
+                    }
+                    if is_here {
+                        continue;
                     }
                     deadline
                 }
@@ -395,8 +420,8 @@ impl Windows {
         (ticket, task)
     }
 
-    /// Takes an answer in: keeps what it holds, and tells who waits for it. Returns whether it is kept.
-    fn take(&self, ticket: &Arc<Ticket>, answer: Result<Bytes, StoreError>) -> bool {
+    /// Takes an answer in: keeps what it holds, or holds it for a while, and tells who waits for it. Returns whether it is kept.
+    fn take(self: &Arc<Self>, ticket: &Arc<Ticket>, answer: Result<Bytes, StoreError>) -> bool {
         let first = (ticket.range.start / WINDOW_BYTES) as usize;
         let kept = match &answer {
             Ok(bytes) => self.keep(first, bytes).unwrap_or_else(|error| {
@@ -405,21 +430,43 @@ impl Windows {
             }),
             Err(_) => Vec::new(),
         };
+        let is_held = kept.is_empty() && answer.is_ok();
         let mut state = self.state.lock();
-        for window in windows_of(&ticket.range) {
-            if matches!(state.slot(window), Slot::Asked(asked) if Arc::ptr_eq(asked, ticket)) {
-                let line = kept.get(window - first);
-                let slot = line.map_or(Slot::Absent, |&line| Slot::Here { line, is_proved: true });
-                state.set(window, slot);
-            }
+        if !is_held {
+            state.settle(ticket, &kept);
         }
         let _ = ticket.answer.set(answer);
         drop(state);
         self.changed.notify_all();
+        if is_held {
+            for (windows, oldest) in self.line.hold(self, ticket) {
+                if let Some(windows) = windows.upgrade() {
+                    windows.state.lock().settle(&oldest, &[]);
+                }
+            }
+        }
         if let Err(error) = self.finish() {
             tracing::warn!(pack = %self.id, %error, "a pack cannot take its place");
         }
         !kept.is_empty()
+    }
+
+    /// Keeps what is held; returns whether nothing is left that cannot be.
+    fn keep_held(&self) -> bool {
+        loop {
+            let held = {
+                let state = self.state.lock();
+                state.slots.iter().find_map(|slot| match slot {
+                    Slot::Asked(ticket) if ticket.bytes_here() > 0 => Some(ticket.clone()),
+                    _ => None,
+                })
+            };
+            let Some(held) = held else { return true };
+            let Some(Ok(bytes)) = held.answer.get() else { return true };
+            let first = (held.range.start / WINDOW_BYTES) as usize;
+            let Ok(lines) = self.keep(first, bytes) else { return false };
+            self.state.lock().settle(&held, &lines);
+        }
     }
 
     /// Writes windows to the file; `StorageFull` without a try where that would leave too little to others.
@@ -526,11 +573,15 @@ impl Windows {
         }
         let files = self.files.lock().clone();
         for window in windows_of(&range) {
-            if matches!(state.slot(window), Slot::Here { .. }) {
-                state.set(window, Slot::Absent);
-                if let Some(files) = &files {
-                    files.forget(window, 1)?;
+            match state.slot(window) {
+                Slot::Here { .. } => {
+                    state.set(window, Slot::Absent);
+                    if let Some(files) = &files {
+                        files.forget(window, 1)?;
+                    }
                 }
+                Slot::Asked(ticket) if ticket.answer.get().is_some() => state.set(window, Slot::Absent),
+                Slot::Asked(_) | Slot::Absent => {}
             }
         }
         Ok(())
@@ -562,6 +613,10 @@ impl Windows {
         }
         loop {
             self.line.quiet().await;
+            let windows = self.clone();
+            if !tokio::task::spawn_blocking(move || windows.keep_held()).await.map_err(io::Error::other)? {
+                return Err(io::Error::other(NOT_KEPT));
+            }
             let permit = self.line.ahead.clone().acquire_owned().await.map_err(io::Error::other)?;
             let sent = {
                 let mut state = self.state.lock();
@@ -579,7 +634,7 @@ impl Windows {
                 match ticket.answer.get() {
                     Some(Ok(_)) if is_kept => continue,
                     // Who would go on here would ask for the same again and again.
-                    Some(Ok(_)) => return Err(io::Error::other("what came cannot be kept")),
+                    Some(Ok(_)) => return Err(io::Error::other(NOT_KEPT)),
                     Some(Err(error)) => return Err(io_error(error)),
                     None => return Err(io::Error::other("a request was given up")),
                 }
@@ -635,6 +690,12 @@ impl Drop for Sent {
             let given_up = StoreError::new(Kind::Unreachable, "get", self.windows.id, "it was given up");
             self.windows.take(&self.ticket, Err(given_up));
         }
+    }
+}
+
+impl fmt::Debug for Ticket {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "bytes {:?}, {} here", self.range, self.bytes_here())
     }
 }
 
