@@ -11,8 +11,8 @@ use fs_replication::{Error, Published, RingVersion, Rings};
 
 use crate::failure::{Failure, Kind, Result};
 use crate::ring::{Opened, failure};
-use crate::state::State;
-use crate::{output, stores};
+use crate::state::{State, VolumeFolder};
+use crate::{keys, output, stores};
 
 /// How often it begins again because other devices publish at the same time.
 const ROUNDS_MAX: usize = 8;
@@ -39,9 +39,13 @@ pub fn publish_to(opened: &mut Opened<'_>, url: &str) -> Result<()> {
 }
 
 /// Where the volumes of this machine go, as far as key rings can lie there.
+///
+/// The stores of a volume that somebody lets us read are his, and get nothing of ours.
 pub fn urls(state: &State) -> BTreeSet<String> {
-    let configs = state.volumes().unwrap_or_default().into_iter().filter_map(|volume| volume.config().ok());
-    configs
+    let ours = |volume: &VolumeFolder| keys::load_any(volume).is_ok_and(|key| key.signing().is_some());
+    let volumes = state.volumes().unwrap_or_default().into_iter().filter(ours);
+    volumes
+        .filter_map(|volume| volume.config().ok())
         .flat_map(|config| config.stores)
         .map(|store| store.url)
         .filter(|url| stores::holds_rings(url))
@@ -131,11 +135,7 @@ pub async fn find_by_kit(rings: &Rings, kit: &RecoveryKit) -> Result<(Ring, Ring
 }
 
 fn store_failure(error: Error) -> Failure {
-    let kind = match &error {
-        Error::Damaged { .. } => Kind::Damaged,
-        _ => Kind::Other,
-    };
-    Failure::new(kind, error.to_string())
+    stores::replication_failure(&error)
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@
 //! that it will fetch. Both are measured here, beside what retention and collection look through.
 
 use std::cell::LazyCell;
+use std::collections::BTreeSet;
 
 use criterion::{BenchmarkId, Criterion, Throughput};
 use fs_format::{FileKind, Ino, Timestamp};
@@ -80,7 +81,7 @@ pub fn measure(criterion: &mut Criterion) {
                 info.time = Timestamp(info.time.0 + number as i64 * FIVE_MINUTES);
             }
             let now = infos.last().expect("there are some").time;
-            each(bencher, || plan(&infos, &[], &policy, now));
+            each(bencher, || plan(&infos, &BTreeSet::new(), &[], &policy, now));
         });
     }
     for files in [1_000, 20_000] {

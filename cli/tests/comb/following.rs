@@ -154,6 +154,16 @@ fn a_read_key_opens_the_volume_to_be_read_and_nothing_more() {
 }
 
 #[test]
+fn whoever_is_let_read_puts_nothing_of_his_own_into_the_store() {
+    let scene = Scene::opened("read", "");
+    scene.reader.private("passphrase", "correct horse battery staple");
+    scene.reader.comb("key ring init --passphrase-file passphrase").done();
+    scene.reader.comb("volume create private").done();
+    let outcome = scene.reader.comb("key ring publish");
+    assert!(!scene.store().join("k").exists(), "{}", outcome.said);
+}
+
+#[test]
 fn a_read_key_in_a_key_ring_is_recovered_to_read() {
     let scene = Scene::opened("read", "");
     let reader = &scene.reader;

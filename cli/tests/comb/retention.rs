@@ -200,3 +200,36 @@ fn a_store_that_holds_back_what_is_removed_is_named() {
     let told = world.comb("prune photos --grace 0 --json").json();
     assert!(told["held_back_by"].is_null() && told["removed"]["bytes"].as_u64() > Some(0), "{told}");
 }
+
+#[test]
+fn pruning_again_and_again_takes_no_state_away() {
+    let world = World::new();
+    world.comb("volume create photos").done();
+    let dir = world.dir("mount");
+    world.comb("mount photos mount --seal-every 0").done();
+    world.words(["retain", "photos", "keep last 3; keep snapshots for 1s"]).done();
+    for state in 1..=6 {
+        fs::write(dir.join("file"), format!("state {state}")).expect("written");
+        world.comb("snapshot photos").done();
+    }
+    std::thread::sleep(std::time::Duration::from_secs(2));
+    fs::write(dir.join("file"), "state 7").expect("written");
+    let dropped = |again: &str| {
+        let pruned = world.comb("prune photos --json").json();
+        let head = pruned["head"]["seq"].as_u64().expect("a number");
+        (pruned["dropped"].as_array().expect(again).len(), head)
+    };
+    assert!(dropped("the first").0 > 0);
+    // What was written since the last seal was sealed by that, and is one of three now.
+    let (_, head) = dropped("the second");
+    for again in ["again", "and again", "and again"] {
+        assert_eq!(dropped(again), (0, head), "nothing was written: {again}");
+    }
+    let told = world.comb("log photos --json").json();
+    let mut states: Vec<String> = (told.as_array().expect("a list").iter())
+        .map(|seal| world.comb(&format!("cat photos@{}:file", seal["seq"])).done().trim().to_owned())
+        .collect();
+    states.dedup();
+    assert_eq!(states[..3], ["state 7", "state 6", "state 5"], "{told}");
+    world.comb("unmount mount").done();
+}

@@ -489,3 +489,16 @@ fn unbase64(text: &str) -> Vec<u8> {
     }
     bytes
 }
+
+#[test]
+fn a_store_that_cannot_be_reached_is_told_from_one_without_a_ring() {
+    let world = World::new();
+    world.private("passphrase", PASSPHRASE);
+    let recover = |url: &str| world.comb(&format!("recover --store {url} --passphrase-file passphrase"));
+    let empty = world.dir("empty");
+    recover(&format!("file://{}", empty.display())).refused(3, "holds no key ring");
+    // A port that is taken, and on which nobody listens.
+    let taken = std::net::UdpSocket::bind("127.0.0.1:0").and_then(|socket| socket.local_addr());
+    let port = taken.expect("a port").port();
+    recover(&format!("http://127.0.0.1:{port}/")).refused(10, "cannot be reached");
+}

@@ -3,12 +3,12 @@
 //! The moments are the head and the records that its tree holds of others, so one look at the head finds them all, and
 //! nobody reads a manifest to open an earlier one.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use fs_crypto::{ReadKey, VolumeKey};
 use fs_format::manifest::PackEntry;
-use fs_format::tree::Key;
+use fs_format::tree::{Key, NodePtr};
 use fs_format::{Ino, PackNumber, Seq, StoreId, VolumeId};
 use parking_lot::RwLock;
 
@@ -83,6 +83,22 @@ impl History {
     /// [`History::damage`] names what is wrong.
     pub fn seals(&self) -> Result<Vec<SealInfo>, OpenError> {
         Ok(self.moments()?.into_iter().map(|moment| moment.info).collect())
+    }
+
+    /// Those of these moments, as [`Self::seals`] lists them, in which all files are the same as in the one before; but for
+    /// snapshots that somebody asked for. Where that cannot be read, they are not.
+    pub fn repeats(&self, seals: &[SealInfo]) -> Result<BTreeSet<Seq>, OpenError> {
+        let roots: HashMap<Seq, NodePtr> =
+            self.moments()?.into_iter().map(|moment| (moment.info.seq, moment.root.pointer)).collect();
+        let is_repeat = |before: &SealInfo, seal: &SealInfo| {
+            let (Some(old), Some(new)) = (roots.get(&before.seq), roots.get(&seal.seq)) else { return false };
+            // The first difference ends it.
+            let differs = |_, _: Option<&[u8]>, _: Option<&[u8]>| Err(FsError::Invalid);
+            seal.snapshot.is_none()
+                && (before.files, before.bytes) == (seal.files, seal.bytes)
+                && diff::records(&self.store, old, new, &mut { differs }).is_ok()
+        };
+        Ok(seals.windows(2).filter(|pair| is_repeat(&pair[0], &pair[1])).map(|pair| pair[1].seq).collect())
     }
 
     /// The moments that there were when this one was sealed, itself the last.

@@ -411,6 +411,9 @@ pub enum Reason {
     ByHand,
     /// A rule.
     Rule(Rule),
+    /// It is the same as the one before, and goes with the next that is dropped: a pruning of its own, which makes a moment,
+    /// would go on for ever.
+    Repeat,
 }
 
 impl fmt::Display for Reason {
@@ -420,12 +423,22 @@ impl fmt::Display for Reason {
             Self::Pinned => f.write_str("in use"),
             Self::ByHand => f.write_str("made by hand"),
             Self::Rule(rule) => rule.fmt(f),
+            Self::Repeat => f.write_str("the same as the one before"),
         }
     }
 }
 
 /// Says which of a volume's moments a policy keeps.
-pub fn plan(moments: &[SealInfo], pinned: &[Seq], policy: &Policy, now: Timestamp) -> Plan {
+///
+/// `repeats` are those in which all files are the same as in the one before: what pruning makes, above all. For rules they do not
+/// count, or a volume that nobody writes would lose one state after the other to them.
+pub fn plan(
+    moments: &[SealInfo],
+    repeats: &BTreeSet<Seq>,
+    pinned: &[Seq],
+    policy: &Policy,
+    now: Timestamp,
+) -> Plan {
     let mut reasons: BTreeMap<Seq, Vec<Reason>> =
         moments.iter().map(|moment| (moment.seq, Vec::new())).collect();
     let mut keep = |seq: Seq, reason: Reason| {
@@ -441,24 +454,25 @@ pub fn plan(moments: &[SealInfo], pinned: &[Seq], policy: &Policy, now: Timestam
         keep(newest, Reason::Newest);
     }
     pinned.iter().for_each(|&seq| keep(seq, Reason::Pinned));
+    let states: Vec<&SealInfo> = moments.iter().filter(|moment| !repeats.contains(&moment.seq)).collect();
     // Those that stand for their period, by rule and period.
     let mut standing: BTreeMap<(usize, i128), &SealInfo> = BTreeMap::new();
     for (i, rule) in policy.rules.iter().enumerate() {
         match rule {
             Rule::Every(every, span) => {
-                for moment in moments.iter().filter(|moment| span.reaches(age(moment))) {
+                for &moment in states.iter().filter(|moment| span.reaches(age(moment))) {
                     let stands = standing.entry((i, every.period(moment.time))).or_insert(moment);
                     if (moment.time, moment.seq) > (stands.time, stands.seq) {
                         *stands = moment;
                     }
                 }
             }
-            Rule::All(span) => moments
+            Rule::All(span) => states
                 .iter()
                 .filter(|moment| span.reaches(age(moment)))
                 .for_each(|moment| keep(moment.seq, Reason::Rule(rule.clone()))),
             Rule::Last(count) => {
-                let mut newest: Vec<Seq> = moments.iter().map(|moment| moment.seq).collect();
+                let mut newest: Vec<Seq> = states.iter().map(|moment| moment.seq).collect();
                 newest.sort_unstable();
                 let count = usize::try_from(*count).unwrap_or(usize::MAX);
                 newest.iter().rev().take(count).for_each(|&seq| keep(seq, Reason::Rule(rule.clone())));
@@ -486,6 +500,11 @@ pub fn plan(moments: &[SealInfo], pinned: &[Seq], policy: &Policy, now: Timestam
             _ => None,
         });
         plan.drop.push(Dropped { seq, instead });
+    }
+    if plan.drop.iter().all(|gone| repeats.contains(&gone.seq)) {
+        let kept = plan.drop.drain(..).map(|gone| Kept { seq: gone.seq, reasons: vec![Reason::Repeat] });
+        plan.keep.extend(kept);
+        plan.keep.sort_by_key(|kept| kept.seq);
     }
     plan
 }

@@ -1,6 +1,6 @@
 //! The language of retention, and what its plans promise.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use fs_format::{ManifestId, Seq, SnapshotId, Timestamp};
 use fs_volume::retention::{Plan, Policy, Reason, plan};
@@ -39,7 +39,7 @@ fn policy(text: &str) -> Policy {
 }
 
 fn kept(moments: &[SealInfo], text: &str) -> Vec<u64> {
-    plan(moments, &[], &policy(text), NOW).keep.iter().map(|kept| kept.seq.0).collect()
+    plan(moments, &BTreeSet::new(), &[], &policy(text), NOW).keep.iter().map(|kept| kept.seq.0).collect()
 }
 
 #[test]
@@ -147,7 +147,8 @@ fn what_somebody_made_by_hand_stays_until_a_rule_says_otherwise() {
     );
     assert_eq!(kept(&moments, "keep last 1; keep snapshots for 250d"), [3, 4, 6]);
     assert_eq!(kept(&moments, "keep last 1; keep snapshots for 1d; keep tag release forever"), [2, 4, 6]);
-    let reasons = plan(&moments, &[Seq(5)], &policy("keep last 1; keep tag release forever"), NOW);
+    let reasons =
+        plan(&moments, &BTreeSet::new(), &[Seq(5)], &policy("keep last 1; keep tag release forever"), NOW);
     let said: Vec<String> = reasons
         .keep
         .iter()
@@ -161,7 +162,7 @@ fn what_somebody_made_by_hand_stays_until_a_rule_says_otherwise() {
 #[test]
 fn a_dropped_moment_names_what_stands_for_it() {
     let moments = aged([400 * DAY, 2 * DAY + 2 * HOUR, 2 * DAY + HOUR, 15 * MINUTE, 10 * MINUTE, 0]);
-    let plan = plan(&moments, &[], &policy("keep 1h for 1d, 1d for 30d"), NOW);
+    let plan = plan(&moments, &BTreeSet::new(), &[], &policy("keep 1h for 1d, 1d for 30d"), NOW);
     let dropped: Vec<(u64, Option<u64>)> =
         plan.drop.iter().map(|gone| (gone.seq.0, gone.instead.map(|seq| seq.0))).collect();
     assert_eq!(dropped, [(1, None), (2, Some(3)), (4, Some(6)), (5, Some(6))]);
@@ -252,7 +253,20 @@ fn plans_keep_what_they_promise() {
         let (moments, text, now) = (dice.moments(), dice.policy(), dice.now());
         let pinned = if dice.below(3) == 0 { vec![dice.pick(&moments).seq] } else { Vec::new() };
         let rules = policy(&text);
-        let first = plan(&moments, &pinned, &rules, now);
+        // What is in each; some are the same as the one before.
+        let mut state = 0;
+        let states: BTreeMap<Seq, u64> = (moments.iter())
+            .map(|moment| {
+                state += u64::from(dice.below(3) > 0);
+                (moment.seq, state % 5)
+            })
+            .collect();
+        let repeats = |moments: &[SealInfo]| -> BTreeSet<Seq> {
+            let same = |pair: &&[SealInfo]| states[&pair[0].seq] == states[&pair[1].seq];
+            let unnamed = |pair: &&[SealInfo]| pair[1].snapshot.is_none();
+            moments.windows(2).filter(same).filter(unnamed).map(|pair| pair[1].seq).collect()
+        };
+        let first = plan(&moments, &repeats(&moments), &pinned, &rules, now);
         let said = || format!("seed {seed}, {text}, now {now}");
 
         // Each moment is told once, and each kept one has a reason.
@@ -268,21 +282,35 @@ fn plans_keep_what_they_promise() {
 
         // Planning again over what was kept drops nothing more.
         let left: Vec<SealInfo> = moments.iter().filter(|moment| is_kept(moment.seq)).cloned().collect();
-        assert_eq!(plan(&left, &pinned, &rules, now).drop, [], "{}", said());
+        assert_eq!(plan(&left, &repeats(&left), &pinned, &rules, now).drop, [], "{}", said());
 
         // One more rule that keeps never keeps less.
         let more = format!("{text}; {}", dice.keeping());
-        let second = plan(&moments, &pinned, &policy(&more), now);
+        let second = plan(&moments, &repeats(&moments), &pinned, &policy(&more), now);
         let lost: Vec<Seq> = seqs(&first).into_iter().filter(|seq| !seqs(&second).contains(seq)).collect();
         // A tag that is kept forever takes over from what another rule about tags or snapshots says.
         assert_eq!(lost, [], "{} against {more}", said());
 
         // A clock that goes back never drops what was kept, but for newer moments in the same period.
         let earlier = Timestamp(now.0.saturating_sub(dice.below(2000) as i64 * HOUR));
-        let back = plan(&left, &pinned, &rules, earlier);
+        let back = plan(&left, &repeats(&left), &pinned, &rules, earlier);
         assert_eq!(back.drop, [], "back to {earlier}: {}", said());
         assert_eq!(policy(&rules.to_string()), rules);
     }
+}
+
+#[test]
+fn what_pruning_makes_takes_no_state_away() {
+    // Three states, and what pruned them since.
+    let moments: Vec<SealInfo> =
+        (1..=6).map(|seq| moment(seq, NOW.0 - 10 * MINUTE + seq as i64, None)).collect();
+    let repeats = BTreeSet::from([Seq(4), Seq(5), Seq(6)]);
+    let kept = plan(&moments, &repeats, &[], &policy("keep last 3"), NOW);
+    assert_eq!(seqs(&kept), (1..=6).map(Seq).collect::<Vec<_>>(), "nothing goes for what is the same");
+    let kept = plan(&moments, &repeats, &[], &policy("keep last 2"), NOW);
+    assert_eq!(seqs(&kept), [Seq(2), Seq(3), Seq(6)], "two states, and the newest");
+    let kept = plan(&moments, &BTreeSet::new(), &[], &policy("keep last 2"), NOW);
+    assert_eq!(seqs(&kept), [Seq(5), Seq(6)]);
 }
 
 #[test]
