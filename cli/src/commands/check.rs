@@ -141,6 +141,16 @@ fn chosen(volume: &VolumeFolder, args: &CheckArgs) -> Result<Vec<StoreConfig>> {
         return Err(Failure::new(Kind::Usage, "a drill repairs nothing")
             .hint("`--level data --repair` reads everything and mends what it can"));
     }
+    if volume.name.branch().is_some() {
+        // Its seals are in no store: there, somebody else's have their numbers.
+        return match args.store.is_some() || args.level == Level::Drill {
+            true => Err(Failure::new(
+                Kind::Usage,
+                format!("\"{}\" is a branch, which is on this machine only", volume.name),
+            )),
+            false => Ok(Vec::new()),
+        };
+    }
     let stores = match volume.config() {
         Ok(config) => config.stores,
         // What is here can be looked at without; whoever needs the config says what is wrong with it.

@@ -197,6 +197,11 @@ fn what_a_store_forgot_is_on_a_branch_and_no_branch_is_taken_for_another() {
         (0..2).map(|number| world.words(["ls", &format!("{}:/", name(number))]).done()).collect();
     assert!(held.iter().any(|list| list.contains("precious")), "{held:?}");
     assert!(held.iter().any(|list| list.contains("one")), "{held:?}");
+    for number in 0..2 {
+        // In the store, others' seals have its numbers: that is no damage.
+        world.words(["check", &name(number)]).done();
+        world.words(["check", &name(number), "--level", "drill"]).refused(2, "is a branch");
+    }
 }
 
 #[test]
