@@ -222,3 +222,38 @@ fn a_drill_after_a_takeover_compares_no_seals_of_two_machines() {
     assert!(drilled.said.contains("the same as here"), "{}", drilled.said);
     drilled.done();
 }
+
+#[test]
+fn what_goes_on_from_a_copy_elsewhere_is_opened_beside_what_is_here() {
+    let (world, other) = (World::new(), World::new());
+    let (store, copy) = (url(&world.dir("store")), url(&world.dir("copy")));
+    world.comb("volume create photos").done();
+    world.comb("volume key photos --out key").done();
+    world.words(["store", "add", "photos", &store]).done();
+    world.words(["store", "add", "photos", &copy, "--as", "copy"]).done();
+    world.dir("mount");
+    world.comb("mount photos mount").done();
+    fs::write(world.path("mount/first"), "first").expect("written");
+    world.comb("sync photos --wait").done();
+    // The store that decided is lost, and somebody goes on from the copy, which has not all.
+    fs::remove_dir_all(world.path("store")).expect("lost");
+    fs::rename(world.path("copy"), world.path("away")).expect("moved");
+    fs::write(world.path("mount/last"), "last").expect("written");
+    world.comb("unmount mount").done();
+    fs::rename(world.path("away"), world.path("copy")).expect("back again");
+    let key = world.path("key");
+    let open = format!("volume open photos --key-file {} --store {copy}", key.display());
+    other.comb(&format!("{open} --promote")).done();
+    other.comb("snapshot photos").done();
+    other.comb("sync photos --wait").done();
+
+    let refused = world.comb("volume open photos");
+    assert!(refused.said.contains("`comb fork photos@head NEW`"), "{}", refused.said);
+    refused.refused(4, "is written on this machine");
+    world.comb("fork photos@head mine").done();
+    world.comb("volume key photos --out again").done();
+    world.comb("volume remove photos --yes").done();
+    world.comb(&open).done();
+    assert_eq!(world.comb("ls photos:").done(), "first\n");
+    assert_eq!(world.comb("ls mine:").done(), "first\nlast\n");
+}

@@ -312,8 +312,19 @@ fn refuse_own(volume: &VolumeFolder) -> Result<()> {
     if volume.name.branch().is_none() && engine::is_others(volume)? {
         return Ok(());
     }
-    Err(Failure::new(Kind::InTheWay, format!("volume \"{}\" is written on this machine", volume.name))
-        .hint("if another device has taken it over, `comb sync` finds that out"))
+    let name = &volume.name;
+    if name.branch().is_some() {
+        return Err(Failure::new(
+            Kind::Usage,
+            format!("\"{name}\" is a branch, which nobody writes any more"),
+        )
+        .hint(format!("`comb mount {name} DIR` shows it, `comb fork {name}@head NEW` goes on from it")));
+    }
+    Err(Failure::new(Kind::InTheWay, format!("volume \"{name}\" is written on this machine")).hint(format!(
+        "if another device has taken it over, `comb sync` finds that out. If one goes on from a copy (`--promote`): \
+         `comb fork {name}@head NEW` keeps what is here, `comb volume key {name} --out FILE` the key, and after \
+         `comb volume remove {name}` `comb volume open {name} --key-file FILE --store URL` has what is there"
+    )))
 }
 
 fn does_not_know(url: &str, volume: VolumeId) -> Failure {
