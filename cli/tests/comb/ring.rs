@@ -217,6 +217,8 @@ fn a_kit_is_a_private_file_that_overwrites_nothing() {
     let world = world_with_ring();
     world.comb("key ring kit --out kit").done();
     let mode = fs::metadata(world.path("kit")).expect("the kit").permissions().mode();
+    let page = fs::read_to_string(world.path("kit")).expect("a page");
+    assert!(page.contains("comb recover --store URL --kit"), "what a lost house needs: {page}");
     assert_eq!(mode & 0o777, 0o600);
     let number = |world: &World| world.comb("key ring show --json").json()["number"].clone();
     let before = number(&world);

@@ -1,5 +1,6 @@
 //! `comb key ring kit`.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::PathBuf;
 
@@ -30,7 +31,7 @@ pub fn run(state: &State, args: &KitArgs) -> Result<()> {
     let mut opened = ring::open(state, &args.passphrase)?;
     let before = opened.ring.kit_time();
     let kit = opened.ring.new_kit(ring::now(), &*keys::random()?);
-    let text = page(&opened.ring, &kit);
+    let text = page(&opened.ring, &kit, &ring_store::urls(state));
     match &args.out {
         // A kit that is lost is made again, but one that opens nothing would be trusted: so the file comes first,
         // and goes if the ring does not take the kit.
@@ -61,11 +62,16 @@ pub fn run(state: &State, args: &KitArgs) -> Result<()> {
     Ok(())
 }
 
-/// What is printed. Lines for the person begin with `#`, so that the whole page can be read again.
-fn page(ring: &Ring, kit: &RecoveryKit) -> Zeroizing<String> {
+/// What is printed, with the stores in which the ring lies. Lines for the person begin with `#`, so that the whole page can be
+/// read again.
+fn page(ring: &Ring, kit: &RecoveryKit, stores: &BTreeSet<String>) -> Zeroizing<String> {
     let letters = kit.to_text();
     let made = ring.kit_time().map_or_else(String::new, |time| output::time_local(time.0));
     let account = ring.account();
+    let there = match stores.is_empty() {
+        true => "#   URL is a store of your volumes\n".to_owned(),
+        false => stores.iter().map(|url| format!("#   URL {url}\n")).collect(),
+    };
     let explanation = format!(
         "# Recovery kit of Comb\n\
          #\n\
@@ -77,8 +83,10 @@ fn page(ring: &Ring, kit: &RecoveryKit) -> Zeroizing<String> {
          # A later kit takes its place.\n\
          #\n\
          # When the passphrase is forgotten and no device is left:\n\
-         #   comb recover --ring FILE --kit            asks for the letters below\n\
-         #   comb recover --ring FILE --kit-file PAGE  reads this page from a file\n\
+         #   comb recover --store URL --kit            brings every volume back from a store; asks for the letters below\n\
+         {there}\
+         #   comb recover --ring FILE --kit            the same with a copy of the key ring\n\
+         #   With --kit-file PAGE in place of --kit, this page is read from a file.\n\
          # Large and small letters are the same; O is read as 0, I and L as 1.\n\
          \n"
     );
