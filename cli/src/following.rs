@@ -6,17 +6,21 @@
 //!   that was removed or replaced is read to its end, as long as it is not older than some moments.
 //! - What is missing in the store counts as damage only after a look at what is newest there: collection gives packs up.
 //! - Without the store, what was seen last is shown.
+//! - What is shown goes on from what was shown before, or begins another era. A takeover cuts off what was not committed, and
+//!   gives numbers of inodes and moments anew; nothing of an earlier era is looked at for what is asked in a later one.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use fs_format::{Ino, Seq};
+use fs_format::{Epoch, Ino, Seq};
 use fs_fuse::{Followed, Moment, Past};
-use fs_volume::{Attr, DirEntry, FsError, History, OpenError, ReadTree, SealInfo, Seek, Space, View};
+use fs_volume::{Attr, DirEntry, FsError, History, ReadTree, SealInfo, Seek, Space, View};
 use parking_lot::{Condvar, Mutex, RwLock};
 
 use crate::elsewhere;
+use crate::engine;
+use crate::failure::Result as Outcome;
 use crate::state::VolumeFolder;
 
 /// How often the store is asked what is newest: one small request, if nothing is.
@@ -36,7 +40,8 @@ pub struct Following(Arc<Inner>);
 
 struct Inner {
     folder: VolumeFolder,
-    history: History,
+    /// Opens the past of the volume as it is known now.
+    open: Box<dyn Fn() -> Outcome<History> + Send + Sync>,
     shown: RwLock<Shown>,
     /// Held while the store is asked: when that was last, and why it failed.
     asked: Mutex<Asked>,
@@ -45,8 +50,11 @@ struct Inner {
     is_moved: Mutex<bool>,
 }
 
-/// What is shown, and what was before, the newest first, each with when it was replaced.
+/// What is shown, and what was before in this era, the newest first, each with when it was replaced.
 struct Shown {
+    era: u64,
+    /// The past of what is shown.
+    history: History,
     view: View,
     before: VecDeque<(View, Instant)>,
 }
@@ -57,23 +65,48 @@ struct Asked {
     failure: Option<String>,
 }
 
+/// A moment that can be shown.
+struct Newest {
+    history: History,
+    view: View,
+    /// Whether what is shown is in its past.
+    goes_on: bool,
+}
+
+/// Whether the newest moment of a history, with this epoch and number, has another one in its past.
+fn goes_on(history: &History, epoch: Epoch, seq: Seq, shown: &View) -> bool {
+    let before = shown.info();
+    seq > before.seq
+        && match history.recorded(before.seq) {
+            Ok(Some(id)) => id == before.id,
+            // Retention dropped it, or that cannot be told. Who writes in an epoch goes on from what he wrote in it.
+            Ok(None) | Err(_) => epoch == shown.epoch(),
+        }
+}
+
 impl Following {
-    /// Shows the newest moment of `history`, the past of the volume in `folder`.
-    pub fn start(folder: &VolumeFolder, history: History) -> Result<Self, OpenError> {
-        let view = history.at(history.head()?.seq)?;
+    /// Shows the newest moment of the volume in `folder`, whose past `open` opens.
+    pub fn start(
+        folder: &VolumeFolder,
+        open: impl Fn() -> Outcome<History> + Send + Sync + 'static,
+    ) -> Outcome<Self> {
+        let history = open()?;
+        let newest = || history.at(history.head()?.seq);
+        let view = newest().map_err(|error| engine::open_failure(folder, &error))?;
+        let before = VecDeque::new();
         Ok(Self(Arc::new(Inner {
             folder: folder.clone(),
-            history,
-            shown: RwLock::new(Shown { view, before: VecDeque::new() }),
+            open: Box::new(open),
+            shown: RwLock::new(Shown { era: 0, history, view, before }),
             asked: Mutex::default(),
             moved: Condvar::new(),
             is_moved: Mutex::default(),
         })))
     }
 
-    /// Its past.
-    pub fn history(&self) -> &History {
-        &self.0.history
+    /// The past of what is shown.
+    pub fn history(&self) -> History {
+        self.0.shown.read().history.clone()
     }
 
     /// The moment that is shown.
@@ -98,22 +131,21 @@ impl Following {
 
     /// Shows the newest moment that is known here, if it can be opened.
     fn exchange(&self) -> bool {
-        let newest = || -> Result<Option<View>, FsError> {
-            let head = self.0.history.head()?;
-            if head.id == self.shown().id {
-                return Ok(None);
-            }
-            let view = self.0.history.at(head.seq)?;
-            view.attr(Ino::ROOT)?;
-            Ok(Some(view))
-        };
-        match newest() {
+        match self.newest() {
             Ok(None) => return false,
-            Ok(Some(view)) => {
+            Ok(Some(Newest { history, view, goes_on })) => {
                 let mut shown = self.0.shown.write();
                 let before = std::mem::replace(&mut shown.view, view);
-                shown.before.push_front((before, Instant::now()));
-                shown.before.truncate(BEFORE_MAX);
+                shown.history = history;
+                if goes_on {
+                    shown.before.push_front((before, Instant::now()));
+                    shown.before.truncate(BEFORE_MAX);
+                } else {
+                    let seq = before.info().seq;
+                    tracing::warn!(%seq, "the volume does not go on from what was shown: what is open of that is stale");
+                    shown.before.clear();
+                    shown.era += 1;
+                }
             }
             Err(error) => {
                 tracing::warn!(%error, "the newest moment cannot be shown");
@@ -123,6 +155,26 @@ impl Following {
         *self.0.is_moved.lock() = true;
         self.0.moved.notify_all();
         true
+    }
+
+    /// The newest moment that is known here, if it is not shown and can be.
+    fn newest(&self) -> Result<Option<Newest>, FsError> {
+        let open = || (self.0.open)().map_err(|failure| FsError::Disk(failure.message));
+        let (shown, known) = (self.view(), self.history());
+        let is_known = known.is_current()?;
+        let mut history = if is_known { known } else { open()? };
+        let head = history.head()?;
+        if head.id == shown.info().id {
+            return Ok(None);
+        }
+        let goes_on = goes_on(&history, history.at(head.seq)?.epoch(), head.seq, &shown);
+        if is_known && !goes_on {
+            // The same epoch, but put back in time by somebody who said so.
+            history = open()?;
+        }
+        let view = history.at(history.head()?.seq)?;
+        view.attr(Ino::ROOT)?;
+        Ok(Some(Newest { history, view, goes_on }))
     }
 
     /// Waits until another moment is shown than at the last call, at most for so long. Says whether one is.
@@ -244,7 +296,7 @@ impl ReadTree for Following {
 
 impl Past for Following {
     fn moments(&self) -> Result<Vec<Moment>, FsError> {
-        let seals = self.0.history.seals()?;
+        let seals = self.history().seals()?;
         Ok(seals.iter().map(|seal| Moment { seq: seal.seq, time: seal.time }).collect())
     }
 
@@ -254,11 +306,15 @@ impl Past for Following {
     }
 
     fn at(&self, seq: Seq) -> Result<Arc<dyn ReadTree>, FsError> {
-        Ok(Arc::new(self.moment(seq)?))
+        Ok(Arc::new(self.keep(self.history().at(seq)?)))
     }
 }
 
 impl Followed for Following {
+    fn era(&self) -> u64 {
+        self.0.shown.read().era
+    }
+
     fn space(&self) -> Space {
         let shown = self.shown();
         Space { total: shown.bytes, free: 0, files: shown.files }
@@ -267,8 +323,8 @@ impl Followed for Following {
 
 impl Following {
     /// One moment, of which the store may give up what only it needs.
-    pub fn moment(&self, seq: Seq) -> Result<Kept, OpenError> {
-        Ok(Kept { view: self.0.history.at(seq)?, following: self.clone() })
+    pub fn keep(&self, view: View) -> Kept {
+        Kept { view, following: self.clone() }
     }
 }
 
@@ -284,10 +340,19 @@ impl Kept {
         match read(&self.view) {
             Err(error) if error.is_about_the_disk() => {
                 self.following.look();
-                read(&self.view)
+                read(&self.view).map_err(|error| if self.is_gone(&error) { FsError::Dropped } else { error })
             }
             other => other,
         }
+    }
+}
+
+impl Kept {
+    /// Whether what could not be read is missing because the volume went on without this moment.
+    fn is_gone(&self, error: &FsError) -> bool {
+        let SealInfo { seq, id, .. } = self.view.info();
+        error.is_about_the_disk()
+            && self.following.history().recorded(*seq).is_ok_and(|recorded| recorded != Some(*id))
     }
 }
 
@@ -328,5 +393,186 @@ impl ReadTree for Kept {
 
     fn seek(&self, ino: Ino, offset: u64, what: Seek) -> Result<u64, FsError> {
         self.read(|view| view.seek(ino, offset, what))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::path::Path;
+
+    use fs_crypto::{DeviceSecret, VolumeKey};
+    use fs_volume::{Caller, NewNode, Options, Volume, WriteTree};
+
+    use super::*;
+
+    const ME: Caller = Caller { uid: 0, gid: 0 };
+
+    /// A volume on several devices, of which one only looks. What is sealed is brought by copying files.
+    struct Scene {
+        root: tempfile::TempDir,
+        key: VolumeKey,
+    }
+
+    impl Scene {
+        /// The device `a` has sealed `base`.
+        fn new() -> Self {
+            let scene =
+                Self { root: tempfile::tempdir().expect("a folder"), key: VolumeKey::from_seed([5; 32]) };
+            fs::create_dir(scene.root.path().join("a")).expect("made");
+            fs_volume::create(&scene.env("a"), &scene.key, ME).expect("a new volume");
+            let a = scene.device("a");
+            write(&a, "base", b'b');
+            a.seal(None).expect("sealed");
+            scene
+        }
+
+        fn env(&self, name: &str) -> fs_volume::env::Env {
+            fs_volume::real::env(&self.root.path().join(name))
+        }
+
+        fn device(&self, name: &str) -> Volume {
+            let secret = DeviceSecret::from_bytes([9; 32]);
+            Volume::open(self.env(name), self.key.clone(), &secret, Options::default()).expect("opens")
+        }
+
+        /// Lets a device have what another one has sealed, and nothing else.
+        fn bring(&self, from: &str, to: &str) {
+            let (from, to) = (self.root.path().join(from), self.root.path().join(to));
+            let _ = fs::remove_dir_all(to.join("manifests"));
+            for folder in ["packs", "manifests", "journal"] {
+                fs::create_dir_all(to.join(folder)).expect("made");
+                if folder != "journal" {
+                    copy_all(&from.join(folder), &to.join(folder));
+                }
+            }
+            fs::copy(from.join("head"), to.join("head")).expect("copied");
+        }
+
+        fn follow(&self, from: &str) -> Following {
+            self.bring(from, "looks");
+            let folder = VolumeFolder {
+                name: "photos".parse().expect("a name"),
+                id: self.key.id(),
+                path: self.root.path().join("looks"),
+            };
+            let (env, key) = (self.env("looks"), self.key.clone());
+            Following::start(&folder, move || {
+                Ok(History::open(env.clone(), key.id(), key.read_key(), 1 << 20).expect("opens"))
+            })
+            .expect("starts")
+        }
+    }
+
+    fn copy_all(from: &Path, to: &Path) {
+        for entry in fs::read_dir(from).expect("listed") {
+            let entry = entry.expect("an entry");
+            fs::copy(entry.path(), to.join(entry.file_name())).expect("copied");
+        }
+    }
+
+    /// What does not compress, and is in a pack of its own.
+    fn bytes(of: u8) -> Vec<u8> {
+        let mut bytes = vec![0; 100_000];
+        blake3::Hasher::new().update(&[of]).finalize_xof().fill(&mut bytes);
+        bytes
+    }
+
+    fn write(volume: &Volume, name: &str, of: u8) -> Ino {
+        let made = volume.make(ME, Ino::ROOT, name.as_bytes(), 0o644, NewNode::File, &[]).expect("made");
+        volume.write(made.ino, 0, &bytes(of), false).expect("written");
+        made.ino
+    }
+
+    fn read(tree: &dyn ReadTree, name: &str) -> Result<Vec<u8>, FsError> {
+        let ino = tree.lookup(Ino::ROOT, name.as_bytes())?.ino;
+        tree.read(ino, 0, 1 << 20)
+    }
+
+    #[test]
+    fn what_does_not_go_on_from_what_was_shown_begins_another_era() {
+        let scene = Scene::new();
+        scene.bring("a", "b");
+        let a = scene.device("a");
+        let x = write(&a, "x", b'x');
+        a.seal(None).expect("sealed");
+        let following = scene.follow("a");
+        let tail = following.shown();
+        assert_eq!(read(&following, "x").expect("read"), bytes(b'x'));
+        let old = following.at(tail.seq).expect("a moment");
+        let untouched = following.at(tail.seq).expect("a moment");
+        assert_eq!(read(&*old, "x").expect("read"), bytes(b'x'));
+
+        // Another device did not know of it, and gives the same numbers to what it writes.
+        let b = scene.device("b");
+        assert_eq!(b.take_over(Epoch(2)).expect("taken over").seq, tail.seq);
+        let y = write(&b, "y", b'y');
+        assert_eq!(x, y, "the test needs the same number");
+        let newest = b.seal(None).expect("sealed");
+        scene.bring("b", "looks");
+        // Nothing of it is mixed into what is shown, before it is.
+        let before = following.moments().expect("listed");
+        assert_eq!(before.last().map(|moment| moment.seq), Some(tail.seq));
+        assert_eq!(read(&*following.at(tail.seq).expect("a moment"), "x").expect("read"), bytes(b'x'));
+        assert_eq!(following.era(), 0);
+
+        assert!(following.exchange());
+        assert_eq!((following.era(), following.shown().id), (1, newest.id));
+        assert_eq!(read(&following, "y").expect("read"), bytes(b'y'));
+        assert!(matches!(read(&following, "x"), Err(FsError::NotFound)));
+        let new = following.at(tail.seq).expect("a moment");
+        assert!(matches!(read(&*new, "x"), Err(FsError::NotFound)), "the number means another moment");
+        assert_eq!(read(&*old, "x").expect("it is here"), bytes(b'x'));
+        // What is not here is missing because the volume went on without it.
+        fs::remove_dir_all(scene.root.path().join("looks/packs")).expect("removed");
+        scene.bring("b", "looks");
+        let gone = read(&*untouched, "x");
+        assert!(
+            matches!(&gone, Err(FsError::Dropped)) || gone.as_ref().ok() == Some(&bytes(b'x')),
+            "{gone:?}"
+        );
+        assert_eq!(following.history().damage(), Vec::<String>::new());
+        assert!(!following.exchange(), "it is shown");
+        assert_eq!(following.era(), 1);
+    }
+
+    #[test]
+    fn who_takes_over_all_that_was_shown_goes_on_with_it() {
+        let scene = Scene::new();
+        let following = scene.follow("a");
+        let base = following.lookup(Ino::ROOT, b"base").expect("there").ino;
+        scene.bring("a", "b");
+        let b = scene.device("b");
+        b.take_over(Epoch(2)).expect("taken over");
+        b.unlink(Ino::ROOT, b"base").expect("removed");
+        write(&b, "y", b'y');
+        b.seal(None).expect("sealed");
+        scene.bring("b", "looks");
+        assert!(following.exchange());
+        assert_eq!(following.era(), 0);
+        assert_eq!(read(&following, "y").expect("read"), bytes(b'y'));
+        assert!(matches!(read(&following, "base"), Err(FsError::NotFound)));
+        assert_eq!(ReadTree::read(&following, base, 0, 1 << 20).expect("as of before"), bytes(b'b'));
+        assert_eq!(following.history().damage(), Vec::<String>::new());
+    }
+
+    #[test]
+    fn another_past_of_the_same_epoch_begins_another_era_too() {
+        let scene = Scene::new();
+        scene.bring("a", "b");
+        let a = scene.device("a");
+        write(&a, "x", b'x');
+        a.seal(None).expect("sealed");
+        let following = scene.follow("a");
+        let b = scene.device("b");
+        for (name, of) in [("y", b'y'), ("z", b'z')] {
+            write(&b, name, of);
+            b.seal(None).expect("sealed");
+        }
+        scene.bring("b", "looks");
+        assert!(following.exchange());
+        assert_eq!(following.era(), 1);
+        assert_eq!(read(&following, "y").expect("read"), bytes(b'y'));
+        assert_eq!(read(&following, "z").expect("read"), bytes(b'z'));
     }
 }

@@ -275,7 +275,7 @@ fn serve_moment(
     let options = MountOptions { read_only: true, ..mount_options(folder, habits) };
     let mounted = match follower::is_one(folder)? {
         true => {
-            let kept = follower::moment(folder, &history, seq)?;
+            let kept = follower::moment(folder, &elsewhere::door(folder)?, view)?;
             fs_fuse::mount(Arc::new(Still::new(kept, seal.bytes, seal.files)), dir, options)
         }
         false => fs_fuse::mount(Arc::new(Still::new(view, seal.bytes, seal.files)), dir, options),

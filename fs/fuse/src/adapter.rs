@@ -2,7 +2,8 @@
 //!
 //! Invariants
 //! - No state but counters: what a node id or a request does not say is asked of the engine, so another
-//!   process could take over the connection.
+//!   process could take over the connection. Only the trees of later [eras](Engine::era) are noted ([`Trees`]).
+//! - What is answered of a node is of the era in which the kernel learned of it, or ESTALE: no file is taken for another.
 //! - The kernel's caches are always right, because only the kernel changes live files. Names
 //!   in `.snapshots` come and go by themselves and are not cached.
 //! - A live tree that [changes by itself](Engine::changes_by_itself) is cached for a second. Pages go with the last `close`,
@@ -38,7 +39,7 @@ use crate::engine::{Engine, Past};
 use crate::errno::Refusal;
 use crate::full::Full;
 use crate::length;
-use crate::node::{self, Node, SNAPSHOTS_NAME};
+use crate::node::{self, Node, SNAPSHOTS_NAME, Tree, Trees};
 use crate::past::{self, Views};
 use crate::readers::Readers;
 use crate::xattr;
@@ -49,7 +50,7 @@ const TTL_LONG: Duration = Duration::from_secs(24 * 60 * 60);
 const TTL_NONE: Duration = Duration::ZERO;
 /// For a whole tree that changes by itself: an answer to each step of each path would be slow.
 const TTL_SHORT: Duration = Duration::from_secs(1);
-/// Inode numbers are never used again, so one generation is enough.
+/// Node ids are never used again, so one generation is enough.
 const GENERATION: Generation = Generation(0);
 
 /// The largest request in bytes; the kernel's own limit without a sysctl.
@@ -84,6 +85,7 @@ pub(crate) struct Adapter<E> {
     full: Arc<Full>,
     /// Who has files of a tree open that changes by itself; none for one that only the kernel changes.
     readers: Option<Arc<Readers>>,
+    trees: Trees,
     views: Views,
     character: Character,
     /// Whether the kernel has agreed to keep dirty pages.
@@ -111,6 +113,7 @@ impl<E: Engine> Adapter<E> {
             writers,
             full,
             readers,
+            trees: Trees::default(),
             views: Views::default(),
             character,
             writeback,
@@ -125,8 +128,8 @@ impl<E: Engine> Adapter<E> {
 
     /// The node behind an id. Without a past, the number of `.snapshots` is as good as any.
     fn node(&self, id: INodeNo) -> Node {
-        match Node::of(id) {
-            Node::Snapshots if self.past().is_none() => Node::Live(Ino(id.0)),
+        match self.trees.node(id, self.engine.era()) {
+            Node::Snapshots if self.past().is_none() => Node::Live(Tree::LIVE, Ino(id.0)),
             node => node,
         }
     }
@@ -138,15 +141,36 @@ impl<E: Engine> Adapter<E> {
         read: impl FnOnce(&dyn ReadTree, Ino) -> Result<T, FsError>,
     ) -> Answer<T> {
         match node {
-            Node::Live(ino) => Ok(read(&*self.engine, ino)?),
+            Node::Live(tree, ino) => {
+                self.require_now(tree)?;
+                let found = read(&*self.engine, ino);
+                // What was read may be of an era that began meanwhile.
+                self.require_now(tree)?;
+                Ok(found?)
+            }
             Node::Snapshots => Err(Errno::EOPNOTSUPP.into()),
-            Node::Past(seq, ino) => Ok(read(&*self.moment(seq)?, ino)?),
+            Node::Past(tree, seq, ino) => Ok(read(&*self.moment(tree, seq)?, ino)?),
         }
     }
 
-    fn moment(&self, seq: Seq) -> Answer<Arc<dyn ReadTree>> {
-        let past = self.past().ok_or(Errno::ESTALE)?;
-        match self.views.at(past, seq) {
+    /// Whether the era of a tree is the one of the engine.
+    fn is_now(&self, tree: Tree) -> bool {
+        tree.era == Some(self.engine.era())
+    }
+
+    fn require_now(&self, tree: Tree) -> Answer<()> {
+        if self.is_now(tree) { Ok(()) } else { Err(Errno::ESTALE.into()) }
+    }
+
+    /// The live tree of an era, or that of a moment.
+    fn tree(&self, era: u64, seq: Option<Seq>) -> Answer<Tree> {
+        Ok(self.trees.of(era, seq).ok_or(Errno::ESTALE)?)
+    }
+
+    fn moment(&self, tree: Tree, seq: Seq) -> Answer<Arc<dyn ReadTree>> {
+        let (past, era) = self.past().zip(tree.era).ok_or(Errno::ESTALE)?;
+        self.require_now(tree)?;
+        match self.views.at(past, (era, seq), || self.is_now(tree)) {
             // The kernel knows the file, but retention has dropped the moment.
             Err(FsError::NotFound) => Err(Errno::ESTALE.into()),
             other => Ok(other?),
@@ -156,8 +180,8 @@ impl<E: Engine> Adapter<E> {
     /// The inode of a node that may be changed.
     fn writable(&self, id: INodeNo) -> Answer<Ino> {
         match self.node(id) {
-            Node::Live(_) if self.character.read_only => Err(Errno::EROFS.into()),
-            Node::Live(ino) => Ok(ino),
+            Node::Live(..) if self.character.read_only => Err(Errno::EROFS.into()),
+            Node::Live(_, ino) => Ok(ino),
             Node::Snapshots => Err(Errno::EPERM.into()),
             Node::Past(..) => Err(Errno::EROFS.into()),
         }
@@ -195,8 +219,8 @@ impl<E: Engine> Adapter<E> {
     fn ttl(&self, node: Node) -> Duration {
         match node {
             Node::Snapshots => TTL_NONE,
-            Node::Live(_) if self.readers.is_some() => TTL_SHORT,
-            Node::Live(_) | Node::Past(..) => TTL_LONG,
+            Node::Live(..) if self.readers.is_some() => TTL_SHORT,
+            Node::Live(..) | Node::Past(..) => TTL_LONG,
         }
     }
 
@@ -210,16 +234,19 @@ impl<E: Engine> Adapter<E> {
             _ => {}
         }
         match parent {
-            Node::Live(Ino::ROOT) if name == SNAPSHOTS_NAME && self.past().is_some() => {
+            Node::Live(_, Ino::ROOT) if name == SNAPSHOTS_NAME && self.past().is_some() => {
                 let attr = self.attributes(Node::Snapshots)?;
                 Ok(Found::Node { attr, ttl_attr: TTL_NONE, ttl_name: TTL_NONE })
             }
             Node::Snapshots => {
-                let root = Node::Past(self.find_moment(name)?, Ino::ROOT);
+                // The era is asked for first: what the name means may be of a later one, and then it is no longer.
+                let era = self.engine.era();
+                let seq = self.find_moment(name)?;
+                let root = Node::Past(self.tree(era, Some(seq))?, seq, Ino::ROOT);
                 // What a name like "yesterday" means changes, what lies behind it does not.
                 Ok(Found::Node { attr: self.attributes(root)?, ttl_attr: TTL_LONG, ttl_name: TTL_NONE })
             }
-            Node::Live(_) | Node::Past(..) => {
+            Node::Live(..) | Node::Past(..) => {
                 match self.read_tree(parent, |tree, dir| match tree.lookup(dir, name) {
                     Err(FsError::NotFound) => Ok(None),
                     other => other.map(Some),
@@ -246,8 +273,10 @@ impl<E: Engine> Adapter<E> {
 
     fn parent_of(&self, node: Node) -> Answer<Node> {
         match node {
-            Node::Live(Ino::ROOT) | Node::Snapshots => Ok(Node::Live(Ino::ROOT)),
-            Node::Past(_, Ino::ROOT) => Ok(Node::Snapshots),
+            Node::Live(_, Ino::ROOT) | Node::Snapshots => {
+                Ok(Node::Live(self.tree(self.engine.era(), None)?, Ino::ROOT))
+            }
+            Node::Past(_, _, Ino::ROOT) => Ok(Node::Snapshots),
             _ => {
                 let attr = self.read_tree(node, |tree, ino| tree.attr(ino))?;
                 if attr.inode.parent.0 == 0 {
@@ -358,7 +387,7 @@ impl<E: Engine> Adapter<E> {
         if writes || truncates {
             self.writable(id)?;
         }
-        let Node::Live(ino) = node else {
+        let Node::Live(_, ino) = node else {
             return Ok(FileHandle(0));
         };
         if truncates {
@@ -376,8 +405,8 @@ impl<E: Engine> Adapter<E> {
     /// Of a tree that changes by itself they may be of another moment.
     fn opened(&self, id: INodeNo) -> FopenFlags {
         match (&self.readers, self.node(id)) {
-            (Some(readers), Node::Live(ino)) => {
-                readers.opened(ino);
+            (Some(readers), Node::Live(..)) => {
+                readers.opened(id);
                 FopenFlags::empty()
             }
             _ => FopenFlags::FOPEN_KEEP_CACHE,
@@ -410,7 +439,7 @@ impl<E: Engine> Adapter<E> {
 
     /// Answers for [`Full`] when the kernel asks for attributes, with a handle if it does so for a `write`.
     fn may_write(&self, node: Node, handle: Option<FileHandle>) -> Answer<()> {
-        let Node::Live(ino) = node else {
+        let Node::Live(_, ino) = node else {
             return Ok(());
         };
         if !self.full.must_ask(ino) {
@@ -527,12 +556,16 @@ impl<E: Engine> Adapter<E> {
         let Some(past) = self.past() else {
             return Ok(());
         };
+        let era = self.engine.era();
         for (name, moment) in past::named(&past.moments()?) {
             // Numbers grow with time, so they are positions too.
             let cookie = moment.seq.0 + COOKIE_DOT_DOT;
-            let node = Node::Past(moment.seq, Ino::ROOT);
-            let entry = Entry { cookie, name: name.as_bytes(), node, kind: FileType::Directory };
-            if cookie > after && emit(entry) {
+            if cookie <= after {
+                continue;
+            }
+            let tree = self.tree(era, Some(moment.seq))?;
+            let node = Node::Past(tree, moment.seq, Ino::ROOT);
+            if emit(Entry { cookie, name: name.as_bytes(), node, kind: FileType::Directory }) {
                 break;
             }
         }
@@ -578,7 +611,7 @@ impl<E: Engine> Adapter<E> {
 
     fn clone_range(&self, from: (INodeNo, u64), to: (INodeNo, u64), len: u64) -> Answer<u32> {
         let target = self.writable(to.0)?;
-        let Node::Live(source) = self.node(from.0) else {
+        let Node::Live(_, source) = self.node(from.0) else {
             // The kernel then copies by reading and writing.
             return Err(Errno::EOPNOTSUPP.into());
         };
@@ -615,7 +648,7 @@ impl<E: Engine> Adapter<E> {
         let found = match node {
             // Where data lies is not known here while the kernel holds pages, and they cannot be fetched: whoever seeks
             // has the lock that a sync waits for. So all is data.
-            Node::Live(ino) if self.writers.has(ino) => match (what, self.length(req, id)?) {
+            Node::Live(_, ino) if self.writers.has(ino) => match (what, self.length(req, id)?) {
                 (_, length) if offset >= length => return Err(Errno::ENXIO.into()),
                 (Seek::Data, _) => offset,
                 (Seek::Hole, length) => length,
@@ -702,9 +735,14 @@ fn set_time(time: TimeOrNow) -> SetTime {
     }
 }
 
+/// Attributes of a file that was changed, so of a tree that only the kernel changes.
+fn live_attr(attr: &Attr) -> FileAttr {
+    node::file_attr(Node::Live(Tree::LIVE, attr.ino), attr)
+}
+
 fn reply_entry(reply: ReplyEntry, made: Answer<Attr>) {
     match made {
-        Ok(attr) => reply.entry(&TTL_LONG, &node::file_attr(Node::Live(attr.ino), &attr), GENERATION),
+        Ok(attr) => reply.entry(&TTL_LONG, &live_attr(&attr), GENERATION),
         Err(refusal) => reply.error(refusal.0),
     }
 }
@@ -780,7 +818,7 @@ impl<E: Engine> Filesystem for Adapter<E> {
     fn forget(&self, _: &Request, ino: INodeNo, _nlookup: u64) {
         // The kernel forgets an inode as a whole, when nobody has it open or holds it otherwise. An unlinked one
         // cannot be found again meanwhile: a lookup and the removal of the last name exclude each other.
-        if let Node::Live(ino) = self.node(ino) {
+        if let Node::Live(_, ino) = self.node(ino) {
             self.engine.forget(ino);
         }
     }
@@ -823,7 +861,7 @@ impl<E: Engine> Filesystem for Adapter<E> {
             kill_suid: false,
         };
         match self.change_attributes(req, ino, Asked { set }) {
-            Ok(attr) => reply.attr(&TTL_LONG, &node::file_attr(Node::Live(attr.ino), &attr)),
+            Ok(attr) => reply.attr(&TTL_LONG, &live_attr(&attr)),
             Err(refusal) => reply.error(refusal.0),
         }
     }
@@ -894,7 +932,7 @@ impl<E: Engine> Filesystem for Adapter<E> {
 
     fn link(&self, _: &Request, ino: INodeNo, newparent: INodeNo, newname: &OsStr, reply: ReplyEntry) {
         let made = self.entry(newparent, newname).and_then(|(dir, name)| match self.node(ino) {
-            Node::Live(ino) => Ok(self.engine.link(ino, dir, name)?),
+            Node::Live(_, ino) => Ok(self.engine.link(ino, dir, name)?),
             Node::Snapshots => Err(Errno::EPERM.into()),
             Node::Past(..) => Err(Errno::EXDEV.into()),
         });
@@ -925,9 +963,12 @@ impl<E: Engine> Filesystem for Adapter<E> {
     ) {
         let _asker = Asker::of(req);
         let mut reply = Some(reply);
-        let read = self.read_tree(self.node(ino), |tree, ino| {
+        let node = self.node(ino);
+        let read = self.read_tree(node, |tree, ino| {
             tree.read_with(ino, offset, size as usize, &mut |bytes| {
-                if let Some(reply) = reply.take() {
+                // Looked at once more, because there is no way back behind this.
+                let is_right = !matches!(node, Node::Live(of, _) if !self.is_now(of));
+                if is_right && let Some(reply) = reply.take() {
                     reply.data(bytes);
                 }
             })
@@ -980,13 +1021,14 @@ impl<E: Engine> Filesystem for Adapter<E> {
         _: bool,
         reply: ReplyEmpty,
     ) {
-        if let Node::Live(ino) = self.node(ino) {
-            if flags.acc_mode() != OpenAccMode::O_RDONLY {
-                self.writer_closed(ino);
-            }
-            if let Some(readers) = &self.readers {
-                readers.closed(ino);
-            }
+        if let Node::Live(_, file) = self.node(ino)
+            && flags.acc_mode() != OpenAccMode::O_RDONLY
+        {
+            self.writer_closed(file);
+        }
+        // Its era may be over.
+        if let Some(readers) = &self.readers {
+            readers.closed(ino);
         }
         reply.ok();
     }
@@ -1117,7 +1159,7 @@ impl<E: Engine> Filesystem for Adapter<E> {
                 if OpenFlags(flags).acc_mode() != OpenAccMode::O_RDONLY {
                     self.writer_opened(attr.ino, true);
                 }
-                let attr = node::file_attr(Node::Live(attr.ino), &attr);
+                let attr = live_attr(&attr);
                 let ino = Ino(attr.ino.0);
                 reply.created(&TTL_LONG, &attr, GENERATION, FileHandle(0), FopenFlags::FOPEN_KEEP_CACHE);
                 if self.full.must_ask(ino) {

@@ -44,6 +44,11 @@ pub trait Engine: WriteTree + 'static {
     fn changes_by_itself(&self) -> bool {
         false
     }
+    /// How often a tree that changes by itself was exchanged for one that does not go on from it, so that numbers of inodes and
+    /// moments may mean others since. Grows at the same instant as the tree and the past are exchanged.
+    fn era(&self) -> u64 {
+        0
+    }
     /// Whether nothing can grow any more.
     fn is_full(&self) -> bool;
     /// Room in all and free.
@@ -68,6 +73,8 @@ enum Around {
 
 /// What is known of a tree that is changed elsewhere, and that each request may see anew.
 pub trait Followed: Past {
+    /// See [`Engine::era`].
+    fn era(&self) -> u64;
     /// Room in all and free.
     fn space(&self) -> Space;
 }
@@ -199,6 +206,13 @@ impl<T: ReadTree + 'static> Engine for Still<T> {
 
     fn changes_by_itself(&self) -> bool {
         matches!(self.around, Around::Followed(_))
+    }
+
+    fn era(&self) -> u64 {
+        match &self.around {
+            Around::Still(_) => 0,
+            Around::Followed(followed) => followed.era(),
+        }
     }
 
     fn space(&self) -> Result<Space, FsError> {

@@ -3,7 +3,7 @@
 //! Invariants
 //! - A moment's full name (`TIME.SEQ`) never changes its meaning. Its short name (`TIME`) belongs to the
 //!   newest moment of that second, as everywhere, so it is settled when the second is over.
-//! - An opened tree never changes, so it may be kept and dropped at will.
+//! - An opened tree never changes, so it may be kept and dropped at will, until its era is over.
 
 use std::collections::{HashSet, VecDeque};
 use std::fmt::Write as _;
@@ -25,28 +25,39 @@ const DAY_SECS: i64 = 86_400;
 /// Opened moments, the least recently used first.
 #[derive(Default)]
 pub(crate) struct Views {
-    open: Mutex<VecDeque<(Seq, Arc<dyn ReadTree>)>>,
+    open: Mutex<VecDeque<(Name, Arc<dyn ReadTree>)>>,
 }
 
+/// A moment of an era.
+type Name = (u64, Seq);
+
 impl Views {
-    /// The tree of `seq`, opened if it is not kept.
-    pub(crate) fn at(&self, past: &dyn Past, seq: Seq) -> Result<Arc<dyn ReadTree>, FsError> {
-        if let Some(tree) = self.kept(seq) {
+    /// The tree of a moment of an era, opened if it is not kept. `is_now` says whether that era is.
+    pub(crate) fn at(
+        &self,
+        past: &dyn Past,
+        (era, seq): Name,
+        is_now: impl Fn() -> bool,
+    ) -> Result<Arc<dyn ReadTree>, FsError> {
+        if let Some(tree) = self.kept((era, seq)) {
             return Ok(tree);
         }
         // Opened without the lock: it may read the disk. Two may do it at once, with equal trees.
         let tree = past.at(seq)?;
+        if !is_now() {
+            return Err(FsError::Dropped);
+        }
         let mut open = self.open.lock();
         if open.len() >= VIEWS_MAX {
             open.pop_front();
         }
-        open.push_back((seq, Arc::clone(&tree)));
+        open.push_back(((era, seq), Arc::clone(&tree)));
         Ok(tree)
     }
 
-    fn kept(&self, seq: Seq) -> Option<Arc<dyn ReadTree>> {
+    fn kept(&self, name: Name) -> Option<Arc<dyn ReadTree>> {
         let mut open = self.open.lock();
-        let index = open.iter().position(|(kept, _)| *kept == seq)?;
+        let index = open.iter().position(|(kept, _)| *kept == name)?;
         let entry = open.remove(index)?;
         let tree = Arc::clone(&entry.1);
         open.push_back(entry);

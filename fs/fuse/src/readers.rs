@@ -4,27 +4,26 @@
 
 use std::collections::HashMap;
 
-use fs_format::Ino;
 use fuser::{INodeNo, Notifier};
 use parking_lot::Mutex;
 
 /// How often each file is open.
 #[derive(Default)]
 pub(crate) struct Readers {
-    open: Mutex<HashMap<u64, u64>>,
+    open: Mutex<HashMap<INodeNo, u64>>,
 }
 
 impl Readers {
-    pub(crate) fn opened(&self, ino: Ino) {
-        *self.open.lock().entry(ino.0).or_default() += 1;
+    pub(crate) fn opened(&self, id: INodeNo) {
+        *self.open.lock().entry(id).or_default() += 1;
     }
 
-    pub(crate) fn closed(&self, ino: Ino) {
+    pub(crate) fn closed(&self, id: INodeNo) {
         let mut open = self.open.lock();
-        if let Some(count) = open.get_mut(&ino.0) {
+        if let Some(count) = open.get_mut(&id) {
             *count -= 1;
             if *count == 0 {
-                open.remove(&ino.0);
+                open.remove(&id);
             }
         }
     }
@@ -33,10 +32,10 @@ impl Readers {
     ///
     /// Waits for reads that are under way, so a thread that serves them must not call it.
     pub(crate) fn forget_all(&self, notifier: &Notifier) {
-        let open: Vec<u64> = self.open.lock().keys().copied().collect();
-        for ino in open {
+        let open: Vec<INodeNo> = self.open.lock().keys().copied().collect();
+        for id in open {
             // A failure means that the mount or the inode is gone.
-            let _ = notifier.inval_inode(INodeNo(ino), 0, 0);
+            let _ = notifier.inval_inode(id, 0, 0);
         }
     }
 }
@@ -48,12 +47,12 @@ mod tests {
     #[test]
     fn a_file_is_known_while_somebody_has_it_open() {
         let readers = Readers::default();
-        readers.opened(Ino(7));
-        readers.opened(Ino(7));
-        readers.closed(Ino(7));
-        assert_eq!(readers.open.lock().get(&7), Some(&1));
-        readers.closed(Ino(7));
-        readers.closed(Ino(7));
+        readers.opened(INodeNo(7));
+        readers.opened(INodeNo(7));
+        readers.closed(INodeNo(7));
+        assert_eq!(readers.open.lock().get(&INodeNo(7)), Some(&1));
+        readers.closed(INodeNo(7));
+        readers.closed(INodeNo(7));
         assert!(readers.open.lock().is_empty());
     }
 }

@@ -2,6 +2,11 @@
 //!
 //! The moments are the head and the records that its tree holds of others, so one look at the head finds them all, and
 //! nobody reads a manifest to open an earlier one.
+//!
+//! Invariants
+//! - A history is of one epoch, that of the newest moment when it was opened, and all before it. What a number of a moment or of a pack
+//!   means in it never changes. A takeover may cut off what was known, and give the same numbers anew: who goes on with that
+//!   opens another history.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
@@ -9,7 +14,7 @@ use std::sync::Arc;
 use fs_crypto::{ReadKey, VolumeKey};
 use fs_format::manifest::PackEntry;
 use fs_format::tree::{Key, NodePtr};
-use fs_format::{Ino, PackNumber, Seq, StoreId, VolumeId};
+use fs_format::{Epoch, Ino, ManifestId, PackNumber, Seq, StoreId, VolumeId};
 use parking_lot::RwLock;
 
 use crate::collection::Marks;
@@ -37,7 +42,8 @@ pub struct History {
 struct Shared {
     /// The newest moment, as far as is known.
     head: RwLock<Moment>,
-    /// Whether it is told of each seal. If not, the head is looked for again when somebody asks for the newest.
+    /// Whether it is told of each seal. If not, the head is looked for again when somebody asks for the newest, as long as
+    /// that is of the same epoch.
     is_told: bool,
     /// Moments that were dropped since: whoever still reads them is told so.
     dropped: RwLock<HashSet<Seq>>,
@@ -70,6 +76,26 @@ impl History {
     /// The newest moment.
     pub fn head(&self) -> Result<SealInfo, OpenError> {
         Ok(self.newest_moment()?.info)
+    }
+
+    /// Whether the newest moment here is of this history, and not of another epoch.
+    pub fn is_current(&self) -> Result<bool, OpenError> {
+        let newest = manifests::newest(&self.store.env, &self.volume, &self.own)?;
+        Ok(self.is_of_it(&newest))
+    }
+
+    /// Which moment has this number, as the newest has it recorded; none if retention dropped it.
+    pub fn recorded(&self, seq: Seq) -> Result<Option<ManifestId>, OpenError> {
+        let head = self.newest_moment()?;
+        if head.info.seq == seq {
+            return Ok(Some(head.info.id));
+        }
+        let moment = ledger::moment(&self.store, &head.root, seq);
+        let moment = moment.map_err(|error| OpenError::Damaged {
+            what: "the record of the moment".into(),
+            detail: error.to_string(),
+        })?;
+        Ok(moment.map(|moment| moment.info.id))
     }
 
     /// What was found damaged so far.
@@ -213,7 +239,7 @@ impl History {
                 _ => Err(error),
             },
             Ok(manifest) => {
-                self.store.extend(&manifest.body.packs);
+                self.learn(&manifest);
                 Ok(manifest)
             }
             Err(error) => Err(error),
@@ -228,13 +254,27 @@ impl History {
     /// The newest manifest, or what stands in for it.
     pub(crate) fn newest(&self) -> Result<Manifest, OpenError> {
         let newest = manifests::newest(&self.store.env, &self.volume, &self.own)?;
-        self.store.extend(&newest.body.packs);
+        self.learn(&newest);
         Ok(newest)
+    }
+
+    /// Learns of the packs that a manifest lists. One of another epoch lists nothing that is new, or others by the same numbers.
+    fn learn(&self, manifest: &Manifest) {
+        if self.shared.is_told || self.is_of_it(manifest) {
+            self.store.extend(&manifest.body.packs);
+        }
+    }
+
+    fn is_of_it(&self, manifest: &Manifest) -> bool {
+        manifest.header.epoch == self.shared.head.read().epoch
     }
 
     pub(crate) fn newest_moment(&self) -> Result<Moment, OpenError> {
         if !self.shared.is_told {
-            *self.shared.head.write() = self.newest()?.moment();
+            let newest = self.newest()?;
+            if self.is_of_it(&newest) {
+                *self.shared.head.write() = newest.moment();
+            }
         }
         Ok(self.shared.head.read().clone())
     }
@@ -331,6 +371,11 @@ impl View {
     /// Finds what a path names.
     pub fn resolve(&self, path: &[u8]) -> Result<Attr, FsError> {
         resolve(self, path)
+    }
+
+    /// The epoch in which it was sealed.
+    pub fn epoch(&self) -> Epoch {
+        self.moment.epoch
     }
 
     pub(crate) fn root(&self) -> &tree::Root {

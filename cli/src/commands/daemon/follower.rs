@@ -6,9 +6,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc;
 
-use fs_format::Seq;
 use fs_fuse::{MountOptions, Mounted, Still};
-use fs_volume::History;
+use fs_volume::View;
 use signal_hook::iterator::Signals;
 use tokio::task::JoinHandle;
 
@@ -34,9 +33,13 @@ pub fn is_one(folder: &VolumeFolder) -> Result<bool> {
 }
 
 /// A moment of such a volume.
-pub fn moment(folder: &VolumeFolder, history: &History, seq: Seq) -> Result<Kept> {
-    let failed = |error| engine::open_failure(folder, &error);
-    Following::start(folder, history.clone()).map_err(failed)?.moment(seq).map_err(failed)
+pub fn moment(folder: &VolumeFolder, door: &Door, view: View) -> Result<Kept> {
+    Ok(following(folder, door)?.keep(view))
+}
+
+fn following(folder: &VolumeFolder, door: &Door) -> Result<Following> {
+    let (env, volume) = (door.env.clone(), folder.clone());
+    Following::start(folder, move || engine::history_through(env.clone(), &volume))
 }
 
 /// Serves such a volume until the mount ends.
@@ -52,20 +55,18 @@ pub fn serve(
     let dir = prepare_dir(folder, dir)?;
     let unseen = elsewhere::refresh(folder);
     let door = elsewhere::door(folder)?;
-    let history = engine::history_through(door.env.clone(), folder)?;
-    let following =
-        Following::start(folder, history.clone()).map_err(|error| engine::open_failure(folder, &error))?;
+    let following = following(folder, &door)?;
     // A store that forgot what was seen there lacks what it needs: that is why, and not what is damaged.
     require_root(folder, &following).map_err(|failure| match failure.kind {
         Kind::Damaged => unseen.unwrap_or(failure),
         _ => failure,
     })?;
-    let filling = start_filling(folder, history.clone(), door.clone())?;
+    let filling = start_filling(folder, following.history(), door.clone())?;
 
-    let past = (folder.clone(), history.clone());
+    let past = (folder.clone(), following.clone());
     let mut options = MountOptions {
         read_only: true,
-        resolver: Some(Arc::new(move |name: &str| resolve(&past.0, &past.1, name))),
+        resolver: Some(Arc::new(move |name: &str| resolve(&past.0, &past.1.history(), name))),
         ..mount_options(folder, habits)
     };
     if habits.threads.is_none() {
@@ -77,7 +78,7 @@ pub fn serve(
     if dir != folder.data_path() {
         folder.lead_data_to(&dir)?;
     }
-    start_linking(folder, history, true)?;
+    start_linking(folder, following.history(), true)?;
 
     let (tell, events) = mpsc::channel();
     watch(&mounted, signals, &tell)?;
@@ -146,12 +147,12 @@ fn start_following(
             if following.wait(FOLLOW_EVERY) || (following.look() && following.wait(FOLLOW_EVERY)) {
                 tracing::info!(seq = %following.shown().seq, "showing a newer moment");
                 mounted.tree_changed();
-                link_snapshots(&folder, following.history());
+                link_snapshots(&folder, &following.history());
                 lacks = true;
             }
             if lacks && filling.as_ref().is_none_or(JoinHandle::is_finished) {
                 lacks = false;
-                match start_filling(&folder, following.history().clone(), door.clone()) {
+                match start_filling(&folder, following.history(), door.clone()) {
                     Ok(begun) => filling = begun,
                     Err(failure) => tracing::warn!("nothing is fetched ahead: {}", failure.message),
                 }

@@ -17,7 +17,9 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use fs_format::{Ino, Seq};
 use fs_fuse::{MountError, MountOptions, Mounted, PushError, Still};
+use fs_volume::{Caller, NewNode, WriteTree};
 use memory::Memory;
 use tempfile::TempDir;
 
@@ -834,6 +836,70 @@ fn the_past_is_found_by_name_and_never_changes() {
     assert_eq!(stage.read("restored"), "old");
     stage.write("dir/.snapshots", "only the root's name is taken");
     assert_eq!(stage.shell(&format!("cd {old}/dir && cd .. && ls && cd ../.. && ls dir")), "dir\na");
+}
+
+#[test]
+fn no_file_is_taken_for_one_of_another_era() {
+    if !kernel_has_fuse() {
+        return;
+    }
+    let folder = folder();
+    let engine = Arc::new(Memory::followed());
+    let resolver = Arc::new(|name: &str| (name == "second").then_some(Seq(2)));
+    let options = MountOptions { read_only: true, resolver: Some(resolver), ..MountOptions::default() };
+    let mounted = fs_fuse::mount(Arc::clone(&engine), &folder.path().join("mnt"), options).expect("mounts");
+    // The same numbers of inodes and moments, twice.
+    let grow = |name: &str, byte: u8| {
+        let me = Caller { uid: 0, gid: 0 };
+        let dir = engine.make(me, Ino::ROOT, name.as_bytes(), 0o755, NewNode::Directory, &[]).expect("made");
+        let file = engine.make(me, dir.ino, b"file", 0o644, NewNode::File, &[]).expect("made");
+        engine.write(file.ino, 0, &[byte; 300_000], false).expect("written");
+        assert_eq!(engine.seal(), Seq(2));
+        file.ino
+    };
+    let path = |name: &str| mounted.path().join(name);
+    let begin = |file: &Path| {
+        let mut file = File::open(file).expect("opens");
+        let mut first = [0; 4096];
+        file.read_exact(&mut first).expect("reads");
+        assert_eq!(first, [b'x'; 4096]);
+        file
+    };
+    engine.seal();
+    let old = grow("x", b'x');
+    let dir = File::open(path("x")).expect("opens");
+    let handles = [begin(&path("x/file")), begin(&path(".snapshots/second/x/file"))];
+    let number = handles.each_ref().map(|handle| handle.metadata().expect("stats").ino());
+
+    for round in [b'y', b'z'] {
+        engine.begin_era_at(Seq(1));
+        let name = char::from(round).to_string();
+        assert_eq!(grow(&name, round), old, "the test needs the same number");
+        mounted.tree_changed();
+        // Names are a second old at most.
+        std::thread::sleep(Duration::from_millis(1100));
+        for new in [format!("{name}/file"), format!(".snapshots/second/{name}/file")] {
+            let new = path(&new);
+            assert!(fs::read(&new).expect("reads").iter().all(|byte| *byte == round), "{}", new.display());
+            assert!(
+                !number.contains(&fs::metadata(&new).expect("stats").ino()),
+                "the kernel keeps them apart"
+            );
+        }
+        for mut handle in handles.iter() {
+            let mut read = Vec::new();
+            handle.seek(SeekFrom::Start(0)).expect("seeks");
+            let outcome = handle.read_to_end(&mut read);
+            assert!(read.iter().all(|byte| *byte == b'x'), "a handle reads another file");
+            assert_eq!(Stage::errno(outcome), Some(libc::ESTALE));
+        }
+        assert_eq!(Stage::errno(handles[0].metadata()), Some(libc::ESTALE));
+        let through = Path::new("/proc/self/fd").join(dir.as_raw_fd().to_string());
+        assert_eq!(Stage::errno(fs::read_dir(through).map(Iterator::count)), Some(libc::ESTALE));
+        assert_eq!(Stage::errno(fs::metadata(path("x"))), Some(libc::ENOENT));
+    }
+    drop((dir, handles));
+    mounted.unmount().expect("unmounts");
 }
 
 #[test]

@@ -34,6 +34,8 @@ pub struct Tree {
 pub struct Memory {
     live: Mutex<Tree>,
     past: Mutex<Vec<(Moment, Arc<Frozen>)>>,
+    /// What there is if it is a tree that changes by itself.
+    era: Option<AtomicU64>,
     pub syncs: AtomicU64,
     pub broken_disk: AtomicBool,
     /// Writes wait for as long as this is true.
@@ -164,6 +166,7 @@ impl Memory {
         Self {
             live: Mutex::new(Tree::new(owner, group)),
             past: Mutex::default(),
+            era: None,
             syncs: AtomicU64::new(0),
             broken_disk: false.into(),
             stuck: false.into(),
@@ -171,6 +174,19 @@ impl Memory {
             reserve: 0.into(),
             refuses_xattrs: false.into(),
         }
+    }
+
+    /// One that changes by itself.
+    pub fn followed() -> Self {
+        Self { era: Some(AtomicU64::new(0)), ..Self::new() }
+    }
+
+    /// Begins another era with the tree of a moment, which is the newest that is kept of the one before.
+    pub fn begin_era_at(&self, seq: Seq) {
+        let (mut live, mut past) = (self.live.lock(), self.past.lock());
+        past.truncate(seq.0 as usize);
+        *live = past.last().expect("a moment").1.0.lock().clone();
+        self.era.as_ref().expect("it changes by itself").fetch_add(1, Ordering::SeqCst);
     }
 
     /// Keeps this moment.
@@ -575,6 +591,14 @@ impl Engine for Memory {
     fn write_taken(&self, ino: Ino, offset: u64, data: &[u8], kill_suid: bool) -> Result<(), FsError> {
         let quota = self.quota.load(Ordering::Relaxed) + self.reserve.load(Ordering::Relaxed);
         self.write_below(quota, ino, offset, data, kill_suid)
+    }
+
+    fn changes_by_itself(&self) -> bool {
+        self.era.is_some()
+    }
+
+    fn era(&self) -> u64 {
+        self.era.as_ref().map_or(0, |era| era.load(Ordering::SeqCst))
     }
 
     fn is_full(&self) -> bool {
