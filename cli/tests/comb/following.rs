@@ -380,6 +380,91 @@ fn what_collection_gave_up_is_no_damage_for_who_looks() {
     scene.writer.comb("unmount mount").done();
 }
 
+#[test]
+fn what_a_takeover_cut_off_is_not_taken_for_what_came_instead() {
+    let scene = Scene::new();
+    let (writer, reader, taker) = (&scene.writer, &scene.reader, World::new());
+    // The reader follows a copy, which takes what the store that decides never saw.
+    let copy = url(&writer.dir("copy"));
+    writer.words(["store", "add", "photos", &copy, "--as", "copy"]).done();
+    writer.comb("sync photos --wait --limit 30s").done();
+    let read = writer.path("read");
+    reader
+        .comb(&format!("volume open photos --key-file {} --store {copy} --read-only", read.display()))
+        .done();
+    reader.comb("mount photos mount").done();
+
+    fs::rename(scene.store(), writer.path("away")).expect("moved");
+    fs::write(writer.path("mount/x"), [b'x'; 300_000]).expect("written");
+    writer.comb("snapshot photos --tag tail").done();
+    followed("the tail", || scene.shown("x").exists());
+    let moments = || -> Vec<String> {
+        let entries = fs::read_dir(scene.shown(".snapshots")).expect("listed");
+        entries.map(|entry| entry.expect("an entry").file_name().into_string().expect("text")).collect()
+    };
+    let tail = moments().into_iter().max().expect("a moment");
+    let begun = |path: PathBuf| {
+        let file = fs::File::open(path).expect("opened");
+        let mut first = [0; 4096];
+        file.read_exact_at(&mut first, 0).expect("read");
+        assert_eq!(first, [b'x'; 4096]);
+        file
+    };
+    let handles = [begun(scene.shown("x")), begun(scene.shown(&format!(".snapshots/{tail}/x")))];
+    let number = |file: &fs::File| std::os::unix::fs::MetadataExt::ino(&file.metadata().expect("told"));
+    let cut_off = number(&handles[0]);
+    writer.comb("unmount mount");
+    fs::rename(writer.path("away"), scene.store()).expect("back again");
+
+    // Another machine takes over what the store knows.
+    let key = writer.path("key");
+    taker
+        .words(["volume", "open", "photos", "--key-file"].iter().map(std::ffi::OsStr::new).chain([
+            key.as_os_str(),
+            "--store".as_ref(),
+            url(&scene.store()).as_ref(),
+        ]))
+        .done();
+    taker.dir("mount");
+    taker.comb("mount photos mount --seal-every 0").done();
+    fs::write(taker.path("mount/y"), [b'y'; 300_000]).expect("written");
+    assert_eq!(
+        std::os::unix::fs::MetadataExt::ino(&fs::metadata(taker.path("mount/y")).expect("there")),
+        cut_off,
+        "the test needs the same number"
+    );
+    taker.comb("snapshot photos --tag new").done();
+    taker.comb("sync photos --wait --limit 30s").done();
+    // The one that was taken over keeps its tail as a branch, and mends the copy.
+    let _ = writer.comb("sync photos --wait --limit 30s");
+    writer.comb("volume open photos").done();
+    writer.comb("sync photos --wait --limit 30s").done();
+    followed("what came instead", || scene.shown("y").exists());
+
+    assert!(fs::read(scene.shown("y")).expect("read").iter().all(|byte| *byte == b'y'));
+    assert!(!scene.shown("x").exists());
+    for moment in moments() {
+        let folder = scene.shown(".snapshots").join(&moment);
+        assert!(!folder.join("x").exists(), "{moment} is of the history that was cut off");
+    }
+    let new = scene.shown(".snapshots/new/y");
+    assert!(fs::read(&new).expect("read").iter().all(|byte| *byte == b'y'));
+    for handle in &handles {
+        let mut bytes = vec![0; 300_000];
+        match handle.read_exact_at(&mut bytes, 0) {
+            Ok(()) => assert!(bytes.iter().all(|byte| *byte == b'x'), "a handle reads another file"),
+            Err(error) => assert_eq!(error.raw_os_error(), Some(libc::ESTALE), "{error}"),
+        }
+    }
+    assert_eq!(handles[0].metadata().err().and_then(|error| error.raw_os_error()), Some(libc::ESTALE));
+    let status = reader.comb("status photos --json").json();
+    assert_eq!(status[0]["mounts"][0]["damage"].as_array().map_or(0, Vec::len), 0, "{status}");
+    drop(handles);
+    reader.comb("unmount mount").done();
+    reader.comb("check photos").done();
+    taker.comb("unmount mount").done();
+}
+
 fn packs(store: &Path) -> Vec<PathBuf> {
     let is_pack = |path: &PathBuf| path.parent().is_some_and(|folder| folder.ends_with("p"));
     crate::volumes::walk(store).into_iter().filter(is_pack).collect()
