@@ -376,6 +376,8 @@ fn what_collection_gave_up_is_no_damage_for_who_looks() {
     }
     let error = fs::read(reader.path(&format!("mount/.snapshots/{seen}/big"))).expect_err("it is not kept");
     assert_ne!(error.raw_os_error(), Some(libc::EIO), "{error}");
+    let status = reader.comb("status photos --json").json();
+    assert_eq!(status[0]["mounts"][0]["damage"].as_array().map_or(0, Vec::len), 0, "{status}");
     reader.comb("unmount mount").done();
     scene.writer.comb("unmount mount").done();
 }
@@ -402,7 +404,6 @@ fn what_a_takeover_cut_off_is_not_taken_for_what_came_instead() {
         let entries = fs::read_dir(scene.shown(".snapshots")).expect("listed");
         entries.map(|entry| entry.expect("an entry").file_name().into_string().expect("text")).collect()
     };
-    let tail = moments().into_iter().max().expect("a moment");
     let begun = |path: PathBuf| {
         let file = fs::File::open(path).expect("opened");
         let mut first = [0; 4096];
@@ -410,7 +411,7 @@ fn what_a_takeover_cut_off_is_not_taken_for_what_came_instead() {
         assert_eq!(first, [b'x'; 4096]);
         file
     };
-    let handles = [begun(scene.shown("x")), begun(scene.shown(&format!(".snapshots/{tail}/x")))];
+    let handles = [begun(scene.shown("x")), begun(scene.shown(".snapshots/tail/x"))];
     let number = |file: &fs::File| std::os::unix::fs::MetadataExt::ino(&file.metadata().expect("told"));
     let cut_off = number(&handles[0]);
     writer.comb("unmount mount");

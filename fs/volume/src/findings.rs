@@ -1,5 +1,6 @@
 //! What was found damaged since a volume was opened, for its status.
 
+use fs_format::Seq;
 use parking_lot::Mutex;
 
 use crate::FsError;
@@ -11,16 +12,41 @@ const TEXT_CHARS_MAX: usize = 600;
 
 /// Damaged places, each once, in the order in which they were met.
 #[derive(Default)]
-pub struct Findings(Mutex<Vec<String>>);
+pub struct Findings(Mutex<Vec<Finding>>);
+
+struct Finding {
+    what: String,
+    /// The newest moment that is known to need it, where it matters for as long as that is kept.
+    of: Option<Seq>,
+}
 
 impl Findings {
     /// Keeps a place in mind.
     pub fn note(&self, what: String) {
-        let what: String = what.chars().take(TEXT_CHARS_MAX).collect();
+        let what = shortened(&what);
         let mut known = self.0.lock();
-        if known.len() < FINDINGS_MAX && !known.contains(&what) {
-            known.push(what);
+        if known.len() < FINDINGS_MAX && known.iter().all(|finding| finding.what != what) {
+            known.push(Finding { what, of: None });
         }
+    }
+
+    /// Says of a place that was noted that it was met in this moment.
+    pub fn met_in(&self, what: &str, seq: Seq) {
+        let what = shortened(what);
+        let mut known = self.0.lock();
+        if let Some(finding) = known.iter_mut().find(|finding| finding.what == what) {
+            finding.of = finding.of.max(Some(seq));
+        }
+    }
+
+    /// The moments in which something was met.
+    pub fn moments(&self) -> Vec<Seq> {
+        self.0.lock().iter().filter_map(|finding| finding.of).collect()
+    }
+
+    /// Forgets what was met in this moment, and in none that is newer.
+    pub fn forget(&self, seq: Seq) {
+        self.0.lock().retain(|finding| finding.of != Some(seq));
     }
 
     /// Keeps an error in mind that is about the disk or what lies on it.
@@ -32,8 +58,12 @@ impl Findings {
 
     /// What is known.
     pub fn list(&self) -> Vec<String> {
-        self.0.lock().clone()
+        self.0.lock().iter().map(|finding| finding.what.clone()).collect()
     }
+}
+
+fn shortened(what: &str) -> String {
+    what.chars().take(TEXT_CHARS_MAX).collect()
 }
 
 #[cfg(test)]
@@ -50,5 +80,20 @@ mod tests {
         let list = findings.list();
         assert_eq!(list.len(), FINDINGS_MAX);
         assert_eq!(list[1], "damaged: packs/1");
+    }
+
+    #[test]
+    fn what_only_a_moment_needed_is_forgotten_with_it() {
+        let findings = Findings::default();
+        for what in ["volume", "old", "both"] {
+            findings.note(what.into());
+        }
+        findings.met_in("old", Seq(3));
+        findings.met_in("both", Seq(5));
+        findings.met_in("both", Seq(3));
+        findings.met_in("never noted", Seq(3));
+        assert_eq!(findings.moments(), [Seq(3), Seq(5)]);
+        findings.forget(Seq(3));
+        assert_eq!(findings.list(), ["volume", "both"]);
     }
 }

@@ -98,8 +98,13 @@ impl History {
         Ok(moment.map(|moment| moment.info.id))
     }
 
-    /// What was found damaged so far.
+    /// What was found damaged so far. What is missing of a moment that is no longer kept is no damage.
     pub fn damage(&self) -> Vec<String> {
+        for seq in self.store.found.moments() {
+            if self.was_dropped(seq) {
+                self.store.found.forget(seq);
+            }
+        }
         self.store.found.list()
     }
 
@@ -401,11 +406,20 @@ impl View {
             return Err(FsError::Dropped);
         }
         read(&self.layers()).map_err(|error| {
-            match error.is_about_the_disk() && self.history.was_dropped(seq) {
-                true => FsError::Dropped,
-                false => error,
+            if !error.is_about_the_disk() {
+                return error;
             }
+            self.met(&error.to_string());
+            if self.history.was_dropped(seq) { FsError::Dropped } else { error }
         })
+    }
+
+    /// Notes that what was found damaged matters for as long as this moment is kept. It may have been dropped elsewhere, and what it
+    /// needed collected, before that is known here. Who is told of all that is dropped knows what is his.
+    fn met(&self, what: &str) {
+        if !self.history.shared.is_told {
+            self.store().found.met_in(what, self.moment.info.seq);
+        }
     }
 
     /// The path of an inode by its known names; `None` where one is not known.
@@ -475,7 +489,9 @@ impl ReadTree for View {
             if error.is_about_the_disk() {
                 let path = self.path(ino).ok().flatten().unwrap_or_default();
                 let path = String::from_utf8_lossy(&path);
-                store.found.note(format!("{path}: seq {}: {error}", self.moment.info.seq));
+                let what = format!("{path}: seq {}: {error}", self.moment.info.seq);
+                store.found.note(what.clone());
+                self.met(&what);
             }
         })
     }
