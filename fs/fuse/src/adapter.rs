@@ -405,10 +405,7 @@ impl<E: Engine> Adapter<E> {
     /// Of a tree that changes by itself they may be of another moment.
     fn opened(&self, id: INodeNo) -> FopenFlags {
         match (&self.readers, self.node(id)) {
-            (Some(readers), Node::Live(..)) => {
-                readers.opened(id);
-                FopenFlags::empty()
-            }
+            (Some(readers), Node::Live(..)) => readers.opened(id),
             _ => FopenFlags::FOPEN_KEEP_CACHE,
         }
     }
@@ -818,6 +815,9 @@ impl<E: Engine> Filesystem for Adapter<E> {
     fn forget(&self, _: &Request, ino: INodeNo, _nlookup: u64) {
         // The kernel forgets an inode as a whole, when nobody has it open or holds it otherwise. An unlinked one
         // cannot be found again meanwhile: a lookup and the removal of the last name exclude each other.
+        if let Some(readers) = &self.readers {
+            readers.forgotten(ino);
+        }
         if let Node::Live(_, ino) = self.node(ino) {
             self.engine.forget(ino);
         }
