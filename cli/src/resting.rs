@@ -13,7 +13,7 @@ use crate::output;
 use crate::replica::{self, Halted, Promise, Seen, StoreReport, seconds_since};
 use crate::state::{Config, State, VolumeFolder};
 use crate::stores::StoreConfig;
-use crate::engine;
+use crate::{elsewhere, engine};
 
 /// Changes that are in no seal: their bytes, and since when there are some, in nanoseconds since 1970.
 struct Unsealed {
@@ -110,7 +110,8 @@ fn unsealed(state: &State, volume: &VolumeFolder, newest: Option<&SealInfo>) -> 
     let Some(begun) = journal_begun(volume) else { return Ok(None) };
     let Ok(lock) = volume.lock_to_read() else { return Ok(None) };
     let options = Options { read_only: true, ..engine::command_options() };
-    let status = engine::open(state, volume, &lock, options)?.status();
+    let here = elsewhere::door_of_what_is_here(volume)?;
+    let status = engine::open_through(here, state, volume, &lock, options)?.status();
     if status.is_sealed {
         return Ok(None);
     }

@@ -167,7 +167,7 @@ fn status(state: &State, volume: &VolumeFolder) -> Result<VolumeStatus> {
     // What a daemon tells needs no look at the volume. One that gives no answer may have sent nothing for long.
     let is_untold = live.is_none();
     let history = match is_untold || config.as_ref().is_ok_and(is_priced) {
-        true => Some(engine::history(volume)),
+        true => Some(engine::history_here(volume)),
         false => None,
     };
     let head = match (live, &history) {
@@ -228,8 +228,10 @@ fn status(state: &State, volume: &VolumeFolder) -> Result<VolumeStatus> {
 /// What each store costs a month, about. One that keeps no list prices, and a volume that cannot be read, cost nothing here.
 fn costs(config: &Config, history: &History) -> BTreeMap<String, f64> {
     let priced: Vec<_> = config.stores.iter().filter_map(|store| Some((store, Prices::of(store)?))).collect();
-    let (false, Ok((packs, _)), Ok(seals)) = (priced.is_empty(), history.needed_packs(), history.seals())
-    else {
+    if priced.is_empty() {
+        return BTreeMap::new();
+    }
+    let (Ok((packs, _)), Ok(seals)) = (history.needed_packs(), history.seals()) else {
         return BTreeMap::new();
     };
     let bytes = packs.iter().map(|pack| u64::from(pack.bytes)).sum();

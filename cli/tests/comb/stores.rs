@@ -1121,6 +1121,33 @@ fn a_seal_of_somebody_else_in_a_slot_is_damage() {
 }
 
 #[test]
+fn a_store_that_is_gone_keeps_nobody_waiting_for_long() {
+    let machine = Machine::with_store();
+    machine.mount().done();
+    machine.write("a", noise(1, 3_000_000));
+    machine.sync();
+    machine.unmount();
+    let reader = Machine::opened(&machine, &machine.url(), "--read-only");
+    let writer = Machine::opened(&machine, &machine.url(), "");
+    fs::rename(machine.store(), machine.world.path("away")).expect("moved");
+    let timed = |machine: &Machine, line: &str, most: u64| {
+        let begun = Instant::now();
+        let outcome = machine.comb(line);
+        assert!(begun.elapsed() < Duration::from_secs(most), "{line}: {:?}", begun.elapsed());
+        outcome
+    };
+    // No store is asked.
+    assert!(timed(&reader, "status photos", 5).done().contains("is followed"));
+    timed(&writer, "status photos", 5).done();
+    timed(&reader, "store list photos", 5).done();
+    // Asked in vain.
+    for line in ["log photos", "ls photos:", "cat photos:a", "check photos --level manifest"] {
+        timed(&reader, line, 25);
+        timed(&writer, line, 25);
+    }
+}
+
+#[test]
 fn what_waits_goes_on_where_it_was_after_a_crash() {
     let writer = Machine::with_store();
     writer.mount().done();
