@@ -1,10 +1,11 @@
 //! The part of a volume that is in its store and not here.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::ops::Range;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -14,6 +15,7 @@ use fs_replication::{Far, Filled, Limits, Link, Slot, Verdict};
 use fs_store::{Abilities, Entry, Name, Patience, Patient, Prefix, READ_TIME_MAX, Store, StoreError};
 use fs_volume::env::Env;
 use indicatif::ProgressBar;
+use parking_lot::Mutex;
 
 use crate::failure::{Context, Failure, Kind, Result};
 use crate::lazy_disk::{self, LazyDisk};
@@ -260,12 +262,41 @@ pub fn find_end(volume: &VolumeFolder, store: &Patient, newest: &Slot) -> Result
     Ok(Ended { by: newest.epoch.0, at, noticed: jiff::Timestamp::now().to_string() })
 }
 
+/// What came of looks at what a store shows.
+#[derive(Debug, Clone)]
+pub struct Look {
+    /// When it answered last; when it was first asked, if it never did.
+    pub seen: Instant,
+    /// Why it did not answer the last time, or not as it should, and when that was.
+    pub failure: Option<(Failure, Instant)>,
+}
+
+/// The looks of this process, by the volume's folder.
+static LOOKS: Mutex<BTreeMap<PathBuf, Look>> = Mutex::new(BTreeMap::new());
+
+/// What came of the looks of this process at the store of a volume that only looks; none if there were none.
+pub fn last_look(volume: &VolumeFolder) -> Option<Look> {
+    LOOKS.lock().get(&volume.path).cloned()
+}
+
 /// Brings a volume that only looks up to what its store shows now. Says whether that was more than was known.
 pub fn follow(volume: &VolumeFolder) -> Result<bool> {
     let config = volume.config()?;
     let Some(store) = config.stores.iter().find(|store| config.from_store && store.arbiter) else {
         return Ok(false);
     };
+    let asked = Instant::now();
+    let followed = follow_store(volume, store);
+    let mut looks = LOOKS.lock();
+    let look = looks.entry(volume.path.clone()).or_insert(Look { seen: asked, failure: None });
+    match &followed {
+        Ok(_) => *look = Look { seen: Instant::now(), failure: None },
+        Err(failure) => look.failure = Some((failure.clone(), Instant::now())),
+    }
+    followed
+}
+
+fn follow_store(volume: &VolumeFolder, store: &StoreConfig) -> Result<bool> {
     if is_newest(volume, store)? {
         return Ok(false);
     }

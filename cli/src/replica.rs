@@ -30,6 +30,7 @@ use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
+use crate::elsewhere::Look;
 use crate::failure::{Context, Failure, Kind, Result};
 use crate::retention::StorePruned;
 use crate::state::{State, VolumeFolder, make_private_dir, remove_file_if_there, replace, sync_dir};
@@ -94,9 +95,12 @@ pub struct StoreReport {
     /// In how many seconds it is tried again.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub next_try_seconds: Option<f64>,
-    /// How many seconds ago it said that it has what is told of it.
+    /// Whether it has said that it has what is told of it, since somebody asked for that last (`comb sync`).
+    #[serde(default)]
+    pub verified: bool,
+    /// For how long a store that is followed has not been seen; none if it was when it was last asked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub verified_seconds_ago: Option<f64>,
+    pub unseen_seconds: Option<f64>,
     /// Whether trying again will not help before somebody mends it.
     pub needs_somebody: bool,
 }
@@ -121,7 +125,8 @@ impl StoreReport {
             last_error: None,
             last_error_seconds_ago: None,
             next_try_seconds: None,
-            verified_seconds_ago: None,
+            verified: false,
+            unseen_seconds: None,
             needs_somebody: false,
         }
     }
@@ -134,15 +139,27 @@ impl StoreReport {
         }
     }
 
+    /// With what came of the looks at it, if the last one failed.
+    pub fn with_look(self, look: Option<Look>) -> Self {
+        let Some(Look { seen, failure: Some((failure, at)) }) = look else { return self };
+        let passes = matches!(failure.kind, Kind::Unreachable | Kind::Other);
+        Self {
+            last_error: Some(in_one_line(failure)),
+            last_error_seconds_ago: Some(at.elapsed().as_secs_f64()),
+            unseen_seconds: Some(seen.elapsed().as_secs_f64()),
+            needs_somebody: self.needs_somebody || !passes,
+            ..self
+        }
+    }
+
     /// With what somebody must mend.
     pub fn with_error(self, failure: Failure) -> Self {
         Self { last_error: Some(in_one_line(failure)), needs_somebody: true, ..self }
     }
 
-    /// Whether nobody knows that it has this seal: it did not say so within this time.
-    pub fn may_lack(&self, seq: u64, within: Duration) -> bool {
-        let is_verified = self.verified_seconds_ago.is_some_and(|ago| ago < within.as_secs_f64());
-        self.replicated_seq < Some(seq) || self.needs_somebody || !is_verified
+    /// Whether nobody knows that it has this seal: it did not say so since it was asked.
+    pub fn may_lack(&self, seq: u64) -> bool {
+        self.replicated_seq < Some(seq) || self.needs_somebody || !self.verified
     }
 
     /// Whether it is no use to wait for this store, as was found within this time.
@@ -322,6 +339,8 @@ struct AtWork {
 pub struct Replicas {
     core: Arc<Core>,
     running: Mutex<Vec<Running>>,
+    /// When somebody last asked whether the stores have what is told of them.
+    asked: Mutex<Option<Instant>>,
     /// Packs that were given up, and that no store has any more.
     cleared: Mutex<Vec<PackId>>,
     /// Ended without waiting: a store that says nothing holds back no unmount.
@@ -387,6 +406,7 @@ impl Replicas {
         let replicas = Arc::new(Self {
             core,
             running: Mutex::default(),
+            asked: Mutex::default(),
             cleared: Mutex::default(),
             runtime: Some(stores::runtime(THREADS)?),
         });
@@ -469,6 +489,7 @@ impl Replicas {
     /// A failure where another device took it over; what the arbiter cannot say now, it says later.
     pub fn confirm(&self) -> Result<()> {
         let asked = Instant::now();
+        *self.asked.lock() = Some(asked);
         self.hurry();
         while asked.elapsed() < CONFIRM_WAIT {
             let arbiter =
@@ -569,7 +590,10 @@ impl Replicas {
             last_error: at_work.fenced.clone().or(last_error),
             last_error_seconds_ago,
             next_try_seconds,
-            verified_seconds_ago: progress.and_then(|progress| progress.verified_at).map(ago),
+            verified: progress
+                .and_then(|progress| progress.verified_at)
+                .is_some_and(|at| Some(at) >= *self.asked.lock()),
+            unseen_seconds: None,
             needs_somebody,
         }
     }

@@ -264,6 +264,9 @@ fn told(store: &StoreReport, dollars: Option<f64>) -> String {
             format!("lacks {seconds:.0} s, {} (has seq {seq})", output::size(store.unsafe_bytes))
         }
     };
+    if let Some(seconds) = store.unseen_seconds {
+        text += &format!(", NOT SEEN FOR {seconds:.0} s");
+    }
     if store.rate > 0 {
         text += &format!(", {}/s", output::size(store.rate));
     }

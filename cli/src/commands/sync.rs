@@ -59,11 +59,10 @@ pub fn run(state: &State, args: &SyncArgs) -> Result<()> {
         }
         Address::live(&volume.path).reload()?;
     }
-    let begun = Instant::now();
     let (seal, how) = match Address::live(&volume.path).sync()? {
         Some(seal) if !args.wait => (seal, "is on its way"),
         Some(seal) => {
-            wait_for_daemon(&volume, &seal, begun, args.limit)?;
+            wait_for_daemon(&volume, &seal, args.limit)?;
             (seal, "is in all stores")
         }
         None => (here(state, &volume, args.limit)?, "is in all stores"),
@@ -107,19 +106,18 @@ fn attach_emptied(state: &State, volume: &VolumeFolder, store: &StoreConfig) -> 
     })
 }
 
-/// Waits until every store has said, after this began, that it has the seal: what was there may be gone.
-fn wait_for_daemon(volume: &VolumeFolder, seal: &SealReport, begun: Instant, limit: Duration) -> Result<()> {
+/// Waits until every store has said, since the seal was asked for, that it has it: what was there may be gone.
+fn wait_for_daemon(volume: &VolumeFolder, seal: &SealReport, limit: Duration) -> Result<()> {
+    let begun = Instant::now();
     let bar = progress::bytes("sending");
     let mut waits = Waits::begin();
     let mut pause = ASK_AFTER;
     loop {
-        // Before it is asked: what happened since then is not older.
-        let waited = begun.elapsed();
         let Some(report) = Address::live(&volume.path).status()? else {
             return Err(Failure::new(Kind::Behind, "the volume was unmounted before every store had it")
                 .hint("`comb sync` goes on"));
         };
-        let lacking: Vec<_> = report.stores.iter().filter(|store| store.may_lack(seal.seq, waited)).collect();
+        let lacking: Vec<_> = report.stores.iter().filter(|store| store.may_lack(seal.seq)).collect();
         let Some(worst) = lacking.iter().max_by_key(|store| store.unsafe_bytes) else {
             bar.finish_and_clear();
             return Ok(());
@@ -131,6 +129,7 @@ fn wait_for_daemon(volume: &VolumeFolder, seal: &SealReport, begun: Instant, lim
             bar.set_length(worst.unsafe_bytes);
         }
         bar.set_position(bar.length().unwrap_or_default().saturating_sub(worst.unsafe_bytes));
+        let waited = begun.elapsed();
         if waited >= limit || lacking.iter().all(|store| store.is_stuck(waited)) {
             let why = worst.last_error.as_ref().map_or_else(String::new, |why| format!(": {why}"));
             return Err(Failure::new(

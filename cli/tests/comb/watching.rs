@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::TcpListener;
+use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -253,7 +253,8 @@ fn is_loud_until_accepted(lose: impl Fn(&Path, &Path), why: &str, nth: usize) {
 
     world.comb("mount photos mount --seal-every 0").done();
     world.comb("sync photos --wait --limit 1h").refused(9, why);
-    world.comb("sync photos --wait --accept-rollback --limit 1m").done();
+    let told = world.comb("sync photos --wait --accept-rollback --limit 8s");
+    assert_eq!(told.code, 0, "{} {} {}", told.said, store_of(&world, 0), store_of(&world, 1));
     assert_eq!(store_of(&world, nth)["unsafe_bytes"], 0);
     world.comb("status photos").done();
     world.comb("unmount mount").done();
@@ -315,6 +316,68 @@ fn a_store_that_comes_back_whole_is_loud_no_more() {
     world.comb("unmount mount").done();
     assert!(world.comb("status photos").done().contains("has everything"));
     assert!(!world.volume_folder().join("halted/home").exists());
+}
+
+#[test]
+fn a_follower_says_for_how_long_its_store_was_not_seen() {
+    let (writer, reader) = (World::new(), World::new());
+    writer.comb("volume create photos").done();
+    writer.comb("volume key photos --out key").done();
+    add_store(&writer, "home", &[]);
+    writer.comb("sync photos").done();
+    reader.dir("mount");
+    let (key, home) = (writer.path("key"), writer.path("home"));
+    let line = format!(
+        "volume open photos --read-only --key-file {} --store file://{}",
+        key.display(),
+        home.display()
+    );
+    reader.comb(&line).done();
+    let port = TcpListener::bind("127.0.0.1:0").and_then(|port| port.local_addr()).expect("a port").port();
+    reader.comb(&format!("mount photos mount --metrics {port}")).done();
+    let figure = || {
+        let mut asked = TcpStream::connect(("127.0.0.1", port)).expect("connected");
+        asked.write_all(b"GET /metrics HTTP/1.1\r\n\r\n").expect("asked");
+        let mut page = String::new();
+        asked.read_to_string(&mut page).expect("answered");
+        let line = page.lines().find(|line| line.starts_with("comb_unseen_seconds{")).expect("a line");
+        line.rsplit(' ').next().and_then(|figure| figure.parse::<f64>().ok()).expect("a number")
+    };
+    let told = reader.comb("status photos").done();
+    assert!(told.contains("is followed") && !told.contains("NOT SEEN"), "{told}");
+    assert_eq!((figure(), &store_of(&reader, 0)["unseen_seconds"]), (0.0, &serde_json::Value::Null));
+
+    fs::rename(&home, writer.path("away")).expect("moved");
+    let end = Instant::now() + Duration::from_secs(30);
+    while figure() == 0.0 {
+        assert!(Instant::now() < end, "that the store is gone is not told");
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    let told = reader.comb("status photos").done();
+    let line = told.lines().find(|line| line.contains("is followed")).expect("a line");
+    assert!(line.contains("NOT SEEN FOR ") && line.contains("is it mounted?"), "{told}");
+    let store = store_of(&reader, 0);
+    assert!(store["unseen_seconds"].as_f64() > Some(0.0) && store["last_error"].is_string(), "{store}");
+
+    // A daemon that hangs changes nothing of what it is.
+    let pid = reader.comb("status photos --json").json()[0]["mounts"][0]["pid"].to_string();
+    let kill = |signal: &str| {
+        assert!(Command::new("kill").args([signal, &pid]).status().expect("kill starts").success());
+    };
+    kill("-STOP");
+    let told = reader.comb("status photos");
+    kill("-CONT");
+    assert!(told.out.contains("is followed") && !told.out.contains("has everything"), "{}", told.out);
+    told.refused(11, "gives no answer");
+
+    fs::rename(writer.path("away"), &home).expect("back");
+    let end = Instant::now() + Duration::from_secs(30);
+    while figure() > 0.0 {
+        assert!(Instant::now() < end, "that the store is back is not told");
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    assert!(!reader.comb("status photos").done().contains("NOT SEEN"));
+    reader.comb("unmount mount").done();
 }
 
 /// Changes by hand where the only store is, so without the check.
