@@ -155,7 +155,7 @@ pub struct Recognised {
     /// Its newest seal.
     pub newest: Option<Slot>,
     /// From which seal on the volume goes on there otherwise than was seen.
-    cut: Option<Seq>,
+    pub cut: Option<Seq>,
 }
 
 /// Opens the store of a volume, after a look whether it is the one that it was attached to, and whether what it shows follows

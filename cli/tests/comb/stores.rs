@@ -1121,6 +1121,41 @@ fn a_seal_of_somebody_else_in_a_slot_is_damage() {
 }
 
 #[test]
+fn who_only_looked_takes_over_without_what_the_store_forgot() {
+    let attic = Machine::with_store();
+    attic.mount().done();
+    attic.write("safe", "replicated");
+    attic.sync();
+    let old = attic.world.path("old");
+    copy_store(&attic.store(), &old);
+    let reader = Machine::opened(&attic, &attic.url(), "--read-only");
+    for number in 0..4 {
+        attic.write(&format!("forgotten-{number}"), "");
+        attic.sync();
+        reader.comb("ls photos:").done();
+    }
+    let forgotten = attic.head();
+    attic.unmount();
+    fs::remove_dir_all(attic.store()).expect("removed");
+    copy_store(&old, &attic.store());
+    let cellar = Machine::opened(&attic, &attic.url(), "");
+    cellar.mount().done();
+    for number in 0..6 {
+        cellar.write(&format!("new-{number}"), "");
+        cellar.sync();
+    }
+    let head = cellar.head();
+    cellar.unmount();
+
+    reader.comb("volume open photos").done();
+    reader.comb("check photos").done();
+    for seq in [forgotten - 1, forgotten, head] {
+        let line = format!("ls photos@{seq}:");
+        assert_eq!(reader.comb(&line).done(), cellar.comb(&line).done(), "{seq}");
+    }
+}
+
+#[test]
 fn a_store_that_is_gone_keeps_nobody_waiting_for_long() {
     let machine = Machine::with_store();
     machine.mount().done();
