@@ -59,10 +59,12 @@ pub fn run(state: &State, args: &SyncArgs) -> Result<()> {
         }
         Address::live(&volume.path).reload()?;
     }
+    // A copy may fail while the arbiter is still asked: that is news, too.
+    let begun = Instant::now();
     let (seal, how) = match Address::live(&volume.path).sync()? {
         Some(seal) if !args.wait => (seal, "is on its way"),
         Some(seal) => {
-            wait_for_daemon(&volume, &seal, args.limit)?;
+            wait_for_daemon(&volume, &seal, begun, args.limit)?;
             (seal, "is in all stores")
         }
         None => (here(state, &volume, args.limit)?, "is in all stores"),
@@ -107,8 +109,7 @@ fn attach_emptied(state: &State, volume: &VolumeFolder, store: &StoreConfig) -> 
 }
 
 /// Waits until every store has said, since the seal was asked for, that it has it: what was there may be gone.
-fn wait_for_daemon(volume: &VolumeFolder, seal: &SealReport, limit: Duration) -> Result<()> {
-    let begun = Instant::now();
+fn wait_for_daemon(volume: &VolumeFolder, seal: &SealReport, begun: Instant, limit: Duration) -> Result<()> {
     let bar = progress::bytes("sending");
     let mut waits = Waits::begin();
     let mut pause = ASK_AFTER;
