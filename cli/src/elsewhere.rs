@@ -1,16 +1,21 @@
 //! The part of a volume that is in its store and not here.
 
+use std::collections::BTreeMap;
 use std::fs;
-use std::path::Path;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use async_trait::async_trait;
+use bytes::Bytes;
 use fs_format::manifest::manifest_id;
 use fs_format::{Seq, VolumeId};
 use fs_replication::{Far, Filled, Limits, Link, Slot, Verdict};
-use fs_store::{Patience, Patient, READ_TIME_MAX, Store};
+use fs_store::{Abilities, Entry, Name, Patience, Patient, Prefix, READ_TIME_MAX, Store, StoreError};
 use fs_volume::env::Env;
 use indicatif::ProgressBar;
+use parking_lot::Mutex;
 
 use crate::failure::{Context, Failure, Kind, Result};
 use crate::lazy_disk::{self, LazyDisk};
@@ -42,28 +47,105 @@ pub struct Door {
     store: Option<Patient>,
 }
 
-/// The door of a volume.
+/// The door of a volume, for a mount.
 ///
 /// What is here can be read while its store is away. So it can where the config is damaged, which whoever needs
 /// it says.
 pub fn door(volume: &VolumeFolder) -> Result<Door> {
     let env = engine::environment(&volume.path);
-    let Ok(config) = volume.config() else { return Ok(Door { env, far: None, store: None }) };
-    let Some(store) = config.stores.iter().find(|store| config.from_store && store.arbiter) else {
-        return Ok(Door { env, far: None, store: None });
-    };
-    let store = stores::later(&store.url, volume.id)?;
+    let Some(url) = source(volume) else { return Ok(Door { env, far: None, store: None }) };
+    let store = stores::later(&url, volume.id)?;
     let far = far(&store, volume.id, &volume.path)?;
-    let disk = Arc::new(LazyDisk::new(env.disk.clone(), far.clone()));
-    Ok(Door { env: Env { disk, ..env }, far: Some(far), store: Some(store) })
+    Ok(Door { env: with_far(env, &far), far: Some(far), store: Some(store) })
+}
+
+/// The same for a command, which waits for a store that never answered no longer than a person likes to.
+pub fn door_of_command(volume: &VolumeFolder) -> Result<Env> {
+    let env = engine::environment(&volume.path);
+    let Some(url) = source(volume) else { return Ok(env) };
+    // What is tried again is decided by who reads.
+    let store = stores::later(&url, volume.id)?.with(Patience::Once);
+    let limits = Limits { first: FOLLOW_TIME_MAX, ..limits() };
+    let far = Far::new(Arc::new(store), volume.id, &volume.path, stores::handle()?, limits);
+    Ok(with_far(env, &far.context(volume.path.display())?))
+}
+
+/// The same for who asks no store: what is not here cannot be read.
+pub fn door_of_what_is_here(volume: &VolumeFolder) -> Result<Env> {
+    let env = engine::environment(&volume.path);
+    if source(volume).is_none() {
+        return Ok(env);
+    }
+    let limits = Limits { read: Duration::ZERO, first: Duration::ZERO, ..limits() };
+    let far = Far::new(Arc::new(Unasked), volume.id, &volume.path, stores::handle()?, limits);
+    Ok(with_far(env, &far.context(volume.path.display())?))
+}
+
+/// Where the rest of a volume is, if it was opened from a store.
+fn source(volume: &VolumeFolder) -> Option<String> {
+    let config = volume.config().ok().filter(|config| config.from_store)?;
+    config.stores.into_iter().find(|store| store.arbiter).map(|store| store.url)
+}
+
+fn with_far(env: Env, far: &Far) -> Env {
+    Env { disk: Arc::new(LazyDisk::new(env.disk.clone(), far.clone())), ..env }
+}
+
+fn limits() -> Limits {
+    Limits { is_given_up: fs_fuse::asker_was_killed, has_room: lazy_disk::has_room, ..Limits::default() }
+}
+
+/// A store that nobody asks.
+#[derive(Debug)]
+struct Unasked;
+
+impl Unasked {
+    fn refuse<T>(action: &'static str, object: impl ToString) -> std::result::Result<T, StoreError> {
+        Err(StoreError::new(
+            fs_store::Kind::Unreachable,
+            action,
+            object.to_string(),
+            "it is not here, and no store is asked",
+        ))
+    }
+}
+
+#[async_trait]
+impl Store for Unasked {
+    fn abilities(&self) -> Abilities {
+        Abilities { create_if_absent: false }
+    }
+
+    async fn create(&self, name: &Name, _: Bytes) -> std::result::Result<(), StoreError> {
+        Self::refuse("create", name)
+    }
+
+    async fn get(&self, name: &Name, _: u64) -> std::result::Result<Bytes, StoreError> {
+        Self::refuse("get", name)
+    }
+
+    async fn get_range(&self, name: &Name, _: Range<u64>) -> std::result::Result<Bytes, StoreError> {
+        Self::refuse("get", name)
+    }
+
+    async fn list(
+        &self,
+        prefix: &Prefix,
+        _: Option<&Name>,
+        _: usize,
+    ) -> std::result::Result<Vec<Entry>, StoreError> {
+        Self::refuse("list", prefix)
+    }
+
+    async fn remove(&self, name: &Name) -> std::result::Result<(), StoreError> {
+        Self::refuse("remove", name)
+    }
 }
 
 /// What a volume has in a store, for reading here what is there.
 pub fn far(store: &Patient, volume: VolumeId, folder: &Path) -> Result<Far> {
-    let limits =
-        Limits { is_given_up: fs_fuse::asker_was_killed, has_room: lazy_disk::has_room, ..Limits::default() };
     let reading: Arc<dyn Store> = Arc::new(store.with(Patience::Within(READ_TIME_MAX)));
-    Far::new(reading, volume, folder, stores::handle()?, limits).context(folder.display())
+    Far::new(reading, volume, folder, stores::handle()?, limits()).context(folder.display())
 }
 
 /// A store that was looked at, and what it shows.
@@ -73,7 +155,7 @@ pub struct Recognised {
     /// Its newest seal.
     pub newest: Option<Slot>,
     /// From which seal on the volume goes on there otherwise than was seen.
-    cut: Option<Seq>,
+    pub cut: Option<Seq>,
 }
 
 /// Opens the store of a volume, after a look whether it is the one that it was attached to, and whether what it shows follows
@@ -180,12 +262,41 @@ pub fn find_end(volume: &VolumeFolder, store: &Patient, newest: &Slot) -> Result
     Ok(Ended { by: newest.epoch.0, at, noticed: jiff::Timestamp::now().to_string() })
 }
 
+/// What came of looks at what a store shows.
+#[derive(Debug, Clone)]
+pub struct Look {
+    /// When it answered last; when it was first asked, if it never did.
+    pub seen: Instant,
+    /// Why it did not answer the last time, or not as it should, and when that was.
+    pub failure: Option<(Failure, Instant)>,
+}
+
+/// The looks of this process, by the volume's folder.
+static LOOKS: Mutex<BTreeMap<PathBuf, Look>> = Mutex::new(BTreeMap::new());
+
+/// What came of the looks of this process at the store of a volume that only looks; none if there were none.
+pub fn last_look(volume: &VolumeFolder) -> Option<Look> {
+    LOOKS.lock().get(&volume.path).cloned()
+}
+
 /// Brings a volume that only looks up to what its store shows now. Says whether that was more than was known.
 pub fn follow(volume: &VolumeFolder) -> Result<bool> {
     let config = volume.config()?;
     let Some(store) = config.stores.iter().find(|store| config.from_store && store.arbiter) else {
         return Ok(false);
     };
+    let asked = Instant::now();
+    let followed = follow_store(volume, store);
+    let mut looks = LOOKS.lock();
+    let look = looks.entry(volume.path.clone()).or_insert(Look { seen: asked, failure: None });
+    match &followed {
+        Ok(_) => *look = Look { seen: Instant::now(), failure: None },
+        Err(failure) => look.failure = Some((failure.clone(), Instant::now())),
+    }
+    followed
+}
+
+fn follow_store(volume: &VolumeFolder, store: &StoreConfig) -> Result<bool> {
     if is_newest(volume, store)? {
         return Ok(false);
     }

@@ -20,7 +20,12 @@ pub const COMMAND_CACHE_BYTES: u64 = 64 << 20;
 
 /// Opens the past of a volume; it may be mounted meanwhile.
 pub fn history(volume: &VolumeFolder) -> Result<History> {
-    history_through(elsewhere::door(volume)?.env, volume)
+    history_through(elsewhere::door_of_command(volume)?, volume)
+}
+
+/// The same as far as it is here: no store is asked.
+pub fn history_here(volume: &VolumeFolder) -> Result<History> {
+    history_through(elsewhere::door_of_what_is_here(volume)?, volume)
 }
 
 /// The same through a door that is open already.
@@ -31,7 +36,7 @@ pub fn history_through(env: Env, volume: &VolumeFolder) -> Result<History> {
 
 /// Opens a volume for writing or, with `options.read_only`, for reading what the journal holds too.
 pub fn open(state: &State, volume: &VolumeFolder, lock: &Lock, options: Options) -> Result<Volume> {
-    open_through(elsewhere::door(volume)?.env, state, volume, lock, options)
+    open_through(elsewhere::door_of_command(volume)?, state, volume, lock, options)
 }
 
 /// The same through a door that is open already.

@@ -195,7 +195,7 @@ pub fn render(volume: &str, report: &MountReport) -> String {
     page.sample("comb_seal_seconds_count", &[], report.seals as f64);
 
     type Figure = fn(&StoreReport) -> f64;
-    let figures: [(&str, &str, &str, Figure); 7] = [
+    let figures: [(&str, &str, &str, Figure); 8] = [
         (
             "comb_behind_seconds",
             "gauge",
@@ -221,6 +221,12 @@ pub fn render(volume: &str, report: &MountReport) -> String {
         ("comb_upload_bytes_per_second", "gauge", "Bytes a second that go to the store now.", |store| {
             store.rate as f64
         }),
+        (
+            "comb_unseen_seconds",
+            "gauge",
+            "For how long a store that is followed has not been seen; 0 if it was when it was last asked.",
+            |store| store.unseen_seconds.unwrap_or(0.0),
+        ),
         ("comb_fenced", "gauge", "Whether another device took the volume over.", |store| {
             if store.state == "fenced" { 1.0 } else { 0.0 }
         }),

@@ -18,8 +18,8 @@ use fs_crypto::VolumeKey;
 use fs_format::claim::{BOUNDARY_CONTEXT, Boundary, CLAIM_CONTEXT, Claim};
 use fs_format::{Epoch, ManifestId, PackId, Seq, VolumeId};
 use fs_replication::{
-    Collected, Commit, Error, Fenced, GivenUp, Handle, Held, Link, Local, LocalError, Pace, Role, Settings,
-    Signer, Slot, State as Doing, Uploader,
+    Collected, Commit, Error, Fenced, GivenUp, Handle, Held, Link, Local, LocalError, Pace, Progress, Role,
+    Settings, Signer, Slot, State as Doing, Uploader,
 };
 use fs_store::{Patience, Patient, READ_TIME_MAX};
 use fs_volume::{FsError, History, SealPace, Volume};
@@ -30,6 +30,7 @@ use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
+use crate::elsewhere::Look;
 use crate::failure::{Context, Failure, Kind, Result};
 use crate::retention::StorePruned;
 use crate::state::{State, VolumeFolder, make_private_dir, remove_file_if_there, replace, sync_dir};
@@ -94,6 +95,12 @@ pub struct StoreReport {
     /// In how many seconds it is tried again.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub next_try_seconds: Option<f64>,
+    /// Whether it has said that it has what is told of it, since somebody asked for that last (`comb sync`).
+    #[serde(default)]
+    pub verified: bool,
+    /// For how long a store that is followed has not been seen; none if it was when it was last asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unseen_seconds: Option<f64>,
     /// Whether trying again will not help before somebody mends it.
     pub needs_somebody: bool,
 }
@@ -118,6 +125,8 @@ impl StoreReport {
             last_error: None,
             last_error_seconds_ago: None,
             next_try_seconds: None,
+            verified: false,
+            unseen_seconds: None,
             needs_somebody: false,
         }
     }
@@ -130,9 +139,27 @@ impl StoreReport {
         }
     }
 
+    /// With what came of the looks at it, if the last one failed.
+    pub fn with_look(self, look: Option<Look>) -> Self {
+        let Some(Look { seen, failure: Some((failure, at)) }) = look else { return self };
+        let passes = matches!(failure.kind, Kind::Unreachable | Kind::Other);
+        Self {
+            last_error: Some(in_one_line(failure)),
+            last_error_seconds_ago: Some(at.elapsed().as_secs_f64()),
+            unseen_seconds: Some(seen.elapsed().as_secs_f64()),
+            needs_somebody: self.needs_somebody || !passes,
+            ..self
+        }
+    }
+
     /// With what somebody must mend.
     pub fn with_error(self, failure: Failure) -> Self {
         Self { last_error: Some(in_one_line(failure)), needs_somebody: true, ..self }
+    }
+
+    /// Whether nobody knows that it has this seal: it did not say so since it was asked.
+    pub fn may_lack(&self, seq: u64) -> bool {
+        self.replicated_seq < Some(seq) || self.needs_somebody || !self.verified
     }
 
     /// Whether it is no use to wait for this store, as was found within this time.
@@ -147,6 +174,18 @@ fn in_one_line(failure: Failure) -> String {
     match failure.hint {
         Some(hint) => format!("{}; {hint}", failure.message),
         None => failure.message,
+    }
+}
+
+/// What went wrong between a volume and a store, and what to do about it.
+fn told(volume: &VolumeFolder, store: &StoreConfig, error: &Error) -> String {
+    let is_denied = matches!(error, Error::Store(error) if error.kind() == fs_store::Kind::Denied);
+    let told = denied_to(store, is_denied, error.to_string());
+    let accept = format!("`comb sync {} --accept-rollback`", volume.name);
+    match error {
+        Error::RolledBack { .. } => format!("{told}; {accept} sends again what it lacks"),
+        Error::UnknownVolume { .. } => format!("{told} if it was, {accept} sends everything anew"),
+        _ => told,
     }
 }
 
@@ -259,8 +298,12 @@ struct Running {
 impl Running {
     /// The newest seal that the store has.
     fn replicated(&self) -> Option<Seq> {
+        self.progress().and_then(|progress| progress.replicated)
+    }
+
+    fn progress(&self) -> Option<Progress> {
         let at_work = self.shared.at_work.lock();
-        at_work.uploader.as_ref().and_then(|uploader| uploader.progress().borrow().replicated)
+        at_work.uploader.as_ref().map(|uploader| uploader.progress().borrow().clone())
     }
 
     fn store(&self) -> (StoreConfig, Option<Patient>) {
@@ -296,6 +339,8 @@ struct AtWork {
 pub struct Replicas {
     core: Arc<Core>,
     running: Mutex<Vec<Running>>,
+    /// When somebody last asked whether the stores have what is told of them.
+    asked: Mutex<Option<Instant>>,
     /// Packs that were given up, and that no store has any more.
     cleared: Mutex<Vec<PackId>>,
     /// Ended without waiting: a store that says nothing holds back no unmount.
@@ -317,11 +362,21 @@ struct Core {
 }
 
 impl Core {
-    fn note_seen(&self, store: &str, seq: Seq) -> Result<()> {
-        let seal = self.volume.history().manifest_object(seq);
-        let seal = seal.map_err(|error| engine::fs_failure(&self.folder.name, &error))?;
-        let seal = Slot::open(&self.folder.id, seq, seal.into()).map_err(Failure::other)?;
-        Seen::of(&seal.link()).write(&self.folder, store)
+    /// Writes down what was seen in a store, and what somebody must mend there.
+    fn note(&self, store: &StoreConfig, progress: &Progress) -> Result<()> {
+        if let Some(seen) = &progress.seen {
+            Seen::of(seen).write(&self.folder, &store.name)?;
+        }
+        match &progress.halted {
+            Some(error) => Halted {
+                why: told(&self.folder, store, error),
+                lost_above: error.lost().map(|has| has.map_or(0, |has| has.0)),
+                noticed: jiff::Timestamp::now().to_string(),
+            }
+            .write(&self.folder, &store.name),
+            None if progress.verified_at.is_some() => Halted::forget(&self.folder, &store.name),
+            None => Ok(()),
+        }
     }
 
     fn pen(&self) -> Pen {
@@ -351,6 +406,7 @@ impl Replicas {
         let replicas = Arc::new(Self {
             core,
             running: Mutex::default(),
+            asked: Mutex::default(),
             cleared: Mutex::default(),
             runtime: Some(stores::runtime(THREADS)?),
         });
@@ -433,6 +489,7 @@ impl Replicas {
     /// A failure where another device took it over; what the arbiter cannot say now, it says later.
     pub fn confirm(&self) -> Result<()> {
         let asked = Instant::now();
+        *self.asked.lock() = Some(asked);
         self.hurry();
         while asked.elapsed() < CONFIRM_WAIT {
             let arbiter =
@@ -486,19 +543,17 @@ impl Replicas {
         let promise = Promise { seal_every: self.core.pace.get() };
         let late_seconds = promise.late_seconds(now, since, oldest(seals));
         let trouble = progress.as_ref().and_then(|progress| progress.trouble.clone());
-        let needs_somebody = match (&at_work.not_open, &trouble) {
-            (Some(not_open), _) => !not_open.passes,
-            // Once it may have been an accident of one request.
-            (None, Some(trouble)) => trouble.times > 1 && !trouble.error.passes(),
-            (None, None) => false,
+        let halted = progress.as_ref().and_then(|progress| progress.halted.clone());
+        let needs_somebody = match &at_work.not_open {
+            Some(not_open) => !not_open.passes,
+            None => halted.is_some(),
         };
         let (last_error, last_error_seconds_ago) = match (&at_work.not_open, trouble) {
             (Some(not_open), _) => (Some(not_open.why.clone()), Some(ago(not_open.at))),
             (None, Some(trouble)) => {
-                let is_denied =
-                    matches!(&trouble.error, Error::Store(error) if error.kind() == fs_store::Kind::Denied);
-                let told = denied_to(&running.config, is_denied, trouble.error.to_string());
-                (Some(told), Some(ago(trouble.at)))
+                // What somebody must mend is not mended because the store cannot be reached now.
+                let error = halted.as_ref().unwrap_or(&trouble.error);
+                (Some(told(&self.core.folder, &running.config, error)), Some(ago(trouble.at)))
             }
             (None, None) => (None, None),
         };
@@ -531,12 +586,14 @@ impl Replicas {
             promised_seconds: promise.seconds(),
             late_seconds,
             // One that takes nothing before somebody mends it is told before something is late.
-            behind: late_seconds > 0.0
-                || at_work.fenced.is_some()
-                || at_work.not_open.as_ref().is_some_and(|not_open| !not_open.passes),
+            behind: late_seconds > 0.0 || at_work.fenced.is_some() || needs_somebody,
             last_error: at_work.fenced.clone().or(last_error),
             last_error_seconds_ago,
             next_try_seconds,
+            verified: progress
+                .and_then(|progress| progress.verified_at)
+                .is_some_and(|at| Some(at) >= *self.asked.lock()),
+            unseen_seconds: None,
             needs_somebody,
         }
     }
@@ -578,8 +635,8 @@ impl Replicas {
     /// Writes down what was seen in the stores; otherwise that is done about once a second.
     pub fn note_seen(&self) {
         for running in self.running.lock().iter() {
-            if let Some(seq) = running.replicated()
-                && let Err(failure) = self.core.note_seen(&running.config.name, seq)
+            if let Some(progress) = running.progress()
+                && let Err(failure) = self.core.note(&running.config, &progress)
             {
                 tracing::warn!(error = failure.message, "what was seen is not written down");
             }
@@ -735,17 +792,15 @@ async fn begin(core: &Arc<Core>, config: &StoreConfig) -> Result<(Patient, (Uplo
 async fn keep_seen(core: Arc<Core>, config: StoreConfig, handle: Handle) {
     let mut progress = handle.progress();
     loop {
-        let replicated = progress.borrow_and_update().replicated;
-        if let Some(seq) = replicated {
-            let (core, name) = (core.clone(), config.name.clone());
-            let noted = tokio::task::spawn_blocking(move || core.note_seen(&name, seq));
-            match noted.await {
-                Ok(Ok(())) => {}
-                Ok(Err(failure)) => {
-                    tracing::warn!(error = failure.message, "what was seen is not written down")
-                }
-                Err(_) => return,
+        let now = progress.borrow_and_update().clone();
+        let (core, config) = (core.clone(), config.clone());
+        let noted = tokio::task::spawn_blocking(move || core.note(&config, &now));
+        match noted.await {
+            Ok(Ok(())) => {}
+            Ok(Err(failure)) => {
+                tracing::warn!(error = failure.message, "what was seen is not written down")
             }
+            Err(_) => return,
         }
         // More often than once a second nobody needs it.
         tokio::time::sleep(LOOK_EVERY).await;
@@ -869,6 +924,7 @@ impl Seen {
 
     /// Forgets what was seen: what the store shows now is believed.
     pub fn forget(folder: &VolumeFolder, store: &str) -> Result<()> {
+        Halted::forget(folder, store)?;
         remove_file_if_there(&Self::path(folder, store))
     }
 
@@ -882,6 +938,62 @@ impl Seen {
         let id = ManifestId::from_hex(&self.manifest)
             .ok_or_else(|| Failure::new(Kind::Damaged, "what was seen of a store names no manifest"))?;
         Ok(Link { epoch: Epoch(self.epoch), seq: Seq(self.seq), id })
+    }
+}
+
+/// What somebody must mend before anything goes to a store again, for whoever asks while nobody works on the volume.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Halted {
+    /// What it is, and what to do.
+    pub why: String,
+    /// Where the store has lost what it had: the newest seal that it has, 0 for none.
+    pub lost_above: Option<u64>,
+    /// When that was noticed, RFC 3339.
+    pub noticed: String,
+}
+
+impl Halted {
+    fn path(folder: &VolumeFolder, store: &str) -> PathBuf {
+        folder.path.join("halted").join(store)
+    }
+
+    /// What was written down of a store; nothing if nothing is to be mended.
+    pub fn read(folder: &VolumeFolder, store: &str) -> Result<Option<Self>> {
+        let path = Self::path(folder, store);
+        match std::fs::read(&path) {
+            Ok(bytes) => Ok(Some(serde_json::from_slice(&bytes).unwrap_or_else(|error| Self {
+                // That there is something is known all the same.
+                why: format!(
+                    "what is to be mended is not known: {} is damaged: {error}; `comb sync {}` finds it out anew",
+                    path.display(),
+                    folder.name
+                ),
+                lost_above: None,
+                noticed: String::new(),
+            }))),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(Failure::io(path.display(), &error)),
+        }
+    }
+
+    /// Writes it down; what was noticed before stays as it was.
+    fn write(&self, folder: &VolumeFolder, store: &str) -> Result<()> {
+        let is_same = |there: Self| (there.why, there.lost_above) == (self.why.clone(), self.lost_above);
+        if Self::read(folder, store)?.is_some_and(is_same) {
+            return Ok(());
+        }
+        let parent = folder.path.join("halted");
+        if !parent.exists() {
+            make_private_dir(&parent)?;
+            sync_dir(&folder.path)?;
+        }
+        let text = serde_json::to_vec(self).map_err(std::io::Error::from).context("halted")?;
+        replace(&Self::path(folder, store), &text)
+    }
+
+    /// It was mended.
+    fn forget(folder: &VolumeFolder, store: &str) -> Result<()> {
+        remove_file_if_there(&Self::path(folder, store))
     }
 }
 

@@ -8,12 +8,12 @@ use std::os::unix::ffi::OsStrExt;
 use fs_format::Seq;
 use fs_volume::{History, Options, SealInfo};
 
-use crate::engine;
 use crate::failure::Result;
 use crate::output;
-use crate::replica::{self, Promise, Seen, StoreReport, seconds_since};
+use crate::replica::{self, Halted, Promise, Seen, StoreReport, seconds_since};
 use crate::state::{Config, State, VolumeFolder};
 use crate::stores::StoreConfig;
+use crate::{elsewhere, engine};
 
 /// Changes that are in no seal: their bytes, and since when there are some, in nanoseconds since 1970.
 struct Unsealed {
@@ -42,7 +42,7 @@ pub fn reports(
         format!("another device took the volume over with epoch {}, noticed {}", ended.by, ended.noticed)
     });
     let now = engine::now_nanos();
-    let reports = config
+    config
         .stores
         .iter()
         .map(|store| {
@@ -50,14 +50,34 @@ pub fn reports(
                 Ok(seen) => seen.map(|seen| Seq(seen.seq)),
                 // Nothing is sent there before somebody says what to believe, so it is loud at once.
                 Err(failure) => {
-                    return StoreReport { behind: true, ..StoreReport::new(store, "unknown") }
-                        .with_error(failure);
+                    let unknown = StoreReport { behind: true, ..StoreReport::new(store, "unknown") };
+                    return Ok(unknown.with_error(failure));
                 }
             };
-            report(store, seen, &seals, unsealed.as_ref(), fenced.as_deref(), now)
+            let halted = Halted::read(volume, &store.name)?;
+            // What it was found to have lost, it lacks.
+            let lost = halted.as_ref().and_then(|halted| halted.lost_above);
+            let has = lost.map_or(seen, |has| Some(Seq(has)).filter(|seq| *seq > Seq(0)));
+            let report = report(store, has, &seals, unsealed.as_ref(), fenced.as_deref(), now);
+            Ok(match halted.filter(|_| fenced.is_none()) {
+                Some(halted) => halted_report(report, halted, now),
+                None => report,
+            })
         })
-        .collect();
-    Ok(reports)
+        .collect()
+}
+
+/// That of a store to which nothing goes before somebody mends it.
+fn halted_report(report: StoreReport, halted: Halted, now: i64) -> StoreReport {
+    let noticed = halted.noticed.parse::<jiff::Timestamp>().ok();
+    let noticed = noticed.and_then(|noticed| i64::try_from(noticed.as_nanosecond()).ok());
+    StoreReport {
+        behind: true,
+        last_error: Some(halted.why),
+        last_error_seconds_ago: noticed.map(|noticed| seconds_since(noticed, now)),
+        needs_somebody: true,
+        ..report
+    }
 }
 
 fn report(
@@ -90,7 +110,8 @@ fn unsealed(state: &State, volume: &VolumeFolder, newest: Option<&SealInfo>) -> 
     let Some(begun) = journal_begun(volume) else { return Ok(None) };
     let Ok(lock) = volume.lock_to_read() else { return Ok(None) };
     let options = Options { read_only: true, ..engine::command_options() };
-    let status = engine::open(state, volume, &lock, options)?.status();
+    let here = elsewhere::door_of_what_is_here(volume)?;
+    let status = engine::open_through(here, state, volume, &lock, options)?.status();
     if status.is_sealed {
         return Ok(None);
     }

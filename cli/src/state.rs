@@ -11,6 +11,7 @@
 //!     fenced                   JSON: since when another device writes the volume, once that was noticed
 //!     branches/BRANCH/         what this machine wrote after another had taken the volume over: a volume's folder
 //!     seen/STORE               JSON: the highest manifest that was seen in a store
+//!     halted/STORE             JSON: what somebody must mend before anything goes to a store again
 //!     lock                     flock: held by the daemon, or by a command that writes
 //!     control                  the daemon's socket while the volume is mounted
 //!     views/PID                the sockets of daemons that show a moment (`comb mount --at`); each holds a

@@ -51,6 +51,7 @@ fn why(store: &StoreReport) -> String {
     let name = &store.name;
     match (&*store.state, &store.last_error) {
         ("waiting" | "not-open", Some(error)) => format!("store \"{name}\": {error}"),
+        (_, Some(error)) if store.needs_somebody => format!("store \"{name}\": {error}"),
         ("starting", _) => format!("store \"{name}\" has not answered yet"),
         _ => format!("store \"{name}\" gets what it lacks"),
     }

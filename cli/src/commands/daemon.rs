@@ -268,7 +268,7 @@ fn serve_moment(
     ready: impl FnOnce(&Ready) -> Result<()>,
 ) -> Result<()> {
     let lock = folder.lock_as_view()?;
-    let history = engine::history(folder)?;
+    let history = engine::history_through(elsewhere::door(folder)?.env, folder)?;
     let view = history.at(seq).map_err(|error| engine::open_failure(folder, &error))?;
     require_root(folder, &view)?;
     let seal = view.info().clone();

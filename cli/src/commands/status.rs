@@ -86,7 +86,7 @@ pub fn run(state: &State, args: &StatusArgs) -> Result<()> {
     }
     let mut stores = list.iter().flat_map(|volume| volume.stores().map(move |store| (&volume.name, store)));
     if let Some((volume, store)) = stores.find(|(_, store)| store.behind) {
-        let (what, hint) = match (&*store.state, store.late_seconds > 0.0) {
+        let (what, hint) = match (&*store.state, store.needs_somebody) {
             ("fenced", _) => (
                 "another device took it over".to_owned(),
                 format!(
@@ -94,11 +94,14 @@ pub fn run(state: &State, args: &StatusArgs) -> Result<()> {
                 ),
             ),
             (_, true) => (
-                "a store is later than promised".to_owned(),
-                format!("`comb store test {volume}` shows whether the store answers"),
+                format!("store \"{}\" takes nothing before somebody does something", store.name),
+                match &store.last_error {
+                    Some(error) => error.clone(),
+                    None => format!("`comb store test {volume}` shows whether the store answers"),
+                },
             ),
             (_, false) => (
-                format!("store \"{}\" takes nothing before somebody does something", store.name),
+                "a store is later than promised".to_owned(),
                 format!("`comb store test {volume}` shows whether the store answers"),
             ),
         };
@@ -164,7 +167,7 @@ fn status(state: &State, volume: &VolumeFolder) -> Result<VolumeStatus> {
     // What a daemon tells needs no look at the volume. One that gives no answer may have sent nothing for long.
     let is_untold = live.is_none();
     let history = match is_untold || config.as_ref().is_ok_and(is_priced) {
-        true => Some(engine::history(volume)),
+        true => Some(engine::history_here(volume)),
         false => None,
     };
     let head = match (live, &history) {
@@ -186,7 +189,8 @@ fn status(state: &State, volume: &VolumeFolder) -> Result<VolumeStatus> {
     if let (Ok(config), Some(Ok(history))) = (&config, &history) {
         if is_untold {
             match resting::reports(state, volume, config, history) {
-                Ok(reports) if silent.is_some() => {
+                // What a volume lacks that is only followed does not depend on its daemon.
+                Ok(reports) if silent.is_some() && !config.follows => {
                     let untold = |report| StoreReport { state: "no-answer".into(), ..report };
                     stores = reports.into_iter().map(untold).collect();
                 }
@@ -224,8 +228,10 @@ fn status(state: &State, volume: &VolumeFolder) -> Result<VolumeStatus> {
 /// What each store costs a month, about. One that keeps no list prices, and a volume that cannot be read, cost nothing here.
 fn costs(config: &Config, history: &History) -> BTreeMap<String, f64> {
     let priced: Vec<_> = config.stores.iter().filter_map(|store| Some((store, Prices::of(store)?))).collect();
-    let (false, Ok((packs, _)), Ok(seals)) = (priced.is_empty(), history.needed_packs(), history.seals())
-    else {
+    if priced.is_empty() {
+        return BTreeMap::new();
+    }
+    let (Ok((packs, _)), Ok(seals)) = (history.needed_packs(), history.seals()) else {
         return BTreeMap::new();
     };
     let bytes = packs.iter().map(|pack| u64::from(pack.bytes)).sum();
@@ -245,20 +251,29 @@ fn told(store: &StoreReport, dollars: Option<f64>) -> String {
         (None, _) if matches!(&*store.state, "waiting" | "not-open") => "was not reached yet".to_owned(),
         (None, _) if store.state == "unknown" => "is not known".to_owned(),
         (None, _) if store.state == "followed" => "is followed".to_owned(),
+        (None, _) if store.needs_somebody => "is not known to have anything".to_owned(),
         (None, _) => "has nothing yet".to_owned(),
         (Some(seq), _) if store.state == "followed" => {
             format!("is followed: seq {seq} was seen there last")
+        }
+        (Some(seq), 0.0) if store.needs_somebody && store.state != "fenced" => {
+            format!("takes nothing more (seq {seq} was seen there)")
         }
         (Some(seq), 0.0) => format!("has everything (seq {seq})"),
         (Some(seq), seconds) => {
             format!("lacks {seconds:.0} s, {} (has seq {seq})", output::size(store.unsafe_bytes))
         }
     };
+    if let Some(seconds) = store.unseen_seconds {
+        text += &format!(", NOT SEEN FOR {seconds:.0} s");
+    }
     if store.rate > 0 {
         text += &format!(", {}/s", output::size(store.rate));
     }
     if store.state == "fenced" {
         text += ", TAKEN OVER";
+    } else if store.behind && store.needs_somebody {
+        text += ", NOT SAFE BEFORE SOMEBODY DOES SOMETHING";
     } else if store.late_seconds > 0.0 {
         text += &format!(", LATER THAN PROMISED ({:.0} s)", store.promised_seconds);
     }
@@ -269,9 +284,8 @@ fn told(store: &StoreReport, dollars: Option<f64>) -> String {
     };
     let trying = |next: f64| format!("; next try in {next:.0} s");
     // An error that was overcome is no news.
-    if let Some(error) =
-        store.last_error.as_ref().filter(|_| store.state != "replicated" && store.state != "sending")
-    {
+    let is_overcome = matches!(&*store.state, "replicated" | "sending") && !store.needs_somebody;
+    if let Some(error) = store.last_error.as_ref().filter(|_| !is_overcome) {
         text += &format!(": {error}{}", store.next_try_seconds.map_or_else(String::new, trying));
     }
     text

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use clap::Args;
+use fs_replication::StoreId;
 use fs_volume::SealPace;
 
 use crate::control::Address;
@@ -12,8 +13,9 @@ use crate::name::{VolumeName, parse_span};
 use crate::replica::{Replicas, Seen};
 use crate::report::SealReport;
 use crate::state::{State, VolumeFolder};
+use crate::stores::StoreConfig;
 use crate::waits::Waits;
-use crate::{engine, output, progress};
+use crate::{engine, keys, output, progress, stores};
 
 /// Pauses before the daemon is asked again how far it is: small changes are through in no time, large ones are not asked
 /// about all the time.
@@ -50,15 +52,19 @@ pub fn run(state: &State, args: &SyncArgs) -> Result<()> {
             .hint(format!("`comb store add {} URL` adds one", volume.name)));
     }
     if args.accept_rollback {
+        engine::refuse_others(&volume)?;
         for store in volume.config()?.stores {
+            attach_emptied(state, &volume, &store)?;
             Seen::forget(&volume, &store.name)?;
         }
         Address::live(&volume.path).reload()?;
     }
+    // A copy may fail while the arbiter is still asked: that is news, too.
+    let begun = Instant::now();
     let (seal, how) = match Address::live(&volume.path).sync()? {
         Some(seal) if !args.wait => (seal, "is on its way"),
         Some(seal) => {
-            wait_for_daemon(&volume, &seal, args.limit)?;
+            wait_for_daemon(&volume, &seal, begun, args.limit)?;
             (seal, "is in all stores")
         }
         None => (here(state, &volume, args.limit)?, "is in all stores"),
@@ -67,8 +73,43 @@ pub fn run(state: &State, args: &SyncArgs) -> Result<()> {
     Ok(())
 }
 
-fn wait_for_daemon(volume: &VolumeFolder, seal: &SealReport, limit: Duration) -> Result<()> {
-    let begun = Instant::now();
+/// Gives a store that does not know the volume any more an id for it, as `comb store add` does: it begins anew.
+fn attach_emptied(state: &State, volume: &VolumeFolder, store: &StoreConfig) -> Result<()> {
+    let (fresh, key) = (StoreId(keys::chance()?), keys::load(volume)?);
+    let attached = stores::block_on(async {
+        let remote = stores::remote(&stores::open_to_write(&store.url, &key).await?, volume.id);
+        let failed = |error| stores::replication_failure(&error);
+        match remote.id().await.map_err(failed)? {
+            Some(_) => Ok(None),
+            None => remote.attach(fresh).await.map(Some).map_err(failed),
+        }
+    });
+    let attached = match attached {
+        Ok(Some(attached)) => attached,
+        Ok(None) => return Ok(()),
+        // Whatever is wrong with it, others may be well; sending tells.
+        Err(failure) => {
+            output::note(&format!("warning: store \"{}\": {}", store.name, failure.message));
+            return Ok(());
+        }
+    };
+    if let (true, Some(why)) = (store.arbiter, &attached.unfit) {
+        return Err(Failure::new(
+            Kind::Foreign,
+            format!("store \"{}\" cannot decide any more who may write the volume: {why}", store.name),
+        ));
+    }
+    output::note(&format!("store \"{}\" was emptied: it begins anew", store.name));
+    state.change_config(volume, |config| {
+        for one in config.stores.iter_mut().filter(|one| one.name == store.name) {
+            one.id = StoreConfig::id_text(attached.id);
+        }
+        Ok(())
+    })
+}
+
+/// Waits until every store has said, since the seal was asked for, that it has it: what was there may be gone.
+fn wait_for_daemon(volume: &VolumeFolder, seal: &SealReport, begun: Instant, limit: Duration) -> Result<()> {
     let bar = progress::bytes("sending");
     let mut waits = Waits::begin();
     let mut pause = ASK_AFTER;
@@ -77,8 +118,7 @@ fn wait_for_daemon(volume: &VolumeFolder, seal: &SealReport, limit: Duration) ->
             return Err(Failure::new(Kind::Behind, "the volume was unmounted before every store had it")
                 .hint("`comb sync` goes on"));
         };
-        let lacking: Vec<_> =
-            report.stores.iter().filter(|store| store.replicated_seq < Some(seal.seq)).collect();
+        let lacking: Vec<_> = report.stores.iter().filter(|store| store.may_lack(seal.seq)).collect();
         let Some(worst) = lacking.iter().max_by_key(|store| store.unsafe_bytes) else {
             bar.finish_and_clear();
             return Ok(());

@@ -1006,7 +1006,7 @@ fn a_store_that_is_put_back_in_time_under_a_running_daemon_is_noticed() {
     // It must not follow what is not there, where nobody could open it.
     let seen = machine.replicated();
     machine.comb("sync photos --wait --limit 1h").refused(9, "the store was put back in time");
-    assert_eq!(machine.replicated(), seen);
+    assert_eq!(machine.replicated(), seen.map(|seen| seen - 1), "what is there now is told");
     machine.unmount();
     machine.comb("sync photos --wait --limit 1h").refused(9, "the store was put back in time");
 }
@@ -1118,6 +1118,68 @@ fn a_seal_of_somebody_else_in_a_slot_is_damage() {
     fs::remove_file(&claim).expect("removed");
     writer.sync();
     assert!(writer.tail().is_empty());
+}
+
+#[test]
+fn who_only_looked_takes_over_without_what_the_store_forgot() {
+    let attic = Machine::with_store();
+    attic.mount().done();
+    attic.write("safe", "replicated");
+    attic.sync();
+    let old = attic.world.path("old");
+    copy_store(&attic.store(), &old);
+    let reader = Machine::opened(&attic, &attic.url(), "--read-only");
+    for number in 0..4 {
+        attic.write(&format!("forgotten-{number}"), "");
+        attic.sync();
+        reader.comb("ls photos:").done();
+    }
+    let forgotten = attic.head();
+    attic.unmount();
+    fs::remove_dir_all(attic.store()).expect("removed");
+    copy_store(&old, &attic.store());
+    let cellar = Machine::opened(&attic, &attic.url(), "");
+    cellar.mount().done();
+    for number in 0..6 {
+        cellar.write(&format!("new-{number}"), "");
+        cellar.sync();
+    }
+    let head = cellar.head();
+    cellar.unmount();
+
+    reader.comb("volume open photos").done();
+    reader.comb("check photos").done();
+    for seq in [forgotten - 1, forgotten, head] {
+        let line = format!("ls photos@{seq}:");
+        assert_eq!(reader.comb(&line).done(), cellar.comb(&line).done(), "{seq}");
+    }
+}
+
+#[test]
+fn a_store_that_is_gone_keeps_nobody_waiting_for_long() {
+    let machine = Machine::with_store();
+    machine.mount().done();
+    machine.write("a", noise(1, 3_000_000));
+    machine.sync();
+    machine.unmount();
+    let reader = Machine::opened(&machine, &machine.url(), "--read-only");
+    let writer = Machine::opened(&machine, &machine.url(), "");
+    fs::rename(machine.store(), machine.world.path("away")).expect("moved");
+    let timed = |machine: &Machine, line: &str, most: u64| {
+        let begun = Instant::now();
+        let outcome = machine.comb(line);
+        assert!(begun.elapsed() < Duration::from_secs(most), "{line}: {:?}", begun.elapsed());
+        outcome
+    };
+    // No store is asked.
+    assert!(timed(&reader, "status photos", 5).done().contains("is followed"));
+    timed(&writer, "status photos", 5).done();
+    timed(&reader, "store list photos", 5).done();
+    // Asked in vain.
+    for line in ["log photos", "ls photos:", "cat photos:a", "check photos --level manifest"] {
+        timed(&reader, line, 25);
+        timed(&writer, line, 25);
+    }
 }
 
 #[test]

@@ -2,7 +2,8 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::TcpListener;
+use std::net::{TcpListener, TcpStream};
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -169,6 +170,214 @@ fn a_damaged_note_of_what_was_seen_is_loud_and_holds_back_one_store() {
     assert!(world.comb("status photos").done().contains("store \"home\" has everything"));
     world.comb("unmount mount").done();
     assert!(fs::read_to_string(&seen).expect("written anew").contains("manifest"));
+}
+
+/// What `comb status --json` says of a store, mounted or not.
+fn store_of(world: &World, nth: usize) -> serde_json::Value {
+    let told = world.comb("status photos --json");
+    let status: serde_json::Value = serde_json::from_str(&told.out).expect("JSON");
+    match status[0]["mounts"][0]["stores"].as_array() {
+        Some(stores) => stores[nth].clone(),
+        None => status[0]["stores"][nth].clone(),
+    }
+}
+
+/// Bytes that cannot be made smaller.
+fn noise(bytes: usize) -> Vec<u8> {
+    let mut x: u32 = 1;
+    let mut next = || {
+        x ^= x << 13;
+        x ^= x >> 17;
+        x ^= x << 5;
+        x as u8
+    };
+    (0..bytes).map(|_| next()).collect()
+}
+
+fn copy_folder(from: &Path, to: &Path) {
+    let copied = Command::new("cp").arg("-a").args([from, to]).status().expect("cp starts");
+    assert!(copied.success());
+}
+
+/// What is said of a store that lost what it had, until somebody accepts it.
+fn is_loud_until_accepted(lose: impl Fn(&Path, &Path), why: &str, nth: usize) {
+    let world = World::new();
+    let mount = world.dir("mount");
+    world.comb("volume create photos").done();
+    let names = ["home", "copy"];
+    names.iter().for_each(|name| add_store(&world, name, &[]));
+    let folder = world.path(names[nth]);
+    world.comb("mount photos mount --seal-every 0").done();
+    fs::write(mount.join("a"), "first").expect("written");
+    world.comb("sync photos --wait").done();
+    copy_folder(&folder, &world.path("old"));
+    fs::write(mount.join("b"), noise(50_000)).expect("written");
+    world.comb("sync photos --wait").done();
+    assert_eq!(store_of(&world, nth)["unsafe_bytes"], 0);
+    let had = store_of(&world, nth)["replicated_seq"].as_u64();
+
+    lose(&folder, &world.path("old"));
+    let is_loud = |when: &str| {
+        let told = world.comb("status photos");
+        let line =
+            told.out.lines().find(|line| line.contains(&format!("\"{}\"", names[nth]))).expect("a line");
+        assert!(!line.contains("has everything") && line.contains(why), "{when}: {line}");
+        let other = told.out.lines().find(|line| line.contains(&format!("\"{}\"", names[1 - nth])));
+        assert!(other.is_some_and(|line| line.contains("has everything")), "{when}: {}", told.out);
+        assert!(told.said.contains("`comb sync photos --accept-rollback`"), "{when}: {}", told.said);
+        told.refused(9, "takes nothing before somebody does something");
+        let store = store_of(&world, nth);
+        assert_eq!(
+            (&store["behind"], &store["needs_somebody"]),
+            (&true.into(), &true.into()),
+            "{when}: {store}"
+        );
+        assert!(store["replicated_seq"].as_u64() < had, "{when}: {store}");
+        assert!(store["unsafe_bytes"].as_u64() >= Some(50_000), "{when}: {store}");
+        assert!(store["unsafe_seconds"].as_f64() > Some(0.0), "{when}: {store}");
+    };
+    // Nothing is new, and each time it is asked.
+    for _ in 0..2 {
+        world.comb("sync photos --wait --limit 1h").refused(9, why);
+        is_loud("mounted");
+    }
+    world.comb("unmount mount").done();
+    is_loud("at rest");
+    world.comb("sync photos --limit 1h").refused(9, why);
+    is_loud("at rest, tried once more");
+    let seen = fs::read_to_string(world.volume_folder().join("seen").join(names[nth])).expect("seen");
+    assert!(
+        seen.contains(&format!("\"seq\":{}", had.expect("a number"))),
+        "what was seen stays seen: {seen}"
+    );
+
+    world.comb("mount photos mount --seal-every 0").done();
+    world.comb("sync photos --wait --limit 1h").refused(9, why);
+    let told = world.comb("sync photos --wait --accept-rollback --limit 8s");
+    assert_eq!(told.code, 0, "{} {} {}", told.said, store_of(&world, 0), store_of(&world, 1));
+    assert_eq!(store_of(&world, nth)["unsafe_bytes"], 0);
+    world.comb("status photos").done();
+    world.comb("unmount mount").done();
+    assert_eq!(world.comb("status photos").done().matches("has everything").count(), 2);
+    world.comb("check photos --level packs").done();
+}
+
+fn empty(store: &Path, _old: &Path) {
+    fs::remove_dir_all(store).expect("removed");
+    fs::create_dir(store).expect("made");
+}
+
+fn put_back(store: &Path, old: &Path) {
+    fs::remove_dir_all(store).expect("removed");
+    copy_folder(old, store);
+}
+
+#[test]
+fn an_arbiter_that_was_emptied_is_loud_until_somebody_accepts_it() {
+    is_loud_until_accepted(empty, "was it emptied?", 0);
+}
+
+#[test]
+fn a_copy_that_was_emptied_is_loud_until_somebody_accepts_it() {
+    is_loud_until_accepted(empty, "was it emptied?", 1);
+}
+
+#[test]
+fn an_arbiter_that_was_put_back_in_time_is_loud_until_somebody_accepts_it() {
+    is_loud_until_accepted(put_back, "the store was put back in time", 0);
+}
+
+#[test]
+fn a_copy_that_was_put_back_in_time_is_loud_until_somebody_accepts_it() {
+    is_loud_until_accepted(put_back, "the store was put back in time", 1);
+}
+
+#[test]
+fn a_store_that_comes_back_whole_is_loud_no_more() {
+    let world = World::new();
+    world.dir("mount");
+    world.comb("volume create photos").done();
+    add_store(&world, "home", &[]);
+    world.comb("mount photos mount --seal-every 0").done();
+    world.comb("sync photos --wait").done();
+    let seen = world.volume_folder().join("seen/home");
+    wait_until("the other note", || seen.exists());
+    let before = fs::read(&seen).expect("seen");
+    fs::rename(world.path("home"), world.path("away")).expect("moved");
+    fs::create_dir(world.path("home")).expect("made");
+    world.comb("sync photos --wait --limit 1h").refused(9, "was it emptied?");
+    // Written down, beside what was seen.
+    wait_until("the note", || world.volume_folder().join("halted/home").exists());
+    assert_eq!(fs::read(&seen).expect("seen"), before);
+    fs::remove_dir(world.path("home")).expect("nothing is in it");
+    fs::rename(world.path("away"), world.path("home")).expect("back");
+    world.comb("sync photos --wait --limit 1m").done();
+    assert!(world.comb("status photos").done().contains("has everything"));
+    world.comb("unmount mount").done();
+    assert!(world.comb("status photos").done().contains("has everything"));
+    assert!(!world.volume_folder().join("halted/home").exists());
+}
+
+#[test]
+fn a_follower_says_for_how_long_its_store_was_not_seen() {
+    let (writer, reader) = (World::new(), World::new());
+    writer.comb("volume create photos").done();
+    writer.comb("volume key photos --out key").done();
+    add_store(&writer, "home", &[]);
+    writer.comb("sync photos").done();
+    reader.dir("mount");
+    let (key, home) = (writer.path("key"), writer.path("home"));
+    let line = format!(
+        "volume open photos --read-only --key-file {} --store file://{}",
+        key.display(),
+        home.display()
+    );
+    reader.comb(&line).done();
+    let port = TcpListener::bind("127.0.0.1:0").and_then(|port| port.local_addr()).expect("a port").port();
+    reader.comb(&format!("mount photos mount --metrics {port}")).done();
+    let figure = || {
+        let mut asked = TcpStream::connect(("127.0.0.1", port)).expect("connected");
+        asked.write_all(b"GET /metrics HTTP/1.1\r\n\r\n").expect("asked");
+        let mut page = String::new();
+        asked.read_to_string(&mut page).expect("answered");
+        let line = page.lines().find(|line| line.starts_with("comb_unseen_seconds{")).expect("a line");
+        line.rsplit(' ').next().and_then(|figure| figure.parse::<f64>().ok()).expect("a number")
+    };
+    let told = reader.comb("status photos").done();
+    assert!(told.contains("is followed") && !told.contains("NOT SEEN"), "{told}");
+    assert_eq!((figure(), &store_of(&reader, 0)["unseen_seconds"]), (0.0, &serde_json::Value::Null));
+
+    fs::rename(&home, writer.path("away")).expect("moved");
+    let end = Instant::now() + Duration::from_secs(30);
+    while figure() == 0.0 {
+        assert!(Instant::now() < end, "that the store is gone is not told");
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    let told = reader.comb("status photos").done();
+    let line = told.lines().find(|line| line.contains("is followed")).expect("a line");
+    assert!(line.contains("NOT SEEN FOR ") && line.contains("is it mounted?"), "{told}");
+    let store = store_of(&reader, 0);
+    assert!(store["unseen_seconds"].as_f64() > Some(0.0) && store["last_error"].is_string(), "{store}");
+
+    // A daemon that hangs changes nothing of what it is.
+    let pid = reader.comb("status photos --json").json()[0]["mounts"][0]["pid"].to_string();
+    let kill = |signal: &str| {
+        assert!(Command::new("kill").args([signal, &pid]).status().expect("kill starts").success());
+    };
+    kill("-STOP");
+    let told = reader.comb("status photos");
+    kill("-CONT");
+    assert!(told.out.contains("is followed") && !told.out.contains("has everything"), "{}", told.out);
+    told.refused(11, "gives no answer");
+
+    fs::rename(writer.path("away"), &home).expect("back");
+    let end = Instant::now() + Duration::from_secs(30);
+    while figure() > 0.0 {
+        assert!(Instant::now() < end, "that the store is back is not told");
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    assert!(!reader.comb("status photos").done().contains("NOT SEEN"));
+    reader.comb("unmount mount").done();
 }
 
 /// Changes by hand where the only store is, so without the check.

@@ -93,6 +93,15 @@ impl Error {
         }
     }
 
+    /// Whether the store has lost what it had; if so, the newest seal that it has.
+    pub fn lost(&self) -> Option<Option<Seq>> {
+        match self {
+            Error::RolledBack { found, .. } => Some(found.map(|link| link.seq)),
+            Error::OtherStore { .. } | Error::UnknownVolume { .. } => Some(None),
+            _ => None,
+        }
+    }
+
     /// Whether fewer requests at once would help.
     pub(crate) fn is_overload(&self) -> bool {
         match self {

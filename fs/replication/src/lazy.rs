@@ -63,6 +63,8 @@ const KNOWN_MAX: usize = 1024;
 pub struct Limits {
     /// A read on behalf of a file, with all that is tried again.
     pub read: Duration,
+    /// A store that has not answered yet: after so long, what cannot be reached is not tried again.
+    pub first: Duration,
     /// One request, beside what its bytes take on the slowest line.
     pub request: Duration,
     /// Whether nobody waits any more for what the thread reads that calls it.
@@ -75,6 +77,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             read: Duration::from_secs(60),
+            first: Duration::from_secs(60),
             request: Duration::from_secs(10),
             is_given_up: || false,
             has_room: |_| true,

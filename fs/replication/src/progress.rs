@@ -12,16 +12,23 @@ use tokio::time::Instant;
 
 use crate::commit::Fenced;
 use crate::error::Error;
+use crate::head::Link;
 
 /// How far one store has come.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Progress {
     /// What it is doing.
     pub state: State,
-    /// The last seal that is replicated, if any is known to be.
+    /// The last seal that is replicated, if any is known to be; less than before only where the store has lost what it had.
     pub replicated: Option<Seq>,
+    /// The highest manifest that was seen there; a loss takes nothing from it, since that is what the loss is told by.
+    pub seen: Option<Link>,
     /// When that became known.
     pub replicated_at: Option<Instant>,
+    /// When the store last said that it has what is replicated.
+    pub verified_at: Option<Instant>,
+    /// What somebody must mend before anything goes there again.
+    pub halted: Option<Error>,
     /// When the store last said that the volume is still ours to write.
     pub confirmed_at: Option<Instant>,
     /// What is sealed but not replicated.
@@ -81,7 +88,10 @@ impl Progress {
         Progress {
             state: State::Starting,
             replicated: None,
+            seen: None,
             replicated_at: None,
+            verified_at: None,
+            halted: None,
             confirmed_at: None,
             pending: Pending::default(),
             sent_bytes: 0,

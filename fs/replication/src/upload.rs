@@ -9,7 +9,7 @@
 //!
 //! Invariants
 //! - A slot is created only when every pack of it and of all before it was answered for.
-//! - What was told as replicated only grows.
+//! - What was told as replicated only grows, unless the store says twice that it has lost it: then it is told at once.
 //! - Packs in memory are bounded by [`Pace::bytes`], requests at once by [`Pace::requests`].
 //! - An error ends a pass: what is under way is awaited, nothing new begins, and after a pause all that is
 //!   still missing is tried again. Nothing that was answered for is sent twice.
@@ -170,8 +170,9 @@ impl<E: Into<Error>> From<E> for Halt {
 
 /// What a task of a pass did.
 enum Done {
-    /// The store has what it had, or not.
+    /// The store, asked then, has what it had, or not.
     Look {
+        asked: Instant,
         still: Result<(), Error>,
     },
     Pack {
@@ -230,6 +231,7 @@ impl Uploader {
             match done {
                 Ok(()) => {
                     times = 0;
+                    self.go_on();
                     self.tell(State::Done);
                     woken = self.sleep().await;
                 }
@@ -311,10 +313,36 @@ impl Uploader {
             false => PAUSE_MAX,
         };
         let at = Instant::now();
+        if times > 1 && !error.passes() {
+            self.halt(error.clone()).await;
+        }
         self.progress.send_modify(|progress| progress.trouble = Some(Trouble { error, at, times }));
         self.tell(State::Waiting { next_try: at + pause });
         let hurry = self.bells.hurry.notified();
         tokio::select! { biased; () = hurry => {} () = tokio::time::sleep_until(at + pause) => {} }
+    }
+
+    /// Nothing goes there before somebody mends it; what the store has lost is to be sent again then, and is told until then.
+    async fn halt(&mut self, error: Error) {
+        let lost = error.lost();
+        if let Some(has) = lost {
+            // Where it stands is found out anew. What was seen there stays seen: that is what its loss is told by.
+            self.stands = None;
+            self.plan.clear();
+            // What cannot be read here is told by the next pass.
+            let _ = self.extend_plan_behind(has).await;
+        }
+        self.progress.send_modify(|progress| {
+            progress.halted = Some(error);
+            if let Some(has) = lost {
+                (progress.replicated, progress.verified_at) = (has, None);
+            }
+        });
+    }
+
+    /// Whatever was to be mended is.
+    fn go_on(&self) {
+        self.progress.send_if_modified(|progress| progress.halted.take().is_some());
     }
 
     /// A number between 0 and 1, by splitmix64.
@@ -336,15 +364,18 @@ impl Uploader {
         match self.stands {
             Some(stands) if self.stood.elapsed() <= STAND_AGAIN => {
                 if let Some(last) = stands.last {
-                    let remote = self.remote.clone();
-                    tasks.spawn(async move { Done::Look { still: at_least(&remote, last).await.map(drop) } });
+                    let (remote, asked) = (self.remote.clone(), Instant::now());
+                    tasks.spawn(async move {
+                        Done::Look { asked, still: at_least(&remote, last).await.map(drop) }
+                    });
                     slot_under_way = true;
                 }
             }
             _ => {
                 self.tell(State::Starting);
+                let asked = Instant::now();
                 let stands = self.stand().await?;
-                self.begin_behind(stands);
+                self.begin_behind(stands, asked);
                 // A copy that was mended, or that slept while another device wrote, needs seals from before.
                 let next = stands.last.map(|last| Seq(last.seq.0 + 1));
                 if self.plan.front().is_none_or(|first| Some(first.seq) > next) {
@@ -365,8 +396,11 @@ impl Uploader {
             }
             let Some(done) = tasks.join_next().await else { break };
             match done.unwrap_or_else(|broken| std::panic::resume_unwind(broken.into_panic())) {
-                Done::Look { still } => {
+                Done::Look { asked, still } => {
                     slot_under_way = false;
+                    if still.is_ok() {
+                        self.tell_verified(asked);
+                    }
                     failed = failed.or(still.err());
                 }
                 Done::Pack { seq, pack, sent } => {
@@ -391,8 +425,8 @@ impl Uploader {
             }
             self.tell(State::Sending);
         }
-        if let Some(Error::Differs { .. }) = failed {
-            // Somebody else writes to the copy, too: where it stands is found out anew.
+        if let Some(Error::Differs { .. } | Error::RolledBack { .. }) = failed {
+            // Somebody else writes to the copy, too, or it is another store by now: where it stands is found out anew.
             self.stands = None;
         }
         failed.map_or(Ok(()), |error| Err(error.into()))
@@ -400,12 +434,17 @@ impl Uploader {
 
     /// Takes in what was sealed since.
     async fn extend_plan(&mut self) -> Result<(), LocalError> {
-        let Held { first, last } = self.local.held().await?;
         let known = match (self.plan.back(), &self.stands) {
             (Some(planned), _) => Some(planned.seq),
             (None, Some(stands)) => stands.last.map(|link| link.seq),
             (None, None) => self.settings.seen.map(|link| link.seq),
         };
+        self.extend_plan_behind(known).await
+    }
+
+    /// The same from this seal on, which needs no sending.
+    async fn extend_plan_behind(&mut self, known: Option<Seq>) -> Result<(), LocalError> {
+        let Held { first, last } = self.local.held().await?;
         let mut seq = known.map_or(first, |known| Seq(known.0 + 1).max(first));
         while seq <= last && self.plan.len() < PLAN_MAX {
             // A store that begins with this one has nothing of what was before.
@@ -478,6 +517,7 @@ impl Uploader {
         match sent.or_else(|error| if keeps(Rule::PacksAreAnswered) { Err(error) } else { Ok(()) }) {
             Ok(()) => {
                 planned.bytes -= size;
+                self.go_on();
                 self.window = (self.window + 1).min(self.settings.pace.requests.max(1));
                 self.recent.push_back((Instant::now(), size));
                 self.progress.send_modify(|progress| progress.sent_bytes += size);
@@ -501,7 +541,9 @@ impl Uploader {
         self.plan.pop_front();
         self.stands = Some(Stands { last: Some(link) });
         self.settings.seen = Some(link);
-        self.tell_replicated(link.seq);
+        self.go_on();
+        self.tell_replicated(link);
+        self.tell_verified(Instant::now());
         match committed {
             Committed::Last(fenced) => Err(Halt::Fenced(fenced)),
             _ => {
@@ -511,22 +553,28 @@ impl Uploader {
         }
     }
 
-    fn begin_behind(&mut self, stands: Stands) {
+    fn begin_behind(&mut self, stands: Stands, asked: Instant) {
         if let Some(last) = stands.last {
             while self.plan.front().is_some_and(|planned| planned.seq <= last.seq) {
                 self.plan.pop_front();
             }
-            self.tell_replicated(last.seq);
+            self.tell_replicated(last);
         }
         self.settings.seen = stands.last.or(self.settings.seen);
         (self.stands, self.stood) = (Some(stands), Instant::now());
+        self.tell_verified(asked);
+        self.go_on();
     }
 
-    fn tell_replicated(&self, seq: Seq) {
+    fn tell_replicated(&self, link: Link) {
         self.progress.send_modify(|progress| {
-            progress.replicated = Some(seq);
+            (progress.replicated, progress.seen) = (Some(link.seq), Some(link));
             progress.replicated_at = Some(Instant::now());
         });
+    }
+
+    fn tell_verified(&self, asked: Instant) {
+        self.progress.send_modify(|progress| progress.verified_at = Some(asked));
     }
 
     fn tell(&mut self, state: State) {
@@ -556,8 +604,7 @@ impl Uploader {
             self.remote.recognise(id).await?;
         }
         let held = self.local.held().await?;
-        let seen = self.stands.and_then(|stands| stands.last).or(self.settings.seen);
-        let seen = match seen {
+        let seen = match self.settings.seen {
             // What a copy had of a writer that was fenced since may be gone from it.
             Some(seen) if self.settings.role == Role::Copy && !self.is_ours(&seen).await => None,
             seen => seen,
@@ -600,7 +647,7 @@ impl Uploader {
         if let Some((by, how)) = self.remote.claim_above(self.settings.epoch, claim).await? {
             let at = last.map_or(held.first, |link| Seq(link.seq.0 + 1));
             if let Some(link) = last {
-                self.tell_replicated(link.seq);
+                self.tell_replicated(link);
             }
             return Err(Halt::Fenced(Fenced { by, at, how }));
         }

@@ -124,9 +124,15 @@ pub fn serve(
 fn report(folder: &VolumeFolder, dir: &Path, following: &Following) -> MountReport {
     // One that cannot be read is told by `comb status` itself.
     let stores = folder.config().map(|config| config.stores).unwrap_or_default();
+    let look = elsewhere::last_look(folder);
     MountReport {
         damage: following.history().damage(),
-        stores: stores.iter().map(|store| StoreReport::followed(folder, store)).collect(),
+        stores: stores
+            .iter()
+            .map(|store| {
+                StoreReport::followed(folder, store).with_look(look.clone().filter(|_| store.arbiter))
+            })
+            .collect(),
         ..sealed_report(dir, &following.shown())
     }
 }

@@ -27,7 +27,7 @@ pub fn run(state: &State, args: &ListArgs) -> Result<()> {
     let mut config = volume.config()?;
     if config.follows {
         // What a volume is read from need not be what decides who writes it, which only the volume itself says.
-        let arbiter = engine::history(&volume).ok().and_then(|history| history.arbiter().ok().flatten());
+        let arbiter = engine::history_here(&volume).ok().and_then(|history| history.arbiter().ok().flatten());
         for store in &mut config.stores {
             store.arbiter =
                 arbiter.is_none_or(|arbiter| store.id == StoreConfig::id_text(StoreId(arbiter.0)));

@@ -229,7 +229,7 @@ pub fn again(state: &State, name: &VolumeName, how: How) -> Result<()> {
         // Before anything is asked of the store: a read key takes nothing over.
         keys::load(&volume)?;
     }
-    let Recognised { store: opened, newest, .. } = elsewhere::recognised(&volume, store)?;
+    let Recognised { store: opened, newest, cut } = elsewhere::recognised(&volume, store)?;
     if let (Err(failure), Some(newest)) = (replica::ended(&volume), &newest) {
         output::note(&format!("warning: {}", failure.message));
         replica::note_end(&volume, &elsewhere::find_end(&volume, &opened, newest)?)?;
@@ -242,9 +242,10 @@ pub fn again(state: &State, name: &VolumeName, how: How) -> Result<()> {
         output::note(&format!("what only this machine has is branch \"{}/{branch}\" now", volume.name));
     }
     let (env, begun) = takeover::begin(&volume.path, &elsewhere::far(&opened, volume.id, &volume.path)?)?;
-    if how.accept_rollback && !replica::is_fenced(&volume) {
-        // All that a volume has here that only looked came from the store, and comes again.
-        elsewhere::forget_manifests(&volume, Seq(0), begun.seq)?;
+    // All that a volume has here that only looked came from the store, and comes again.
+    let outdated = if how.accept_rollback { Some(Seq(0)) } else { cut };
+    if let Some(from) = outdated.filter(|_| !replica::is_fenced(&volume)) {
+        elsewhere::forget_manifests(&volume, from, begun.seq)?;
     }
     if !how.read_only {
         let key = keys::load(&volume)?;

@@ -9,9 +9,9 @@ use std::hash::BuildHasher;
 use std::io;
 use std::ops::Range;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::sync_channel;
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -65,6 +65,10 @@ pub struct Line {
     pub limits: Limits,
     pub near: Arc<Semaphore>,
     pub ahead: Arc<Semaphore>,
+    /// When the store was first asked.
+    asked: OnceLock<Instant>,
+    /// Whether it ever answered.
+    has_answered: AtomicBool,
     /// Windows of the largest request, by how fast the line is.
     largest: AtomicUsize,
     /// Readers who wait for the store.
@@ -94,6 +98,8 @@ impl Line {
             limits,
             near: Arc::new(Semaphore::new(NEAR_MAX)),
             ahead: Arc::new(Semaphore::new(AHEAD_MAX)),
+            asked: OnceLock::new(),
+            has_answered: AtomicBool::new(false),
             largest: AtomicUsize::new(LARGEST),
             waiting: AtomicUsize::new(0),
             dense: Mutex::default(),
@@ -166,13 +172,26 @@ impl Line {
         attempt: impl Future<Output = Result<T, StoreError>>,
     ) -> Result<T, StoreError> {
         let patience = self.limits.request + Duration::from_millis(bytes * 1000 / RATE_MIN);
+        self.asked.get_or_init(Instant::now);
         match tokio::time::timeout(patience, attempt).await {
-            Ok(answer) => answer,
+            Ok(answer) => {
+                if answer.as_ref().map_or_else(|error| error.kind() != Kind::Unreachable, |_| true) {
+                    self.has_answered.store(true, Ordering::Relaxed);
+                }
+                answer
+            }
             Err(_) => {
                 let what = format_args!("no answer within {} s", patience.as_secs());
                 Err(StoreError::new(Kind::Unreachable, action, object.to_string(), what))
             }
         }
+    }
+
+    /// How long to wait before the next try; `None` where it would be in vain.
+    pub fn pause(&self, tries: &mut Tries, error: &StoreError) -> Option<Duration> {
+        let is_over = || self.asked.get().is_some_and(|asked| asked.elapsed() >= self.limits.first);
+        let is_away = error.kind() == Kind::Unreachable && !self.has_answered.load(Ordering::Relaxed);
+        (!(is_away && is_over())).then(|| tries.after(error))?
     }
 
     /// Repeats an attempt until `deadline`, as long as its failures may pass; damage is asked for once more.
@@ -186,7 +205,7 @@ impl Line {
                 Ok(answer) => return Ok(answer),
                 Err(error) => error,
             };
-            match tries.after(&error) {
+            match self.pause(&mut tries, &error) {
                 Some(pause) if Instant::now() + pause < deadline => tokio::time::sleep(pause).await,
                 _ => return Err(error),
             }
@@ -320,6 +339,30 @@ fn before(pack: &PackId) -> Option<PackId> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_store_that_never_answered_is_given_up_sooner() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
+        let away = || StoreError::new(Kind::Unreachable, "get", "x", "");
+        let limits = Limits { first: Duration::ZERO, ..Limits::default() };
+        let line = |limits| {
+            let store = Arc::new(fs_store::Memory::default());
+            Line::new(store, VolumeId([0; 32]), PathBuf::new(), runtime.handle().clone(), limits)
+        };
+        let ask = |line: &Line, answer: Result<(), StoreError>| {
+            let _ = runtime.block_on(line.in_time(0, "get", &"x", async { answer }));
+        };
+        let patient = line(Limits::default());
+        ask(&patient, Err(away()));
+        assert!(patient.pause(&mut Tries::default(), &away()).is_some());
+        let hasty = line(limits);
+        ask(&hasty, Err(away()));
+        assert_eq!(hasty.pause(&mut Tries::default(), &away()), None);
+        let busy = StoreError::new(Kind::Busy, "get", "x", "");
+        assert!(hasty.pause(&mut Tries::default(), &busy).is_some(), "it is there");
+        ask(&hasty, Ok(()));
+        assert!(hasty.pause(&mut Tries::default(), &away()).is_some(), "it was there");
+    }
 
     #[test]
     fn the_id_before_is_the_one_before() {

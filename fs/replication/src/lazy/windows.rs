@@ -281,7 +281,7 @@ impl Windows {
             if let Some(at) = answers.iter().position(|ticket| matches!(ticket.answer.get(), Some(Err(_)))) {
                 let ticket = answers.swap_remove(at);
                 if let Some(Err(error)) = ticket.answer.get() {
-                    let Some(pause) = tries.after(error) else { return Err(io_error(error)) };
+                    let Some(pause) = self.line.pause(&mut tries, error) else { return Err(io_error(error)) };
                     not_before = Instant::now() + pause;
                     last_error = Some(error.clone());
                 }
