@@ -100,8 +100,8 @@ pub fn policy_of(name: impl std::fmt::Display, policy: Option<Policy>) -> Result
 
 /// What the policy says of the moments there are now.
 pub fn plan_now(history: &History, pinned: &[Seq], policy: &Policy) -> std::result::Result<Plan, FsError> {
-    let seals = history.seals()?;
-    Ok(plan(&seals, &history.repeats(&seals)?, pinned, policy, Timestamp(engine::now_nanos())))
+    let (seals, repeats) = history.seals_and_repeats()?;
+    Ok(plan(&seals, &repeats, pinned, policy, Timestamp(engine::now_nanos())))
 }
 
 /// Prunes an open volume by its policy, here and in its stores.

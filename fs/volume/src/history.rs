@@ -8,12 +8,12 @@
 //!   means in it never changes. A takeover may cut off what was known, and give the same numbers anew: who goes on with that
 //!   opens another history.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 
 use fs_crypto::{ReadKey, VolumeKey};
 use fs_format::manifest::PackEntry;
-use fs_format::tree::{Key, NodePtr};
+use fs_format::tree::Key;
 use fs_format::{Epoch, Ino, ManifestId, PackNumber, Seq, StoreId, VolumeId};
 use parking_lot::RwLock;
 
@@ -116,20 +116,22 @@ impl History {
         Ok(self.moments()?.into_iter().map(|moment| moment.info).collect())
     }
 
-    /// Those of these moments, as [`Self::seals`] lists them, in which all files are the same as in the one before; but for
+    /// The moments as [`Self::seals`] lists them, and those of them in which all files are the same as in the one before; but for
     /// snapshots that somebody asked for. Where that cannot be read, they are not.
-    pub fn repeats(&self, seals: &[SealInfo]) -> Result<BTreeSet<Seq>, OpenError> {
-        let roots: HashMap<Seq, NodePtr> =
-            self.moments()?.into_iter().map(|moment| (moment.info.seq, moment.root.pointer)).collect();
-        let is_repeat = |before: &SealInfo, seal: &SealInfo| {
-            let (Some(old), Some(new)) = (roots.get(&before.seq), roots.get(&seal.seq)) else { return false };
+    pub fn seals_and_repeats(&self) -> Result<(Vec<SealInfo>, BTreeSet<Seq>), OpenError> {
+        let moments = self.moments()?;
+        let is_repeat = |before: &Moment, moment: &Moment| {
             // The first difference ends it.
             let differs = |_, _: Option<&[u8]>, _: Option<&[u8]>| Err(FsError::Invalid);
-            seal.snapshot.is_none()
-                && (before.files, before.bytes) == (seal.files, seal.bytes)
-                && diff::records(&self.store, old, new, &mut { differs }).is_ok()
+            let (old, new) = (&before.info, &moment.info);
+            new.snapshot.is_none()
+                && (old.files, old.bytes) == (new.files, new.bytes)
+                && diff::records(&self.store, &before.root.pointer, &moment.root.pointer, &mut { differs })
+                    .is_ok()
         };
-        Ok(seals.windows(2).filter(|pair| is_repeat(&pair[0], &pair[1])).map(|pair| pair[1].seq).collect())
+        let repeats = moments.windows(2).filter(|pair| is_repeat(&pair[0], &pair[1]));
+        let repeats = repeats.map(|pair| pair[1].info.seq).collect();
+        Ok((moments.into_iter().map(|moment| moment.info).collect(), repeats))
     }
 
     /// The moments that there were when this one was sealed, itself the last.
