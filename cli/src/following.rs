@@ -27,7 +27,8 @@ use crate::state::VolumeFolder;
 pub const FOLLOW_EVERY: Duration = Duration::from_secs(10);
 /// Moments that are remembered for whoever has a file open that is not in the newest.
 const BEFORE_MAX: usize = 64;
-/// How long the kernel may go by the length that a file had in the moment before. It knows attributes for a second.
+/// How long the kernel may go by the length that a file had in the moment before, once it was told that there is another: it
+/// knows attributes for a second.
 const OLD_LENGTH: Duration = Duration::from_secs(3);
 /// In what the kernel reads files.
 const PAGE_BYTES: u64 = 4096;
@@ -50,13 +51,21 @@ struct Inner {
     is_moved: Mutex<bool>,
 }
 
-/// What is shown, and what was before in this era, the newest first, each with when it was replaced.
+/// What is shown, and what was before in this era, the newest first.
 struct Shown {
     era: u64,
     /// The past of what is shown.
     history: History,
     view: View,
-    before: VecDeque<(View, Instant)>,
+    before: VecDeque<Before>,
+}
+
+/// What was shown before.
+#[derive(Clone)]
+struct Before {
+    view: View,
+    /// When the kernel had forgotten what it knew of it.
+    forgotten: Option<Instant>,
 }
 
 #[derive(Default)]
@@ -138,7 +147,7 @@ impl Following {
                 let before = std::mem::replace(&mut shown.view, view);
                 shown.history = history;
                 if goes_on {
-                    shown.before.push_front((before, Instant::now()));
+                    shown.before.push_front(Before { view: before, forgotten: None });
                     shown.before.truncate(BEFORE_MAX);
                 } else {
                     let seq = before.info().seq;
@@ -186,6 +195,17 @@ impl Following {
         std::mem::take(&mut *is_moved)
     }
 
+    /// The kernel was told that another moment is shown, since when the last [wait](Self::wait) has ended.
+    pub fn forgotten(&self) {
+        if *self.0.is_moved.lock() {
+            // Yet another one, of which the kernel is told next.
+            return;
+        }
+        for before in &mut self.0.shown.write().before {
+            before.forgotten.get_or_insert_with(Instant::now);
+        }
+    }
+
     fn view(&self) -> View {
         self.0.shown.read().view.clone()
     }
@@ -206,44 +226,58 @@ impl Following {
 
     /// Reads of an inode that somebody may have open though it is gone; says whether it is.
     fn read_open<T>(&self, mut read: impl FnMut(&View) -> Result<T, FsError>) -> Result<(T, bool), FsError> {
-        self.again(|| match read(&self.view()) {
+        self.again(|| self.read_from(&self.view(), &mut read))
+    }
+
+    /// Reads from a moment, or from the newest one before what is shown that has the inode.
+    fn read_from<T>(
+        &self,
+        view: &View,
+        read: &mut impl FnMut(&View) -> Result<T, FsError>,
+    ) -> Result<(T, bool), FsError> {
+        match read(view) {
             Err(FsError::NotFound) => {
                 let before = self.0.shown.read().before.clone();
-                let mut found = before.iter().map(|(view, _)| read(view));
+                let mut found = before.iter().map(|before| read(&before.view));
                 let found = found.find(|found| !matches!(found, Err(FsError::NotFound)));
                 found.unwrap_or(Err(FsError::NotFound)).map(|found| (found, true))
             }
             other => other.map(|found| (found, false)),
-        })
+        }
     }
 
-    /// The moment to read a file from, up to `end`, where that is not the one that is shown.
+    /// The moment to read a file from, up to `end`, by whoever asked for that at `asked`: the one that is shown, but for whoever
+    /// may not know it.
     ///
     /// Who reads past the last page of the file goes by the length that it had a moment ago, and would take what a short answer
     /// leaves out for zeros.
-    fn longer_before(&self, ino: Ino, end: u64) -> Option<View> {
-        let recent = |(_, replaced): &&(View, Instant)| replaced.elapsed() < OLD_LENGTH;
-        let before: Vec<View> =
-            self.0.shown.read().before.iter().take_while(recent).map(|(view, _)| view.clone()).collect();
-        if before.is_empty() {
-            return None;
-        }
+    fn to_read(&self, ino: Ino, end: u64, asked: Instant) -> View {
+        let is_recent = |before: &&Before| {
+            before.forgotten.is_none_or(|at| asked.saturating_duration_since(at) < OLD_LENGTH)
+        };
+        let (shown, before) = {
+            let shown = self.0.shown.read();
+            let before = shown.before.iter().take_while(is_recent).map(|before| before.view.clone());
+            (shown.view.clone(), before.collect::<Vec<_>>())
+        };
         // As far as the last page goes.
         let reach = |view: &View| {
             let pages = view.attr(ino).ok()?.inode.size.div_ceil(PAGE_BYTES);
             Some(pages.saturating_mul(PAGE_BYTES))
         };
-        let now = reach(&self.view())?;
-        if end <= now {
-            return None;
+        if before.is_empty() {
+            return shown;
         }
+        let Some(now) = reach(&shown).filter(|now| end > *now) else {
+            return shown;
+        };
         let longer: Vec<(u64, View)> = before
             .into_iter()
             .filter_map(|view| Some((reach(&view)?, view)))
             .filter(|(reach, _)| *reach > now)
             .collect();
-        let longest = longer.iter().map(|(reach, _)| *reach).max()?;
-        longer.into_iter().find(|(reach, _)| *reach >= end.min(longest)).map(|(_, view)| view)
+        let wanted = longer.iter().map(|(reach, _)| *reach).max().map_or(end, |longest| end.min(longest));
+        longer.into_iter().find(|(reach, _)| *reach >= wanted).map_or(shown, |(_, view)| view)
     }
 }
 
@@ -271,9 +305,10 @@ impl ReadTree for Following {
         len: usize,
         take: &mut dyn FnMut(&[u8]),
     ) -> Result<(), FsError> {
-        self.again(|| match self.longer_before(ino, offset.saturating_add(len as u64)) {
-            Some(before) => before.read_with(ino, offset, len, take),
-            None => self.read_open(|view| view.read_with(ino, offset, len, take)).map(|(read, _)| read),
+        let asked = Instant::now();
+        self.again(|| {
+            let view = self.to_read(ino, offset.saturating_add(len as u64), asked);
+            self.read_from(&view, &mut |view| view.read_with(ino, offset, len, take)).map(|(read, _)| read)
         })
     }
 
@@ -402,7 +437,7 @@ mod tests {
     use std::path::Path;
 
     use fs_crypto::{DeviceSecret, VolumeKey};
-    use fs_volume::{Caller, NewNode, Options, Volume, WriteTree};
+    use fs_volume::{Caller, NewNode, Options, SetAttr, Volume, WriteTree};
 
     use super::*;
 
@@ -554,6 +589,29 @@ mod tests {
         assert!(matches!(read(&following, "base"), Err(FsError::NotFound)));
         assert_eq!(ReadTree::read(&following, base, 0, 1 << 20).expect("as of before"), bytes(b'b'));
         assert_eq!(following.history().damage(), Vec::<String>::new());
+    }
+
+    #[test]
+    fn who_asked_before_a_file_was_cut_is_answered_at_its_old_length() {
+        let scene = Scene::new();
+        let following = scene.follow("a");
+        let a = scene.device("a");
+        let base = a.lookup(Ino::ROOT, b"base").expect("there").ino;
+        a.set_attr(base, SetAttr { size: Some(9), ..SetAttr::default() }).expect("cut");
+        a.seal(None).expect("sealed");
+        let asked = Instant::now();
+        scene.bring("a", "looks");
+        assert!(following.exchange());
+        assert!(following.wait(Duration::ZERO));
+        std::thread::sleep(OLD_LENGTH);
+
+        let length =
+            |asked| following.to_read(base, 50_000, asked).attr(base).expect("attributes").inode.size;
+        assert_eq!(length(Instant::now()), 100_000, "the kernel may not know it yet");
+        following.forgotten();
+        std::thread::sleep(OLD_LENGTH);
+        assert_eq!(length(asked), 100_000, "it waited for the store");
+        assert_eq!(length(Instant::now()), 9);
     }
 
     #[test]

@@ -153,6 +153,7 @@ fn start_following(
             if following.wait(FOLLOW_EVERY) || (following.look() && following.wait(FOLLOW_EVERY)) {
                 tracing::info!(seq = %following.shown().seq, "showing a newer moment");
                 mounted.tree_changed();
+                following.forgotten();
                 link_snapshots(&folder, &following.history());
                 lacks = true;
             }
