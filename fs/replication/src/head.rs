@@ -92,39 +92,6 @@ impl Remote {
         Ok(Head { newest, claim })
     }
 
-    /// The manifests from `head` down to the seq `down_to`, by following parents through slots; `head` comes
-    /// first.
-    ///
-    /// Ends early at a slot that is gone, below which the list of kept moments must be asked. A slot that
-    /// is not the parent is damage where it counts, and nothing where a boundary lies above it.
-    pub async fn chain(&self, head: &Slot, down_to: Seq) -> Result<Vec<Link>, Error> {
-        let mut chain = vec![head.link()];
-        let mut child = head.clone();
-        while child.seq > down_to && child.seq > Seq(1) {
-            let slot = match self.slot(Seq(child.seq.0 - 1)).await {
-                Ok(slot) => slot,
-                Err(Error::Store(error)) if error.kind() == fs_store::Kind::Absent => break,
-                Err(error) => return Err(error),
-            };
-            if slot.id != child.parent {
-                if self.listed().await?.boundary >= Some(slot.seq) {
-                    break;
-                }
-                let object = self.names().slot(slot.seq);
-                let why = format!("it is not the parent of seal {}", child.seq);
-                return Err(Error::Damaged { object, why });
-            }
-            if slot.epoch > child.epoch {
-                let object = self.names().slot(child.seq);
-                let why = format!("its epoch {} is below its parent's, {}", child.epoch, slot.epoch);
-                return Err(Error::Damaged { object, why });
-            }
-            chain.push(slot.link());
-            child = slot;
-        }
-        Ok(chain)
-    }
-
     /// What the store says is newest, and whether that follows what this device has seen there. `own` knows the manifests
     /// that this device has.
     ///

@@ -11,7 +11,7 @@ use fs_format::{Epoch, ManifestId, PackId, Seq, Timestamp};
 use fs_store::{Abilities, Entry, Faults, Faulty, Kind, Memory, Name, Prefix, Store, StoreError};
 use tokio::time::Instant;
 
-use super::world::{Folder, Machine, boundary, manifest, pack, volume};
+use super::world::{Folder, Machine, manifest, pack, volume};
 use crate::{
     Error, Fence, Handle, Link, Names, Pace, Progress, Remote, Role, Settings, Signer, State, StoreId,
     Uploader,
@@ -450,45 +450,6 @@ async fn a_writer_that_was_away_learns_where_the_cut_is() {
     assert_eq!(handle.progress().borrow().fenced(), Some(fenced));
     assert!(handle.replicated(Seq(6)).await.is_err());
     assert!(fenced.to_string().contains("from seal 5 on becomes a branch"), "{fenced}");
-}
-
-/// The links of a folder's manifests, the newest first.
-fn links(folder: &Folder, to: u64) -> Vec<Link> {
-    let all = folder.manifests().into_keys().filter(|seq| seq.0 >= to).rev();
-    all.map(|seq| Link { epoch: Epoch(1), seq, id: folder.id(seq) }).collect()
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_chain_is_followed_through_slots() {
-    let ours = folder(&[0, 0, 0], 0);
-    let store = filled(&ours).await;
-    let (remote, names) = (Remote::new(Arc::new(store.clone()), volume()), Names::of(&volume()));
-    let newest = remote.slot(Seq(4)).await.expect("the newest");
-    assert_eq!(remote.chain(&newest, Seq(1)).await, Ok(links(&ours, 1)));
-    assert_eq!(remote.chain(&newest, Seq(3)).await, Ok(links(&ours, 3)));
-
-    // It ends at a slot that was collected, and does not take what fills the hole for an ancestor.
-    store.remove(&names.slot(Seq(2))).await.expect("removed");
-    assert_eq!(remote.chain(&newest, Seq(1)).await, Ok(links(&ours, 3)));
-    let foreign = manifest(1, 2, ManifestId([9; 32]), 9);
-    store.create(&names.slot(Seq(2)), foreign).await.expect("created");
-    let error = remote.chain(&newest, Seq(1)).await.expect_err("not its parent");
-    assert!(matches!(&error, Error::Damaged { object, .. } if *object == names.slot(Seq(2))), "{error}");
-    store.create(&names.boundary(Seq(2)), boundary(Epoch(1), Seq(2))).await.expect("created");
-    assert_eq!(remote.chain(&newest, Seq(1)).await, Ok(links(&ours, 3)));
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_manifest_of_a_lower_epoch_than_its_parent_is_damage() {
-    let store = Memory::default();
-    let (remote, names) = (Remote::new(Arc::new(store.clone()), volume()), Names::of(&volume()));
-    let parent = manifest(5, 1, ManifestId([0; 32]), 1);
-    let child = manifest(4, 2, fs_format::manifest::manifest_id(&parent), 1);
-    store.create(&names.slot(Seq(1)), parent).await.expect("created");
-    store.create(&names.slot(Seq(2)), child).await.expect("created");
-    let head = remote.slot(Seq(2)).await.expect("it is signed");
-    let error = remote.chain(&head, Seq(1)).await.expect_err("void");
-    assert!(matches!(&error, Error::Damaged { object, .. } if *object == names.slot(Seq(2))), "{error}");
 }
 
 #[tokio::test(start_paused = true)]
