@@ -19,7 +19,7 @@ use fs_format::journal::{Source, Totals};
 use fs_format::ledger::PackFate;
 use fs_format::manifest::{MESSAGE_BYTES_MAX, ManifestBody, TAG_BYTES_MAX, TAGS_MAX};
 use fs_format::tree::{CHUNK_BYTES_MAX, ChunkRef, Extent, Key, Location, Node, RecordKind};
-use fs_format::{ChunkId, DeviceId, Epoch, FileKind, Ino, Inode, ManifestId, PackNumber, Seq};
+use fs_format::{ChunkId, DeviceId, Epoch, FileKind, Ino, Inode, ManifestId, PackNumber, Seq, Timestamp};
 use parking_lot::MutexGuard;
 
 use crate::FsError;
@@ -62,19 +62,50 @@ pub fn first(store: &Store, key: &VolumeKey, owner: Caller) -> Result<SealInfo, 
     };
     let mut bytes = Vec::new();
     root.encode(&mut bytes);
-    let seq = Seq(1);
-    let mut packer = Packer::new(store, seq)?;
+    let mut packer = Packer::new(store, Seq(1))?;
     let pointer = packer.node(Node::Leaf(vec![(Key::inode(Ino::ROOT), bytes.into())]))?;
-    let parent = ManifestId([0; 32]);
-    let place = Place { epoch: Epoch(1), seq, parent, forked: None, device: NO_DEVICE };
-    packer.finish(|packs, added| {
-        let body = ManifestBody {
+    begin(
+        store,
+        key,
+        packer,
+        Beginning {
             time: now,
-            root: pointer,
-            height: 0,
+            root: Root { pointer, height: 0 },
             next_ino: Ino::FIRST.0,
             files: 1,
             bytes: 0,
+        },
+    )
+}
+
+/// What the first moment of a volume shows.
+struct Beginning {
+    time: Timestamp,
+    root: Root,
+    next_ino: u64,
+    files: u64,
+    bytes: u64,
+}
+
+/// Writes the first manifest of a volume.
+fn begin(store: &Store, key: &VolumeKey, packer: Packer<'_>, shown: Beginning) -> Result<SealInfo, FsError> {
+    let own = key.read_key();
+    let is_forked = own.domain() != store.keys.domain;
+    let place = Place {
+        epoch: Epoch(1),
+        seq: Seq(1),
+        parent: ManifestId([0; 32]),
+        forked: is_forked.then_some(&own),
+        device: DeviceId([0; 16]),
+    };
+    packer.finish(|packs, added| {
+        let body = ManifestBody {
+            time: shown.time,
+            root: shown.root.pointer,
+            height: shown.root.height,
+            next_ino: shown.next_ino,
+            files: shown.files,
+            bytes: shown.bytes,
             added,
             packs,
             journal: [0; 16],
@@ -312,34 +343,12 @@ pub fn fork(
     next_ino: u64,
     gone: &[PackNumber],
 ) -> Result<SealInfo, FsError> {
-    let seq = Seq(1);
-    let mut packer = Packer::new(store, seq)?;
+    let mut packer = Packer::new(store, Seq(1))?;
     let edits: Vec<Edit> = ledger::forked(store, &from.root, gone)?.into_iter().collect();
     let root = tree::apply(store, &mut packer, &from.root, &edits)?;
-    let own = key.read_key();
-    let parent = ManifestId([0; 32]);
-    let place = Place { epoch: Epoch(1), seq, parent, forked: Some(&own), device: NO_DEVICE };
-    packer.finish(|packs, added| {
-        let body = ManifestBody {
-            time: store.env.clock.now(),
-            root: root.pointer,
-            height: root.height,
-            next_ino,
-            files: from.info.files,
-            bytes: from.info.bytes,
-            added,
-            packs,
-            journal: [0; 16],
-            journal_end: 0,
-            arbiter: NO_STORE,
-            snapshot: None,
-        };
-        manifests::write(&store.env, key, &store.keys.read, &place, &body)
-    })
+    let SealInfo { files, bytes, .. } = from.info;
+    begin(store, key, packer, Beginning { time: store.env.clock.now(), root, next_ino, files, bytes })
 }
-
-/// What stands in the first manifest of a volume.
-const NO_DEVICE: DeviceId = DeviceId([0; 16]);
 
 /// The work of one seal.
 struct Sealer<'a> {
