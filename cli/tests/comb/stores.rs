@@ -535,7 +535,10 @@ fn who_fetches_all_says_what_it_waits_for_and_ends_when_told_to() {
     fs::rename(attic.store(), attic.world.path("away")).expect("moved");
 
     let start = || {
-        let mut command = cellar.world.command(["store", "remove", "photos", "folder"]);
+        let comb = cellar.world.command(["store", "remove", "photos", "folder"]);
+        // Shells let what they start in the background ignore it.
+        let mut command = Command::new("env");
+        command.arg("--default-signal=INT").arg(comb.get_program()).args(comb.get_args());
         let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("it starts");
         let mut told = BufReader::new(child.stderr.take().expect("a pipe"));
         let mut line = String::new();
