@@ -274,6 +274,10 @@ pub fn open_failure(volume: &VolumeFolder, error: &OpenError) -> Failure {
         OpenError::AlreadyAVolume(_) => Kind::InTheWay,
         OpenError::Damaged { .. } => Kind::Damaged,
         OpenError::NoSuchSnapshot(_) => Kind::NotFound,
+        error if error.is_away() => {
+            return Failure::new(Kind::Unreachable, format!("volume \"{}\": {error}", volume.name))
+                .hint(AWAY);
+        }
         OpenError::Disk { what, source } => return Failure::io(what, source),
     };
     let failure = Failure::new(kind, format!("volume \"{}\": {error}", volume.name));
@@ -290,6 +294,9 @@ pub fn open_failure(volume: &VolumeFolder, error: &OpenError) -> Failure {
     }
 }
 
+/// What to do where a part of a volume is in a store alone that does not answer.
+const AWAY: &str = "what was never read on this machine is in the store alone: see that it can be reached from here, and try again";
+
 /// Why an operation in a volume was refused; `what` says where.
 pub fn fs_failure(what: impl std::fmt::Display, error: &FsError) -> Failure {
     let kind = match error {
@@ -299,6 +306,7 @@ pub fn fs_failure(what: impl std::fmt::Display, error: &FsError) -> Failure {
         FsError::ReadOnly | FsError::NotPermitted => Kind::NotPermitted,
         FsError::Damaged(_) => Kind::Damaged,
         FsError::Newer(_) => Kind::Foreign,
+        FsError::Away(_) => Kind::Unreachable,
         _ => Kind::Other,
     };
     let failure = Failure::new(kind, format!("{what}: {error}"));
@@ -308,6 +316,7 @@ pub fn fs_failure(what: impl std::fmt::Display, error: &FsError) -> Failure {
              leaves without its line `check`",
         ),
         FsError::ReadOnly => failure.hint("`comb status` says why it is read-only"),
+        FsError::Away(_) => failure.hint(AWAY),
         FsError::Damaged(_) => {
             failure.hint("`comb check` names everything that is damaged; other moments may be whole")
         }
