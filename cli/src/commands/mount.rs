@@ -7,7 +7,9 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use clap::Args;
+use fs_format::Ino;
 use fs_fuse::Detach;
+use fs_volume::ReadTree;
 
 use super::daemon::{self, Moment, Ready};
 use crate::control::Address;
@@ -137,14 +139,11 @@ pub fn run(state: &State, args: MountArgs) -> Result<()> {
     }
     if moment.is_none() {
         warn_of_end(&volume);
-        if !args.habits.read_only && volume.config()?.follows {
-            output::note(&format!(
-                "volume \"{}\" is mounted read-only: another device writes it",
-                volume.name
-            ));
-        }
     }
     let ready = start_daemon(state, &volume, dir.as_deref(), moment, &args.habits)?;
+    if moment.is_none() && !args.habits.read_only && volume.config()?.follows {
+        output::note(&format!("volume \"{}\" is mounted read-only: another device writes it", volume.name));
+    }
     match &args.dir {
         Some(_) => output::note(&format!("volume \"{}\" is mounted on {}", volume.name, ready.mount_point)),
         // The person has to learn where.
@@ -186,7 +185,10 @@ fn find_moment(volume: &VolumeFolder, text: &str) -> Result<Moment> {
     let when = When::parse(text, &engine::now())?;
     elsewhere::refresh(volume);
     let history = engine::history(volume)?;
-    Ok(Moment(engine::find(volume, &history, &when)?.info().seq))
+    let view = engine::find(volume, &history, &when)?;
+    // The daemon would wait longer for a store that does not answer.
+    view.attr(Ino::ROOT).map_err(|error| engine::fs_failure(&volume.name, &error))?;
+    Ok(Moment(view.info().seq))
 }
 
 fn refuse_second(volume: &VolumeFolder) -> Result<()> {

@@ -334,6 +334,28 @@ fn a_store_that_was_put_back_in_time_is_told_as_that_to_who_read_nothing_yet() {
     scene.writer.comb("unmount mount").done();
 }
 
+#[test]
+fn a_mount_that_could_show_nothing_is_refused_before_it_is_said_to_be_there() {
+    let scene = Scene::opened("key", "--read-only");
+    fs::rename(scene.store(), scene.writer.path("away")).expect("moved");
+    let reader = &scene.reader;
+    for how in ["", "--foreground", "--at 1"] {
+        let begun = Instant::now();
+        let outcome = reader.comb(&format!("mount photos mount {how}"));
+        assert!(!outcome.said.contains("is mounted on"), "{how}: {}", outcome.said);
+        assert!(!outcome.said.contains("is mounted read-only"), "{how}: {}", outcome.said);
+        assert!(outcome.said.contains("hint: "), "{how}: {}", outcome.said);
+        outcome.refused(10, "the store cannot be reached");
+        assert!(begun.elapsed() < Duration::from_secs(40), "as soon as a command: {:?}", begun.elapsed());
+    }
+    fs::rename(scene.writer.path("away"), scene.store()).expect("back again");
+    let said = reader.comb("mount photos mount").said;
+    assert!(said.contains("is mounted read-only"), "{said}");
+    assert_eq!(fs::read(scene.shown("first")).expect("shown"), b"first");
+    reader.comb("unmount mount").done();
+    scene.writer.comb("unmount mount").done();
+}
+
 fn copy(from: &Path, to: &Path) {
     let done = std::process::Command::new("cp").arg("-a").args([from, to]).status();
     assert!(done.is_ok_and(|status| status.success()), "copied");
