@@ -49,6 +49,8 @@ const SAY_EVERY: Duration = Duration::from_secs(60);
 const CONFIRM_WAIT: Duration = Duration::from_secs(3);
 /// Pause before a store that cannot be opened is tried again.
 const OPEN_AGAIN: Duration = Duration::from_secs(30);
+/// How what is said begins of a volume that is written here no more.
+pub const TAKEN_OVER: &str = "another device took the volume over";
 /// Threads that wait for stores; sending is mostly waiting.
 const THREADS: usize = 2;
 
@@ -379,6 +381,25 @@ impl Core {
         }
     }
 
+    /// Ends the writing, since another device took the volume over. Returns what is to be said of it.
+    ///
+    /// What is not sealed yet belongs to what was not replicated, and is kept like it.
+    fn end(&self, fenced: &Fenced) -> String {
+        if let Some(collect) = self.before_end.lock().take() {
+            collect();
+        }
+        let has_more = self.volume.head().seq >= fenced.at || self.volume.is_dirty();
+        let rest = match has_more {
+            true => format!("what is here from seal {} on becomes a branch", fenced.at),
+            false => "it has all that was written here".to_owned(),
+        };
+        let why = format!("{TAKEN_OVER}: {fenced}; {rest}");
+        if let Err(error) = self.volume.end_writing(&why) {
+            tracing::error!(%error, "the last changes are not sealed; the journal keeps them");
+        }
+        why
+    }
+
     fn pen(&self) -> Pen {
         Pen { key: self.key.clone(), volume: self.volume.id(), device: self.device }
     }
@@ -627,6 +648,12 @@ impl Replicas {
         self.running.lock().iter().map(|one| one.replicated().unwrap_or_default()).min()
     }
 
+    /// Whether another device took the volume over, and the last changes are being sealed.
+    fn is_ending(&self) -> bool {
+        let is_fenced = |one: &Running| one.progress().is_some_and(|progress| progress.fenced().is_some());
+        self.running.lock().iter().any(is_fenced)
+    }
+
     /// Packs that were given up, and that no store has any more.
     pub fn cleared(&self) -> Vec<PackId> {
         self.cleared.lock().clone()
@@ -688,11 +715,16 @@ impl Replicas {
             let reports = self.reports();
             let lacking: Vec<&StoreReport> =
                 reports.iter().filter(|report| report.replicated_seq < Some(seq.0)).collect();
+            // Also where nothing is lacking: whoever waits wants to know that he writes the volume no more.
+            if let Some(fenced) = reports.iter().find(|report| report.state == "fenced") {
+                return Err(Failure::new(Kind::NotPermitted, fenced.last_error.clone().unwrap_or_default()));
+            }
+            if self.is_ending() {
+                std::thread::sleep(Duration::from_millis(10));
+                continue;
+            }
             if lacking.is_empty() {
                 return Ok(());
-            }
-            if let Some(fenced) = lacking.iter().find(|report| report.state == "fenced") {
-                return Err(Failure::new(Kind::NotPermitted, fenced.last_error.clone().unwrap_or_default()));
             }
             let waited = begun.elapsed();
             if waited >= limit || lacking.iter().all(|report| report.is_stuck(waited)) {
@@ -734,20 +766,12 @@ async fn keep(core: Arc<Core>, config: StoreConfig, shared: Arc<Shared>) {
                 let pins = tokio::spawn(keep_seen(core.clone(), config.clone(), handle));
                 let fenced = uploader.run().await;
                 pins.abort();
-                let why = format!("another device took the volume over: {fenced}");
-                let (ending, reason) = (core.clone(), why.clone());
-                // What is not sealed yet belongs to what was not replicated, and is kept like it.
-                let ended = tokio::task::spawn_blocking(move || {
-                    if let Some(collect) = ending.before_end.lock().take() {
-                        collect();
-                    }
-                    if let Err(error) = ending.volume.end_writing(&reason) {
-                        tracing::error!(%error, "the last changes are not sealed; the journal keeps them");
-                    }
-                });
-                if ended.await.is_err() {
+                let ending = core.clone();
+                let ended = tokio::task::spawn_blocking(move || ending.end(&fenced));
+                let why = ended.await.unwrap_or_else(|_| {
                     tracing::error!("ending the writing panicked");
-                }
+                    format!("{TAKEN_OVER}: {fenced}")
+                });
                 // Last, so that whoever is told finds the last seal, and a crash before lets it be found again.
                 if let Err(failure) = note_fenced(&core.folder, &fenced) {
                     tracing::warn!(

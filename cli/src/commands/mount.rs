@@ -18,7 +18,7 @@ use crate::metrics::parse_address;
 use crate::name::{VolumeName, parse_size, parse_span};
 use crate::state::{State, VolumeFolder};
 use crate::when::When;
-use crate::{daemon_log, elsewhere, engine, mounts, output, progress, replica};
+use crate::{branches, daemon_log, elsewhere, engine, mounts, output, progress, replica};
 
 /// Mount a volume, or a moment of its past, on an empty folder
 ///
@@ -152,21 +152,31 @@ pub fn run(state: &State, args: MountArgs) -> Result<()> {
     match ready.trouble {
         Some(trouble) => {
             output::note(&format!("warning: the volume is read-only: {trouble}"));
-            output::note(&format!("hint: {}", engine::way_out(&volume.name)));
+            let hint = match trouble.starts_with(replica::TAKEN_OVER) {
+                true => format!("`comb unmount {}` first, then {}", ready.mount_point, way_on(&volume)),
+                false => engine::way_out(&volume.name),
+            };
+            output::note(&format!("hint: {hint}"));
             Ok(())
         }
         None => Ok(()),
     }
 }
 
+/// What to do about a volume that another device has taken over.
+fn way_on(volume: &VolumeFolder) -> String {
+    format!("`comb volume open {}` goes on with it here, with --read-only it follows the other", volume.name)
+}
+
 /// Says that another device has taken the volume over, if one has.
 fn warn_of_end(volume: &VolumeFolder) {
     let (noticed, hint) = match replica::ended(volume) {
         Ok(None) => return,
-        Ok(Some(ended)) => (
-            format!(", noticed {}", ended.noticed),
-            Some(format!("`comb branch list {}` shows what is not in the volume", volume.name)),
-        ),
+        Ok(Some(ended)) => {
+            let list = format!("`comb branch list {}` shows what is not in the volume", volume.name);
+            let hint = if branches::has_tail(volume, &ended) { list } else { way_on(volume) };
+            (format!(", noticed {}", ended.noticed), Some(hint))
+        }
         Err(failure) => {
             output::note(&format!("warning: {}", failure.message));
             (String::new(), failure.hint)

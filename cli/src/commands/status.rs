@@ -17,7 +17,7 @@ use crate::replica::StoreReport;
 use crate::report::{MountReport, SealReport};
 use crate::state::{Config, State, VolumeFolder};
 use crate::stores::StoreConfig;
-use crate::{engine, resting};
+use crate::{branches, engine, replica, resting};
 
 /// How often `--watch` looks.
 const WATCH_EVERY: Duration = Duration::from_secs(1);
@@ -54,6 +54,9 @@ struct VolumeStatus {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     damage: Vec<String>,
     mounts: Vec<MountReport>,
+    /// Whether something was written here that is not in the volume, because another device took it over.
+    #[serde(skip)]
+    has_tail: bool,
     /// How far each store is, of a volume that no daemon tells of.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     stores: Vec<StoreReport>,
@@ -212,7 +215,9 @@ fn status(state: &State, volume: &VolumeFolder) -> Result<VolumeStatus> {
             None
         }
     };
+    let ended = replica::ended(volume).ok().flatten();
     Ok(VolumeStatus {
+        has_tail: ended.is_some_and(|ended| branches::has_tail(volume, &ended)),
         name: volume.name.to_string(),
         public_key: volume.id.to_hex(),
         quota_bytes,
@@ -355,7 +360,7 @@ fn print(list: &[VolumeStatus]) -> Result<()> {
         }
         if !volume.damage.is_empty() {
             output::note(&format!("hint: {}", engine::way_out(&volume.name)));
-        } else if volume.stores().any(|store| store.state == "fenced") {
+        } else if volume.has_tail {
             output::note(&format!(
                 "hint: `comb branch list {}` shows what is not in the volume",
                 volume.name

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::PathBuf;
 
-use crate::world::World;
+use crate::world::{World, wait_until};
 
 /// A volume with a store in the folder `store`, replicated and mounted; it holds the file `first`.
 fn replicated(world: &World) -> PathBuf {
@@ -123,9 +123,20 @@ fn a_device_that_was_taken_over_without_changes_has_no_branch() {
     open(&other, &world, "");
     let status = other.comb("status photos").done();
     assert!(status.contains("has everything"), "it won the first slot itself: {status}");
-    let said = world.comb("sync photos");
-    assert_ne!(said.code, 0, "{}", said.said);
-    world.comb("volume open photos").done();
+    // It learns that when it is mounted, from a seal that is not its own.
+    let said = world.comb("mount photos mount").said;
+    assert!(!said.contains("from seal") && !said.contains("comb check"), "{said}");
+    let fenced = || world.comb("status photos").said.contains("another device took it over");
+    wait_until("noticing", fenced);
+    let said = world.comb("sync photos --wait");
+    assert!(said.said.contains("it has all that was written here"), "{}", said.said);
+    said.refused(8, "took the volume over");
+    let status = world.comb("status photos").out;
+    assert!(status.contains("has everything (seq"), "{status}");
+    world.comb("unmount mount").done();
+    let said = world.comb("volume open photos");
+    assert!(!said.said.contains("branch"), "{}", said.said);
+    said.done();
     assert_eq!(world.comb("branch list photos --json").json().as_array().map(Vec::len), Some(0));
     assert_eq!(world.comb("cat photos:first").done(), "first");
 }

@@ -685,8 +685,19 @@ fn a_writer_with_nothing_to_send_learns_from_sync_that_it_was_taken_over() {
     assert_eq!(fs::write(attic.file("no"), "").expect_err("read-only").kind(), ErrorKind::ReadOnlyFilesystem);
     let status = attic.comb("status photos");
     assert!(status.out.contains("took the volume over"), "{}", status.out);
+    // It had nothing that the volume has not, and nothing is said of a branch.
+    let is_silent = |said: &str| !said.contains("branch");
+    assert!(status.out.contains("it has all that was written here"), "{}", status.out);
+    assert!(status.out.contains("has everything (seq"), "{}", status.out);
+    assert!(is_silent(&status.out) && is_silent(&status.said), "{}{}", status.out, status.said);
     status.refused(9, "is not safe: another device took it over");
-    assert_eq!(attic.tail(), Vec::<u64>::new(), "it had nothing that the volume has not");
+    assert_eq!(attic.comb("branch list photos --json").json(), serde_json::json!([]));
+    attic.unmount();
+    let status = attic.comb("status photos");
+    assert!(is_silent(&status.out) && is_silent(&status.said), "{}{}", status.out, status.said);
+    let again = attic.mount();
+    assert!(is_silent(&again.said) && again.said.contains("`comb volume open photos`"), "{}", again.said);
+    again.done();
     attic.unmount();
     cellar.mount().done();
     cellar.write("b", "goes on");

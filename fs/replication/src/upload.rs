@@ -237,7 +237,7 @@ impl Uploader {
                 }
                 Err(Halt::Fenced(fenced)) => {
                     tracing::warn!(volume = %self.settings.volume, "{fenced}");
-                    self.tell(State::Fenced(fenced));
+                    self.end_at(fenced).await;
                     return fenced;
                 }
                 Err(Halt::Failed(error)) => {
@@ -249,6 +249,20 @@ impl Uploader {
                 }
             }
         }
+    }
+
+    /// Tells that the right to write has ended. What is here below the cut is in the volume; what is not, nobody sends.
+    async fn end_at(&mut self, fenced: Fenced) {
+        while self.plan.front().is_some_and(|planned| planned.seq < fenced.at) {
+            self.plan.pop_front();
+        }
+        // Below a boundary, slots prove nothing; and a cut at the first seal says nothing of one before.
+        let is_proved = matches!(fenced.how, Fence::Claim { .. } | Fence::Slot);
+        if is_proved && self.local.held().await.is_ok_and(|held| held.first < fenced.at) {
+            let below = Some(Seq(fenced.at.0 - 1));
+            self.progress.send_modify(|progress| progress.replicated = progress.replicated.max(below));
+        }
+        self.tell(State::Fenced(fenced));
     }
 
     /// Waits until there is something to do.

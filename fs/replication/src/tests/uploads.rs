@@ -449,7 +449,10 @@ async fn a_writer_that_was_away_learns_where_the_cut_is() {
     assert_eq!((fenced.by, fenced.at, fenced.how), (Epoch(2), Seq(5), Fence::Slot));
     assert_eq!(handle.progress().borrow().fenced(), Some(fenced));
     assert!(handle.replicated(Seq(6)).await.is_err());
-    assert!(fenced.to_string().contains("from seal 5 on becomes a branch"), "{fenced}");
+    assert!(fenced.to_string().contains("seal 5 was committed by another writer"), "{fenced}");
+    // All below the cut is there, and no more is lacking than what is above.
+    let progress = handle.progress().borrow().clone();
+    assert_eq!((progress.replicated, progress.pending.seals), (Some(Seq(4)), 2));
 }
 
 #[tokio::test(start_paused = true)]
