@@ -227,6 +227,13 @@ impl State {
                 Kind::NotFound,
                 format!("there is no volume \"{name}\" in {}", self.root.display()),
             );
+            if let Some((volume, _)) = name.branch()
+                && let Ok(Some(_)) = self.find(&volume)
+            {
+                let what = format!("volume \"{volume}\" has no branch \"{name}\"");
+                return Failure::new(Kind::NotFound, what)
+                    .hint(format!("`comb branch list {volume}` shows those that are there"));
+            }
             match self.volumes() {
                 Ok(volumes) if !volumes.is_empty() => {
                     failure.hint("`comb volume list` shows those that are there")

@@ -65,6 +65,19 @@ fn what_a_fenced_device_wrote_is_a_branch_and_the_device_goes_on() {
     assert!(!world.path("mount/tail").exists(), "it is not in the volume");
     world.comb("check photos").done();
 
+    // It is well as it is: nothing of it is to be sent.
+    let status = world.words(["status", &branch]);
+    assert!(
+        !status.out.contains("TAKEN OVER") && !status.said.contains("hint"),
+        "{}{}",
+        status.out,
+        status.said
+    );
+    status.done();
+    let none = world.comb("status photos/nothing");
+    assert!(none.said.contains("`comb branch list photos`"), "{}", none.said);
+    none.refused(3, "volume \"photos\" has no branch \"photos/nothing\"");
+
     // The branch is read like a volume, and nothing changes it.
     assert_eq!(world.words(["cat", &format!("{branch}:tail")]).done(), "tail");
     assert_eq!(world.words(["cat", &format!("{branch}@head:first")]).done(), "changed");

@@ -2,7 +2,7 @@
 //! the real program, daemons and mounts.
 
 use std::fs;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -331,6 +331,40 @@ fn a_store_that_was_put_back_in_time_is_told_as_that_to_who_read_nothing_yet() {
     reader.comb("check photos").done();
     fs::remove_dir_all(scene.store()).expect("removed");
     fs::rename(scene.writer.path("new"), scene.store()).expect("back again");
+    scene.writer.comb("unmount mount").done();
+}
+
+#[test]
+fn what_a_read_key_cannot_mend_or_prune_is_told_with_who_can() {
+    let scene = Scene::opened("read", "--wait");
+    let reader = &scene.reader;
+    let unruled = reader.comb("prune photos --dry-run");
+    assert!(unruled.said.contains("whoever writes the volume gives it one"), "{}", unruled.said);
+    unruled.refused(3, "has no policy");
+    scene.writer.words(["retain", "photos", "keep last 1"]).done();
+    scene.writer.comb("sync photos --wait").done();
+    let outcome = reader.comb("prune photos -n");
+    assert!(outcome.said.contains("another device writes the volume, and prunes it"), "{}", outcome.said);
+    outcome.done();
+    reader.comb("prune photos").refused(8, "holds a read key");
+
+    let lost = packs(&scene.store()).remove(0);
+    fs::remove_file(&lost).expect("removed");
+    let outcome = reader.comb("check photos --repair");
+    assert!(outcome.said.contains("where the volume is written"), "{}", outcome.said);
+    outcome.refused(5, "is damaged in 1 place");
+    assert!(!lost.exists(), "who reads puts nothing there");
+    scene.writer.comb("check photos --repair").done();
+    assert!(lost.exists());
+    reader.comb("check photos --repair").done();
+
+    // A key that others can read is told, with what to do.
+    let key = scene.writer.path("read");
+    fs::set_permissions(&key, fs::Permissions::from_mode(0o644)).expect("a mode");
+    let other = World::new();
+    let words = format!("volume open photos --key-file {} --store {}", key.display(), url(&scene.store()));
+    let said = other.comb(&words).said;
+    assert!(said.contains("is open to other users") && said.contains("`chmod 600 "), "{said}");
     scene.writer.comb("unmount mount").done();
 }
 
