@@ -363,7 +363,7 @@ pub fn refresh(volume: &VolumeFolder) -> Option<Failure> {
         return None;
     }
     let failure = follow(volume).err()?;
-    output::note(&format!("warning: showing what was seen last: {}", failure.message));
+    output::warn_once(&format!("showing what was seen last: {}", failure.message));
     Some(failure)
 }
 

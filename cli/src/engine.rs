@@ -184,6 +184,14 @@ impl Found {
         }
     }
 
+    /// The same for a command that has told what is sealed, and was asked for no more.
+    pub fn end_of_sealed(self, outcome: Result<()>) -> Result<()> {
+        match self.unseen {
+            Some(_) => self.end(outcome),
+            None => outcome,
+        }
+    }
+
     /// The past and the moment, for a command that needs the one asked for.
     pub fn required(self) -> Result<(History, View)> {
         match self.missed {
@@ -201,13 +209,16 @@ impl Found {
 /// Of a volume that this machine only looks at, the store is asked once what is newest.
 pub fn moment(state: &State, volume: &VolumeFolder, when: Option<&When>) -> Result<Found> {
     let unseen = elsewhere::refresh(volume);
+    let is_now = matches!(when, None | Some(When::Head));
     let missed = match when {
+        // Nothing new can be told from what is old before somebody says what to believe.
+        _ if is_now && unseen.as_ref().is_some_and(|failure| failure.kind == Kind::Damaged) => unseen.clone(),
         Some(_) => None,
         // What others write is sealed by them.
         None if is_others(volume).unwrap_or(false) => None,
         None => miss_now(state, volume),
     };
-    if let Some(failure) = &missed {
+    if let Some(failure) = missed.as_ref().filter(|_| unseen.is_none()) {
         output::note(&format!("warning: showing the newest sealed moment, not now: {}", failure.message));
     }
     let history = history(volume)?;

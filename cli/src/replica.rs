@@ -137,7 +137,8 @@ impl StoreReport {
     pub fn followed(folder: &VolumeFolder, store: &StoreConfig) -> Self {
         match Seen::read(folder, &store.name) {
             Ok(seen) => Self { replicated_seq: seen.map(|seen| seen.seq), ..Self::new(store, "followed") },
-            Err(failure) => Self::new(store, "followed").with_error(failure),
+            // Nothing new of it is shown before somebody says what to believe.
+            Err(failure) => Self::new(store, "unknown").with_error(failure),
         }
     }
 

@@ -16,6 +16,7 @@ use crate::control::Address;
 use crate::failure::{Context, Failure, Kind, Result};
 use crate::metrics::parse_address;
 use crate::name::{VolumeName, parse_size, parse_span};
+use crate::replica::Seen;
 use crate::state::{State, VolumeFolder};
 use crate::when::When;
 use crate::{branches, daemon_log, elsewhere, engine, mounts, output, progress, replica};
@@ -141,8 +142,18 @@ pub fn run(state: &State, args: MountArgs) -> Result<()> {
         warn_of_end(&volume);
     }
     let ready = start_daemon(state, &volume, dir.as_deref(), moment, &args.habits)?;
-    if moment.is_none() && !args.habits.read_only && volume.config()?.follows {
-        output::note(&format!("volume \"{}\" is mounted read-only: another device writes it", volume.name));
+    let config = volume.config()?;
+    if moment.is_none() && config.follows {
+        if !args.habits.read_only {
+            output::note(&format!(
+                "volume \"{}\" is mounted read-only: another device writes it",
+                volume.name
+            ));
+        }
+        for failure in config.stores.iter().filter_map(|store| Seen::read(&volume, &store.name).err()) {
+            output::note(&format!("warning: nothing new is shown: {}", failure.message));
+            failure.hint.iter().for_each(|hint| output::note(&format!("hint: {hint}")));
+        }
     }
     match &args.dir {
         Some(_) => output::note(&format!("volume \"{}\" is mounted on {}", volume.name, ready.mount_point)),

@@ -369,6 +369,48 @@ fn what_a_read_key_cannot_mend_or_prune_is_told_with_who_can() {
 }
 
 #[test]
+fn who_does_not_know_what_he_saw_is_loud_until_he_says_what_to_believe() {
+    let scene = Scene::opened("key", "--read-only");
+    let reader = &scene.reader;
+    assert_eq!(reader.comb("cat photos:first").done(), "first");
+    fs::write(reader.volume_folder().join("seen/folder"), "rubbish").expect("damaged");
+    scene.write("second", "second");
+
+    // What is here is shown all the same.
+    for (line, shown) in [
+        ("ls photos:", "first"),
+        ("cat photos:first", "first"),
+        ("log photos", "SEQ"),
+        ("diff photos@1", "A first"),
+    ] {
+        let outcome = reader.comb(line);
+        assert!(outcome.out.contains(shown), "{line}: {}", outcome.out);
+        assert!(
+            outcome.said.contains("`comb volume open photos --accept-rollback`"),
+            "{line}: {}",
+            outcome.said
+        );
+        outcome.refused(5, "what was seen of store \"folder\" is not known");
+    }
+    for line in ["fork photos copy", "cat photos:second", "restore photos@head:first --to back"] {
+        reader.comb(line).refused(5, "what was seen of store \"folder\" is not known");
+    }
+    // So is a moment that was named: it is what it is.
+    assert_eq!(reader.comb("cat photos@3:first").done(), "first");
+    let mounted = reader.comb("mount photos mount");
+    assert!(mounted.said.contains("--accept-rollback"), "{}", mounted.said);
+    mounted.done();
+    reader.comb("status photos").refused(5, "nothing new is shown of volume \"photos\"");
+    reader.comb("unmount mount").done();
+    reader.comb("status").refused(5, "nothing new is shown of volume \"photos\"");
+
+    reader.comb("volume open photos --read-only --accept-rollback").done();
+    assert_eq!(reader.comb("cat photos:second").done(), "second");
+    reader.comb("status photos").done();
+    scene.writer.comb("unmount mount").done();
+}
+
+#[test]
 fn a_mount_that_could_show_nothing_is_refused_before_it_is_said_to_be_there() {
     let scene = Scene::opened("key", "--read-only");
     fs::rename(scene.store(), scene.writer.path("away")).expect("moved");
