@@ -252,7 +252,8 @@ fn costs(config: &Config, history: &History) -> BTreeMap<String, f64> {
     let now = engine::now_nanos();
     let creates = cost::creates_of_a_month(&seals, now);
     let month = |(store, prices): (&StoreConfig, Prices)| {
-        (store.name.clone(), prices.month(bytes, creates, cost::looks_of_a_month(store, config)))
+        let (lists, reads) = cost::looks_of_a_month(store, config);
+        (store.name.clone(), prices.month(bytes, creates + lists, reads))
     };
     priced.into_iter().map(month).collect()
 }

@@ -14,7 +14,8 @@
 //! - An error ends a pass: what is under way is awaited, nothing new begins, and after a pause all that is
 //!   still missing is tried again. Nothing that was answered for is sent twice.
 //! - A bell that rings at any time is heard.
-//! - A writer that has nothing to send notices all the same, within minutes, that another device took the volume over.
+//! - A writer that has nothing to send notices all the same, within minutes, that another device took the volume over, or that
+//!   the store has lost what it had.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -40,8 +41,11 @@ use crate::rules::{Rule, keeps};
 const PAUSE_MAX: Duration = Duration::from_secs(60);
 /// Seals that are looked at before the first of them is replicated.
 const PLAN_MAX: usize = 100_000;
-/// How often a store is looked at as after a restart: whether it is still the same, and still has what was put there.
-const STAND_AGAIN: Duration = Duration::from_mins(10);
+/// How often a store is looked at as after a restart, also where there is nothing to send: whether it is still the same, and still
+/// has what was put there. That is [`STAND_REQUESTS`].
+pub const STAND_AGAIN: Duration = Duration::from_mins(10);
+/// Lists and reads of such a look: the id twice, the newest slot by name and as it is, and the claims.
+pub const STAND_REQUESTS: (u64, u64) = (2, 3);
 /// How often a writer that has nothing to send looks whether it still is one.
 pub const LOOK_EVERY: Duration = Duration::from_mins(1);
 /// The time over which a rate is told.
@@ -222,6 +226,8 @@ impl Uploader {
             let before = self.achieved();
             let done = match woken {
                 Woken::Sealed => self.pass().await,
+                // Now and then all of it is looked at, claims too: a store that was put back in time says so to nobody.
+                Woken::Idle if self.stood.elapsed() > STAND_AGAIN => self.pass().await,
                 Woken::Idle => self.look().await,
                 Woken::Asked => match self.pass().await {
                     Ok(()) => self.look().await,
@@ -642,6 +648,7 @@ impl Uploader {
         };
         if self.settings.role == Role::Arbiter {
             self.still_ours(last, held).await?;
+            self.confirm();
         }
         Ok(Stands { last })
     }
