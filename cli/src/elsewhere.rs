@@ -11,7 +11,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use fs_format::manifest::manifest_id;
 use fs_format::{Seq, VolumeId};
-use fs_replication::{Far, Filled, Limits, Link, Slot, Verdict};
+use fs_replication::{Far, Filled, Head, Limits, Link, Slot, Verdict};
 use fs_store::{Abilities, Entry, Name, Patience, Patient, Prefix, READ_TIME_MAX, Store, StoreError};
 use fs_volume::env::Env;
 use indicatif::ProgressBar;
@@ -344,6 +344,20 @@ fn is_newest(volume: &VolumeFolder, store: &StoreConfig) -> Result<bool> {
         in_time(store, asked).await
     })?;
     Ok(newest.first() == Some(&seen.seq))
+}
+
+/// What the store of a volume shows as its newest, if it is that store, and says so soon. Nothing is seen by that.
+pub fn head_soon(volume: &VolumeFolder, store: &StoreConfig) -> Result<Head> {
+    let id = store.store_id()?;
+    stores::block_on(in_time(store, async {
+        let opened = stores::open_to_read(&store.url, volume.id).await?;
+        let remote = stores::remote(&opened, volume.id);
+        let head = async {
+            remote.recognise(id).await?;
+            remote.head().await
+        };
+        head.await.map_err(|error| stores::replication_failure(&error))
+    }))
 }
 
 /// Waits for a store, but not for long.

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use fs_format::manifest::PackEntry;
-use fs_format::{Ino, Seq};
+use fs_format::{Epoch, Ino, Seq};
 use fs_volume::env::Env;
 use fs_volume::{Caller, FsError, History, OpenError, Options, ReadTree, SealInfo, View, Volume};
 use jiff::Zoned;
@@ -254,6 +254,12 @@ fn warn_of_damage(history: &History) {
     for damage in history.damage() {
         output::warn_once(&output::escape(damage.as_bytes()));
     }
+}
+
+/// The epoch in which the newest seal was made.
+pub fn epoch(volume: &VolumeFolder, history: &History) -> Result<Epoch> {
+    let newest = history.head().and_then(|head| history.at(head.seq));
+    newest.map(|newest| newest.epoch()).map_err(|error| open_failure(volume, &error))
 }
 
 /// All seals of a volume, oldest first.

@@ -27,7 +27,7 @@ use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use tokio::runtime::Runtime;
 use tokio::sync::Notify;
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::Instant;
 
 use crate::elsewhere::Look;
@@ -469,6 +469,10 @@ impl Replicas {
         let mut running = self.running.lock();
         for one in running.drain(..) {
             one.task.abort();
+            if wanted.iter().all(|wanted| wanted.name != one.config.name) {
+                // Whoever parts from a store wants to know what it had.
+                self.note(&one);
+            }
         }
         let Some(runtime) = &self.runtime else { return Ok(()) };
         for config in wanted {
@@ -662,12 +666,14 @@ impl Replicas {
 
     /// Writes down what was seen in the stores; otherwise that is done about once a second.
     pub fn note_seen(&self) {
-        for running in self.running.lock().iter() {
-            if let Some(progress) = running.progress()
-                && let Err(failure) = self.core.note(&running.config, &progress)
-            {
-                tracing::warn!(error = failure.message, "what was seen is not written down");
-            }
+        self.running.lock().iter().for_each(|running| self.note(running));
+    }
+
+    fn note(&self, running: &Running) {
+        if let Some(progress) = running.progress()
+            && let Err(failure) = self.core.note(&running.config, &progress)
+        {
+            tracing::warn!(error = failure.message, "what was seen is not written down");
         }
     }
 
@@ -764,9 +770,11 @@ async fn keep(core: Arc<Core>, config: StoreConfig, shared: Arc<Shared>) {
             Ok((store, (uploader, handle))) => {
                 *shared.at_work.lock() =
                     AtWork { uploader: Some(handle.clone()), store: Some(store), ..AtWork::default() };
-                let pins = tokio::spawn(keep_seen(core.clone(), config.clone(), handle));
+                // It ends with this task: a store that somebody forgets is not written down again.
+                let mut seen = JoinSet::new();
+                seen.spawn(keep_seen(core.clone(), config.clone(), handle));
                 let fenced = uploader.run().await;
-                pins.abort();
+                drop(seen);
                 let ending = core.clone();
                 let ended = tokio::task::spawn_blocking(move || ending.end(&fenced));
                 let why = ended.await.unwrap_or_else(|_| {
@@ -945,6 +953,32 @@ impl Seen {
         }
         let text = serde_json::to_vec(self).map_err(std::io::Error::from).context("seen")?;
         replace(&Self::path(folder, store), &text)
+    }
+
+    /// Keeps what was seen in a store that the volume goes to no more, by the store's id: should it be added again, that tells it
+    /// from one to which somebody else went on writing.
+    pub fn part(folder: &VolumeFolder, store: &StoreConfig) -> Result<()> {
+        if let Ok(Some(seen)) = Self::read(folder, &store.name) {
+            let parted = Self::parted_path(folder, &store.id);
+            let parent = folder.path.join("parted");
+            if !parent.exists() {
+                make_private_dir(&parent)?;
+                sync_dir(&folder.path)?;
+            }
+            let text = serde_json::to_vec(&seen).map_err(std::io::Error::from).context("parted")?;
+            replace(&parted, &text)?;
+        }
+        Self::forget(folder, &store.name)
+    }
+
+    /// What was seen last in the store of this id, to which the volume went before; nothing if nobody knows.
+    pub fn parted(folder: &VolumeFolder, id: &str) -> Option<Self> {
+        let bytes = std::fs::read(Self::parted_path(folder, id)).ok()?;
+        serde_json::from_slice(&bytes).ok()
+    }
+
+    fn parted_path(folder: &VolumeFolder, id: &str) -> PathBuf {
+        folder.path.join("parted").join(id)
     }
 
     /// Forgets what was seen: what the store shows now is believed.

@@ -634,23 +634,53 @@ impl Uploader {
             None => self.newest().await?,
         };
         if newest.is_none() && held.first > Seq(1) && keeps(Rule::BoundaryBelowFirst) {
-            // The slots below stay free for ever, and a clone that sleeps may think it must fill them. After
-            // the boundary is there, it finds that out; before, it shows up in the second look. In a copy it says that
-            // nothing is missing below.
-            let below = Seq(held.first.0 - 1);
-            self.remote.fill_boundary(below, self.signer.boundary(self.settings.epoch, below)?).await?;
-            newest = self.newest().await?;
+            newest = self.begin_above(held).await?;
         }
         let last = match newest {
-            Some(newest) if self.settings.role == Role::Copy => Some(self.copied(newest, held).await?),
-            Some(newest) => Some(self.compare(newest, held).await?),
             None => None,
+            Some(there) => match self.found(there, held).await {
+                // What came next was given up here while this was no store of the volume.
+                Err(Halt::Failed(Error::Gap { .. })) if self.is_as_it_was(there, seen).await? => {
+                    match self.begin_above(held).await? {
+                        Some(still) if still == there => None,
+                        Some(other) => Some(self.found(other, held).await?),
+                        None => None,
+                    }
+                }
+                found => Some(found?),
+            },
         };
         if self.settings.role == Role::Arbiter {
             self.still_ours(last, held).await?;
             self.confirm();
         }
         Ok(Stands { last })
+    }
+
+    /// Lets a store begin with the oldest seal that is here; its newest slot after that.
+    ///
+    /// The slots below stay free for ever, and a clone that sleeps may think it must fill them. After the boundary is there, it
+    /// finds that out; before, it shows up in the second look. In a copy it says that nothing is missing below.
+    async fn begin_above(&self, held: Held) -> Result<Option<Seq>, Error> {
+        let below = Seq(held.first.0 - 1);
+        self.remote.fill_boundary(below, self.signer.boundary(self.settings.epoch, below)?).await?;
+        self.newest().await
+    }
+
+    /// Whether the newest slot is what was seen there last: then nobody wrote there since, and it is of our past.
+    async fn is_as_it_was(&self, newest: Seq, seen: Option<Link>) -> Result<bool, Error> {
+        match seen.filter(|seen| seen.seq == newest) {
+            Some(seen) => Ok(self.remote.slot(newest).await?.link() == seen),
+            None => Ok(false),
+        }
+    }
+
+    /// The newest slot that is ours, where this one is the newest.
+    async fn found(&self, newest: Seq, held: Held) -> Result<Link, Halt> {
+        match self.settings.role {
+            Role::Copy => Ok(self.copied(newest, held).await?),
+            Role::Arbiter => self.compare(newest, held).await,
+        }
     }
 
     /// Whether the store lets us go on behind the newest slot, which is ours.

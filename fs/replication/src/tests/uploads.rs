@@ -401,6 +401,51 @@ async fn a_store_that_is_put_back_while_nothing_is_written_is_noticed_within_min
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_store_with_an_older_past_goes_on_above_what_was_given_up() {
+    use crate::Local;
+    for role in [Role::Arbiter, Role::Copy] {
+        let ours = folder(&[1, 1], 10);
+        let store = filled(&ours).await;
+        let link = |seq| Link { epoch: Epoch(1), seq, id: ours.id(seq) };
+        let seen = link(Seq(3));
+        for _ in 0..4 {
+            ours.seal(1, 1, &[]);
+        }
+        ours.begin_with(Seq(6));
+        let names = Names::of(&volume());
+
+        // Nobody knows whose seal 3 is, who has not seen it there.
+        let settings = Settings { role, ..settings() };
+        let error = trouble(Arc::new(store.clone()), &ours, settings.clone()).await;
+        assert!(matches!(error, Error::Gap { store: Seq(3), first: Seq(6) }), "{error}");
+        // Somebody else went on from there.
+        let other = store.clone();
+        let theirs = manifest(1, 4, seen.id, 9);
+        other.create(&names.slot(Seq(4)), theirs).await.expect("created");
+        let settings = Settings { seen: Some(seen), ..settings };
+        let error = trouble(Arc::new(other.clone()), &ours, settings.clone()).await;
+        assert!(matches!(error, Error::Gap { .. }), "{error}");
+        other.remove(&names.slot(Seq(4))).await.expect("removed");
+
+        // It is as it was left.
+        let (uploader, handle) = uploader(Arc::new(store.clone()), &ours, settings.clone());
+        finish(uploader, &handle, Seq(7)).await;
+        let remote = Remote::new(Arc::new(store.clone()), volume());
+        assert_eq!(remote.listed().await.expect("listed").boundary, Some(Seq(5)), "{role:?}");
+        assert_eq!(remote.slots(None, 9).await.expect("listed"), [7, 6, 3, 2, 1].map(Seq));
+        for id in ours.packs_to(ours.last()) {
+            let bytes = ours.pack(&id).await.expect("here");
+            assert_eq!(store.get(&names.pack(&id), 1 << 20).await, Ok(bytes));
+        }
+        // And stays so.
+        let settings = Settings { seen: Some(link(Seq(7))), ..settings };
+        let (uploader, handle) = self::uploader(Arc::new(store.clone()), &ours, settings);
+        ours.seal(1, 1, &[]);
+        finish(uploader, &handle, Seq(8)).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_store_that_does_not_fit_is_refused_with_the_reason() {
     let ours = folder(&[0, 0], 0);
     let store = filled(&ours).await;
