@@ -381,6 +381,13 @@ pub fn refresh(volume: &VolumeFolder) -> Option<Failure> {
     Some(failure)
 }
 
+/// Why it is not known what was seen of the store from which a volume is only read, if it is not.
+pub fn unknown(volume: &VolumeFolder) -> Option<Failure> {
+    let config = volume.config().ok().filter(|config| config.follows && config.from_store)?;
+    let store = config.stores.iter().find(|store| store.arbiter)?;
+    Seen::read(volume, &store.name).err()
+}
+
 /// Fetches everything that is not here. Nothing for a volume that was not opened from a store.
 ///
 /// A store that is away is waited for, and said to be. A disk without room ends it: nobody knows whether there will be some.

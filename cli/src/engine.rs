@@ -209,10 +209,10 @@ impl Found {
 /// Of a volume that this machine only looks at, the store is asked once what is newest.
 pub fn moment(state: &State, volume: &VolumeFolder, when: Option<&When>) -> Result<Found> {
     let unseen = elsewhere::refresh(volume);
-    let is_now = matches!(when, None | Some(When::Head));
+    // Nothing new can be told from what is old before somebody says what to believe.
+    let unknown = elsewhere::unknown(volume).filter(|_| matches!(when, None | Some(When::Head)));
     let missed = match when {
-        // Nothing new can be told from what is old before somebody says what to believe.
-        _ if is_now && unseen.as_ref().is_some_and(|failure| failure.kind == Kind::Damaged) => unseen.clone(),
+        _ if unknown.is_some() => unknown,
         Some(_) => None,
         // What others write is sealed by them.
         None if is_others(volume).unwrap_or(false) => None,
