@@ -174,7 +174,7 @@ fn a_store_that_was_put_back_is_refused_until_a_person_accepts_it() {
 
     fs::remove_dir_all(&store).expect("removed");
     copy_tree(&world.path("old"), &store);
-    let refused = world.comb("sync photos --limit 3s");
+    let refused = world.comb("sync photos --limit 1m");
     assert_ne!(refused.code, 0);
     assert!(refused.said.contains("put back in time"), "{}", refused.said);
     other.comb("volume open photos").refused(6, "old or a foreign state");
@@ -293,7 +293,7 @@ fn copy_with_a_tail(world: &World, other: &World) -> PathBuf {
         other.comb("sync photos --wait").done();
     }
     world.comb("mount photos mount").done();
-    let _ = world.comb("sync photos --wait --limit 10s");
+    let _ = world.comb("sync photos --wait --limit 1m");
     world.comb("unmount mount").done();
     copy
 }
@@ -316,7 +316,7 @@ fn a_copy_that_has_a_fenced_tail_is_mended_when_that_is_a_branch() {
     world.comb("volume open photos").done();
     world.comb("mount photos mount").done();
     fs::write(world.path("mount/third"), "third").expect("written");
-    world.comb("sync photos --wait --limit 60s").done();
+    world.comb("sync photos --wait --limit 2m").done();
     assert_eq!(seen_from(&copy, &world).0, "first\nsecond\nthird\n");
     assert_eq!(seen_from(&copy, &world), seen_from(&world.path("store"), &world));
     let branch =
@@ -335,7 +335,7 @@ fn a_copy_whose_tail_nobody_keeps_is_left_alone_and_another_one_made() {
     let branch =
         world.comb("branch list photos --json").json()[0]["name"].as_str().expect("a name").to_owned();
     world.comb(&format!("branch remove {branch} --yes")).done();
-    let refused = world.comb("sync photos --wait --limit 10s");
+    let refused = world.comb("sync photos --wait --limit 1m");
     assert!(refused.said.contains("may be nowhere else"), "{}", refused.said);
     assert!(!refused.said.contains("remove what lies there"), "{}", refused.said);
     refused.refused(9, "`comb store remove`");

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use crate::world::{Outcome, World};
 
 /// How long a mount may take to show what a store shows.
-const FOLLOWED_WITHIN: Duration = Duration::from_secs(30);
+const FOLLOWED_WITHIN: Duration = Duration::from_secs(90);
 
 /// Two machines and a store: one writes the volume, the other looks at it.
 struct Scene {
@@ -55,7 +55,7 @@ impl Scene {
     #[track_caller]
     fn write(&self, name: &str, text: impl AsRef<[u8]>) {
         fs::write(self.writer.path("mount").join(name), text).expect("written");
-        self.writer.comb("sync photos --wait --limit 30s").done();
+        self.writer.comb("sync photos --wait --limit 2m").done();
     }
 
     fn shown(&self, name: &str) -> PathBuf {
@@ -422,7 +422,7 @@ fn a_mount_that_could_show_nothing_is_refused_before_it_is_said_to_be_there() {
         assert!(!outcome.said.contains("is mounted read-only"), "{how}: {}", outcome.said);
         assert!(outcome.said.contains("hint: "), "{how}: {}", outcome.said);
         outcome.refused(10, "the store cannot be reached");
-        assert!(begun.elapsed() < Duration::from_secs(40), "as soon as a command: {:?}", begun.elapsed());
+        assert!(begun.elapsed() < Duration::from_secs(50), "as soon as a command: {:?}", begun.elapsed());
     }
     fs::rename(scene.writer.path("away"), scene.store()).expect("back again");
     let said = reader.comb("mount photos mount").said;
@@ -469,7 +469,7 @@ fn what_collection_gave_up_is_no_damage_for_who_looks() {
             Ok(read) => panic!("{} bytes, {:?}", read.len(), &read[..16.min(read.len())]),
             Err(error) => assert_eq!(error.raw_os_error(), Some(libc::ESTALE), "{error}"),
         }
-        assert!(begun.elapsed() < Duration::from_secs(5), "it is not shown");
+        assert!(begun.elapsed() < FOLLOWED_WITHIN, "it is not shown");
         std::thread::sleep(Duration::from_millis(50));
     }
     let error = fs::read(reader.path(&format!("mount/.snapshots/{seen}/big"))).expect_err("it is not kept");
@@ -487,7 +487,7 @@ fn what_a_takeover_cut_off_is_not_taken_for_what_came_instead() {
     // The reader follows a copy, which takes what the store that decides never saw.
     let copy = url(&writer.dir("copy"));
     writer.words(["store", "add", "photos", &copy, "--as", "copy"]).done();
-    writer.comb("sync photos --wait --limit 30s").done();
+    writer.comb("sync photos --wait --limit 2m").done();
     let read = writer.path("read");
     reader
         .comb(&format!("volume open photos --key-file {} --store {copy} --read-only", read.display()))
@@ -533,11 +533,11 @@ fn what_a_takeover_cut_off_is_not_taken_for_what_came_instead() {
         "the test needs the same number"
     );
     taker.comb("snapshot photos --tag new").done();
-    taker.comb("sync photos --wait --limit 30s").done();
+    taker.comb("sync photos --wait --limit 2m").done();
     // The one that was taken over keeps its tail as a branch, and mends the copy.
-    let _ = writer.comb("sync photos --wait --limit 30s");
+    let _ = writer.comb("sync photos --wait --limit 2m");
     writer.comb("volume open photos").done();
-    writer.comb("sync photos --wait --limit 30s").done();
+    writer.comb("sync photos --wait --limit 2m").done();
     followed("what came instead", || scene.shown("y").exists());
 
     assert!(fs::read(scene.shown("y")).expect("read").iter().all(|byte| *byte == b'y'));

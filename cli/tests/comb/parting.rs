@@ -94,10 +94,10 @@ fn a_store_that_holds_an_older_past_is_taken_up_again() {
         let said = add(&world, "store");
         assert!(!said.said.contains("history"), "{kind}: {}", said.said);
         said.done();
-        world.comb("sync photos --wait --limit 30s").done();
+        world.comb("sync photos --wait --limit 2m").done();
         assert!(slots(&world.path("store")).len() > before, "it goes on where it was");
         change(&world, "7");
-        world.comb("sync photos --wait --limit 30s").done();
+        world.comb("sync photos --wait --limit 2m").done();
         world.comb("unmount mount").done();
         world.comb("status photos").done();
         world.comb("check photos").done();
@@ -105,7 +105,7 @@ fn a_store_that_holds_an_older_past_is_taken_up_again() {
         // After a restart, too; and others open it there.
         world.comb("mount photos mount --seal-every 0").done();
         change(&world, "8");
-        world.comb("sync photos --wait --limit 30s").done();
+        world.comb("sync photos --wait --limit 2m").done();
         let other = open(&world, "--read-only");
         assert_eq!(other.comb("cat photos:a").done(), "8", "{kind}");
         other.comb("check photos").done();
@@ -128,7 +128,7 @@ fn a_store_of_which_nobody_knows_whose_past_it_holds_is_told_with_a_way_on() {
     // As it was said: it gets all of it.
     fs::remove_dir_all(world.path("store")).expect("emptied");
     add(&world, "store").done();
-    world.comb("sync photos --wait --limit 30s").done();
+    world.comb("sync photos --wait --limit 2m").done();
     assert_eq!(open(&world, "--read-only").comb("cat photos:a").done(), "6");
     world.comb("unmount mount").done();
 }

@@ -150,7 +150,7 @@ fn a_damaged_newest_slot_in_the_only_store_is_no_end() {
     // Whoever writes it has it whole, and gives it a new store.
     fs::create_dir(world.path("new")).expect("a folder");
     world.comb("snapshot photos").done();
-    let refused = world.comb("sync photos --limit 10s");
+    let refused = world.comb("sync photos --limit 1m");
     assert!(refused.said.contains("a new store gets it"), "{}", refused.said);
     refused.refused(9, "is damaged");
     world.comb("store remove photos folder").done();
