@@ -110,6 +110,11 @@ fn link_all(from: &Path, to: &Path) -> Result<()> {
     Ok(())
 }
 
+/// Whether a volume that another device has taken over has seals that are not in it. Where that cannot be told, it may.
+pub fn has_tail(volume: &VolumeFolder, ended: &Ended) -> bool {
+    seqs(&volume.path.join("manifests")).map_or(true, |seqs| seqs.into_iter().any(|seq| seq >= ended.at))
+}
+
 /// The seals of a volume that no store has: of a branch, or of a volume that another device has taken over.
 pub fn seals(volume: &VolumeFolder, ended: &Ended) -> Result<Vec<fs_volume::SealInfo>> {
     let history = engine::history(volume)?;

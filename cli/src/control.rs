@@ -239,10 +239,14 @@ impl Address {
                 silence.message += "; what it was asked for it may do when it goes on";
                 Err(silence)
             }
-            Reply::Lost(error) => Err(Failure::other(format!(
-                "the daemon ended before it answered: {error}"
-            ))
-            .hint("`comb status` shows how the volume is; the daemon's last words are in its file `log`")),
+            Reply::Lost(error) => Err(Failure::new(
+                Kind::Silent,
+                format!("the daemon ended before it answered, as when the volume is unmounted meanwhile: {error}"),
+            )
+            .hint(
+                "`comb status` shows how the volume is: what was asked for may be done, and can be asked for again; the daemon's \
+                 last words are in the file `log` of the volume's folder",
+            )),
         }
     }
 
@@ -587,6 +591,8 @@ mod tests {
         std::thread::spawn(move || listener.incoming().for_each(drop));
         let failure = Address::live(folder.path()).look::<Request>(&Request::Status).expect_err("no answer");
         assert!(failure.message.contains("gives no answer"), "{failure}");
+        let failure = Address::live(folder.path()).ask::<Request>(&Request::Seal).expect_err("no answer");
+        assert_eq!(failure.kind, Kind::Silent, "{failure}");
     }
 
     #[test]

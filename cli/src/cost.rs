@@ -15,8 +15,9 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::time::Duration;
 
-use fs_replication::{LOOK_EVERY, REQUEST_BYTES_MAX};
+use fs_replication::{LOOK_EVERY, REQUEST_BYTES_MAX, STAND_AGAIN, STAND_REQUESTS};
 use fs_volume::SealInfo;
 
 use crate::state::Config;
@@ -90,9 +91,9 @@ impl Prices {
         }
     }
 
-    /// Dollars a month for so many bytes, creates and looks, and for reading all of it once, as a drill does.
-    pub fn month(&self, bytes: u64, creates: u64, looks: u64) -> f64 {
-        let reads = bytes.div_ceil(REQUEST_BYTES_MAX) + looks;
+    /// Dollars a month for so many bytes, creates or lists, and reads, and for reading all of it once, as a drill does.
+    pub fn month(&self, bytes: u64, creates: u64, reads: u64) -> f64 {
+        let reads = bytes.div_ceil(REQUEST_BYTES_MAX) + reads;
         bytes as f64 / 1e9 * self.gb_month
             + creates as f64 / 1e3 * self.thousand_creates
             + reads as f64 / 1e3 * self.thousand_reads
@@ -125,9 +126,16 @@ const REQUESTS_OF_A_SEAL: u64 = 4;
 /// Bytes of a pack that is full: a seal of more makes more of them.
 const PACK_BYTES: u64 = 16 << 20;
 
-/// Reads of a month by which a volume that is mounted all the time looks whether it is still written here: none of a copy.
-pub fn looks_of_a_month(store: &StoreConfig, config: &Config) -> u64 {
-    if store.arbiter && !config.follows { MONTH as u64 / LOOK_EVERY.as_nanos() as u64 } else { 0 }
+/// Lists and reads of a month by which a volume that is mounted all the time, and seldom written, looks whether its store is still
+/// what it was; in the arbiter also whether the volume is still written here. None where another device writes it.
+pub fn looks_of_a_month(store: &StoreConfig, config: &Config) -> (u64, u64) {
+    if config.follows {
+        return (0, 0);
+    }
+    let times = |every: Duration| MONTH as u64 / every.as_nanos() as u64;
+    let (lists, reads) = STAND_REQUESTS;
+    let claims = if store.arbiter { times(LOOK_EVERY) } else { 0 };
+    (lists * times(STAND_AGAIN), reads * times(STAND_AGAIN) + claims)
 }
 
 /// Creates and lists of a month, if a volume goes on as in the last one. Seals that were dropped since are counted by their

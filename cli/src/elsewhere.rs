@@ -11,7 +11,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use fs_format::manifest::manifest_id;
 use fs_format::{Seq, VolumeId};
-use fs_replication::{Far, Filled, Limits, Link, Slot, Verdict};
+use fs_replication::{Far, Filled, Head, Limits, Link, Slot, Verdict};
 use fs_store::{Abilities, Entry, Name, Patience, Patient, Prefix, READ_TIME_MAX, Store, StoreError};
 use fs_volume::env::Env;
 use indicatif::ProgressBar;
@@ -346,6 +346,20 @@ fn is_newest(volume: &VolumeFolder, store: &StoreConfig) -> Result<bool> {
     Ok(newest.first() == Some(&seen.seq))
 }
 
+/// What the store of a volume shows as its newest, if it is that store, and says so soon. Nothing is seen by that.
+pub fn head_soon(volume: &VolumeFolder, store: &StoreConfig) -> Result<Head> {
+    let id = store.store_id()?;
+    stores::block_on(in_time(store, async {
+        let opened = stores::open_to_read(&store.url, volume.id).await?;
+        let remote = stores::remote(&opened, volume.id);
+        let head = async {
+            remote.recognise(id).await?;
+            remote.head().await
+        };
+        head.await.map_err(|error| stores::replication_failure(&error))
+    }))
+}
+
 /// Waits for a store, but not for long.
 async fn in_time<T>(store: &StoreConfig, asked: impl Future<Output = Result<T>>) -> Result<T> {
     tokio::time::timeout(FOLLOW_TIME_MAX, asked).await.unwrap_or_else(|_| {
@@ -363,8 +377,15 @@ pub fn refresh(volume: &VolumeFolder) -> Option<Failure> {
         return None;
     }
     let failure = follow(volume).err()?;
-    output::note(&format!("warning: showing what was seen last: {}", failure.message));
+    output::warn_once(&format!("showing what was seen last: {}", failure.message));
     Some(failure)
+}
+
+/// Why it is not known what was seen of the store from which a volume is only read, if it is not.
+pub fn unknown(volume: &VolumeFolder) -> Option<Failure> {
+    let config = volume.config().ok().filter(|config| config.follows && config.from_store)?;
+    let store = config.stores.iter().find(|store| store.arbiter)?;
+    Seen::read(volume, &store.name).err()
 }
 
 /// Fetches everything that is not here. Nothing for a volume that was not opened from a store.

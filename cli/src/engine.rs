@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use fs_format::manifest::PackEntry;
-use fs_format::{Ino, Seq};
+use fs_format::{Epoch, Ino, Seq};
 use fs_volume::env::Env;
 use fs_volume::{Caller, FsError, History, OpenError, Options, ReadTree, SealInfo, View, Volume};
 use jiff::Zoned;
@@ -184,6 +184,14 @@ impl Found {
         }
     }
 
+    /// The same for a command that has told what is sealed, and was asked for no more.
+    pub fn end_of_sealed(self, outcome: Result<()>) -> Result<()> {
+        match self.unseen {
+            Some(_) => self.end(outcome),
+            None => outcome,
+        }
+    }
+
     /// The past and the moment, for a command that needs the one asked for.
     pub fn required(self) -> Result<(History, View)> {
         match self.missed {
@@ -201,13 +209,16 @@ impl Found {
 /// Of a volume that this machine only looks at, the store is asked once what is newest.
 pub fn moment(state: &State, volume: &VolumeFolder, when: Option<&When>) -> Result<Found> {
     let unseen = elsewhere::refresh(volume);
+    // Nothing new can be told from what is old before somebody says what to believe.
+    let unknown = elsewhere::unknown(volume).filter(|_| matches!(when, None | Some(When::Head)));
     let missed = match when {
+        _ if unknown.is_some() => unknown,
         Some(_) => None,
         // What others write is sealed by them.
         None if is_others(volume).unwrap_or(false) => None,
         None => miss_now(state, volume),
     };
-    if let Some(failure) = &missed {
+    if let Some(failure) = missed.as_ref().filter(|_| unseen.is_none()) {
         output::note(&format!("warning: showing the newest sealed moment, not now: {}", failure.message));
     }
     let history = history(volume)?;
@@ -245,6 +256,12 @@ fn warn_of_damage(history: &History) {
     }
 }
 
+/// The epoch in which the newest seal was made.
+pub fn epoch(volume: &VolumeFolder, history: &History) -> Result<Epoch> {
+    let newest = history.head().and_then(|head| history.at(head.seq));
+    newest.map(|newest| newest.epoch()).map_err(|error| open_failure(volume, &error))
+}
+
 /// All seals of a volume, oldest first.
 pub fn seals(volume: &VolumeFolder, history: &History) -> Result<Vec<SealInfo>> {
     let seals = history.seals().map_err(|error| open_failure(volume, &error))?;
@@ -274,6 +291,10 @@ pub fn open_failure(volume: &VolumeFolder, error: &OpenError) -> Failure {
         OpenError::AlreadyAVolume(_) => Kind::InTheWay,
         OpenError::Damaged { .. } => Kind::Damaged,
         OpenError::NoSuchSnapshot(_) => Kind::NotFound,
+        error if error.is_away() => {
+            return Failure::new(Kind::Unreachable, format!("volume \"{}\": {error}", volume.name))
+                .hint(AWAY);
+        }
         OpenError::Disk { what, source } => return Failure::io(what, source),
     };
     let failure = Failure::new(kind, format!("volume \"{}\": {error}", volume.name));
@@ -290,6 +311,9 @@ pub fn open_failure(volume: &VolumeFolder, error: &OpenError) -> Failure {
     }
 }
 
+/// What to do where a part of a volume is in a store alone that does not answer.
+const AWAY: &str = "what was never read on this machine is in the store alone: see that it can be reached from here, and try again";
+
 /// Why an operation in a volume was refused; `what` says where.
 pub fn fs_failure(what: impl std::fmt::Display, error: &FsError) -> Failure {
     let kind = match error {
@@ -299,6 +323,7 @@ pub fn fs_failure(what: impl std::fmt::Display, error: &FsError) -> Failure {
         FsError::ReadOnly | FsError::NotPermitted => Kind::NotPermitted,
         FsError::Damaged(_) => Kind::Damaged,
         FsError::Newer(_) => Kind::Foreign,
+        FsError::Away(_) => Kind::Unreachable,
         _ => Kind::Other,
     };
     let failure = Failure::new(kind, format!("{what}: {error}"));
@@ -308,6 +333,7 @@ pub fn fs_failure(what: impl std::fmt::Display, error: &FsError) -> Failure {
              leaves without its line `check`",
         ),
         FsError::ReadOnly => failure.hint("`comb status` says why it is read-only"),
+        FsError::Away(_) => failure.hint(AWAY),
         FsError::Damaged(_) => {
             failure.hint("`comb check` names everything that is damaged; other moments may be whole")
         }

@@ -4,6 +4,7 @@
 
 use std::fs::File;
 use std::io::Read;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use fs_crypto::{DeviceSecret, EntryKey, KeyError, KeyFile, ReadKey, ReadKeyFile, VolumeKey};
@@ -11,6 +12,7 @@ use fs_format::VolumeId;
 use zeroize::Zeroizing;
 
 use crate::failure::{Context, Failure, Kind, Result};
+use crate::output;
 use crate::state::{State, VolumeFolder, write_new};
 
 /// The largest key file that is read, in bytes.
@@ -96,6 +98,7 @@ pub fn import(path: &Path) -> Result<VolumeKey> {
 
 /// The key in a person's file, of either kind.
 pub fn import_any(path: &Path) -> Result<Key> {
+    warn_if_open(path);
     read(path).map_err(|failure| match failure.kind {
         Kind::Foreign => failure.hint(
             "`comb volume key NAME --out F` writes such a file, and `comb key share NAME --read --out F` one that can only read",
@@ -143,6 +146,17 @@ pub fn reads_only(volume: &VolumeFolder) -> Failure {
     ))
 }
 
+/// Says that others may read a key, and what to do about it. No more than that: a stick may know no modes.
+fn warn_if_open(path: &Path) {
+    if path.metadata().is_ok_and(|metadata| metadata.is_file() && metadata.mode() & 0o077 != 0) {
+        let shown = path.display();
+        output::warn_once(&format!(
+            "the key file {shown} is open to other users, who can read the volume with it"
+        ));
+        output::note(&format!("hint: `chmod 600 {shown}` makes it yours alone"));
+    }
+}
+
 fn read_bytes(path: &Path) -> Result<Zeroizing<Vec<u8>>> {
     // Room for all of it: a vector that grows leaves copies of the key behind.
     let mut bytes = Zeroizing::new(Vec::with_capacity(KEY_FILE_BYTES_MAX as usize + 1));
@@ -175,6 +189,7 @@ fn read(path: &Path) -> Result<Key> {
 
 /// The read key in a person's file, as `comb key share NAME --read` writes it, and the volume that it opens.
 pub fn import_read_key(path: &Path) -> Result<(VolumeId, ReadKey)> {
+    warn_if_open(path);
     match read(path) {
         Ok(Key::Read(volume, key)) => Ok((volume, key)),
         Ok(Key::Volume(_)) => Err(not_a_read_key(path)),

@@ -27,7 +27,7 @@ use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use tokio::runtime::Runtime;
 use tokio::sync::Notify;
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::Instant;
 
 use crate::elsewhere::Look;
@@ -49,6 +49,8 @@ const SAY_EVERY: Duration = Duration::from_secs(60);
 const CONFIRM_WAIT: Duration = Duration::from_secs(3);
 /// Pause before a store that cannot be opened is tried again.
 const OPEN_AGAIN: Duration = Duration::from_secs(30);
+/// How what is said begins of a volume that is written here no more.
+pub const TAKEN_OVER: &str = "another device took the volume over";
 /// Threads that wait for stores; sending is mostly waiting.
 const THREADS: usize = 2;
 
@@ -135,7 +137,8 @@ impl StoreReport {
     pub fn followed(folder: &VolumeFolder, store: &StoreConfig) -> Self {
         match Seen::read(folder, &store.name) {
             Ok(seen) => Self { replicated_seq: seen.map(|seen| seen.seq), ..Self::new(store, "followed") },
-            Err(failure) => Self::new(store, "followed").with_error(failure),
+            // Nothing new of it is shown before somebody says what to believe.
+            Err(failure) => Self::new(store, "unknown").with_error(failure),
         }
     }
 
@@ -379,6 +382,25 @@ impl Core {
         }
     }
 
+    /// Ends the writing, since another device took the volume over. Returns what is to be said of it.
+    ///
+    /// What is not sealed yet belongs to what was not replicated, and is kept like it.
+    fn end(&self, fenced: &Fenced) -> String {
+        if let Some(collect) = self.before_end.lock().take() {
+            collect();
+        }
+        let has_more = self.volume.head().seq >= fenced.at || self.volume.is_dirty();
+        let rest = match has_more {
+            true => format!("what is here from seal {} on becomes a branch", fenced.at),
+            false => "it has all that was written here".to_owned(),
+        };
+        let why = format!("{TAKEN_OVER}: {fenced}; {rest}");
+        if let Err(error) = self.volume.end_writing(&why) {
+            tracing::error!(%error, "the last changes are not sealed; the journal keeps them");
+        }
+        why
+    }
+
     fn pen(&self) -> Pen {
         Pen { key: self.key.clone(), volume: self.volume.id(), device: self.device }
     }
@@ -447,6 +469,10 @@ impl Replicas {
         let mut running = self.running.lock();
         for one in running.drain(..) {
             one.task.abort();
+            if wanted.iter().all(|wanted| wanted.name != one.config.name) {
+                // Whoever parts from a store wants to know what it had.
+                self.note(&one);
+            }
         }
         let Some(runtime) = &self.runtime else { return Ok(()) };
         for config in wanted {
@@ -627,6 +653,12 @@ impl Replicas {
         self.running.lock().iter().map(|one| one.replicated().unwrap_or_default()).min()
     }
 
+    /// Whether another device took the volume over, and the last changes are being sealed.
+    fn is_ending(&self) -> bool {
+        let is_fenced = |one: &Running| one.progress().is_some_and(|progress| progress.fenced().is_some());
+        self.running.lock().iter().any(is_fenced)
+    }
+
     /// Packs that were given up, and that no store has any more.
     pub fn cleared(&self) -> Vec<PackId> {
         self.cleared.lock().clone()
@@ -634,12 +666,14 @@ impl Replicas {
 
     /// Writes down what was seen in the stores; otherwise that is done about once a second.
     pub fn note_seen(&self) {
-        for running in self.running.lock().iter() {
-            if let Some(progress) = running.progress()
-                && let Err(failure) = self.core.note(&running.config, &progress)
-            {
-                tracing::warn!(error = failure.message, "what was seen is not written down");
-            }
+        self.running.lock().iter().for_each(|running| self.note(running));
+    }
+
+    fn note(&self, running: &Running) {
+        if let Some(progress) = running.progress()
+            && let Err(failure) = self.core.note(&running.config, &progress)
+        {
+            tracing::warn!(error = failure.message, "what was seen is not written down");
         }
     }
 
@@ -688,11 +722,16 @@ impl Replicas {
             let reports = self.reports();
             let lacking: Vec<&StoreReport> =
                 reports.iter().filter(|report| report.replicated_seq < Some(seq.0)).collect();
+            // Also where nothing is lacking: whoever waits wants to know that he writes the volume no more.
+            if let Some(fenced) = reports.iter().find(|report| report.state == "fenced") {
+                return Err(Failure::new(Kind::NotPermitted, fenced.last_error.clone().unwrap_or_default()));
+            }
+            if self.is_ending() {
+                std::thread::sleep(Duration::from_millis(10));
+                continue;
+            }
             if lacking.is_empty() {
                 return Ok(());
-            }
-            if let Some(fenced) = lacking.iter().find(|report| report.state == "fenced") {
-                return Err(Failure::new(Kind::NotPermitted, fenced.last_error.clone().unwrap_or_default()));
             }
             let waited = begun.elapsed();
             if waited >= limit || lacking.iter().all(|report| report.is_stuck(waited)) {
@@ -731,23 +770,17 @@ async fn keep(core: Arc<Core>, config: StoreConfig, shared: Arc<Shared>) {
             Ok((store, (uploader, handle))) => {
                 *shared.at_work.lock() =
                     AtWork { uploader: Some(handle.clone()), store: Some(store), ..AtWork::default() };
-                let pins = tokio::spawn(keep_seen(core.clone(), config.clone(), handle));
+                // It ends with this task: a store that somebody forgets is not written down again.
+                let mut seen = JoinSet::new();
+                seen.spawn(keep_seen(core.clone(), config.clone(), handle));
                 let fenced = uploader.run().await;
-                pins.abort();
-                let why = format!("another device took the volume over: {fenced}");
-                let (ending, reason) = (core.clone(), why.clone());
-                // What is not sealed yet belongs to what was not replicated, and is kept like it.
-                let ended = tokio::task::spawn_blocking(move || {
-                    if let Some(collect) = ending.before_end.lock().take() {
-                        collect();
-                    }
-                    if let Err(error) = ending.volume.end_writing(&reason) {
-                        tracing::error!(%error, "the last changes are not sealed; the journal keeps them");
-                    }
-                });
-                if ended.await.is_err() {
+                drop(seen);
+                let ending = core.clone();
+                let ended = tokio::task::spawn_blocking(move || ending.end(&fenced));
+                let why = ended.await.unwrap_or_else(|_| {
                     tracing::error!("ending the writing panicked");
-                }
+                    format!("{TAKEN_OVER}: {fenced}")
+                });
                 // Last, so that whoever is told finds the last seal, and a crash before lets it be found again.
                 if let Err(failure) = note_fenced(&core.folder, &fenced) {
                     tracing::warn!(
@@ -920,6 +953,32 @@ impl Seen {
         }
         let text = serde_json::to_vec(self).map_err(std::io::Error::from).context("seen")?;
         replace(&Self::path(folder, store), &text)
+    }
+
+    /// Keeps what was seen in a store that the volume goes to no more, by the store's id: should it be added again, that tells it
+    /// from one to which somebody else went on writing.
+    pub fn part(folder: &VolumeFolder, store: &StoreConfig) -> Result<()> {
+        if let Ok(Some(seen)) = Self::read(folder, &store.name) {
+            let parted = Self::parted_path(folder, &store.id);
+            let parent = folder.path.join("parted");
+            if !parent.exists() {
+                make_private_dir(&parent)?;
+                sync_dir(&folder.path)?;
+            }
+            let text = serde_json::to_vec(&seen).map_err(std::io::Error::from).context("parted")?;
+            replace(&parted, &text)?;
+        }
+        Self::forget(folder, &store.name)
+    }
+
+    /// What was seen last in the store of this id, to which the volume went before; nothing if nobody knows.
+    pub fn parted(folder: &VolumeFolder, id: &str) -> Option<Self> {
+        let bytes = std::fs::read(Self::parted_path(folder, id)).ok()?;
+        serde_json::from_slice(&bytes).ok()
+    }
+
+    fn parted_path(folder: &VolumeFolder, id: &str) -> PathBuf {
+        folder.path.join("parted").join(id)
     }
 
     /// Forgets what was seen: what the store shows now is believed.

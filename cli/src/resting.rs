@@ -10,7 +10,7 @@ use fs_volume::{History, Options, SealInfo};
 
 use crate::failure::Result;
 use crate::output;
-use crate::replica::{self, Halted, Promise, Seen, StoreReport, seconds_since};
+use crate::replica::{self, Halted, Promise, Seen, StoreReport, TAKEN_OVER, seconds_since};
 use crate::state::{Config, State, VolumeFolder};
 use crate::stores::StoreConfig;
 use crate::{elsewhere, engine};
@@ -38,9 +38,8 @@ pub fn reports(
     let seals = history.seals().map_err(|error| engine::open_failure(volume, &error))?;
     let unsealed = unsealed(state, volume, seals.last())?;
     let ended = replica::ended(volume)?;
-    let fenced = ended.map(|ended| {
-        format!("another device took the volume over with epoch {}, noticed {}", ended.by, ended.noticed)
-    });
+    let fenced =
+        ended.map(|ended| format!("{TAKEN_OVER} with epoch {}, noticed {}", ended.by, ended.noticed));
     let now = engine::now_nanos();
     config
         .stores

@@ -12,6 +12,7 @@
 //!     branches/BRANCH/         what this machine wrote after another had taken the volume over: a volume's folder
 //!     seen/STORE               JSON: the highest manifest that was seen in a store
 //!     halted/STORE             JSON: what somebody must mend before anything goes to a store again
+//!     parted/ID                JSON: what was seen last in a store to which the volume goes no more, by the store's id
 //!     lock                     flock: held by the daemon, or by a command that writes
 //!     control                  the daemon's socket while the volume is mounted
 //!     views/PID                the sockets of daemons that show a moment (`comb mount --at`); each holds a
@@ -227,6 +228,13 @@ impl State {
                 Kind::NotFound,
                 format!("there is no volume \"{name}\" in {}", self.root.display()),
             );
+            if let Some((volume, _)) = name.branch()
+                && let Ok(Some(_)) = self.find(&volume)
+            {
+                let what = format!("volume \"{volume}\" has no branch \"{name}\"");
+                return Failure::new(Kind::NotFound, what)
+                    .hint(format!("`comb branch list {volume}` shows those that are there"));
+            }
             match self.volumes() {
                 Ok(volumes) if !volumes.is_empty() => {
                     failure.hint("`comb volume list` shows those that are there")

@@ -79,10 +79,12 @@ fn list(state: &State, args: &ListArgs) -> Result<()> {
     if let Some(ended) = replica::ended(&volume)? {
         branches.push(told(&volume, ended)?);
     }
+    // Whoever had sent everything before he was taken over has nothing of his own.
+    branches.retain(|branch| !branch.seals.is_empty());
     if args.json {
         return output::json(&branches);
     }
-    for branch in branches.into_iter().filter(|branch| !branch.seals.is_empty()) {
+    for branch in branches {
         output::line(&format!(
             "another device took volume \"{}\" over with epoch {}, noticed {}; not in it are, of {}",
             volume.name, branch.ended_by_epoch, branch.noticed, branch.name

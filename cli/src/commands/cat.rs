@@ -32,7 +32,7 @@ pub fn run(state: &State, args: &CatArgs) -> Result<()> {
 }
 
 fn print(view: &dyn ReadTree, path: &[u8]) -> Result<()> {
-    let shown = output::escape(path);
+    let shown = if path.is_empty() { "the root of the volume".into() } else { output::escape(path) };
     let attr = tree::find(view, path)?;
     if attr.inode.kind != FileKind::File {
         return Err(Failure::new(

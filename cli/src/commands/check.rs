@@ -12,7 +12,7 @@ use crate::output::{self, JsonPath};
 use crate::state::{State, VolumeFolder};
 use crate::stores::StoreConfig;
 use crate::survey::{self, Depth, Mended, Ours, StoreLook};
-use crate::{elsewhere, engine, progress};
+use crate::{elsewhere, engine, keys, progress};
 
 /// Look whether a volume is whole, here and in its stores, and name what is damaged
 ///
@@ -246,6 +246,7 @@ fn tell(volume: &VolumeFolder, args: &CheckArgs, found: Found, mended: Vec<Mende
         }
     }
     let counted = damage.len();
+    let has_flaws = found.stores.iter().any(|look| !look.flaws.is_empty());
     let away = found.stores.iter().find_map(|look| {
         let failure = look.failure.clone()?;
         Some(Failure {
@@ -297,6 +298,13 @@ fn tell(volume: &VolumeFolder, args: &CheckArgs, found: Found, mended: Vec<Mende
                 Kind::Damaged,
                 format!("volume \"{}\" is damaged in {count} {places}", volume.name),
             );
+            if args.repair && has_flaws && keys::load_any(volume).is_ok_and(|key| key.signing().is_none()) {
+                return Err(failure.hint(format!(
+                    "this machine holds a read key: what a store has lost is put back where the volume is written, by `comb check {} \
+                     --repair` there",
+                    volume.name
+                )));
+            }
             let has_stores = volume.config().is_ok_and(|config| !config.stores.is_empty());
             Err(failure.hint(match has_stores && !args.repair {
                 true => {

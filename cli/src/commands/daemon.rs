@@ -691,7 +691,16 @@ impl Live {
                 return Err(Failure::other(format!("what was written could not be collected: {error}")));
             }
         }
-        let seal = self.volume.seal_timed(label).map_err(|error| engine::fs_failure("sealing", &error))?;
+        let seal = self.volume.seal_timed(label).map_err(|error| {
+            let failure = engine::fs_failure("sealing", &error);
+            match self.volume.read_only_reason().filter(|_| failure.kind == Kind::NotPermitted) {
+                Some(why) => Failure {
+                    message: format!("volume \"{}\" is read-only: {why}", self.folder.name),
+                    ..failure
+                },
+                None => failure,
+            }
+        })?;
         to_json(&SealReport::from(&seal))
     }
 }

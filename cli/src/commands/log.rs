@@ -43,7 +43,7 @@ pub fn run(state: &State, args: &LogArgs) -> Result<()> {
     let newest = engine::moment(state, &volume, None)?;
     let outcome = list(&volume, &newest.history, args);
     // All moments are told in any case; of one path, the newest version may be missing.
-    if args.path.is_some() { newest.end(outcome) } else { outcome }
+    if args.path.is_some() { newest.end(outcome) } else { newest.end_of_sealed(outcome) }
 }
 
 fn list(volume: &VolumeFolder, history: &History, args: &LogArgs) -> Result<()> {

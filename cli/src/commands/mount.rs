@@ -7,16 +7,19 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use clap::Args;
+use fs_format::Ino;
 use fs_fuse::Detach;
+use fs_volume::ReadTree;
 
 use super::daemon::{self, Moment, Ready};
 use crate::control::Address;
 use crate::failure::{Context, Failure, Kind, Result};
 use crate::metrics::parse_address;
 use crate::name::{VolumeName, parse_size, parse_span};
+use crate::replica::Seen;
 use crate::state::{State, VolumeFolder};
 use crate::when::When;
-use crate::{daemon_log, elsewhere, engine, mounts, output, progress, replica};
+use crate::{branches, daemon_log, elsewhere, engine, mounts, output, progress, replica};
 
 /// Mount a volume, or a moment of its past, on an empty folder
 ///
@@ -137,14 +140,21 @@ pub fn run(state: &State, args: MountArgs) -> Result<()> {
     }
     if moment.is_none() {
         warn_of_end(&volume);
-        if !args.habits.read_only && volume.config()?.follows {
+    }
+    let ready = start_daemon(state, &volume, dir.as_deref(), moment, &args.habits)?;
+    let config = volume.config()?;
+    if moment.is_none() && config.follows {
+        if !args.habits.read_only {
             output::note(&format!(
                 "volume \"{}\" is mounted read-only: another device writes it",
                 volume.name
             ));
         }
+        for failure in config.stores.iter().filter_map(|store| Seen::read(&volume, &store.name).err()) {
+            output::note(&format!("warning: nothing new is shown: {}", failure.message));
+            failure.hint.iter().for_each(|hint| output::note(&format!("hint: {hint}")));
+        }
     }
-    let ready = start_daemon(state, &volume, dir.as_deref(), moment, &args.habits)?;
     match &args.dir {
         Some(_) => output::note(&format!("volume \"{}\" is mounted on {}", volume.name, ready.mount_point)),
         // The person has to learn where.
@@ -153,21 +163,31 @@ pub fn run(state: &State, args: MountArgs) -> Result<()> {
     match ready.trouble {
         Some(trouble) => {
             output::note(&format!("warning: the volume is read-only: {trouble}"));
-            output::note(&format!("hint: {}", engine::way_out(&volume.name)));
+            let hint = match trouble.starts_with(replica::TAKEN_OVER) {
+                true => format!("`comb unmount {}` first, then {}", ready.mount_point, way_on(&volume)),
+                false => engine::way_out(&volume.name),
+            };
+            output::note(&format!("hint: {hint}"));
             Ok(())
         }
         None => Ok(()),
     }
 }
 
+/// What to do about a volume that another device has taken over.
+fn way_on(volume: &VolumeFolder) -> String {
+    format!("`comb volume open {}` goes on with it here, with --read-only it follows the other", volume.name)
+}
+
 /// Says that another device has taken the volume over, if one has.
 fn warn_of_end(volume: &VolumeFolder) {
     let (noticed, hint) = match replica::ended(volume) {
         Ok(None) => return,
-        Ok(Some(ended)) => (
-            format!(", noticed {}", ended.noticed),
-            Some(format!("`comb branch list {}` shows what is not in the volume", volume.name)),
-        ),
+        Ok(Some(ended)) => {
+            let list = format!("`comb branch list {}` shows what is not in the volume", volume.name);
+            let hint = if branches::has_tail(volume, &ended) { list } else { way_on(volume) };
+            (format!(", noticed {}", ended.noticed), Some(hint))
+        }
         Err(failure) => {
             output::note(&format!("warning: {}", failure.message));
             (String::new(), failure.hint)
@@ -186,7 +206,10 @@ fn find_moment(volume: &VolumeFolder, text: &str) -> Result<Moment> {
     let when = When::parse(text, &engine::now())?;
     elsewhere::refresh(volume);
     let history = engine::history(volume)?;
-    Ok(Moment(engine::find(volume, &history, &when)?.info().seq))
+    let view = engine::find(volume, &history, &when)?;
+    // The daemon would wait longer for a store that does not answer.
+    view.attr(Ino::ROOT).map_err(|error| engine::fs_failure(&volume.name, &error))?;
+    Ok(Moment(view.info().seq))
 }
 
 fn refuse_second(volume: &VolumeFolder) -> Result<()> {

@@ -16,7 +16,7 @@ use crate::output::{Align, Table};
 use crate::replica::Replicas;
 use crate::retention::{self, PacksReport, PruneReport, STORES_WAIT};
 use crate::state::{State, VolumeFolder};
-use crate::{engine, output, progress};
+use crate::{elsewhere, engine, output, progress};
 
 /// Drop the moments of a volume that its policy does not keep (`comb retain`), and what only they need
 ///
@@ -138,9 +138,14 @@ struct DroppedReport {
 }
 
 fn preview(volume: &VolumeFolder, json: bool) -> Result<()> {
+    elsewhere::refresh(volume);
     let history = engine::history(volume)?;
     let failed = |error| engine::fs_failure(&volume.name, &error);
-    let policy: Policy = retention::policy_of(&volume.name, history.policy().map_err(failed)?)?;
+    let is_others = engine::is_others(volume)?;
+    let policy: Policy =
+        retention::policy_of(&volume.name, history.policy().map_err(failed)?).map_err(|failure| {
+            if is_others { failure.hint("whoever writes the volume gives it one") } else { failure }
+        })?;
     let plan = retention::plan_now(&history, &retention::pinned(volume)?, &policy).map_err(failed)?;
     let seals = engine::seals(volume, &history)?;
     let dropped: Vec<Seq> = plan.drop.iter().map(|gone| gone.seq).collect();
@@ -163,6 +168,9 @@ fn preview(volume: &VolumeFolder, json: bool) -> Result<()> {
         seals.len(),
         output::size(frees.bytes)
     ));
+    if is_others {
+        output::note("another device writes the volume, and prunes it");
+    }
     Ok(())
 }
 

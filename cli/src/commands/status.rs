@@ -17,15 +17,15 @@ use crate::replica::StoreReport;
 use crate::report::{MountReport, SealReport};
 use crate::state::{Config, State, VolumeFolder};
 use crate::stores::StoreConfig;
-use crate::{engine, resting};
+use crate::{branches, engine, replica, resting};
 
 /// How often `--watch` looks.
 const WATCH_EVERY: Duration = Duration::from_secs(1);
 
 /// Show how the volumes are: mounted where, sealed when, what their stores lack and cost, and what is wrong
 ///
-/// It ends with 9 where a store is later than promised, whether the volume is mounted or not, and with 11 where a daemon gives no
-/// answer.
+/// It ends with 9 where a store is later than promised, whether the volume is mounted or not, with 11 where a daemon gives no
+/// answer, and with 5 where it is not known what was seen of the store of a volume that another device writes.
 #[derive(Debug, Args)]
 pub struct StatusArgs {
     /// Only this volume
@@ -54,6 +54,9 @@ struct VolumeStatus {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     damage: Vec<String>,
     mounts: Vec<MountReport>,
+    /// Whether something was written here that is not in the volume, because another device took it over.
+    #[serde(skip)]
+    has_tail: bool,
     /// How far each store is, of a volume that no daemon tells of.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     stores: Vec<StoreReport>,
@@ -106,6 +109,14 @@ pub fn run(state: &State, args: &StatusArgs) -> Result<()> {
             ),
         };
         return Err(Failure::new(Kind::Behind, format!("volume \"{volume}\" is not safe: {what}")).hint(hint));
+    }
+    let mut stores = list.iter().flat_map(|volume| volume.stores().map(move |store| (&volume.name, store)));
+    if let Some((volume, store)) = stores.find(|(_, store)| store.state == "unknown") {
+        let what = format!(
+            "nothing new is shown of volume \"{volume}\": what was seen of store \"{}\" is damaged",
+            store.name
+        );
+        return Err(Failure::new(Kind::Damaged, what).hint(store.last_error.clone().unwrap_or_default()));
     }
     match (&args.name, list.first().and_then(|status| status.failure.clone())) {
         // Who asks for one volume is told by the exit code too; JSON has it in a field.
@@ -186,7 +197,7 @@ fn status(state: &State, volume: &VolumeFolder) -> Result<VolumeStatus> {
     };
     let mut stores = Vec::new();
     let mut dollars_per_month = BTreeMap::new();
-    if let (Ok(config), Some(Ok(history))) = (&config, &history) {
+    if let (Ok(config), Some(Ok(history)), None) = (&config, &history, volume.name.branch()) {
         if is_untold {
             match resting::reports(state, volume, config, history) {
                 // What a volume lacks that is only followed does not depend on its daemon.
@@ -212,7 +223,10 @@ fn status(state: &State, volume: &VolumeFolder) -> Result<VolumeStatus> {
             None
         }
     };
+    // A branch is what it is: nothing of it is to be sent, and nothing more is cut off.
+    let ended = replica::ended(volume).ok().flatten().filter(|_| volume.name.branch().is_none());
     Ok(VolumeStatus {
+        has_tail: ended.is_some_and(|ended| branches::has_tail(volume, &ended)),
         name: volume.name.to_string(),
         public_key: volume.id.to_hex(),
         quota_bytes,
@@ -238,7 +252,8 @@ fn costs(config: &Config, history: &History) -> BTreeMap<String, f64> {
     let now = engine::now_nanos();
     let creates = cost::creates_of_a_month(&seals, now);
     let month = |(store, prices): (&StoreConfig, Prices)| {
-        (store.name.clone(), prices.month(bytes, creates, cost::looks_of_a_month(store, config)))
+        let (lists, reads) = cost::looks_of_a_month(store, config);
+        (store.name.clone(), prices.month(bytes, creates + lists, reads))
     };
     priced.into_iter().map(month).collect()
 }
@@ -325,6 +340,7 @@ fn print(list: &[VolumeStatus]) -> Result<()> {
             match (&volume.failure, live) {
                 (Some(_), _) if volume.head.is_some() => "gives no answer".into(),
                 (Some(_), _) => "cannot be read".into(),
+                (None, None) if volume.name.contains('/') => "a branch".into(),
                 (None, None) => "not mounted".into(),
                 (None, Some(mount)) if mount.read_only => format!("read-only on {}", mount.mount_point),
                 (None, Some(mount)) => format!("mounted on {}", mount.mount_point),
@@ -355,7 +371,7 @@ fn print(list: &[VolumeStatus]) -> Result<()> {
         }
         if !volume.damage.is_empty() {
             output::note(&format!("hint: {}", engine::way_out(&volume.name)));
-        } else if volume.stores().any(|store| store.state == "fenced") {
+        } else if volume.has_tail {
             output::note(&format!(
                 "hint: `comb branch list {}` shows what is not in the volume",
                 volume.name

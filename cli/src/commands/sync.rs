@@ -118,14 +118,14 @@ fn wait_for_daemon(volume: &VolumeFolder, seal: &SealReport, begun: Instant, lim
             return Err(Failure::new(Kind::Behind, "the volume was unmounted before every store had it")
                 .hint("`comb sync` goes on"));
         };
+        if let Some(fenced) = report.stores.iter().find(|store| store.state == "fenced") {
+            return Err(Failure::new(Kind::NotPermitted, fenced.last_error.clone().unwrap_or_default()));
+        }
         let lacking: Vec<_> = report.stores.iter().filter(|store| store.may_lack(seal.seq)).collect();
         let Some(worst) = lacking.iter().max_by_key(|store| store.unsafe_bytes) else {
             bar.finish_and_clear();
             return Ok(());
         };
-        if worst.state == "fenced" {
-            return Err(Failure::new(Kind::NotPermitted, worst.last_error.clone().unwrap_or_default()));
-        }
         if bar.length() < Some(worst.unsafe_bytes) {
             bar.set_length(worst.unsafe_bytes);
         }

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::PathBuf;
 
-use crate::world::World;
+use crate::world::{World, wait_until};
 
 /// A volume with a store in the folder `store`, replicated and mounted; it holds the file `first`.
 fn replicated(world: &World) -> PathBuf {
@@ -65,6 +65,19 @@ fn what_a_fenced_device_wrote_is_a_branch_and_the_device_goes_on() {
     assert!(!world.path("mount/tail").exists(), "it is not in the volume");
     world.comb("check photos").done();
 
+    // It is well as it is: nothing of it is to be sent.
+    let status = world.words(["status", &branch]);
+    assert!(
+        !status.out.contains("TAKEN OVER") && !status.said.contains("hint"),
+        "{}{}",
+        status.out,
+        status.said
+    );
+    status.done();
+    let none = world.comb("status photos/nothing");
+    assert!(none.said.contains("`comb branch list photos`"), "{}", none.said);
+    none.refused(3, "volume \"photos\" has no branch \"photos/nothing\"");
+
     // The branch is read like a volume, and nothing changes it.
     assert_eq!(world.words(["cat", &format!("{branch}:tail")]).done(), "tail");
     assert_eq!(world.words(["cat", &format!("{branch}@head:first")]).done(), "changed");
@@ -123,9 +136,20 @@ fn a_device_that_was_taken_over_without_changes_has_no_branch() {
     open(&other, &world, "");
     let status = other.comb("status photos").done();
     assert!(status.contains("has everything"), "it won the first slot itself: {status}");
-    let said = world.comb("sync photos");
-    assert_ne!(said.code, 0, "{}", said.said);
-    world.comb("volume open photos").done();
+    // It learns that when it is mounted, from a seal that is not its own.
+    let said = world.comb("mount photos mount").said;
+    assert!(!said.contains("from seal") && !said.contains("comb check"), "{said}");
+    let fenced = || world.comb("status photos").said.contains("another device took it over");
+    wait_until("noticing", fenced);
+    let said = world.comb("sync photos --wait");
+    assert!(said.said.contains("it has all that was written here"), "{}", said.said);
+    said.refused(8, "took the volume over");
+    let status = world.comb("status photos").out;
+    assert!(status.contains("has everything (seq"), "{status}");
+    world.comb("unmount mount").done();
+    let said = world.comb("volume open photos");
+    assert!(!said.said.contains("branch"), "{}", said.said);
+    said.done();
     assert_eq!(world.comb("branch list photos --json").json().as_array().map(Vec::len), Some(0));
     assert_eq!(world.comb("cat photos:first").done(), "first");
 }
@@ -150,7 +174,7 @@ fn a_store_that_was_put_back_is_refused_until_a_person_accepts_it() {
 
     fs::remove_dir_all(&store).expect("removed");
     copy_tree(&world.path("old"), &store);
-    let refused = world.comb("sync photos --limit 3s");
+    let refused = world.comb("sync photos --limit 1m");
     assert_ne!(refused.code, 0);
     assert!(refused.said.contains("put back in time"), "{}", refused.said);
     other.comb("volume open photos").refused(6, "old or a foreign state");
@@ -269,7 +293,7 @@ fn copy_with_a_tail(world: &World, other: &World) -> PathBuf {
         other.comb("sync photos --wait").done();
     }
     world.comb("mount photos mount").done();
-    let _ = world.comb("sync photos --wait --limit 10s");
+    let _ = world.comb("sync photos --wait --limit 1m");
     world.comb("unmount mount").done();
     copy
 }
@@ -292,7 +316,7 @@ fn a_copy_that_has_a_fenced_tail_is_mended_when_that_is_a_branch() {
     world.comb("volume open photos").done();
     world.comb("mount photos mount").done();
     fs::write(world.path("mount/third"), "third").expect("written");
-    world.comb("sync photos --wait --limit 60s").done();
+    world.comb("sync photos --wait --limit 2m").done();
     assert_eq!(seen_from(&copy, &world).0, "first\nsecond\nthird\n");
     assert_eq!(seen_from(&copy, &world), seen_from(&world.path("store"), &world));
     let branch =
@@ -311,7 +335,7 @@ fn a_copy_whose_tail_nobody_keeps_is_left_alone_and_another_one_made() {
     let branch =
         world.comb("branch list photos --json").json()[0]["name"].as_str().expect("a name").to_owned();
     world.comb(&format!("branch remove {branch} --yes")).done();
-    let refused = world.comb("sync photos --wait --limit 10s");
+    let refused = world.comb("sync photos --wait --limit 1m");
     assert!(refused.said.contains("may be nowhere else"), "{}", refused.said);
     assert!(!refused.said.contains("remove what lies there"), "{}", refused.said);
     refused.refused(9, "`comb store remove`");

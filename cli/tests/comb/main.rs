@@ -8,6 +8,7 @@ mod following;
 mod ipfs;
 mod metrics;
 mod mounts;
+mod parting;
 mod retention;
 mod ring;
 mod stores;

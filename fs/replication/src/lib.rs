@@ -54,4 +54,4 @@ pub use names::{Fencing, Names};
 pub use progress::{Handle, NotReplicated, Pending, Progress, State, Trouble};
 pub use remote::Remote;
 pub use rings::{Published, RingVersion, Rings};
-pub use upload::{LOOK_EVERY, Pace, Role, Settings, Uploader};
+pub use upload::{LOOK_EVERY, Pace, Role, STAND_AGAIN, STAND_REQUESTS, Settings, Uploader};

@@ -14,7 +14,8 @@
 //! - An error ends a pass: what is under way is awaited, nothing new begins, and after a pause all that is
 //!   still missing is tried again. Nothing that was answered for is sent twice.
 //! - A bell that rings at any time is heard.
-//! - A writer that has nothing to send notices all the same, within minutes, that another device took the volume over.
+//! - A writer that has nothing to send notices all the same, within minutes, that another device took the volume over, or that
+//!   the store has lost what it had.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -40,8 +41,11 @@ use crate::rules::{Rule, keeps};
 const PAUSE_MAX: Duration = Duration::from_secs(60);
 /// Seals that are looked at before the first of them is replicated.
 const PLAN_MAX: usize = 100_000;
-/// How often a store is looked at as after a restart: whether it is still the same, and still has what was put there.
-const STAND_AGAIN: Duration = Duration::from_mins(10);
+/// How often a store is looked at as after a restart, also where there is nothing to send: whether it is still the same, and still
+/// has what was put there. That is [`STAND_REQUESTS`].
+pub const STAND_AGAIN: Duration = Duration::from_mins(10);
+/// Lists and reads of such a look: the id twice, the newest slot by name and as it is, and the claims.
+pub const STAND_REQUESTS: (u64, u64) = (2, 3);
 /// How often a writer that has nothing to send looks whether it still is one.
 pub const LOOK_EVERY: Duration = Duration::from_mins(1);
 /// The time over which a rate is told.
@@ -222,6 +226,8 @@ impl Uploader {
             let before = self.achieved();
             let done = match woken {
                 Woken::Sealed => self.pass().await,
+                // Now and then all of it is looked at, claims too: a store that was put back in time says so to nobody.
+                Woken::Idle if self.stood.elapsed() > STAND_AGAIN => self.pass().await,
                 Woken::Idle => self.look().await,
                 Woken::Asked => match self.pass().await {
                     Ok(()) => self.look().await,
@@ -237,7 +243,7 @@ impl Uploader {
                 }
                 Err(Halt::Fenced(fenced)) => {
                     tracing::warn!(volume = %self.settings.volume, "{fenced}");
-                    self.tell(State::Fenced(fenced));
+                    self.end_at(fenced).await;
                     return fenced;
                 }
                 Err(Halt::Failed(error)) => {
@@ -249,6 +255,20 @@ impl Uploader {
                 }
             }
         }
+    }
+
+    /// Tells that the right to write has ended. What is here below the cut is in the volume; what is not, nobody sends.
+    async fn end_at(&mut self, fenced: Fenced) {
+        while self.plan.front().is_some_and(|planned| planned.seq < fenced.at) {
+            self.plan.pop_front();
+        }
+        // Below a boundary, slots prove nothing; and a cut at the first seal says nothing of one before.
+        let is_proved = matches!(fenced.how, Fence::Claim { .. } | Fence::Slot);
+        if is_proved && self.local.held().await.is_ok_and(|held| held.first < fenced.at) {
+            let below = Some(Seq(fenced.at.0 - 1));
+            self.progress.send_modify(|progress| progress.replicated = progress.replicated.max(below));
+        }
+        self.tell(State::Fenced(fenced));
     }
 
     /// Waits until there is something to do.
@@ -614,22 +634,53 @@ impl Uploader {
             None => self.newest().await?,
         };
         if newest.is_none() && held.first > Seq(1) && keeps(Rule::BoundaryBelowFirst) {
-            // The slots below stay free for ever, and a clone that sleeps may think it must fill them. After
-            // the boundary is there, it finds that out; before, it shows up in the second look. In a copy it says that
-            // nothing is missing below.
-            let below = Seq(held.first.0 - 1);
-            self.remote.fill_boundary(below, self.signer.boundary(self.settings.epoch, below)?).await?;
-            newest = self.newest().await?;
+            newest = self.begin_above(held).await?;
         }
         let last = match newest {
-            Some(newest) if self.settings.role == Role::Copy => Some(self.copied(newest, held).await?),
-            Some(newest) => Some(self.compare(newest, held).await?),
             None => None,
+            Some(there) => match self.found(there, held).await {
+                // What came next was given up here while this was no store of the volume.
+                Err(Halt::Failed(Error::Gap { .. })) if self.is_as_it_was(there, seen).await? => {
+                    match self.begin_above(held).await? {
+                        Some(still) if still == there => None,
+                        Some(other) => Some(self.found(other, held).await?),
+                        None => None,
+                    }
+                }
+                found => Some(found?),
+            },
         };
         if self.settings.role == Role::Arbiter {
             self.still_ours(last, held).await?;
+            self.confirm();
         }
         Ok(Stands { last })
+    }
+
+    /// Lets a store begin with the oldest seal that is here; its newest slot after that.
+    ///
+    /// The slots below stay free for ever, and a clone that sleeps may think it must fill them. After the boundary is there, it
+    /// finds that out; before, it shows up in the second look. In a copy it says that nothing is missing below.
+    async fn begin_above(&self, held: Held) -> Result<Option<Seq>, Error> {
+        let below = Seq(held.first.0 - 1);
+        self.remote.fill_boundary(below, self.signer.boundary(self.settings.epoch, below)?).await?;
+        self.newest().await
+    }
+
+    /// Whether the newest slot is what was seen there last: then nobody wrote there since, and it is of our past.
+    async fn is_as_it_was(&self, newest: Seq, seen: Option<Link>) -> Result<bool, Error> {
+        match seen.filter(|seen| seen.seq == newest) {
+            Some(seen) => Ok(self.remote.slot(newest).await?.link() == seen),
+            None => Ok(false),
+        }
+    }
+
+    /// The newest slot that is ours, where this one is the newest.
+    async fn found(&self, newest: Seq, held: Held) -> Result<Link, Halt> {
+        match self.settings.role {
+            Role::Copy => Ok(self.copied(newest, held).await?),
+            Role::Arbiter => self.compare(newest, held).await,
+        }
     }
 
     /// Whether the store lets us go on behind the newest slot, which is ours.

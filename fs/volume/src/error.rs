@@ -1,5 +1,7 @@
 //! What can go wrong, by what the caller can do about it.
 
+use std::io;
+
 use thiserror::Error;
 
 /// Why an operation on files was refused.
@@ -119,11 +121,35 @@ pub enum OpenError {
     },
 }
 
+impl OpenError {
+    /// What of a volume could not be read, and why: what did not come from afar is no damage.
+    pub(crate) fn unreadable(what: &str, error: FsError) -> Self {
+        let what = what.to_owned();
+        match error {
+            FsError::Away(why) => {
+                Self::Disk { what, source: io::Error::new(io::ErrorKind::HostUnreachable, why) }
+            }
+            error => Self::Damaged { what, detail: error.to_string() },
+        }
+    }
+
+    /// Whether it did not come from afar; another try may succeed.
+    pub fn is_away(&self) -> bool {
+        matches!(self, Self::Disk { source, .. } if is_away(source))
+    }
+}
+
+/// Whether a file that is not here did not come from afar.
+pub(crate) fn is_away(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::TimedOut | io::ErrorKind::HostUnreachable)
+}
+
 /// What could not be opened, in the words of an operation on files.
 impl From<OpenError> for FsError {
     fn from(error: OpenError) -> Self {
         match error {
             OpenError::NoSuchSnapshot(_) => Self::NotFound,
+            _ if error.is_away() => Self::Away(error.to_string()),
             OpenError::Disk { .. } => Self::Disk(error.to_string()),
             OpenError::Newer { .. } => Self::Newer(error.to_string()),
             _ => Self::Damaged(error.to_string()),

@@ -91,10 +91,7 @@ impl History {
             return Ok(Some(head.info.id));
         }
         let moment = ledger::moment(&self.store, &head.root, seq);
-        let moment = moment.map_err(|error| OpenError::Damaged {
-            what: "the record of the moment".into(),
-            detail: error.to_string(),
-        })?;
+        let moment = moment.map_err(|error| OpenError::unreadable("the record of the moment", error))?;
         Ok(moment.map(|moment| moment.info.id))
     }
 
@@ -230,10 +227,7 @@ impl History {
             Ok(moment) => Ok(moment),
             Err(error) => match self.manifest(seq) {
                 Ok(manifest) => Ok(Some(manifest.moment())),
-                Err(_) => Err(OpenError::Damaged {
-                    what: "the record of the moment".into(),
-                    detail: error.to_string(),
-                }),
+                Err(_) => Err(OpenError::unreadable("the record of the moment", error)),
             },
         }
     }

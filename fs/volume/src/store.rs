@@ -22,6 +22,7 @@ use quick_cache::sync::Cache;
 
 use crate::buffer::{Buffer, Growing};
 use crate::env::{DiskFile, Env, OpenMode};
+use crate::error::is_away;
 use crate::findings::Findings;
 use crate::keys::Keys;
 use crate::manifests::Unwritten;
@@ -1015,9 +1016,7 @@ pub fn read_error(path: &str, error: &std::io::Error) -> FsError {
         std::io::ErrorKind::NotFound => FsError::Damaged(format!("{path} is missing")),
         std::io::ErrorKind::UnexpectedEof => FsError::Damaged(format!("{path} ends early")),
         std::io::ErrorKind::InvalidData => FsError::Damaged(format!("{path}: {error}")),
-        std::io::ErrorKind::TimedOut | std::io::ErrorKind::HostUnreachable => {
-            FsError::Away(format!("{path}: {error}"))
-        }
+        _ if is_away(error) => FsError::Away(format!("{path}: {error}")),
         _ => FsError::Disk(format!("{path}: {error}")),
     }
 }

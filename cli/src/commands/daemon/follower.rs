@@ -54,6 +54,9 @@ pub fn serve(
     let metrics = habits.metrics.map(Metrics::bind).transpose()?;
     let dir = prepare_dir(folder, dir)?;
     let unseen = elsewhere::refresh(folder);
+    if let Some(unseen) = &unseen {
+        require_something(folder, unseen)?;
+    }
     let door = elsewhere::door(folder)?;
     let following = following(folder, &door)?;
     // A store that forgot what was seen there lacks what it needs: that is why, and not what is damaged.
@@ -119,6 +122,22 @@ pub fn serve(
         tracing::warn!("{}", failure.message);
     }
     end(asked, Ok(()), server, lock)
+}
+
+/// Refuses a mount that could show nothing, because what was seen last was never read here and the store does not answer. As soon
+/// as any command would: whoever reads from a mount waits longer for his store.
+fn require_something(folder: &VolumeFolder, unseen: &Failure) -> Result<()> {
+    let history = engine::history(folder)?;
+    let shown = history.head().and_then(|head| history.at(head.seq));
+    let shown = shown.map_err(|error| engine::open_failure(folder, &error))?;
+    require_root(folder, &shown).map_err(|failure| match (failure.kind, unseen.kind) {
+        (Kind::Unreachable, Kind::Unreachable) => Failure {
+            message: format!("nothing of volume \"{}\" can be shown: {}", folder.name, unseen.message),
+            ..failure
+        },
+        (Kind::Unreachable | Kind::Damaged, _) => unseen.clone(),
+        _ => failure,
+    })
 }
 
 fn report(folder: &VolumeFolder, dir: &Path, following: &Following) -> MountReport {

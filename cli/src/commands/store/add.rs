@@ -1,7 +1,7 @@
 //! `comb store add`.
 
 use clap::Args;
-use fs_replication::StoreId;
+use fs_replication::{Slot, StoreId};
 
 use crate::cost::Prices;
 use crate::failure::{Failure, Kind, Result};
@@ -89,9 +89,8 @@ pub fn run(state: &State, args: &AddArgs) -> Result<()> {
         )
         .hint("add a store that can (S3, a folder) first, and this one as a copy"));
     }
-    if let Some(slot) = &head.newest {
-        refuse_other_past(&volume, &url, slot)?;
-    }
+    let parted = Seen::parted(&volume, &StoreConfig::id_text(attached.id));
+    let past = head.newest.as_ref().map(|slot| past_of(&volume, &url, slot, parted.as_ref())).transpose()?;
     let config = StoreConfig {
         name: name.clone(),
         url: url.clone(),
@@ -102,6 +101,10 @@ pub fn run(state: &State, args: &AddArgs) -> Result<()> {
     };
     // Whatever was seen in a store of this name, it was not this one.
     Seen::forget(&volume, &name)?;
+    if let Some(past) = &past {
+        // Retention may have dropped here what it holds, and what came next. By this it is known as ours.
+        past.write(&volume, &name)?;
+    }
     state.change_config(&volume, |all| {
         all.stores.push(config);
         Ok(())
@@ -123,17 +126,43 @@ pub fn run(state: &State, args: &AddArgs) -> Result<()> {
     super::tell(&volume)
 }
 
-/// Refuses a store in which the volume goes on where it does not here.
-fn refuse_other_past(volume: &VolumeFolder, url: &str, slot: &fs_replication::Slot) -> Result<()> {
-    let here = engine::history(volume)?.outgoing(slot.seq, false);
-    if here.is_ok_and(|here| here.id == slot.id) {
-        return Ok(());
+/// The newest seal of a store that holds a part of the past of what is here: it is here, or it is what was seen there last when the
+/// volume parted from it. Refuses one in which the volume goes on otherwise.
+fn past_of(volume: &VolumeFolder, url: &str, slot: &Slot, parted: Option<&Seen>) -> Result<Seen> {
+    let history = engine::history(volume)?;
+    let there = Seen::of(&slot.link());
+    if history.outgoing(slot.seq, false).is_ok_and(|here| here.id == slot.id) || parted == Some(&there) {
+        return Ok(there);
+    }
+    let (first, last) = history.unbroken().map_err(|error| engine::open_failure(volume, &error))?;
+    let epoch = engine::epoch(volume, &history)?;
+    let goes_on =
+        "`comb volume open` goes on with what the store holds; another prefix makes a copy of what is here";
+    if slot.epoch > epoch {
+        let what = format!(
+            "{url} holds another history of this volume, up to seal {}: another device took it over there with epoch {}, here it is \
+             written in epoch {epoch}",
+            slot.seq, slot.epoch
+        );
+        return Err(Failure::new(Kind::InTheWay, what).hint(goes_on));
+    }
+    if slot.seq >= first {
+        let what = format!(
+            "{url} holds another history of this volume, up to seal {}, which is another one than here, where {last} is the newest",
+            slot.seq
+        );
+        return Err(Failure::new(Kind::InTheWay, what).hint(goes_on));
     }
     Err(Failure::new(
         Kind::InTheWay,
-        format!("{url} holds another history of this volume, up to seal {}", slot.seq),
+        format!(
+            "{url} holds this volume up to seal {} of epoch {}, and what is here begins with seal {first}: whether that is an older past \
+             of which retention dropped the rest, or another device wrote it, cannot be told any more",
+            slot.seq, slot.epoch
+        ),
     )
     .hint(
-        "`comb volume open` goes on with what the store holds; another prefix makes a copy of what is here",
+        "another prefix or folder makes a copy of what is here; so does this one when it was emptied, if no other device writes the \
+         volume there. `comb volume open` goes on with what it holds",
     ))
 }

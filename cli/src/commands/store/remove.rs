@@ -5,8 +5,9 @@ use clap::Args;
 use crate::failure::{Failure, Kind, Result};
 use crate::name::VolumeName;
 use crate::replica::Seen;
-use crate::state::State;
-use crate::{elsewhere, output, progress};
+use crate::state::{State, VolumeFolder};
+use crate::stores::StoreConfig;
+use crate::{elsewhere, engine, output, progress};
 
 /// Replicate a volume to a store no more; what is there stays there
 #[derive(Debug, Args)]
@@ -16,12 +17,44 @@ pub struct RemoveArgs {
 
     /// The store
     store: VolumeName,
+
+    /// Say that the store may go though another device took the volume over there
+    #[arg(long)]
+    yes: bool,
+}
+
+/// Refuses to part without a word from a store in which another device took the volume over: this one would go on by itself, and
+/// nobody would tell it any more. One that does not answer tells nothing.
+fn refuse_taken_over(volume: &VolumeFolder, store: &StoreConfig) -> Result<()> {
+    let Ok(head) = elsewhere::head_soon(volume, store) else { return Ok(()) };
+    let here = engine::epoch(volume, &engine::history_here(volume)?)?;
+    if head.epoch() <= here {
+        return Ok(());
+    }
+    Err(Failure::new(
+        Kind::Usage,
+        format!(
+            "another device took volume \"{0}\" over in store \"{1}\", with epoch {2}: without the store this one goes on from epoch \
+             {here} by itself, and what the two write never comes together again",
+            volume.name,
+            store.name,
+            head.epoch()
+        ),
+    )
+    .hint(format!(
+        "`comb sync {0}` ends the writing here and keeps what only this machine has, and `comb volume open {0}` goes on from there; \
+         or add --yes",
+        volume.name
+    )))
 }
 
 /// Takes a store out of the volume's config.
 pub fn run(state: &State, args: &RemoveArgs) -> Result<()> {
     let volume = state.volume(&args.name)?;
     let store = super::choose(&volume, Some(args.store.as_str()))?;
+    if store.arbiter && !args.yes && !engine::is_others(&volume)? {
+        refuse_taken_over(&volume, &store)?;
+    }
     let is_source = volume.config()?.from_store && store.arbiter;
     if is_source {
         let bar = progress::waiting("fetching what is only there");
@@ -53,11 +86,12 @@ pub fn run(state: &State, args: &RemoveArgs) -> Result<()> {
         config.from_store &= !is_source;
         Ok(())
     })?;
-    // Another store of this name has not seen what this one has.
-    Seen::forget(&volume, &store.name)?;
     output::line(&format!(
         "volume \"{}\" goes to store \"{}\" no more; what is there stays there",
         volume.name, store.name
     ))?;
-    super::tell(&volume)
+    let told = super::tell(&volume);
+    // Another store of this name has not seen what this one has. By now the daemon says no more of it.
+    Seen::part(&volume, &store)?;
+    told
 }

@@ -145,6 +145,12 @@ impl Folder {
         sealed.packs.extend(packs.iter().cloned());
     }
 
+    /// Gives up what was before this seal, as retention does.
+    pub fn begin_with(&self, first: Seq) {
+        let mut sealed = self.sealed.lock().expect("no panic");
+        sealed.manifests = sealed.manifests.split_off(&first);
+    }
+
     pub fn id(&self, seq: Seq) -> ManifestId {
         manifest_id(&self.sealed.lock().expect("no panic").manifests[&seq])
     }

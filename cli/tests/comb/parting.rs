@@ -1,0 +1,183 @@
+//! Parting from a store, and coming back to it: what went on there, and what went on here.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::volumes::walk;
+use crate::world::{Outcome, World};
+
+/// A mounted volume whose store, the folder `store`, has three changes of the file `a`. Its key is in the file `key`.
+fn replicated() -> World {
+    let world = World::new();
+    world.comb("volume create photos").done();
+    world.comb("volume key photos --out key").done();
+    add(&world, "store").done();
+    world.dir("mount");
+    world.comb("mount photos mount --seal-every 0").done();
+    for text in ["1", "2", "3"] {
+        change(&world, text);
+        world.comb("sync photos --wait").done();
+    }
+    world
+}
+
+fn add(world: &World, folder: &str) -> Outcome {
+    world.words([
+        "store",
+        "add",
+        "photos",
+        &format!("file://{}", world.dir(folder).display()),
+        "--as",
+        folder,
+    ])
+}
+
+fn change(world: &World, text: &str) {
+    fs::write(world.path("mount/a"), text).expect("written");
+}
+
+/// Goes on without a store, until nothing is here any more of what the store has.
+fn go_on_and_forget(world: &World) {
+    for text in ["4", "5", "6"] {
+        change(world, text);
+        world.comb("snapshot photos").done();
+    }
+    world.words(["retain", "photos", "keep last 1"]).done();
+    world.comb("prune photos --grace 0").done();
+    let manifests = walk(&world.volume_folder().join("manifests"));
+    let first = manifests.iter().filter_map(|path| path.file_name()?.to_str()).min().map(str::to_owned);
+    assert!(first > Some(format!("{:016x}", 6)), "the test needs a gap: {first:?}");
+}
+
+/// Another machine that opens the volume from the store.
+fn open(world: &World, how: &str) -> World {
+    let other = World::new();
+    let (key, store) = (world.path("key"), world.path("store"));
+    other
+        .comb(&format!(
+            "volume open photos --key-file {} --store file://{} {how}",
+            key.display(),
+            store.display()
+        ))
+        .done();
+    other
+}
+
+fn copy(from: &Path, to: &Path) {
+    let done = Command::new("cp").arg("-a").args([from, to]).status();
+    assert!(done.is_ok_and(|status| status.success()), "copied");
+}
+
+fn slots(store: &Path) -> Vec<PathBuf> {
+    walk(store).into_iter().filter(|path| path.parent().is_some_and(|folder| folder.ends_with("m"))).collect()
+}
+
+#[test]
+fn a_store_that_holds_an_older_past_is_taken_up_again() {
+    for kind in ["arbiter", "copy"] {
+        let world = replicated();
+        if kind == "copy" {
+            fs::rename(world.path("store"), world.path("second")).expect("moved");
+            fs::create_dir(world.path("store")).expect("made");
+            world.comb("store remove photos store").done();
+            add(&world, "second").done();
+            world.comb("sync photos --wait").done();
+            add(&world, "store").done();
+            world.comb("sync photos --wait").done();
+        }
+        let before = slots(&world.path("store")).len();
+        world.comb("store remove photos store").done();
+        go_on_and_forget(&world);
+        world.comb("sync photos --wait");
+
+        let said = add(&world, "store");
+        assert!(!said.said.contains("history"), "{kind}: {}", said.said);
+        said.done();
+        world.comb("sync photos --wait --limit 2m").done();
+        assert!(slots(&world.path("store")).len() > before, "it goes on where it was");
+        change(&world, "7");
+        world.comb("sync photos --wait --limit 2m").done();
+        world.comb("unmount mount").done();
+        world.comb("status photos").done();
+        world.comb("check photos").done();
+        world.comb("check photos --store store").done();
+        // After a restart, too; and others open it there.
+        world.comb("mount photos mount --seal-every 0").done();
+        change(&world, "8");
+        world.comb("sync photos --wait --limit 2m").done();
+        let other = open(&world, "--read-only");
+        assert_eq!(other.comb("cat photos:a").done(), "8", "{kind}");
+        other.comb("check photos").done();
+        // What is given up by now goes with the next pruning.
+        world.comb("prune photos --grace 0").done();
+        world.comb("check photos").done();
+        world.comb("unmount mount").done();
+    }
+}
+
+#[test]
+fn a_store_of_which_nobody_knows_whose_past_it_holds_is_told_with_a_way_on() {
+    let world = replicated();
+    world.comb("store remove photos store").done();
+    go_on_and_forget(&world);
+    fs::remove_dir_all(world.volume_folder().join("parted")).expect("removed");
+    let refused = add(&world, "store");
+    assert!(refused.said.contains("when it was emptied"), "{}", refused.said);
+    refused.refused(4, "cannot be told any more");
+    // As it was said: it gets all of it.
+    fs::remove_dir_all(world.path("store")).expect("emptied");
+    add(&world, "store").done();
+    world.comb("sync photos --wait --limit 2m").done();
+    assert_eq!(open(&world, "--read-only").comb("cat photos:a").done(), "6");
+    world.comb("unmount mount").done();
+}
+
+#[test]
+fn a_store_in_which_somebody_went_on_is_not_taken_for_an_older_past() {
+    let world = replicated();
+    copy(&world.path("store"), &world.path("old"));
+    let clone = World::new();
+    copy(&world.path("state"), &clone.path("state"));
+    world.comb("store remove photos store").done();
+    go_on_and_forget(&world);
+    // A clone of the machine, which has the same right and does not know.
+    clone.comb("snapshot photos -m clone").done();
+    clone.comb("sync photos --wait").done();
+    add(&world, "store").refused(4, "cannot be told any more");
+    // A machine that took it over.
+    fs::remove_dir_all(world.path("store")).expect("removed");
+    fs::rename(world.path("old"), world.path("store")).expect("put back");
+    open(&world, "");
+    add(&world, "store").refused(4, "another device took it over there with epoch 2");
+    world.comb("unmount mount").done();
+}
+
+#[test]
+fn a_store_in_which_the_volume_was_taken_over_is_not_parted_from_without_a_word() {
+    let world = replicated();
+    let other = open(&world, "");
+    change(&world, "not sent");
+    let refused = world.comb("store remove photos store");
+    assert!(
+        refused.said.contains("add --yes") && refused.said.contains("`comb sync photos`"),
+        "{}",
+        refused.said
+    );
+    refused.refused(2, "another device took volume \"photos\" over in store \"store\", with epoch 2");
+    assert_eq!(world.comb("store list photos --json").json().as_array().map(Vec::len), Some(1), "it stays");
+    // Who goes on there may part from it as he likes; so may who does not reach it.
+    other.comb("store remove photos folder").done();
+    fs::rename(world.path("store"), world.path("away")).expect("moved");
+    world.comb("store remove photos store").done();
+    fs::rename(world.path("away"), world.path("store")).expect("back again");
+    add(&world, "store").refused(4, "another device took it over there with epoch 2");
+    world.comb("unmount mount").done();
+
+    let world = replicated();
+    open(&world, "");
+    world.comb("store remove photos store --yes").done();
+    change(&world, "by itself");
+    world.comb("snapshot photos").done();
+    world.comb("unmount mount").done();
+}
