@@ -1,0 +1,258 @@
+//! Variables: where a compose file asks for one, and which names are not the app's to give.
+
+/// A variable that a text asks for and cannot do without.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Needed<'a> {
+    /// Its name.
+    pub name: &'a str,
+}
+
+/// Names that steer the programs which read them: Docker's client, compose, git, the loader.
+///
+/// Compose puts the values of `.env` into its own environment, so one of these could make it run another program or
+/// speak to another machine. The names that a device fills are not an app's either.
+const STEERING_BEGINNINGS: &[&str] = &[
+    "APP_",
+    "BASH",
+    "BUILDKIT_",
+    "BUILDX_",
+    "COMB_",
+    "COMPOSE_",
+    "DBUS_",
+    "DOCKER_",
+    "DYLD_",
+    "GIT_",
+    "GNUPG",
+    "LC_",
+    "LD_",
+    "LINK_",
+    "MALLOC_",
+    "OTEL_",
+    "SSH_",
+    "SSL_",
+    "SUDO_",
+    "SYSTEMD_",
+    "XDG_",
+    "GRPC_",
+    "QUIC_",
+];
+const STEERING: &[&str] = &[
+    "ALL_PROXY",
+    "ENV",
+    "GCONV_PATH",
+    "GETCONF_DIR",
+    "GODEBUG",
+    "GOMAXPROCS",
+    "GOMEMLIMIT",
+    "GOTRACEBACK",
+    "HOME",
+    "HOSTALIASES",
+    "HTTPS_PROXY",
+    "HTTP_PROXY",
+    "IFS",
+    "LANG",
+    "LOCALDOMAIN",
+    "NO_PROXY",
+    "PATH",
+    "PWD",
+    "RES_OPTIONS",
+    "SHELL",
+    "TEMP",
+    "TMP",
+    "TMPDIR",
+    "AUTHSOCK",
+    "PAGER",
+    "EDITOR",
+    "NOTIFY_SOCKET",
+    "GOPATH",
+    "GOGC",
+    "GOCOVERDIR",
+    "GOROOT",
+];
+
+/// Names of [`STEERING_BEGINNINGS`] that compose's own projects put into `.env`, and that do nothing there: the device
+/// names the files and the project itself.
+const HARMLESS_IN_ENV: &[&str] =
+    &["COMPOSE_FILE", "COMPOSE_PROFILES", "COMPOSE_PROJECT_NAME", "COMPOSE_PATH_SEPARATOR", "LANG"];
+/// Beginnings that a device fills but no program reads: an app's own `.env` may say something there.
+const FILLED_BEGINNINGS: &[&str] = &["APP_", "LINK_", "LC_"];
+
+/// Whether a variable of this name would steer the programs of the device, or is filled by it.
+pub fn steers(name: &str) -> bool {
+    let upper = name.to_ascii_uppercase();
+    STEERING.contains(&upper.as_str())
+        || STEERING_BEGINNINGS.iter().any(|beginning| upper.starts_with(beginning))
+}
+
+/// Whether `.env` may give this variable.
+pub fn allowed_in_env(name: &str) -> bool {
+    let upper = name.to_ascii_uppercase();
+    !steers(name)
+        || HARMLESS_IN_ENV.contains(&upper.as_str())
+        || FILLED_BEGINNINGS.iter().any(|beginning| upper.starts_with(beginning))
+}
+
+/// Whether a text may be a variable's name.
+pub fn is_name(text: &str) -> bool {
+    let mut bytes = text.bytes();
+    bytes.next().is_some_and(|byte| byte.is_ascii_alphabetic() || byte == b'_')
+        && bytes.all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
+}
+
+/// Bytes of a name at the beginning of `text`.
+fn name_bytes(text: &str) -> usize {
+    match text.as_bytes().first() {
+        Some(byte) if byte.is_ascii_alphabetic() || *byte == b'_' => {
+            text.bytes().take_while(|byte| byte.is_ascii_alphanumeric() || *byte == b'_').count()
+        }
+        _ => 0,
+    }
+}
+
+/// The variables that must have a value for `text` to mean something, as compose reads it.
+///
+/// `$$` is a dollar. A default (`:-`, `-`) is looked into only where there is no value; `+` needs none.
+pub fn needed<'a>(text: &'a str, has_value: &dyn Fn(&str) -> bool) -> Vec<&'a str> {
+    let mut found = Vec::new();
+    // Defaults inside defaults are put here, so depth costs no stack.
+    let mut open = vec![text];
+    while let Some(text) = open.pop() {
+        let mut rest = text;
+        while let Some(at) = rest.find('$') {
+            rest = &rest[at + 1..];
+            if let Some(behind) = rest.strip_prefix('$') {
+                rest = behind;
+            } else if let Some(behind) = rest.strip_prefix('{') {
+                let len = name_bytes(behind);
+                let (name, behind) = behind.split_at(len);
+                let end = closing(behind);
+                let (inner, after) = behind.split_at(end);
+                rest = after.strip_prefix('}').unwrap_or(after);
+                if len == 0 {
+                    continue;
+                }
+                let inner = inner.strip_prefix(':').unwrap_or(inner);
+                match inner.as_bytes().first() {
+                    Some(b'-') if !has_value(name) => open.push(&inner[1..]),
+                    Some(b'-') | Some(b'+') => {}
+                    _ if !has_value(name) => found.push(name),
+                    _ => {}
+                }
+            } else {
+                let len = name_bytes(rest);
+                let (name, behind) = rest.split_at(len);
+                rest = behind;
+                if len > 0 && !has_value(name) {
+                    found.push(name);
+                }
+            }
+        }
+    }
+    found
+}
+
+/// Where the brace ends that was opened before `text`; its end if it is never closed.
+fn closing(text: &str) -> usize {
+    let (mut depth, mut dollar) = (0usize, false);
+    for (at, byte) in text.bytes().enumerate() {
+        match byte {
+            b'{' if dollar => depth += 1,
+            b'}' if depth == 0 => return at,
+            b'}' => depth -= 1,
+            _ => {}
+        }
+        dollar = byte == b'$';
+    }
+    text.len()
+}
+
+/// The names that a file of variables gives, each with its line.
+pub fn names_of(file: &str) -> Vec<(u32, &str)> {
+    let mut names = Vec::new();
+    for (number, line) in (1u32..).zip(file.lines()) {
+        let line = line.trim_start_matches('\u{feff}').trim_start();
+        let line = line.strip_prefix("export").filter(|rest| rest.starts_with([' ', '\t'])).unwrap_or(line);
+        let Some(end) = line.find(['=', ':']) else { continue };
+        let name = line[..end].trim();
+        if !name.is_empty() && !name.starts_with('#') && !name.contains(char::is_whitespace) {
+            names.push((number, name));
+        }
+    }
+    names
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn what_is_needed_is_what_has_no_value_and_no_default() {
+        let has = |name: &str| name == "HAVE";
+        let table: &[(&str, &[&str])] = &[
+            ("plain", &[]),
+            ("$A and ${B}", &["A", "B"]),
+            ("$HAVE ${HAVE} ${HAVE:?x}", &[]),
+            ("$$A $${B}", &[]),
+            ("${A:-x} ${A-x} ${A:+x} ${A+x}", &[]),
+            ("${A:-${B}} ${A:-${B:-c}}", &["B"]),
+            ("${HAVE:-${B}}", &[]),
+            ("${A:?must be given} ${C?}", &["A", "C"]),
+            ("$1 ${} ${1} $ ${A", &["A"]),
+            ("$A-b", &["A"]),
+        ];
+        for (text, expected) in table {
+            assert_eq!(needed(text, &has), *expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn names_that_steer_programs_are_not_the_apps() {
+        for name in [
+            "PATH",
+            "path",
+            "DOCKER_HOST",
+            "Docker_Config",
+            "COMPOSE_FILE",
+            "LD_PRELOAD",
+            "OTEL_EXPORTER_OTLP_ENDPOINT",
+            "HTTP_PROXY",
+            "http_proxy",
+            "SSH_AUTH_SOCK",
+            "APP_VOLUME_NAME",
+            "LINK_TOKEN_DEFAULT",
+            "COMB_APP",
+            "HOME",
+        ] {
+            assert!(steers(name), "{name}");
+        }
+        for name in
+            ["DB_PASSWORD", "POSTGRES_USER", "TZ", "PUID", "UPLOAD_LOCATION", "USER", "PORT", "web_port"]
+        {
+            assert!(!steers(name) && allowed_in_env(name), "{name}");
+        }
+        for name in ["DOCKER_HOST", "PATH", "DOCKER_CONFIG", "XDG_RUNTIME_DIR", "COMB_APP"] {
+            assert!(!allowed_in_env(name), "{name}");
+        }
+        for name in ["COMPOSE_PROJECT_NAME", "APP_KEY", "LINK_X"] {
+            assert!(allowed_in_env(name), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_file_of_variables_gives_names() {
+        let file = "# note\nA=1\n export B = 2\nC: 3\n\nnonsense\nD=${A}\n#E=1\nexporter=5\n";
+        assert_eq!(names_of(file), [(2, "A"), (3, "B"), (4, "C"), (7, "D"), (9, "exporter")]);
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_looked_through(text in "[${}:?+\\-A-C ]{0,60}|\\PC{0,60}") {
+            for name in needed(&text, &|_| false) {
+                prop_assert!(is_name(name));
+            }
+            names_of(&text);
+        }
+    }
+}

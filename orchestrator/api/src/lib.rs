@@ -1,0 +1,10 @@
+//! What hive, devices and people say to each other, and what an app may ask for.
+//!
+//! Values in, values out: no I/O, no clock, no chance, no key that opens anything. `orchestrator/docs/api.md` and
+//! `security.md` are normative. Every reader bounds what it takes before it makes anything of it, and never panics on
+//! foreign bytes.
+
+pub mod compose;
+pub mod permission;
+pub mod text;
+pub mod yaml;
