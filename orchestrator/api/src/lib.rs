@@ -4,7 +4,12 @@
 //! `security.md` are normative. Every reader bounds what it takes before it makes anything of it, and never panics on
 //! foreign bytes.
 
+pub mod code;
 pub mod compose;
+pub mod names;
+pub mod package;
 pub mod permission;
+pub mod request;
+pub mod route;
 pub mod text;
 pub mod yaml;

@@ -12,6 +12,8 @@ use std::path::{Path, PathBuf};
 use orchestrator_api::compose::{
     Files, Folder, Given, Mount, Owner, Plan, PlannedVolume, Restart, Source, VolumeKind, check,
 };
+use orchestrator_api::package::Authorization;
+use proptest::prelude::*;
 
 fn fixtures() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/compose")
@@ -297,5 +299,198 @@ fn write_what_is_told() {
     fs::write(fixtures().join("rows.txt"), text).expect("the rows can be written");
     for app in apps() {
         fs::write(app.folder.join("told.txt"), app.answer()).expect("the file can be written");
+    }
+}
+
+/// Words that no permission gives, each for one service.
+fn never() -> Vec<(&'static str, serde_json::Value)> {
+    use serde_json::json;
+    let bind = |source: &str| json!([{"type": "bind", "source": source, "target": "/x", "read_only": true}]);
+    vec![
+        ("privileged", json!(true)),
+        ("privileged", json!("true")),
+        ("pid", json!("host")),
+        ("ipc", json!("host")),
+        ("uts", json!("host")),
+        ("userns_mode", json!("host")),
+        ("cgroup", json!("host")),
+        ("network_mode", json!("container:x")),
+        ("use_api_socket", json!(true)),
+        ("cap_add", json!(["SYS_ADMIN"])),
+        ("cap_add", json!(["CHOWN", "cap_all"])),
+        ("devices", json!([{"source": "/dev/sda", "target": "/dev/x"}])),
+        ("security_opt", json!(["seccomp=unconfined"])),
+        ("device_cgroup_rules", json!(["a *:* rwm"])),
+        ("runtime", json!("sysbox")),
+        ("volumes", bind("/var/run/docker.sock")),
+        ("volumes", bind("/")),
+        ("volumes", bind("/etc")),
+        ("volumes", bind("/app/../etc")),
+        ("volumes", bind("/var/lib/comb")),
+        ("volumes", json!([{"type": "volume", "source": "/var/run/docker.sock", "target": "x"}])),
+        ("volumes_from", json!(["container:x"])),
+        ("logging", json!({"driver": "gelf"})),
+        ("labels", json!({"io.comb.app": "x"})),
+        ("post_start", json!([{"command": ["id"], "privileged": true}])),
+        ("build", json!({"context": "/etc"})),
+        ("superpower", json!(1)),
+    ]
+}
+
+/// Every permission that these words could be mistaken for.
+fn everything_granted(mut given: Given) -> Given {
+    let words = "net:host cap:NET_ADMIN cap:SYS_PTRACE cap:IPC_LOCK cap:SYS_NICE gpu:all device:/dev/ttyUSB0 bind:/srv/media:ro port:80/tcp";
+    given.permissions.extend(words.split(' ').map(|word| word.parse().expect("is a permission")));
+    given
+}
+
+#[test]
+fn one_forbidden_word_makes_any_accepted_app_a_refused_one() {
+    let mut tried = 0;
+    for row in rows() {
+        let Some(config) = &row.config else { continue };
+        let given = everything_granted(given(&row.given, device()));
+        let names = given.variables.keys().cloned().collect();
+        let Ok(source) = Source::read(Folder { files: &row.files, main: &row.main }, &names) else {
+            continue;
+        };
+        if check(&source, config.as_bytes(), &given).accept().is_err() {
+            continue;
+        }
+        let config: serde_json::Value = serde_json::from_str(config).expect("compose answers with JSON");
+        let services: Vec<String> =
+            config["services"].as_object().expect("there are services").keys().cloned().collect();
+        for service in &services {
+            for (key, value) in never() {
+                let mut worse = config.clone();
+                worse["services"][service][key] = value.clone();
+                let verdict = check(&source, worse.to_string().as_bytes(), &given);
+                assert!(verdict.accept().is_err(), "{}: {service}.{key}: {value}", row.name);
+                tried += 1;
+            }
+        }
+    }
+    assert!(tried > 500, "{tried} were tried");
+}
+
+#[test]
+fn a_package_agrees_with_the_file_it_was_signed_for_and_no_other() {
+    let app = apps().into_iter().find(|app| app.folder.ends_with("site")).expect("the site is there");
+    let names = app.given.variables.keys().cloned().collect();
+    let source = Source::read(Folder { files: &app.files, main: &app.main }, &names).expect("is read");
+    let config = fs::read(app.folder.join("config.json")).expect("compose's answer is there");
+    let plan = check(&source, &config, &app.given).accept().expect("is accepted");
+    let zeros = "0".repeat(64);
+    let signed = serde_json::json!({
+        "comb": "package", "format": 1, "account": "0".repeat(32), "app": "3f2504e0-4f89-41d3-9a0c-0305e82c3301",
+        "name": "site", "revision": 1, "version": "2.1", "domain": "site.example.org", "body": zeros,
+        "services": [{"name": "web", "image": "nginx:1.29", "digest": format!("sha256:{zeros}"), "pull": true}],
+        "volumes": [{"name": "public", "link": false}, {"name": "uploads", "link": false}],
+        "ports": [{"service": "web", "port": 80, "protocol": "tcp", "wish": 8081}],
+        "actions": [{"name": "add-user", "service": "web", "input": [{"name": "user", "type": "name"}, {"name": "password", "type": "text"}]}],
+        "health_seconds": 30, "permissions": [], "devices": "all", "expires": null, "author": null, "made": "2026-11-22T08:30:00.000Z",
+    });
+    let agrees = |signed: &serde_json::Value| {
+        Authorization::parse(signed.to_string().as_bytes())
+            .expect("is a package")
+            .agrees(&plan, source.block())
+    };
+    assert_eq!(agrees(&signed), Ok(()));
+    let table = [
+        (
+            "/services/0/image",
+            serde_json::json!("nginx:1.30"),
+            "services of the package are not those of the compose file: web nginx:1.30 was signed, but is not there",
+        ),
+        (
+            "/volumes/1/link",
+            serde_json::json!(true),
+            "volumes of the package are not those of the compose file: uploads of the link was signed, but is not there",
+        ),
+        (
+            "/volumes",
+            serde_json::json!([{"name": "public", "link": false}]),
+            "volumes of the package are not those of the compose file: uploads was not signed",
+        ),
+        (
+            "/ports",
+            serde_json::json!([]),
+            "ports of the package are not those of the compose file: 8081:80/tcp of web was not signed",
+        ),
+        (
+            "/ports/0/wish",
+            serde_json::json!(null),
+            "ports of the package are not those of the compose file: 80/tcp of web was signed, but is not there",
+        ),
+        (
+            "/actions/0/input/1/type",
+            serde_json::json!("name"),
+            "actions of the package are not those of the compose file: add-user(user: Name, password: Name) in web was signed, but is not there",
+        ),
+        (
+            "/health_seconds",
+            serde_json::json!(31),
+            "seconds to be well of the package are not those of the compose file: 31 and 30 seconds",
+        ),
+    ];
+    for (at, value, expected) in table {
+        let mut changed = signed.clone();
+        *changed.pointer_mut(at).expect("is there") = value;
+        assert_eq!(agrees(&changed).expect_err("differs").to_string(), expected);
+    }
+}
+
+proptest! {
+    #[test]
+    fn any_change_of_a_real_file_is_judged_and_not_stumbled_over(
+        row in any::<prop::sample::Index>(),
+        at in any::<prop::sample::Index>(),
+        cut in 0usize..12,
+        put in "[-a-z:{}\\[\\]*&<$\"'#|!~./ \n]{0,6}",
+    ) {
+        let rows = rows();
+        let row = row.get(&rows);
+        let mut text = row.files[&row.main].clone();
+        let at = at.index(text.len());
+        text.splice(at..(at + cut).min(text.len()), put.into_bytes());
+        let mut files = row.files.clone();
+        files.insert(row.main.clone(), text);
+        let config = row.config.as_ref().map_or(&b"{}"[..], |config| config.as_bytes());
+        told(&files, &row.main, Some(config), &given(&row.given, device()));
+    }
+
+    #[test]
+    fn any_answer_of_compose_is_judged_and_not_stumbled_over(
+        row in any::<prop::sample::Index>(),
+        at in any::<prop::sample::Index>(),
+        value in prop::sample::select(vec!["null", "true", "[]", "{}", "\"x\"", "-1", "1e9", "[null]", "{\"a\":null}", "[[]]"]),
+    ) {
+        // Whatever stands in one place is replaced by something of another kind.
+        let rows: Vec<Row> = rows().into_iter().filter(|row| row.config.is_some()).collect();
+        let row = row.get(&rows);
+        let mut config: serde_json::Value =
+            serde_json::from_str(row.config.as_deref().expect("only those that have one")).expect("is JSON");
+        let mut places = Vec::new();
+        pointers(&config, String::new(), &mut places);
+        let place = at.get(&places);
+        *config.pointer_mut(place).expect("it was found there") = serde_json::from_str(value).expect("is JSON");
+        told(&row.files, &row.main, Some(config.to_string().as_bytes()), &given(&row.given, device()));
+    }
+}
+
+fn pointers(value: &serde_json::Value, at: String, out: &mut Vec<String>) {
+    out.push(at.clone());
+    match value {
+        serde_json::Value::Object(map) => {
+            for (key, value) in map {
+                pointers(value, format!("{at}/{}", key.replace('~', "~0").replace('/', "~1")), out);
+            }
+        }
+        serde_json::Value::Array(items) => {
+            for (number, item) in items.iter().enumerate() {
+                pointers(item, format!("{at}/{number}"), out);
+            }
+        }
+        _ => {}
     }
 }

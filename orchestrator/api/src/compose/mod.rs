@@ -33,6 +33,7 @@ pub use plan::{
     Mount, PackageFile, Plan, PlannedPort, PlannedService, PlannedVolume, Protocol, Restart, VolumeKind,
 };
 pub use policy::{CONFIG_BYTES_MAX, Given, PORTS_MAX, SERVICES_MAX, VOLUMES_MAX, check};
+pub(crate) use source::is_file_path;
 pub use source::{FILE_PATH_BYTES_MAX, FILES_MAX, FOLDER_BYTES_MAX, Folder, Source};
 
 /// Where something stands in the folder.

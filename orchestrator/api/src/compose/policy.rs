@@ -138,9 +138,22 @@ fn read(config: &[u8]) -> Result<Map<String, Value>, String> {
         return Err(format!("is larger than {CONFIG_BYTES_MAX} bytes"));
     }
     match serde_json::from_slice(config) {
-        Ok(Value::Object(config)) => Ok(config),
+        Ok(Value::Object(mut config)) => {
+            config.values_mut().for_each(plain_dollars);
+            Ok(config)
+        }
         Ok(_) => Err("is no object".to_owned()),
         Err(error) => Err(format!("is no JSON: {error}")),
+    }
+}
+
+/// Compose writes each `$` twice, so that its answer can be read as a compose file again.
+fn plain_dollars(value: &mut Value) {
+    match value {
+        Value::String(text) if text.contains("$$") => *text = text.replace("$$", "$"),
+        Value::Array(items) => items.iter_mut().for_each(plain_dollars),
+        Value::Object(map) => map.values_mut().for_each(plain_dollars),
+        _ => {}
     }
 }
 
