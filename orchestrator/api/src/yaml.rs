@@ -3,7 +3,7 @@
 //! Compose reads the same text with another parser; what is decided here must hold for what that one sees.
 //!
 //! Invariants
-//! - Work and memory are bounded: bytes, depth, and nodes after all aliases are followed.
+//! - Work and memory are bounded: bytes, depth, keys, and nodes after all aliases are followed.
 //! - What the two parsers could read differently is refused: more than one document, a key that stands twice,
 //!   tags that turn a text into another one, line breaks that only one of them takes for such.
 
@@ -18,6 +18,9 @@ pub const YAML_BYTES_MAX: usize = 1 << 20;
 pub const YAML_DEPTH_MAX: usize = 64;
 /// The most nodes of a file, each counted as often as aliases repeat it.
 pub const YAML_NODES_MAX: usize = 100_000;
+
+/// The longest key, in bytes.
+pub const YAML_KEY_BYTES_MAX: usize = 512;
 
 /// A value and where it stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -329,6 +332,12 @@ impl Builder {
                     if alias {
                         return refused(line, "has an alias as a key");
                     }
+                    if text.len() > YAML_KEY_BYTES_MAX {
+                        return refused(
+                            line,
+                            format!("has a key that is longer than {YAML_KEY_BYTES_MAX} bytes"),
+                        );
+                    }
                     if !keys.insert(text.clone()) {
                         return refused(line, format!("has the key \"{text}\" twice"));
                     }
@@ -409,6 +418,7 @@ mod tests {
         assert!(told("a: !!binary eA==\n").contains("tag"));
         assert!(told("!!str a: 1\n").contains("tag"));
         assert!(told("a: &k b\n*k : 1\n").contains("an alias as a key"));
+        assert!(told(&format!("{}: 1", "k".repeat(513))).contains("longer than 512 bytes"));
         assert!(told("? [a]\n: 1\n").contains("a list or map as a key"));
         assert!(parse(b"\xff\xfea\0").expect_err("UTF-16").to_string().contains("not UTF-8"));
         assert!(parse("\u{feff}a: 1\r\nb: !reset null\nc: !!str 5".as_bytes()).is_ok());

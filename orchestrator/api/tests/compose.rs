@@ -494,3 +494,32 @@ fn pointers(value: &serde_json::Value, at: String, out: &mut Vec<String>) {
         _ => {}
     }
 }
+
+#[test]
+fn a_file_made_to_be_slow_is_refused_soon() {
+    let given = given("", device());
+    let slow = |text: String| {
+        let files = Files::from([("compose.yaml".to_owned(), text.into_bytes())]);
+        told(&files, "compose.yaml", Some(b"{}"), &given).lines().count()
+    };
+    // Unknown keys, each near many that are known.
+    let keys: String = (0..40_000).map(|number| format!("    cpu_{number}: 1\n")).collect();
+    assert!(slow(format!("services:\n  web:\n{keys}")) <= 100);
+    // Defaults inside of defaults.
+    assert!(slow(format!("services: {{web: {{image: \"{}\"}}}}", "${A:-".repeat(150_000))) <= 100);
+    // Variables without a value.
+    let variables: String = (0..40_000).map(|number| format!("$A{number} ")).collect();
+    assert!(slow(format!("services: {{web: {{image: \"{variables}\"}}}}")) <= 100);
+
+    // As many mistakes in compose's answer, each of which is looked for in the text.
+    let mounts: Vec<_> = (0..20_000)
+        .map(|number| serde_json::json!({"type": "bind", "source": format!("/etc/{number}"), "target": format!("/{number}")}))
+        .collect();
+    let text: String = (0..20_000).map(|number| format!("      - /etc/{number}:/{number}\n")).collect();
+    let files = Files::from([(
+        "compose.yaml".to_owned(),
+        format!("services:\n  web:\n    image: x\n    volumes:\n{text}").into_bytes(),
+    )]);
+    let config = serde_json::json!({"services": {"web": {"image": "x", "volumes": mounts}}}).to_string();
+    assert_eq!(told(&files, "compose.yaml", Some(config.as_bytes()), &given).lines().count(), 100);
+}

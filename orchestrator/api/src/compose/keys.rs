@@ -5,6 +5,7 @@
 
 use serde_json::{Map, Value as Json};
 
+use super::TOLD_MAX;
 use crate::yaml::{Node, Value};
 
 /// What may stand behind a key.
@@ -427,9 +428,15 @@ pub fn unknown(node: &Node) -> Vec<UnknownKey> {
 }
 
 fn walk(node: &Node, shape: &Shape, field: &str, found: &mut Vec<UnknownKey>) {
+    if found.len() >= TOLD_MAX {
+        return;
+    }
     match (shape, &node.value) {
         (Shape::Level(level), Value::Map(entries)) => {
             for entry in entries {
+                if found.len() >= TOLD_MAX {
+                    return;
+                }
                 let field = join(field, &entry.key);
                 match level.keys.iter().find(|(key, _)| *key == entry.key) {
                     Some((_, shape)) => walk(&entry.node, shape, &field, found),
@@ -472,6 +479,9 @@ pub fn unknown_in(config: &Map<String, Json>) -> Vec<(String, String)> {
 
 fn walk_json(map: &Map<String, Json>, level: &Level, field: &str, found: &mut Vec<(String, String)>) {
     for (key, value) in map {
+        if found.len() >= TOLD_MAX {
+            return;
+        }
         let field = join(field, key);
         match level.keys.iter().find(|(known, _)| known == key) {
             Some((_, shape)) => shape_json(value, shape, &field, found),
@@ -505,12 +515,13 @@ pub fn join(field: &str, key: &str) -> String {
 
 /// Says that a key is none of a level's, and which one was probably meant.
 pub fn not_a_key<'a>(key: &str, level: &str, known: impl Iterator<Item = &'a str>) -> String {
-    let lower = key.to_lowercase();
+    // A longer word is not nearly one of ours.
+    let lower = if key.len() <= 64 { key.to_lowercase() } else { String::new() };
     let close = known
         .map(|one| (strsim::damerau_levenshtein(&lower, one), one))
         .filter(|(distance, one)| *distance <= 2.min(one.len() / 2))
         .min();
-    let key = key.escape_debug();
+    let key = key.chars().take(64).collect::<String>().escape_debug().to_string();
     match close {
         Some((_, one)) => format!("\"{key}\" is not a key of {level}; did you mean \"{one}\"?"),
         None => format!("\"{key}\" is not a key of {level}"),

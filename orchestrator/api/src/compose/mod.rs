@@ -36,6 +36,9 @@ pub use policy::{CONFIG_BYTES_MAX, Given, PORTS_MAX, SERVICES_MAX, VOLUMES_MAX, 
 pub(crate) use source::is_file_path;
 pub use source::{FILE_PATH_BYTES_MAX, FILES_MAX, FOLDER_BYTES_MAX, Folder, Source};
 
+/// The most refusals that are told, and the most notes: who has more begins with these.
+pub const TOLD_MAX: usize = 100;
+
 /// Where something stands in the folder.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Place {
@@ -109,7 +112,7 @@ impl fmt::Display for Note {
 /// The answer about a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Verdict {
-    /// What is refused, in the order of files and lines.
+    /// What is refused, in the order of files and lines; at most [`TOLD_MAX`].
     pub refusals: Vec<Refusal>,
     /// What is asked for, each permission once.
     pub asks: Vec<Ask>,

@@ -14,7 +14,7 @@ use super::keys::{self, join};
 use super::paths::{self, Device, Host, absolute, below};
 use super::{
     Ask, Mount, Note, Owner, PackageFile, Place, Plan, PlannedPort, PlannedService, PlannedVolume, Protocol,
-    Refusal, Restart, Source, Verdict, VolumeKind,
+    Refusal, Restart, Source, TOLD_MAX, Verdict, VolumeKind,
 };
 use crate::permission::{Capability, PERMISSIONS_MAX, PORT_FREE_MIN, Permission};
 use crate::text::is_plain;
@@ -228,6 +228,10 @@ impl<'a> Checker<'a> {
     }
 
     fn refuse_with(&mut self, at: &At<'_>, message: impl Into<String>, hint: Option<&str>) {
+        // Looking for the line takes time; a file with so many mistakes is refused anyway.
+        if self.refusals.len() == TOLD_MAX {
+            return;
+        }
         self.refusals.push(Refusal {
             place: self.source.place(&at.path, &at.clues),
             field: at.field(),
@@ -237,7 +241,8 @@ impl<'a> Checker<'a> {
     }
 
     fn ask(&mut self, at: &At<'_>, permission: Permission, message: String) {
-        if self.asks.contains_key(&permission) {
+        // One more than may be given is enough to refuse them.
+        if self.asks.contains_key(&permission) || self.asks.len() > PERMISSIONS_MAX {
             return;
         }
         let granted = self.given.permissions.contains(&permission);
@@ -246,6 +251,9 @@ impl<'a> Checker<'a> {
     }
 
     fn note(&mut self, at: &At<'_>, message: impl Into<String>) {
+        if self.notes.len() >= TOLD_MAX {
+            return;
+        }
         let note = Note { place: self.source.place(&at.path, &at.clues), message: message.into() };
         self.notes.push(note);
     }
@@ -276,13 +284,7 @@ impl<'a> Checker<'a> {
         }
         for (field, message) in keys::unknown_in(config) {
             let path: Vec<&str> = field.split('.').collect();
-            let at = At::of(&path);
-            self.refusals.push(Refusal {
-                place: self.source.place(&at.path, &[]),
-                field: field.clone(),
-                message,
-                hint: None,
-            });
+            self.refuse(&At::of(&path), message);
         }
         let project = config.get("name").and_then(Value::as_str).unwrap_or_default();
         let empty = Map::new();
@@ -313,7 +315,7 @@ impl<'a> Checker<'a> {
             self.service(name, value, on_host.contains(name.as_str()));
         }
         for (name, place) in self.source.services() {
-            if !services.contains_key(name) {
+            if !services.contains_key(name) && self.notes.len() < TOLD_MAX {
                 let message = format!("\"{name}\" belongs to a profile that was not chosen, and is left out");
                 self.notes.push(Note { place, message });
             }
@@ -346,7 +348,7 @@ impl<'a> Checker<'a> {
                 NamedKind::Service => (services.contains_key(&named.name), "service"),
                 NamedKind::Volume => (self.volumes.contains_key(&named.name), "volume"),
             };
-            if !there {
+            if !there && self.refusals.len() < TOLD_MAX {
                 let message = format!("there is no {what} \"{}\"", named.name.escape_debug());
                 let place = Place { file: source.main().to_owned(), line: named.line };
                 self.refusals.push(Refusal { place, field: named.field.clone(), message, hint: None });
@@ -842,7 +844,9 @@ impl<'a> Checker<'a> {
                     && (other.is_empty()
                         || path.strip_prefix(other).is_some_and(|rest| rest.starts_with('/')))
             });
-            if let Some((outer, _)) = outer {
+            if let Some((outer, _)) = outer
+                && self.refusals.len() < TOLD_MAX
+            {
                 self.refusals.push(Refusal {
                     place: place.clone(),
                     field: "services".to_owned(),

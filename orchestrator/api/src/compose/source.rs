@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use super::keys::{join, unknown};
 use super::paths::{inside, remote};
 use super::variables::{allowed_in_env, names_of, needed};
-use super::{Block, Files, Note, Place, Refusal};
+use super::{Block, Files, Note, Place, Refusal, TOLD_MAX};
 use crate::yaml::{self, Node, Value};
 
 /// The most files of a folder.
@@ -77,6 +77,7 @@ impl Source {
         let Reader { files, mut refusals, .. } = reader;
         refusals.sort();
         refusals.dedup();
+        refusals.truncate(TOLD_MAX);
         if !refusals.is_empty() {
             return Err(refusals);
         }

@@ -77,6 +77,9 @@ const HARMLESS_IN_ENV: &[&str] =
 /// Beginnings that a device fills but no program reads: an app's own `.env` may say something there.
 const FILLED_BEGINNINGS: &[&str] = &["APP_", "LINK_", "LC_"];
 
+/// Defaults inside of defaults that are looked into.
+const DEPTH_MAX: usize = 16;
+
 /// Whether a variable of this name would steer the programs of the device, or is filled by it.
 pub fn steers(name: &str) -> bool {
     let upper = name.to_ascii_uppercase();
@@ -114,9 +117,9 @@ fn name_bytes(text: &str) -> usize {
 /// `$$` is a dollar. A default (`:-`, `-`) is looked into only where there is no value; `+` needs none.
 pub fn needed<'a>(text: &'a str, has_value: &dyn Fn(&str) -> bool) -> Vec<&'a str> {
     let mut found = Vec::new();
-    // Defaults inside defaults are put here, so depth costs no stack.
-    let mut open = vec![text];
-    while let Some(text) = open.pop() {
+    // Defaults inside defaults are put here, so depth costs no stack; and no time, since it is bounded.
+    let mut open = vec![(text, 0)];
+    while let Some((text, depth)) = open.pop() {
         let mut rest = text;
         while let Some(at) = rest.find('$') {
             rest = &rest[at + 1..];
@@ -133,8 +136,10 @@ pub fn needed<'a>(text: &'a str, has_value: &dyn Fn(&str) -> bool) -> Vec<&'a st
                 }
                 let inner = inner.strip_prefix(':').unwrap_or(inner);
                 match inner.as_bytes().first() {
-                    Some(b'-') if !has_value(name) => open.push(&inner[1..]),
-                    Some(b'-') | Some(b'+') => {}
+                    Some(b'-') if !has_value(name) && depth < DEPTH_MAX => {
+                        open.push((&inner[1..], depth + 1))
+                    }
+                    Some(b'-' | b'+') => {}
                     _ if !has_value(name) => found.push(name),
                     _ => {}
                 }
