@@ -15,7 +15,7 @@ use std::fmt;
 
 use crate::permission::Permission;
 
-mod comb_block;
+mod block;
 pub mod keys;
 mod owner;
 pub mod paths;
@@ -24,7 +24,7 @@ mod policy;
 mod source;
 pub mod variables;
 
-pub use comb_block::{
+pub use block::{
     Action, Block, Entry, Health, Hook, HttpCheck, InputType, OptionType, OptionValueError, SHOW_WEB_PORT,
     Setting, Update, VolumeSettings, generate_secret,
 };

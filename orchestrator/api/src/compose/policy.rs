@@ -9,7 +9,7 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use serde_json::{Map, Value};
 
-use super::comb_block::NamedKind;
+use super::block::NamedKind;
 use super::keys::{self, join};
 use super::paths::{self, Device, Host, absolute, below};
 use super::{
