@@ -10,7 +10,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use orchestrator_api::compose::{
-    Files, Folder, Given, Mount, Owner, Plan, PlannedVolume, Restart, Source, VolumeKind, check,
+    Files, Folder, Given, Mount, Owner, Plan, PlannedVolume, Restart, Source, VolumeKind, check, keys,
 };
 use orchestrator_api::package::Authorization;
 use proptest::prelude::*;
@@ -522,4 +522,17 @@ fn a_file_made_to_be_slow_is_refused_soon() {
     )]);
     let config = serde_json::json!({"services": {"web": {"image": "x", "volumes": mounts}}}).to_string();
     assert_eq!(told(&files, "compose.yaml", Some(config.as_bytes()), &given).lines().count(), 100);
+}
+
+#[test]
+fn every_key_of_a_service_has_been_judged() {
+    let files = Files::from([("compose.yaml".to_owned(), b"services: {web: {image: x}}\n".to_vec())]);
+    let source =
+        Source::read(Folder { files: &files, main: "compose.yaml" }, &BTreeSet::new()).expect("is read");
+    for (key, _) in keys::SERVICE.keys {
+        let config = serde_json::json!({"services": {"web": {"image": "x", *key: "x"}}}).to_string();
+        let verdict = check(&source, config.as_bytes(), &given("", device()));
+        let unjudged = verdict.refusals.iter().find(|one| one.message.contains("nobody has judged"));
+        assert_eq!(unjudged, None, "{key}");
+    }
 }

@@ -11,7 +11,7 @@ use serde_json::{Map, Value};
 
 use super::block::NamedKind;
 use super::keys::{self, join};
-use super::paths::{self, Device, Host, absolute, below};
+use super::paths::{self, Device, Host, absolute, below, inside};
 use super::{
     Ask, Mount, Note, Owner, PackageFile, Place, Plan, PlannedPort, PlannedService, PlannedVolume, Protocol,
     Refusal, Restart, Source, TOLD_MAX, Verdict, VolumeKind,
@@ -27,6 +27,8 @@ pub const SERVICES_MAX: usize = 64;
 pub const VOLUMES_MAX: usize = 32;
 /// The most published ports of an app.
 pub const PORTS_MAX: usize = 64;
+/// The most containers of a service.
+pub const CONTAINERS_MAX: u64 = 16;
 /// The longest name of an image, in bytes.
 pub const IMAGE_BYTES_MAX: usize = 512;
 /// The longest name of a volume or service, in bytes.
@@ -47,7 +49,7 @@ pub struct Given {
     pub permissions: BTreeSet<Permission>,
     /// Docker volumes whose data is taken over.
     pub adopted: BTreeSet<String>,
-    /// Folders of the machine that are Comb's.
+    /// Folders of the machine that are Comb's, and Docker's own where it is not `/var/lib/docker`.
     pub comb_folders: Vec<String>,
 }
 
@@ -110,7 +112,6 @@ const ALLOWED: &[&str] = &[
     "pull_policy",
     "pull_refresh_after",
     "read_only",
-    "scale",
     "secrets",
     "shm_size",
     "stdin_open",
@@ -375,8 +376,8 @@ impl<'a> Checker<'a> {
             }
         }
         if let Some(file) = value["file"].as_str() {
-            let inside = absolute(file).is_some_and(|file| below(&self.folder, &file).is_some());
-            if !inside {
+            let is_inside = absolute(file).is_some_and(|file| below(&self.folder, &file).is_some());
+            if !is_inside {
                 self.refuse(
                     &at.key("file"),
                     format!("\"{}\" is outside the app's folder", file.escape_debug()),
@@ -573,6 +574,7 @@ impl<'a> Checker<'a> {
                 "logging" => self.logging(&at, value),
                 "post_start" | "pre_stop" => self.service_hooks(&at, value),
                 "blkio_config" => self.blkio(&at, value),
+                "scale" => self.containers(&at, value),
                 "develop" => self.note(&at, "\"develop\" is ignored"),
                 "runtime" if value.as_str() != Some("runc") => {
                     let hint = "graphics cards are asked for by \"gpus: all\"";
@@ -675,9 +677,19 @@ impl<'a> Checker<'a> {
             };
         }
         planned.pids = planned.pids.or_else(|| whole(&value["resources"]["limits"]["pids"]));
+        self.containers(&at.key("replicas"), &value["replicas"]);
         let devices = &value["resources"]["reservations"]["devices"];
         if says(devices) {
             self.gpus(&at.key("resources").key("reservations").key("devices"), devices);
+        }
+    }
+
+    fn containers(&mut self, at: &At<'_>, value: &Value) {
+        if says(value) && whole(value).is_none_or(|count| count > CONTAINERS_MAX) {
+            self.refuse(
+                at,
+                format!("{} containers of one service are more than {CONTAINERS_MAX}", told(value)),
+            );
         }
     }
 
@@ -716,6 +728,12 @@ impl<'a> Checker<'a> {
             match text("type") {
                 "tmpfs" => self.lost(&at, &mount["target"]),
                 "volume" if source.is_empty() => self.lost(&at, &mount["target"]),
+                "volume" if seen.subpath.as_deref().is_some_and(|path| inside("", path).is_none()) => {
+                    self.refuse(
+                        &at,
+                        format!("\"{}\" is outside of the volume", told(&mount["volume"]["subpath"])),
+                    );
+                }
                 "volume" => {
                     self.labels(&at, &mount["volume"]["labels"]);
                     // One that was refused is missing here, and has been told.
@@ -1092,8 +1110,8 @@ impl<'a> Checker<'a> {
     fn build(&mut self, at: &At<'_>, value: &Value) {
         let text = |key: &str| value[key].as_str().unwrap_or_default();
         let folder = self.folder.clone();
-        let inside = |path: &str| absolute(path).is_some_and(|path| below(&folder, &path).is_some());
-        if !inside(text("context")) {
+        let is_inside = |path: &str| absolute(path).is_some_and(|path| below(&folder, &path).is_some());
+        if !is_inside(text("context")) {
             let context = text("context").escape_debug();
             self.refuse(
                 &at.key("context"),
@@ -1106,7 +1124,7 @@ impl<'a> Checker<'a> {
             } else {
                 format!("{}/{dockerfile}", text("context"))
             };
-            if !inside(&whole) {
+            if !is_inside(&whole) {
                 let message = format!("\"{}\" is outside the app's folder", dockerfile.escape_debug());
                 self.refuse(&at.key("dockerfile"), message);
             }
@@ -1115,7 +1133,7 @@ impl<'a> Checker<'a> {
             let context = context.as_str().unwrap_or_default();
             let known =
                 ["service:", "docker-image://", "target:"].iter().any(|prefix| context.starts_with(prefix));
-            if !known && !inside(context) {
+            if !known && !is_inside(context) {
                 let at = At { clues: vec![name], ..at.key("additional_contexts") };
                 self.refuse(
                     &at,
