@@ -16,6 +16,7 @@ use fs_format::signature::is_valid;
 use serde::de::{self, DeserializeOwned, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use crate::compose::variables::{is_name, may_be_chosen};
 use crate::compose::{
     Block, FILES_MAX, FOLDER_BYTES_MAX, Files, InputType, PORTS_MAX, Plan, Protocol, SERVICES_MAX,
     VOLUMES_MAX, is_file_path,
@@ -481,6 +482,10 @@ fn is_key(text: &str) -> bool {
         && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-'))
 }
 
+fn is_link_token(name: &str) -> bool {
+    is_name(name) && name.starts_with("LINK_TOKEN_")
+}
+
 fn each_once<T: Ord>(items: impl Iterator<Item = T>) -> bool {
     let mut seen = BTreeSet::new();
     items.into_iter().all(|item| seen.insert(item))
@@ -673,19 +678,14 @@ impl Body {
             paths.iter().any(|path| path.match_indices('/').any(|(at, _)| paths.contains(&path[..at])));
         expect(!shadowed, "files")?;
         expect(paths.contains(self.compose.as_str()), "compose")?;
-        let value = |one: &NamedValue| {
-            crate::compose::variables::is_name(&one.name)
-                && one.name.len() <= 64
-                && one.value.len() <= VALUE_BYTES_MAX
-        };
-        expect(
-            self.options.iter().all(value) && each_once(self.options.iter().map(|one| &one.name)),
-            "options",
-        )?;
-        expect(
-            self.secrets.iter().all(value) && each_once(self.secrets.iter().map(|one| &one.name)),
-            "secrets",
-        )?;
+        let value = |one: &NamedValue| one.name.len() <= 64 && one.value.len() <= VALUE_BYTES_MAX;
+        let chosen = |one: &NamedValue| value(one) && may_be_chosen(&one.name);
+        // A link's token is generated, and filled in by the device from here.
+        let secret = |one: &NamedValue| chosen(one) || value(one) && is_link_token(&one.name);
+        expect(self.options.iter().all(chosen), "options")?;
+        expect(self.secrets.iter().all(secret), "secrets")?;
+        let names = self.options.iter().chain(&self.secrets).map(|one| &one.name);
+        expect(each_once(names), "options and secrets")?;
         expect(self.grants.iter().all(|line| line.len() <= GRANT_BYTES_MAX && is_plain(line)), "grants")
     }
 
@@ -920,7 +920,7 @@ mod tests {
         json!({
             "app": APP, "revision": 3, "compose": "compose.yaml",
             "files": [{"path": "compose.yaml", "mode": 0o644, "bytes": "eDogMQo="}, {"path": "conf/a", "mode": 0o600, "bytes": ""}],
-            "options": [{"name": "title", "value": "secret-value"}], "secrets": [], "grants": ["NET_ADMIN lets it change its own network"],
+            "options": [{"name": "title", "value": "secret-value"}], "secrets": [{"name": "LINK_TOKEN_DEFAULT", "value": "t"}, {"name": "db_password", "value": "p"}], "grants": ["NET_ADMIN lets it change its own network"],
         })
     }
 
@@ -946,6 +946,10 @@ mod tests {
             ("/files/0/mode", json!(0o4755)),
             ("/files/0/bytes", json!("secret-value")),
             ("/options/0/name", json!("secret-value")),
+            ("/options/0/name", json!("LD_PRELOAD")),
+            ("/options/0/name", json!("APP_VOLUME_NAME")),
+            ("/secrets", json!([{"name": "title", "value": "twice"}])),
+            ("/secrets", json!([{"name": "DOCKER_HOST", "value": "secret-value"}])),
             ("/options/0/value", json!("secret-value".repeat(400))),
             ("/options/0/value", json!(["secret-value"])),
             ("/grants/0", json!("secret-value\n")),

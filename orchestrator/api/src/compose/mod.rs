@@ -25,8 +25,8 @@ mod source;
 pub mod variables;
 
 pub use block::{
-    Action, Block, Entry, Health, Hook, HttpCheck, InputType, OptionType, OptionValueError, SHOW_WEB_PORT,
-    Setting, Update, VolumeSettings, generate_secret,
+    Action, Block, Chosen, Entry, Health, Hook, HttpCheck, InputType, OptionType, OptionValueError,
+    SHOW_WEB_PORT, Setting, Update, VolumeSettings, generate_secret,
 };
 pub use owner::Owner;
 pub use plan::{

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::keys::{join, unknown};
 use super::paths::{inside, remote};
-use super::variables::{allowed_in_env, names_of, needed};
+use super::variables::{may_be_in_env, names_of, needed};
 use super::{Block, Files, Note, Place, Refusal, TOLD_MAX};
 use crate::yaml::{self, Node, Value};
 
@@ -450,7 +450,7 @@ impl Reader<'_> {
             return;
         };
         for (line, name) in names_of(text) {
-            if allowed_in_env(name) {
+            if may_be_in_env(name) {
                 self.env.insert(name.to_owned());
             } else {
                 let message = format!(

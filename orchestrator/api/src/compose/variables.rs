@@ -7,41 +7,29 @@ pub struct Needed<'a> {
     pub name: &'a str,
 }
 
-/// Names that steer the programs which read them: Docker's client, compose, git, the loader.
+/// Beginnings of names that steer the programs which read them: compose, Docker's client, git, the loader.
 ///
 /// Compose puts the values of `.env` into its own environment, so one of these could make it run another program or
-/// speak to another machine. The names that a device fills are not an app's either.
+/// speak to another machine.
 const STEERING_BEGINNINGS: &[&str] = &[
-    "APP_",
-    "BASH",
+    "BASH_",
     "BUILDKIT_",
     "BUILDX_",
-    "COMB_",
     "COMPOSE_",
     "DBUS_",
     "DOCKER_",
-    "DYLD_",
     "GIT_",
-    "GNUPG",
-    "LC_",
     "LD_",
-    "LINK_",
     "MALLOC_",
     "OTEL_",
-    "SSH_",
-    "SSL_",
-    "SUDO_",
-    "SYSTEMD_",
     "XDG_",
-    "GRPC_",
-    "QUIC_",
 ];
+/// Whole names of the same kind.
 const STEERING: &[&str] = &[
     "ALL_PROXY",
-    "ENV",
     "GCONV_PATH",
-    "GETCONF_DIR",
     "GODEBUG",
+    "GOGC",
     "GOMAXPROCS",
     "GOMEMLIMIT",
     "GOTRACEBACK",
@@ -50,50 +38,54 @@ const STEERING: &[&str] = &[
     "HTTPS_PROXY",
     "HTTP_PROXY",
     "IFS",
-    "LANG",
     "LOCALDOMAIN",
+    "LOCPATH",
     "NO_PROXY",
     "PATH",
     "PWD",
     "RES_OPTIONS",
     "SHELL",
+    "SSH_ASKPASS",
+    "SSH_AUTH_SOCK",
+    "SSL_CERT_DIR",
+    "SSL_CERT_FILE",
     "TEMP",
     "TMP",
     "TMPDIR",
-    "AUTHSOCK",
-    "PAGER",
-    "EDITOR",
-    "NOTIFY_SOCKET",
-    "GOPATH",
-    "GOGC",
-    "GOCOVERDIR",
-    "GOROOT",
 ];
-
-/// Names of [`STEERING_BEGINNINGS`] that compose's own projects put into `.env`, and that do nothing there: the device
-/// names the files and the project itself.
+/// Those of compose that its own projects put into `.env`, and that do nothing there: the device names the files and
+/// the project itself, and what a profile brings is judged like the rest.
 const HARMLESS_IN_ENV: &[&str] =
-    &["COMPOSE_FILE", "COMPOSE_PROFILES", "COMPOSE_PROJECT_NAME", "COMPOSE_PATH_SEPARATOR", "LANG"];
-/// Beginnings that a device fills but no program reads: an app's own `.env` may say something there.
-const FILLED_BEGINNINGS: &[&str] = &["APP_", "LINK_", "LC_"];
+    &["COMPOSE_FILE", "COMPOSE_PATH_SEPARATOR", "COMPOSE_PROFILES", "COMPOSE_PROJECT_NAME"];
 
-/// Defaults inside of defaults that are looked into.
-const DEPTH_MAX: usize = 16;
+/// What a device fills in; its values win over those of `.env`.
+const FILLED_BEGINNINGS: &[&str] = &["COMB_", "LINK_DOMAIN_", "LINK_TOKEN_"];
+const FILLED: &[&str] = &["APP_VOLUME_NAME", "LINK_VOLUME_NAME"];
 
-/// Whether a variable of this name would steer the programs of the device, or is filled by it.
+/// Whether a variable of this name would steer the programs of the device. Upper and lower case are not told apart.
 pub fn steers(name: &str) -> bool {
     let upper = name.to_ascii_uppercase();
     STEERING.contains(&upper.as_str())
         || STEERING_BEGINNINGS.iter().any(|beginning| upper.starts_with(beginning))
 }
 
-/// Whether `.env` may give this variable.
-pub fn allowed_in_env(name: &str) -> bool {
-    let upper = name.to_ascii_uppercase();
-    !steers(name)
-        || HARMLESS_IN_ENV.contains(&upper.as_str())
-        || FILLED_BEGINNINGS.iter().any(|beginning| upper.starts_with(beginning))
+/// Whether the device gives this variable its value.
+pub fn is_filled(name: &str) -> bool {
+    FILLED.contains(&name) || FILLED_BEGINNINGS.iter().any(|beginning| name.starts_with(beginning))
 }
+
+/// Whether people may give this variable a value.
+pub fn may_be_chosen(name: &str) -> bool {
+    is_name(name) && !steers(name) && !is_filled(name)
+}
+
+/// Whether `.env` may give this variable.
+pub fn may_be_in_env(name: &str) -> bool {
+    !steers(name) || HARMLESS_IN_ENV.contains(&name)
+}
+
+/// Defaults inside of defaults that are looked into.
+const DEPTH_MAX: usize = 16;
 
 /// Whether a text may be a variable's name.
 pub fn is_name(text: &str) -> bool {
@@ -219,30 +211,40 @@ mod tests {
             "path",
             "DOCKER_HOST",
             "Docker_Config",
-            "COMPOSE_FILE",
             "LD_PRELOAD",
             "OTEL_EXPORTER_OTLP_ENDPOINT",
             "HTTP_PROXY",
             "http_proxy",
             "SSH_AUTH_SOCK",
-            "APP_VOLUME_NAME",
-            "LINK_TOKEN_DEFAULT",
-            "COMB_APP",
             "HOME",
+            "COMPOSE_ENV_FILES",
+            "GIT_SSH_COMMAND",
+            "XDG_RUNTIME_DIR",
+            "compose_file",
         ] {
-            assert!(steers(name), "{name}");
+            assert!(!may_be_chosen(name) && !may_be_in_env(name), "{name}");
         }
         for name in
-            ["DB_PASSWORD", "POSTGRES_USER", "TZ", "PUID", "UPLOAD_LOCATION", "USER", "PORT", "web_port"]
+            ["APP_VOLUME_NAME", "LINK_TOKEN_DEFAULT", "COMB_APP", "COMPOSE_PROJECT_NAME", "COMPOSE_FILE"]
         {
-            assert!(!steers(name) && allowed_in_env(name), "{name}");
+            assert!(!may_be_chosen(name) && may_be_in_env(name), "{name}");
         }
-        for name in ["DOCKER_HOST", "PATH", "DOCKER_CONFIG", "XDG_RUNTIME_DIR", "COMB_APP"] {
-            assert!(!allowed_in_env(name), "{name}");
+        for name in [
+            "DB_PASSWORD",
+            "TZ",
+            "PUID",
+            "UPLOAD_LOCATION",
+            "USER",
+            "PORT",
+            "web_port",
+            "APP_KEY",
+            "SSH_PORT",
+            "ENV",
+            "LINK_X",
+        ] {
+            assert!(may_be_chosen(name) && may_be_in_env(name), "{name}");
         }
-        for name in ["COMPOSE_PROJECT_NAME", "APP_KEY", "LINK_X"] {
-            assert!(allowed_in_env(name), "{name}");
-        }
+        assert!(!may_be_chosen("a-b") && !may_be_chosen(""));
     }
 
     #[test]

@@ -4,6 +4,9 @@
 //! fill variables into patterns. Unknown keys are refused.
 
 use std::collections::BTreeMap;
+use std::fmt;
+
+use crate::compose::variables::may_be_chosen;
 
 mod action;
 mod read;
@@ -124,7 +127,48 @@ pub struct VolumeSettings {
     pub retain: Option<String>,
 }
 
+/// The variables that options become.
+#[derive(Clone, PartialEq, Eq, Default)]
+pub struct Chosen {
+    /// Each with a value.
+    pub values: BTreeMap<String, String>,
+    /// Secrets that nobody gave, which are to be generated.
+    pub to_generate: Vec<String>,
+}
+
+impl fmt::Debug for Chosen {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Chosen")
+    }
+}
+
 impl Block {
+    /// The value of each option: what was given, or its default. Names that are no options are variables that the file
+    /// asks for itself, and are only kept from steering programs.
+    pub fn choose(&self, given: &BTreeMap<String, String>) -> Result<Chosen, Vec<OptionValueError>> {
+        let mut chosen = Chosen { values: given.clone(), to_generate: Vec::new() };
+        let mut wrong = Vec::new();
+        let problem = |name: &str, problem: &str| OptionValueError {
+            name: name.to_owned(),
+            problem: problem.to_owned(),
+        };
+        for name in given.keys().filter(|name| !may_be_chosen(name)) {
+            let name = name.escape_debug().to_string();
+            wrong.push(problem(&name, "is no variable that can be chosen"));
+        }
+        for option in &self.options {
+            match (given.get(&option.name), &option.default) {
+                (Some(value), _) => wrong.extend(option.check(value).err()),
+                (None, Some(default)) => {
+                    chosen.values.insert(option.name.clone(), default.clone());
+                }
+                (None, None) if option.is_required() => wrong.push(problem(&option.name, "needs a value")),
+                (None, None) => chosen.to_generate.push(option.name.clone()),
+            }
+        }
+        if wrong.is_empty() { Ok(chosen) } else { Err(wrong) }
+    }
+
     /// The address to show, with what is known filled in; none if the app names none or a part is not known.
     pub fn address(
         &self,

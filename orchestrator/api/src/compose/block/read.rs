@@ -9,7 +9,7 @@ use super::{
     Setting, Update, VolumeSettings,
 };
 use crate::compose::keys::{join, not_a_key};
-use crate::compose::variables::{is_name, steers};
+use crate::compose::variables::{is_name, may_be_chosen};
 use crate::compose::{Note, Place, Refusal};
 use crate::text::{is_domain, is_plain, is_short_name};
 use crate::yaml::{self, Entry as YamlEntry, Node, Value};
@@ -346,7 +346,7 @@ impl Reader<'_> {
             self.refuse(node.line, field, format!("\"{}\" is no name for a variable", name.escape_debug()));
             return None;
         }
-        if steers(&name) {
+        if !may_be_chosen(&name) {
             let message = format!(
                 "\"{name}\" cannot be an option: the device fills it, or it steers the device's programs"
             );

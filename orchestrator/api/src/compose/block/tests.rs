@@ -75,6 +75,33 @@ fn a_secret_is_generated_and_never_has_a_default() {
 }
 
 #[test]
+fn options_are_chosen_by_default_or_by_people() {
+    let block = read(
+        "options: [{name: a, default: x}, {name: b, type: port}, {name: c, type: secret}, {name: d, type: flag, default: false}]",
+    )
+    .expect("is a block");
+    let given = |all: &[(&str, &str)]| all.iter().map(|(a, b)| ((*a).to_owned(), (*b).to_owned())).collect();
+    let chosen = block.choose(&given(&[("b", "80"), ("d", "true"), ("DB_PASSWORD", "p")])).expect("fits");
+    assert_eq!(chosen.values, given(&[("DB_PASSWORD", "p"), ("a", "x"), ("b", "80"), ("d", "true")]));
+    assert_eq!(
+        (chosen.to_generate.as_slice(), format!("{chosen:?}").as_str()),
+        (&["c".to_owned()][..], "Chosen")
+    );
+    let wrong =
+        block.choose(&given(&[("d", "yes"), ("PATH", "/x"), ("COMB_APP", "x")])).expect_err("does not fit");
+    let told: Vec<_> = wrong.iter().map(ToString::to_string).collect();
+    assert_eq!(
+        told,
+        [
+            "\"COMB_APP\" is no variable that can be chosen",
+            "\"PATH\" is no variable that can be chosen",
+            "\"b\" needs a value",
+            "\"d\" must be true or false",
+        ]
+    );
+}
+
+#[test]
 fn an_address_is_filled_with_what_is_known() {
     let block =
         read("web: http://##ip##:##web_port##/##room##?d=##domain##\noptions: [{name: room, default: hall}]")
