@@ -9,6 +9,7 @@ pub mod compose;
 pub mod names;
 pub mod package;
 pub mod permission;
+pub mod release;
 pub mod request;
 pub mod route;
 pub mod text;

@@ -195,6 +195,7 @@ mod tests {
     use super::*;
     use crate::code::{JOIN_CONTEXT, JOIN_ID_CONTEXT, JoinCode, Secret};
     use crate::package::PACKAGE_CONTEXT;
+    use crate::release::RELEASE_CONTEXT;
 
     fn key() -> SigningKey {
         SigningKey::from_bytes(&[3; 32])
@@ -214,9 +215,15 @@ mod tests {
 
     #[test]
     fn every_context_is_another_one() {
-        let contexts =
-            BTreeSet::from([DEVICE_CONTEXT, HIVE_CONTEXT, PACKAGE_CONTEXT, JOIN_CONTEXT, JOIN_ID_CONTEXT]);
-        assert_eq!(contexts.len(), 5);
+        let contexts = BTreeSet::from([
+            DEVICE_CONTEXT,
+            HIVE_CONTEXT,
+            PACKAGE_CONTEXT,
+            RELEASE_CONTEXT,
+            JOIN_CONTEXT,
+            JOIN_ID_CONTEXT,
+        ]);
+        assert_eq!(contexts.len(), 6);
     }
 
     #[test]
