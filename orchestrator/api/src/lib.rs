@@ -6,6 +6,7 @@
 
 pub mod code;
 pub mod compose;
+pub mod error;
 pub mod names;
 pub mod package;
 pub mod permission;

@@ -28,6 +28,11 @@ pub fn is_plain(text: &str) -> bool {
     })
 }
 
+/// 1 to 64 characters without control characters: what people call a thing.
+pub fn is_title(text: &str) -> bool {
+    is_plain(text) && (1..=64).contains(&text.chars().take(65).count())
+}
+
 /// One `@`, no blanks, at most 254 bytes, not beginning with `-`.
 pub fn is_email(text: &str) -> bool {
     let parts = text.split('@').collect::<Vec<_>>();
@@ -273,6 +278,8 @@ mod tests {
         for text in ["", ".", "a..b", "-a.b", "a-.b", "A.b", "a.b.", "a_b.c", &"a".repeat(64)] {
             assert!(!is_domain(text), "{text}");
         }
+        assert!(is_title("Zürich 5") && is_title(&"ü".repeat(64)));
+        assert!(!is_title("") && !is_title(&"ü".repeat(65)) && !is_title("a\nb"));
         assert!(is_plain("Zürich \"5\"") && !is_plain("a\nb") && !is_plain("a\u{202e}b"));
     }
 
