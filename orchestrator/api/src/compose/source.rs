@@ -262,7 +262,11 @@ impl Reader<'_> {
     fn read_all(&mut self) {
         let main = self.folder.main.to_owned();
         let base = parent(&main).to_owned();
-        self.read_env(&base);
+        // Which of them compose reads depends on its version.
+        let folder = self.folder.files;
+        for path in folder.keys().filter(|path| path.rsplit('/').next() == Some(".env")) {
+            self.read_variables(path);
+        }
         // A file is read once for each folder that its paths are seen from.
         let mut seen = BTreeSet::new();
         let mut queue = VecDeque::from([Wanted { file: main, base }]);
@@ -378,19 +382,10 @@ impl Reader<'_> {
             let base = base.get_or_insert_with(|| parent(&file).to_owned());
             queue.push_back(Wanted { base: base.clone(), file });
         }
-        match item.get("env_file") {
-            Some(entry) => {
-                for path in one_or_many(&entry.node) {
-                    if let Some(file) = self.file(wanted, path, &wanted.base, &join(field, "env_file"), true)
-                    {
-                        self.read_variables(&file);
-                    }
-                }
-            }
-            None => {
-                if let Some(base) = base {
-                    self.read_env(&base);
-                }
+        let env_files = item.get("env_file").map(|entry| one_or_many(&entry.node)).unwrap_or_default();
+        for path in env_files {
+            if let Some(file) = self.file(wanted, path, &wanted.base, &join(field, "env_file"), true) {
+                self.read_variables(&file);
             }
         }
     }
@@ -436,11 +431,6 @@ impl Reader<'_> {
             self.refuse(&wanted.file, node.line, field, message, None);
         }
         None
-    }
-
-    fn read_env(&mut self, base: &str) {
-        let path = if base.is_empty() { ".env".to_owned() } else { format!("{base}/.env") };
-        self.read_variables(&path);
     }
 
     fn read_variables(&mut self, path: &str) {

@@ -163,19 +163,30 @@ fn closing(text: &str) -> usize {
     text.len()
 }
 
-/// The names that a file of variables gives, each with its line.
+/// The names that a file of variables gives, each with its line, and perhaps some that it does not.
+///
+/// Compose goes on behind a closing quote as at the beginning of a line, so `A="x" B=y` gives two. Which quote closes
+/// depends on all before it; whatever stands behind any of them is taken for a beginning too.
 pub fn names_of(file: &str) -> Vec<(u32, &str)> {
     let mut names = Vec::new();
     for (number, line) in (1u32..).zip(file.lines()) {
-        let line = line.trim_start_matches('\u{feff}').trim_start();
-        let line = line.strip_prefix("export").filter(|rest| rest.starts_with([' ', '\t'])).unwrap_or(line);
-        let Some(end) = line.find(['=', ':']) else { continue };
-        let name = line[..end].trim();
-        if !name.is_empty() && !name.starts_with('#') && !name.contains(char::is_whitespace) {
-            names.push((number, name));
-        }
+        let behind_quotes = line.match_indices(['"', '\'']).map(|(at, _)| &line[at + 1..]);
+        let found = std::iter::once(line).chain(behind_quotes).filter_map(name_at);
+        names.extend(found.map(|name| (number, name)));
     }
     names
+}
+
+/// The name of a variable that is given at the beginning of `text`.
+fn name_at(text: &str) -> Option<&str> {
+    let text = text.trim_start_matches(|one: char| one.is_whitespace() || one == '\u{feff}');
+    let text = match text.strip_prefix("export") {
+        Some(rest) if rest.starts_with(char::is_whitespace) => rest.trim_start(),
+        _ => text,
+    };
+    let end = text.find(|one: char| !one.is_alphanumeric() && !matches!(one, '_' | '.' | '-' | '[' | ']'))?;
+    let (name, behind) = text.split_at(end);
+    (!name.is_empty() && behind.trim_start().starts_with(['=', ':'])).then_some(name)
 }
 
 #[cfg(test)]
@@ -249,8 +260,20 @@ mod tests {
 
     #[test]
     fn a_file_of_variables_gives_names() {
-        let file = "# note\nA=1\n export B = 2\nC: 3\n\nnonsense\nD=${A}\n#E=1\nexporter=5\n";
-        assert_eq!(names_of(file), [(2, "A"), (3, "B"), (4, "C"), (7, "D"), (9, "exporter")]);
+        let file = "# note\nA=1\n export B = 2\nC: 3\n\nnonsense\nD=${A}\n#E=1\nexporter=5\n\u{feff}F=1\nexport\tG=1\n";
+        let expected = [(2, "A"), (3, "B"), (4, "C"), (7, "D"), (9, "exporter"), (10, "F"), (11, "G")];
+        assert_eq!(names_of(file), expected);
+        // Each of these gave PATH when compose read it.
+        for file in [
+            "A=\"x\" PATH=/y",
+            "A='x' export PATH=/y",
+            "A=\"x\"PATH=/y",
+            "A=\"x\ny\" PATH=/y",
+            "A\nPATH=/y",
+            "export\nPATH=/y",
+        ] {
+            assert!(names_of(file).iter().any(|(_, name)| *name == "PATH"), "{file}");
+        }
     }
 
     proptest! {
