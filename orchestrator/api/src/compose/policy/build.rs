@@ -8,6 +8,7 @@ use crate::compose::paths::{absolute, below};
 
 impl Checker<'_> {
     pub(super) fn build(&mut self, at: &At<'_>, value: &Value) {
+        self.entries(at, value);
         let text = |key: &str| value[key].as_str().unwrap_or_default();
         let folder = self.folder.clone();
         let is_inside = |path: &str| absolute(path).is_some_and(|path| below(&folder, &path).is_some());
@@ -18,7 +19,7 @@ impl Checker<'_> {
                 format!("build context \"{context}\" is outside the app's folder"),
             );
         } else {
-            let dockerfile = text("dockerfile");
+            let dockerfile = self.text(&at.key("dockerfile"), &value["dockerfile"]);
             let whole = if dockerfile.starts_with('/') {
                 dockerfile.to_owned()
             } else {
@@ -29,7 +30,7 @@ impl Checker<'_> {
                 self.refuse(&at.key("dockerfile"), message);
             }
         }
-        for (name, context) in value["additional_contexts"].as_object().into_iter().flatten() {
+        for (name, context) in self.entries(&at.key("additional_contexts"), &value["additional_contexts"]) {
             let context = context.as_str().unwrap_or_default();
             let known =
                 ["service:", "docker-image://", "target:"].iter().any(|prefix| context.starts_with(prefix));
@@ -50,8 +51,9 @@ impl Checker<'_> {
         if says(&value["ssh"]) {
             self.refuse(&at.key("ssh"), "\"ssh\" would lend the build the keys of whoever builds");
         }
-        if !matches!(text("network"), "" | "default" | "none") {
-            let network = text("network").escape_debug();
+        let network = self.text(&at.key("network"), &value["network"]);
+        if !matches!(network, "" | "default" | "none") {
+            let network = network.escape_debug();
             self.refuse(
                 &at.key("network"),
                 format!("the build's network \"{network}\" would show it other programs"),
@@ -65,7 +67,7 @@ impl Checker<'_> {
         }
         self.labels(&at.key("labels"), &value["labels"]);
         for (key, known) in [("cache_from", "type=registry,"), ("cache_to", "type=inline")] {
-            for cache in value[key].as_array().into_iter().flatten().filter_map(Value::as_str) {
+            for cache in self.texts(&at.key(key), &value[key]) {
                 let plain = key == "cache_from" && !cache.contains('=');
                 if !plain && !cache.starts_with(known) || cache.contains("dest=") || cache.contains("src=") {
                     let at = At { clues: vec![cache], ..at.key(key) };

@@ -22,6 +22,7 @@ mod service;
 mod value;
 
 use reach::on_host_network;
+use value::says;
 
 /// The largest answer of compose that is read, in bytes.
 pub const CONFIG_BYTES_MAX: usize = 4 << 20;
@@ -136,6 +137,8 @@ struct Checker<'a> {
     notes: Vec<Note>,
     plan: Plan,
     volumes: BTreeMap<String, PlannedVolume>,
+    /// Volumes that were told already; what mounts them is not told again.
+    volumes_refused: BTreeSet<String>,
     /// Relative folders that are bound, with where.
     folders: BTreeMap<String, Place>,
     lost: Option<Note>,
@@ -152,6 +155,7 @@ impl<'a> Checker<'a> {
             notes: source.notes().to_vec(),
             plan: Plan::default(),
             volumes: BTreeMap::new(),
+            volumes_refused: BTreeSet::new(),
             folders: BTreeMap::new(),
             lost: None,
         }
@@ -192,6 +196,55 @@ impl<'a> Checker<'a> {
         self.notes.push(note);
     }
 
+    /// The items of a list. Another form is one that compose does not answer with, and nobody has judged.
+    fn items<'v>(&mut self, at: &At<'_>, value: &'v Value) -> &'v [Value] {
+        match value {
+            Value::Array(items) => items,
+            other => {
+                if says(other) {
+                    self.refuse(at, "this should be a list in compose's answer");
+                }
+                &[]
+            }
+        }
+    }
+
+    /// The texts of a list.
+    fn texts<'v>(&mut self, at: &At<'_>, value: &'v Value) -> Vec<&'v str> {
+        let items = self.items(at, value);
+        let texts: Vec<&str> = items.iter().filter_map(Value::as_str).collect();
+        if texts.len() < items.len() {
+            self.refuse(at, "this should be a list of texts in compose's answer");
+        }
+        texts
+    }
+
+    /// The entries of a map.
+    fn entries<'v>(&mut self, at: &At<'_>, value: &'v Value) -> Vec<(&'v str, &'v Value)> {
+        match value {
+            Value::Object(map) => map.iter().map(|(key, value)| (key.as_str(), value)).collect(),
+            other => {
+                if says(other) {
+                    self.refuse(at, "this should be a map in compose's answer");
+                }
+                Vec::new()
+            }
+        }
+    }
+
+    /// The text at a place; none where nothing is said.
+    fn text<'v>(&mut self, at: &At<'_>, value: &'v Value) -> &'v str {
+        match value {
+            Value::String(text) => text,
+            other => {
+                if says(other) {
+                    self.refuse(at, "this should be a text in compose's answer");
+                }
+                ""
+            }
+        }
+    }
+
     fn finish(mut self) -> Verdict {
         self.notes.extend(self.lost);
         self.plan.volumes = self.volumes.into_values().collect();
@@ -222,6 +275,9 @@ impl<'a> Checker<'a> {
         }
         let project = config.get("name").and_then(Value::as_str).unwrap_or_default();
         let empty = Map::new();
+        for section in ["models", "configs", "secrets", "networks", "volumes", "services"] {
+            self.entries(&At::of(&[section]), &config.get(section).cloned().unwrap_or_default());
+        }
         let map = |key: &str| config.get(key).and_then(Value::as_object).unwrap_or(&empty);
         if !map("models").is_empty() {
             self.refuse(&At::of(&["models"]), "models run beside the containers, where Comb cannot see them");
@@ -292,9 +348,8 @@ impl<'a> Checker<'a> {
 
     fn labels(&mut self, at: &At<'_>, labels: &Value) {
         let names: Vec<&str> = match labels {
-            Value::Object(labels) => labels.keys().map(String::as_str).collect(),
-            Value::Array(labels) => labels.iter().filter_map(Value::as_str).collect(),
-            _ => return,
+            Value::Array(_) => self.texts(at, labels),
+            labels => self.entries(at, labels).into_iter().map(|(name, _)| name).collect(),
         };
         for name in names {
             let lower = name.to_ascii_lowercase();

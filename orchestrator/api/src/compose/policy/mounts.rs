@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::value::{says, told, truth};
-use super::{At, Checker, NAME_BYTES_MAX};
+use super::{At, Checker, NAME_BYTES_MAX, VOLUMES_MAX};
 use crate::compose::paths::{self, Host, absolute, below, inside};
 use crate::compose::{Mount, Note, Owner, PackageFile, PlannedVolume, Refusal, TOLD_MAX, VolumeKind};
 use crate::permission::Permission;
@@ -11,8 +11,7 @@ use crate::text::is_plain;
 
 impl Checker<'_> {
     pub(super) fn volumes_from(&mut self, at: &At<'_>, value: &Value) {
-        for (number, from) in value.as_array().into_iter().flatten().enumerate() {
-            let from = from.as_str().unwrap_or_default();
+        for (number, from) in self.texts(at, value).into_iter().enumerate() {
             if from.to_ascii_lowercase().starts_with("container:") {
                 let message = format!("\"{}\" is a container that is not the app's", from.escape_debug());
                 self.refuse(&at.item(number, &[from]), message);
@@ -28,7 +27,7 @@ impl Checker<'_> {
     }
 
     pub(super) fn mounts(&mut self, at: &At<'_>, service: &str, value: &Value, owner: &Owner) {
-        for (number, mount) in value.as_array().into_iter().flatten().enumerate() {
+        for (number, mount) in self.items(at, value).iter().enumerate() {
             let text = |key: &str| mount[key].as_str().unwrap_or_default();
             let (source, target) = (text("source"), text("target"));
             let at = at.item(number, &[target, source]);
@@ -53,9 +52,12 @@ impl Checker<'_> {
                 }
                 "volume" => {
                     self.labels(&at, &mount["volume"]["labels"]);
-                    // One that was refused is missing here, and has been told.
-                    if let Some(volume) = self.volumes.get_mut(source) {
-                        volume.mounts.push(seen);
+                    match self.volumes.get_mut(source) {
+                        Some(volume) => volume.mounts.push(seen),
+                        None if self.volumes_refused.contains(source) => {}
+                        None => {
+                            self.refuse(&at, format!("volume \"{}\" is not declared", source.escape_debug()));
+                        }
                     }
                 }
                 "bind" => self.bind(&at, source, mount, seen, owner),
@@ -72,7 +74,7 @@ impl Checker<'_> {
             self.refuse(at, format!("\"{}\" is no path of this machine", source.escape_debug()));
             return;
         };
-        let propagation = mount["bind"]["propagation"].as_str().unwrap_or_default();
+        let propagation = self.text(at, &mount["bind"]["propagation"]);
         if !matches!(propagation, "" | "private" | "rprivate" | "slave" | "rslave") {
             let propagation = propagation.escape_debug();
             self.refuse(
@@ -98,6 +100,10 @@ impl Checker<'_> {
                 );
             }
             self.plan.files.push(PackageFile { path, service: seen.service, target: seen.target });
+            return;
+        }
+        // One more than an app may have is enough to refuse it.
+        if self.volumes.len() > VOLUMES_MAX {
             return;
         }
         let seed = self.source.is_folder(&path);

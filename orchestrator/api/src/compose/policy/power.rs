@@ -1,6 +1,6 @@
 //! What services may do to the machine: capabilities, devices, what keeps them apart.
 
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use super::value::{says, truth};
 use super::{At, Checker};
@@ -27,8 +27,7 @@ const DEFAULT_CAPABILITIES: &[&str] = &[
 
 impl Checker<'_> {
     pub(super) fn capabilities(&mut self, at: &At<'_>, value: &Value, host_network: bool) {
-        for (number, given) in value.as_array().into_iter().flatten().enumerate() {
-            let given = given.as_str().unwrap_or_default();
+        for (number, given) in self.texts(at, value).into_iter().enumerate() {
             let at = at.item(number, &[given]);
             let upper = given.trim().to_ascii_uppercase();
             let name = upper.strip_prefix("CAP_").unwrap_or(&upper);
@@ -56,7 +55,7 @@ impl Checker<'_> {
     }
 
     pub(super) fn devices(&mut self, at: &At<'_>, value: &Value) {
-        for (number, device) in value.as_array().into_iter().flatten().enumerate() {
+        for (number, device) in self.items(at, value).iter().enumerate() {
             // Older versions of compose answer with the short form.
             let source = match device {
                 Value::String(short) => short.split(':').next().unwrap_or_default(),
@@ -92,14 +91,16 @@ impl Checker<'_> {
             one => std::slice::from_ref(one),
         };
         for request in requests {
-            let texts = |key: &str| -> Vec<&str> {
-                request[key].as_array().into_iter().flatten().filter_map(Value::as_str).collect()
-            };
             let all = request.as_str() == Some("all");
-            let of_gpu = all || at.path.last() == Some(&"gpus") || texts("capabilities").contains(&"gpu");
-            let driver = request["driver"].as_str().unwrap_or_default();
-            let plain = matches!(driver, "" | "nvidia" | "amd")
-                && texts("device_ids").iter().all(|id| !id.contains(['/', '=']));
+            if !all {
+                self.entries(at, request);
+            }
+            let capabilities = self.texts(at, &request["capabilities"]);
+            let devices = self.texts(at, &request["device_ids"]);
+            let driver = self.text(at, &request["driver"]);
+            let of_gpu = all || at.path.last() == Some(&"gpus") || capabilities.contains(&"gpu");
+            let plain =
+                matches!(driver, "" | "nvidia" | "amd") && devices.iter().all(|id| !id.contains(['/', '=']));
             if of_gpu && plain {
                 self.ask(at, Permission::Gpu, "the graphics cards are the machine's".to_owned());
             } else {
@@ -109,8 +110,7 @@ impl Checker<'_> {
     }
 
     pub(super) fn security_options(&mut self, at: &At<'_>, value: &Value) {
-        for (number, option) in value.as_array().into_iter().flatten().enumerate() {
-            let option = option.as_str().unwrap_or_default();
+        for (number, option) in self.texts(at, value).into_iter().enumerate() {
             let known = matches!(
                 option.replace(':', "=").as_str(),
                 "no-new-privileges"
@@ -128,13 +128,16 @@ impl Checker<'_> {
     }
 
     pub(super) fn logging(&mut self, at: &At<'_>, value: &Value) {
-        if value["driver"].as_str().is_some_and(|driver| !matches!(driver, "" | "json-file" | "local")) {
-            self.refuse(&at.key("driver"), "logs would leave the machine");
+        self.entries(at, value);
+        let at = at.key("driver");
+        if !matches!(self.text(&at, &value["driver"]), "" | "json-file" | "local") {
+            self.refuse(&at, "logs would leave the machine");
         }
     }
 
     pub(super) fn service_hooks(&mut self, at: &At<'_>, value: &Value) {
-        for (number, hook) in value.as_array().into_iter().flatten().enumerate() {
+        for (number, hook) in self.items(at, value).iter().enumerate() {
+            self.entries(&at.item(number, &[]), hook);
             if truth(&hook["privileged"]) {
                 let at = at.item(number, &["privileged"]);
                 self.refuse(&at, "\"privileged\" would give the container all of the machine");
@@ -143,8 +146,8 @@ impl Checker<'_> {
     }
 
     pub(super) fn blkio(&mut self, at: &At<'_>, value: &Value) {
-        for key in value.as_object().into_iter().flat_map(Map::keys).filter(|key| *key != "weight") {
-            if says(&value[key.as_str()]) {
+        for (key, value) in self.entries(at, value) {
+            if key != "weight" && says(value) {
                 self.refuse(&at.key(key), format!("\"{key}\" names disks, which each machine has others of"));
             }
         }

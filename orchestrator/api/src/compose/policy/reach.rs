@@ -12,7 +12,7 @@ use crate::permission::{PORT_FREE_MIN, Permission};
 
 impl Checker<'_> {
     pub(super) fn ports(&mut self, at: &At<'_>, service: &str, value: &Value) {
-        for (number, port) in value.as_array().into_iter().flatten().enumerate() {
+        for (number, port) in self.items(at, value).iter().enumerate() {
             let (target, published) = (told(&port["target"]), told(&port["published"]));
             let both = format!("{published}:{target}");
             let at =
@@ -33,7 +33,7 @@ impl Checker<'_> {
             self.refuse(at, format!("protocol \"{}\" is neither tcp nor udp", protocol.escape_debug()));
             return;
         };
-        let loopback = match value["host_ip"].as_str().unwrap_or_default() {
+        let loopback = match self.text(at, &value["host_ip"]) {
             "" | "0.0.0.0" | "::" | "[::]" => false,
             "localhost" => true,
             address if address.parse::<IpAddr>().is_ok_and(|address| address.is_loopback()) => true,
@@ -65,7 +65,11 @@ impl Checker<'_> {
     }
 
     pub(super) fn attachments(&mut self, at: &At<'_>, value: &Value) {
-        for (network, settings) in value.as_object().into_iter().flatten() {
+        // As a list it only names them.
+        if value.is_array() {
+            return;
+        }
+        for (network, settings) in self.entries(at, value) {
             if says(&settings["driver_opts"]) {
                 let at = At { clues: vec![network], ..at.clone() };
                 self.refuse(&at, format!("driver options for network \"{network}\" cannot be given"));
@@ -77,7 +81,7 @@ impl Checker<'_> {
         let mode = value.as_str().unwrap_or_default();
         match mode {
             "none" | "bridge" | "default" => {}
-            mode if is_host(mode) => {
+            "host" => {
                 let message = "network_mode \"host\" shows it every port of the machine".to_owned();
                 self.ask(at, Permission::HostNetwork, message);
             }
@@ -106,9 +110,8 @@ impl Checker<'_> {
 
     pub(super) fn sysctls(&mut self, at: &At<'_>, value: &Value, host_network: bool) {
         let names: Vec<&str> = match value {
-            Value::Object(sysctls) => sysctls.keys().map(String::as_str).collect(),
-            Value::Array(sysctls) => sysctls.iter().filter_map(Value::as_str).collect(),
-            _ => Vec::new(),
+            Value::Array(_) => self.texts(at, value),
+            map => self.entries(at, map).into_iter().map(|(name, _)| name).collect(),
         };
         for name in names {
             let name = name.split('=').next().unwrap_or(name);

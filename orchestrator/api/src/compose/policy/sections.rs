@@ -29,7 +29,9 @@ impl Checker<'_> {
                 );
             }
         }
-        if let Some(file) = value["file"].as_str() {
+        self.entries(&at, value);
+        let file = self.text(&at.key("file"), &value["file"]);
+        if !file.is_empty() {
             let is_inside = absolute(file).is_some_and(|file| below(&self.folder, &file).is_some());
             if !is_inside {
                 self.refuse(
@@ -48,31 +50,34 @@ impl Checker<'_> {
             self.refuse_with(&at, message, Some(hint));
             return;
         }
-        if let Some(driver) =
-            value["driver"].as_str().filter(|driver| !matches!(*driver, "" | "bridge" | "default"))
-        {
+        self.entries(&at, value);
+        let driver = self.text(&at.key("driver"), &value["driver"]);
+        if !matches!(driver, "" | "bridge" | "default") {
+            let driver = driver.escape_debug();
             let message = format!(
                 "network \"{name}\" asks for driver \"{driver}\"; only \"bridge\" keeps the app apart"
             );
             self.refuse(&at.key("driver"), message);
         }
-        for option in value["driver_opts"].as_object().into_iter().flat_map(Map::keys) {
+        for (option, _) in self.entries(&at.key("driver_opts"), &value["driver_opts"]) {
             if option != "com.docker.network.driver.mtu" {
                 let message =
                     format!("network \"{name}\" asks for the driver option \"{}\"", option.escape_debug());
                 self.refuse(&At { clues: vec![option], ..at.key("driver_opts") }, message);
             }
         }
-        if value["ipam"]["driver"].as_str().is_some_and(|driver| !matches!(driver, "" | "default"))
-            || says(&value["ipam"]["options"])
-        {
-            self.refuse(
-                &at.key("ipam"),
-                format!("network \"{name}\" asks for somebody else to give addresses"),
-            );
+        let ipam = at.key("ipam");
+        self.entries(&ipam, &value["ipam"]);
+        let driver = self.text(&ipam, &value["ipam"]["driver"]);
+        if !matches!(driver, "" | "default") || says(&value["ipam"]["options"]) {
+            self.refuse(&ipam, format!("network \"{name}\" asks for somebody else to give addresses"));
         }
-        for subnet in value["ipam"]["config"].as_array().into_iter().flatten() {
-            let Some(subnet) = subnet["subnet"].as_str() else { continue };
+        for subnet in self.items(&ipam, &value["ipam"]["config"]) {
+            self.entries(&ipam, subnet);
+            let subnet = self.text(&ipam, &subnet["subnet"]);
+            if subnet.is_empty() {
+                continue;
+            }
             if is_private_subnet(subnet) {
                 self.note(
                     &at.key("ipam"),
@@ -108,7 +113,10 @@ impl Checker<'_> {
             }
             let kind = match self.volume_kind(&at, name, &docker, value) {
                 Some(kind) => kind,
-                None => continue,
+                None => {
+                    self.volumes_refused.insert(name.clone());
+                    continue;
+                }
             };
             if kind == VolumeKind::Named && docker != format!("{project}_{name}") && docker != *name {
                 self.note(
@@ -131,7 +139,9 @@ impl Checker<'_> {
         value: &Value,
     ) -> Option<VolumeKind> {
         self.labels(&at.key("labels"), &value["labels"]);
-        if let Some(driver) = value["driver"].as_str().filter(|driver| !matches!(*driver, "" | "local")) {
+        self.entries(at, value);
+        let driver = self.text(&at.key("driver"), &value["driver"]);
+        if !matches!(driver, "" | "local") {
             let driver = driver.escape_debug();
             let message =
                 format!("volume \"{name}\" asks for driver \"{driver}\"; its data would not be Comb's");

@@ -168,7 +168,7 @@ impl Checker<'_> {
     }
 
     pub(super) fn image(&mut self, at: &At<'_>, value: &Value) -> Option<String> {
-        let image = value.as_str()?;
+        let image = self.text(at, value);
         let plain = |byte: u8| {
             byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-' | b'/' | b':' | b'@')
         };
@@ -180,7 +180,7 @@ impl Checker<'_> {
     }
 
     pub(super) fn restart(&mut self, at: &At<'_>, value: &Value) -> Restart {
-        let text = value.as_str().unwrap_or_default();
+        let text = self.text(at, value);
         match text.split_once(':').map_or((text, None), |(text, count)| (text, Some(count))) {
             ("no", None) => Restart::No,
             ("always", None) => Restart::Always,
@@ -208,6 +208,12 @@ impl Checker<'_> {
                 || value["mode"].as_str().is_some_and(|mode| mode != "replicated");
         if of_swarm {
             self.note(at, "what \"deploy\" says to a swarm is ignored");
+        }
+        for part in [value, &value["placement"], &value["restart_policy"], &value["resources"]] {
+            self.entries(at, part);
+        }
+        for part in ["limits", "reservations"] {
+            self.entries(&at.key("resources"), &value["resources"][part]);
         }
         self.labels(&at.key("labels"), &value["labels"]);
         if planned.restart == Restart::No {
