@@ -23,6 +23,8 @@ const ARROWS: &[(&str, &[&str], &[&str])] = &[
     ("fs-fuse", &["fs-format", "fs-volume"], &["fs-crypto"]),
     // The simulator makes volumes and opens them.
     ("fs-sim", &["fs-crypto", "fs-format", "fs-volume"], &[]),
+    // What hive, devices and people say to each other: ids, hashes and signatures are the format's. No secret, no I/O.
+    ("orchestrator-api", &["fs-format"], &[]),
     // The one binary.
     ("comb", &["fs-crypto", "fs-format", "fs-fuse", "fs-replication", "fs-store", "fs-volume"], &[]),
 ];
@@ -47,6 +49,8 @@ const KEPT: &[(&str, &[&str])] = &[
     // What speaks to a network for a volume; nobody else does.
     ("object_store", &["fs-store"]),
     ("reqwest", &["fs-store"]),
+    // What other people wrote into an app's folder is read in one room.
+    ("saphyr-parser", &["orchestrator-api"]),
     // Words for a person are made in one room.
     ("clap", &["comb"]),
     ("indicatif", &["comb"]),

@@ -15,6 +15,7 @@ pub mod ledger;
 pub mod manifest;
 pub mod pack;
 pub mod ring;
+pub mod signature;
 pub mod tree;
 
 pub use codec::{DecodeError, Reader, put_bytes, put_varint};

@@ -8,6 +8,8 @@ use crate::codec::{DecodeError, Reader, put_bytes, put_varint};
 use crate::ids::{
     DeviceId, Epoch, Ino, ManifestId, NodeId, PackId, Seq, SnapshotId, StoreId, Timestamp, VolumeId,
 };
+use crate::signature;
+pub use crate::signature::signed_digest;
 use crate::tree::{NodePtr, TREE_HEIGHT_MAX};
 
 /// The newest version of the manifest format.
@@ -156,16 +158,9 @@ pub fn open_manifest(object: &[u8]) -> Result<(ManifestHeader, &[u8], &[u8]), De
     Ok((header, &object[..MANIFEST_HEADER_BYTES], &object[MANIFEST_HEADER_BYTES..signed]))
 }
 
-/// What a volume key signs: the BLAKE3 hash of the message under a key derived from the context.
-pub fn signed_digest(context: &str, message: &[u8]) -> [u8; 32] {
-    *blake3::keyed_hash(&blake3::derive_key(context, b""), message).as_bytes()
-}
-
 /// Whether `signature` is the volume's over this message in this context (strict verification).
 pub fn signature_is_valid(volume: &VolumeId, context: &str, message: &[u8], signature: &[u8; 64]) -> bool {
-    VerifyingKey::from_bytes(&volume.0).is_ok_and(|key| {
-        key.verify_strict(&signed_digest(context, message), &Signature::from_bytes(signature)).is_ok()
-    })
+    signature::is_valid(&volume.0, context, message, signature)
 }
 
 /// What a volume key signs in an IPNS record: its data, behind the prefix that its specification demands.
