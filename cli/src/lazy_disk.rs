@@ -7,6 +7,7 @@
 //! Manifests that were never asked for are not listed: the past shows what is here of it. Filling fetches packs; who needs
 //! all moments asks for their manifests first.
 
+use std::collections::BTreeSet;
 use std::io::{self, ErrorKind};
 use std::ops::Range;
 use std::path::Path;
@@ -82,6 +83,22 @@ pub fn room(disk: Arc<dyn Disk>) -> Room {
 pub fn has_room(folder: &Path) -> bool {
     rustix::fs::statvfs(folder)
         .is_ok_and(|disk| disk.f_bavail.saturating_mul(disk.f_frsize) >= READING_LEFT_BYTES)
+}
+
+/// The packs of which at least a part is in a volume's folder.
+pub fn packs_here(folder: &Path) -> io::Result<BTreeSet<PackId>> {
+    let mut packs = BTreeSet::new();
+    for part in ["packs", WINDOWS] {
+        let entries = match std::fs::read_dir(folder.join(part)) {
+            Err(error) if error.kind() == ErrorKind::NotFound => continue,
+            entries => entries?,
+        };
+        for entry in entries {
+            // What has another name is being written, or is the map of a pack.
+            packs.extend(entry?.file_name().to_str().and_then(PackId::from_hex));
+        }
+    }
+    Ok(packs)
 }
 
 fn manifest_path(seq: Seq) -> String {

@@ -40,7 +40,7 @@ mod types;
 mod volume;
 
 pub use check::{CheckReport, Damage};
-pub use collection::{Collection, GRACE, Packs, Pruned};
+pub use collection::{Collection, GRACE, GivenUpHere, Packs, Pruned};
 pub use error::{FsError, OpenError};
 pub use history::{History, View, fork, resolve};
 pub use keeper::{Keeper, SealPace};
