@@ -692,6 +692,14 @@ impl Replicas {
         (waiting, taken)
     }
 
+    /// Whether a store is being sent to and nothing went wrong since then: requests end by themselves where no bytes move.
+    pub fn is_sending(&self, since: Instant) -> bool {
+        let running = self.running.lock();
+        running.iter().filter_map(Running::progress).any(|progress| {
+            progress.state == Doing::Sending && progress.trouble.is_none_or(|trouble| trouble.at < since)
+        })
+    }
+
     /// The names of the stores that lack something.
     pub fn lacking(&self) -> Vec<String> {
         let head = self.core.volume.head().seq;

@@ -85,7 +85,7 @@ struct Known {
     config: Option<Config>,
     local_bytes: u64,
     counted: Option<Instant>,
-    /// What the stores had taken when they were last looked at, and when that became more.
+    /// What the stores had taken when they were last looked at, and when that became more, or was about to.
     taken: u64,
     took: Instant,
     /// When somebody last asked for room, since when there was none, and whether there is no hope for it.
@@ -238,9 +238,14 @@ impl Room {
             // What is wrong with it is said by whoever needs it.
             known.config = config.ok().or(known.config.take());
         }
+        let took = self.known.lock().took;
+        let is_sending = replicas.is_sending(took.into());
         let mut known = self.known.lock();
         if taken != known.taken {
             (known.taken, known.took, known.is_hopeless) = (taken, Instant::now(), false);
+        } else if is_sending {
+            // A pack takes its time on a slow line.
+            known.took = Instant::now();
         }
         let has_stores =
             known.config.as_ref().is_some_and(|config| !config.stores.is_empty() && !config.follows);

@@ -399,6 +399,46 @@ fn a_daemon_that_is_killed_while_packs_leave_loses_nothing() {
 }
 
 #[test]
+fn who_waits_for_a_slow_store_holds_up_nobody_who_reads() {
+    let stage = Stage::large();
+    stage.configure("waiting_bytes", 16 * MIB);
+    // A pack takes longer than anybody waits for a store that takes nothing.
+    stage.world.comb("store set photos --rate 300K").done();
+    stage.mount();
+    let (mount, done) = (stage.world.path("mount"), std::sync::atomic::AtomicBool::new(false));
+    let mut slowest = Duration::ZERO;
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            // More at once than threads serve the mount.
+            std::thread::scope(|writers| {
+                for number in 0..5 {
+                    let stage = &stage;
+                    writers.spawn(move || stage.write(number, 4));
+                }
+            });
+            done.store(true, std::sync::atomic::Ordering::Relaxed);
+        });
+        let mut asked = 0;
+        while !done.load(std::sync::atomic::Ordering::Relaxed) {
+            let begun = Instant::now();
+            // A name that nobody has asked for is asked of the daemon.
+            assert!(!mount.join(format!("absent-{asked}")).exists());
+            slowest = slowest.max(begun.elapsed());
+            asked += 1;
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        assert!(asked > 100, "the test needs writes that wait: {asked} looks");
+    });
+    assert!(slowest < Duration::from_secs(2), "{slowest:?}");
+    stage.world.comb("store set photos --rate 0").done();
+    stage.sync();
+    for number in 0..5 {
+        stage.compare(&stage.world.path("mount"), number, 4);
+    }
+    stage.world.comb("unmount mount").done();
+}
+
+#[test]
 fn a_bound_of_what_waits_holds_back_writes_and_not_what_is_small() {
     let stage = Stage::large();
     stage.configure("waiting_bytes", 32 * MIB);
