@@ -45,6 +45,8 @@ const FREE_PART_WANTED: u64 = 3;
 const EVICTED_BYTES_MIN: u64 = 64 << 20;
 /// Packs that are asked about in the store at once.
 const ASKED_AT_ONCE: usize = 16;
+/// The pause after nothing could leave, where nobody waits for it.
+const AGAIN_AFTER: Duration = Duration::from_secs(5);
 /// How long somebody waits for room while no store takes anything.
 const HOPE: Duration = Duration::from_secs(10);
 /// How long he waits before he tries again.
@@ -215,9 +217,14 @@ impl Room {
         let is_short = free < FREE_BYTES_MIN.min(total / FREE_PART_MIN);
         let beyond = most.map_or(0, |most| local_bytes.saturating_sub(most));
         let wanted = if is_short { wanted.max(beyond) } else { beyond };
-        if wanted > 0 {
+        if wanted > 0 && volume.waiting().is_some() && self.may_try(AGAIN_AFTER) {
             self.evict(&volume, &replicas, wanted);
         }
+    }
+
+    /// Whether nothing failed to leave for so long.
+    fn may_try(&self, pause: Duration) -> bool {
+        self.known.lock().failed.is_none_or(|at| at.elapsed() >= pause)
     }
 
     /// Free room on the disk, and all of it, in bytes.
@@ -345,10 +352,17 @@ impl Room {
                 Ok(())
             })?;
         }
-        if *evicted == 0 && leaving.is_empty() {
-            return Err(Failure::new(Kind::Behind, "no pack is here that every store has"));
+        match (*evicted, leaving.is_empty()) {
+            (0, true) => Err(Failure::new(Kind::Behind, "no pack is here that every store has")),
+            (0, false) => {
+                let what = format!(
+                    "store \"{}\" lacks packs that it had, or somebody reads what could leave; `comb check {}` tells",
+                    arbiter.config.name, self.folder.name
+                );
+                Err(Failure::new(Kind::Behind, what))
+            }
+            _ => Ok(()),
         }
-        Ok(())
     }
 
     /// Says in the config, durably, that what is not here is in a store.
@@ -424,10 +438,15 @@ impl Housekeeper for Room {
         };
         let Some((free, _)) = self.free() else { return false };
         self.measure(&volume, &replicas, free);
+        if volume.waiting().is_none() {
+            return false;
+        }
         let lacks = volume.lacks_on_disk(bytes).unwrap_or(0);
         // A store that does not answer is not asked by each who waits.
-        let may_leave = self.known.lock().failed.is_none_or(|at| at.elapsed() >= LOOK_EVERY);
-        if lacks > 0 && may_leave && self.evict(&volume, &replicas, lacks.max(EVICTED_BYTES_MIN)) > 0 {
+        if lacks > 0
+            && self.may_try(LOOK_EVERY)
+            && self.evict(&volume, &replicas, lacks.max(EVICTED_BYTES_MIN)) > 0
+        {
             return true;
         }
         {
@@ -436,9 +455,11 @@ impl Housekeeper for Room {
                 known.short_since = Instant::now();
             }
             known.asked = Some(Instant::now());
-            // Where nothing waits for a store, none will take it.
-            let waits = volume.waiting().is_some_and(|(waiting, _)| waiting > 0);
-            known.is_hopeless |= !waits || known.took.max(known.short_since).elapsed() > HOPE;
+            let (waiting, most) = volume.waiting().unwrap_or((0, u64::MAX));
+            let is_short = lacks > 0 || waiting >= most;
+            // Where nothing waits for a store, none will take it. What was short a moment ago need not be any more.
+            let is_in_vain = is_short && waiting == 0;
+            known.is_hopeless |= is_in_vain || known.took.max(known.short_since).elapsed() > HOPE;
             if known.is_hopeless {
                 return false;
             }
@@ -449,6 +470,8 @@ impl Housekeeper for Room {
     }
 
     fn is_hopeful(&self) -> bool {
-        !self.known.lock().is_hopeless
+        let known = self.known.lock();
+        let has_stores = known.config.as_ref().is_some_and(|config| !config.stores.is_empty());
+        has_stores && !known.is_hopeless
     }
 }

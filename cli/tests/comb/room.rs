@@ -448,6 +448,7 @@ fn a_bound_of_what_waits_holds_back_writes_and_not_what_is_small() {
     // A store that is there, however slow, is waited for.
     stage.write(1, 96);
     stage.compare(&stage.world.path("mount"), 1, 96);
+    stage.sync();
     let (store, away) = (stage.world.path("store"), stage.world.path("away"));
     fs::rename(&store, &away).expect("moved");
     let begun = Instant::now();
