@@ -41,7 +41,9 @@ const AGAIN_AFTER: Duration = Duration::from_secs(1);
 pub struct Door {
     /// What the engine sees.
     pub env: Env,
-    /// Where the rest is, for a volume that was opened from a store.
+    /// The same: where the rest is may become known later.
+    pub disk: Arc<LazyDisk>,
+    /// Where the rest is, for a volume of which not all is here.
     pub far: Option<Far>,
     /// That store.
     store: Option<Patient>,
@@ -52,43 +54,63 @@ pub struct Door {
 /// What is here can be read while its store is away. So it can where the config is damaged, which whoever needs
 /// it says.
 pub fn door(volume: &VolumeFolder) -> Result<Door> {
-    let env = engine::environment(&volume.path);
-    let Some(url) = source(volume) else { return Ok(Door { env, far: None, store: None }) };
-    let store = stores::later(&url, volume.id)?;
-    let far = far(&store, volume.id, &volume.path)?;
-    Ok(Door { env: with_far(env, &far), far: Some(far), store: Some(store) })
+    let find = |volume: &VolumeFolder| -> Result<Option<(Far, Patient)>> {
+        let Some(url) = source(volume) else { return Ok(None) };
+        let store = stores::later(&url, volume.id)?;
+        Ok(Some((far(&store, volume.id, &volume.path)?, store)))
+    };
+    let (far, store) = find(volume)?.unzip();
+    let (env, disk) = lazily(volume, far.clone(), move |volume| Ok(find(volume)?.map(|(far, _)| far)));
+    Ok(Door { env, disk, far, store })
 }
 
 /// The same for a command, which waits for a store that never answered no longer than a person likes to.
 pub fn door_of_command(volume: &VolumeFolder) -> Result<Env> {
-    let env = engine::environment(&volume.path);
-    let Some(url) = source(volume) else { return Ok(env) };
-    // What is tried again is decided by who reads.
-    let store = stores::later(&url, volume.id)?.with(Patience::Once);
-    let limits = Limits { first: FOLLOW_TIME_MAX, ..limits() };
-    let far = Far::new(Arc::new(store), volume.id, &volume.path, stores::handle()?, limits);
-    Ok(with_far(env, &far.context(volume.path.display())?))
+    let find = |volume: &VolumeFolder| -> Result<Option<Far>> {
+        let Some(url) = source(volume) else { return Ok(None) };
+        // What is tried again is decided by who reads.
+        let store = stores::later(&url, volume.id)?.with(Patience::Once);
+        let limits = Limits { first: FOLLOW_TIME_MAX, ..limits() };
+        let far = Far::new(Arc::new(store), volume.id, &volume.path, stores::handle()?, limits);
+        far.map(Some).context(volume.path.display())
+    };
+    Ok(lazily(volume, find(volume)?, find).0)
 }
 
 /// The same for who asks no store: what is not here cannot be read.
 pub fn door_of_what_is_here(volume: &VolumeFolder) -> Result<Env> {
-    let env = engine::environment(&volume.path);
-    if source(volume).is_none() {
-        return Ok(env);
-    }
-    let limits = Limits { read: Duration::ZERO, first: Duration::ZERO, ..limits() };
-    let far = Far::new(Arc::new(Unasked), volume.id, &volume.path, stores::handle()?, limits);
-    Ok(with_far(env, &far.context(volume.path.display())?))
+    let find = |volume: &VolumeFolder| -> Result<Option<Far>> {
+        if source(volume).is_none() {
+            return Ok(None);
+        }
+        let limits = Limits { read: Duration::ZERO, first: Duration::ZERO, ..limits() };
+        let far = Far::new(Arc::new(Unasked), volume.id, &volume.path, stores::handle()?, limits);
+        far.map(Some).context(volume.path.display())
+    };
+    Ok(lazily(volume, find(volume)?, find).0)
 }
 
-/// Where the rest of a volume is, if it was opened from a store.
+/// A door that finds out where the rest is when something is missed: packs may leave the volume while it is open.
+fn lazily(
+    volume: &VolumeFolder,
+    far: Option<Far>,
+    find: impl Fn(&VolumeFolder) -> Result<Option<Far>> + Send + Sync + 'static,
+) -> (Env, Arc<LazyDisk>) {
+    let (env, volume) = (engine::environment(&volume.path), volume.clone());
+    let find = move || {
+        find(&volume).unwrap_or_else(|failure| {
+            tracing::error!("what is not here cannot be read: {}", failure.message);
+            None
+        })
+    };
+    let disk = Arc::new(LazyDisk::with(env.disk.clone(), far, Box::new(find)));
+    (Env { disk: disk.clone(), ..env }, disk)
+}
+
+/// Where the rest of a volume is, if not all of it is here.
 fn source(volume: &VolumeFolder) -> Option<String> {
     let config = volume.config().ok().filter(|config| config.from_store)?;
     config.stores.into_iter().find(|store| store.arbiter).map(|store| store.url)
-}
-
-fn with_far(env: Env, far: &Far) -> Env {
-    Env { disk: Arc::new(LazyDisk::new(env.disk.clone(), far.clone())), ..env }
 }
 
 fn limits() -> Limits {

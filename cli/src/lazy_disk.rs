@@ -3,10 +3,12 @@
 //! Invariants
 //! - What is here is read from here, without a look at the store.
 //! - What is written is written here, and nothing here is changed for what a store says.
+//! - Whether a part is elsewhere is in the volume's config before the first pack leaves, so whoever misses one finds it.
 //!
 //! Manifests that were never asked for are not listed: the past shows what is here of it. Filling fetches packs; who needs
 //! all moments asks for their manifests first.
 
+use std::collections::BTreeSet;
 use std::io::{self, ErrorKind};
 use std::ops::Range;
 use std::path::Path;
@@ -15,6 +17,7 @@ use std::sync::Arc;
 use fs_format::{PackId, Seq};
 use fs_replication::{Far, Newest, NewestError, Room, WINDOWS, Windows};
 use fs_volume::env::{Ahead, Disk, DiskFile, Env, OpenMode};
+use parking_lot::RwLock;
 
 /// Room on the disk that filling leaves to others, in bytes.
 const ROOM_LEFT_BYTES: u64 = 1 << 30;
@@ -24,13 +27,45 @@ const READING_LEFT_BYTES: u64 = 512 << 20;
 /// A folder whose packs and manifests may be in a store.
 pub struct LazyDisk {
     here: Arc<dyn Disk>,
-    far: Far,
+    /// Where the rest is; none while all is here, as far as is known.
+    far: RwLock<Option<Far>>,
+    find: Box<Find>,
 }
+
+/// Finds out where the rest of a volume is, if not all of it is here.
+pub type Find = dyn Fn() -> Option<Far> + Send + Sync;
 
 impl LazyDisk {
     /// What is here, and the rest.
     pub fn new(here: Arc<dyn Disk>, far: Far) -> Self {
-        Self { here, far }
+        Self { here, far: RwLock::new(Some(far)), find: Box::new(|| None) }
+    }
+
+    /// What is here, and perhaps a rest, which `find` finds. Packs may leave a volume at any time, so whoever misses one looks.
+    pub fn with(here: Arc<dyn Disk>, far: Option<Far>, find: Box<Find>) -> Self {
+        Self { here, far: RwLock::new(far), find }
+    }
+
+    /// Where the rest is, as far as that is known.
+    pub fn far(&self) -> Option<Far> {
+        self.far.read().clone()
+    }
+
+    /// The same after a look, if it is not known.
+    pub fn look(&self) -> Option<Far> {
+        let known = self.far();
+        known.or_else(|| {
+            let mut far = self.far.write();
+            if far.is_none() {
+                *far = (self.find)();
+            }
+            far.clone()
+        })
+    }
+
+    /// Looks anew: the volume has other stores now.
+    pub fn look_again(&self) {
+        *self.far.write() = (self.find)();
     }
 
     /// Writes a manifest down under its name, or as the copy of the newest, where the engine looks for it.
@@ -84,6 +119,22 @@ pub fn has_room(folder: &Path) -> bool {
         .is_ok_and(|disk| disk.f_bavail.saturating_mul(disk.f_frsize) >= READING_LEFT_BYTES)
 }
 
+/// The packs of which at least a part is in a volume's folder.
+pub fn packs_here(folder: &Path) -> io::Result<BTreeSet<PackId>> {
+    let mut packs = BTreeSet::new();
+    for part in ["packs", WINDOWS] {
+        let entries = match std::fs::read_dir(folder.join(part)) {
+            Err(error) if error.kind() == ErrorKind::NotFound => continue,
+            entries => entries?,
+        };
+        for entry in entries {
+            // What has another name is being written, or is the map of a pack.
+            packs.extend(entry?.file_name().to_str().and_then(PackId::from_hex));
+        }
+    }
+    Ok(packs)
+}
+
 fn manifest_path(seq: Seq) -> String {
     format!("manifests/{:016x}", seq.0)
 }
@@ -101,11 +152,15 @@ impl Disk for LazyDisk {
     fn open(&self, path: &str, mode: OpenMode) -> io::Result<Arc<dyn DiskFile>> {
         match self.here.open(path, mode) {
             Err(error) if error.kind() == ErrorKind::NotFound && mode == OpenMode::Read => {
-                if let Some(pack) = pack_of(path) {
-                    return Ok(Arc::new(LazyPack(self.far.pack(&pack))));
+                if let Some(pack) = pack_of(path)
+                    && let Some(far) = self.look()
+                {
+                    return Ok(Arc::new(LazyPack(far.pack(&pack))));
                 }
-                if let Some(seq) = seq_of(path) {
-                    self.keep_manifest(path, &self.far.manifest(seq)?)?;
+                if let Some(seq) = seq_of(path)
+                    && let Some(far) = self.far()
+                {
+                    self.keep_manifest(path, &far.manifest(seq)?)?;
                     return self.here.open(path, mode);
                 }
                 Err(error)
@@ -132,7 +187,12 @@ impl Disk for LazyDisk {
                 }
             }
         }
-        self.here.remove(path)
+        self.here.remove(path)?;
+        if let Some((pack, far)) = pack_of(path).zip(self.far()) {
+            // Who has it open reads on; whoever opens it next asks the store.
+            far.forget(&pack);
+        }
+        Ok(())
     }
 
     fn list(&self, path: &str) -> io::Result<Vec<String>> {
@@ -148,7 +208,7 @@ impl Disk for LazyDisk {
     }
 
     fn ahead(&self) -> Option<&dyn Ahead> {
-        Some(self)
+        self.far.read().is_some().then_some(self as &dyn Ahead)
     }
 }
 
@@ -161,8 +221,9 @@ impl Ahead for LazyDisk {
         // A pack that is here is found by its name; that costs less than a frame of it.
         if let Some(pack) = pack_of(path)
             && !self.is_here(path)
+            && let Some(far) = self.far()
         {
-            self.far.pack(&pack).will_read(range, file_bytes);
+            far.pack(&pack).will_read(range, file_bytes);
         }
     }
 }

@@ -44,6 +44,7 @@ mod resting;
 mod retention;
 mod ring;
 mod ring_store;
+mod room;
 #[cfg(test)]
 mod simulation;
 mod state;

@@ -190,6 +190,18 @@ pub fn render(volume: &str, report: &MountReport) -> String {
         page.family(name, "gauge", help);
         page.sample(name, &[], value);
     }
+    if let Some(room) = &report.room {
+        for (name, help, bytes) in [
+            ("comb_local_bytes", "Bytes that packs take on this disk.", room.local_bytes),
+            ("comb_waiting_bytes", "Bytes that wait for the store that lacks most.", room.waiting_bytes),
+            ("comb_waiting_bytes_max", "The most that may; then writes wait.", room.waiting_bytes_max),
+        ] {
+            page.family(name, "gauge", help);
+            page.sample(name, &[], bytes as f64);
+        }
+        page.family("comb_writes_held_up", "gauge", "Whether writes wait for room, or are refused.");
+        page.sample("comb_writes_held_up", &[], bit(room.held_up.is_some()));
+    }
     page.family("comb_seal_seconds", "summary", "How long seals took since the mount began.");
     page.sample("comb_seal_seconds_sum", &[], report.seal_seconds);
     page.sample("comb_seal_seconds_count", &[], report.seals as f64);

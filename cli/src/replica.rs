@@ -6,7 +6,7 @@
 //!   late, and a busy one is not excused by its last seal.
 //! - A volume that another device took over is sealed for the last time and takes no more changes.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -51,6 +51,8 @@ const CONFIRM_WAIT: Duration = Duration::from_secs(3);
 const OPEN_AGAIN: Duration = Duration::from_secs(30);
 /// How what is said begins of a volume that is written here no more.
 pub const TAKEN_OVER: &str = "another device took the volume over";
+/// How long a store may take to say what it has of some packs.
+const LENGTHS_WAIT: Duration = Duration::from_secs(3);
 /// Threads that wait for stores; sending is mostly waiting.
 const THREADS: usize = 2;
 
@@ -250,6 +252,8 @@ struct SealedChanges {
     seq: Seq,
     sealed: i64,
     oldest: i64,
+    /// What it added.
+    bytes: u64,
 }
 
 /// Seals that are remembered one by one; the oldest of more count as one.
@@ -262,14 +266,15 @@ impl Changes {
         }
     }
 
-    fn seal(&mut self, seq: Seq, sealed: i64) {
+    fn seal(&mut self, seq: Seq, sealed: i64, bytes: u64) {
         let oldest = self.unsealed_since.take().unwrap_or(sealed);
-        self.sealed.push_back(SealedChanges { seq, sealed, oldest });
+        self.sealed.push_back(SealedChanges { seq, sealed, oldest, bytes });
         if self.sealed.len() > SEALS_KEPT {
             // The oldest change stays; that it counts for a later seal makes a store look later, never earlier.
             let left = self.sealed.pop_front();
             if let (Some(left), Some(first)) = (left, self.sealed.front_mut()) {
                 (first.sealed, first.oldest) = (left.sealed, left.oldest);
+                first.bytes += left.bytes;
             }
         }
     }
@@ -282,6 +287,11 @@ impl Changes {
     /// The oldest change that a store with seals up to this one lacks.
     fn oldest_missing(&self, replicated: Option<Seq>) -> Option<i64> {
         self.missing(replicated).map(|seal| seal.oldest).or(self.unsealed_since)
+    }
+
+    /// Bytes of the seals that a store with seals up to this one lacks.
+    fn bytes_missing(&self, replicated: Option<Seq>) -> u64 {
+        self.sealed.iter().filter(|seal| Some(seal.seq) > replicated).map(|seal| seal.bytes).sum()
     }
 
     fn forget(&mut self, everywhere: Seq) {
@@ -336,6 +346,13 @@ struct AtWork {
     /// Why it is not open, and when that was found.
     not_open: Option<NotOpen>,
     fenced: Option<String>,
+}
+
+/// The store that decides.
+pub struct Arbiter {
+    /// What it is called, and which it is.
+    pub config: StoreConfig,
+    store: Patient,
 }
 
 /// Replicates one mounted volume to its stores.
@@ -436,7 +453,7 @@ impl Replicas {
         let weak = Arc::downgrade(&replicas);
         volume.on_seal(move |info| {
             if let Some(replicas) = weak.upgrade() {
-                replicas.core.changes.lock().seal(info.seq, info.time.0);
+                replicas.core.changes.lock().seal(info.seq, info.time.0, info.added);
                 for running in replicas.running.lock().iter() {
                     if let Some(uploader) = &running.shared.at_work.lock().uploader {
                         uploader.sealed();
@@ -657,6 +674,77 @@ impl Replicas {
     fn is_ending(&self) -> bool {
         let is_fenced = |one: &Running| one.progress().is_some_and(|progress| progress.fenced().is_some());
         self.running.lock().iter().any(is_fenced)
+    }
+
+    /// Bytes of the seals that the store lacks that lacks most; and what all of them have taken, which grows with each pack and
+    /// each seal that one takes.
+    pub fn waiting(&self) -> (u64, u64) {
+        let told: Vec<Option<Progress>> = self.running.lock().iter().map(Running::progress).collect();
+        let changes = self.core.changes.lock();
+        let (mut waiting, mut taken) = (0, 0_u64);
+        for progress in told {
+            let replicated = progress.as_ref().and_then(|progress| progress.replicated);
+            let pending = progress.as_ref().map_or(0, |progress| progress.pending.bytes);
+            // Seals from before this daemon are known to the uploader alone.
+            waiting = waiting.max(changes.bytes_missing(replicated)).max(pending);
+            taken += progress.map_or(0, |progress| progress.sent_bytes) + replicated.map_or(0, |seq| seq.0);
+        }
+        (waiting, taken)
+    }
+
+    /// Whether a store is being sent to and nothing went wrong since then: requests end by themselves where no bytes move.
+    pub fn is_sending(&self, since: Instant) -> bool {
+        let running = self.running.lock();
+        running.iter().filter_map(Running::progress).any(|progress| {
+            progress.state == Doing::Sending && progress.trouble.is_none_or(|trouble| trouble.at < since)
+        })
+    }
+
+    /// The names of the stores that lack something.
+    pub fn lacking(&self) -> Vec<String> {
+        let head = self.core.volume.head().seq;
+        let running = self.running.lock();
+        let lacking = running.iter().filter(|one| one.replicated() < Some(head));
+        lacking.map(|one| format!("\"{}\"", one.config.name)).collect()
+    }
+
+    /// Has what is sealed sent without waiting for the end of a pause after an error that is over.
+    pub fn send_now(&self) {
+        for running in self.running.lock().iter() {
+            if let Some(uploader) = &running.shared.at_work.lock().uploader {
+                uploader.sealed();
+            }
+        }
+    }
+
+    /// The store that decides, if it is open.
+    pub fn arbiter(&self) -> Option<Arbiter> {
+        let running = self.running.lock();
+        let (config, store) = running.iter().find(|one| one.config.arbiter)?.store();
+        Some(Arbiter { config, store: store? })
+    }
+
+    /// The lengths of these packs in the store that decides, as it lists them now; those that it has.
+    pub fn lengths(&self, arbiter: &Arbiter, packs: &[PackId]) -> Result<HashMap<PackId, u64>> {
+        let Some(runtime) = &self.runtime else { return Ok(HashMap::new()) };
+        let store = arbiter.store.with(Patience::Within(LENGTHS_WAIT));
+        let remote = stores::remote(&store, self.core.volume.id());
+        runtime.block_on(async {
+            let fail = |error: Error| stores::replication_failure(&error);
+            // Something else may be there by now.
+            remote.recognise(arbiter.config.store_id()?).await.map_err(fail)?;
+            let mut asked = JoinSet::new();
+            for pack in packs {
+                let (remote, pack) = (remote.clone(), *pack);
+                asked.spawn(async move { (pack, remote.pack_bytes(&pack).await) });
+            }
+            let mut lengths = HashMap::new();
+            while let Some(answer) = asked.join_next().await {
+                let (pack, bytes) = answer.map_err(|error| Failure::other(error.to_string()))?;
+                lengths.extend(bytes.map_err(fail)?.map(|bytes| (pack, bytes)));
+            }
+            Ok(lengths)
+        })
     }
 
     /// Packs that were given up, and that no store has any more.
@@ -1163,12 +1251,14 @@ mod tests {
         changes.look(true, 10);
         changes.look(true, 12);
         assert_eq!(changes.oldest_missing(Some(Seq(1))), Some(10));
-        changes.seal(Seq(2), 15);
+        changes.seal(Seq(2), 15, 100);
         assert_eq!(changes.oldest_missing(Some(Seq(1))), Some(10), "sealed is not replicated");
         changes.look(true, 16);
-        changes.seal(Seq(3), 20);
+        changes.seal(Seq(3), 20, 10);
         assert_eq!(changes.oldest_missing(Some(Seq(2))), Some(16));
         assert_eq!(changes.oldest_missing(None), Some(10), "a store that has nothing lacks everything");
+        assert_eq!(changes.bytes_missing(None), 110);
+        assert_eq!((changes.bytes_missing(Some(Seq(2))), changes.bytes_missing(Some(Seq(3)))), (10, 0));
         assert_eq!(changes.oldest_missing(Some(Seq(3))), None);
         changes.forget(Seq(2));
         assert_eq!(changes.oldest_missing(Some(Seq(2))), Some(16));
@@ -1195,9 +1285,10 @@ mod tests {
     fn seals_beyond_what_is_remembered_make_a_store_later_not_earlier() {
         let mut changes = Changes::default();
         for seq in 0..3 * SEALS_KEPT as u64 {
-            changes.seal(Seq(seq), seq as i64 + 100);
+            changes.seal(Seq(seq), seq as i64 + 100, 1);
         }
         assert_eq!(changes.sealed.len(), SEALS_KEPT);
         assert_eq!(changes.oldest_missing(None), Some(100));
+        assert_eq!(changes.bytes_missing(None), 3 * SEALS_KEPT as u64);
     }
 }

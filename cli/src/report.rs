@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::output;
 use crate::replica::StoreReport;
+use crate::room::RoomReport;
 
 /// A sealed moment.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -113,6 +114,9 @@ pub struct MountReport {
     /// How far each store is.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub stores: Vec<StoreReport>,
+    /// How it stands with the room on its disk; none without stores.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub room: Option<RoomReport>,
 }
 
 impl MountReport {

@@ -7,7 +7,8 @@
 //!   names/NAME                 the volume's public key in hexadecimal and a line break
 //!   volumes/PUBKEY/            one volume; PUBKEY is its public key in hexadecimal
 //!     key                      0600  the volume's keys
-//!     config                   JSON: name, quota_bytes, created, stores, and a check of them (see [`Config`])
+//!     config                   JSON: name, quota_bytes, created, stores, local_bytes, waiting_bytes, what is elsewhere, and a
+//!                              check of them (see [`Config`])
 //!     fenced                   JSON: since when another device writes the volume, once that was noticed
 //!     branches/BRANCH/         what this machine wrote after another had taken the volume over: a volume's folder
 //!     seen/STORE               JSON: the highest manifest that was seen in a store
@@ -76,16 +77,35 @@ pub struct Config {
     /// Where it is replicated to.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub stores: Vec<StoreConfig>,
-    /// It was opened from the first of them: what is not here is there.
+    /// What is not here is in the store that decides: it was opened from that, or packs were evicted.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub from_store: bool,
+    /// Packs were evicted for want of room: what is not here is not fetched before it is read.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub evicted: bool,
+    /// The most bytes that its packs should take on this disk, as far as stores have them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub local_bytes: Option<u64>,
+    /// The most bytes that may wait for its stores.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub waiting_bytes: Option<u64>,
     /// Another device writes it, and this one only looks.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub follows: bool,
 }
 
 /// What a config file may hold; more means that a newer comb wrote it.
-const CONFIG_FIELDS: [&str; 6] = ["name", "quota_bytes", "created", "stores", "from_store", "follows"];
+const CONFIG_FIELDS: [&str; 9] = [
+    "name",
+    "quota_bytes",
+    "created",
+    "stores",
+    "from_store",
+    "evicted",
+    "local_bytes",
+    "waiting_bytes",
+    "follows",
+];
 
 impl Config {
     /// That of a volume that is made now.
@@ -96,6 +116,9 @@ impl Config {
             created: jiff::Timestamp::now().to_string(),
             stores: Vec::new(),
             from_store: false,
+            evicted: false,
+            local_bytes: None,
+            waiting_bytes: None,
             follows: false,
         }
     }
@@ -318,6 +341,18 @@ impl State {
         replace(&volume.path.join("config"), config.encode()?.as_bytes())?;
         drop(names);
         Ok(())
+    }
+
+    /// Does something for which the config of a volume must not change meanwhile.
+    pub fn hold_config<T>(
+        &self,
+        volume: &VolumeFolder,
+        work: impl FnOnce(&Config) -> Result<T>,
+    ) -> Result<T> {
+        let names = self.lock_names()?;
+        let done = work(&volume.config()?);
+        drop(names);
+        done
     }
 
     fn folder_of(&self, id: &VolumeId) -> PathBuf {

@@ -22,7 +22,7 @@ use std::time::{Duration, Instant};
 use clap::Args;
 use fs_format::{Ino, Seq, SnapshotId};
 use fs_fuse::{Detach, MountError, MountOptions, Mounted, PushError, Still};
-use fs_replication::Room;
+use fs_replication::Room as RoomToFill;
 use fs_volume::env::Disk;
 use fs_volume::retention::Policy;
 use fs_volume::{GRACE, History, Keeper, Options, ReadTree, SealInfo, SealPace, SnapshotLabel, Volume};
@@ -40,6 +40,7 @@ use crate::name::VolumeName;
 use crate::replica::{Replicas, SEND_EVERY};
 use crate::report::{MountReport, SealReport, hex_unless_text};
 use crate::retention::STORES_WAIT;
+use crate::room::Room;
 use crate::state::{State, VolumeFolder};
 use crate::when::When;
 use crate::{daemon_log, engine, lazy_disk, mounts, retention, stores};
@@ -179,7 +180,15 @@ fn serve_live(
     let keeper = Keeper::start(Arc::clone(&volume), seal_every);
     let replicas = Replicas::start(state, &volume, folder, habits.rate, keeper.pace())?;
     let is_lazy = door.far.is_some();
-    start_filling(folder, volume.history(), door)?;
+    let room = match writable {
+        true => Some(Room::start(state, folder, &volume, &replicas, door.disk.clone())?),
+        false => None,
+    };
+    // What left for want of room comes back when it is read.
+    let config = folder.config()?;
+    if !config.evicted && config.local_bytes.is_none() {
+        start_filling(folder, volume.history(), door)?;
+    }
 
     let (past, history) = (folder.clone(), volume.history());
     let resolver = move |name: &str| resolve(&past, &history, name);
@@ -210,6 +219,7 @@ fn serve_live(
             volume: Arc::clone(&volume),
             mounted: Arc::clone(&mounted),
             replicas: Arc::clone(&replicas),
+            room,
             pace: keeper.pace(),
             seal_every: habits.seal_every,
             since: jiff::Timestamp::now(),
@@ -328,6 +338,7 @@ fn sealed_report(dir: &Path, seal: &SealInfo) -> MountReport {
         seal_seconds: 0.0,
         head: SealReport::from(seal),
         stores: Vec::new(),
+        room: None,
     }
 }
 
@@ -562,6 +573,8 @@ struct Live {
     volume: Arc<Volume>,
     mounted: Arc<Mounted>,
     replicas: Arc<Replicas>,
+    /// Of a volume that is written here.
+    room: Option<Arc<Room>>,
     pace: SealPace,
     /// How often somebody wished it sealed.
     seal_every: Option<Duration>,
@@ -589,7 +602,7 @@ fn start_filling(folder: &VolumeFolder, history: History, door: Door) -> Result<
 }
 
 /// Room for what is fetched; that it is missing is worth a line in the log, each time it begins to be.
-fn room_or_log(disk: Arc<dyn Disk>) -> Room {
+fn room_or_log(disk: Arc<dyn Disk>) -> RoomToFill {
     let (room, was_full) = (lazy_disk::room(disk), AtomicBool::new(false));
     Arc::new(move |bytes| {
         let fits = room(bytes);
@@ -633,7 +646,11 @@ impl Live {
             }
             Request::Reload => {
                 self.pace.set(seal_every(self.seal_every, &self.folder)?);
-                self.replicas.restart().map(|()| serde_json::Value::Null)
+                let restarted = self.replicas.restart();
+                if let Some(room) = &self.room {
+                    room.stores_changed();
+                }
+                restarted.map(|()| serde_json::Value::Null)
             }
             Request::Snapshot { message, tags } => self.seal(Some(new_label(message, tags))),
             Request::Retain { policy } => self.retain(policy.as_deref()),
@@ -680,6 +697,7 @@ impl Live {
             seal_seconds: status.seal_time.as_secs_f64(),
             head: SealReport::from(&status.head),
             stores: self.replicas.reports(),
+            room: self.room.as_ref().and_then(|room| room.report()),
         }
     }
 

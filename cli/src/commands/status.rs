@@ -356,6 +356,9 @@ fn print(list: &[VolumeStatus]) -> Result<()> {
             if let Some(trouble) = &mount.trouble {
                 output::line(&format!("{}: read-only because {trouble}", volume.name))?;
             }
+            if let Some(why) = mount.room.as_ref().and_then(|room| room.held_up.as_ref()) {
+                output::line(&format!("{}: {why}", volume.name))?;
+            }
             if let Some(error) = &mount.seal_error {
                 output::line(&format!("{}: the last seal failed: {error}", volume.name))?;
             }

@@ -481,6 +481,68 @@ fn what_collection_gave_up_is_no_damage_for_who_looks() {
 }
 
 #[test]
+fn what_the_volume_has_given_up_goes_from_who_looks_too() {
+    let scene = Scene::opened("key", "--read-only");
+    let (writer, reader) = (&scene.writer, &scene.reader);
+    reader.comb("mount photos mount").done();
+    let noise = |seed: u32| -> Vec<u8> {
+        (0..100_000_u32).flat_map(|n| (n ^ seed).wrapping_mul(2_654_435_761).to_le_bytes()).collect()
+    };
+    let mut moments = Vec::new();
+    for (seed, how) in [(1 << 20, "--tag release"), (2 << 20, ""), (3 << 20, "")] {
+        fs::write(writer.path("mount/big"), noise(seed)).expect("written");
+        let taken = writer.comb(&format!("snapshot photos --json {how}")).json();
+        moments.push(taken["seq"].as_u64().expect("a number"));
+        writer.comb("sync photos --wait --limit 30s").done();
+    }
+    let folder = reader.volume_folder();
+    let names = |path: PathBuf| -> std::collections::BTreeSet<_> {
+        crate::volumes::walk(&path)
+            .iter()
+            .filter_map(|path| path.file_name()?.to_str().map(String::from))
+            .collect()
+    };
+    let (here, there) = (|| names(folder.join("packs")), || packs(&scene.store()));
+    let names_there = || -> std::collections::BTreeSet<_> {
+        there().iter().filter_map(|path| path.file_name()?.to_str().map(String::from)).collect()
+    };
+    followed("all of it is fetched", || here() == names_there());
+    let at = |seq: u64| fs::File::open(scene.shown(&format!(".snapshots/{seq}/big"))).expect("opened");
+    let (kept, dropped) = (at(moments[0]), at(moments[1]));
+
+    let before = names_there();
+    writer.words(["retain", "photos", "keep last 1; keep snapshots for 1s; keep tag release forever"]).done();
+    std::thread::sleep(Duration::from_secs(2));
+    writer.comb("prune photos --grace 0").done();
+    writer.comb("sync photos --wait --limit 30s").done();
+    assert!(names_there().len() < before.len(), "the test needs packs that were collected");
+    let is_dropped = |name: &String| before.contains(name) && !names_there().contains(name);
+    followed("that packs are gone", || !here().iter().any(is_dropped));
+    followed("that what is kept is fetched", || here() == names_there());
+    let manifests = || names(folder.join("manifests"));
+    followed("that manifests are gone", || !manifests().contains(&format!("{:016x}", moments[1])));
+
+    let mut bytes = vec![0; 400_000];
+    kept.read_exact_at(&mut bytes, 0).expect("the moment is kept");
+    assert!(bytes == noise(1 << 20));
+    // The kernel may have pages of it; past them it is asked for.
+    if let Err(error) = dropped.read_exact_at(&mut bytes, 0) {
+        assert_eq!(error.raw_os_error(), Some(libc::ESTALE), "{error}");
+    }
+    let error = fs::File::open(scene.shown(&format!(".snapshots/{}/big", moments[1])))
+        .and_then(|file| file.read_exact_at(&mut bytes, 0))
+        .err();
+    assert!(error.is_none_or(|error| error.raw_os_error() != Some(libc::EIO)));
+    assert!(fs::read(scene.shown("big")).expect("the newest") == noise(3 << 20));
+    let status = reader.comb("status photos --json").json();
+    assert_eq!(status[0]["mounts"][0]["damage"].as_array().map_or(0, Vec::len), 0, "{status}");
+    drop((kept, dropped));
+    reader.comb("unmount mount").done();
+    reader.comb("check photos").done();
+    writer.comb("unmount mount").done();
+}
+
+#[test]
 fn what_a_takeover_cut_off_is_not_taken_for_what_came_instead() {
     let scene = Scene::new();
     let (writer, reader, taker) = (&scene.writer, &scene.reader, World::new());

@@ -11,6 +11,7 @@ mod mounts;
 mod parting;
 mod retention;
 mod ring;
+mod room;
 mod stores;
 mod volumes;
 mod watching;

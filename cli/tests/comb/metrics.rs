@@ -103,6 +103,8 @@ fn a_daemon_tells_its_figures_and_survives_what_is_sent_to_it() {
     assert_eq!(of_store("comb_replicated_seq"), seq);
     assert_eq!((of_store("comb_behind_seconds"), of_store("comb_unsafe_bytes")), (0.0, 0.0));
     assert!(of_store("comb_upload_bytes_total") > 0.0);
+    assert!(of_volume("comb_local_bytes") > 0.0 && of_volume("comb_waiting_bytes_max") > 0.0);
+    assert_eq!(of_volume("comb_writes_held_up"), 0.0);
     assert!(of_volume("comb_seal_seconds_count") >= 1.0 && of_volume("comb_seal_seconds_sum") > 0.0);
     assert!(of_volume("comb_head_timestamp_seconds") > 1.7e9);
 

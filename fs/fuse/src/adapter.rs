@@ -8,7 +8,7 @@
 //!   in `.snapshots` come and go by themselves and are not cached.
 //! - A live tree that [changes by itself](Engine::changes_by_itself) is cached for a second. Pages go with the last `close`,
 //!   or when it changes under an open file ([`Readers`]).
-//! - A FUSE thread never waits for the disk to be durable; `commit` does.
+//! - A FUSE thread never waits for the disk to be durable, nor with a write that finds no room; `commit` and `patience` do.
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
@@ -41,6 +41,7 @@ use crate::full::Full;
 use crate::length;
 use crate::node::{self, Node, SNAPSHOTS_NAME, Tree, Trees};
 use crate::past::{self, Views};
+use crate::patience::{Patience, Place};
 use crate::readers::Readers;
 use crate::xattr;
 
@@ -77,10 +78,17 @@ pub(crate) struct Character {
     pub(crate) resolver: Option<Resolver>,
 }
 
+/// Where requests go that a FUSE thread would have to wait with.
+pub(crate) struct Doors<E> {
+    pub(crate) commits: Commits,
+    pub(crate) patience: Patience<E>,
+}
+
 /// The filesystem as fuser calls it.
 pub(crate) struct Adapter<E> {
     engine: Arc<E>,
     commits: Commits,
+    patience: Patience<E>,
     writers: Arc<Writers>,
     full: Arc<Full>,
     /// Who has files of a tree open that changes by itself; none for one that only the kernel changes.
@@ -100,7 +108,7 @@ type Answer<T> = Result<T, Refusal>;
 impl<E: Engine> Adapter<E> {
     pub(crate) fn new(
         engine: Arc<E>,
-        commits: Commits,
+        Doors { commits, patience }: Doors<E>,
         writers: Arc<Writers>,
         full: Arc<Full>,
         readers: Option<Arc<Readers>>,
@@ -110,6 +118,7 @@ impl<E: Engine> Adapter<E> {
         Self {
             engine,
             commits,
+            patience,
             writers,
             full,
             readers,
@@ -421,16 +430,6 @@ impl<E: Engine> Adapter<E> {
     fn writer_closed(&self, ino: Ino) {
         if self.writers.closed(ino) {
             self.full.need_not_ask(ino);
-        }
-    }
-
-    /// Writes a page that the kernel took from a `write` before it knew that the volume is full.
-    fn write_taken(&self, ino: Ino, offset: u64, data: &[u8], kill_suid: bool) -> Result<(), FsError> {
-        // Without the writeback cache only a mapping brings such pages, and there is no `write` to tell.
-        if !self.writeback.load(Ordering::Relaxed) || self.full.did_not_fit(ino) {
-            self.engine.write_taken(ino, offset, data, kill_suid)
-        } else {
-            Err(FsError::NoSpace)
         }
     }
 
@@ -798,7 +797,7 @@ impl<E: Engine> Filesystem for Adapter<E> {
     }
 
     fn lookup(&self, req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
-        let _asker = Asker::of(req);
+        let _asker = Asker::of(req).work();
         match self.find(self.node(parent), name.as_bytes()) {
             Ok(Found::Node { attr, ttl_attr, ttl_name }) => {
                 reply.entry_with_ttls(&ttl_attr, &ttl_name, &attr, GENERATION);
@@ -824,7 +823,7 @@ impl<E: Engine> Filesystem for Adapter<E> {
     }
 
     fn getattr(&self, req: &Request, ino: INodeNo, fh: Option<FileHandle>, reply: ReplyAttr) {
-        let _asker = Asker::of(req);
+        let _asker = Asker::of(req).work();
         let node = self.node(ino);
         match self.may_write(node, fh).and_then(|()| self.attributes(node)) {
             Ok(attr) => reply.attr(&self.ttl(node), &attr),
@@ -867,7 +866,7 @@ impl<E: Engine> Filesystem for Adapter<E> {
     }
 
     fn readlink(&self, req: &Request, ino: INodeNo, reply: ReplyData) {
-        let _asker = Asker::of(req);
+        let _asker = Asker::of(req).work();
         match self.read_tree(self.node(ino), |tree, ino| tree.read_link(ino)) {
             Ok(target) => reply.data(&target),
             Err(refusal) => reply.error(refusal.0),
@@ -940,7 +939,7 @@ impl<E: Engine> Filesystem for Adapter<E> {
     }
 
     fn open(&self, req: &Request, ino: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
-        let _asker = Asker::of(req);
+        let _asker = Asker::of(req).work();
         if self.skips_open {
             return reply.error(Errno::ENOSYS);
         }
@@ -961,7 +960,7 @@ impl<E: Engine> Filesystem for Adapter<E> {
         _: Option<LockOwner>,
         reply: ReplyData,
     ) {
-        let _asker = Asker::of(req);
+        let _asker = Asker::of(req).work();
         let mut reply = Some(reply);
         let node = self.node(ino);
         let read = self.read_tree(node, |tree, ino| {
@@ -980,7 +979,7 @@ impl<E: Engine> Filesystem for Adapter<E> {
 
     fn write(
         &self,
-        _: &Request,
+        req: &Request,
         ino: INodeNo,
         _: FileHandle,
         offset: u64,
@@ -990,20 +989,14 @@ impl<E: Engine> Filesystem for Adapter<E> {
         _: Option<LockOwner>,
         reply: ReplyWrite,
     ) {
-        let kill_suid = write_flags.contains(WriteFlags::FUSE_WRITE_KILL_SUIDGID);
         self.engine.pace(data.len());
-        let written =
-            self.writable(ino).and_then(|ino| match self.engine.write(ino, offset, data, kill_suid) {
-                Err(FsError::NoSpace) if write_flags.contains(WriteFlags::FUSE_WRITE_CACHE) => {
-                    Ok(self.write_taken(ino, offset, data, kill_suid)?)
-                }
-                other => Ok(other?),
-            });
-        match written {
-            // A request is at most `REQUEST_BYTES` long.
-            Ok(()) => reply.written(data.len() as u32),
-            Err(refusal) => reply.error(refusal.0),
-        }
+        let ino = match self.writable(ino) {
+            Ok(ino) => ino,
+            Err(refusal) => return reply.error(refusal.0),
+        };
+        let kill_suid = write_flags.contains(WriteFlags::FUSE_WRITE_KILL_SUIDGID);
+        let is_page = write_flags.contains(WriteFlags::FUSE_WRITE_CACHE);
+        self.patience.write(Place { ino, offset, kill_suid, is_page }, data, Asker::of(req), reply);
     }
 
     fn flush(&self, _: &Request, _: INodeNo, _: FileHandle, _: LockOwner, reply: ReplyEmpty) {
@@ -1049,7 +1042,7 @@ impl<E: Engine> Filesystem for Adapter<E> {
     }
 
     fn readdir(&self, req: &Request, ino: INodeNo, _: FileHandle, offset: u64, mut reply: ReplyDirectory) {
-        let _asker = Asker::of(req);
+        let _asker = Asker::of(req).work();
         let outcome = self.walk(self.node(ino), offset, &mut |entry| {
             reply.add(entry.node.id(), entry.cookie, entry.kind, OsStr::from_bytes(entry.name))
         });
@@ -1067,7 +1060,7 @@ impl<E: Engine> Filesystem for Adapter<E> {
         offset: u64,
         mut reply: ReplyDirectoryPlus,
     ) {
-        let _asker = Asker::of(req);
+        let _asker = Asker::of(req).work();
         let dir = self.node(ino);
         let ttl = if dir == Node::Snapshots { TTL_LONG } else { self.ttl(dir) };
         let outcome = self.walk(dir, offset, &mut |entry| {
@@ -1125,12 +1118,12 @@ impl<E: Engine> Filesystem for Adapter<E> {
     }
 
     fn getxattr(&self, req: &Request, ino: INodeNo, name: &OsStr, size: u32, reply: ReplyXattr) {
-        let _asker = Asker::of(req);
+        let _asker = Asker::of(req).work();
         xattr::answer(reply, size, self.attribute(ino, name));
     }
 
     fn listxattr(&self, req: &Request, ino: INodeNo, size: u32, reply: ReplyXattr) {
-        let _asker = Asker::of(req);
+        let _asker = Asker::of(req).work();
         xattr::answer(reply, size, self.attribute_names(req, ino));
     }
 
@@ -1213,7 +1206,7 @@ impl<E: Engine> Filesystem for Adapter<E> {
     }
 
     fn lseek(&self, req: &Request, ino: INodeNo, _: FileHandle, offset: i64, whence: i32, reply: ReplyLseek) {
-        let _asker = Asker::of(req);
+        let _asker = Asker::of(req).work();
         match self.seek(req, ino, offset, whence) {
             Ok(offset) => reply.offset(offset),
             Err(refusal) => reply.error(refusal.0),

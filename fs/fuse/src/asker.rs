@@ -12,17 +12,26 @@ thread_local! {
     static PID: Cell<u32> = const { Cell::new(0) };
 }
 
+/// Who asked for something.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Asker(u32);
+
 /// Says for whom this thread works, until it is dropped.
-pub(crate) struct Asker;
+pub(crate) struct Working;
 
 impl Asker {
     pub(crate) fn of(request: &Request) -> Self {
-        PID.set(request.pid());
-        Self
+        Self(request.pid())
+    }
+
+    /// This thread works for him.
+    pub(crate) fn work(self) -> Working {
+        PID.set(self.0);
+        Working
     }
 }
 
-impl Drop for Asker {
+impl Drop for Working {
     fn drop(&mut self) {
         PID.set(0);
     }

@@ -49,8 +49,16 @@ pub trait Engine: WriteTree + 'static {
     fn era(&self) -> u64 {
         0
     }
-    /// Whether nothing can grow any more.
+    /// Whether nothing can grow any more, and there is no hope for room.
     fn is_full(&self) -> bool;
+    /// Whether waiting may find room for what found none.
+    fn hopes_for_room(&self) -> bool {
+        false
+    }
+    /// Waits a moment for room for so many bytes. Returns whether it is worth to try again.
+    fn find_room(&self, _bytes: usize) -> bool {
+        false
+    }
     /// Room in all and free.
     fn space(&self) -> Result<Space, FsError>;
     /// What `.snapshots` shows; `None` where there is no such directory.

@@ -12,6 +12,7 @@
 //! - `dirty`, `hand`: fetching the kernel's dirty pages, by a process of its own
 //! - `length`: what only the kernel knows of a file that is being written
 //! - `full`: letting `write` tell that the volume is full
+//! - `patience`: writes that wait for room
 //! - [`table`]: the kernel's table of mounts
 //! - `mountpoint`: `mount(2)`, `fusermount3`, unmounting
 //! - `errno`: the engine's errors as the kernel's numbers
@@ -29,6 +30,7 @@ mod length;
 mod mountpoint;
 mod node;
 mod past;
+mod patience;
 mod readers;
 pub mod table;
 mod volume;
@@ -45,11 +47,12 @@ use fs_format::Seq;
 use fuser::{Config, Notifier, Session, SessionACL};
 use parking_lot::{Condvar, Mutex};
 
-use adapter::{Adapter, Character};
+use adapter::{Adapter, Character, Doors};
 use commit::Committer;
 use dirty::{DirtyPages, Writers};
 use full::Full;
 use mountpoint::Terms;
+use patience::Waiter;
 use readers::Readers;
 
 pub use asker::asker_was_killed;
@@ -164,10 +167,12 @@ pub fn mount<E: Engine>(engine: Arc<E>, dir: &Path, options: MountOptions) -> Re
         resolver: options.resolver,
     };
     let (full, forgotten) = Full::new();
+    let waiter = Waiter::start(Arc::clone(&engine), Arc::clone(&full), Arc::clone(&writeback))
+        .map_err(MountError::system("starting a thread"))?;
     let readers = engine.changes_by_itself().then(Arc::<Readers>::default);
     let adapter = Adapter::new(
         engine,
-        committer.door(),
+        Doors { commits: committer.door(), patience: waiter.door() },
         Arc::clone(&writers),
         full,
         readers.clone(),
@@ -195,7 +200,7 @@ pub fn mount<E: Engine>(engine: Arc<E>, dir: &Path, options: MountOptions) -> Re
         .name("comb-mount".into())
         .spawn(move || {
             let outcome = session.run();
-            drop(committer);
+            drop((waiter, committer));
             end.tell(outcome.map_err(|error| error.to_string()));
         })
         .map_err(MountError::system("starting a thread"))?;

@@ -23,6 +23,14 @@ impl Engine for Volume {
         Volume::is_full(self)
     }
 
+    fn hopes_for_room(&self) -> bool {
+        Volume::hopes_for_room(self)
+    }
+
+    fn find_room(&self, bytes: usize) -> bool {
+        Volume::find_room(self, bytes as u64)
+    }
+
     fn space(&self) -> Result<Space, FsError> {
         Volume::space(self)
     }

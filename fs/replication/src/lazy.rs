@@ -122,4 +122,20 @@ impl Far {
         packs.insert(*id, Arc::downgrade(&windows));
         windows
     }
+
+    /// Forgets a pack of which the file was removed: who opens it next asks the store.
+    pub fn forget(&self, id: &PackId) {
+        self.packs.lock().remove(id);
+    }
+
+    /// Removes what is here of a pack that is not whole, unless somebody reads it or another process does. Returns whether it
+    /// is gone.
+    pub fn drop_windows(&self, id: &PackId) -> io::Result<bool> {
+        // Nobody opens it meanwhile.
+        let packs = self.packs.lock();
+        if packs.get(id).is_some_and(|windows| windows.strong_count() > 0) {
+            return Ok(false);
+        }
+        map::remove(&self.line.folder, id)
+    }
 }

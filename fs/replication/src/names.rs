@@ -106,12 +106,35 @@ fn number(text: &str) -> Option<u64> {
     digits.then(|| u64::from_str_radix(text, 16).ok()).flatten().map(|number| u64::MAX - number)
 }
 
+/// The id right before this one in a listing; `None` for the first.
+pub(crate) fn before(pack: &PackId) -> Option<PackId> {
+    let mut bytes = pack.0;
+    for byte in bytes.iter_mut().rev() {
+        let (less, borrowed) = byte.overflowing_sub(1);
+        *byte = less;
+        if !borrowed {
+            return Some(PackId(bytes));
+        }
+    }
+    None
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn names() -> Names {
         Names::of(&VolumeId([0xab; 32]))
+    }
+
+    #[test]
+    fn the_id_before_is_the_one_before() {
+        let mut id = [0; 32];
+        assert_eq!(before(&PackId(id)), None);
+        id[30] = 1;
+        let mut less = [0; 32];
+        less[31] = 255;
+        assert_eq!(before(&PackId(id)), Some(PackId(less)));
     }
 
     #[test]

@@ -11,7 +11,7 @@
 //! - A pack is doomed only by a seal that found it condemned, and looked again at all kept moments and at what it seals.
 //! - A file is removed only after the manifest that dooms it is durable, and replicated where there are stores.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::time::Duration;
 
 use fs_format::ledger::PackFate;
@@ -412,7 +412,52 @@ impl Volume {
     }
 }
 
+/// What [`History::given_up`] found in a folder: what is there and the newest moment has given up.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct GivenUpHere {
+    /// Packs.
+    pub packs: BTreeSet<PackId>,
+    /// Manifests of moments that are not kept.
+    pub manifests: Vec<Seq>,
+}
+
 impl History {
+    /// What the newest moment has given up of what is in the folder of a volume that another device writes.
+    ///
+    /// A manifest that says so is in a store, or it would not be here: nobody takes it back. `here` are packs that are
+    /// here, or a part of them. Packs that the newest moment does not know are of a past that was cut off.
+    pub fn given_up(&self, here: impl IntoIterator<Item = PackId>) -> Result<GivenUpHere, FsError> {
+        let head = self.newest_moment()?;
+        // All or nothing: where one of these cannot be read, nobody knows what is needed.
+        let fates = ledger::fates(&self.store, &head.root)?;
+        let moments = ledger::moments(&self.store, &head.root)?;
+        let mut packs: BTreeSet<PackId> = here.into_iter().collect();
+        if !packs.is_empty() {
+            for (number, entry) in entries(&self.store)? {
+                if !matches!(fates.get(&number), Some(PackFate::Doomed { .. } | PackFate::Gone)) {
+                    packs.remove(&entry.object);
+                }
+            }
+        }
+        let kept: HashSet<Seq> = moments.iter().map(|moment| moment.info.seq).collect();
+        let manifests = manifests::list(&self.store.env)?
+            .into_iter()
+            .filter(|seq| *seq < head.info.seq && !kept.contains(seq))
+            .collect();
+        Ok(GivenUpHere { packs, manifests })
+    }
+
+    /// Removes what was found so.
+    pub fn remove_given_up(&self, given_up: &GivenUpHere) -> Result<(), FsError> {
+        let paths = given_up.packs.iter().map(pack_path);
+        for path in paths.chain(given_up.manifests.iter().map(|seq| manifests::path(*seq))) {
+            replace::remove_if_there(&*self.store.env.disk, &path)
+                .map_err(|error| disk_error(&path, &error))?;
+        }
+        given_up.packs.iter().for_each(|pack| self.store.close_pack(pack));
+        Ok(())
+    }
+
     /// The packs that nobody needs once these moments are dropped, condemned ones included. Reads the nodes of all
     /// others.
     pub fn freed_by(&self, drop: &[Seq]) -> Result<Packs, FsError> {

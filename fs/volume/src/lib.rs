@@ -7,7 +7,7 @@
 //! overlay into tree nodes ([`tree`]), chunks ([`chunking`], those that are there already found by [`dedup`]), packs
 //! ([`store`]) and a manifest ([`manifests`]). [`history`], [`diff`] and [`check`] read what is sealed, [`readahead`] before it is
 //! asked for. [`ledger`] has the volume's own records in the tree: moments among them, which [`retention`] chooses from
-//! and [`collection`] cleans up behind.
+//! and [`collection`] cleans up behind. What others can give of the disk's room, [`room`] asks for.
 
 mod buffer;
 mod check;
@@ -33,6 +33,7 @@ mod readahead;
 pub mod real;
 mod replace;
 pub mod retention;
+mod room;
 mod seal;
 mod store;
 mod tree;
@@ -40,10 +41,11 @@ mod types;
 mod volume;
 
 pub use check::{CheckReport, Damage};
-pub use collection::{Collection, GRACE, Packs, Pruned};
+pub use collection::{Collection, GRACE, GivenUpHere, Packs, Pruned};
 pub use error::{FsError, OpenError};
 pub use history::{History, View, fork, resolve};
 pub use keeper::{Keeper, SealPace};
 pub use outgoing::Outgoing;
+pub use room::Housekeeper;
 pub use types::*;
 pub use volume::{Options, Status, TAKEN_BYTES_MAX, Volume, WRITE_BYTES_MAX, create};

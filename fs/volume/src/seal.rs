@@ -236,14 +236,15 @@ impl Volume {
                 let mut times = self.seal_times.lock();
                 *times = (times.0 + 1, times.1 + self.env.clock.monotonic().saturating_sub(begun));
                 drop(times);
+                self.waiting.note_seal(info.added);
                 if let Some(tell) = self.on_seal.get() {
                     tell(info);
                 }
             }
             Err(error) => {
                 *self.seal_error.write() = Some(error.to_string());
-                // A full disk is waited out; anything else would fail for ever.
-                if *error != FsError::NoSpace {
+                // A full disk is waited out, and a store that has what left the disk; anything else would fail for ever.
+                if !matches!(error, FsError::NoSpace | FsError::Away(_)) {
                     self.turn_read_only(&format!("a seal failed: {error}"));
                 }
             }

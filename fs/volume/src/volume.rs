@@ -31,8 +31,9 @@ use crate::ledger::Moment;
 use crate::overlay::Overlay;
 use crate::readahead::Streams;
 use crate::retention::Policy;
+use crate::room::Waiting;
 use crate::store::Store;
-use crate::tree::Fault;
+use crate::tree::{Fault, Root};
 use crate::types::*;
 use crate::{FsError, History, OpenError, manifests, seal};
 
@@ -115,6 +116,11 @@ impl State {
         self.active.totals.bytes.saturating_sub(self.orphan_bytes)
     }
 
+    /// Bytes that are written and not sealed.
+    fn written(&self) -> u64 {
+        self.active.written + self.frozen.as_deref().map_or(0, |frozen| frozen.written)
+    }
+
     /// What an orphan gives up is free already: it is not taken off twice, nor what it takes again given for nothing.
     fn lower_orphans(&mut self, changes: &[Change]) {
         if self.orphan_bytes == 0 {
@@ -157,6 +163,7 @@ pub struct Volume {
     /// Seals since it was opened, and how long they took.
     pub(crate) seal_times: Mutex<(u64, Duration)>,
     pub(crate) on_seal: OnceLock<Box<OnSeal>>,
+    pub(crate) waiting: Waiting,
     free: FreeBytes,
     /// Held while a segment of the journal is allocated.
     making_segment: Mutex<()>,
@@ -164,13 +171,16 @@ pub struct Volume {
     /// The store in which slots decide.
     pub(crate) arbiter: Mutex<StoreId>,
     pub(crate) run: Mutex<Run>,
-    /// How full journal and overlay are, in thousandths.
+    /// How full journal and overlay are, and what may wait for stores, in thousandths.
     pressure: AtomicU32,
     streams: Streams,
 }
 
 /// Who is told of each seal.
 type OnSeal = dyn Fn(&SealInfo) + Send + Sync;
+
+/// How long something small asks for room before it is refused.
+const SMALL_PATIENCE: Duration = Duration::from_secs(2);
 
 /// Free room on the disk, asked for at most every 100 ms or every 16 MiB.
 struct FreeBytes {
@@ -320,6 +330,7 @@ impl Volume {
             seal_error: RwLock::new(None),
             seal_times: Mutex::default(),
             on_seal: OnceLock::new(),
+            waiting: Waiting::default(),
             making_segment: Mutex::new(()),
             free: FreeBytes { asked: AtomicI64::new(i64::MIN), left: AtomicU64::new(0) },
         };
@@ -404,7 +415,7 @@ impl Volume {
         Status {
             head: state.base.info.clone(),
             is_sealed: state.active.is_empty() && frozen.is_none(),
-            dirty_bytes: state.active.written + frozen.map_or(0, |frozen| frozen.written),
+            dirty_bytes: state.written(),
             journal_bytes: self.journal.used_bytes(),
             overlay_bytes: (state.active.weight + frozen.map_or(0, |frozen| frozen.weight)) as u64,
             read_only: self.read_only_reason(),
@@ -429,6 +440,9 @@ impl Volume {
         let state = self.state.read();
         // The journal's room comes back, and what was removed since it was written is not sealed at all.
         let (written, left) = (state.active.written, self.free.left.load(Ordering::Relaxed));
+        if self.waiting.wants_seal(written) {
+            return true;
+        }
         if written > left && written > self.options.segment_bytes / 16 {
             return true;
         }
@@ -436,12 +450,17 @@ impl Volume {
             || self.journal.used_bytes() > self.options.journal_bytes_max / 2
     }
 
-    /// Measures how full journal and overlay are; the keeper calls it often.
+    /// Measures how full journal and overlay are, and what may wait for stores; the keeper calls it often.
     pub(crate) fn measure_pressure(&self) {
         let parts = |used: u64, max: u64| (used.saturating_mul(1000) / max.max(1)).min(1000) as u32;
-        let overlay = self.state.read().active.weight as u64;
+        let (overlay, written) = {
+            let state = self.state.read();
+            (state.active.weight as u64, state.written())
+        };
+        let waiting = self.waiting.of(written).map_or(0, |(waiting, most)| parts(waiting, most));
         let pressure = parts(overlay, 4 * self.options.overlay_bytes_max)
-            .max(parts(self.journal.used_bytes(), self.options.journal_bytes_max));
+            .max(parts(self.journal.used_bytes(), self.options.journal_bytes_max))
+            .max(waiting);
         self.pressure.store(pressure, Ordering::Relaxed);
     }
 
@@ -458,6 +477,22 @@ impl Volume {
         let bytes_per_second = (RATE_UNDER_PRESSURE * left / (1000 - PRESSURE_FREE)).max(RATE_MIN);
         let nanos = (bytes as u64).max(OPERATION_BYTES) * 1_000_000_000 / bytes_per_second;
         Duration::from_nanos(nanos).min(PAUSE_MAX)
+    }
+
+    /// Bytes that are written and not sealed.
+    pub(crate) fn written_bytes(&self) -> u64 {
+        self.state.read().written()
+    }
+
+    /// The tree under everything.
+    pub(crate) fn root(&self) -> Root {
+        self.state.read().base.root
+    }
+
+    /// Whether so many bytes more are beyond the quota.
+    pub(crate) fn is_over_quota(&self, bytes: u64) -> bool {
+        let quota = self.options.quota_bytes;
+        quota.is_some_and(|quota| self.state.read().bytes().saturating_add(bytes) > quota)
     }
 
     /// Whether anything happened since the last seal began.
@@ -547,7 +582,11 @@ impl Volume {
         if self.read_only_reason().is_some() {
             return Err(FsError::ReadOnly);
         }
-        self.make_room(bytes, room)?;
+        match (room, data.is_empty()) {
+            (Room::Grow, false) if self.is_over_bound() => return Err(FsError::NoSpace),
+            (Room::Grow, true) => self.make_room_patiently(bytes)?,
+            _ => self.make_room(bytes, room)?,
+        }
         let mut pinned = HashMap::new();
         loop {
             let missing = {
@@ -589,6 +628,21 @@ impl Volume {
         if let Some((ino, bytes)) = decision.orphan {
             state.orphans.insert(ino, bytes);
             state.orphan_bytes += bytes;
+        }
+    }
+
+    /// The same for what brings no data, and is small: whoever serves it waits for that himself, but not for long. Data that find
+    /// no room are for whoever brought them to [wait](Self::find_room) with.
+    fn make_room_patiently(&self, bytes: usize) -> Result<(), FsError> {
+        let deadline = self.env.clock.monotonic() + SMALL_PATIENCE;
+        loop {
+            match self.make_room(bytes, Room::Grow) {
+                Err(FsError::NoSpace)
+                    if self.env.clock.monotonic() < deadline
+                        && self.hopes_for_room()
+                        && self.find_room(bytes as u64) => {}
+                made => return made,
+            }
         }
     }
 
@@ -654,16 +708,23 @@ impl Volume {
         if left < charge { Err(FsError::NoSpace) } else { Ok(()) }
     }
 
+    /// How many bytes the disk lacks for so many more.
+    pub fn lacks_on_disk(&self, bytes: u64) -> Result<u64, FsError> {
+        let wanted = bytes + 4096 + self.options.segment_bytes;
+        Ok(wanted.saturating_sub(self.disk_left(self.options.reserve_bytes)?))
+    }
+
     /// Room on the disk beyond what is held back and what sealing will take.
     fn disk_left(&self, held_back: u64) -> Result<u64, FsError> {
         let free = self.env.disk.free_bytes().map_err(|error| FsError::Disk(error.to_string()))?;
         Ok(free.saturating_sub(held_back + self.unsealed_bytes()))
     }
 
-    /// Whether nothing can grow any more, by the quota or by the disk.
+    /// Whether nothing can grow any more, by the quota, by the disk, or by what may wait for stores; and nobody hopes for room.
     pub fn is_full(&self) -> bool {
         let bytes = self.state.read().bytes();
-        self.options.quota_bytes.is_some_and(|quota| bytes >= quota) || self.admit(0, Room::Grow).is_err()
+        let is_short = || self.is_over_bound() || self.admit(0, Room::Grow).is_err();
+        self.options.quota_bytes.is_some_and(|quota| bytes >= quota) || is_short() && !self.hopes_for_room()
     }
 
     // ---- names ----

@@ -206,3 +206,33 @@ fn a_list_of_unnamed_packs_removes_none_that_a_manifest_names() {
     assert!(key.exists());
     assert_eq!(volume.history().check(&|_, _| ()).expect("checks").damage, []);
 }
+
+#[test]
+fn a_seal_waits_for_what_left_the_disk_while_its_store_is_away() {
+    const EHOSTUNREACH: i32 = 113;
+    let stage = Stage::new();
+    let volume = stage.open();
+    let ino = put(&volume, "f", b"f");
+    let at = |index: u64| index * MIB as u64;
+    (1..1000).for_each(|index| volume.write(ino, at(index), &noise(index, 4096), false).expect("writes"));
+    volume.seal(None).expect("seals");
+    // What leads to the file is in another pack than the end of it.
+    put(&volume, "f", &noise(0, 4096));
+    volume.seal(None).expect("seals");
+    drop(volume);
+
+    let volume = stage.open();
+    volume.write(ino, at(999), &noise(2000, 4096), false).expect("writes");
+    stage.hooks.fail(Act::Open, "packs/", EHOSTUNREACH);
+    let error = volume.seal(None).expect_err("what it rewrites is away");
+    assert!(matches!(error, FsError::Away(_)), "{error}");
+    stage.hooks.clear();
+    assert_eq!(volume.read_only_reason(), None);
+    volume.write(ino, at(998), &noise(2001, 4096), false).expect("goes on");
+    volume.seal(None).expect("it is there again");
+    drop(volume);
+    let volume = stage.open();
+    assert_eq!(volume.read(ino, at(999), 4096).expect("reads"), noise(2000, 4096));
+    assert_eq!(volume.read(ino, at(998), 4096).expect("reads"), noise(2001, 4096));
+    assert_eq!(volume.read(ino, at(997), 4096).expect("reads"), noise(997, 4096));
+}

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::mpsc;
 
 use fs_fuse::{MountOptions, Mounted, Still};
-use fs_volume::View;
+use fs_volume::{FsError, GivenUpHere, View};
 use signal_hook::iterator::Signals;
 use tokio::task::JoinHandle;
 
@@ -24,7 +24,7 @@ use crate::metrics::Metrics;
 use crate::replica::StoreReport;
 use crate::report::MountReport;
 use crate::state::VolumeFolder;
-use crate::{engine, mounts};
+use crate::{engine, lazy_disk, mounts};
 
 /// Whether a volume is one that this machine only looks at. What it wrote before it was taken over has a journal, and is
 /// none.
@@ -167,6 +167,7 @@ fn start_following(
     let (folder, following, mounted) = (folder.clone(), following.clone(), Arc::clone(mounted));
     let mut lacks = false;
     let follow = move || {
+        clear_given_up(&folder, &following);
         while !mounted.has_ended() {
             // Whoever could not read something may have moved it meanwhile.
             if following.wait(FOLLOW_EVERY) || (following.look() && following.wait(FOLLOW_EVERY)) {
@@ -174,6 +175,7 @@ fn start_following(
                 mounted.tree_changed();
                 following.forgotten();
                 link_snapshots(&folder, &following.history());
+                clear_given_up(&folder, &following);
                 lacks = true;
             }
             if lacks && filling.as_ref().is_none_or(JoinHandle::is_finished) {
@@ -186,4 +188,25 @@ fn start_following(
         }
     };
     std::thread::Builder::new().name("follow".into()).spawn(follow).map(drop).context("starting a thread")
+}
+
+/// Removes from here what the volume has given up, as its newest moment says: the store has it no more either, or soon has not.
+fn clear_given_up(folder: &VolumeFolder, following: &Following) {
+    let history = following.history();
+    let cleared = lazy_disk::packs_here(&folder.path)
+        .map_err(|error| FsError::Disk(error.to_string()))
+        .and_then(|here| history.given_up(here))
+        .and_then(|given_up| history.remove_given_up(&given_up).map(|()| given_up));
+    match cleared {
+        Ok(given_up) if given_up == GivenUpHere::default() => {}
+        Ok(GivenUpHere { packs, manifests }) => {
+            tracing::info!(
+                packs = packs.len(),
+                manifests = manifests.len(),
+                "removed what the volume has given up"
+            );
+        }
+        // What is needed is not known: all of it stays, until the next moment.
+        Err(error) => tracing::warn!(%error, "what the volume has given up stays here"),
+    }
 }

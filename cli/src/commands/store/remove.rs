@@ -1,6 +1,7 @@
 //! `comb store remove`.
 
 use clap::Args;
+use fs_format::manifest::PackEntry;
 
 use crate::failure::{Failure, Kind, Result};
 use crate::name::VolumeName;
@@ -74,7 +75,25 @@ pub fn run(state: &State, args: &RemoveArgs) -> Result<()> {
             .hint("`comb check` names what is lost with it"));
         }
     }
+    let needed = match is_source {
+        true => engine::packs(&volume, &engine::history(&volume)?)?,
+        false => Vec::new(),
+    };
     state.change_config(&volume, |config| {
+        // Nothing leaves the disk while the config is held.
+        let is_away = |entry: &PackEntry| !volume.path.join("packs").join(entry.object.to_hex()).exists();
+        if needed.iter().any(is_away) {
+            return Err(Failure::new(
+                Kind::NoSpace,
+                format!(
+                    "what was fetched of volume \"{}\" left the disk again for want of room",
+                    volume.name
+                ),
+            )
+            .hint(
+                "make room, or raise `local_bytes` in the volume's config: the store stays until all is here",
+            ));
+        }
         if store.arbiter && config.stores.len() > 1 {
             return Err(Failure::new(
                 Kind::InTheWay,
@@ -84,6 +103,7 @@ pub fn run(state: &State, args: &RemoveArgs) -> Result<()> {
         }
         config.stores.retain(|one| one.name != store.name);
         config.from_store &= !is_source;
+        config.evicted &= !is_source;
         Ok(())
     })?;
     output::line(&format!(

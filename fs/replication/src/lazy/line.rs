@@ -21,7 +21,7 @@ use parking_lot::Mutex;
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 
-use crate::names::Names;
+use crate::names::{self, Names};
 
 use super::windows::{Ticket, Windows};
 use super::{Limits, REQUEST_BYTES_MAX, WINDOW_BYTES};
@@ -142,7 +142,7 @@ impl Line {
     pub async fn pack_bytes(&self, pack: &PackId) -> Result<u64, StoreError> {
         let name = self.names.pack(pack);
         let prefix = self.names.packs();
-        let before = before(pack).map(|id| self.names.pack(&id));
+        let before = names::before(pack).map(|id| self.names.pack(&id));
         let listed = self.store.list(&prefix, before.as_ref(), 1);
         let listed = self.in_time(0, "list", &prefix, listed).await?;
         match listed.into_iter().find(|entry| entry.name == name) {
@@ -323,19 +323,6 @@ impl Tries {
     }
 }
 
-/// The id right before this one in a listing; `None` for the first.
-fn before(pack: &PackId) -> Option<PackId> {
-    let mut bytes = pack.0;
-    for byte in bytes.iter_mut().rev() {
-        let (less, borrowed) = byte.overflowing_sub(1);
-        *byte = less;
-        if !borrowed {
-            return Some(PackId(bytes));
-        }
-    }
-    None
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -362,16 +349,6 @@ mod tests {
         assert!(hasty.pause(&mut Tries::default(), &busy).is_some(), "it is there");
         ask(&hasty, Ok(()));
         assert!(hasty.pause(&mut Tries::default(), &away()).is_some(), "it was there");
-    }
-
-    #[test]
-    fn the_id_before_is_the_one_before() {
-        let mut id = [0; 32];
-        assert_eq!(before(&PackId(id)), None);
-        id[30] = 1;
-        let mut less = [0; 32];
-        less[31] = 255;
-        assert_eq!(before(&PackId(id)), Some(PackId(less)));
     }
 
     #[test]

@@ -154,6 +154,25 @@ impl Files {
     }
 }
 
+/// Removes both files of a pack that nobody has; returns whether they are gone.
+pub fn remove(folder: &Path, id: &PackId) -> io::Result<bool> {
+    let path = pack_path(folder, id);
+    let file = match File::open(&path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(false),
+        file => file?,
+    };
+    match file.try_lock() {
+        Err(fs::TryLockError::WouldBlock) => return Ok(false),
+        locked => locked?,
+    }
+    // A map alone says nothing: whoever makes the other file anew finds windows that have not its sums.
+    fs::remove_file(&path)?;
+    match fs::remove_file(map_path(folder, id)) {
+        Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
+        _ => Ok(true),
+    }
+}
+
 fn encode_header(bytes: u64) -> [u8; HEADER_BYTES] {
     let mut header = [0; HEADER_BYTES];
     header[..8].copy_from_slice(MAGIC);
