@@ -5,7 +5,7 @@ use std::time::Duration;
 use fs_format::{Seq, Timestamp};
 use fs_replication::GivenUp;
 use fs_volume::retention::{Plan, Policy, plan};
-use fs_volume::{Collection, FsError, History, Packs, Volume};
+use fs_volume::{Collection, Compacted, Compaction, FsError, History, Packs, Volume};
 use serde::{Deserialize, Serialize};
 
 use crate::control::Address;
@@ -29,6 +29,9 @@ pub struct PruneReport {
     pub condemned: PacksReport,
     /// Packs that were removed from this disk.
     pub removed: PacksReport,
+    /// Packs among the condemned that were compacted.
+    #[serde(default)]
+    pub compacted: CompactedReport,
     /// What was removed from the stores.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub stores: Vec<StorePruned>,
@@ -80,6 +83,31 @@ impl From<Packs> for PacksReport {
     }
 }
 
+/// Packs of which what is in use was moved together.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CompactedReport {
+    /// How many.
+    pub packs: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// What is in use of these, which is copied.
+    pub copied_bytes: u64,
+}
+
+impl From<Compacted> for CompactedReport {
+    fn from(compacted: Compacted) -> Self {
+        let Packs { count, bytes } = compacted.packs;
+        Self { packs: count, bytes, copied_bytes: compacted.copied }
+    }
+}
+
+impl CompactedReport {
+    /// What comes back by it, in bytes.
+    pub fn frees(&self) -> u64 {
+        self.bytes.saturating_sub(self.copied_bytes)
+    }
+}
+
 /// The moments of a volume that a mount shows: they are not dropped.
 pub fn pinned(folder: &VolumeFolder) -> Result<Vec<Seq>> {
     let mut pinned = Vec::new();
@@ -113,7 +141,7 @@ pub fn prune(
     volume: &Volume,
     replicas: &Replicas,
     pinned: &[Seq],
-    grace: Duration,
+    (grace, compaction): (Duration, Compaction),
     wait: Duration,
 ) -> Result<PruneReport> {
     let name = &folder.name;
@@ -121,13 +149,15 @@ pub fn prune(
     let policy = policy_of(name, volume.policy().map_err(failed)?)?;
     let plan = plan_now(&volume.history(), pinned, &policy).map_err(failed)?;
     let drop: Vec<Seq> = plan.drop.iter().map(|gone| gone.seq).collect();
-    let how = Collection { grace, replicated: replicas.replicated(), cleared: &replicas.cleared() };
+    let cleared = replicas.cleared();
+    let how = Collection { grace, replicated: replicas.replicated(), cleared: &cleared, compaction };
     let pruned = volume.prune(&drop, &how).map_err(failed)?;
     let mut report = PruneReport {
         dropped: pruned.dropped.iter().map(|seq| seq.0).collect(),
         kept: 0,
         condemned: pruned.condemned.into(),
         removed: pruned.removed.into(),
+        compacted: pruned.compacted.into(),
         stores: Vec::new(),
         held_back_by: Vec::new(),
         head: SealReport::from(&pruned.head),

@@ -15,7 +15,7 @@ use fs_crypto::VolumeKey;
 use fs_format::{ManifestId, Seq, SnapshotId};
 use fs_volume::retention::Policy;
 use fs_volume::{
-    Caller, FsError, History, NewNode, ReadTree, SealPace, SnapshotLabel, Volume, WriteTree as _,
+    Caller, Compaction, FsError, History, NewNode, ReadTree, SealPace, SnapshotLabel, Volume, WriteTree as _,
 };
 use indicatif::ProgressBar;
 use tempfile::TempDir;
@@ -219,7 +219,8 @@ impl World {
             return self.step_of_reader(device, choice);
         }
         match choice {
-            0..45 => self.write(device),
+            0..25 => self.write(device),
+            25..45 => self.overwrite(device),
             45..60 => self.seal(device, false),
             60..65 => self.seal(device, true),
             65..75 => self.prune(device),
@@ -282,11 +283,27 @@ impl World {
         let _ = volume.write(made.ino, 0, &bytes, false);
     }
 
+    /// Overwrites pages of a file anywhere, with a hole between each two: soon most packs are mostly dead.
+    fn overwrite(&mut self, device: usize) {
+        const PAGE: usize = 8192;
+        let volume = &self.devices[device].open.as_ref().expect("it writes").volume;
+        let root = fs_format::Ino::ROOT;
+        let make = || volume.make(ME, root, b"database", 0o644, NewNode::File, &[]);
+        let Ok(database) = volume.lookup(root, b"database").or_else(|_| make()) else { return };
+        for _ in 0..24 {
+            let (page, mut bytes) = (self.dice.below(32) * 2, vec![0; PAGE]);
+            blake3::Hasher::new().update(&self.dice.next().to_le_bytes()).finalize_xof().fill(&mut bytes);
+            let _ = volume.write(database.ino, page * PAGE as u64, &bytes, false);
+        }
+    }
+
     fn prune(&mut self, device: usize) {
         let open = self.devices[device].open.as_ref().expect("it writes");
         let wait = Duration::from_millis(self.dice.below(2) * 500);
         // A device that was just fenced, or whose store is away, drops nothing.
-        let _ = retention::prune(&open.folder, &open.volume, &open.replicas, &[], Duration::ZERO, wait);
+        // Volumes of a simulation are small, and must be compacted all the same.
+        let how = (Duration::ZERO, Compaction { freed_bytes_min: 1, ..Compaction::default() });
+        let _ = retention::prune(&open.folder, &open.volume, &open.replicas, &[], how, wait);
         self.note(device);
     }
 

@@ -37,7 +37,7 @@ from cryptography.hazmat.primitives.ciphers import aead
 
 KIB, MIB = 1 << 10, 1 << 20
 U32_MAX, I64_MAX, U64_MAX = (1 << 32) - 1, (1 << 63) - 1, (1 << 64) - 1
-VERSION, MANIFEST_VERSION = 1, 2
+VERSION, MANIFEST_VERSIONS = 1, (2, 3)
 FRAME_CHUNK, FRAME_NODE, FRAME_PAGE = 1, 2, 3
 NAME_BYTES = {FRAME_CHUNK: 16, FRAME_NODE: 32, FRAME_PAGE: 32}
 FRAME_BYTES_MAX = {FRAME_CHUNK: MIB, FRAME_NODE: 128 * KIB, FRAME_PAGE: 128 * KIB}
@@ -123,10 +123,10 @@ class Cursor:
         need(self.at == len(self.data), f"{len(self.data) - self.at} bytes are left over")
 
 
-def known(version, newest=VERSION):
+def known(version, versions=(VERSION,)):
     """A later version may mean anything."""
-    need(version <= newest, f"it has version {version}: use a newer reader")
-    need(version == newest, f"it has version {version}, which was never released")
+    need(version <= max(versions), f"it has version {version}: use a newer reader")
+    need(version in versions, f"it has version {version}, which was never released")
 
 
 # Keys (crypto.md)
@@ -287,6 +287,7 @@ class Manifest:
     id: bytes
     read_key: ReadKey
     is_fork: bool
+    has_moved: bool
     epoch: int
     seq: int
     parent: bytes
@@ -311,18 +312,19 @@ def open_manifest(data, key):
     need(header.take(32) == key.volume, "it is of another volume")
     # Before the version, so that damage is not taken for a newer format.
     need(is_signed(key.volume, data[:-64], data[-64:]), "its signature is wrong: damaged")
-    known(version, MANIFEST_VERSION)
-    need(flags in (0, 1), f"it has unknown flags {flags}")
+    known(version, MANIFEST_VERSIONS)
+    need(flags in ((0, 1) if version == 2 else (2, 3)), f"it has unknown flags {flags}")
+    is_fork, has_moved = bool(flags & 1), bool(flags & 2)
     need(len(data) == 192 + body_bytes + 64, "its length is not what it says")
     epoch, seq, parent, salt = header.number(8), header.number(8), header.take(32), header.take(32)
     read_key = key.read_key
-    if flags == 1:
+    if is_fork:
         read_key = key.read_key_of_parent(header.take(48))
     else:
         header.zeros(48)
     header.take(16)  # The device that wrote it.
     body = decrypt(1, derive("manifest body", read_key.secret, salt), 0, data[192:-64], data[:192])
-    manifest = Manifest(blake3.blake3(data).digest(), read_key, flags == 1, epoch, seq, parent)
+    manifest = Manifest(blake3.blake3(data).digest(), read_key, is_fork, has_moved, epoch, seq, parent)
     read_manifest_body(manifest, Cursor(body))
     return manifest
 
@@ -374,6 +376,26 @@ def read_fate(value):
     return fate > 1
 
 
+def read_moved(value):
+    """The record of kind 10: what opens the frames of a pack, and of each part the pack it lies in and its runs."""
+    suite, salt, parts, number = value.number(1), value.take(32), [], 0
+    for _ in range(value.varint(80 * KIB)):
+        before, number, to = number, value.varint(U32_MAX), value.varint(U32_MAX)
+        need(before <= number, "the parts of what was moved are not in order")
+        need(to >= 64, "what was moved lies in a header")
+        runs, end = [], 64
+        for _ in range(value.varint(80 * KIB)):
+            gap, length = value.varint(U32_MAX), value.varint(U32_MAX)
+            need(length and (gap or not runs), "a run is empty, or touches the one before")
+            runs.append((end + gap, length, to))
+            end, to = end + gap + length, to + length
+            need(max(end, to) <= 96 * MIB, "a run ends behind its pack")
+        need(runs, "a part has no run")
+        parts.append((number, runs))
+    need(parts, "nothing was moved")
+    return suite, salt, parts
+
+
 def read_text(cursor, most):
     """A length and UTF-8."""
     try:
@@ -411,7 +433,7 @@ class Pack:
         header = Cursor(data[:64])
         known(header.magic(b"COMBPACK"))
         self.suite, self.kind = header.number(1), header.number(1)
-        need(self.suite in (1, 2) and self.kind in (1, 2), "its suite or its kind is unknown")
+        need(self.suite in (1, 2) and self.kind in (1, 2, 3), "its suite or its kind is unknown")
         header.zeros(4)
         salt = header.take(32)
         need(header.take(16) == read_key.domain, "it belongs to another read key")
@@ -429,20 +451,28 @@ class Pack:
         self.frames, at = {}, 64
         for _ in range(directory.varint(len(data))):
             kind = directory.number(1)
+            need(self.kind < 3, "frames that were moved are not listed")
             need(kind in NAME_BYTES and (kind == FRAME_CHUNK) == (self.kind == 1), "a frame of this kind does not belong in it")
             frame = kind, directory.take(NAME_BYTES[kind]), directory.varint(MIB + 64)
             self.frames[at] = frame
             at += frame[2]
         directory.zeros(length - 16 - directory.at)
-        need(at == offset, "its frames do not end where its directory begins")
+        need(at == offset or self.kind == 3, "its frames do not end where its directory begins")
+        self.end = offset
 
-    def frame(self, kind, name, offset, length):
-        """The plain bytes of a frame."""
-        need(self.frames.get(offset) == (kind, name, length), "it has no such frame there")
+    def frame(self, kind, name, offset, length, moved=None):
+        """The plain bytes of a frame. Of one that was moved: suite and salt of its own pack, and its offset there."""
+        suite, key, nonce = self.suite, self.frame_key, offset
+        if moved:
+            suite, salt, nonce = moved
+            key = derive("pack", self.read_key.secret, bytes([suite, 1]), salt)
+            need(self.kind == 3 and 64 <= offset and offset + length <= self.end, "it has no frame of another pack there")
+        else:
+            need(self.frames.get(offset) == (kind, name, length), "it has no such frame there")
         with open(self.path, "rb") as file:
             file.seek(offset)
             data = file.read(length)
-        frame = Cursor(decrypt(self.suite, self.frame_key, offset, data, self.read_key.domain + bytes([kind]) + name))
+        frame = Cursor(decrypt(suite, key, nonce, data, self.read_key.domain + bytes([kind]) + name))
         compressed = frame.number(1)
         need(compressed in (0, 1), "it is stored in an unknown way")
         most = FRAME_BYTES_MAX[kind]
@@ -527,7 +557,7 @@ class Volume:
         self.moments = dict(sorted(self.moments.items(), reverse=True))
         need(self.moments, "there is no manifest that can be read; " + "; ".join(self.damage))
         self.check_chain()
-        self.removed = set()
+        self.removed, self.moved = set(), {}
         try:
             with reading("the moments in the newest tree"):
                 self.read_ledger()
@@ -566,10 +596,22 @@ class Volume:
             elif kind == 9:
                 need(1 <= len(value.data) <= 4096, "a policy is empty or too long")
                 value.rest().decode()
-            if kind in (7, 8, 9):
+            elif kind == 10:
+                need(newest.has_moved, "something was moved, and the manifest says that nothing was")
+                self.moved[sub] = read_moved(value)
+            if kind in (7, 8, 9, 10):
                 value.end()
         self.moments = dict(sorted(kept.items(), reverse=True))
         self.newest_seq = newest.seq
+
+    def place(self, number, offset, length):
+        """The pack in which a frame lies, and where; and what opens it, if it was moved: format.md, section 9."""
+        suite, salt, parts = self.moved.get(number, (0, b"", []))
+        for pack, runs in reversed(parts):
+            for begin, size, to in runs:
+                if begin <= offset and offset + length <= begin + size:
+                    return pack, to + offset - begin, (suite, salt, offset)
+        return number, offset, None
 
     def check_chain(self):
         """Each manifest names the one before."""
@@ -601,11 +643,11 @@ class Volume:
 
     # A chunk may lie in many places of a file, one after the other.
     @functools.lru_cache(maxsize=64)
-    def frame(self, read_key, pack_id, kind, name, offset, length):
+    def frame(self, read_key, pack_id, kind, name, offset, length, moved=None):
         """One frame of a pack."""
         pack = self.pack(pack_id, read_key)
         with reading(f"pack {pack_id.hex()}, frame at {offset}"):
-            return pack.frame(kind, name, offset, length)
+            return pack.frame(kind, name, offset, length, moved)
 
 
 class Moment:
@@ -638,9 +680,12 @@ class Moment:
     def frame(self, kind, name, location):
         """What lies at a location."""
         number, offset, length = location
+        moved = None
+        if kind == FRAME_CHUNK:
+            number, offset, moved = self.volume.place(number, offset, length)
         need(number < len(self.packs), f"there is no pack {number}")
         id, size, _ = self.packs[number]
-        plain = self.volume.frame(self.read_key, id, kind, name, offset, length)
+        plain = self.volume.frame(self.read_key, id, kind, name, offset, length, moved)
         need(self.volume.pack(id, self.read_key).size == size, f"pack {id.hex()} has not the length that the table says")
         return plain
 
@@ -677,7 +722,7 @@ class Moment:
         """One record of the tree."""
         if (ino, kind) == (0, 6):
             orphans.add(sub)
-        elif ino == 0 and kind in (7, 8, 9):
+        elif ino == 0 and kind in (7, 8, 9, 10):
             value.rest()  # The volume's own; of the newest tree it was read before.
         elif kind == 1:
             need(sub == 0 and (ino == ROOT or 16 <= ino < self.manifest.next_ino), "there can be no such inode")

@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 use criterion::{BenchmarkId, Criterion, Throughput};
 use fs_format::{FileKind, Ino, Timestamp};
 use fs_volume::retention::{Policy, plan};
-use fs_volume::{NewNode, ReadTree, Seek, Volume, WriteTree};
+use fs_volume::{Compaction, NewNode, ReadTree, Seek, Volume, WriteTree};
 
 use crate::stage::{OWNER, World, each, noise, seal_info};
 
@@ -94,7 +94,7 @@ pub fn measure(criterion: &mut Criterion) {
         });
         group.bench_function(BenchmarkId::new("mark what one moment refers to, files", files), |bencher| {
             let history = volume.history();
-            each(bencher, || history.freed_by(&[]).expect("all can be read"));
+            each(bencher, || history.freed_by(&[], &Compaction::default()).expect("all can be read"));
         });
     }
     for seals in [100, 2_000] {
@@ -110,7 +110,7 @@ pub fn measure(criterion: &mut Criterion) {
         });
         group.bench_function(BenchmarkId::new("mark what all moments refer to, seals", seals), |bencher| {
             let (history, first) = (volume.history(), volume.history().seals().expect("moments")[0].seq);
-            each(bencher, || history.freed_by(&[first]).expect("all can be read"));
+            each(bencher, || history.freed_by(&[first], &Compaction::default()).expect("all can be read"));
         });
     }
     group.finish();

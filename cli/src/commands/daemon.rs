@@ -25,7 +25,9 @@ use fs_fuse::{Detach, MountError, MountOptions, Mounted, PushError, Still};
 use fs_replication::Room as RoomToFill;
 use fs_volume::env::Disk;
 use fs_volume::retention::Policy;
-use fs_volume::{GRACE, History, Keeper, Options, ReadTree, SealInfo, SealPace, SnapshotLabel, Volume};
+use fs_volume::{
+    Compaction, GRACE, History, Keeper, Options, ReadTree, SealInfo, SealPace, SnapshotLabel, Volume,
+};
 use serde::{Deserialize, Serialize};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
@@ -491,13 +493,15 @@ fn start_pruning(folder: &VolumeFolder, volume: &Arc<Volume>, replicas: &Arc<Rep
         while let (Some(volume), Some(replicas)) = (volume.upgrade(), replicas.upgrade()) {
             if let Ok(Some(_)) = volume.policy() {
                 let pruned = retention::pinned(&folder).and_then(|pinned| {
-                    retention::prune(&folder, &volume, &replicas, &pinned, GRACE, STORES_WAIT)
+                    let how = (GRACE, Compaction::default());
+                    retention::prune(&folder, &volume, &replicas, &pinned, how, STORES_WAIT)
                 });
                 match pruned {
                     Ok(report) => tracing::info!(
                         dropped = report.dropped.len(),
                         kept = report.kept,
                         removed = report.removed.bytes,
+                        moved = report.compacted.copied_bytes,
                         "pruned"
                     ),
                     Err(failure) => tracing::warn!("pruning failed: {}", failure.message),
@@ -662,7 +666,7 @@ impl Live {
                     &self.volume,
                     &self.replicas,
                     &pinned,
-                    grace,
+                    (grace, Compaction::default()),
                     STORES_WAIT,
                 )?)
             }

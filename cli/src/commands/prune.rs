@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::Args;
 use fs_format::Seq;
 use fs_volume::retention::{Dropped, Plan, Policy};
-use fs_volume::{SealInfo, SealPace};
+use fs_volume::{Compaction, SealInfo, SealPace};
 use serde::Serialize;
 
 use crate::control::{Address, Request};
@@ -14,13 +14,14 @@ use crate::failure::Result;
 use crate::name::{VolumeName, parse_span};
 use crate::output::{Align, Table};
 use crate::replica::Replicas;
-use crate::retention::{self, PacksReport, PruneReport, STORES_WAIT};
+use crate::retention::{self, CompactedReport, PacksReport, PruneReport, STORES_WAIT};
 use crate::state::{State, VolumeFolder};
 use crate::{elsewhere, engine, output, progress};
 
 /// Drop the moments of a volume that its policy does not keep (`comb retain`), and what only they need
 ///
-/// A dropped moment cannot be opened any more. The room comes back a day later, with the next `comb prune`.
+/// A dropped moment cannot be opened any more. The room comes back a day later, with the next `comb prune`. Where less than
+/// half of what is stored together is still in use, that half is moved together, and the rest comes back in the same way.
 #[derive(Debug, Args)]
 pub struct PruneArgs {
     /// The volume; mounted or not
@@ -59,6 +60,13 @@ pub fn run(state: &State, args: &PruneArgs) -> Result<()> {
     ))?;
     if report.removed.packs > 0 {
         output::line(&format!("removed {}", output::size(report.removed.bytes)))?;
+    }
+    if report.compacted.packs > 0 {
+        output::line(&format!(
+            "moved {} that are in use together, which frees {}",
+            output::size(report.compacted.copied_bytes),
+            output::size(report.compacted.frees())
+        ))?;
     }
     for store in &report.stores {
         if store.packs + store.moments > 0 {
@@ -106,7 +114,8 @@ fn prune(state: &State, volume: &VolumeFolder, grace: Duration) -> Result<PruneR
     let lock = volume.lock()?;
     let opened = Arc::new(engine::open_to_write(state, volume, &lock)?);
     let replicas = Replicas::start(state, &opened, volume, None, SealPace::default())?;
-    let pruned = retention::prune(volume, &opened, &replicas, &pinned, grace, STORES_WAIT);
+    let how = (grace, Compaction::default());
+    let pruned = retention::prune(volume, &opened, &replicas, &pinned, how, STORES_WAIT);
     replicas.note_seen();
     pruned
 }
@@ -119,6 +128,8 @@ struct Preview {
     drop: Vec<DroppedReport>,
     /// What can be removed then.
     frees: PacksReport,
+    /// What would be compacted, and can be removed then, too.
+    compacts: CompactedReport,
 }
 
 #[derive(Debug, Serialize)]
@@ -150,10 +161,11 @@ fn preview(volume: &VolumeFolder, json: bool) -> Result<()> {
     let seals = engine::seals(volume, &history)?;
     let dropped: Vec<Seq> = plan.drop.iter().map(|gone| gone.seq).collect();
     let bar = progress::waiting("looking at what the others need");
-    let frees: PacksReport = history.freed_by(&dropped).map_err(failed)?.into();
+    let freed = history.freed_by(&dropped, &Compaction::default()).map_err(failed)?;
+    let (frees, compacts) = (PacksReport::from(freed.packs), CompactedReport::from(freed.compacted));
     bar.finish_and_clear();
     if json {
-        return output::json(&told(&plan, &seals, &policy, frees));
+        return output::json(&told(&plan, &seals, &policy, frees, compacts));
     }
     let mut table = Table::new(&[("SEQ", Align::Right), ("TIME", Align::Left), ("WHY", Align::Left)]);
     for gone in &plan.drop {
@@ -168,6 +180,13 @@ fn preview(volume: &VolumeFolder, json: bool) -> Result<()> {
         seals.len(),
         output::size(frees.bytes)
     ));
+    if compacts.packs > 0 {
+        output::note(&format!(
+            "would move {} that are in use together, which frees {} more",
+            output::size(compacts.copied_bytes),
+            output::size(compacts.frees())
+        ));
+    }
     if is_others {
         output::note("another device writes the volume, and prunes it");
     }
@@ -185,7 +204,13 @@ fn why(gone: &Dropped) -> String {
     }
 }
 
-fn told(plan: &Plan, seals: &[SealInfo], policy: &Policy, frees: PacksReport) -> Preview {
+fn told(
+    plan: &Plan,
+    seals: &[SealInfo],
+    policy: &Policy,
+    frees: PacksReport,
+    compacts: CompactedReport,
+) -> Preview {
     let when = |seq| output::time_utc(time(seals, seq));
     Preview {
         policy: policy.to_string(),
@@ -208,5 +233,6 @@ fn told(plan: &Plan, seals: &[SealInfo], policy: &Policy, frees: PacksReport) ->
             })
             .collect(),
         frees,
+        compacts,
     }
 }

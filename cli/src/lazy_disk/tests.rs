@@ -28,11 +28,18 @@ struct Slow<S> {
     inside: S,
     delay: Mutex<Duration>,
     requests: Mutex<Vec<(Instant, Instant)>>,
+    /// What was asked for and is not there.
+    missed: Mutex<Vec<String>>,
 }
 
 impl<S: Store> Slow<S> {
     fn new(inside: S, delay: Duration) -> Arc<Self> {
-        Arc::new(Self { inside, delay: Mutex::new(delay), requests: Mutex::default() })
+        Arc::new(Self {
+            inside,
+            delay: Mutex::new(delay),
+            requests: Mutex::default(),
+            missed: Mutex::default(),
+        })
     }
 
     async fn ask<T>(&self, request: impl Future<Output = T>) -> T {
@@ -74,7 +81,11 @@ impl<S: Store> Store for Slow<S> {
     }
 
     async fn get_range(&self, name: &Name, range: Range<u64>) -> Result<Bytes, StoreError> {
-        self.ask(self.inside.get_range(name, range)).await
+        let answer = self.ask(self.inside.get_range(name, range)).await;
+        if answer.as_ref().is_err_and(|error| error.kind() == fs_store::Kind::Absent) {
+            self.missed.lock().expect("no panic").push(name.to_string());
+        }
+        answer
     }
 
     async fn list(
@@ -301,6 +312,45 @@ fn a_volume_opens_elsewhere_and_is_the_same() {
     let names =
         |folder: &str| std::fs::read_dir(elsewhere.folder.path().join(folder)).expect("listed").count();
     assert_eq!((names("windows"), here.damage()), (0, Vec::<String>::new()));
+}
+
+#[test]
+fn what_was_moved_is_read_from_afar_and_nobody_asks_for_what_is_gone() {
+    let source = Source::new(9);
+    let volume = source.open();
+    let db = make(&volume, Ino::ROOT, "db", NewNode::File);
+    write(&volume, db, &noise(1, 2 * MIB));
+    for seal in 0..24 {
+        for page in 0..24 {
+            let bytes = noise(seal << 20 | page, 8192);
+            // Anywhere.
+            volume.write(db, u64::from(bytes[0]) * 8192, &bytes, false).expect("written");
+        }
+        volume.seal(None).expect("sealed");
+    }
+    let before: Vec<Seq> = volume.history().seals().expect("listed").iter().map(|info| info.seq).collect();
+    let compaction = fs_volume::Compaction { freed_bytes_min: 1, ..fs_volume::Compaction::default() };
+    let how = fs_volume::Collection { grace: Duration::ZERO, compaction, ..fs_volume::Collection::default() };
+    let pruned = volume.prune(&before[..before.len() - 1], &how).expect("pruned");
+    assert!(pruned.compacted.packs.count > 3, "{pruned:?}");
+    let all = sum(&volume).expect("read");
+    let memory = Memory::default();
+    source.upload(&memory);
+    let store = Slow::new(Faulty::new(memory, 1), Duration::ZERO);
+
+    let mut elsewhere = Elsewhere::new(&source, store.clone());
+    let history = elsewhere.history();
+    assert_eq!(sum(&head(&history)).expect("read"), all);
+    elsewhere.fill_and_wait(&history);
+    assert_eq!(*store.missed.lock().expect("no panic"), Vec::<String>::new());
+    drop(history);
+
+    store.inside.set_away(true);
+    elsewhere.restart(store.clone());
+    let env = fs_volume::real::env(elsewhere.folder.path());
+    let here = History::open(env, source.key.id(), source.key.read_key(), 64 << 20).expect("opens");
+    assert_eq!(sum(&head(&here)).expect("read"), all);
+    assert_eq!(here.check(&|_, _| {}).expect("checked").damage, []);
 }
 
 #[test]

@@ -233,3 +233,61 @@ fn pruning_again_and_again_takes_no_state_away() {
     assert_eq!(states[..3], ["state 7", "state 6", "state 5"], "{told}");
     world.comb("unmount mount").done();
 }
+
+#[test]
+fn what_is_left_of_mostly_dead_packs_moves_together_here_and_in_every_store() {
+    let world = World::new();
+    world.comb("volume create photos").done();
+    let dir = world.dir("mount");
+    world.comb("mount photos mount").done();
+    let store = |name: &str| format!("file://{}", world.dir(name).display());
+    world.words(["store", "add", "photos", &store("first")]).done();
+    let mut noise = vec![0; 7 << 20];
+    blake3::Hasher::new().update(b"noise").finalize_xof().fill(&mut noise);
+    let (kept, gone) = noise.split_at(1 << 20);
+    // One pack for both.
+    fs::write(dir.join("kept"), kept).expect("written");
+    fs::write(dir.join("gone"), gone).expect("written");
+    world.comb("snapshot photos").done();
+    fs::remove_file(dir.join("gone")).expect("removed");
+    world.comb("snapshot photos").done();
+    world.comb("sync photos --wait").done();
+    world.words(["retain", "photos", "keep last 1; keep snapshots for 1s"]).done();
+    std::thread::sleep(std::time::Duration::from_secs(2));
+
+    let preview = world.comb("prune photos --dry-run --json").json();
+    let compacts = &preview["compacts"];
+    assert_eq!((&compacts["packs"], compacts["copied_bytes"].as_u64() > Some(1 << 20)), (&1.into(), true));
+    assert!(world.comb("prune photos --dry-run").said.contains("in use together, which frees"));
+    let pruned = world.comb("prune photos --json").json();
+    assert_eq!(pruned["compacted"], *compacts, "{pruned}");
+    assert_eq!(world.comb("prune photos --dry-run --json").json()["compacts"]["packs"], 0);
+    let pruned = world.comb("prune photos --grace 0 --json").json();
+    assert!(pruned["removed"]["bytes"].as_u64() > Some(7 << 20), "{pruned}");
+    assert!(pruned["stores"][0]["packs"].as_u64() > Some(0), "{pruned}");
+
+    world.words(["store", "add", "photos", &store("second"), "--as", "second"]).done();
+    world.comb("sync photos --wait").done();
+    for line in ["check photos", "check photos --store second", "check photos --level drill --store second"] {
+        world.comb(line).done();
+    }
+    // A pack of what was moved is mended like any other.
+    let folder = world.volume_folder().join("packs");
+    let is_moved = |path: &std::path::PathBuf| fs::read(path).expect("read")[11] == 3;
+    let paths = || fs::read_dir(&folder).expect("a folder").map(|entry| entry.expect("an entry").path());
+    let moved = paths().find(is_moved).expect("a pack of moved frames");
+    fs::remove_file(&moved).expect("removed");
+    world.comb("check photos").refused(5, "is damaged in");
+    world.comb("check photos --repair").done();
+    assert!(moved.exists());
+    world.comb("check photos").done();
+
+    world.comb("fork photos other").done();
+    world.comb("check other").done();
+    world.comb("unmount mount").done();
+    for volume in ["photos", "other"] {
+        world.comb(&format!("mount {volume} mount")).done();
+        assert!(fs::read(dir.join("kept")).expect("read") == kept, "{volume}");
+        world.comb("unmount mount").done();
+    }
+}

@@ -13,6 +13,7 @@ pub mod dedup;
 pub mod journal;
 pub mod ledger;
 pub mod manifest;
+pub mod moved;
 pub mod pack;
 pub mod ring;
 pub mod signature;

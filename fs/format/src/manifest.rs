@@ -13,7 +13,9 @@ pub use crate::signature::signed_digest;
 use crate::tree::{NodePtr, TREE_HEIGHT_MAX};
 
 /// The newest version of the manifest format.
-pub const MANIFEST_VERSION: u16 = 2;
+pub const MANIFEST_VERSION: u16 = 3;
+/// The version of a manifest of which no pack was compacted: earlier releases read it.
+const UNMOVED_VERSION: u16 = 2;
 /// The clear header's bytes.
 pub const MANIFEST_HEADER_BYTES: usize = 192;
 /// The largest manifest object, in bytes.
@@ -39,6 +41,10 @@ pub const TAGS_MAX: usize = 64;
 /// The longest tag, in bytes.
 pub const TAG_BYTES_MAX: usize = 255;
 const MAGIC: &[u8; 8] = b"COMBMANI";
+/// The flag of a fork.
+const IS_FORKED: u16 = 1;
+/// The flag of a volume of which frames were moved.
+const HAS_MOVED: u16 = 2;
 
 /// The part that anyone can read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,6 +63,8 @@ pub struct ManifestHeader {
     pub salt: [u8; 32],
     /// A fork's parent read key, wrapped under the fork's own; zeros where there is none.
     pub lineage: Lineage,
+    /// Whether compaction may have moved frames: then the tree says where to. If not, nobody needs to look.
+    pub has_moved: bool,
     /// The machine that wrote it.
     pub device: DeviceId,
 }
@@ -75,7 +83,9 @@ impl ManifestHeader {
     pub fn encode(&self) -> [u8; MANIFEST_HEADER_BYTES] {
         let mut out = [0; MANIFEST_HEADER_BYTES];
         out[..8].copy_from_slice(MAGIC);
-        out[8..10].copy_from_slice(&MANIFEST_VERSION.to_le_bytes());
+        let (version, mut flags) =
+            if self.has_moved { (MANIFEST_VERSION, HAS_MOVED) } else { (UNMOVED_VERSION, 0) };
+        out[8..10].copy_from_slice(&version.to_le_bytes());
         out[12..16].copy_from_slice(&self.body_bytes.to_le_bytes());
         out[16..48].copy_from_slice(&self.volume.0);
         out[48..56].copy_from_slice(&self.epoch.0.to_le_bytes());
@@ -83,9 +93,10 @@ impl ManifestHeader {
         out[64..96].copy_from_slice(&self.parent.0);
         out[96..128].copy_from_slice(&self.salt);
         if let Lineage::Forked(wrapped) = self.lineage {
-            out[10] = 1;
+            flags |= IS_FORKED;
             out[128..176].copy_from_slice(&wrapped);
         }
+        out[10..12].copy_from_slice(&flags.to_le_bytes());
         out[176..192].copy_from_slice(&self.device.0);
         out
     }
@@ -118,12 +129,16 @@ impl ManifestHeader {
         let (parent, salt) = (ManifestId(reader.array()?), reader.array()?);
         let wrapped: [u8; 48] = reader.array()?;
         let device = DeviceId(reader.array()?);
-        let lineage = match flags {
+        let has_moved = version > UNMOVED_VERSION;
+        if (flags & HAS_MOVED != 0) != has_moved {
+            return Err(DecodeError::Invalid("flags"));
+        }
+        let lineage = match flags & !HAS_MOVED {
             0 if wrapped == [0; 48] => Lineage::Own,
-            1 => Lineage::Forked(wrapped),
+            IS_FORKED => Lineage::Forked(wrapped),
             _ => return Err(DecodeError::Invalid("flags")),
         };
-        Ok(Self { body_bytes, volume, epoch, seq, parent, salt, lineage, device })
+        Ok(Self { body_bytes, volume, epoch, seq, parent, salt, lineage, has_moved, device })
     }
 }
 
@@ -533,6 +548,7 @@ mod tests {
                 parent: ManifestId([2; 32]),
                 salt: [3; 32],
                 lineage: Lineage::Own,
+                has_moved: false,
                 device: DeviceId([0; 16]),
             };
             ManifestHeader::decode(&header.encode()).map(drop)
@@ -559,7 +575,8 @@ mod tests {
 
     #[test]
     fn a_header_comes_back_with_its_lineage() {
-        for lineage in [Lineage::Own, Lineage::Forked([6; 48])] {
+        let lineages = [Lineage::Own, Lineage::Forked([6; 48])];
+        for (lineage, has_moved) in lineages.into_iter().flat_map(|one| [(one, false), (one, true)]) {
             let header = ManifestHeader {
                 body_bytes: 77,
                 volume: VolumeId([1; 32]),
@@ -568,6 +585,7 @@ mod tests {
                 parent: ManifestId([2; 32]),
                 salt: [3; 32],
                 lineage,
+                has_moved,
                 device: DeviceId([8; 16]),
             };
             assert_eq!(ManifestHeader::decode(&header.encode()), Ok(header));
@@ -575,7 +593,8 @@ mod tests {
             for (version, refused) in [
                 (0, DecodeError::Invalid("version")),
                 (1, DecodeError::Unreleased(1)),
-                (3, DecodeError::Newer { found: 3, supported: 2 }),
+                (if has_moved { 2 } else { 3 }, DecodeError::Invalid("flags")),
+                (4, DecodeError::Newer { found: 4, supported: 3 }),
             ] {
                 bytes[8] = version;
                 assert_eq!(ManifestHeader::decode(&bytes), Err(refused));

@@ -23,6 +23,8 @@ pub enum PackKind {
     Data = 1,
     /// Nodes of the tree and pages of the pack table.
     Meta = 2,
+    /// Frames of packs of chunks that compaction moved; each is opened as what it was there.
+    Moved = 3,
 }
 
 /// The part of a pack that anyone can read.
@@ -68,6 +70,7 @@ impl PackHeader {
         let kind = match reader.u8()? {
             1 => PackKind::Data,
             2 => PackKind::Meta,
+            3 => PackKind::Moved,
             _ => return Err(DecodeError::Invalid("pack kind")),
         };
         if reader.u32()? != 0 {

@@ -45,6 +45,8 @@ pub enum RecordKind {
     Fate = 8,
     /// The policy of retention; ino and sub are 0.
     Policy = 9,
+    /// Where compaction [`Moved`](crate::moved::Moved) frames of a pack to; ino is 0, sub is the pack's number.
+    Moved = 10,
 }
 
 impl RecordKind {
@@ -59,6 +61,7 @@ impl RecordKind {
             7 => Self::Moment,
             8 => Self::Fate,
             9 => Self::Policy,
+            10 => Self::Moved,
             _ => return Err(DecodeError::Invalid("record kind")),
         })
     }
@@ -102,6 +105,11 @@ impl Key {
     /// The key of a pack's fate.
     pub fn fate(number: PackNumber) -> Self {
         Self::new(Ino(0), RecordKind::Fate, number.0.into())
+    }
+
+    /// The key of where frames of a pack were moved to.
+    pub fn moved(number: PackNumber) -> Self {
+        Self::new(Ino(0), RecordKind::Moved, number.0.into())
     }
 
     /// The key of the policy.

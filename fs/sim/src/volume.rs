@@ -5,7 +5,9 @@ use std::time::Duration;
 use fs_crypto::{DeviceSecret, VolumeKey};
 use fs_format::Seq;
 use fs_volume::env::Env;
-use fs_volume::{Caller, Collection, FsError, OpenError, Options, ReadTree, SealInfo, SnapshotLabel, Volume};
+use fs_volume::{
+    Caller, Collection, Compaction, FsError, OpenError, Options, ReadTree, SealInfo, SnapshotLabel, Volume,
+};
 
 use crate::{Engine, Opener};
 
@@ -79,8 +81,10 @@ impl Engine for Volume {
     }
 
     fn prune(&self, drop: &[Seq], grace: Duration) -> Result<(), FsError> {
-        let pruned = self.prune(drop, &Collection { grace, ..Collection::default() })?;
-        let left = self.history().freed_by(&[])?;
+        // Volumes of trials are small, and must be compacted all the same.
+        let compaction = Compaction { freed_bytes_min: 1, ..Compaction::default() };
+        let pruned = self.prune(drop, &Collection { grace, compaction, ..Collection::default() })?;
+        let left = self.history().freed_by(&[], &Compaction::NONE)?.packs;
         if grace.is_zero() && left.count > 0 {
             return Err(FsError::Damaged(format!(
                 "{} packs are left that nobody needs: {pruned:?}",

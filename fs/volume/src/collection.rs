@@ -4,7 +4,8 @@
 //! that is so still after a grace; *gone*, when the seal that doomed it counts everywhere and its files are removed.
 //!
 //! Marking visits every node of the kept moments once, however many of them share it, and reads packs of nodes only. It
-//! takes some 20 bytes of memory for each such node, and 10 for each pack.
+//! takes some 20 bytes of memory for each such node, 10 for each pack, and what [`crate::compaction`] remembers. A frame
+//! that was moved refers to the pack in which it lies now.
 //!
 //! Invariants
 //! - What cannot be read condemns nothing: marking fails as a whole.
@@ -16,13 +17,14 @@ use std::time::Duration;
 
 use fs_format::ledger::PackFate;
 use fs_format::manifest::{PackEntry, PackPage, PackTable, PagePtr};
-use fs_format::tree::{Extent, Key, Node, RecordKind};
+use fs_format::tree::{Extent, Key, Location, Node, RecordKind};
 use fs_format::{PackId, PackNumber, Seq, Timestamp};
 
+use crate::compaction::{self, Compacted, Compaction, Living, Moves, Outcome};
 use crate::history::History;
 use crate::layers::decode;
 use crate::ledger::{self, Edits, Moment};
-use crate::store::{Store, disk_error, pack_path};
+use crate::store::{Packer, Store, disk_error, pack_path};
 use crate::tree::Root;
 use crate::types::SealInfo;
 use crate::volume::Volume;
@@ -44,11 +46,13 @@ pub struct Collection<'a> {
     pub replicated: Option<Seq>,
     /// Packs of [`Volume::doomed`] that no store has any more.
     pub cleared: &'a [PackId],
+    /// How packs are compacted that are mostly dead.
+    pub compaction: Compaction,
 }
 
 impl Default for Collection<'_> {
     fn default() -> Self {
-        Self { grace: GRACE, replicated: None, cleared: &[] }
+        Self { grace: GRACE, replicated: None, cleared: &[], compaction: Compaction::default() }
     }
 }
 
@@ -62,7 +66,7 @@ pub struct Packs {
 }
 
 impl Packs {
-    fn add(&mut self, bytes: u32) {
+    pub(crate) fn add(&mut self, bytes: u32) {
         self.count += 1;
         self.bytes += u64::from(bytes);
     }
@@ -81,6 +85,17 @@ pub struct Pruned {
     pub doomed: Packs,
     /// Packs whose files were removed from this disk.
     pub removed: Packs,
+    /// Packs that were compacted, and became condemned with it.
+    pub compacted: Compacted,
+}
+
+/// What pruning would free.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Freed {
+    /// Packs that nobody needs any more, condemned ones included.
+    pub packs: Packs,
+    /// Packs that would be compacted.
+    pub compacted: Compacted,
 }
 
 /// What kept moments refer to.
@@ -91,9 +106,26 @@ pub struct Marks {
     packs: HashSet<PackNumber>,
     /// Objects of pages of the table, which names them without a number.
     pages: HashSet<PackId>,
+    /// Where frames lie that were moved.
+    moves: Moves,
+    /// What may be compacted.
+    living: Living,
 }
 
 impl Marks {
+    /// None yet, of a volume that has moved these.
+    pub fn new(moves: Moves) -> Self {
+        Self { moves, ..Self::default() }
+    }
+
+    /// Marks the pack in which a frame lies.
+    pub fn frame(&mut self, store: &Store, location: &Location) -> Result<PackNumber, FsError> {
+        let (pack, _) = self.moves.place(location);
+        self.packs.insert(pack);
+        self.living.note(store, pack, location)?;
+        Ok(pack)
+    }
+
     /// Marks everything that a tree refers to.
     pub fn tree(&mut self, store: &Store, root: &Root) -> Result<(), FsError> {
         let mut todo = vec![root.pointer];
@@ -109,7 +141,7 @@ impl Marks {
                 Node::Leaf(records) => {
                     for (_, value) in records.iter().filter(|(key, _)| key.kind == RecordKind::Extent) {
                         let extent = decode(Extent::decode(value), "an extent")?;
-                        self.packs.insert(extent.chunk.location.pack);
+                        self.frame(store, &extent.chunk.location)?;
                     }
                 }
             }
@@ -152,6 +184,10 @@ pub struct Verdict {
     pub reprieved: Vec<PackNumber>,
     /// Their files are gone, here and elsewhere.
     pub buried: Vec<PackNumber>,
+    /// Those of the condemned that were compacted.
+    pub compacted: Compacted,
+    /// What could not be, and the bytes that are alive in each.
+    pub stuck: Vec<(PackNumber, u64)>,
 }
 
 impl Verdict {
@@ -185,6 +221,61 @@ impl Verdict {
 pub struct Pruning {
     pub drop: Vec<Seq>,
     pub verdict: Verdict,
+    /// What the kept moments refer to.
+    pub marks: Marks,
+    /// What was decided about packs before.
+    pub fates: BTreeMap<PackNumber, PackFate>,
+    /// What cannot be compacted as long as so much is alive in it.
+    pub stuck: HashMap<PackNumber, u64>,
+    pub compaction: Compaction,
+}
+
+impl Pruning {
+    /// Takes in that what is sealed refers to a frame: decided by one seal, so its pack is needed, whatever the moments
+    /// before say.
+    pub fn need(&mut self, store: &Store, location: &Location) -> Result<(), FsError> {
+        let pack = self.marks.frame(store, location)?;
+        self.verdict.spare(pack);
+        Ok(())
+    }
+
+    /// Compacts what is mostly dead, and returns what that and the verdict change of the ledger. Nothing is needed any
+    /// more from then on that was not.
+    pub fn decide(
+        &mut self,
+        store: &Store,
+        packer: &mut Packer<'_>,
+        seq: Seq,
+        time: Timestamp,
+    ) -> Result<Edits, FsError> {
+        let Self { drop, verdict, marks, fates, stuck, compaction } = self;
+        let may_move = |number, living| {
+            !verdict.reprieved.contains(&number) && is_movable(store, fates, stuck, number, living)
+        };
+        let sources = marks.living.choose(&marks.moves, compaction, may_move);
+        let Outcome { moved, stuck } =
+            compaction::compact(store, packer, &mut marks.moves, &marks.living, &sources)?;
+        verdict.compacted = marks.living.sum(&moved);
+        verdict.condemned.extend(marks.living.bytes(&moved));
+        verdict.stuck = stuck;
+        marks.moves.leave(|pack| verdict.doomed.contains_key(&pack));
+        let mut edits = verdict.edits(seq, time);
+        edits.extend(drop.iter().map(|&seq| (Key::moment(seq), None)));
+        edits.extend(marks.moves.edits());
+        Ok(edits)
+    }
+}
+
+/// Whether a pack may be compacted in which so many bytes are alive: nothing is decided about it, it was not tried in
+/// vain, and it is here, so that nobody waits for it.
+fn is_movable(
+    store: &Store,
+    fates: &BTreeMap<PackNumber, PackFate>,
+    stuck: &HashMap<PackNumber, u64>,
+    number: PackNumber,
+    living: u64,
+) -> bool {
+    !fates.contains_key(&number) && stuck.get(&number) != Some(&living) && store.is_here(number)
 }
 
 /// Decides about packs: `is_used` says whether anything refers to one, `ripeness` whether one was condemned long enough ago,
@@ -234,12 +325,15 @@ pub struct Run {
     began: (Timestamp, Duration),
     /// When packs were condemned in this run, by the clock that nobody sets.
     condemned: HashMap<PackNumber, Duration>,
+    /// Packs that could not be compacted in this run, and the bytes that were alive in each: not tried again before that
+    /// changes, or there would be a seal for it each time.
+    stuck: HashMap<PackNumber, u64>,
 }
 
 impl Run {
     /// A volume is opened now.
     pub fn new(wall: Timestamp, monotonic: Duration) -> Self {
-        Self { began: (wall, monotonic), condemned: HashMap::new() }
+        Self { began: (wall, monotonic), condemned: HashMap::new(), stuck: HashMap::new() }
     }
 
     /// Whether the clock was set since.
@@ -279,9 +373,15 @@ impl Volume {
     /// Without anything to drop or to decide there is no seal. The newest moment cannot be dropped; numbers that are not
     /// there are left out. Whoever reads a moment that is dropped gets [`FsError::Dropped`] from then on.
     pub fn prune(&self, drop: &[Seq], how: &Collection<'_>) -> Result<Pruned, FsError> {
-        let mut pruned = self.prune_once(drop, how)?;
+        let _one = self.pruning.lock();
+        let without = Collection { compaction: Compaction::NONE, ..*how };
+        let mut pruned = match self.prune_once(drop, how) {
+            // What has no room to move must not keep others from going.
+            Err(FsError::NoSpace) => self.prune_once(drop, &without)?,
+            pruned => pruned?,
+        };
         if how.grace.is_zero() && pruned.condemned.count > 0 {
-            let next = self.prune_once(&[], how)?;
+            let next = self.prune_once(&[], &without)?;
             (pruned.head, pruned.doomed) = (next.head, next.doomed);
             pruned.removed.count += next.removed.count;
             pruned.removed.bytes += next.removed.bytes;
@@ -292,7 +392,9 @@ impl Volume {
     fn prune_once(&self, drop: &[Seq], how: &Collection<'_>) -> Result<Pruned, FsError> {
         let drop: HashSet<Seq> = drop.iter().copied().collect();
         let mut removed = self.sweep(self.replicated(how))?;
-        let mut marks = Marks::default();
+        // Only pruning moves anything, and somebody else's waits for this one.
+        let root = self.state.read().base.root;
+        let mut marks = Marks::new(Moves::load(&self.store, &root)?);
         // The long part holds up no seal; what is sealed meanwhile shares nearly all of it.
         self.mark(&mut marks, &drop)?;
 
@@ -325,14 +427,22 @@ impl Volume {
             condemned: Packs::default(),
             doomed: Packs::default(),
             removed: Packs::default(),
+            compacted: Compacted::default(),
         };
-        if !dropped.is_empty() || verdict.is_urgent() {
-            let (head, verdict) = self.seal_pruned(Pruning { drop: dropped.clone(), verdict })?;
+        let compaction = self.affordable(how.compaction)?;
+        let stuck = self.run.lock().stuck.clone();
+        let may_move = |number, living| is_movable(&self.store, &fates, &stuck, number, living);
+        let would_move = !marks.living.choose(&marks.moves, &compaction, may_move).is_empty();
+        if !dropped.is_empty() || verdict.is_urgent() || would_move {
+            let pruning = Pruning { drop: dropped.clone(), verdict, marks, fates, stuck, compaction };
+            let (head, verdict) = self.seal_pruned(pruning)?;
             let mut run = self.run.lock();
             run.condemned.retain(|number, _| !verdict.doomed.contains_key(number));
+            run.stuck.extend(verdict.stuck.iter().copied());
             run.condemned.extend(verdict.condemned.keys().map(|&number| (number, now.1)));
             verdict.condemned.values().for_each(|&bytes| pruned.condemned.add(bytes));
             verdict.doomed.values().for_each(|&bytes| pruned.doomed.add(bytes));
+            pruned.compacted = verdict.compacted;
             (pruned.head, pruned.dropped) = (head, dropped);
         }
         std::mem::drop(one);
@@ -349,6 +459,12 @@ impl Volume {
             (None, Some(_)) => Seq(0),
             (None, None) => self.head().seq,
         }
+    }
+
+    /// Copies no more than the disk has room for twice: who prunes may do so for want of room.
+    fn affordable(&self, how: Compaction) -> Result<Compaction, FsError> {
+        let free = self.env.disk.free_bytes().map_err(|error| disk_error("the disk", &error))?;
+        Ok(Compaction { copied_bytes_max: how.copied_bytes_max.min(free / 2), ..how })
     }
 
     /// Marks what the moments refer to that are kept, and returns all but the head.
@@ -458,13 +574,12 @@ impl History {
         Ok(())
     }
 
-    /// The packs that nobody needs once these moments are dropped, condemned ones included. Reads the nodes of all
-    /// others.
-    pub fn freed_by(&self, drop: &[Seq]) -> Result<Packs, FsError> {
+    /// What pruning frees that drops these moments and compacts so. Reads the nodes of all others.
+    pub fn freed_by(&self, drop: &[Seq], how: &Compaction) -> Result<Freed, FsError> {
         let head = self.newest_moment()?;
         let drop = drop.iter().copied().collect();
         let moments = ledger::moments(&self.store, &head.root)?;
-        let mut marks = Marks::default();
+        let mut marks = Marks::new(Moves::load(&self.store, &head.root)?);
         mark_kept(&self.store, &mut marks, moments.iter().chain([&head]), &drop)?;
         let fates = ledger::fates(&self.store, &head.root)?;
         let mut packs = Packs::default();
@@ -474,7 +589,9 @@ impl History {
                 packs.add(entry.bytes);
             }
         }
-        Ok(packs)
+        let may_move = |number, living| is_movable(&self.store, &fates, &HashMap::new(), number, living);
+        let sources = marks.living.choose(&marks.moves, how, may_move);
+        Ok(Freed { packs, compacted: marks.living.sum(&sources) })
     }
 }
 

@@ -244,7 +244,11 @@ fn delta(old: &View, new: &View) -> Result<Delta, FsError> {
                 }
             }
             // The volume's own; none of them lies among those of files.
-            RecordKind::Orphan | RecordKind::Moment | RecordKind::Fate | RecordKind::Policy => {}
+            RecordKind::Orphan
+            | RecordKind::Moment
+            | RecordKind::Fate
+            | RecordKind::Policy
+            | RecordKind::Moved => {}
         }
         Ok(())
     })?;

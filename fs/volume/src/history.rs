@@ -18,6 +18,7 @@ use fs_format::{Epoch, Ino, ManifestId, PackNumber, Seq, StoreId, VolumeId};
 use parking_lot::RwLock;
 
 use crate::collection::Marks;
+use crate::compaction::Moves;
 use crate::env::Env;
 use crate::keys::Keys;
 use crate::layers::{self, Layers};
@@ -64,6 +65,7 @@ impl History {
         let moment = head.moment();
         let keys = Arc::new(Keys::new(head.read_key));
         let store = Store::new(env, keys, head.body.packs, cache_bytes);
+        store.follow(moment.info.seq, moment.root, head.header.has_moved);
         head.damage.into_iter().chain(head.copied).for_each(|what| store.found.note(what));
         Ok(Self::of(volume, key, Arc::new(store), moment, false))
     }
@@ -263,6 +265,8 @@ impl History {
     fn learn(&self, manifest: &Manifest) {
         if self.shared.is_told || self.is_of_it(manifest) {
             self.store.extend(&manifest.body.packs);
+            let Moment { info, root, .. } = manifest.moment();
+            self.store.follow(info.seq, root, manifest.header.has_moved);
         }
     }
 
@@ -342,7 +346,11 @@ pub fn fork(
     let damaged =
         |error: FsError| OpenError::Damaged { what: "the new volume".into(), detail: error.to_string() };
     let table = from.store.table();
-    let mut marks = Marks::default();
+    let moves = match newest.header.has_moved {
+        true => Moves::load(&from.store, &newest.moment().root).map_err(damaged)?,
+        false => Moves::default(),
+    };
+    let mut marks = Marks::new(moves.clone());
     let are_marked =
         marks.tree(&from.store, &moment.root).and_then(|()| marks.table(&from.store, &table)).is_ok();
     let fates = ledger::fates(&from.store, &newest.moment().root).unwrap_or_default();
@@ -360,7 +368,7 @@ pub fn fork(
     env.disk.sync_dir("packs").map_err(at("packs"))?;
     env.disk.sync_dir("").map_err(at("the volume's folder"))?;
     let store = Store::new(env.clone(), from.store.keys.clone(), table, 2 << 20);
-    seal::fork(&store, key, &moment, newest.body.next_ino, &gone).map_err(damaged)
+    seal::fork(&store, key, &moment, newest.body.next_ino, &gone, moves).map_err(damaged)
 }
 
 impl View {
@@ -392,22 +400,34 @@ impl View {
         Layers { upper: [None, None], root: self.moment.root, nodes: store, keys: &store.keys }
     }
 
-    /// Reads, unless the moment was dropped. Then its packs go, and what is missing is no damage.
+    /// Reads, unless the moment was dropped. Then its packs go, and what is missing is no damage. What is missing where it
+    /// was last known to lie may have been moved since: that is looked at once more.
     fn read_kept<T>(
         &self,
-        read: impl FnOnce(&Layers<'_, &Store>) -> Result<T, FsError>,
+        mut read: impl FnMut(&Layers<'_, &Store>) -> Result<T, FsError>,
     ) -> Result<T, FsError> {
         let seq = self.moment.info.seq;
         if !self.history.is_kept(seq) {
             return Err(FsError::Dropped);
         }
-        read(&self.layers()).map_err(|error| {
-            if !error.is_about_the_disk() {
-                return error;
-            }
+        let moves = self.store().moves_as_of();
+        let error = match read(&self.layers()) {
+            Err(error) if error.is_about_the_disk() => error,
+            outcome => return outcome,
+        };
+        if self.history.was_dropped(seq) {
             self.met(&error.to_string());
-            if self.history.was_dropped(seq) { FsError::Dropped } else { error }
-        })
+            return Err(FsError::Dropped);
+        }
+        let error = match self.store().moves_as_of() == moves {
+            true => error,
+            false => match read(&self.layers()) {
+                Err(error) if error.is_about_the_disk() => error,
+                outcome => return outcome,
+            },
+        };
+        self.met(&error.to_string());
+        Err(error)
     }
 
     /// Notes that what was found damaged matters for as long as this moment is kept. It may have been dropped elsewhere, and what it

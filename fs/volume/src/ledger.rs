@@ -1,4 +1,4 @@
-//! The volume's own records, under inode 0 of the tree: moments, fates of packs, the policy.
+//! The volume's own records, under inode 0 of the tree: moments, fates of packs, where frames were moved to, the policy.
 //!
 //! Invariants
 //! - The moments of a volume are its head, and those whose records the head's tree holds.
@@ -9,15 +9,17 @@ use std::ops::ControlFlow;
 
 use fs_format::ledger::{self, PackFate};
 use fs_format::manifest::SnapshotRecord;
+use fs_format::moved::Moved;
 use fs_format::tree::{Key, RecordKind};
 use fs_format::{Epoch, PackNumber, Seq};
 
 use crate::FsError;
+use crate::compaction::Moves;
 use crate::history::settle;
 use crate::layers::decode;
 use crate::overlay::Overlay;
 use crate::store::Store;
-use crate::tree::{self, Root};
+use crate::tree::{self, Fault, Nodes, Root};
 use crate::types::{SealInfo, SnapshotLabel};
 
 /// What becomes of records of the tree, by key.
@@ -71,6 +73,8 @@ pub fn into_label(record: SnapshotRecord) -> SnapshotLabel {
     SnapshotLabel { id, message, tags }
 }
 
+const MOVED: &str = "the record of what was moved";
+
 /// The first key of a kind.
 fn first(kind: RecordKind) -> Key {
     Key { kind, ..Key::POLICY }
@@ -97,11 +101,32 @@ pub fn fates(store: &Store, root: &Root) -> Result<BTreeMap<PackNumber, PackFate
     let mut fates = BTreeMap::new();
     visit(store, root, first(RecordKind::Fate), first(RecordKind::Policy), |key, value| {
         let fate = decode(PackFate::decode(value), "the fate of a pack")?;
-        let number = u32::try_from(key.sub).map_err(|_| FsError::Damaged("a fate is of no pack".into()))?;
-        fates.insert(PackNumber(number), fate);
+        fates.insert(number_of(key)?, fate);
         Ok(())
     })?;
     Ok(fates)
+}
+
+/// The pack that a record is about.
+fn number_of(key: &Key) -> Result<PackNumber, FsError> {
+    let number = u32::try_from(key.sub).map_err(|_| FsError::Damaged("a record is of no pack".into()))?;
+    Ok(PackNumber(number))
+}
+
+/// Where frames were moved to, of all packs.
+pub fn all_moved(store: &Store, root: &Root) -> Result<BTreeMap<PackNumber, Moved>, FsError> {
+    let mut all = BTreeMap::new();
+    visit(store, root, first(RecordKind::Moved), Key::FIRST_OF_FILES, |key, value| {
+        all.insert(number_of(key)?, decode(Moved::decode(value), MOVED)?);
+        Ok(())
+    })?;
+    Ok(all)
+}
+
+/// Where frames of a pack were moved to, if any were.
+pub fn moved(nodes: &impl Nodes, root: &Root, number: PackNumber) -> Result<Option<Moved>, Fault> {
+    let value = tree::get(nodes, root, &Key::moved(number))?;
+    Ok(value.map(|value| decode(Moved::decode(&value), MOVED)).transpose()?)
 }
 
 /// What is decided about a pack; nothing new may refer to one that is not in use.
@@ -135,13 +160,18 @@ pub fn carried(store: &Store, target: &Root, now: &Root, frozen: &Overlay) -> Re
 }
 
 /// What the tree of a fork has otherwise than that of the moment that it begins at: no moments, and of the packs those
-/// that were not brought as gone. The policy stays.
-pub fn forked(store: &Store, root: &Root, gone: &[PackNumber]) -> Result<Edits, FsError> {
+/// that were not brought as gone. Where frames were moved to is as in the newest tree. The policy stays.
+pub fn forked(store: &Store, root: &Root, gone: &[PackNumber], mut moves: Moves) -> Result<Edits, FsError> {
     let mut edits = Edits::new();
-    visit(store, root, first(RecordKind::Moment), first(RecordKind::Policy), |key, _| {
-        edits.insert(*key, None);
-        Ok(())
-    })?;
+    let (policy, moved) = (first(RecordKind::Policy), first(RecordKind::Moved));
+    for (from, to) in [(first(RecordKind::Moment), policy), (moved, Key::FIRST_OF_FILES)] {
+        visit(store, root, from, to, |key, _| {
+            edits.insert(*key, None);
+            Ok(())
+        })?;
+    }
+    moves.leave(|pack| gone.binary_search(&pack).is_ok());
+    edits.extend(moves.all().edits());
     edits.extend(gone.iter().map(|&number| (Key::fate(number), Some(fate_value(PackFate::Gone)))));
     Ok(edits)
 }

@@ -7,12 +7,14 @@
 //! overlay into tree nodes ([`tree`]), chunks ([`chunking`], those that are there already found by [`dedup`]), packs
 //! ([`store`]) and a manifest ([`manifests`]). [`history`], [`diff`] and [`check`] read what is sealed, [`readahead`] before it is
 //! asked for. [`ledger`] has the volume's own records in the tree: moments among them, which [`retention`] chooses from
-//! and [`collection`] cleans up behind. What others can give of the disk's room, [`room`] asks for.
+//! and [`collection`] cleans up behind, with [`compaction`] of packs that are mostly dead. What others can give of the disk's
+//! room, [`room`] asks for.
 
 mod buffer;
 mod check;
 mod chunking;
 mod collection;
+mod compaction;
 mod dedup;
 mod diff;
 pub mod env;
@@ -41,7 +43,8 @@ mod types;
 mod volume;
 
 pub use check::{CheckReport, Damage};
-pub use collection::{Collection, GRACE, GivenUpHere, Packs, Pruned};
+pub use collection::{Collection, Freed, GRACE, GivenUpHere, Packs, Pruned};
+pub use compaction::{Compacted, Compaction};
 pub use error::{FsError, OpenError};
 pub use history::{History, View, fork, resolve};
 pub use keeper::{Keeper, SealPace};

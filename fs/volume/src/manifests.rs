@@ -213,6 +213,8 @@ pub struct Place<'a> {
     pub parent: ManifestId,
     /// The volume's own read key, when it reads with another's.
     pub forked: Option<&'a ReadKey>,
+    /// Whether compaction may have moved frames.
+    pub has_moved: bool,
     pub device: DeviceId,
 }
 
@@ -247,6 +249,7 @@ pub fn write(
         parent: place.parent,
         salt,
         lineage: place.forked.map_or(Lineage::Own, |own| Lineage::Forked(own.wrap(read))),
+        has_moved: place.has_moved,
         device: place.device,
     };
     let mut object = header.encode().to_vec();

@@ -6,15 +6,10 @@
 use fs_format::ledger::PackFate;
 use fs_format::{Epoch, ManifestId, PackId, PackNumber, Seq, Timestamp};
 
-use crate::env::OpenMode;
 use crate::history::History;
 use crate::ledger;
 use crate::manifests::{self, Manifest};
-use crate::store::{pack_path, read_error};
 use crate::{FsError, OpenError};
-
-/// The largest pack that is read whole, in bytes.
-const PACK_BYTES_MAX: u64 = 96 << 20;
 
 /// A seal, as others get it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -83,19 +78,7 @@ impl History {
 
     /// A pack, byte for byte, after a look at whether its hash is its name.
     pub fn pack_object(&self, pack: &PackId) -> Result<Vec<u8>, FsError> {
-        let path = pack_path(pack);
-        let fail = |error: std::io::Error| read_error(&path, &error);
-        let file = self.store.env.disk.open(&path, OpenMode::Read).map_err(fail)?;
-        let len = file.len().map_err(fail)?;
-        if len > PACK_BYTES_MAX {
-            return Err(FsError::Damaged(format!("{path} is larger than a pack can be")));
-        }
-        let mut object = vec![0; len as usize];
-        file.read_at(&mut object, 0).map_err(fail)?;
-        match blake3::hash(&object).as_bytes() == &pack.0 {
-            true => Ok(object),
-            false => Err(FsError::Damaged(format!("{path} is not what its name says"))),
-        }
+        self.store.whole_pack(pack)
     }
 
     fn whole_manifest(&self, seq: Seq) -> Result<Manifest, FsError> {

@@ -25,6 +25,7 @@ use parking_lot::MutexGuard;
 use crate::FsError;
 use crate::chunking::{CONTENT_BYTES_MIN, GRANULE_BYTES, PLACE_BYTES_MAX, first_content_chunk};
 use crate::collection::{Pruning, Verdict};
+use crate::compaction::Moves;
 use crate::dedup::Dedup;
 use crate::history::settle;
 use crate::layers::{self, Layers, decode};
@@ -74,6 +75,7 @@ pub fn first(store: &Store, key: &VolumeKey, owner: Caller) -> Result<SealInfo, 
             next_ino: Ino::FIRST.0,
             files: 1,
             bytes: 0,
+            has_moved: false,
         },
     )
 }
@@ -85,6 +87,7 @@ struct Beginning {
     next_ino: u64,
     files: u64,
     bytes: u64,
+    has_moved: bool,
 }
 
 /// Writes the first manifest of a volume.
@@ -96,6 +99,7 @@ fn begin(store: &Store, key: &VolumeKey, packer: Packer<'_>, shown: Beginning) -
         seq: Seq(1),
         parent: ManifestId([0; 32]),
         forked: is_forked.then_some(&own),
+        has_moved: shown.has_moved,
         device: DeviceId([0; 16]),
     };
     packer.finish(|packs, added| {
@@ -269,6 +273,8 @@ impl Volume {
         let totals = instead
             .as_ref()
             .map_or(frozen.totals, |target| Totals { files: target.info.files, bytes: target.info.bytes });
+        let has_moved = self.store.has_moved()
+            || pruning.as_ref().is_some_and(|pruning| pruning.verdict.compacted.packs.count > 0);
         let own = self.key.read_key();
         let is_forked = own.domain() != self.keys.domain;
         let place = Place {
@@ -276,6 +282,7 @@ impl Volume {
             seq,
             parent: base.info.id,
             forked: is_forked.then_some(&own),
+            has_moved,
             device: self.device,
         };
         let info = sealer.packer.finish(|packs, added| {
@@ -298,6 +305,7 @@ impl Volume {
         })?;
         sealer.dedup.note(&self.store, packs_before..self.store.pack_count(), sealer.findable);
 
+        self.store.follow(info.seq, root, has_moved);
         let sealed = Moment { root, info: info.clone(), epoch };
         self.history.note(sealed.clone());
         let retired = {
@@ -336,19 +344,23 @@ fn fits(label: &SnapshotLabel) -> bool {
 
 /// A new volume that begins at a moment of another: shares its packs and its read key.
 ///
-/// The caller has brought packs into the new volume's folder, all but those that are `gone`.
+/// The caller has brought packs into the new volume's folder, all but those that are `gone`, in order; to others, frames
+/// were moved as `moves` says.
 pub fn fork(
     store: &Store,
     key: &VolumeKey,
     from: &Moment,
     next_ino: u64,
     gone: &[PackNumber],
+    moves: Moves,
 ) -> Result<SealInfo, FsError> {
     let mut packer = Packer::new(store, Seq(1))?;
-    let edits: Vec<Edit> = ledger::forked(store, &from.root, gone)?.into_iter().collect();
+    let has_moved = !moves.is_empty();
+    let edits: Vec<Edit> = ledger::forked(store, &from.root, gone, moves)?.into_iter().collect();
     let root = tree::apply(store, &mut packer, &from.root, &edits)?;
     let SealInfo { files, bytes, .. } = from.info;
-    begin(store, key, packer, Beginning { time: store.env.clock.now(), root, next_ino, files, bytes })
+    let time = store.env.clock.now();
+    begin(store, key, packer, Beginning { time, root, next_ino, files, bytes, has_moved })
 }
 
 /// The work of one seal.
@@ -416,36 +428,50 @@ impl<'a> Sealer<'a> {
                 }
             }
         }
-        let needed = self.packs_of(&edits)?;
-        if let Some(Pruning { drop, verdict }) = pruning {
-            // Decided by one seal: a pack that what is sealed refers to is needed, whatever the moments before say.
-            needed.iter().for_each(|&number| verdict.spare(number));
-            edits.extend(drop.iter().map(|&seq| (Key::moment(seq), None)));
-            edits.extend(verdict.edits(self.seq, self.frozen.time));
+        let needed = self.needed(&edits)?;
+        if let Some(pruning) = pruning {
+            let store = &self.volume.store;
+            needed.iter().try_for_each(|location| pruning.need(store, location))?;
+            edits.extend(pruning.decide(store, &mut self.packer, self.seq, self.frozen.time)?);
         }
         edits.insert(Key::moment(self.base.info.seq), Some(self.base.record()));
         let edits: Vec<Edit> = edits.into_iter().collect();
         tree::apply(&self.volume.store, &mut self.packer, &self.base.root, &edits)
     }
 
-    /// The packs of earlier seals that the extents refer to which are put. Each is in use, or this is no seal: better
-    /// to stop than to write down where bytes were.
-    fn packs_of(&self, edits: &Edits) -> Result<BTreeSet<PackNumber>, FsError> {
-        let store = &self.volume.store;
-        let mut packs = BTreeSet::new();
+    /// The frames of earlier seals that the extents refer to which are put. The pack of each is in use, or this is no
+    /// seal: better to stop than to write down where bytes were.
+    fn needed(&self, edits: &Edits) -> Result<Vec<Location>, FsError> {
+        let (store, root) = (&self.volume.store, &self.base.root);
+        let before = store.pack_count();
+        let mut frames: BTreeMap<PackNumber, Vec<Location>> = BTreeMap::new();
         for value in extents(edits) {
-            packs.insert(decode(Extent::decode(value), "an extent")?.chunk.location.pack);
-        }
-        let before = store.table().count();
-        packs.retain(|number| u64::from(number.0) < before);
-        for &number in &packs {
-            if let Some(PackFate::Doomed { .. } | PackFate::Gone) =
-                ledger::fate(store, &self.base.root, number)?
-            {
-                return Err(FsError::Damaged(format!("pack {number} is needed, and collection gave it up")));
+            let location = decode(Extent::decode(value), "an extent")?.chunk.location;
+            if location.pack.0 < before {
+                frames.entry(location.pack).or_default().push(location);
             }
         }
-        Ok(packs)
+        let is_given_up = |number| -> Result<bool, FsError> {
+            let fate = ledger::fate(store, root, number)?;
+            Ok(matches!(fate, Some(PackFate::Doomed { .. } | PackFate::Gone)))
+        };
+        for (&number, frames) in &frames {
+            if !is_given_up(number)? {
+                continue;
+            }
+            let moved = settle(ledger::moved(&**store, root, number))?;
+            let find = |frame: &Location| moved.as_ref()?.find(frame.offset, frame.len);
+            let packs: Option<BTreeSet<PackNumber>> =
+                frames.iter().map(|frame| find(frame).map(|(pack, _)| pack)).collect();
+            for pack in packs.unwrap_or_else(|| [number].into()) {
+                if is_given_up(pack)? {
+                    return Err(FsError::Damaged(format!(
+                        "pack {pack} is needed, and collection gave it up"
+                    )));
+                }
+            }
+        }
+        Ok(frames.into_values().flatten().collect())
     }
 
     /// Goes back to another tree; the volume's own records stay.

@@ -3,19 +3,24 @@
 //! Invariants
 //! - Bytes leave this module only after their tag and their keyed hash were verified.
 //! - A node or chunk in a cache is what its name says, for ever: nothing is invalidated.
+//! - A chunk's pack is looked at where it is here. Only where it is not, the newest tree is asked whether compaction moved
+//!   the frame; so no chunk costs more for it in a volume that was never compacted.
 
 use std::cell::RefCell;
 use std::collections::{HashMap, HashSet};
+use std::ops::Range;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use fs_crypto::{Cipher, Suite};
 use fs_format::manifest::{PACK_PAGE_ENTRIES, PackEntry, PackPage, PackTable, PagePtr};
+use fs_format::moved::Moved;
 use fs_format::pack::{
-    self, Codec, DirectoryEntry, FrameName, PACK_HEADER_BYTES, PACK_TRAILER_BYTES, PackHeader, PackKind,
+    self, Codec, DirectoryEntry, FrameName, PACK_BYTES_MAX, PACK_HEADER_BYTES, PACK_TRAILER_BYTES,
+    PackHeader, PackKind,
 };
 use fs_format::tree::{CHUNK_BYTES_MAX, ChunkRef, Location, NODE_BYTES_MAX, Node, NodePtr};
-use fs_format::{ChunkId, DecodeError, NodeId, PackId, PackNumber};
+use fs_format::{ChunkId, DecodeError, NodeId, PackId, PackNumber, Seq};
 use parking_lot::{Mutex, RwLock};
 use quick_cache::Weighter;
 use quick_cache::sync::Cache;
@@ -24,14 +29,19 @@ use crate::buffer::{Buffer, Growing};
 use crate::env::{DiskFile, Env, OpenMode};
 use crate::error::is_away;
 use crate::findings::Findings;
+use crate::history::settle;
 use crate::keys::Keys;
 use crate::manifests::Unwritten;
 use crate::readahead::Wanted;
+use crate::tree::{Fault, Nodes, Root};
 use crate::types::SealInfo;
-use crate::{FsError, replace};
+use crate::{FsError, layers, ledger, replace};
 
 /// Packs whose files and keys are kept open.
 const OPEN_PACKS_MAX: usize = 256;
+/// Packs of which it is kept where their frames were moved to, and the runs of these, which take 12 bytes each.
+const MOVED_PACKS_MAX: usize = 1024;
+const MOVED_RUNS_MAX: usize = 1 << 20;
 /// The largest piece of a pack that is hashed at once, in bytes.
 const HASH_STEP: usize = 1 << 20;
 /// Pages of the pack table that are kept.
@@ -126,6 +136,8 @@ fn chunk_cache(bytes: u64) -> Cache<ChunkId, Arc<Buffer>, ChunkWeight> {
 /// Where a frame lies.
 struct Place<'a> {
     object: &'a PackId,
+    /// The pack's number, where compaction may have moved the frame.
+    number: Option<PackNumber>,
     /// The pack's length, where the table says it. A page of the table is found without.
     bytes: Option<u64>,
     offset: u32,
@@ -133,9 +145,48 @@ struct Place<'a> {
 }
 
 impl Place<'_> {
-    fn range(&self) -> std::ops::Range<u64> {
+    fn range(&self) -> Range<u64> {
         u64::from(self.offset)..u64::from(self.offset) + u64::from(self.len)
     }
+}
+
+/// Where the frames of a pack lie that compaction moved, and what opens them there.
+struct MovedPack {
+    record: Moved,
+    cipher: Cipher,
+}
+
+/// Where a frame was moved to.
+struct MovedFrame {
+    /// The pack that it is a frame of.
+    pack: Arc<MovedPack>,
+    /// The pack in which it lies.
+    to: PackNumber,
+    /// Its offset in that.
+    at: u32,
+}
+
+impl MovedFrame {
+    /// That of a frame of this pack, if it was moved.
+    fn of(pack: Arc<MovedPack>, place: &Place<'_>) -> Option<Self> {
+        let (to, at) = pack.record.find(place.offset, place.len)?;
+        Some(Self { pack, to, at })
+    }
+
+    fn at(&self) -> (PackNumber, u32) {
+        (self.to, self.at)
+    }
+}
+
+/// What is known of what compaction moved.
+#[derive(Default)]
+struct KnownMoves {
+    /// The newest tree that is known, if it may say of any frame that it was moved.
+    newest: Option<(Seq, Root)>,
+    /// What it says of some packs.
+    packs: HashMap<PackNumber, Option<Arc<MovedPack>>>,
+    /// The runs in all of them.
+    runs: usize,
 }
 
 struct OpenPack {
@@ -155,6 +206,9 @@ pub struct Store {
     table: RwLock<PackTable>,
     pages: Mutex<HashMap<NodeId, Arc<PackPage>>>,
     open: Mutex<HashMap<PackId, Arc<OpenPack>>>,
+    moves: Mutex<KnownMoves>,
+    /// Whether anything may have been moved.
+    has_moved: AtomicBool,
     nodes: Cache<NodeId, Arc<Node>, NodeWeight>,
     chunks: Cache<ChunkId, Arc<Buffer>, ChunkWeight>,
     wanted: Wanted,
@@ -174,6 +228,8 @@ impl Store {
             table: RwLock::new(table),
             pages: Mutex::default(),
             open: Mutex::default(),
+            moves: Mutex::default(),
+            has_moved: AtomicBool::new(false),
             nodes: Cache::with_weighter((half / 16_384) as usize, half, NodeWeight),
             chunks: chunk_cache(half),
             wanted: Wanted::default(),
@@ -204,6 +260,82 @@ impl Store {
         if table.count() > known.count() {
             *known = table.clone();
         }
+    }
+
+    /// Learns of a newer tree, which says where frames were moved to, if any were.
+    pub fn follow(&self, seq: Seq, root: Root, has_moved: bool) {
+        let mut known = self.moves.lock();
+        if has_moved && known.newest.is_none_or(|(newest, _)| newest < seq) {
+            *known = KnownMoves { newest: Some((seq, root)), ..KnownMoves::default() };
+            self.has_moved.store(true, Ordering::Release);
+        }
+    }
+
+    /// Whether compaction may have moved anything.
+    pub fn has_moved(&self) -> bool {
+        self.has_moved.load(Ordering::Acquire)
+    }
+
+    /// The number of the newest tree that is known to say where something was moved to.
+    pub fn moves_as_of(&self) -> Option<Seq> {
+        self.moves.lock().newest.map(|(seq, _)| seq)
+    }
+
+    /// Where frames of a pack were moved to, as the newest tree says.
+    fn moved_pack(&self, nodes: &impl Nodes, number: PackNumber) -> Result<Option<Arc<MovedPack>>, Fault> {
+        let (seq, root) = {
+            let known = self.moves.lock();
+            if let Some(pack) = known.packs.get(&number) {
+                return Ok(pack.clone());
+            }
+            let Some(newest) = known.newest else { return Ok(None) };
+            newest
+        };
+        let pack = match ledger::moved(nodes, &root, number)? {
+            Some(record) => {
+                let suite = Suite::from_u8(record.suite).ok_or_else(|| {
+                    FsError::Damaged(format!("what was moved of pack {number} has an unknown cipher suite"))
+                })?;
+                let cipher = self.keys.read.pack_cipher(suite, PackKind::Data as u8, &record.salt);
+                Some(Arc::new(MovedPack { record, cipher }))
+            }
+            None => None,
+        };
+        let mut known = self.moves.lock();
+        // A newer tree may say otherwise.
+        if known.newest.is_some_and(|(newest, _)| newest == seq) {
+            let runs = pack.as_ref().map_or(0, |pack| pack.record.runs());
+            if known.packs.len() >= MOVED_PACKS_MAX || known.runs + runs > MOVED_RUNS_MAX {
+                known.packs.clear();
+                known.runs = 0;
+            }
+            known.runs += runs;
+            known.packs.insert(number, pack.clone());
+        }
+        Ok(pack)
+    }
+
+    /// Whether a pack's file is on this machine.
+    fn has_file(&self, object: &PackId) -> bool {
+        if self.open.lock().contains_key(object) {
+            return true;
+        }
+        let path = pack_path(object);
+        match self.env.disk.ahead() {
+            Some(ahead) => ahead.is_here(&path),
+            None => self.env.disk.open(&path, OpenMode::Read).is_ok(),
+        }
+    }
+
+    /// Where a frame was moved to, if it was moved and its own pack is not here.
+    fn moved_frame(&self, nodes: &impl Nodes, place: &Place<'_>) -> Result<Option<MovedFrame>, Fault> {
+        let Some(number) = place.number.filter(|_| self.has_moved()) else { return Ok(None) };
+        // Who was led elsewhere once is so again, without a look at the disk.
+        let is_known = self.moves.lock().packs.get(&number).is_some_and(Option::is_some);
+        if !is_known && self.has_file(place.object) {
+            return Ok(None);
+        }
+        Ok(self.moved_pack(nodes, number)?.and_then(|pack| MovedFrame::of(pack, place)))
     }
 
     /// The line of a pack.
@@ -252,7 +384,7 @@ impl Store {
         }
         let name = FrameName::Page(pointer.id);
         let PagePtr { object, offset, len, .. } = pointer;
-        let place = Place { object, bytes: None, offset: *offset, len: *len };
+        let place = Place { object, number: None, bytes: None, offset: *offset, len: *len };
         let page = self.frame(&place, name, NODE_BYTES_MAX, |bytes| {
             if self.keys.nodes.name(bytes) != pointer.id {
                 return Err(damaged(object, *offset, "a page is not what its name says"));
@@ -301,7 +433,7 @@ impl Store {
     pub fn read_node(&self, pointer: &NodePtr) -> Result<Node, FsError> {
         let Location { pack, offset, len } = pointer.location;
         let PackEntry { object, bytes, .. } = self.pack_entry(pack)?;
-        let place = Place { object: &object, bytes: Some(bytes.into()), offset, len };
+        let place = Place { object: &object, number: None, bytes: Some(bytes.into()), offset, len };
         self.frame(&place, FrameName::Node(pointer.id), NODE_BYTES_MAX, |bytes| {
             if self.keys.nodes.name(bytes) != pointer.id {
                 return Err(damaged(&object, offset, "a node is not what its name says"));
@@ -334,18 +466,31 @@ impl Store {
     /// Says which chunks will be read, where packs may have to come from afar: those that lie together at once.
     pub fn will_read(&self, chunks: &[ChunkRef]) {
         let Some(ahead) = self.env.disk.ahead() else { return };
-        let follows = |one: &ChunkRef, next: &ChunkRef| {
-            let (one, next) = (one.location, next.location);
+        // Who reads them gets the error.
+        let places: Vec<Location> =
+            chunks.iter().filter_map(|chunk| self.place_without_waiting(&chunk.location)).collect();
+        let follows = |one: &Location, next: &Location| {
             one.pack == next.pack && one.offset.checked_add(one.len) == Some(next.offset)
         };
-        for run in chunks.chunk_by(follows) {
+        for run in places.chunk_by(follows) {
             let (Some(first), Some(last)) = (run.first(), run.last()) else { continue };
-            // Who reads them gets the error.
-            let Ok(entry) = self.pack_entry(first.location.pack) else { continue };
-            let end = u64::from(last.location.offset) + u64::from(last.location.len);
-            let range = u64::from(first.location.offset)..end;
+            let Ok(entry) = self.pack_entry(first.pack) else { continue };
+            let range = u64::from(first.offset)..u64::from(last.offset) + u64::from(last.len);
             ahead.will_read(&pack_path(&entry.object), Some(entry.bytes.into()), range);
         }
+    }
+
+    /// Where a frame lies. If it may have been moved, and to tell where needs a node that is not in the cache, nowhere.
+    fn place_without_waiting(&self, location: &Location) -> Option<Location> {
+        if !self.has_moved() {
+            return Some(*location);
+        }
+        let &Location { pack, offset, len } = location;
+        let object = self.pack_entry(pack).ok()?.object;
+        let place = Place { object: &object, number: Some(pack), bytes: None, offset, len };
+        let nodes = layers::Cached { store: self, pinned: &HashMap::new() };
+        let moved = self.moved_frame(&nodes, &place).ok()?;
+        Some(moved.map_or(*location, |moved| Location { pack: moved.to, offset: moved.at, len }))
     }
 
     /// Brings chunks that are wanted into the cache, until that is stopped.
@@ -360,7 +505,7 @@ impl Store {
     pub fn read_chunk(&self, chunk: &ChunkRef) -> Result<Arc<Buffer>, FsError> {
         let Location { pack, offset, len } = chunk.location;
         let PackEntry { object, bytes, .. } = self.pack_entry(pack)?;
-        let place = Place { object: &object, bytes: Some(bytes.into()), offset, len };
+        let place = Place { object: &object, number: Some(pack), bytes: Some(bytes.into()), offset, len };
         self.frame(&place, FrameName::Chunk(chunk.chunk), CHUNK_BYTES_MAX, |bytes| {
             if self.keys.chunks.name(bytes) != chunk.chunk {
                 return Err(damaged(&object, offset, "a chunk is not what its name says"));
@@ -374,7 +519,7 @@ impl Store {
     pub fn holds(&self, chunk: &ChunkRef, plain: &[u8]) -> Result<bool, FsError> {
         let Location { pack, offset, len } = chunk.location;
         let PackEntry { object, bytes, .. } = self.pack_entry(pack)?;
-        let place = Place { object: &object, bytes: Some(bytes.into()), offset, len };
+        let place = Place { object: &object, number: Some(pack), bytes: Some(bytes.into()), offset, len };
         self.frame(&place, FrameName::Chunk(chunk.chunk), CHUNK_BYTES_MAX, |bytes| Ok(**bytes == *plain))
     }
 
@@ -391,7 +536,7 @@ impl Store {
         let fail = |error: std::io::Error| read_error(&path, &error);
         let refuse = |error: DecodeError| FsError::Damaged(format!("{path} {error}"));
         let untrue = || FsError::Damaged(format!("{path} failed its integrity check (directory)"));
-        let whole = Place { object: &object, bytes: Some(bytes.into()), offset: 0, len: bytes };
+        let whole = Place { object: &object, number: None, bytes: Some(bytes.into()), offset: 0, len: bytes };
         let pack = self.open_pack(&whole)?;
         if pack.kind != PackKind::Data {
             return Ok(Vec::new());
@@ -424,24 +569,69 @@ impl Store {
         if (len as usize) < TAG_BYTES + 1 || len as usize > fs_format::tree::FRAME_BYTES_MAX {
             return Err(damaged(object, offset, "a frame's length is out of bounds"));
         }
-        let pack = self.open_pack(place)?;
-        let mut is_whole = self.open_frame(&pack, place, &name)?;
-        // It may have come wrong from afar, or the header that its key was made with.
-        if !is_whole && self.renew(&pack, place)? {
-            is_whole = self.open_frame(&*self.open_pack(place)?, place, &name)?;
-        }
-        if !is_whole {
-            // Whoever mends the pack puts another file in its place.
-            self.close_pack(object);
-            return Err(damaged(object, offset, "a frame failed its integrity check"));
+        let moved = settle(self.moved_frame(self, place))?;
+        if let Err(error) = self.bring_from(moved.as_ref(), place, &name) {
+            // What was there may have been moved meanwhile, and removed; or it is damaged, and whole where it was moved to.
+            let later = match place.number.filter(|_| self.has_moved() && error.is_about_the_disk()) {
+                Some(number) => settle(self.moved_pack(self, number))?,
+                None => None,
+            };
+            let later = later.and_then(|pack| MovedFrame::of(pack, place));
+            if later.is_none() || later.as_ref().map(MovedFrame::at) == moved.as_ref().map(MovedFrame::at) {
+                return Err(error);
+            }
+            self.bring_from(later.as_ref(), place, &name)?;
         }
         BENCH.with_borrow_mut(|bench| {
             take(bench.unpack(plain_max).map_err(|error| damaged(object, offset, &error))?)
         })
     }
 
+    /// Reads a frame from where it was moved to, if it was, to this thread's bench, and decrypts it there.
+    fn bring_from(
+        &self,
+        moved: Option<&MovedFrame>,
+        place: &Place<'_>,
+        name: &FrameName,
+    ) -> Result<(), FsError> {
+        let Some(MovedFrame { pack, to, at }) = moved else { return self.bring(place, None, name) };
+        let PackEntry { object, bytes, .. } = self.pack_entry(*to)?;
+        let there =
+            Place { object: &object, number: None, bytes: Some(bytes.into()), offset: *at, len: place.len };
+        self.bring(&there, Some((&pack.cipher, place.offset)), name)
+    }
+
+    /// Reads a frame to this thread's bench and decrypts it there. One that was moved is opened by what its own pack opens,
+    /// as what lay in that at an offset.
+    fn bring(
+        &self,
+        place: &Place<'_>,
+        moved: Option<(&Cipher, u32)>,
+        name: &FrameName,
+    ) -> Result<(), FsError> {
+        let pack = self.open_pack(place)?;
+        let mut is_whole = self.open_frame(&pack, place, moved, name)?;
+        // It may have come wrong from afar, or the header that its key was made with.
+        if !is_whole && self.renew(&pack, place)? {
+            is_whole = self.open_frame(&*self.open_pack(place)?, place, moved, name)?;
+        }
+        if is_whole {
+            return Ok(());
+        }
+        // Whoever mends the pack puts another file in its place.
+        self.close_pack(place.object);
+        Err(damaged(place.object, place.offset, "a frame failed its integrity check"))
+    }
+
     /// Reads a frame to this thread's bench and decrypts it there; whether it is whole.
-    fn open_frame(&self, pack: &OpenPack, place: &Place<'_>, name: &FrameName) -> Result<bool, FsError> {
+    fn open_frame(
+        &self,
+        pack: &OpenPack,
+        place: &Place<'_>,
+        moved: Option<(&Cipher, u32)>,
+        name: &FrameName,
+    ) -> Result<bool, FsError> {
+        let (cipher, nonce) = moved.unwrap_or((&pack.cipher, place.offset));
         let &Place { object, offset, len, .. } = place;
         BENCH.with_borrow_mut(|bench| {
             let frame = &mut bench.frame;
@@ -454,7 +644,7 @@ impl Store {
             .map_err(|error| read_error(&pack_path(object), &error))?;
             let (bytes, tag) =
                 frame.split_last_chunk_mut::<TAG_BYTES>().expect("longer than a tag, as checked");
-            let opened = pack.cipher.open(u64::from(offset), &name.associated(&self.keys.domain), bytes, tag);
+            let opened = cipher.open(u64::from(nonce), &name.associated(&self.keys.domain), bytes, tag);
             frame.narrow(0, len as usize - TAG_BYTES);
             Ok(opened.is_ok())
         })
@@ -515,6 +705,23 @@ impl Store {
             return Err(FsError::Damaged(format!("{path} is not what its name says")));
         }
         Ok(len)
+    }
+
+    /// A pack, byte for byte, after a look at whether its hash is its name.
+    pub fn whole_pack(&self, object: &PackId) -> Result<Vec<u8>, FsError> {
+        let path = pack_path(object);
+        let fail = |error: std::io::Error| read_error(&path, &error);
+        let file = self.env.disk.open(&path, OpenMode::Read).map_err(fail)?;
+        let len = file.len().map_err(fail)?;
+        if len > PACK_BYTES_MAX {
+            return Err(FsError::Damaged(format!("{path} is larger than a pack can be")));
+        }
+        let mut bytes = vec![0; len as usize];
+        file.read_at(&mut bytes, 0).map_err(fail)?;
+        match blake3::hash(&bytes).as_bytes() == &object.0 {
+            true => Ok(bytes),
+            false => Err(FsError::Damaged(format!("{path} is not what its name says"))),
+        }
     }
 
     /// Lets go of a pack's file, so that its room comes back when the file is removed.
@@ -585,6 +792,7 @@ pub struct Packer<'a> {
     entries: Vec<Option<PackEntry>>,
     data: Option<OpenWriter>,
     meta: Option<OpenWriter>,
+    moved: Option<OpenWriter>,
     /// One for each thread that compresses; the first is ours.
     compressors: Vec<FrameCompressor>,
     /// The branches that were added: a few hundredths of all nodes.
@@ -705,6 +913,7 @@ impl<'a> Packer<'a> {
             entries: Vec::new(),
             data: None,
             meta: None,
+            moved: None,
             compressors,
             branches: HashMap::new(),
             unnamed: Vec::new(),
@@ -757,6 +966,14 @@ impl<'a> Packer<'a> {
         location
     }
 
+    /// Adds a frame as it lies in another pack, whose key it keeps; returns where it lies.
+    pub fn moved(&mut self, frame: &[u8]) -> Result<(PackNumber, u32), FsError> {
+        let writer = self.writer_for(PackKind::Moved, Some(frame.len()))?;
+        let offset = writer.bytes.len() as u32;
+        writer.bytes.put(frame);
+        Ok((PackNumber(writer.number), offset))
+    }
+
     /// Adds a node and remembers it.
     pub fn node(&mut self, node: Node) -> Result<NodePtr, FsError> {
         let bytes = node.encode();
@@ -787,19 +1004,8 @@ impl<'a> Packer<'a> {
         let payload = compressed.unwrap_or(plain).len();
         // Pages of the table stay in the pack that the seal closes last.
         let may_close = !matches!(name, FrameName::Page(_));
-        if may_close && self.writer(kind).as_ref().is_some_and(|writer| !writer.has_room_for(payload)) {
-            self.close(kind)?;
-        }
-        if self.writer(kind).is_none() {
-            let writer = self.begin(kind);
-            *self.writer(kind) = Some(writer);
-        }
         let domain = self.store.keys.domain;
-        let writer = match kind {
-            PackKind::Data => &mut self.data,
-            PackKind::Meta => &mut self.meta,
-        };
-        let writer = writer.as_mut().expect("just begun");
+        let writer = self.writer_for(kind, may_close.then_some(payload))?;
         let start = writer.bytes.len();
         if let Some(compressed) = compressed {
             let mut head = vec![Codec::Zstd as u8];
@@ -823,7 +1029,21 @@ impl<'a> Packer<'a> {
         match kind {
             PackKind::Data => &mut self.data,
             PackKind::Meta => &mut self.meta,
+            PackKind::Moved => &mut self.moved,
         }
+    }
+
+    /// What writes the next frame of a kind; begins another pack where this payload, which may go there, has no room.
+    fn writer_for(&mut self, kind: PackKind, payload: Option<usize>) -> Result<&mut OpenWriter, FsError> {
+        let is_full = |writer: &OpenWriter| payload.is_some_and(|payload| !writer.has_room_for(payload));
+        if self.writer(kind).as_ref().is_some_and(is_full) {
+            self.close(kind)?;
+        }
+        if self.writer(kind).is_none() {
+            let writer = self.begin(kind);
+            *self.writer(kind) = Some(writer);
+        }
+        Ok(self.writer(kind).as_mut().expect("just begun"))
     }
 
     fn begin(&mut self, kind: PackKind) -> OpenWriter {
@@ -928,6 +1148,7 @@ impl<'a> Packer<'a> {
         let mut pages = Vec::new();
         self.fold(&mut table, &mut pages)?;
         self.close(PackKind::Data)?;
+        self.close(PackKind::Moved)?;
         let meta = self.meta.as_ref().map(|writer| writer.number);
         self.close(PackKind::Meta)?;
         for entry in std::mem::take(&mut self.entries) {
@@ -1050,7 +1271,7 @@ mod tests {
         let object = PackId(*blake3::hash(&bytes).as_bytes());
         let path = folder.path().join(pack_path(&object));
         std::fs::write(&path, &bytes).expect("written");
-        let place = |object| Place { object, bytes: None, offset: 64, len: 100 };
+        let place = |object| Place { object, number: None, bytes: None, offset: 64, len: 100 };
         let newer = store.open_pack(&place(&object)).map(drop);
         assert_eq!(newer, Err(FsError::Newer(format!("packs/{object} has version 2"))));
 

@@ -154,6 +154,8 @@ pub struct Volume {
     pub(crate) state: RwLock<State>,
     /// Held while a seal goes on.
     pub(crate) sealing: Mutex<()>,
+    /// Held while moments are dropped and packs decided about; taken before `sealing`.
+    pub(crate) pruning: Mutex<()>,
     /// Used by the seal alone.
     pub(crate) dedup: Mutex<Dedup>,
     read_only: RwLock<Option<String>>,
@@ -300,6 +302,7 @@ impl Volume {
             active.apply(totals, changes, data);
         }
         let base = head.moment();
+        store.follow(base.info.seq, base.root, head.header.has_moved);
         let history = History::of(id, key.read_key(), store.clone(), base.clone(), true);
         let run = Run::new(env.clock.now(), env.clock.monotonic());
         let volume = Self {
@@ -325,6 +328,7 @@ impl Volume {
                 orphan_bytes: 0,
             }),
             sealing: Mutex::new(()),
+            pruning: Mutex::new(()),
             read_only: RwLock::new(read_only),
             journal_damage: recovered.damage,
             seal_error: RwLock::new(None),

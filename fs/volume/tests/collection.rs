@@ -13,7 +13,8 @@ use parking_lot::Mutex;
 use support::{Act, ME, Stage, noise, put};
 
 const DAY: Duration = Duration::from_hours(24);
-const NOW: Collection<'_> = Collection { grace: Duration::ZERO, replicated: None, cleared: &[] };
+const NOW: Collection<'_> =
+    Collection { grace: Duration::ZERO, replicated: None, cleared: &[], compaction: Compaction::NONE };
 
 /// What a file holds at a moment.
 fn content(tree: &dyn ReadTree, name: &str) -> Vec<u8> {
@@ -196,8 +197,7 @@ fn nothing_is_removed_before_the_seal_that_dooms_it_is_replicated() {
     let volume = stage.open();
     let made: Vec<Seq> = (0..3).map(|i| seal_with(&volume, "a", i)).collect();
     let (before, _) = packs(&stage);
-    let behind =
-        |replicated, cleared| Collection { grace: Duration::ZERO, replicated: Some(replicated), cleared };
+    let behind = |replicated, cleared| Collection { replicated: Some(replicated), cleared, ..NOW };
     let pruned = volume.prune(&made[..2], &behind(Seq(1), &[])).expect("prunes");
     assert_eq!((pruned.condemned.count, pruned.removed.count), (pruned.doomed.count, 0));
     assert!(before.is_subset(&packs(&stage).0));
@@ -331,7 +331,7 @@ fn a_rollback_keeps_the_moments_the_policy_and_what_is_decided_about_packs() {
     let policy = Policy::parse("keep last 3").expect("a policy");
     volume.set_policy(Some(&policy)).expect("sets");
     volume.prune(&made[..1], &Collection::default()).expect("prunes");
-    let condemned = volume.history().freed_by(&[]).expect("counts");
+    let condemned = volume.history().freed_by(&[], &Compaction::NONE).expect("counts").packs;
     assert!(condemned.count > 0);
     let before = seqs(&volume.history());
     let rolled = volume.rollback(made[1]).expect("rolls back");
@@ -394,7 +394,7 @@ fn an_estimate_says_what_pruning_frees() {
     let volume = stage.open();
     let made: Vec<Seq> = (0..4).map(|i| seal_with(&volume, "a", i)).collect();
     for drop in [&made[..0], &made[..1], &made[1..3]] {
-        let expected = stage.history().freed_by(drop).expect("counts");
+        let expected = stage.history().freed_by(drop, &Compaction::NONE).expect("counts").packs;
         assert_eq!(volume.prune(drop, &NOW).expect("prunes").removed, expected);
     }
 }

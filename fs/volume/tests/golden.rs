@@ -1,4 +1,4 @@
-//! The golden volume in `fixtures/`: what an earlier release wrote, this one reads.
+//! The golden volumes in `fixtures/`: what an earlier release wrote, this one reads.
 
 use std::path::Path;
 
@@ -7,9 +7,9 @@ use fs_format::{Ino, Seq, SnapshotId, StoreId};
 use fs_volume::retention::Policy;
 use fs_volume::*;
 
-/// A copy of the golden volume, so that opening it changes nothing in the checkout.
-fn golden() -> (tempfile::TempDir, fs_crypto::VolumeKey) {
-    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/volume-v2");
+/// A copy of a golden volume, so that opening it changes nothing in the checkout.
+fn golden(name: &str) -> (tempfile::TempDir, fs_crypto::VolumeKey) {
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures").join(name);
     let copy = tempfile::tempdir().expect("a temporary folder");
     for folder in ["packs", "manifests", "journal"] {
         std::fs::create_dir(copy.path().join(folder)).expect("a folder");
@@ -29,9 +29,53 @@ fn content(tree: &dyn ReadTree, path: &str) -> Vec<u8> {
     tree.read(attr.ino, 0, 1 << 20).expect("reads")
 }
 
+/// Bytes that do not compress.
+fn noise(context: &str, len: usize) -> Vec<u8> {
+    let mut bytes = vec![0; len];
+    blake3::Hasher::new().update(context.as_bytes()).finalize_xof().fill(&mut bytes);
+    bytes
+}
+
+/// Pages of the database of version 3. Between two there is a hole, so that each is a chunk of its own.
+const PAGES: u64 = 45;
+const PAGE: usize = 4096;
+/// Its seals. The first has all pages, each other some.
+const SEALS: u64 = 5;
+
+/// What a seal wrote to a page, if it did.
+fn written(seal: u64, page: u64) -> Option<Vec<u8>> {
+    let bytes = noise(&format!("page {page} of seal {seal}"), PAGE);
+    (seal == 0 || bytes[0] < 150).then_some(bytes)
+}
+
+/// The newest bytes of the database.
+fn database() -> Vec<u8> {
+    let newest = |page| (0..SEALS).rev().find_map(|seal| written(seal, page)).expect("the first has all");
+    let pages: Vec<Vec<u8>> = (0..PAGES).map(newest).collect();
+    pages.join(&[0; PAGE][..])
+}
+
 #[test]
 fn the_golden_volume_of_version_2_reads_as_it_was_written() {
-    let (folder, key) = golden();
+    let (_folder, history) = reads_as_it_was_written("volume-v2", &[1, 3, 4, 5, 6], [1, 2]);
+    assert!(history.head().is_ok());
+}
+
+#[test]
+fn the_golden_volume_of_version_3_reads_as_it_was_written() {
+    let moments = [1, 16, 17, 18, 19];
+    let (_folder, history) = reads_as_it_was_written("volume-v3", &moments, [1, 2, 3]);
+    let newest = history.at(history.head().expect("a head").seq).expect("opens");
+    assert!(content(&newest, "database") == database());
+}
+
+/// Whether it has these moments, and packs of these kinds.
+fn reads_as_it_was_written<const N: usize>(
+    name: &str,
+    moments: &[u64],
+    kinds: [u8; N],
+) -> (tempfile::TempDir, History) {
+    let (folder, key) = golden(name);
     let history = History::open(real::env(folder.path()), key.id(), key.read_key(), 1 << 20).expect("opens");
     assert_eq!(key.id().to_hex(), "b1881878d5a6ce2c5c53e00eefb722723d8cdecb73c92d3999ffeefc4d7ad13d");
     let tagged = |tag: &str| -> Seq {
@@ -61,17 +105,26 @@ fn the_golden_volume_of_version_2_reads_as_it_was_written() {
     assert_eq!(before[8192 * 8..], after[8192 * 8..]);
     assert!(content(&second, "many.txt").ends_with(b"line 19999\n"));
     let seqs: Vec<u64> = history.seals().expect("lists").iter().map(|seal| seal.seq.0).collect();
-    assert_eq!(seqs, [1, 3, 4, 5, 6], "the second is dropped");
+    assert_eq!(seqs, moments, "others are dropped");
     let policy = history.policy().expect("reads").expect("there is one");
     assert_eq!(policy.to_string(), "keep 1h for 2d, 1d for 30d; keep tag first forever");
-    let packs = std::fs::read_dir(folder.path().join("packs")).expect("lists").count() as u64;
+    let packs = std::fs::read_dir(folder.path().join("packs")).expect("lists");
+    let packs: Vec<Vec<u8>> =
+        packs.map(|pack| std::fs::read(pack.expect("an entry").path()).expect("reads")).collect();
     let report = history.check(&|_, _| {}).expect("checks");
-    assert_eq!((report.damage, report.packs), (vec![], packs));
+    assert_eq!((report.damage, report.packs), (vec![], packs.len() as u64));
+    let found: std::collections::BTreeSet<u8> = packs.iter().map(|pack| pack[11]).collect();
+    assert_eq!(found, kinds.into());
+    (folder, history)
 }
 
 #[test]
-fn the_golden_volume_of_version_2_can_be_written_on() {
-    let (folder, key) = golden();
+fn the_golden_volumes_can_be_written_on() {
+    ["volume-v2", "volume-v3"].into_iter().for_each(can_be_written_on);
+}
+
+fn can_be_written_on(name: &str) {
+    let (folder, key) = golden(name);
     let device = DeviceSecret::from_bytes([3; 32]);
     let volume = Volume::open(
         real::env(folder.path()),
@@ -89,7 +142,7 @@ fn the_golden_volume_of_version_2_can_be_written_on() {
     assert_eq!(content(&view, "docs/hello"), b"hello\n");
 }
 
-/// Makes the golden volume anew in the folder that `COMB_GOLDEN` names: for a new version of the format, under a new name.
+/// Makes the newest golden volume anew in the folder that `COMB_GOLDEN` names: for a new version of the format, under a new name.
 #[test]
 #[ignore = "makes a fixture"]
 fn make_the_golden_volume() {
@@ -111,11 +164,26 @@ fn make_the_golden_volume() {
         volume.write(ino, 0, bytes, false).expect("writes");
         ino
     };
-    let noise = |context: &str, len| {
-        let mut bytes = vec![0; len];
-        blake3::Hasher::new().update(context.as_bytes()).finalize_xof().fill(&mut bytes);
-        bytes
+    let now = |freed_bytes_min| {
+        let compaction = Compaction { freed_bytes_min, ..Compaction::default() };
+        Collection { grace: std::time::Duration::ZERO, compaction, ..Collection::default() }
     };
+    // Pages that are overwritten, so that what is left of the first packs is moved, and of that to which it was moved, again.
+    let database = make(Ino::ROOT, "database", NewNode::File, &[]);
+    let mut compactions = 0;
+    for seal in 0..SEALS {
+        for page in 0..PAGES {
+            if let Some(bytes) = written(seal, page) {
+                volume.write(database, page * 2 * PAGE as u64, &bytes, false).expect("writes");
+            }
+        }
+        let head = volume.seal(None).expect("seals").seq;
+        let before = volume.history().seals().expect("lists").into_iter().map(|info| info.seq);
+        let dropped: Vec<Seq> = before.filter(|seq| *seq > Seq(1) && *seq < head).collect();
+        let pruned = volume.prune(&dropped, &now(1)).expect("prunes");
+        compactions += u64::from(pruned.compacted.packs.count > 0);
+    }
+    assert!(compactions > 2, "{compactions}");
     let passing = make(Ino::ROOT, "passing", NewNode::File, &noise("passing", 50_000));
     let dropped = volume.seal(None).expect("seals").seq;
     volume.unlink(Ino::ROOT, b"passing").expect("removes");
@@ -146,8 +214,9 @@ fn make_the_golden_volume() {
         .expect("sets");
     volume.seal(label("second", 2)).expect("seals");
     // A pack that is gone: condemned by one seal, doomed by the next.
-    let now = Collection { grace: std::time::Duration::ZERO, ..Collection::default() };
-    assert!(volume.prune(&[dropped], &now).expect("prunes").removed.count > 0);
+    let before: Vec<Seq> = volume.history().seals().expect("lists").iter().map(|info| info.seq).collect();
+    let others = before.into_iter().filter(|seq| *seq > Seq(1) && *seq <= dropped);
+    assert!(volume.prune(&others.collect::<Vec<_>>(), &now(u64::MAX)).expect("prunes").removed.count > 0);
     assert_eq!(volume.arbiter(), None::<StoreId>);
     drop(volume);
     std::fs::remove_dir_all(folder.join("journal")).expect("removes");

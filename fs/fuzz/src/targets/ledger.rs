@@ -1,8 +1,9 @@
-//! The volume's own records: moments, fates of packs, the policy of retention.
+//! The volume's own records: moments, fates of packs, where their frames were moved to, the policy of retention.
 
 use fs_format::ledger::{Moment, POLICY_BYTES_MAX, PackFate, decode_policy};
 use fs_format::manifest::{MESSAGE_BYTES_MAX, SnapshotRecord, TAG_BYTES_MAX, TAGS_MAX};
-use fs_format::{Epoch, ManifestId, Seq, SnapshotId, Timestamp};
+use fs_format::moved::{Moved, MovedPart};
+use fs_format::{Epoch, ManifestId, PackNumber, Seq, SnapshotId, Timestamp};
 
 use super::{magnitude, samples};
 use crate::outcome::{Outcome, judge, same};
@@ -64,6 +65,43 @@ pub fn fates() -> Vec<Vec<u8>> {
         .map(|fate| {
             let mut bytes = Vec::new();
             fate.encode(&mut bytes);
+            bytes
+        })
+        .into()
+}
+
+pub fn moved(input: &[u8]) -> Outcome {
+    judge(
+        input,
+        || Moved::decode(input),
+        |moved| {
+            let mut again = Vec::new();
+            moved.encode(&mut again);
+            same(&again, input)?;
+            for part in &moved.parts {
+                for run in &part.runs {
+                    let found = moved.find(run.from, run.len).ok_or("a run is not found")?;
+                    if found.0 < part.pack {
+                        return Err("a run is found where it is not".into());
+                    }
+                }
+            }
+            let runs = moved.parts.iter().map(|part| part.runs.len()).max().unwrap_or(0);
+            Ok(magnitude(moved.parts.len()) << 8 | magnitude(runs))
+        },
+    )
+}
+
+pub fn all_moved() -> Vec<Vec<u8>> {
+    let part = |pack, runs: u32| {
+        let mut part = MovedPart::new(PackNumber(pack));
+        (0..runs).for_each(|i| part.push(64 + i * 300, 200, 1000 + i * 200));
+        part
+    };
+    [vec![part(1, 1)], vec![part(3, 2), part(900, 40)]]
+        .map(|parts| {
+            let mut bytes = Vec::new();
+            Moved { suite: 1, salt: [7; 32], parts }.encode(&mut bytes);
             bytes
         })
         .into()

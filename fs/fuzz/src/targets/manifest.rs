@@ -23,7 +23,7 @@ pub fn run(input: &[u8]) -> Outcome {
             if !signature_is_valid(&header.volume, MANIFEST_CONTEXT, &input[..signed], &signature) {
                 return Err("its signature is not valid".into());
             }
-            Ok(u64::from(header.lineage != Lineage::Own))
+            Ok(u64::from(header.lineage != Lineage::Own) | u64::from(header.has_moved) << 1)
         },
     )
 }
@@ -33,8 +33,9 @@ fn key() -> VolumeKey {
 }
 
 pub fn seeds() -> Vec<Vec<u8>> {
-    [(Lineage::Own, 16), (Lineage::Own, 500), (Lineage::Forked([6; 48]), 100)]
-        .map(|(lineage, body)| {
+    let forked = Lineage::Forked([6; 48]);
+    [(Lineage::Own, false, 16), (Lineage::Own, true, 500), (forked, false, 100), (forked, true, 16)]
+        .map(|(lineage, has_moved, body)| {
             let header = ManifestHeader {
                 body_bytes: body as u32,
                 volume: key().id(),
@@ -43,6 +44,7 @@ pub fn seeds() -> Vec<Vec<u8>> {
                 parent: ManifestId([2; 32]),
                 salt: [3; 32],
                 lineage,
+                has_moved,
                 device: DeviceId([4; 16]),
             };
             let mut object = header.encode().to_vec();

@@ -69,6 +69,7 @@ pub const ALL: &[Target] = &[
     Target { name: "pack-page", run: pack_page::run, seeds: pack_page::seeds, repair: None },
     Target { name: "moment", run: ledger::moment, seeds: ledger::moments, repair: None },
     Target { name: "pack-fate", run: ledger::fate, seeds: ledger::fates, repair: None },
+    Target { name: "pack-moved", run: ledger::moved, seeds: ledger::all_moved, repair: None },
     Target { name: "policy", run: ledger::policy, seeds: ledger::policies, repair: None },
     Target {
         name: "run-header",

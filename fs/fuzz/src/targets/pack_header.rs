@@ -16,7 +16,7 @@ pub fn run(input: &[u8]) -> Outcome {
 }
 
 pub fn seeds() -> Vec<Vec<u8>> {
-    [PackKind::Data, PackKind::Meta]
+    [PackKind::Data, PackKind::Meta, PackKind::Moved]
         .map(|kind| PackHeader { suite: kind as u8, kind, salt: [3; 32], domain: [4; 16] }.encode().to_vec())
         .into()
 }

@@ -53,6 +53,7 @@ pub fn manifest(epoch: u64, seq: u64, parent: ManifestId, salt: u8) -> Bytes {
         parent,
         salt: [salt; 32],
         lineage: Lineage::Own,
+        has_moved: false,
         device: DeviceId([7; 16]),
     };
     let mut object = header.encode().to_vec();

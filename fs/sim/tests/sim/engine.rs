@@ -117,6 +117,41 @@ fn what_is_dropped_is_gone_and_everything_else_stays() {
     });
 }
 
+/// Weights under which a few files are written to in place all the time, so that packs are soon mostly dead.
+fn churning() -> Weights {
+    Weights {
+        make: 6,
+        link: 1,
+        remove: 1,
+        rename: 1,
+        attr: 1,
+        write: 60,
+        xattr: 0,
+        clone: 12,
+        seal: 24,
+        prune: 14,
+        rollback: 2,
+        reopen: 3,
+        write_bytes_max: 40_000,
+        far: 0,
+        ..Weights::default()
+    }
+}
+
+#[test]
+fn what_is_compacted_reads_as_before() {
+    let effort = Effort::new(10, 150, 30);
+    passes(&effort, &churning(), &|seed, ops| trial::agrees(&VolumeOpener::roomy(), seed, ops));
+    let effort = Effort::new(3, 60, 30);
+    passes(&effort, &churning(), &|seed, ops| trial::survives_cuts(&VolumeOpener::roomy(), 1, seed, ops));
+    let effort = Effort::new(2, 50, 30);
+    passes(&effort, &churning(), &|seed, ops| {
+        trial::survives_disk_errors(&VolumeOpener::roomy(), &effort, seed, ops)
+    });
+    let effort = Effort::new(3, 80, 0);
+    passes(&effort, &churning(), &|seed, ops| trial::names_damage(&VolumeOpener::roomy(), 16, seed, ops));
+}
+
 #[test]
 fn creation_leaves_nothing_half_made() {
     for seed in 0..3 {
