@@ -219,8 +219,8 @@ impl World {
             return self.step_of_reader(device, choice);
         }
         match choice {
-            0..25 => self.write(device),
-            25..45 => self.overwrite(device),
+            0..38 => self.write(device),
+            38..45 => self.overwrite(device),
             45..60 => self.seal(device, false),
             60..65 => self.seal(device, true),
             65..75 => self.prune(device),
@@ -283,17 +283,20 @@ impl World {
         let _ = volume.write(made.ino, 0, &bytes, false);
     }
 
-    /// Overwrites pages of a file anywhere, with a hole between each two: soon most packs are mostly dead.
+    /// Overwrites pages of a file anywhere, with a hole between each two, and seals, some times: then most packs are mostly dead.
     fn overwrite(&mut self, device: usize) {
         const PAGE: usize = 8192;
-        let volume = &self.devices[device].open.as_ref().expect("it writes").volume;
-        let root = fs_format::Ino::ROOT;
-        let make = || volume.make(ME, root, b"database", 0o644, NewNode::File, &[]);
-        let Ok(database) = volume.lookup(root, b"database").or_else(|_| make()) else { return };
-        for _ in 0..24 {
-            let (page, mut bytes) = (self.dice.below(32) * 2, vec![0; PAGE]);
-            blake3::Hasher::new().update(&self.dice.next().to_le_bytes()).finalize_xof().fill(&mut bytes);
-            let _ = volume.write(database.ino, page * PAGE as u64, &bytes, false);
+        for _ in 0..5 {
+            let volume = &self.devices[device].open.as_ref().expect("it writes").volume;
+            let root = fs_format::Ino::ROOT;
+            let make = || volume.make(ME, root, b"database", 0o644, NewNode::File, &[]);
+            let Ok(database) = volume.lookup(root, b"database").or_else(|_| make()) else { return };
+            for _ in 0..24 {
+                let (page, mut bytes) = (self.dice.below(32) * 2, vec![0; PAGE]);
+                blake3::Hasher::new().update(&self.dice.next().to_le_bytes()).finalize_xof().fill(&mut bytes);
+                let _ = volume.write(database.ino, page * PAGE as u64, &bytes, false);
+            }
+            self.seal(device, false);
         }
     }
 

@@ -369,3 +369,77 @@ impl Readable {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn few(frames: u32, len: u32, bytes: u32) -> Frames {
+        let frames: HashMap<u64, u32> = (0..frames).map(|at| (u64::from(at * len), len)).collect();
+        Frames::Few { live: frames.values().map(|len| u64::from(*len)).sum(), frames, bytes }
+    }
+
+    #[test]
+    fn what_has_the_least_alive_comes_first_as_far_as_the_limits_go() {
+        let packs =
+            [(1, few(4, 100, 1000)), (2, few(1, 100, 1000)), (3, few(9, 10, 1000)), (4, Frames::Many)];
+        let packs = packs.map(|(number, frames)| (PackNumber(number), frames)).into();
+        let living = Living { packs, count: 14 };
+        let chosen = |copied_bytes_max, freed_bytes_min, not: u32| {
+            let how = Compaction { copied_bytes_max, freed_bytes_min };
+            let chosen = living.choose(&Moves::default(), &how, |number, _| number != PackNumber(not));
+            chosen.into_iter().map(|number| number.0).collect::<Vec<u32>>()
+        };
+        assert_eq!(chosen(10_000, 1, 0), [1, 2, 3]);
+        assert_eq!(chosen(200, 1, 0), [2, 3]);
+        assert_eq!(chosen(100, 1, 0), [3]);
+        assert_eq!(chosen(10_000, 1, 3), [1, 2]);
+        assert_eq!(chosen(10_000, 2_410, 0), [1, 2, 3]);
+        assert_eq!(chosen(10_000, 2_411, 0), [0; 0], "it is not worth it");
+        assert_eq!(chosen(0, 0, 0), [0; 0]);
+        let all = living.sum(&[PackNumber(1), PackNumber(2), PackNumber(4)]);
+        assert_eq!((all.packs, all.copied, all.frees()), (Packs { count: 2, bytes: 2000 }, 500, 1500));
+    }
+
+    #[test]
+    fn more_frames_than_fit_are_those_of_the_packs_that_have_the_most() {
+        let third = (FRAMES_MAX / 3 + 1) as u32;
+        let packs =
+            [(1, few(third, 1, u32::MAX)), (2, few(third + 1, 1, u32::MAX)), (3, few(third, 1, u32::MAX))];
+        let packs = packs.map(|(number, frames)| (PackNumber(number), frames)).into();
+        let mut living = Living { packs, count: 3 * third as usize + 1 };
+        living.pass_over();
+        assert!(matches!(living.packs[&PackNumber(2)], Frames::Many));
+        assert!(living.count <= FRAMES_MAX / 4 * 3);
+        let left = living.packs.values().filter(|frames| matches!(frames, Frames::Few { .. })).count();
+        assert_eq!((left, living.count), (2, 2 * third as usize));
+    }
+
+    #[test]
+    fn a_place_is_forgotten_with_its_pack_and_a_record_with_its_last() {
+        let part = |pack, from| {
+            let mut part = MovedPart::new(PackNumber(pack));
+            part.push(from, 10, 64);
+            part
+        };
+        let record = |parts| Moved { suite: 1, salt: [1; 32], parts };
+        let mut moves = Moves {
+            packs: [
+                (PackNumber(1), record(vec![part(7, 64), part(8, 64)])),
+                (PackNumber(2), record(vec![part(7, 64)])),
+            ]
+            .into(),
+            changed: BTreeSet::new(),
+        };
+        let at = |pack| Location { pack: PackNumber(pack), offset: 64, len: 10 };
+        assert_eq!(moves.place(&at(1)), (PackNumber(8), 64), "the last counts");
+        assert_eq!(moves.place(&at(3)), (PackNumber(3), 64));
+        moves.leave(|pack| pack == PackNumber(7));
+        assert_eq!((moves.place(&at(1)), moves.place(&at(2))), ((PackNumber(8), 64), (PackNumber(2), 64)));
+        let edits = moves.edits();
+        assert_eq!(edits.len(), 2);
+        assert_eq!(edits[&Key::moved(PackNumber(2))], None);
+        let left = edits[&Key::moved(PackNumber(1))].as_deref().map(Moved::decode);
+        assert_eq!(left, Some(Ok(record(vec![part(8, 64)]))));
+    }
+}

@@ -26,13 +26,42 @@ pub struct Outgoing {
 }
 
 impl History {
-    /// The first and the last of the newest seals whose manifests are here without a hole.
+    /// The first and the last of the newest seals whose manifests are here without a hole, and which say where all is that
+    /// they refer to: what came to lie in another pack later is not found by way of them, once its own is gone.
     pub fn unbroken(&self) -> Result<(Seq, Seq), OpenError> {
         let seqs = manifests::list(&self.store.env)?;
         let Some(&last) = seqs.last() else { return Err(OpenError::NotAVolume("the folder".into())) };
         let steps = seqs.iter().rev().zip(seqs.iter().rev().skip(1));
         let whole = steps.take_while(|(later, earlier)| later.0 == earlier.0 + 1).count();
-        Ok((seqs[seqs.len() - 1 - whole], last))
+        let first = seqs[seqs.len() - 1 - whole];
+        let moved = self.moved_until().map_err(|error| OpenError::unreadable("what was moved", error))?;
+        Ok((first.max(moved.min(last)), last))
+    }
+
+    /// The newest seal that moved anything out of a pack which is gone.
+    fn moved_until(&self) -> Result<Seq, FsError> {
+        let root = self.newest_moment()?.root;
+        if !self.store.has_moved() {
+            return Ok(Seq(0));
+        }
+        let fates = ledger::fates(&self.store, &root)?;
+        let is_gone = |number| match fates.get(&number) {
+            Some(PackFate::Gone) => Ok(true),
+            // Where there is no store, it went at once. Where there is one, it may only have left this disk.
+            Some(PackFate::Doomed { .. }) if self.store.env.disk.ahead().is_none() => {
+                Ok(!self.store.has_file(&self.store.pack_entry(number)?.object))
+            }
+            _ => Ok::<bool, FsError>(false),
+        };
+        let mut until = Seq(0);
+        for (number, moved) in ledger::all_moved(&self.store, &root)? {
+            if is_gone(number)? {
+                for part in &moved.parts {
+                    until = until.max(self.store.pack_entry(part.pack)?.birth);
+                }
+            }
+        }
+        Ok(until)
     }
 
     /// A manifest, byte for byte, after a look at whether it is whole.

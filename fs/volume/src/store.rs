@@ -316,7 +316,7 @@ impl Store {
     }
 
     /// Whether a pack's file is on this machine.
-    fn has_file(&self, object: &PackId) -> bool {
+    pub fn has_file(&self, object: &PackId) -> bool {
         if self.open.lock().contains_key(object) {
             return true;
         }

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use fs_format::{Ino, Seq};
+use fs_format::{Ino, Seq, SnapshotId};
 use fs_volume::*;
 use support::{Act, Stage, noise, put};
 
@@ -233,6 +233,25 @@ fn a_fork_and_a_rollback_find_what_was_moved() {
     let next = database.seal(&volume);
     database.pages.retain(|page, seed| old.pages.get(page) == Some(seed));
     database.is_whole(&stage.history().at(next).expect("opens"));
+}
+
+#[test]
+fn a_store_that_is_added_later_begins_with_a_seal_that_finds_everything() {
+    let stage = Stage::new();
+    let (volume, mut database) = worn(&stage);
+    let label = |id| SnapshotLabel { id: SnapshotId([id; 16]), message: String::new(), tags: vec![] };
+    let kept = volume.seal(Some(label(1))).expect("seals").seq;
+    let pruned = volume.prune(&[], &with(SMALL)).expect("prunes");
+    let moved = pruned.head.seq;
+    let (first, _) = stage.history().unbroken().expect("lists");
+    assert!(first <= kept && pruned.compacted.packs.count > 0, "what was moved is still there");
+    stage.pass(DAY);
+    volume.prune(&[], &with(SMALL)).expect("prunes");
+    database.seal(&volume);
+    for history in [volume.history(), stage.history()] {
+        assert_eq!(history.unbroken().expect("lists").0, moved);
+        database.is_whole(&history.at(volume.head().seq).expect("opens"));
+    }
 }
 
 #[test]
