@@ -1,0 +1,89 @@
+//! A hive that was restored from a backup learns from its devices what it forgot: `failover.md`, section 12.
+
+use orchestrator_api::ids::{DeviceId, Incarnation, Term};
+use orchestrator_api::placement::Policy;
+use orchestrator_api::report::Hello;
+
+use crate::rules::{Rule, keeps};
+use crate::state::{DeviceState, Hive, OperationState, Refused};
+
+impl Hive {
+    /// Begins a new life with old knowledge.
+    pub(crate) fn restored(&mut self, now_ms: u64) {
+        self.incarnation = Incarnation((self.incarnation.0 + 1).max(now_ms));
+        self.recovering = keeps(Rule::RecoveryWaits);
+        if keeps(Rule::CountersGoOn) {
+            self.floor = self.floor.max(now_ms);
+        }
+        for operation in self.operations.values_mut() {
+            if operation.state == OperationState::Running {
+                operation.state = OperationState::Lost;
+            }
+        }
+        // What they ask for may have been done, undone and forgotten since.
+        self.commands.retain(|_, given| given.result.is_some());
+        for device in self.devices.values_mut() {
+            device.session = None;
+            device.apps.clear();
+        }
+        for app in self.apps.values_mut() {
+            app.placement.withdrawn = false;
+        }
+    }
+
+    /// Whether a device heard more of this hive than it ever said.
+    pub(crate) fn knows_less(&self, hello: &Hello) -> bool {
+        let later = |(app, said): (_, &orchestrator_api::report::HelloApp)| {
+            self.apps.get(app).is_some_and(|app| app.placement.term < said.term)
+        };
+        hello.apps.iter().any(later)
+    }
+
+    /// Takes over what a device knows better.
+    pub(crate) fn recover(&mut self, id: DeviceId, hello: &Hello) {
+        let Some(device) = self.devices.get(&id) else { return };
+        let (renewals, writers) = (device.renewals, device.writers.clone());
+        for (app_id, said) in &hello.apps {
+            let Some(app) = self.apps.get_mut(app_id) else { continue };
+            let placement = &mut app.placement;
+            let later = said.term > placement.term;
+            let newer = said.generation > app.generation;
+            app.generation = app.generation.max(said.generation);
+            if later {
+                // Somebody has it; who, that device says itself.
+                placement.term = said.term;
+                placement.device = None;
+            }
+            if said.mine && said.term == placement.term && said.term > Term(0) {
+                placement.device = Some(id);
+                placement.renewed = Some(renewals);
+                // Only who asks for leases can lose one.
+                placement.leased = said.policy == Policy::Auto;
+                if newer || later {
+                    app.wanted = !said.stopped;
+                }
+                for (volume, known) in &mut app.volumes {
+                    known.writers.extend(writers.get(volume));
+                }
+            }
+        }
+        let greeted = |device: &crate::state::Device| {
+            device.state == DeviceState::Revoked || device.greeted >= self.incarnation
+        };
+        if self.devices.values().all(greeted) {
+            self.finish_recovery();
+        }
+    }
+
+    /// Goes on with what is known now.
+    pub(crate) fn finish_recovery(&mut self) {
+        self.recovering = false;
+        for app in self.apps.values_mut() {
+            if app.placement.device.is_none() && app.wanted {
+                app.wanted = false;
+                app.problem = Some(Refused::NotHeld);
+            }
+        }
+    }
+}
+

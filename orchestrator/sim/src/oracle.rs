@@ -1,0 +1,205 @@
+//! What must hold: `failover.md`, section 15, as far as a simulation can see it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use orchestrator_api::ids::{AppId, Seq, Term, VolumeId};
+use orchestrator_api::placement::{Expect, Phase, Policy};
+use orchestrator_hive::OperationState;
+
+use crate::store::Index;
+use crate::world::{World, name};
+
+/// A write that an app was told of.
+#[derive(Debug, Clone, Copy)]
+struct Write {
+    volume: VolumeId,
+    term: Term,
+}
+
+/// What was seen so far.
+#[derive(Debug, Default)]
+pub struct Oracle {
+    /// Something that must not be.
+    pub broken: Option<String>,
+    writes: Vec<Write>,
+    /// The highest term in which a write of an app was accepted, and where.
+    latest: BTreeMap<AppId, (Term, usize)>,
+    /// What a writer said to be replicated.
+    told: BTreeMap<(VolumeId, Seq), Index>,
+    /// Terms whose writes were gone back from.
+    gone_back: BTreeSet<(VolumeId, Term)>,
+}
+
+impl Oracle {
+    /// The number of the next write.
+    pub fn next_write(&self) -> u64 {
+        self.writes.len() as u64
+    }
+}
+
+impl World {
+    /// An app's write was accepted: invariant 2.
+    pub(crate) fn wrote(&mut self, at: usize, app: AppId, volume: VolumeId, number: u64) {
+        let Some(record) = self.machines[at].disk.apps.get(&app) else { return };
+        let (term, phase, policy, mine) = (record.term, record.phase, record.policy, record.mine);
+        debug_assert_eq!(number, self.oracle.next_write(), "writes are numbered in their order");
+        // A stop for the sake of a later term goes on under that term's number.
+        let written = self.machines[at].containers.get(&app).map_or(term, |container| container.term);
+        self.oracle.writes.push(Write { volume, term: written });
+        let app_number = app.0[0];
+        let broken = if !phase.is_live() {
+            Some(format!("accepts a write of app {app_number} in term {term}, which is {phase:?}"))
+        } else if self.hive.watched_out.contains(&(app, written)) {
+            Some(format!("accepts a write of app {app_number} in term {written}, after its watch was over"))
+        } else {
+            let later = self.oracle.latest.get(&app).copied().filter(|(latest, other)| {
+                *latest > written && self.machines[*other].id != self.machines[at].id
+            });
+            match later.filter(|_| policy == Policy::Auto && mine) {
+                Some((latest, other)) => Some(format!(
+                    "accepts a write of app {app_number} in term {written}, after {} did in term {latest}",
+                    name(other)
+                )),
+                None => None,
+            }
+        };
+        if let Some(broken) = broken {
+            self.oracle.broken = Some(format!("{} {broken}", name(at)));
+        }
+        let latest = self.oracle.latest.entry(app).or_insert((written, at));
+        if latest.0 < written {
+            *latest = (written, at);
+        }
+    }
+
+    /// A writer says that a seal is replicated: invariant 1.
+    pub(crate) fn told_replicated(&mut self, at: usize, volume: VolumeId, index: Index) {
+        let seq = self.manifests.get(index).seq;
+        let slot = self.store.get(&volume).and_then(|objects| objects.slots.get(&seq)).copied();
+        let told = *self.oracle.told.entry((volume, seq)).or_insert(index);
+        if slot != Some(index) || told != index {
+            self.oracle.broken = Some(format!("{} says that #{index} is replicated, which is not its slot", name(at)));
+        }
+        if let Some(local) = self.machines[at].local.get_mut(&volume) {
+            local.replicated = local.replicated.max(seq);
+        }
+    }
+
+    /// A volume is about to be written in a new term: invariant 3.
+    pub(crate) fn mounted(&mut self, at: usize, app: AppId, volume: VolumeId) {
+        let Some(record) = self.machines[at].disk.apps.get(&app) else { return };
+        let (term, rolls_back) = (record.term, record.rollback_to.contains_key(&volume));
+        let handed_over = record.volumes.get(&volume).is_some_and(|it| matches!(it.expect, Expect::Exactly(_)));
+        let first = !record.started;
+        let previous = self.oracle.writes.iter().filter(|write| write.volume == volume && write.term < term);
+        let previous = previous.map(|write| write.term).max();
+        if rolls_back {
+            if record.started && first {
+                self.oracle.broken = Some("a moment is gone back to twice".into());
+            }
+            if let Some(previous) = previous {
+                self.oracle.gone_back.insert((volume, previous));
+            }
+        }
+        let Some(head) = self.machines[at].local.get(&volume).and_then(|local| local.head()) else { return };
+        if !handed_over || !first {
+            return;
+        }
+        let Some(previous) = previous.filter(|it| !self.oracle.gone_back.contains(&(volume, *it))) else { return };
+        let content = self.manifests.content(head);
+        let lost = self.oracle.writes.iter().enumerate().find(|(number, write)| {
+            write.volume == volume && write.term == previous && !content.contains(&(*number as u64))
+        });
+        if let Some((number, write)) = lost {
+            let term = write.term;
+            self.oracle.broken =
+                Some(format!("{}: a planned move lost write {number} of term {term}", name(at)));
+        }
+    }
+
+    /// Every write that was accepted is somewhere: invariants 3 and 5.
+    pub(crate) fn nothing_is_lost(&self) -> Result<(), String> {
+        let mut kept: BTreeSet<u64> = BTreeSet::new();
+        let mut seen: BTreeSet<Index> = BTreeSet::new();
+        let mut keep = |index: &Index, kept: &mut BTreeSet<u64>| {
+            if seen.insert(*index) {
+                kept.extend(&self.manifests.get(*index).writes);
+            }
+        };
+        for objects in self.store.values() {
+            objects.slots.values().for_each(|index| keep(index, &mut kept));
+        }
+        for local in self.machines.iter().flat_map(|machine| machine.local.values()) {
+            local.chain.values().chain(local.branches.iter().flatten()).for_each(|index| keep(index, &mut kept));
+            kept.extend(&local.journal);
+        }
+        match (0..self.oracle.next_write()).find(|number| !kept.contains(number)) {
+            Some(number) => Err(format!("write {number} is nowhere: not in the volume, on no branch")),
+            None => Ok(()),
+        }
+    }
+
+    /// What keeps the run from ending: invariant 6.
+    pub(crate) fn amiss(&self) -> Option<String> {
+        let rows = &self.hive.rows;
+        if rows.recovering {
+            return Some("the hive still waits for devices".into());
+        }
+        let running = rows.operations.values().find(|it| it.state == OperationState::Running);
+        if let Some(it) = running {
+            return Some(format!("app {} is still being worked on: {:?} {:?}", it.app.0[0], it.kind, it.step));
+        }
+        for (id, app) in &rows.apps {
+            let lives = |at: &usize| {
+                let machine = &self.machines[*at];
+                let live = machine.disk.apps.get(id).is_some_and(|record| record.phase.is_live());
+                machine.on && (live || machine.containers.contains_key(id))
+            };
+            let live: Vec<usize> = (0..self.machines.len()).filter(lives).collect();
+            let names: Vec<String> = live.iter().map(|at| name(*at)).collect();
+            let number = id.0[0];
+            match (app.wanted, live.as_slice()) {
+                (_, [_, _, ..]) => return Some(format!("app {number} runs on {names:?}")),
+                (false, []) => {}
+                (false, _) => return Some(format!("app {number} runs on {names:?}, and is not wanted")),
+                (true, [at]) => {
+                    let machine = &self.machines[*at];
+                    let phase = machine.disk.apps.get(id).map(|record| (record.phase, record.term));
+                    let placed = (app.placement.device, app.placement.term);
+                    if phase != Some((Phase::Running, app.placement.term)) || placed.0 != Some(machine.id) {
+                        return Some(format!("app {number} is {phase:?} on {names:?}, and placed {placed:?}"));
+                    }
+                }
+                (true, []) if self.why_not(*id).is_none() => {
+                    return Some(format!("app {number} runs nowhere, and nothing says why"));
+                }
+                (true, []) => {}
+            }
+        }
+        None
+    }
+
+    /// Why an app does not run, as a person is told.
+    fn why_not(&self, id: AppId) -> Option<String> {
+        let app = self.hive.rows.apps.get(&id)?;
+        match (app.problem, self.hive.rows.phase(id)) {
+            (Some(problem), _) => Some(format!("{problem:?}")),
+            (None, Some(Phase::Stopped(why))) => Some(format!("{why:?}")),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn count_told(&mut self) {
+        let apps: Vec<_> = self.hive.rows.apps.iter().map(|(id, app)| (*id, app.wanted)).collect();
+        for (id, wanted) in apps {
+            let lives = |machine: &crate::machine::Machine| {
+                machine.on && machine.disk.apps.get(&id).is_some_and(|record| record.phase.is_live())
+            };
+            if wanted && !self.machines.iter().any(lives) {
+                self.seen.told += 1;
+                let why = self.why_not(id);
+                self.say(|| format!("app {} does not run: {why:?}", id.0[0]));
+            }
+        }
+    }
+}
