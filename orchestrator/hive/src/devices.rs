@@ -40,6 +40,15 @@ impl Hive {
         if self.recovering {
             self.recover(id, hello);
         }
+        for (app_id, app) in self.apps.iter_mut().filter(|(_, app)| app.placement.device == Some(id)) {
+            let term = app.placement.term;
+            let knows = hello.apps.get(app_id).is_some_and(|said| said.term >= term);
+            let mut given = self.commands.range((id, CommandNumber(0))..=(id, CommandNumber(u64::MAX)));
+            let told = given.any(|(_, it)| {
+                it.result.is_none() && it.command.app == *app_id && it.command.term == term
+            });
+            app.placement.forgotten = !knows && !told;
+        }
         Answer::Welcome(Welcome { number: hello.number, session, incarnation })
     }
 

@@ -335,6 +335,7 @@ impl Hive {
             leased: app.policy == Policy::Auto,
             renewed: Some(device.renewals),
             withdrawn: false,
+            forgotten: false,
         };
         app.generation = app.generation.next_above(floor);
         app.wanted = true;
@@ -419,7 +420,7 @@ impl Hive {
                 let same = self.last_renewal(&app.placement) == renewal || !keeps(Rule::EndCompares);
                 app.placement.leased && same
             }
-            Seen::Stopped => phase.is_some_and(|phase| !phase.is_live()),
+            Seen::Stopped => self.has_ended(app_id),
         };
         if app.placement.term != term || app.placement.device.is_none() || !still || self.recovering {
             return;

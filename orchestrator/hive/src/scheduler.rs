@@ -11,8 +11,8 @@ use orchestrator_api::placement::Phase;
 use orchestrator_api::times::{FAILOVER_AGAIN, FRESH, LEASE_OVER, WATCH_GAP_MAX};
 
 use crate::rules::{Rule, keeps};
-use crate::state::{Hive, OperationState, Step};
-use crate::{Event, Seen};
+use crate::state::{Hive, Kind, OperationState, Step};
+use crate::{Event, Seen, Wish};
 
 /// What one process has seen, and when, on its own clock.
 #[derive(Debug, Clone, Default)]
@@ -33,6 +33,8 @@ pub enum Look {
     End(AppId, Term, Seen, BTreeSet<DeviceId>),
     /// [`Event::Late`].
     Late(OperationId, u64),
+    /// [`Event::Ordered`]: an app runs that is not wanted, since a stop was forgotten.
+    Stop(AppId),
 }
 
 impl Look {
@@ -42,6 +44,7 @@ impl Look {
             Look::Check(operation, fresh) => Event::Check { operation, fresh },
             Look::End(app, term, seen, fresh) => Event::End { app, term, seen, fresh, operation },
             Look::Late(operation, count) => Event::Late { operation, count },
+            Look::Stop(app) => Event::Ordered { operation, wish: Wish { app, kind: Kind::Stop, to: None } },
         }
     }
 }
@@ -75,7 +78,10 @@ impl Scheduler {
             // A step of an operation is answered for by its command.
             let step = hive.running(*id).and_then(|operation| hive.operations.get(&operation));
             let waits = step.is_none_or(|operation| operation.step == Step::WaitLease);
-            let stopped = waits && hive.phase(*id).is_some_and(|phase: Phase| !phase.is_live());
+            if step.is_none() && !app.wanted && hive.phase(*id).is_some_and(Phase::is_live) {
+                due.push(Look::Stop(*id));
+            }
+            let stopped = waits && hive.has_ended(*id);
             let seen = if stopped { Seen::Stopped } else { Seen::Silence(renewal) };
             let again = |begun: &u64| step.is_none() && now - begun < FAILOVER_AGAIN;
             let due_now = stopped || over;

@@ -122,6 +122,8 @@ pub struct Placement {
     pub renewed: Option<Renewals>,
     /// No renewal is granted any more.
     pub withdrawn: bool,
+    /// The device took the term, and does not know of it any more: its disk is that of an earlier day.
+    pub forgotten: bool,
 }
 
 /// Something that the hive does in steps.
@@ -255,6 +257,14 @@ impl Hive {
         let app = self.apps.get(&id)?;
         let report = self.devices.get(&app.placement.device?)?.apps.get(&id)?;
         (report.term == app.placement.term).then_some(report.phase)
+    }
+
+    /// Whether the term of an app has ended by what its device said.
+    pub(crate) fn has_ended(&self, id: AppId) -> bool {
+        let placement = self.apps.get(&id).map(|app| &app.placement);
+        // Under a lease another machine with the same disk may have it still; that ends by itself.
+        let forgotten = placement.is_some_and(|placement| placement.forgotten && !placement.leased);
+        forgotten || self.phase(id).is_some_and(|phase| !phase.is_live())
     }
 
     /// The operation of an app that runs.

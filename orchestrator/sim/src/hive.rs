@@ -62,6 +62,8 @@ pub struct HiveSide {
     looked: u64,
     /// Terms that a watch ended.
     pub watched_out: BTreeSet<(AppId, Term)>,
+    /// Terms that had a lease, for all that the hive knew, when the next one was given.
+    pub leased: BTreeSet<(AppId, Term)>,
     /// To whom each term was given.
     pub given: BTreeMap<(AppId, Term), DeviceId>,
 }
@@ -105,6 +107,7 @@ impl HiveSide {
             looks_since: 0,
             looked: 0,
             watched_out: BTreeSet::new(),
+            leased: BTreeSet::new(),
             given: BTreeMap::new(),
         }
     }
@@ -209,6 +212,9 @@ impl World {
                 continue;
             }
             self.seen.terms += 1;
+            if before.leased {
+                self.hive.leased.insert((app, before.term));
+            }
             self.say(|| format!("hive: app {} term {} is {}'s", app.0[0], placement.term, char::from(device.0[0])));
             if *self.hive.given.entry((app, placement.term)).or_insert(device) != device {
                 let term = placement.term;

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use orchestrator_api::ids::{AppId, Seq, Term, VolumeId};
-use orchestrator_api::placement::{Expect, Phase, Policy};
+use orchestrator_api::placement::{Expect, Phase};
 use orchestrator_hive::OperationState;
 
 use crate::store::Index;
@@ -41,7 +41,7 @@ impl World {
     /// An app's write was accepted: invariant 2.
     pub(crate) fn wrote(&mut self, at: usize, app: AppId, volume: VolumeId, number: u64) {
         let Some(record) = self.machines[at].disk.apps.get(&app) else { return };
-        let (term, phase, policy, mine) = (record.term, record.phase, record.policy, record.mine);
+        let (term, phase) = (record.term, record.phase);
         debug_assert_eq!(number, self.oracle.next_write(), "writes are numbered in their order");
         // A stop for the sake of a later term goes on under that term's number.
         let written = self.machines[at].containers.get(&app).map_or(term, |container| container.term);
@@ -55,7 +55,7 @@ impl World {
             let later = self.oracle.latest.get(&app).copied().filter(|(latest, other)| {
                 *latest > written && self.machines[*other].id != self.machines[at].id
             });
-            match later.filter(|_| policy == Policy::Auto && mine) {
+            match later.filter(|_| self.hive.leased.contains(&(app, written))) {
                 Some((latest, other)) => Some(format!(
                     "accepts a write of app {app_number} in term {written}, after {} did in term {latest}",
                     name(other)
