@@ -1,6 +1,6 @@
 //! What devices say: hello, report, poll, result.
 
-use orchestrator_api::command::CommandResult;
+use orchestrator_api::command::{CommandResult, Order};
 use orchestrator_api::ids::{CommandNumber, DeviceId, Renewals, SessionId};
 use orchestrator_api::report::{Hello, Refusal, Report, ReportAnswer, Welcome};
 
@@ -45,7 +45,8 @@ impl Hive {
             let knows = hello.apps.get(app_id).is_some_and(|said| said.term >= term);
             let mut given = self.commands.range((id, CommandNumber(0))..=(id, CommandNumber(u64::MAX)));
             let told = given.any(|(_, it)| {
-                it.result.is_none() && it.command.app == *app_id && it.command.term == term
+                let start = matches!(it.command.order, Order::Start(_));
+                it.result.is_none() && start && it.command.app == *app_id && it.command.term == term
             });
             app.placement.forgotten = !knows && !told;
         }

@@ -118,15 +118,14 @@ impl Hive {
         to: Policy,
     ) {
         self.next_generation(app);
-        let live = self.phase(app).is_some_and(Phase::is_live);
+        let live = self.phase(app).is_none_or(Phase::is_live);
         let device = device.filter(|_| live && before != to);
-        let early = match keeps(Rule::PolicyInOrder) {
-            true => to == Policy::Manual || device.is_none(),
-            false => to == Policy::Auto,
-        };
-        // The hive never watches what has no end of its own.
-        if early {
-            self.set_policy(app, to);
+        // The hive never watches what has no end of its own: a term that nobody runs stays as it was.
+        match (to, device) {
+            (Policy::Manual, _) => self.set_policy(app, to, Some(false)),
+            (Policy::Auto, None) => self.set_policy(app, to, None),
+            (Policy::Auto, Some(_)) if !keeps(Rule::PolicyInOrder) => self.set_policy(app, to, Some(true)),
+            (Policy::Auto, Some(_)) => {}
         }
         match device {
             Some(device) => self.command(id, device, Step::Settings, Order::Settings(to)),
@@ -134,10 +133,10 @@ impl Hive {
         }
     }
 
-    fn set_policy(&mut self, app: AppId, policy: Policy) {
+    fn set_policy(&mut self, app: AppId, policy: Policy, leased: Option<bool>) {
         if let Some(app) = self.apps.get_mut(&app) {
             app.policy = policy;
-            app.placement.leased = policy == Policy::Auto;
+            app.placement.leased = leased.unwrap_or(app.placement.leased);
         }
     }
 
@@ -231,7 +230,7 @@ impl Hive {
             }
             (Step::Settings, None) => {
                 if let Kind::Settings(policy) = operation.kind {
-                    self.set_policy(operation.app, policy);
+                    self.set_policy(operation.app, policy, Some(policy == Policy::Auto));
                 }
                 self.close(id, OperationState::Done);
             }
@@ -280,15 +279,20 @@ impl Hive {
 
     /// The present term is not renewed any more, so it ends.
     fn wait_for_lease(&mut self, id: OperationId) {
-        let Some(app) = self.operations.get(&id).map(|operation| operation.app) else { return };
-        if let Some(app) = self.apps.get_mut(&app) {
-            app.placement.withdrawn = true;
-        }
+        self.withdraw(id);
         self.edit(id, |operation| {
             operation.waits = None;
             operation.step = Step::WaitLease;
             operation.count += 1;
         });
+    }
+
+    /// The present term is not renewed any more, while the operation runs.
+    fn withdraw(&mut self, id: OperationId) {
+        let app = self.operations.get(&id).map(|operation| operation.app);
+        if let Some(app) = app.and_then(|app| self.apps.get_mut(&app)) {
+            app.placement.withdrawn = true;
+        }
     }
 
     /// The target did not let go.
@@ -530,7 +534,11 @@ impl Hive {
         self.edit(id, |operation| operation.to = Some(to));
         match known {
             true => self.grant(id, to, Step::Start, &Heads::Since),
-            false => self.prepare(id, to),
+            false => {
+                // What is over stays over while somebody is prepared for it.
+                self.withdraw(id);
+                self.prepare(id, to);
+            }
         }
     }
 
@@ -539,6 +547,10 @@ impl Hive {
             operation.state = state;
             operation.waits = None;
         });
+        let app = self.operations.get(&id).map(|operation| operation.app);
+        if let Some(app) = app.and_then(|app| self.apps.get_mut(&app)) {
+            app.placement.withdrawn = false;
+        }
     }
 
     fn edit(&mut self, id: OperationId, change: impl FnOnce(&mut Operation)) {

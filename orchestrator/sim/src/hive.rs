@@ -212,7 +212,7 @@ impl World {
                 continue;
             }
             self.seen.terms += 1;
-            if before.leased {
+            if before.leased && before.device.is_some() && before.term < placement.term {
                 self.hive.leased.insert((app, before.term));
             }
             self.say(|| format!("hive: app {} term {} is {}'s", app.0[0], placement.term, char::from(device.0[0])));
@@ -319,6 +319,8 @@ impl World {
                 self.hive_crashes(process);
             }
         }
+        // What it knew of ended terms is forgotten too: who still has one goes on, until the store says otherwise.
+        self.hive.watched_out.clear();
         decide(&mut self.hive.rows, Event::Restored { now_ms: WALL + self.now });
     }
 

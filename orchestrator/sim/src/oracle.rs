@@ -52,10 +52,13 @@ impl World {
         } else if self.hive.watched_out.contains(&(app, written)) {
             Some(format!("accepts a write of app {app_number} in term {written}, after its watch was over"))
         } else {
+            // What a copy hands over, the original still has until its lease ends; then the store decides.
+            let id = self.machines[at].id;
+            let twin = self.machines.iter().filter(|machine| machine.id == id).count() > 1;
             let later = self.oracle.latest.get(&app).copied().filter(|(latest, other)| {
-                *latest > written && self.machines[*other].id != self.machines[at].id
+                *latest > written && self.machines[*other].id != id
             });
-            match later.filter(|_| self.hive.leased.contains(&(app, written))) {
+            match later.filter(|_| !twin && self.hive.leased.contains(&(app, written))) {
                 Some((latest, other)) => Some(format!(
                     "accepts a write of app {app_number} in term {written}, after {} did in term {latest}",
                     name(other)
@@ -102,7 +105,9 @@ impl World {
             }
         }
         let Some(head) = self.machines[at].local.get(&volume).and_then(|local| local.head()) else { return };
-        if !handed_over || !first {
+        // Of two machines with one identity, one may have lost its right in the same term.
+        let ids: BTreeSet<_> = self.machines.iter().map(|machine| machine.id).collect();
+        if !handed_over || !first || ids.len() < self.machines.len() {
             return;
         }
         let Some(previous) = previous.filter(|it| !self.oracle.gone_back.contains(&(volume, *it))) else { return };
