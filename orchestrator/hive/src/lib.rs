@@ -115,6 +115,8 @@ pub enum Event {
     },
     /// A person ends a recovery without the devices that are missing.
     FinishRecovery,
+    /// The scheduler waited for leases of before the recovery.
+    Recovered,
 }
 
 /// What the scheduler saw of a term that is over.
@@ -170,7 +172,15 @@ pub fn decide(hive: &mut Hive, event: Event) -> Answer {
             Answer::Nothing
         }
         Event::FinishRecovery => {
-            hive.finish_recovery();
+            if hive.recovering {
+                hive.heard_enough();
+            }
+            Answer::Nothing
+        }
+        Event::Recovered => {
+            if hive.recovering && hive.heard {
+                hive.recovered();
+            }
             Answer::Nothing
         }
     }

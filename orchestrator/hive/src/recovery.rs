@@ -12,6 +12,7 @@ impl Hive {
     pub(crate) fn restored(&mut self, now_ms: u64) {
         self.incarnation = Incarnation((self.incarnation.0 + 1).max(now_ms));
         self.recovering = keeps(Rule::RecoveryWaits);
+        self.heard = false;
         if keeps(Rule::CountersGoOn) {
             self.floor = self.floor.max(now_ms);
         }
@@ -71,13 +72,23 @@ impl Hive {
             device.state == DeviceState::Revoked || device.greeted >= self.incarnation
         };
         if self.devices.values().all(greeted) {
-            self.finish_recovery();
+            self.heard_enough();
+        }
+    }
+
+    /// No more devices are waited for. A lease may still run that was granted for a term of before, or by a hive
+    /// that was forgotten; the scheduler waits for the end of them all.
+    pub(crate) fn heard_enough(&mut self) {
+        self.heard = true;
+        if !keeps(Rule::RecoveryWaitsForLeases) {
+            self.recovered();
         }
     }
 
     /// Goes on with what is known now.
-    pub(crate) fn finish_recovery(&mut self) {
+    pub(crate) fn recovered(&mut self) {
         self.recovering = false;
+        self.heard = false;
         for app in self.apps.values_mut() {
             if app.placement.device.is_none() && app.wanted {
                 app.wanted = false;

@@ -23,6 +23,8 @@ pub enum Rule {
     PolicyInOrder,
     /// A recovering hive grants nothing new.
     RecoveryWaits,
+    /// It waits for leases that were granted before it knew better.
+    RecoveryWaitsForLeases,
     /// A hello counts only above the last one.
     HelloGrows,
     /// What is expected of a volume names everybody who had a term since.

@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use orchestrator_api::ids::{AppId, DeviceId, OperationId, Renewals, Term};
+use orchestrator_api::ids::{AppId, DeviceId, Incarnation, OperationId, Renewals, Term};
 use orchestrator_api::placement::Phase;
 use orchestrator_api::times::{FAILOVER_AGAIN, FRESH, LEASE_OVER, WATCH_GAP_MAX};
 
@@ -22,6 +22,7 @@ pub struct Scheduler {
     steps: BTreeMap<OperationId, (u64, u64)>,
     reports: BTreeMap<DeviceId, (Renewals, u64)>,
     begun: BTreeMap<AppId, u64>,
+    heard: Option<(Incarnation, u64)>,
 }
 
 /// What a look proposes; an id is still to be given to a failover.
@@ -33,6 +34,8 @@ pub enum Look {
     End(AppId, Term, Seen, BTreeSet<DeviceId>),
     /// [`Event::Late`].
     Late(OperationId, u64),
+    /// [`Event::Recovered`].
+    Recovered,
     /// [`Event::Ordered`]: an app runs that is not wanted, since a stop was forgotten.
     Stop(AppId),
 }
@@ -44,6 +47,7 @@ impl Look {
             Look::Check(operation, fresh) => Event::Check { operation, fresh },
             Look::End(app, term, seen, fresh) => Event::End { app, term, seen, fresh, operation },
             Look::Late(operation, count) => Event::Late { operation, count },
+            Look::Recovered => Event::Recovered,
             Look::Stop(app) => Event::Ordered { operation, wish: Wish { app, kind: Kind::Stop, to: None } },
         }
     }
@@ -59,7 +63,11 @@ impl Scheduler {
         self.looked = Some(now);
         let fresh = self.fresh(hive, now);
         if hive.recovering {
-            return Vec::new();
+            let known = self.heard.filter(|(incarnation, _)| hive.heard && *incarnation == hive.incarnation);
+            let (_, since) = known.unwrap_or((hive.incarnation, now));
+            self.heard = hive.heard.then_some((hive.incarnation, since));
+            let over = hive.heard && now - since >= LEASE_OVER;
+            return if over { vec![Look::Recovered] } else { Vec::new() };
         }
         let mut due = Vec::new();
         for (id, app) in &hive.apps {

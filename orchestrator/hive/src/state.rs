@@ -17,6 +17,8 @@ pub struct Hive {
     pub incarnation: Incarnation,
     /// Whether it waits for its devices to say what it forgot.
     pub recovering: bool,
+    /// While recovering: nothing more is waited for but the end of leases that were granted before.
+    pub heard: bool,
     /// Terms, generations and command numbers are above this.
     pub floor: u64,
     /// Its devices.

@@ -60,6 +60,8 @@ pub struct HiveSide {
     /// Since when no look was missed.
     pub looks_since: u64,
     looked: u64,
+    /// Whether its rows were ever those of a backup.
+    pub restored: bool,
     /// Terms that a watch ended.
     pub watched_out: BTreeSet<(AppId, Term)>,
     /// Terms that had a lease, for all that the hive knew, when the next one was given.
@@ -106,6 +108,7 @@ impl HiveSide {
             lock: None,
             looks_since: 0,
             looked: 0,
+            restored: false,
             watched_out: BTreeSet::new(),
             leased: BTreeSet::new(),
             given: BTreeMap::new(),
@@ -321,6 +324,7 @@ impl World {
         }
         // What it knew of ended terms is forgotten too: who still has one goes on, until the store says otherwise.
         self.hive.watched_out.clear();
+        self.hive.restored = true;
         decide(&mut self.hive.rows, Event::Restored { now_ms: WALL + self.now });
     }
 

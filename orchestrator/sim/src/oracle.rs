@@ -47,16 +47,26 @@ impl World {
         let written = self.machines[at].containers.get(&app).map_or(term, |container| container.term);
         self.oracle.writes.push(Write { volume, term: written });
         let app_number = app.0[0];
+        // What is heard of a copy says nothing of the original: between them the store decides.
+        let id = self.machines[at].id;
+        let twin = self.machines.iter().filter(|machine| machine.id == id).count() > 1;
         let broken = if !phase.is_live() {
             Some(format!("accepts a write of app {app_number} in term {term}, which is {phase:?}"))
-        } else if self.hive.watched_out.contains(&(app, written)) {
+        } else if !twin && self.hive.watched_out.contains(&(app, written)) {
             Some(format!("accepts a write of app {app_number} in term {written}, after its watch was over"))
         } else {
-            // What a copy hands over, the original still has until its lease ends; then the store decides.
-            let id = self.machines[at].id;
-            let twin = self.machines.iter().filter(|machine| machine.id == id).count() > 1;
             let later = self.oracle.latest.get(&app).copied().filter(|(latest, other)| {
-                *latest > written && self.machines[*other].id != id
+                // A hive that was restored may go on with a term of before; never beside another.
+                let beside = || {
+                    let machine = &self.machines[*other];
+                    let now = machine.clock(self.now);
+                    let open = |mount: &crate::machine::Mount| {
+                        mount.alive && mount.lease.is_some_and(|end| now < end)
+                    };
+                    let fenced = machine.local.get(&volume).is_none_or(|local| local.fenced);
+                    machine.on && !fenced && machine.mounts.get(&volume).is_some_and(open)
+                };
+                *latest > written && self.machines[*other].id != id && (!self.hive.restored || beside())
             });
             match later.filter(|_| !twin && self.hive.leased.contains(&(app, written))) {
                 Some((latest, other)) => Some(format!(
