@@ -47,6 +47,8 @@ impl Device {
         let refused = match &command.order {
             Order::Prepare { .. } => None,
             Order::Start(_) => (command.term <= record.term).then_some(Problem::TermOver),
+            // A device that forgot the term stops what it has all the same.
+            Order::Stop if command.term > record.term => None,
             _ => (command.term != record.term || !record.mine).then_some(Problem::TermOver),
         };
         if let Some(problem) = refused.filter(|_| keeps(Rule::OldTermsAreRefused)) {

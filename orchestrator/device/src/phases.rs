@@ -60,6 +60,11 @@ impl Device {
         live.again_at = Some(at);
     }
 
+    /// Whether another machine has this one's identity: it starts nothing then.
+    pub(crate) fn is_refused_copy(&self) -> bool {
+        self.disk.identity.refused == Some(Refusal::Cloned) && keeps(Rule::CopyStartsNothing)
+    }
+
     /// Begins the step of an app's phase, if it is time.
     pub(crate) fn drive(&mut self, app: AppId, now: Boottime, effects: &mut Vec<Effect>) {
         let live = self.live(app);
@@ -69,7 +74,7 @@ impl Device {
         let (resumed, lease, heads) = (live.resumed, live.lease, live.heads.is_some());
         let Some(record) = self.disk.apps.get(&app) else { return };
         let volumes = || record.volumes.keys().copied().collect();
-        let copy = self.disk.identity.refused == Some(Refusal::Cloned) && keeps(Rule::CopyStartsNothing);
+        let copy = self.is_refused_copy();
         match record.phase {
             Phase::Claiming | Phase::Mounting | Phase::Starting if copy => self.again_at(app, Boottime::MAX),
             Phase::Claiming => {

@@ -65,6 +65,9 @@ impl Device {
         now: Boottime,
         effects: &mut Vec<Effect>,
     ) {
+        if self.is_refused_copy() {
+            return self.again_at(app, Boottime::MAX);
+        }
         let (resumed, until) = (self.live(app).resumed, self.live(app).until);
         let Some(record) = self.disk.apps.get_mut(&app) else { return };
         let (mut claims, mut unexpected, mut silent) = (Vec::new(), false, false);

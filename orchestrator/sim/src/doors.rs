@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use orchestrator_api::ids::{AppId, Epoch, Seq, VolumeId};
-use orchestrator_api::placement::{Expect, Head, Problem};
-use orchestrator_api::report::VolumeReport;
+use orchestrator_api::placement::{Expect, Head, Phase, Problem};
+use orchestrator_api::report::{Refusal, VolumeReport};
 use orchestrator_device::rules::{BROKEN, Rule};
 use orchestrator_device::{Cut, Done, Effect, Event, Here, Look, NotClaimed, Published, Step};
 
@@ -82,6 +82,9 @@ impl World {
                         return self.process_crashes(at);
                     }
                     let before = self.machines[at].disk.apps.insert(record.app, *record.clone());
+                    if let Phase::Stopped(_) = record.phase {
+                        self.oracle.ended.insert((at, record.app, record.term));
+                    }
                     if before.is_some_and(|before| before.term > record.term) {
                         self.oracle.broken = Some(format!("{}: a record's term fell", name(at)));
                     }
@@ -150,6 +153,10 @@ impl World {
             machine.publishing.retain(|volume| !volumes.contains(volume));
         }
         let docker = machine.docker;
+        let starts = matches!(what, Step::Claim(..) | Step::Mount { .. } | Step::StartContainers(_));
+        if starts && machine.disk.identity.refused == Some(Refusal::Cloned) {
+            self.oracle.broken = Some(format!("{} is refused as a copy, and starts app {}", name(at), app.0[0]));
+        }
         let slow = if docker == Docker::Slow { self.chance.between(5_000, 20_000) } else { 0 };
         match what {
             Step::Look(volumes) => {
@@ -382,7 +389,9 @@ impl World {
                         mount.alive && mount.lease.is_none_or(|end| now < end)
                     })
                 });
-                let well = there && writes && self.machines[at].unhealthy <= self.now;
+                let machine = &self.machines[at];
+                let answers = machine.docker != Docker::Stopped;
+                let well = there && writes && answers && machine.unhealthy <= self.now;
                 let gate = if well { Ok(()) } else { Err(Problem::Unhealthy) };
                 self.step_done(at, app, step, Done::Up(gate));
             }

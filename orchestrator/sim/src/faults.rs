@@ -24,6 +24,8 @@ pub struct Flavour {
     pub policies: bool,
     /// How many of a hundred apps are under lease.
     pub auto_percent: u64,
+    /// Which faults come more often than others: places in the list of `fault`.
+    pub often: &'static [u64],
     /// A rule broken on purpose: volumes do not look at the end of their lease.
     pub no_end: bool,
 }
@@ -39,8 +41,26 @@ impl Flavour {
         copies: true,
         policies: true,
         auto_percent: 50,
+        often: &[],
         no_end: false,
     };
+
+    /// Devices and hive are cut off from each other, and processes stand still.
+    pub const LEASES: Flavour =
+        Flavour { restores: false, copies: false, auto_percent: 100, often: &[0, 0, 30, 38, 46], ..Flavour::ALL };
+
+    /// Nothing is under lease; devices and store are cut off from each other.
+    pub const MANUAL: Flavour = Flavour { auto_percent: 0, policies: false, often: &[0, 46, 52], ..Flavour::ALL };
+
+    /// Docker stops and gates fail; everything is under lease.
+    pub const PARTS: Flavour =
+        Flavour { often: &[58, 58, 70], restores: false, copies: false, auto_percent: 100, ..Flavour::ALL };
+
+    /// The hive is restored again and again.
+    pub const RESTORES: Flavour = Flavour { often: &[94, 94, 0, 46], copies: false, auto_percent: 100, ..Flavour::ALL };
+
+    /// Machines are copied.
+    pub const COPIES: Flavour = Flavour { often: &[96, 46, 52], auto_percent: 20, restores: false, ..Flavour::ALL };
 
     /// Nothing fails.
     pub const CALM: Flavour = Flavour {
@@ -52,6 +72,7 @@ impl Flavour {
         copies: false,
         policies: false,
         auto_percent: 50,
+        often: &[],
         no_end: false,
     };
 }
@@ -78,7 +99,12 @@ impl World {
             true => self.chance.between(1_000, 30_000),
             false => self.chance.between(30_000, 300_000),
         };
-        match self.chance.between(0, 100) {
+        let often = self.flavour.often;
+        let fault = match !often.is_empty() && self.chance.percent(60) {
+            true => often[self.chance.between(0, often.len() as u64) as usize],
+            false => self.chance.between(0, 100),
+        };
+        match fault {
             0..=29 if self.flavour.network => {
                 let there = if self.chance.percent(60) { Node::Hive } else { Node::Store };
                 let (out, back) = (self.chance.percent(75), self.chance.percent(75));

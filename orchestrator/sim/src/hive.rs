@@ -192,6 +192,7 @@ impl World {
             .map(|(_, it)| it.clone())
             .collect();
         for operation in steps {
+            self.move_ended(&operation);
             match operation.state {
                 OperationState::Done => {
                     self.seen.done += 1;
@@ -276,7 +277,8 @@ impl World {
             let free = there.paused;
             return self.at(free, What::Look(process));
         }
-        self.after(WATCH_EVERY, What::Look(process));
+        let late = if self.chance.percent(15) { self.chance.between(0, 3_500) } else { 0 };
+        self.after(WATCH_EVERY + late, What::Look(process));
         if *self.hive.lock.get_or_insert(process) != process {
             return;
         }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use orchestrator_api::ids::{AppId, Seq, Term, VolumeId};
 use orchestrator_api::placement::{Expect, Phase};
-use orchestrator_hive::OperationState;
+use orchestrator_hive::{Kind, Operation, OperationState, Refused, Step};
 
 use crate::store::Index;
 use crate::world::{World, name};
@@ -21,6 +21,8 @@ struct Write {
 pub struct Oracle {
     /// Something that must not be.
     pub broken: Option<String>,
+    /// Terms that a machine's record once called stopped.
+    pub ended: BTreeSet<(usize, AppId, Term)>,
     writes: Vec<Write>,
     /// The highest term in which a write of an app was accepted, and where.
     latest: BTreeMap<AppId, (Term, usize)>,
@@ -50,7 +52,8 @@ impl World {
         // What is heard of a copy says nothing of the original: between them the store decides.
         let id = self.machines[at].id;
         let twin = self.machines.iter().filter(|machine| machine.id == id).count() > 1;
-        let broken = if !phase.is_live() {
+        let ended = self.oracle.ended.contains(&(at, app, written));
+        let broken = if !phase.is_live() || ended {
             Some(format!("accepts a write of app {app_number} in term {term}, which is {phase:?}"))
         } else if !twin && self.hive.watched_out.contains(&(app, written)) {
             Some(format!("accepts a write of app {app_number} in term {written}, after its watch was over"))
@@ -115,20 +118,54 @@ impl World {
             }
         }
         let Some(head) = self.machines[at].local.get(&volume).and_then(|local| local.head()) else { return };
-        // Of two machines with one identity, one may have lost its right in the same term.
-        let ids: BTreeSet<_> = self.machines.iter().map(|machine| machine.id).collect();
-        if !handed_over || !first || ids.len() < self.machines.len() {
+        if handed_over && first {
+            self.nothing_was_left_behind(volume, term, head);
+        }
+    }
+
+    /// A planned move ended: nothing is lost, and the app is not left where it failed.
+    pub(crate) fn move_ended(&mut self, operation: &Operation) {
+        if operation.kind != Kind::Move {
             return;
         }
-        let Some(previous) = previous.filter(|it| !self.oracle.gone_back.contains(&(volume, *it))) else { return };
+        let number = operation.app.0[0];
+        match operation.state {
+            OperationState::Failed(Refused::Forced | Refused::LeaseOver) => {}
+            OperationState::Failed(reason) if matches!(operation.step, Step::Start | Step::TakeBack) => {
+                self.oracle.broken = Some(format!("app {number} is left where it failed: {reason:?}"));
+            }
+            OperationState::Done => {
+                let term = self.hive.rows.apps.get(&operation.app).map(|app| app.placement.term);
+                for volume in self.apps.get(&operation.app).cloned().unwrap_or_default() {
+                    if let Some(term) = term
+                        && let Some(head) = self.store.get(&volume).and_then(|objects| objects.newest())
+                    {
+                        self.nothing_was_left_behind(volume, term, head);
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// The tree has all that was written in the term before this one.
+    fn nothing_was_left_behind(&mut self, volume: VolumeId, term: Term, head: Index) {
+        // Of two machines with one identity, one may have lost its right in the same term.
+        let ids: BTreeSet<_> = self.machines.iter().map(|machine| machine.id).collect();
+        if ids.len() < self.machines.len() {
+            return;
+        }
+        let before = self.oracle.writes.iter().filter(|write| write.volume == volume && write.term < term);
+        let Some(previous) = before.map(|write| write.term).max() else { return };
+        if self.oracle.gone_back.contains(&(volume, previous)) {
+            return;
+        }
         let content = self.manifests.content(head);
         let lost = self.oracle.writes.iter().enumerate().find(|(number, write)| {
             write.volume == volume && write.term == previous && !content.contains(&(*number as u64))
         });
-        if let Some((number, write)) = lost {
-            let term = write.term;
-            self.oracle.broken =
-                Some(format!("{}: a planned move lost write {number} of term {term}", name(at)));
+        if let Some((number, _)) = lost {
+            self.oracle.broken = Some(format!("a planned move lost write {number} of term {previous}"));
         }
     }
 
