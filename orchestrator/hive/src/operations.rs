@@ -154,14 +154,16 @@ impl Hive {
         };
         let Some(app) = self.apps.get(&operation.app) else { return };
         let is_fresh = |device: Option<DeviceId>| device.is_some_and(|device| fresh.contains(&device));
-        let live = self.phase(operation.app).is_some_and(Phase::is_live);
+        let phase = self.phase(operation.app);
+        let live = phase.is_some_and(Phase::is_live);
         let placed = app.placement.device;
         let to = operation.to.or(placed);
         let refused = match operation.kind {
             Kind::Start if live || (placed.is_some() && placed != to) => Some(Refused::State),
             Kind::Start if !is_fresh(to) => Some(Refused::DeviceSilent),
             Kind::Move if !is_fresh(placed) || !is_fresh(to) => Some(Refused::DeviceSilent),
-            Kind::Move if placed == to || !live => Some(Refused::State),
+            // What does not run has nothing to hand over.
+            Kind::Move if placed == to || phase != Some(Phase::Running) => Some(Refused::State),
             Kind::Force { .. } if placed == to => Some(Refused::State),
             Kind::Force { .. } if !is_fresh(to) => Some(Refused::DeviceSilent),
             Kind::Force { even_if_online: false } if is_fresh(placed) => Some(Refused::DeviceOnline),

@@ -216,7 +216,9 @@ impl World {
                 continue;
             }
             self.seen.terms += 1;
-            if before.leased && before.device.is_some() && before.term < placement.term {
+            // What a recovering hive takes over, it did not know before.
+            let knew = before.leased && before.device.is_some() && !self.hive.rows.recovering;
+            if knew && before.term < placement.term {
                 self.hive.leased.insert((app, before.term));
             }
             self.say(|| format!("hive: app {} term {} is {}'s", app.0[0], placement.term, char::from(device.0[0])));

@@ -107,8 +107,7 @@ impl World {
         let (term, rolls_back) = (record.term, record.rollback_to.contains_key(&volume));
         let handed_over = record.volumes.get(&volume).is_some_and(|it| matches!(it.expect, Expect::Exactly(_)));
         let first = !record.started;
-        let previous = self.oracle.writes.iter().filter(|write| write.volume == volume && write.term < term);
-        let previous = previous.map(|write| write.term).max();
+        let previous = self.term_before(app, term);
         if rolls_back {
             if record.started && first {
                 self.oracle.broken = Some("a moment is gone back to twice".into());
@@ -119,7 +118,7 @@ impl World {
         }
         let Some(head) = self.machines[at].local.get(&volume).and_then(|local| local.head()) else { return };
         if handed_over && first {
-            self.nothing_was_left_behind(volume, term, head);
+            self.nothing_was_left_behind(app, volume, term, head);
         }
     }
 
@@ -140,7 +139,7 @@ impl World {
                     if let Some(term) = term
                         && let Some(head) = self.store.get(&volume).and_then(|objects| objects.newest())
                     {
-                        self.nothing_was_left_behind(volume, term, head);
+                        self.nothing_was_left_behind(operation.app, volume, term, head);
                     }
                 }
             }
@@ -148,15 +147,19 @@ impl World {
         }
     }
 
+    /// The term that was given before.
+    fn term_before(&self, app: AppId, term: Term) -> Option<Term> {
+        self.hive.given.range((app, Term(0))..(app, term)).next_back().map(|((_, term), _)| *term)
+    }
+
     /// The tree has all that was written in the term before this one.
-    fn nothing_was_left_behind(&mut self, volume: VolumeId, term: Term, head: Index) {
+    fn nothing_was_left_behind(&mut self, app: AppId, volume: VolumeId, term: Term, head: Index) {
         // Of two machines with one identity, one may have lost its right in the same term.
         let ids: BTreeSet<_> = self.machines.iter().map(|machine| machine.id).collect();
         if ids.len() < self.machines.len() {
             return;
         }
-        let before = self.oracle.writes.iter().filter(|write| write.volume == volume && write.term < term);
-        let Some(previous) = before.map(|write| write.term).max() else { return };
+        let Some(previous) = self.term_before(app, term) else { return };
         if self.oracle.gone_back.contains(&(volume, previous)) {
             return;
         }
