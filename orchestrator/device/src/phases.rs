@@ -34,10 +34,7 @@ impl Device {
     pub(crate) fn enter(&mut self, app: AppId, phase: Phase, now: Boottime, effects: &mut Vec<Effect>) {
         let Some(record) = self.disk.apps.get_mut(&app) else { return };
         record.phase = phase;
-        let given_up = matches!(phase, Phase::Stopping(Why::LeaseOver) | Phase::Flushing(Why::LeaseOver));
-        if keeps(Rule::GivingUpIsWritten) || !given_up {
-            self.write(app, effects);
-        }
+        self.write(app, effects);
         let live = self.live(app);
         live.step += 1;
         live.busy = false;

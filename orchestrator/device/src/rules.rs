@@ -9,8 +9,6 @@ pub enum Rule {
     LeaseFromSending,
     /// A term that is given up is never taken up again, by an answer that comes late.
     GivenUpStays,
-    /// Giving up is on the disk before the first container is stopped.
-    GivingUpIsWritten,
     /// An app that needs a lease waits for it after a boot.
     BootWaitsForLease,
     /// What is stopped in a term stays stopped in it, after a restart too.

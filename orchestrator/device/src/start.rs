@@ -38,13 +38,14 @@ impl VolumeRecord {
             });
             newest && !here.fenced && look.store.epoch() == here.epoch
         });
-        let fits = match (&expect, ours) {
-            (_, None) => false,
+        // A later term is a later epoch: an older order that is still on its way finds another head. Only what was claimed
+        // in this term is mounted without a claim.
+        let fits = match (&expect, ours, self.cut) {
+            (_, None, _) => false,
+            (_, Some(_), Some(_)) => expect.allows(&look.store, look.writer),
             // We may have won the slot and crashed before we could write it down.
-            (Expect::Exactly(head), Some(here)) => {
-                expect.allows(&look.store, look.writer) || here.parent == Some(head.manifest)
-            }
-            (Expect::Since { .. }, Some(_)) => expect.allows(&look.store, look.writer),
+            (Expect::Exactly(head), Some(here), None) => here.parent == Some(head.manifest),
+            (Expect::Since { .. }, Some(_), None) => false,
         };
         if fits {
             Verdict::Ours

@@ -7,7 +7,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use orchestrator_api::ids::{AppId, DeviceId, Incarnation, OperationId, Renewals, Term};
-use orchestrator_api::placement::Phase;
 use orchestrator_api::times::{FAILOVER_AGAIN, FRESH, LEASE_OVER, WATCH_GAP_MAX};
 
 use crate::rules::{Rule, keeps};
@@ -86,7 +85,7 @@ impl Scheduler {
             // A step of an operation is answered for by its command.
             let step = hive.running(*id).and_then(|operation| hive.operations.get(&operation));
             let waits = step.is_none_or(|operation| operation.step == Step::WaitLease);
-            if step.is_none() && !app.wanted && hive.phase(*id).is_some_and(Phase::is_live) {
+            if step.is_none() && !app.wanted && hive.lives(*id) {
                 due.push(Look::Stop(*id));
             }
             let stopped = waits && hive.has_ended(*id);

@@ -261,6 +261,12 @@ impl Hive {
         (report.term == app.placement.term).then_some(report.phase)
     }
 
+    /// Whether an app's device last said that it runs there, in whatever term.
+    pub(crate) fn lives(&self, id: AppId) -> bool {
+        let device = self.apps.get(&id).and_then(|app| self.devices.get(&app.placement.device?));
+        device.and_then(|device| device.apps.get(&id)).is_some_and(|report| report.phase.is_live())
+    }
+
     /// Whether the term of an app has ended by what its device said.
     pub(crate) fn has_ended(&self, id: AppId) -> bool {
         let placement = self.apps.get(&id).map(|app| &app.placement);

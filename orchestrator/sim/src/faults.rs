@@ -24,6 +24,8 @@ pub struct Flavour {
     pub policies: bool,
     /// How many of a hundred apps are under lease.
     pub auto_percent: u64,
+    /// How many of a hundred messages are late.
+    pub late_percent: u64,
     /// Which faults come more often than others: places in the list of `fault`.
     pub often: &'static [u64],
     /// A rule broken on purpose: volumes do not look at the end of their lease.
@@ -41,13 +43,20 @@ impl Flavour {
         copies: true,
         policies: true,
         auto_percent: 50,
+        late_percent: 3,
         often: &[],
         no_end: false,
     };
 
     /// Devices and hive are cut off from each other, and processes stand still.
-    pub const LEASES: Flavour =
-        Flavour { restores: false, copies: false, auto_percent: 100, often: &[0, 0, 30, 38, 46], ..Flavour::ALL };
+    pub const LEASES: Flavour = Flavour {
+        restores: false,
+        copies: false,
+        auto_percent: 100,
+        late_percent: 12,
+        often: &[0, 0, 30, 38, 46],
+        ..Flavour::ALL
+    };
 
     /// Nothing is under lease; devices and store are cut off from each other.
     pub const MANUAL: Flavour = Flavour { auto_percent: 0, policies: false, often: &[0, 46, 52], ..Flavour::ALL };
@@ -72,6 +81,7 @@ impl Flavour {
         copies: false,
         policies: false,
         auto_percent: 50,
+        late_percent: 3,
         often: &[],
         no_end: false,
     };

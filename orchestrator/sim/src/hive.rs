@@ -4,12 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use orchestrator_api::command::CommandResult;
 use orchestrator_api::ids::{AppId, CommandNumber, DeviceId, OperationId, SessionId, Term, VolumeId};
-use orchestrator_api::placement::Policy;
+use orchestrator_api::placement::{Policy, Problem};
 use orchestrator_api::report::{Hello, Report};
 use orchestrator_api::times::{LEASE_OVER, WATCH_EVERY};
 use orchestrator_device::Event as DeviceEvent;
 use orchestrator_hive::{
-    Answer, App, Device, Event, Hive, Kind, Known, OperationState, Placement, Scheduler, Seen, Wish, decide,
+    Answer, App, Device, Event, Hive, Kind, Known, OperationState, Placement, Refused, Scheduler, Seen, Step, Wish,
+    decide,
 };
 
 use crate::chance::Chance;
@@ -60,6 +61,8 @@ pub struct HiveSide {
     /// Since when no look was missed.
     pub looks_since: u64,
     looked: u64,
+    /// The same, when that was looked at which is being decided.
+    decided_since: u64,
     /// Whether its rows were ever those of a backup.
     pub restored: bool,
     /// Terms that a watch ended.
@@ -108,6 +111,7 @@ impl HiveSide {
             lock: None,
             looks_since: 0,
             looked: 0,
+            decided_since: 0,
             restored: false,
             watched_out: BTreeSet::new(),
             leased: BTreeSet::new(),
@@ -193,6 +197,12 @@ impl World {
             .collect();
         for operation in steps {
             self.move_ended(&operation);
+            let unexpected = Refused::Problem(Problem::HeadUnexpected);
+            let known = !self.flavour.restores && !self.flavour.copies && operation.step != Step::Return;
+            if known && operation.state == OperationState::Failed(unexpected) {
+                let number = operation.app.0[0];
+                self.oracle.broken = Some(format!("app {number} is refused by the store, though nobody forgot anything"));
+            }
             match operation.state {
                 OperationState::Done => {
                     self.seen.done += 1;
@@ -232,7 +242,7 @@ impl World {
             {
                 self.hive.watched_out.insert((app, term));
                 // A watch of 46.5 s on a clock that is 1 % fast, and the looks around it.
-                if self.now - self.hive.looks_since < LEASE_OVER * 99 / 100 - 2 * WATCH_EVERY {
+                if self.now - self.hive.decided_since < LEASE_OVER * 99 / 100 - 2 * WATCH_EVERY {
                     self.oracle.broken = Some(format!(
                         "term {term} of app {} was ended though the hive itself was away",
                         app.0[0]
@@ -294,12 +304,13 @@ impl World {
         let life = there.life;
         for look in due {
             let event = look.event(OperationId(self.chance.id()));
-            let wait = self.chance.between(0, 300);
-            self.after(wait, What::Decide(process, life, event));
+            let slow = !self.mended && self.flavour.hive && self.chance.percent(10);
+            let wait = self.chance.between(0, if slow { 15_000 } else { 300 });
+            self.after(wait, What::Decide(process, life, self.hive.looks_since, event));
         }
     }
 
-    pub(crate) fn hive_decides(&mut self, process: usize, life: u64, event: Event) {
+    pub(crate) fn hive_decides(&mut self, process: usize, life: u64, looks_since: u64, event: Event) {
         let there = &self.hive.processes[process];
         // The lock is held by the connection on which the transaction runs.
         if !there.on || there.life != life || self.hive.lock != Some(process) {
@@ -307,8 +318,9 @@ impl World {
         }
         if there.paused > self.now {
             let free = there.paused;
-            return self.at(free, What::Decide(process, life, event));
+            return self.at(free, What::Decide(process, life, looks_since, event));
         }
+        self.hive.decided_since = looks_since;
         self.transaction(process, event);
     }
 

@@ -101,6 +101,21 @@ impl World {
         }
     }
 
+    /// A volume was claimed: an order that is older than what another device has ends nobody's right.
+    pub(crate) fn claimed(&mut self, at: usize, app: AppId) {
+        let id = self.machines[at].id;
+        let Some(term) = self.machines[at].disk.apps.get(&app).map(|record| record.term) else { return };
+        let later = self.machines.iter().position(|machine| {
+            let record = machine.disk.apps.get(&app);
+            machine.id != id && record.is_some_and(|it| it.mine && it.phase == Phase::Running && it.term > term)
+        });
+        if let Some(later) = later {
+            let number = app.0[0];
+            self.oracle.broken =
+                Some(format!("{} claims app {number} in term {term}, which {} has later", name(at), name(later)));
+        }
+    }
+
     /// A volume is about to be written in a new term: invariant 3.
     pub(crate) fn mounted(&mut self, at: usize, app: AppId, volume: VolumeId) {
         let Some(record) = self.machines[at].disk.apps.get(&app) else { return };

@@ -49,7 +49,7 @@ pub enum What {
     /// A scheduler looks.
     Look(usize),
     /// What a scheduler saw is decided on.
-    Decide(usize, u64, orchestrator_hive::Event),
+    Decide(usize, u64, u64, orchestrator_hive::Event),
     /// A process of the hive begins again.
     HiveBegins(usize),
     /// A machine is switched on.
@@ -301,7 +301,7 @@ impl World {
 
     fn delay(&mut self) -> u64 {
         let usual = self.chance.between(5, 40);
-        if self.mended || !self.flavour.network || !self.chance.percent(3) {
+        if self.mended || !self.flavour.network || !self.chance.percent(self.flavour.late_percent) {
             return usual;
         }
         let high = if self.chance.percent(20) { 60_000 } else { 4_000 };
@@ -371,7 +371,7 @@ impl World {
             }
             What::Hive { process, from, run, request } => self.hive_asked(process, from, run, request),
             What::Look(process) => self.hive_looks(process),
-            What::Decide(process, life, event) => self.hive_decides(process, life, event),
+            What::Decide(process, life, since, event) => self.hive_decides(process, life, since, event),
             What::HiveBegins(process) => self.hive_begins(process),
             What::Power(machine) => self.power(machine),
             What::Begin(machine, run) => self.begin(machine, run),

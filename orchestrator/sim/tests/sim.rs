@@ -34,41 +34,40 @@ fn nothing_fails_when_nothing_fails() {
     println!("{all:?}");
 }
 
-/// Runs seeds until one shows that a rule is broken, or panics.
-fn must_show(rule: &str, flavour: Flavour) {
-    for seed in 0..SEEDS_TO_SHOW {
+/// A rule is broken: some seed must show it. One is known that did when this was written; any other will do.
+fn must_show(rule: &str, flavour: Flavour, known: u64) {
+    let near = known..known + 40;
+    for seed in near.chain(first()..first() + SEEDS_TO_SHOW) {
         if let Err(broken) = run(seed, flavour) {
             println!("{rule}: seed {seed}: {}", broken.what);
             return;
         }
     }
-    println!("{rule} can be broken, and no seed shows it");
+    panic!("{rule} can be broken, and no seed shows it");
 }
 
 /// Within which a broken rule shows.
-const SEEDS_TO_SHOW: u64 = 3_000;
+const SEEDS_TO_SHOW: u64 = 5_000;
 
 #[test]
 fn every_rule_of_the_hive_is_needed() {
     use orchestrator_hive::rules::{BROKEN, Rule};
-    for (rule, flavour) in [
-        (Rule::WatchIsWhole, Flavour::LEASES),
-        (Rule::LastRenewalIsKept, Flavour::PARTS),
-        (Rule::EndCompares, Flavour::LEASES),
-        (Rule::GapBeginsAnew, Flavour::ALL),
-        (Rule::StepWithCommand, Flavour::ALL),
-        (Rule::CountersGoOn, Flavour::RESTORES),
-        (Rule::GrantAfterRelease, Flavour::MANUAL),
-        (Rule::PolicyInOrder, Flavour::ALL),
-        (Rule::RecoveryWaits, Flavour::ALL),
-        (Rule::RecoveryWaitsForLeases, Flavour::RESTORES),
-        (Rule::HelloGrows, Flavour::COPIES),
-        (Rule::WritersAreKept, Flavour::MANUAL),
-        (Rule::WithdrawnIsRefused, Flavour::LEASES),
-        (Rule::WayBack, Flavour::PARTS),
+    for (rule, flavour, known) in [
+        (Rule::WatchIsWhole, Flavour::LEASES, 2),
+        (Rule::EndCompares, Flavour::LEASES, 0),
+        (Rule::GapBeginsAnew, Flavour::ALL, 0),
+        (Rule::StepWithCommand, Flavour::ALL, 0),
+        (Rule::CountersGoOn, Flavour::RESTORES, 39),
+        (Rule::GrantAfterRelease, Flavour::MANUAL, 48),
+        (Rule::PolicyInOrder, Flavour::ALL, 0),
+        (Rule::RecoveryWaits, Flavour::ALL, 0),
+        (Rule::HelloGrows, Flavour::COPIES, 11),
+        (Rule::WritersAreKept, Flavour::LEASES, 0),
+        (Rule::WithdrawnIsRefused, Flavour::LEASES, 16),
+        (Rule::WayBack, Flavour::PARTS, 0),
     ] {
         BROKEN.set(Some(rule));
-        must_show(&format!("{rule:?}"), flavour);
+        must_show(&format!("{rule:?}"), flavour, known);
         BROKEN.set(None);
     }
 }
@@ -76,27 +75,26 @@ fn every_rule_of_the_hive_is_needed() {
 #[test]
 fn every_rule_of_the_device_is_needed() {
     use orchestrator_device::rules::{BROKEN, Rule};
-    for (rule, flavour) in [
-        (Rule::LeaseFromSending, Flavour::LEASES),
-        (Rule::GivenUpStays, Flavour::LEASES),
-        (Rule::GivingUpIsWritten, Flavour::LEASES),
-        (Rule::BootWaitsForLease, Flavour::LEASES),
-        (Rule::StoppedStays, Flavour::ALL),
-        (Rule::ExpectIsCompared, Flavour::RESTORES),
-        (Rule::ContainersStopFirst, Flavour::ALL),
-        (Rule::PublishedFirst, Flavour::MANUAL),
-        (Rule::OldTermsAreRefused, Flavour::ALL),
-        (Rule::FencedStops, Flavour::ALL),
-        (Rule::RollbackOnce, Flavour::PARTS),
-        (Rule::ResultsAreKept, Flavour::ALL),
-        (Rule::CopyStartsNothing, Flavour::COPIES),
-        (Rule::EndIsHandedOn, Flavour::LEASES),
+    for (rule, flavour, known) in [
+        (Rule::LeaseFromSending, Flavour::LEASES, 0),
+        (Rule::GivenUpStays, Flavour::LEASES, 24),
+        (Rule::BootWaitsForLease, Flavour::LEASES, 81),
+        (Rule::StoppedStays, Flavour::ALL, 4),
+        (Rule::ExpectIsCompared, Flavour::RESTORES, 0),
+        (Rule::ContainersStopFirst, Flavour::ALL, 9),
+        (Rule::PublishedFirst, Flavour::MANUAL, 95),
+        (Rule::OldTermsAreRefused, Flavour::ALL, 2),
+        (Rule::FencedStops, Flavour::ALL, 0),
+        (Rule::RollbackOnce, Flavour::PARTS, 47),
+        (Rule::ResultsAreKept, Flavour::ALL, 55),
+        (Rule::CopyStartsNothing, Flavour::COPIES, 0),
+        (Rule::EndIsHandedOn, Flavour::LEASES, 0),
     ] {
         BROKEN.set(Some(rule));
-        must_show(&format!("{rule:?}"), flavour);
+        must_show(&format!("{rule:?}"), flavour, known);
         BROKEN.set(None);
     }
-    must_show("the daemon keeps the end", Flavour { no_end: true, ..Flavour::LEASES });
+    must_show("the daemon keeps the end", Flavour { no_end: true, ..Flavour::LEASES }, 0);
 }
 
 #[test]
