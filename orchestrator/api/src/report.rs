@@ -3,10 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::ids::{
-    AppId, CommandNumber, Generation, HelloNumber, Incarnation, ReportNumber, RunId, SessionId, Term, VolumeId,
-    Writer,
+    AppId, CommandNumber, Generation, HelloNumber, Incarnation, ReportNumber, RunId, SessionId, Term,
+    VolumeId, Writer,
 };
-use crate::placement::{Head, Phase, Policy};
+use crate::placement::{Head, Phase};
 
 /// Begins a session.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,8 +32,8 @@ pub struct HelloApp {
     pub mine: bool,
     /// The highest generation that the device has seen.
     pub generation: Generation,
-    /// Whether the device needs a lease for it.
-    pub policy: Policy,
+    /// Whether its volumes refuse writes without a lease: under `auto`, once a change to it is done.
+    pub leased: bool,
     /// Whether it was stopped by order.
     pub stopped: bool,
 }

@@ -160,8 +160,7 @@ impl Device {
 
     /// An app that changed its policy has its lease, and its mounts know the end.
     pub(crate) fn settings_done(&mut self, app: AppId, effects: &mut Vec<Effect>) {
-        let doing = self.disk.apps.get(&app).and_then(|record| record.doing.as_ref());
-        if doing.is_some_and(|command| matches!(command.order, Order::Settings(_))) {
+        if self.disk.apps.get(&app).is_some_and(Record::changes_policy) {
             self.answer(app, Outcome::Done, Data::default());
             self.write(app, effects);
         }
@@ -215,7 +214,8 @@ impl Device {
 
     /// Sends what the hive does not have, again and again.
     pub(crate) fn send_results(&mut self, session: SessionId, now: Boottime, effects: &mut Vec<Effect>) {
-        let open: BTreeSet<AppId> = self.disk.apps.values().filter(|record| record.is_open()).map(|it| it.app).collect();
+        let open: BTreeSet<AppId> =
+            self.disk.apps.values().filter(|record| record.is_open()).map(|it| it.app).collect();
         for app in open {
             let live = self.run.apps.entry(app).or_default();
             if now < live.results_at {
@@ -243,6 +243,11 @@ impl Device {
 }
 
 impl Record {
+    /// Whether it waits for its first lease under a new policy.
+    pub(crate) fn changes_policy(&self) -> bool {
+        self.doing.as_ref().is_some_and(|command| matches!(command.order, Order::Settings(_)))
+    }
+
     pub(crate) fn is_open(&self) -> bool {
         self.results.iter().any(|kept| !kept.acknowledged)
     }

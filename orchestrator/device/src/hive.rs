@@ -51,7 +51,7 @@ impl Device {
                 term: record.term,
                 mine: record.mine,
                 generation: record.generation,
-                policy: record.policy,
+                leased: record.policy == Policy::Auto && !record.changes_policy(),
                 stopped: record.phase == Phase::Stopped(Why::Ordered),
             };
             (record.app, said)
@@ -163,10 +163,8 @@ impl Device {
         }
         self.run.answered = true;
         for (app, term) in &answer.over {
-            if !self.disk.apps.get(app).is_some_and(|record| record.term < *term) {
-                continue;
-            }
-            if !keeps(Rule::FencedStops) {
+            let old = self.disk.apps.get(app).is_some_and(|record| record.term < *term);
+            if !old || !keeps(Rule::FencedStops) {
                 continue;
             }
             if let Some(record) = self.disk.apps.get_mut(app) {

@@ -46,7 +46,8 @@ impl Device {
 
     /// Gives up every term whose lease ends soon.
     pub(crate) fn end_leases(&mut self, now: Boottime, effects: &mut Vec<Effect>) {
-        let ends = |record: &&Record| record.leased() && self.stops_at(record.app).is_some_and(|at| now >= at);
+        let ends =
+            |record: &&Record| record.leased() && self.stops_at(record.app).is_some_and(|at| now >= at);
         let over: Vec<AppId> = self.disk.apps.values().filter(ends).map(|record| record.app).collect();
         for app in over {
             self.give_up(app, now, effects);
@@ -94,7 +95,8 @@ impl Device {
     }
 
     fn has_lease(&self, app: AppId, until: Boottime) -> bool {
-        if !keeps(Rule::BootWaitsForLease) && self.run.apps.get(&app).is_some_and(|live| live.lease.is_none()) {
+        if !keeps(Rule::BootWaitsForLease) && self.run.apps.get(&app).is_some_and(|live| live.lease.is_none())
+        {
             return true;
         }
         let manual = self.disk.apps.get(&app).is_some_and(|record| record.policy == Policy::Manual);

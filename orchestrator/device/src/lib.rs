@@ -30,8 +30,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use orchestrator_api::command::{Command, CommandResult};
 use orchestrator_api::ids::{
-    AppId, CommandNumber, DeviceId, Epoch, HelloNumber, ManifestId, ReportNumber, RunId, SessionId, Term, VolumeId,
-    Writer,
+    AppId, CommandNumber, DeviceId, Epoch, HelloNumber, ManifestId, ReportNumber, RunId, SessionId, Term,
+    VolumeId, Writer,
 };
 use orchestrator_api::placement::{Expect, Head, Phase, Problem, StoreView};
 use orchestrator_api::report::{Hello, Refusal, Report, ReportAnswer, Welcome};
@@ -299,7 +299,13 @@ pub struct Found {
 
 impl Device {
     /// A process begins, with what is on the disk, and what former processes left.
-    pub fn begin(id: DeviceId, disk: Disk, run: RunId, found: &Found, now: Boottime) -> (Device, Vec<Effect>) {
+    pub fn begin(
+        id: DeviceId,
+        disk: Disk,
+        run: RunId,
+        found: &Found,
+        now: Boottime,
+    ) -> (Device, Vec<Effect>) {
         let run = Run {
             id: run,
             began: now,

@@ -121,14 +121,23 @@ impl Device {
     }
 
     /// A step ended.
-    pub(crate) fn done(&mut self, app: AppId, step: u64, done: Done, now: Boottime, effects: &mut Vec<Effect>) {
+    pub(crate) fn done(
+        &mut self,
+        app: AppId,
+        step: u64,
+        done: Done,
+        now: Boottime,
+        effects: &mut Vec<Effect>,
+    ) {
         if self.live(app).step != step {
             return;
         }
         let Some(phase) = self.phase(app) else { return };
         match (phase, done) {
             (Phase::Claiming, Done::Looked(looks)) => self.looked(app, &looks, now, effects),
-            (Phase::Claiming, Done::Claimed(volume, result)) => self.claimed(app, volume, result, now, effects),
+            (Phase::Claiming, Done::Claimed(volume, result)) => {
+                self.claimed(app, volume, result, now, effects)
+            }
             (Phase::Mounting, Done::Mounted(Ok(()))) => {
                 if let Some(record) = self.disk.apps.get_mut(&app) {
                     // From here on the app writes, so nothing before it is gone back to any more.
@@ -142,7 +151,8 @@ impl Device {
             (Phase::Starting, Done::Up(Ok(()))) => {
                 if let Some(record) = self.disk.apps.get_mut(&app) {
                     record.healthy = true;
-                    let heads = record.volumes.iter().filter_map(|(id, it)| it.cut.map(|cut| (*id, cut.head)));
+                    let heads =
+                        record.volumes.iter().filter_map(|(id, it)| it.cut.map(|cut| (*id, cut.head)));
                     let heads = heads.collect();
                     let settings = |command: &orchestrator_api::command::Command| {
                         matches!(command.order, orchestrator_api::command::Order::Start(_))
@@ -156,7 +166,9 @@ impl Device {
             (Phase::Mounting, Done::Mounted(Err(problem))) | (Phase::Starting, Done::Up(Err(problem))) => {
                 self.stop(app, Why::Failed(problem), now, effects);
             }
-            (Phase::Stopping(why), Done::Stopped(Ok(()))) => self.enter(app, Phase::Flushing(why), now, effects),
+            (Phase::Stopping(why), Done::Stopped(Ok(()))) => {
+                self.enter(app, Phase::Flushing(why), now, effects)
+            }
             (Phase::Stopping(Why::HandOver { resume: true }), Done::Stopped(Err(problem))) => {
                 self.answer(app, Outcome::Failed(problem), Data::default());
                 self.enter(app, Phase::Stopping(Why::Again), now, effects);
@@ -292,4 +304,3 @@ impl Device {
         }
     }
 }
-

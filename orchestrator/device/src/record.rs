@@ -6,7 +6,9 @@
 use std::collections::BTreeMap;
 
 use orchestrator_api::command::{Command, CommandResult, Verb};
-use orchestrator_api::ids::{AppId, CommandNumber, Generation, HelloNumber, Incarnation, ManifestId, OperationId, Term, VolumeId};
+use orchestrator_api::ids::{
+    AppId, CommandNumber, Generation, HelloNumber, Incarnation, ManifestId, OperationId, Term, VolumeId,
+};
 use orchestrator_api::placement::{Expect, Head, Phase, Policy};
 use orchestrator_api::report::Refusal;
 

@@ -76,7 +76,9 @@ impl Device {
             match looks.get(id).copied().flatten() {
                 Some(look) => match volume.judge(&look) {
                     Verdict::Ours => {
-                        if let (None, Some((head, _)), Some(here)) = (volume.cut, look.store.newest, look.here) {
+                        if let (None, Some((head, _)), Some(here)) =
+                            (volume.cut, look.store.newest, look.here)
+                        {
                             volume.cut = Some(Cut { head, parent: here.parent });
                         }
                     }
@@ -110,13 +112,7 @@ impl Device {
         }
     }
 
-    fn not_reached(
-        &mut self,
-        app: AppId,
-        until: Option<Boottime>,
-        now: Boottime,
-        effects: &mut Vec<Effect>,
-    ) {
+    fn not_reached(&mut self, app: AppId, until: Option<Boottime>, now: Boottime, effects: &mut Vec<Effect>) {
         if until.is_some_and(|until| now >= until) {
             self.stop(app, Why::Failed(Problem::StoreUnreachable), now, effects);
         } else {

@@ -20,7 +20,11 @@ impl Hive {
         match before {
             Some(_) if repeated => {}
             Some((number, run)) if hello.number <= number => {
-                return Answer::Refused(if run == hello.run { Refusal::SessionOver } else { Refusal::Cloned });
+                return Answer::Refused(if run == hello.run {
+                    Refusal::SessionOver
+                } else {
+                    Refusal::Cloned
+                });
             }
             _ => {}
         }
@@ -35,10 +39,13 @@ impl Hive {
             device.report = Default::default();
         }
         device.command = device.command.max(hello.command);
+        let first = device.greeted < incarnation;
         device.greeted = incarnation;
         let session = device.session.unwrap_or(session);
         if self.recovering {
             self.recover(id, hello);
+        } else if first {
+            self.hear_of_leases(id, hello);
         }
         for (app_id, app) in self.apps.iter_mut().filter(|(_, app)| app.placement.device == Some(id)) {
             let term = app.placement.term;

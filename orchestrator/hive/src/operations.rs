@@ -513,7 +513,8 @@ impl Hive {
         let Some(app) = self.apps.get(&operation.app) else { return };
         let may = |device: &DeviceId| {
             let bound = app.policy == Policy::Manual && app.placement.device != Some(*device);
-            let open = self.devices.get(device).is_some_and(|row| row.state == DeviceState::Active && row.docker);
+            let open =
+                self.devices.get(device).is_some_and(|row| row.state == DeviceState::Active && row.docker);
             !bound && open && fresh.contains(device) && !operation.tried.contains(device)
         };
         let failed = matches!(self.phase(operation.app), Some(Phase::Stopped(Why::Failed(_))));
@@ -532,7 +533,8 @@ impl Hive {
             return;
         };
         let writers = self.devices.get(&to).map(|device| &device.writers);
-        let known = writers.is_some_and(|writers| app.volumes.keys().all(|volume| writers.contains_key(volume)));
+        let known =
+            writers.is_some_and(|writers| app.volumes.keys().all(|volume| writers.contains_key(volume)));
         self.edit(id, |operation| operation.to = Some(to));
         match known {
             true => self.grant(id, to, Step::Start, &Heads::Since),

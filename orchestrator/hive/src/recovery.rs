@@ -1,7 +1,6 @@
 //! A hive that was restored from a backup learns from its devices what it forgot: `failover.md`, section 12.
 
 use orchestrator_api::ids::{DeviceId, Incarnation, Term};
-use orchestrator_api::placement::Policy;
 use orchestrator_api::report::Hello;
 
 use crate::rules::{Rule, keeps};
@@ -29,13 +28,18 @@ impl Hive {
         }
         for app in self.apps.values_mut() {
             app.placement.withdrawn = false;
+            // What is known of it is old: until its device says that its volumes have an end, it is not watched.
+            app.placement.leased &= !keeps(Rule::LeasesAreHeardOf);
         }
     }
 
     /// Whether a device heard more of this hive than it ever said.
     pub(crate) fn knows_less(&self, hello: &Hello) -> bool {
         let later = |(app, said): (_, &orchestrator_api::report::HelloApp)| {
-            self.apps.get(app).is_some_and(|app| app.placement.term < said.term)
+            self.apps.get(app).map(|app| &app.placement).is_some_and(|placement| {
+                let missed = placement.device.is_none() && said.mine && placement.term == said.term;
+                placement.term < said.term || (missed && said.term > Term(0))
+            })
         };
         hello.apps.iter().any(later)
     }
@@ -59,9 +63,10 @@ impl Hive {
                 placement.device = Some(id);
                 placement.renewed = Some(renewals);
                 // Only who asks for leases can lose one.
-                placement.leased = said.policy == Policy::Auto;
-                if newer || later {
+                placement.leased = said.leased;
+                if newer || later || app.problem == Some(Refused::NotHeld) {
                     app.wanted = !said.stopped;
+                    app.problem = None;
                 }
                 for (volume, known) in &mut app.volumes {
                     known.writers.extend(writers.get(volume));
@@ -73,6 +78,18 @@ impl Hive {
         };
         if self.devices.values().all(greeted) {
             self.heard_enough();
+        }
+    }
+
+    /// A device that was not waited for says which of its terms have a lease.
+    pub(crate) fn hear_of_leases(&mut self, id: DeviceId, hello: &Hello) {
+        for (app_id, said) in &hello.apps {
+            let free = self.running(*app_id).is_none();
+            let Some(app) = self.apps.get_mut(app_id) else { continue };
+            let placement = &mut app.placement;
+            if free && said.mine && placement.device == Some(id) && placement.term == said.term {
+                placement.leased = said.leased;
+            }
         }
     }
 
@@ -97,4 +114,3 @@ impl Hive {
         }
     }
 }
-

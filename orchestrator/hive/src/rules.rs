@@ -23,6 +23,8 @@ pub enum Rule {
     PolicyInOrder,
     /// A recovering hive grants nothing new.
     RecoveryWaits,
+    /// What a backup says of leases is not believed.
+    LeasesAreHeardOf,
     /// It waits for leases that were granted before it knew better.
     RecoveryWaitsForLeases,
     /// A hello counts only above the last one.

@@ -111,7 +111,8 @@ impl Scheduler {
                 due.push(Look::Late(*id, operation.count));
             }
         }
-        self.steps.retain(|id, _| hive.operations.get(id).is_some_and(|it| it.state == OperationState::Running));
+        self.steps
+            .retain(|id, _| hive.operations.get(id).is_some_and(|it| it.state == OperationState::Running));
         due
     }
 

@@ -277,7 +277,8 @@ impl Hive {
 
     /// The operation of an app that runs.
     pub fn running(&self, app: AppId) -> Option<OperationId> {
-        let running = |operation: &Operation| operation.app == app && operation.state == OperationState::Running;
+        let running =
+            |operation: &Operation| operation.app == app && operation.state == OperationState::Running;
         self.operations.iter().find(|(_, operation)| running(operation)).map(|(id, _)| *id)
     }
 

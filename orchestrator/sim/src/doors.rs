@@ -93,7 +93,8 @@ impl World {
                 Effect::Report(session, mut report) => {
                     for (app, said) in &mut report.apps {
                         let volumes = self.apps.get(app).into_iter().flatten();
-                        said.volumes = volumes.filter_map(|volume| Some((*volume, self.tell(at, *volume)?))).collect();
+                        said.volumes =
+                            volumes.filter_map(|volume| Some((*volume, self.tell(at, *volume)?))).collect();
                     }
                     self.ask_hive(at, Request::Report(session, report));
                 }
@@ -104,7 +105,8 @@ impl World {
                 }
                 Effect::Begin { app, step, what } => self.begin_step(at, app, step, what),
                 Effect::Prepare { app, volumes } => {
-                    let (wait, run, boot) = (self.chance.between(100, 2_000), self.machines[at].run, self.machines[at].boot);
+                    let (wait, run, boot) =
+                        (self.chance.between(100, 2_000), self.machines[at].run, self.machines[at].boot);
                     self.after(wait, What::Machine(at, boot, Doing::Prepared(run, app, volumes)));
                 }
                 Effect::Lease { app, end } => {
@@ -155,7 +157,8 @@ impl World {
         let docker = machine.docker;
         let starts = matches!(what, Step::Claim(..) | Step::Mount { .. } | Step::StartContainers(_));
         if starts && machine.disk.identity.refused == Some(Refusal::Cloned) {
-            self.oracle.broken = Some(format!("{} is refused as a copy, and starts app {}", name(at), app.0[0]));
+            self.oracle.broken =
+                Some(format!("{} is refused as a copy, and starts app {}", name(at), app.0[0]));
         }
         let slow = if docker == Docker::Slow { self.chance.between(5_000, 20_000) } else { 0 };
         match what {
@@ -166,7 +169,13 @@ impl World {
                         let nothing = volumes.iter().map(|volume| (*volume, None)).collect();
                         self.ends(at, app, step, 5_000, Ending::Failed(Done::Looked(nothing)));
                     }
-                    false => self.ends(at, app, step, if left { 1_000 + slow } else { 5 }, Ending::Cleared(volumes)),
+                    false => self.ends(
+                        at,
+                        app,
+                        step,
+                        if left { 1_000 + slow } else { 5 },
+                        Ending::Cleared(volumes),
+                    ),
                 }
             }
             Step::Claim(volume, expect) => {
@@ -300,7 +309,10 @@ impl World {
                 let mut events = vec![Event::Docker(docker)];
                 for (app, record) in &machine.disk.apps {
                     let mut volumes = record.volumes.keys();
-                    if volumes.clone().any(|volume| machine.local.get(volume).is_some_and(|local| local.fenced)) {
+                    if volumes
+                        .clone()
+                        .any(|volume| machine.local.get(volume).is_some_and(|local| local.fenced))
+                    {
                         events.push(Event::Fenced(*app));
                     }
                     if !volumes.all(|volume| machine.mounts.get(volume).is_some_and(|mount| mount.alive)) {
@@ -319,7 +331,7 @@ impl World {
 
     fn container_writes(&mut self, at: usize, app: AppId, id: u64) {
         let machine = &self.machines[at];
-        if !machine.containers.get(&app).is_some_and(|container| container.id == id) {
+        if machine.containers.get(&app).is_none_or(|container| container.id != id) {
             return;
         }
         let boot = machine.boot;
@@ -356,7 +368,8 @@ impl World {
                 for volume in volumes {
                     let writer = self.writer(at, volume);
                     let machine = &mut self.machines[at];
-                    let Some(local) = machine.local.get_mut(&volume).filter(|local| local.epoch.is_some()) else {
+                    let Some(local) = machine.local.get_mut(&volume).filter(|local| local.epoch.is_some())
+                    else {
                         return self.step_done(at, app, step, Done::Mounted(Err(Problem::State)));
                     };
                     let parent = local.head();
@@ -385,9 +398,10 @@ impl World {
                 let there = self.machines[at].containers.contains_key(&app);
                 let writes = self.apps.get(&app).into_iter().flatten().all(|volume| {
                     let machine = &self.machines[at];
-                    machine.mounts.get(volume).is_some_and(|mount| {
-                        mount.alive && mount.lease.is_none_or(|end| now < end)
-                    })
+                    machine
+                        .mounts
+                        .get(volume)
+                        .is_some_and(|mount| mount.alive && mount.lease.is_none_or(|end| now < end))
                 });
                 let machine = &self.machines[at];
                 let answers = machine.docker != Docker::Stopped;
@@ -414,7 +428,9 @@ impl World {
         let (mut all, mut fenced) = (true, false);
         for volume in self.apps.get(&app).cloned().unwrap_or_default() {
             let machine = &self.machines[at];
-            let Some(local) = machine.local.get(&volume).filter(|local| local.epoch.is_some()) else { continue };
+            let Some(local) = machine.local.get(&volume).filter(|local| local.epoch.is_some()) else {
+                continue;
+            };
             fenced |= local.fenced;
             let head = local.head();
             let newest = head.map(|head| self.manifests.get(head).seq);
@@ -488,12 +504,17 @@ impl World {
                 let newest_slot = newest.map(|index| (self.manifests.get(index).seq, index));
                 let machine = &mut self.machines[at];
                 let here = machine.local.get(&volume).and_then(|local| {
-                    let has_newest = newest_slot.is_none_or(|(seq, index)| local.chain.get(&seq) == Some(&index));
+                    let has_newest =
+                        newest_slot.is_none_or(|(seq, index)| local.chain.get(&seq) == Some(&index));
                     let fenced = local.fenced;
                     Some(Here { epoch: local.epoch?, parent: local.parent, has_newest, fenced })
                 });
                 let _ = slots;
-                Some(Look { store: view(newest, claim, &self.manifests), writer: self.writer(at, volume), here })
+                Some(Look {
+                    store: view(newest, claim, &self.manifests),
+                    writer: self.writer(at, volume),
+                    here,
+                })
             }
             _ => None,
         };
@@ -630,7 +651,13 @@ impl World {
     }
 
     /// The first manifest of an epoch, on its way into its slot.
-    fn first_of(&mut self, at: usize, volume: VolumeId, epoch: Epoch, parent: Option<Index>) -> (Claiming, Ask) {
+    fn first_of(
+        &mut self,
+        at: usize,
+        volume: VolumeId,
+        epoch: Epoch,
+        parent: Option<Index>,
+    ) -> (Claiming, Ask) {
         let writer = self.writer(at, volume);
         let seq = Seq(parent.map_or(0, |parent| self.manifests.get(parent).seq.0) + 1);
         let manifest = Manifest { epoch, seq, parent, writer, writes: vec![], back_to: None };
@@ -648,11 +675,13 @@ impl World {
         if !open && !machine.publishing.contains(&volume) {
             return;
         }
-        let under_way = |waiting: &Waiting| matches!(&waiting.job, Job::Upload { volume: it, .. } if *it == volume);
+        let under_way =
+            |waiting: &Waiting| matches!(&waiting.job, Job::Upload { volume: it, .. } if *it == volume);
         if machine.jobs.values().any(under_way) {
             return;
         }
-        let Some(local) = machine.local.get(&volume).filter(|local| local.epoch.is_some() && !local.fenced) else {
+        let Some(local) = machine.local.get(&volume).filter(|local| local.epoch.is_some() && !local.fenced)
+        else {
             return;
         };
         let next = local.chain.range(Seq(local.replicated.0 + 1)..).next().map(|(_, index)| *index);
@@ -714,6 +743,10 @@ impl World {
 }
 
 /// What a claim compares; the rule that is broken on purpose is broken here too.
-fn allows(expect: &Expect, store: &orchestrator_api::placement::StoreView, writer: orchestrator_api::ids::Writer) -> bool {
+fn allows(
+    expect: &Expect,
+    store: &orchestrator_api::placement::StoreView,
+    writer: orchestrator_api::ids::Writer,
+) -> bool {
     expect.allows(store, writer) || BROKEN.get() == Some(Rule::ExpectIsCompared)
 }

@@ -59,17 +59,20 @@ impl Flavour {
     };
 
     /// Nothing is under lease; devices and store are cut off from each other.
-    pub const MANUAL: Flavour = Flavour { auto_percent: 0, policies: false, often: &[0, 46, 52], ..Flavour::ALL };
+    pub const MANUAL: Flavour =
+        Flavour { auto_percent: 0, policies: false, often: &[0, 46, 52], ..Flavour::ALL };
 
     /// Docker stops and gates fail; everything is under lease.
     pub const PARTS: Flavour =
         Flavour { often: &[58, 58, 70], restores: false, copies: false, auto_percent: 100, ..Flavour::ALL };
 
     /// The hive is restored again and again.
-    pub const RESTORES: Flavour = Flavour { often: &[94, 94, 0, 46], copies: false, auto_percent: 100, ..Flavour::ALL };
+    pub const RESTORES: Flavour =
+        Flavour { often: &[94, 94, 0, 46], copies: false, auto_percent: 100, ..Flavour::ALL };
 
     /// Machines are copied.
-    pub const COPIES: Flavour = Flavour { often: &[96, 46, 52], auto_percent: 20, restores: false, ..Flavour::ALL };
+    pub const COPIES: Flavour =
+        Flavour { often: &[96, 46, 52], auto_percent: 20, restores: false, ..Flavour::ALL };
 
     /// Nothing fails.
     pub const CALM: Flavour = Flavour {

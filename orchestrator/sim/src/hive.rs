@@ -9,8 +9,8 @@ use orchestrator_api::report::{Hello, Report};
 use orchestrator_api::times::{LEASE_OVER, WATCH_EVERY};
 use orchestrator_device::Event as DeviceEvent;
 use orchestrator_hive::{
-    Answer, App, Device, Event, Hive, Kind, Known, OperationState, Placement, Refused, Scheduler, Seen, Step, Wish,
-    decide,
+    Answer, App, Device, Event, Hive, Kind, Known, OperationState, Placement, Refused, Scheduler, Seen, Step,
+    Wish, decide,
 };
 
 use crate::chance::Chance;
@@ -81,8 +81,8 @@ impl HiveSide {
         apps: &BTreeMap<AppId, Vec<VolumeId>>,
         flavour: Flavour,
     ) -> HiveSide {
-        let mut rows = Hive::default();
-        rows.devices = devices.iter().map(|id| (*id, Device::default())).collect();
+        let devices_rows = devices.iter().map(|id| (*id, Device::default())).collect();
+        let mut rows = Hive { devices: devices_rows, ..Hive::default() };
         for (id, volumes) in apps {
             let policy = if chance.percent(flavour.auto_percent) { Policy::Auto } else { Policy::Manual };
             let app = App {
@@ -153,7 +153,9 @@ impl World {
             (Request::Hello(hello), Answer::Refused(refusal)) => {
                 DeviceEvent::Welcome(Err((hello.number, refusal)))
             }
-            (Request::Report(session, _), Answer::Report(answer)) => DeviceEvent::Answered(session, Ok(answer)),
+            (Request::Report(session, _), Answer::Report(answer)) => {
+                DeviceEvent::Answered(session, Ok(answer))
+            }
             (Request::Report(session, _), Answer::Refused(no)) => DeviceEvent::Answered(session, Err(no)),
             (Request::Poll(session, _), Answer::Commands(commands)) => {
                 DeviceEvent::Commands(session, Ok(commands))
@@ -201,7 +203,8 @@ impl World {
             let known = !self.flavour.restores && !self.flavour.copies && operation.step != Step::Return;
             if known && operation.state == OperationState::Failed(unexpected) {
                 let number = operation.app.0[0];
-                self.oracle.broken = Some(format!("app {number} is refused by the store, though nobody forgot anything"));
+                self.oracle.broken =
+                    Some(format!("app {number} is refused by the store, though nobody forgot anything"));
             }
             match operation.state {
                 OperationState::Done => {
@@ -231,7 +234,9 @@ impl World {
             if knew && before.term < placement.term {
                 self.hive.leased.insert((app, before.term));
             }
-            self.say(|| format!("hive: app {} term {} is {}'s", app.0[0], placement.term, char::from(device.0[0])));
+            self.say(|| {
+                format!("hive: app {} term {} is {}'s", app.0[0], placement.term, char::from(device.0[0]))
+            });
             if *self.hive.given.entry((app, placement.term)).or_insert(device) != device {
                 let term = placement.term;
                 self.oracle.broken = Some(format!("term {term} of app {} is given to two devices", app.0[0]));
@@ -378,6 +383,11 @@ impl World {
         };
         let up = |process: &Process| process.on && process.paused <= self.now;
         let Some(process) = self.hive.processes.iter().position(up) else { return };
+        if self.hive.rows.recovering && !self.hive.rows.heard && self.chance.percent(30) {
+            self.say(|| "person: goes on without the devices that are missing".into());
+            self.transaction(process, Event::FinishRecovery);
+            return;
+        }
         let wish = Wish { app, kind, to };
         let operation = OperationId(self.chance.id());
         let answer = self.transaction(process, Event::Ordered { operation, wish });

@@ -57,8 +57,12 @@ impl Local {
 
     /// What the store's chain does not have is set aside, and the chain is the store's.
     pub fn follow(&mut self, slots: &BTreeMap<Seq, Index>) -> usize {
-        let tail: Vec<Index> =
-            self.chain.iter().filter(|(seq, index)| slots.get(seq) != Some(index)).map(|(_, it)| *it).collect();
+        let tail: Vec<Index> = self
+            .chain
+            .iter()
+            .filter(|(seq, index)| slots.get(seq) != Some(index))
+            .map(|(_, it)| *it)
+            .collect();
         let set_aside = tail.len();
         if !tail.is_empty() {
             self.branches.push(tail);

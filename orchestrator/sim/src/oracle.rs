@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use orchestrator_api::ids::{AppId, Seq, Term, VolumeId};
-use orchestrator_api::placement::{Expect, Phase};
+use orchestrator_api::placement::{Expect, Phase, Policy};
 use orchestrator_hive::{Kind, Operation, OperationState, Refused, Step};
 
 use crate::store::Index;
@@ -71,13 +71,11 @@ impl World {
                 };
                 *latest > written && self.machines[*other].id != id && (!self.hive.restored || beside())
             });
-            match later.filter(|_| !twin && self.hive.leased.contains(&(app, written))) {
-                Some((latest, other)) => Some(format!(
-                    "accepts a write of app {app_number} in term {written}, after {} did in term {latest}",
-                    name(other)
-                )),
-                None => None,
-            }
+            let later = later.filter(|_| !twin && self.hive.leased.contains(&(app, written)));
+            later.map(|(latest, other)| {
+                let other = name(other);
+                format!("accepts a write of app {app_number} in term {written}, after {other} did in term {latest}")
+            })
         };
         if let Some(broken) = broken {
             self.oracle.broken = Some(format!("{} {broken}", name(at)));
@@ -94,7 +92,8 @@ impl World {
         let slot = self.store.get(&volume).and_then(|objects| objects.slots.get(&seq)).copied();
         let told = *self.oracle.told.entry((volume, seq)).or_insert(index);
         if slot != Some(index) || told != index {
-            self.oracle.broken = Some(format!("{} says that #{index} is replicated, which is not its slot", name(at)));
+            self.oracle.broken =
+                Some(format!("{} says that #{index} is replicated, which is not its slot", name(at)));
         }
         if let Some(local) = self.machines[at].local.get_mut(&volume) {
             local.replicated = local.replicated.max(seq);
@@ -107,12 +106,16 @@ impl World {
         let Some(term) = self.machines[at].disk.apps.get(&app).map(|record| record.term) else { return };
         let later = self.machines.iter().position(|machine| {
             let record = machine.disk.apps.get(&app);
-            machine.id != id && record.is_some_and(|it| it.mine && it.phase == Phase::Running && it.term > term)
+            machine.id != id
+                && record.is_some_and(|it| it.mine && it.phase == Phase::Running && it.term > term)
         });
         if let Some(later) = later {
             let number = app.0[0];
-            self.oracle.broken =
-                Some(format!("{} claims app {number} in term {term}, which {} has later", name(at), name(later)));
+            self.oracle.broken = Some(format!(
+                "{} claims app {number} in term {term}, which {} has later",
+                name(at),
+                name(later)
+            ));
         }
     }
 
@@ -120,7 +123,8 @@ impl World {
     pub(crate) fn mounted(&mut self, at: usize, app: AppId, volume: VolumeId) {
         let Some(record) = self.machines[at].disk.apps.get(&app) else { return };
         let (term, rolls_back) = (record.term, record.rollback_to.contains_key(&volume));
-        let handed_over = record.volumes.get(&volume).is_some_and(|it| matches!(it.expect, Expect::Exactly(_)));
+        let handed_over =
+            record.volumes.get(&volume).is_some_and(|it| matches!(it.expect, Expect::Exactly(_)));
         let first = !record.started;
         let previous = self.term_before(app, term);
         if rolls_back {
@@ -200,7 +204,11 @@ impl World {
             objects.slots.values().for_each(|index| keep(index, &mut kept));
         }
         for local in self.machines.iter().flat_map(|machine| machine.local.values()) {
-            local.chain.values().chain(local.branches.iter().flatten()).for_each(|index| keep(index, &mut kept));
+            local
+                .chain
+                .values()
+                .chain(local.branches.iter().flatten())
+                .for_each(|index| keep(index, &mut kept));
             kept.extend(&local.journal);
         }
         match (0..self.oracle.next_write()).find(|number| !kept.contains(number)) {
@@ -217,7 +225,10 @@ impl World {
         }
         let running = rows.operations.values().find(|it| it.state == OperationState::Running);
         if let Some(it) = running {
-            return Some(format!("app {} is still being worked on: {:?} {:?}", it.app.0[0], it.kind, it.step));
+            return Some(format!(
+                "app {} is still being worked on: {:?} {:?}",
+                it.app.0[0], it.kind, it.step
+            ));
         }
         for (id, app) in &rows.apps {
             let lives = |at: &usize| {
@@ -237,10 +248,13 @@ impl World {
                     let phase = machine.disk.apps.get(id).map(|record| (record.phase, record.term));
                     let placed = (app.placement.device, app.placement.term);
                     if phase != Some((Phase::Running, app.placement.term)) || placed.0 != Some(machine.id) {
-                        return Some(format!("app {number} is {phase:?} on {names:?}, and placed {placed:?}"));
+                        return Some(format!(
+                            "app {number} is {phase:?} on {names:?}, and placed {placed:?}"
+                        ));
                     }
                 }
-                (true, []) if self.why_not(*id).is_none() => {
+                // What can run anywhere has to; what only one device may run stays where it failed, for a person.
+                (true, []) if self.why_not(*id).is_none() || app.policy == Policy::Auto => {
                     return Some(format!("app {number} runs nowhere, and nothing says why"));
                 }
                 (true, []) => {}

@@ -132,7 +132,8 @@ impl Objects {
                         if manifest.parent != self.newest() {
                             return Err(format!("seal {} does not follow the newest slot", manifest.seq));
                         }
-                        if manifest.parent.is_some_and(|parent| manifests.get(parent).epoch > manifest.epoch) {
+                        if manifest.parent.is_some_and(|parent| manifests.get(parent).epoch > manifest.epoch)
+                        {
                             return Err(format!("seal {} has a lower epoch than its parent", manifest.seq));
                         }
                         self.slots.insert(manifest.seq, *index);

@@ -149,10 +149,12 @@ pub struct World {
 
 /// Runs a seed; a run that goes wrong is told from its beginning.
 pub fn run(seed: u64, flavour: Flavour) -> Result<Seen, Broken> {
-    World::new(seed, flavour, false).play().or_else(|_| World::new(seed, flavour, true).play()).map_err(|mut broken| {
-        broken.seed = seed;
-        broken
-    })
+    World::new(seed, flavour, false).play().or_else(|_| World::new(seed, flavour, true).play()).map_err(
+        |mut broken| {
+            broken.seed = seed;
+            broken
+        },
+    )
 }
 
 impl World {
@@ -357,7 +359,11 @@ impl World {
                 } else if let Ask::Claim(epoch, ..) = ask {
                     self.say(|| format!("store: {volume:.4?} claim {epoch}: {said:?}"));
                 }
-                self.send(Node::Store, Node::Machine(from), What::Answer { to: from, boot, job, stage, said });
+                self.send(
+                    Node::Store,
+                    Node::Machine(from),
+                    What::Answer { to: from, boot, job, stage, said },
+                );
             }
             What::Answer { to, boot, job, stage, said } => {
                 let machine = &self.machines[to];
@@ -418,8 +424,11 @@ impl World {
         let mut found = Found { docker: machine.docker != Docker::Stopped, ..Found::default() };
         found.containers.extend(machine.containers.iter().map(|(app, container)| (*app, container.term)));
         for (app, record) in &machine.disk.apps {
-            let mounts: Option<Vec<_>> =
-                record.volumes.keys().map(|volume| machine.mounts.get(volume).filter(|mount| mount.alive)).collect();
+            let mounts: Option<Vec<_>> = record
+                .volumes
+                .keys()
+                .map(|volume| machine.mounts.get(volume).filter(|mount| mount.alive))
+                .collect();
             if let Some(mounts) = mounts.filter(|mounts| !mounts.is_empty()) {
                 let ends: Option<Vec<u64>> = mounts.iter().map(|mount| mount.lease).collect();
                 found.mounted.insert(*app, ends.and_then(|ends| ends.into_iter().min()));

@@ -45,7 +45,8 @@ impl Scene {
 
     fn hello(&mut self, device: DeviceId, term: u64, mine: bool) {
         let number = HelloNumber(self.sessions.get(&device).map_or(1, |(_, said)| said + 1));
-        let said = HelloApp { term: Term(term), mine, generation: Generation(1), policy: Policy::Auto, stopped: false };
+        let said =
+            HelloApp { term: Term(term), mine, generation: Generation(1), leased: true, stopped: false };
         let hello = Hello {
             number,
             run: RunId(device.0),
@@ -65,8 +66,12 @@ impl Scene {
         *number += 1;
         let renew = if asks { BTreeSet::from([(APP, Term(term))]) } else { BTreeSet::new() };
         let here = AppReport { term: Term(term), phase, volumes: BTreeMap::new() };
-        let report =
-            Report { number: ReportNumber(*number), renew, docker: true, apps: BTreeMap::from([(APP, here)]) };
+        let report = Report {
+            number: ReportNumber(*number),
+            renew,
+            docker: true,
+            apps: BTreeMap::from([(APP, here)]),
+        };
         let session = *session;
         match decide(&mut self.hive, Event::Report { device, session, report }) {
             Answer::Report(answer) => answer.granted.contains(&(APP, Term(term))),

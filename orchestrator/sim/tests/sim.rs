@@ -36,6 +36,9 @@ fn nothing_fails_when_nothing_fails() {
 
 /// A rule is broken: some seed must show it. One is known that did when this was written; any other will do.
 fn must_show(rule: &str, flavour: Flavour, known: u64) {
+    if std::env::var("SIM_RULE").is_ok_and(|only| only != rule) {
+        return;
+    }
     let near = known..known + 40;
     for seed in near.chain(first()..first() + SEEDS_TO_SHOW) {
         if let Err(broken) = run(seed, flavour) {
@@ -53,18 +56,19 @@ const SEEDS_TO_SHOW: u64 = 5_000;
 fn every_rule_of_the_hive_is_needed() {
     use orchestrator_hive::rules::{BROKEN, Rule};
     for (rule, flavour, known) in [
-        (Rule::WatchIsWhole, Flavour::LEASES, 2),
-        (Rule::EndCompares, Flavour::LEASES, 0),
-        (Rule::GapBeginsAnew, Flavour::ALL, 0),
-        (Rule::StepWithCommand, Flavour::ALL, 0),
-        (Rule::CountersGoOn, Flavour::RESTORES, 39),
-        (Rule::GrantAfterRelease, Flavour::MANUAL, 48),
-        (Rule::PolicyInOrder, Flavour::ALL, 0),
-        (Rule::RecoveryWaits, Flavour::ALL, 0),
-        (Rule::HelloGrows, Flavour::COPIES, 11),
+        (Rule::WatchIsWhole, Flavour::LEASES, 3),
+        (Rule::EndCompares, Flavour::LEASES, 1227),
+        (Rule::GapBeginsAnew, Flavour::ALL, 2),
+        (Rule::StepWithCommand, Flavour::ALL, 55),
+        (Rule::CountersGoOn, Flavour::RESTORES, 45),
+        (Rule::GrantAfterRelease, Flavour::MANUAL, 50),
+        (Rule::PolicyInOrder, Flavour::ALL, 3),
+        (Rule::RecoveryWaits, Flavour::ALL, 7),
+        (Rule::LeasesAreHeardOf, Flavour::ALL, 900),
+        (Rule::HelloGrows, Flavour::COPIES, 38),
         (Rule::WritersAreKept, Flavour::LEASES, 0),
-        (Rule::WithdrawnIsRefused, Flavour::LEASES, 16),
-        (Rule::WayBack, Flavour::PARTS, 0),
+        (Rule::WithdrawnIsRefused, Flavour::LEASES, 24),
+        (Rule::WayBack, Flavour::PARTS, 3),
     ] {
         BROKEN.set(Some(rule));
         must_show(&format!("{rule:?}"), flavour, known);
@@ -76,19 +80,19 @@ fn every_rule_of_the_hive_is_needed() {
 fn every_rule_of_the_device_is_needed() {
     use orchestrator_device::rules::{BROKEN, Rule};
     for (rule, flavour, known) in [
-        (Rule::LeaseFromSending, Flavour::LEASES, 0),
-        (Rule::GivenUpStays, Flavour::LEASES, 24),
-        (Rule::BootWaitsForLease, Flavour::LEASES, 81),
-        (Rule::StoppedStays, Flavour::ALL, 4),
-        (Rule::ExpectIsCompared, Flavour::RESTORES, 0),
+        (Rule::LeaseFromSending, Flavour::LEASES, 224),
+        (Rule::GivenUpStays, Flavour::LEASES, 233),
+        (Rule::BootWaitsForLease, Flavour::LEASES, 76),
+        (Rule::StoppedStays, Flavour::ALL, 5),
+        (Rule::ExpectIsCompared, Flavour::RESTORES, 590),
         (Rule::ContainersStopFirst, Flavour::ALL, 9),
-        (Rule::PublishedFirst, Flavour::MANUAL, 95),
-        (Rule::OldTermsAreRefused, Flavour::ALL, 2),
-        (Rule::FencedStops, Flavour::ALL, 0),
-        (Rule::RollbackOnce, Flavour::PARTS, 47),
-        (Rule::ResultsAreKept, Flavour::ALL, 55),
-        (Rule::CopyStartsNothing, Flavour::COPIES, 0),
-        (Rule::EndIsHandedOn, Flavour::LEASES, 0),
+        (Rule::PublishedFirst, Flavour::MANUAL, 324),
+        (Rule::OldTermsAreRefused, Flavour::ALL, 27),
+        (Rule::FencedStops, Flavour::ALL, 38),
+        (Rule::RollbackOnce, Flavour::PARTS, 54),
+        (Rule::ResultsAreKept, Flavour::ALL, 39),
+        (Rule::CopyStartsNothing, Flavour::COPIES, 9),
+        (Rule::EndIsHandedOn, Flavour::LEASES, 3),
     ] {
         BROKEN.set(Some(rule));
         must_show(&format!("{rule:?}"), flavour, known);
