@@ -152,3 +152,24 @@ fn a_recovered_hive_waits_for_leases_that_it_granted_too_early() {
     BROKEN.set(Some(Rule::RecoveryWaitsForLeases));
     assert!(restored_and_renewed() < LEASE_END);
 }
+
+/// A backup says that the attic has a lease; since then its app has become `manual`, and it is not heard.
+fn restored_without_the_attic() -> Term {
+    let mut scene = Scene::with_term(5);
+    decide(&mut scene.hive, Event::Restored { now_ms: 1_000 });
+    scene.hello(CELLAR, 0, false);
+    decide(&mut scene.hive, Event::FinishRecovery);
+    for now in (0..300_000).step_by(1_000) {
+        scene.report(CELLAR, 0, false, Phase::StandingBy);
+        scene.look(now);
+    }
+    assert!(!scene.hive.recovering);
+    scene.term()
+}
+
+#[test]
+fn a_term_of_a_backup_is_not_watched_before_its_device_is_heard() {
+    assert_eq!(restored_without_the_attic(), Term(5));
+    BROKEN.set(Some(Rule::LeasesAreHeardOf));
+    assert!(restored_without_the_attic() > Term(5));
+}

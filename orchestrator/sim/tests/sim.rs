@@ -64,7 +64,6 @@ fn every_rule_of_the_hive_is_needed() {
         (Rule::GrantAfterRelease, Flavour::MANUAL, 50),
         (Rule::PolicyInOrder, Flavour::ALL, 3),
         (Rule::RecoveryWaits, Flavour::ALL, 7),
-        (Rule::LeasesAreHeardOf, Flavour::ALL, 900),
         (Rule::HelloGrows, Flavour::COPIES, 38),
         (Rule::WritersAreKept, Flavour::LEASES, 0),
         (Rule::WithdrawnIsRefused, Flavour::LEASES, 24),
