@@ -3,7 +3,7 @@
 //! A phase is written down, then driven: its step is begun, and what comes of it decides the next phase. A process that
 //! begins anew drives the phase that it finds. So there is one way through, whether anything crashed or not.
 
-use orchestrator_api::command::{Data, Outcome};
+use orchestrator_api::command::{Command, Data, Order, Outcome};
 use orchestrator_api::ids::AppId;
 use orchestrator_api::placement::{Phase, Policy, Problem, Why};
 use orchestrator_api::report::Refusal;
@@ -154,10 +154,8 @@ impl Device {
                     let heads =
                         record.volumes.iter().filter_map(|(id, it)| it.cut.map(|cut| (*id, cut.head)));
                     let heads = heads.collect();
-                    let settings = |command: &orchestrator_api::command::Command| {
-                        matches!(command.order, orchestrator_api::command::Order::Start(_))
-                    };
-                    if record.doing.as_ref().is_some_and(settings) {
+                    let start = |command: &Command| matches!(command.order, Order::Start(_));
+                    if record.doing.as_ref().is_some_and(start) {
                         self.answer(app, Outcome::Done, Data { heads, ..Data::default() });
                     }
                 }

@@ -500,7 +500,6 @@ impl World {
         let look = match said {
             Some(Said::Listed(newest, claim)) => {
                 self.adopt(at, volume, newest);
-                let slots = self.store.get(&volume).map(|objects| objects.slots.clone()).unwrap_or_default();
                 let newest_slot = newest.map(|index| (self.manifests.get(index).seq, index));
                 let machine = &mut self.machines[at];
                 let here = machine.local.get(&volume).and_then(|local| {
@@ -509,7 +508,6 @@ impl World {
                     let fenced = local.fenced;
                     Some(Here { epoch: local.epoch?, parent: local.parent, has_newest, fenced })
                 });
-                let _ = slots;
                 Some(Look {
                     store: view(newest, claim, &self.manifests),
                     writer: self.writer(at, volume),

@@ -128,7 +128,7 @@ impl World {
         let first = !record.started;
         let previous = self.term_before(app, term);
         if rolls_back {
-            if record.started && first {
+            if !first {
                 self.oracle.broken = Some("a moment is gone back to twice".into());
             }
             if let Some(previous) = previous {
