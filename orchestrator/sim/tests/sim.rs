@@ -110,3 +110,11 @@ fn every_flavour_keeps_the_invariants() {
         }
     }
 }
+
+#[test]
+fn a_seed_is_the_same_run_again() {
+    for seed in 0..10 {
+        let [once, again] = [(); 2].map(|()| run(seed, Flavour::ALL).map_err(|broken| broken.what));
+        assert_eq!(once, again);
+    }
+}
