@@ -25,6 +25,12 @@ const ARROWS: &[(&str, &[&str], &[&str])] = &[
     ("fs-sim", &["fs-crypto", "fs-format", "fs-volume"], &[]),
     // What hive, devices and people say to each other: ids, hashes and signatures are the format's. No secret, no I/O.
     ("orchestrator-api", &["fs-format"], &[]),
+    // Decides where apps run. It cannot read, and asks no store.
+    ("orchestrator-hive", &["orchestrator-api"], &[]),
+    // Decides what a device does; its doors come later.
+    ("orchestrator-device", &["orchestrator-api"], &[]),
+    // Both of them, on fakes of every door.
+    ("orchestrator-sim", &["fs-format", "orchestrator-api", "orchestrator-device", "orchestrator-hive"], &[]),
     // The one binary.
     ("comb", &["fs-crypto", "fs-format", "fs-fuse", "fs-replication", "fs-store", "fs-volume"], &[]),
 ];

@@ -5,13 +5,18 @@
 //! foreign bytes.
 
 pub mod code;
+pub mod command;
 pub mod compose;
 pub mod error;
+pub mod ids;
 pub mod names;
 pub mod package;
 pub mod permission;
+pub mod placement;
 pub mod release;
+pub mod report;
 pub mod request;
 pub mod route;
 pub mod text;
+pub mod times;
 pub mod yaml;

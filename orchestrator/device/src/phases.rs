@@ -1,0 +1,304 @@
+//! How an app goes from phase to phase: `failover.md`, sections 6, 10 and 14.
+//!
+//! A phase is written down, then driven: its step is begun, and what comes of it decides the next phase. A process that
+//! begins anew drives the phase that it finds. So there is one way through, whether anything crashed or not.
+
+use orchestrator_api::command::{Command, Data, Order, Outcome};
+use orchestrator_api::ids::AppId;
+use orchestrator_api::placement::{Phase, Policy, Problem, Why};
+use orchestrator_api::report::Refusal;
+use orchestrator_api::times::{PUBLISH_WAIT, RETRY_AFTER, SETTLE_AGAIN, WAIT_FOR_HIVE, WAIT_FOR_STORE};
+
+use crate::record::Record;
+use crate::rules::{Rule, keeps};
+use crate::{Boottime, Device, Done, Effect, Found, Published, Step};
+
+/// Before a phase that waits for a lease is looked at again.
+const LOOK_AGAIN: u64 = 1_000;
+/// How long an app that failed publishes.
+const PUBLISH_FAILED: u64 = 30_000;
+/// Mounts or containers that may die within [`DEATHS_WITHIN`].
+const DEATHS_MAX: usize = 3;
+const DEATHS_WITHIN: u64 = 600_000;
+
+impl Device {
+    /// Writes an app's record.
+    pub(crate) fn write(&mut self, app: AppId, effects: &mut Vec<Effect>) {
+        if let Some(record) = self.disk.apps.get(&app) {
+            let reserved = matches!(record.phase, Phase::Stopping(Why::LeaseOver));
+            effects.push(Effect::WriteRecord { record: Box::new(record.clone()), reserved });
+        }
+    }
+
+    /// Enters a phase: written down now, driven next.
+    pub(crate) fn enter(&mut self, app: AppId, phase: Phase, now: Boottime, effects: &mut Vec<Effect>) {
+        let Some(record) = self.disk.apps.get_mut(&app) else { return };
+        record.phase = phase;
+        self.write(app, effects);
+        let live = self.live(app);
+        live.step += 1;
+        live.busy = false;
+        live.claiming.clear();
+        live.again_at = Some(now);
+        self.report_soon();
+    }
+
+    fn begin_step(&mut self, app: AppId, what: Step, effects: &mut Vec<Effect>) {
+        let live = self.live(app);
+        live.step += 1;
+        live.busy = true;
+        live.again_at = None;
+        effects.push(Effect::Begin { app, step: live.step, what });
+    }
+
+    pub(crate) fn again_at(&mut self, app: AppId, at: Boottime) {
+        let live = self.live(app);
+        live.busy = false;
+        live.again_at = Some(at);
+    }
+
+    /// Whether another machine has this one's identity: it starts nothing then.
+    pub(crate) fn is_refused_copy(&self) -> bool {
+        self.disk.identity.refused == Some(Refusal::Cloned) && keeps(Rule::CopyStartsNothing)
+    }
+
+    /// Begins the step of an app's phase, if it is time.
+    pub(crate) fn drive(&mut self, app: AppId, now: Boottime, effects: &mut Vec<Effect>) {
+        let live = self.live(app);
+        if live.busy || live.again_at.is_none_or(|at| now < at) {
+            return;
+        }
+        let (resumed, lease, heads) = (live.resumed, live.lease, live.heads.is_some());
+        let Some(record) = self.disk.apps.get(&app) else { return };
+        let volumes = || record.volumes.keys().copied().collect();
+        let copy = self.is_refused_copy();
+        match record.phase {
+            Phase::Claiming | Phase::Mounting | Phase::Starting if copy => self.again_at(app, Boottime::MAX),
+            Phase::Claiming => {
+                let waits_until = self.run.began + WAIT_FOR_HIVE;
+                let unheard = resumed && !self.run.answered && record.policy == Policy::Manual;
+                if (unheard && now < waits_until) || !self.lease_is_fresh(app, now) {
+                    self.again_at(app, now + LOOK_AGAIN);
+                } else {
+                    self.begin_step(app, Step::Look(volumes()), effects);
+                }
+            }
+            Phase::Mounting if !self.lease_is_fresh(app, now) => self.again_at(app, now + LOOK_AGAIN),
+            Phase::Mounting => {
+                let lease = lease.filter(|_| record.policy == Policy::Auto && keeps(Rule::EndIsHandedOn));
+                let rollback_to = record.rollback_to.clone();
+                self.begin_step(app, Step::Mount { volumes: volumes(), rollback_to, lease }, effects);
+            }
+            Phase::Starting if !self.lease_is_left(app, now) => self.again_at(app, now + LOOK_AGAIN),
+            Phase::Starting => self.begin_step(app, Step::StartContainers(record.term), effects),
+            Phase::Stopping(why) => {
+                let publish = matches!(why, Why::HandOver { .. });
+                self.begin_step(app, Step::StopContainers { publish }, effects);
+            }
+            Phase::Flushing(why) => {
+                let until = match why {
+                    Why::Ordered | Why::HandOver { .. } => now + PUBLISH_WAIT,
+                    Why::LeaseOver => lease.unwrap_or(now),
+                    Why::Failed(_) => now + PUBLISH_FAILED,
+                    Why::Fenced | Why::Again => now,
+                };
+                match heads || why == Why::Again {
+                    true => self.begin_step(app, Step::Unmount, effects),
+                    false => self.begin_step(app, Step::Publish(until), effects),
+                }
+            }
+            Phase::Settling => self.begin_step(app, Step::Settle, effects),
+            Phase::StandingBy | Phase::Running | Phase::Stopped(_) => self.live(app).again_at = None,
+        }
+    }
+
+    pub(crate) fn wakes_for(&self, record: &Record) -> Option<Boottime> {
+        let live = self.run.apps.get(&record.app)?;
+        let again = live.again_at.filter(|_| !live.busy);
+        let results = (record.is_open() && self.run.session.is_some()).then_some(live.results_at);
+        let stop = record.leased().then(|| self.stops_at(record.app)).flatten();
+        [again, results, stop].into_iter().flatten().min()
+    }
+
+    /// A step ended.
+    pub(crate) fn done(
+        &mut self,
+        app: AppId,
+        step: u64,
+        done: Done,
+        now: Boottime,
+        effects: &mut Vec<Effect>,
+    ) {
+        if self.live(app).step != step {
+            return;
+        }
+        let Some(phase) = self.phase(app) else { return };
+        match (phase, done) {
+            (Phase::Claiming, Done::Looked(looks)) => self.looked(app, &looks, now, effects),
+            (Phase::Claiming, Done::Claimed(volume, result)) => {
+                self.claimed(app, volume, result, now, effects)
+            }
+            (Phase::Mounting, Done::Mounted(Ok(()))) => {
+                if let Some(record) = self.disk.apps.get_mut(&app) {
+                    // From here on the app writes, so nothing before it is gone back to any more.
+                    if keeps(Rule::RollbackOnce) {
+                        record.rollback_to.clear();
+                    }
+                    record.started = true;
+                }
+                self.enter(app, Phase::Starting, now, effects);
+            }
+            (Phase::Starting, Done::Up(Ok(()))) => {
+                if let Some(record) = self.disk.apps.get_mut(&app) {
+                    record.healthy = true;
+                    let heads =
+                        record.volumes.iter().filter_map(|(id, it)| it.cut.map(|cut| (*id, cut.head)));
+                    let heads = heads.collect();
+                    let start = |command: &Command| matches!(command.order, Order::Start(_));
+                    if record.doing.as_ref().is_some_and(start) {
+                        self.answer(app, Outcome::Done, Data { heads, ..Data::default() });
+                    }
+                }
+                self.enter(app, Phase::Running, now, effects);
+            }
+            (Phase::Mounting, Done::Mounted(Err(problem))) | (Phase::Starting, Done::Up(Err(problem))) => {
+                self.stop(app, Why::Failed(problem), now, effects);
+            }
+            (Phase::Stopping(why), Done::Stopped(Ok(()))) => {
+                self.enter(app, Phase::Flushing(why), now, effects)
+            }
+            (Phase::Stopping(Why::HandOver { resume: true }), Done::Stopped(Err(problem))) => {
+                self.answer(app, Outcome::Failed(problem), Data::default());
+                self.enter(app, Phase::Stopping(Why::Again), now, effects);
+            }
+            // The end of a lease is kept by the volumes; there is nothing to do but to try again.
+            (Phase::Stopping(_), Done::Stopped(Err(_))) => self.again_at(app, now + RETRY_AFTER),
+            (Phase::Flushing(why), Done::Published { heads, state }) => {
+                self.live(app).heads = Some(heads);
+                match (why, state) {
+                    (Why::Fenced, _) => self.again_at(app, now),
+                    (_, Published::Fenced) => self.flush(app, Why::Fenced, now, effects),
+                    (Why::HandOver { resume }, Published::Late) if keeps(Rule::PublishedFirst) => {
+                        self.answer(app, Outcome::Failed(Problem::PublishLate), Data::default());
+                        let then = if resume { Why::Again } else { Why::Failed(Problem::PublishLate) };
+                        self.flush(app, then, now, effects);
+                    }
+                    _ => self.again_at(app, now),
+                }
+            }
+            (Phase::Flushing(why), Done::Unmounted) => self.ended(app, why, now, effects),
+            (Phase::Settling, Done::Settled(true)) => self.enter(app, Phase::StandingBy, now, effects),
+            (Phase::Settling, Done::Settled(false)) => self.again_at(app, now + SETTLE_AGAIN),
+            _ => {}
+        }
+    }
+
+    /// Goes on flushing for another reason, with what is published already.
+    fn flush(&mut self, app: AppId, why: Why, now: Boottime, effects: &mut Vec<Effect>) {
+        let heads = self.live(app).heads.take();
+        self.enter(app, Phase::Flushing(why), now, effects);
+        self.live(app).heads = heads;
+    }
+
+    /// Stops an app.
+    pub(crate) fn stop(&mut self, app: AppId, why: Why, now: Boottime, effects: &mut Vec<Effect>) {
+        let first = match why {
+            Why::HandOver { .. } | Why::Ordered if !keeps(Rule::ContainersStopFirst) => Phase::Flushing(why),
+            _ => Phase::Stopping(why),
+        };
+        self.live(app).heads = None;
+        self.enter(app, first, now, effects);
+    }
+
+    /// Nothing runs and nothing is mounted any more.
+    fn ended(&mut self, app: AppId, why: Why, now: Boottime, effects: &mut Vec<Effect>) {
+        let heads = self.live(app).heads.take().unwrap_or_default();
+        let data = Data { heads, ..Data::default() };
+        match why {
+            Why::Again => {}
+            Why::Ordered | Why::HandOver { .. } => self.answer(app, Outcome::Done, data),
+            Why::LeaseOver => self.answer(app, Outcome::Failed(Problem::LeaseOver), data),
+            Why::Fenced => self.answer(app, Outcome::Failed(Problem::Fenced), data),
+            Why::Failed(problem) => self.answer(app, Outcome::Failed(problem), data),
+        }
+        let phase = match why {
+            Why::Again => Phase::Claiming,
+            Why::Fenced => Phase::Settling,
+            _ => Phase::Stopped(why),
+        };
+        if why != Why::Again {
+            self.live(app).lease = None;
+        }
+        self.enter(app, phase, now, effects);
+    }
+
+    /// The store has a later epoch.
+    pub(crate) fn fenced(&mut self, app: AppId, now: Boottime, effects: &mut Vec<Effect>) {
+        let Some(phase) = self.phase(app) else { return };
+        let stops = matches!(phase, Phase::Stopping(Why::Fenced) | Phase::Flushing(Why::Fenced));
+        // A claim of our own is under way.
+        if !stops && phase.is_live() && phase != Phase::Claiming && keeps(Rule::FencedStops) {
+            self.stop(app, Why::Fenced, now, effects);
+        }
+    }
+
+    /// The hive says that another device has a later term.
+    pub(crate) fn overtaken(&mut self, app: AppId, now: Boottime, effects: &mut Vec<Effect>) {
+        match self.phase(app) {
+            Some(Phase::Stopped(_)) => self.enter(app, Phase::Settling, now, effects),
+            Some(Phase::Stopping(Why::Fenced) | Phase::Flushing(Why::Fenced)) => self.write(app, effects),
+            Some(phase) if phase.is_live() => self.stop(app, Why::Fenced, now, effects),
+            _ => self.write(app, effects),
+        }
+    }
+
+    /// A mount, or a container, is gone.
+    pub(crate) fn died(&mut self, app: AppId, mount: bool, now: Boottime, effects: &mut Vec<Effect>) {
+        let phase = self.phase(app);
+        let hit = match mount {
+            true => matches!(phase, Some(Phase::Starting | Phase::Running)),
+            false => phase == Some(Phase::Running),
+        };
+        if !hit {
+            return;
+        }
+        let died = &mut self.live(app).died;
+        died.retain(|at| now - at < DEATHS_WITHIN);
+        died.push(now);
+        let why = if died.len() > DEATHS_MAX { Why::Failed(Problem::MountDied) } else { Why::Again };
+        self.stop(app, why, now, effects);
+    }
+
+    /// A rule broken on purpose: what was given up is taken up again.
+    pub(crate) fn run_again(&mut self, app: AppId, effects: &mut Vec<Effect>) {
+        let now = self.run.reported;
+        self.enter(app, Phase::Running, now, effects);
+    }
+
+    /// A process begins, and finds an app in a phase.
+    pub(crate) fn resume(&mut self, app: AppId, found: &Found, now: Boottime, effects: &mut Vec<Effect>) {
+        let Some(record) = self.disk.apps.get(&app) else { return };
+        let (phase, leased, doing) = (record.phase, record.policy == Policy::Auto, record.doing.is_some());
+        let mounted = found.mounted.get(&app).copied();
+        let adopted = found.containers.get(&app) == Some(&record.term)
+            && mounted.is_some_and(|lease| !leased || lease.is_some());
+        let left = mounted.is_some() || found.containers.contains_key(&app);
+        let live = self.live(app);
+        live.resumed = true;
+        live.lease = mounted.flatten().filter(|_| leased);
+        live.until = doing.then_some(now + WAIT_FOR_STORE);
+        live.again_at = Some(now);
+        let next = match phase {
+            Phase::Running if adopted => phase,
+            Phase::Running if left => Phase::Stopping(Why::Again),
+            Phase::Claiming | Phase::Mounting | Phase::Starting if left => Phase::Stopping(Why::Again),
+            Phase::Running | Phase::Mounting | Phase::Starting => Phase::Claiming,
+            Phase::Flushing(why) => Phase::Stopping(why),
+            Phase::Stopped(_) if !keeps(Rule::StoppedStays) => Phase::Claiming,
+            _ => phase,
+        };
+        if next != phase {
+            self.enter(app, next, now, effects);
+        }
+    }
+}
