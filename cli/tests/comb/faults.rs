@@ -558,7 +558,7 @@ fn a_newer_format_is_told_as_one() {
     let text = fs::read_to_string(stage.file("key")).expect("a key");
     let signer = KeyFile::decode(&text).expect("a key");
     let mut object = fs::read(stage.file("head")).expect("the newest manifest");
-    object[8] = 3;
+    object[8] = 4;
     let signed = object.len() - 64;
     let signature = signer.sign(MANIFEST_CONTEXT, &object[..signed]);
     object[signed..].copy_from_slice(&signature);
@@ -567,7 +567,7 @@ fn a_newer_format_is_told_as_one() {
     }
     let newer = content(&stage.world.volume_folder());
     for line in ["mount photos mount", "snapshot photos", "check photos", "status photos", "ls photos@1:"] {
-        stage.world.comb(line).refused(6, "manifests/0000000000000002 has version 3");
+        stage.world.comb(line).refused(6, "manifests/0000000000000002 has version 4");
     }
     assert!(content(&stage.world.volume_folder()) == newer, "nothing was changed");
 
