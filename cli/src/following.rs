@@ -195,7 +195,8 @@ impl Following {
         std::mem::take(&mut *is_moved)
     }
 
-    /// The kernel was told that another moment is shown, since when the last [wait](Self::wait) has ended.
+    /// The kernel was told that another moment is shown, since when the last [wait](Self::wait) has ended. It must be told once more
+    /// then: it may have been answered as of before meanwhile.
     pub fn forgotten(&self) {
         if *self.0.is_moved.lock() {
             // Yet another one, of which the kernel is told next.
@@ -250,31 +251,30 @@ impl Following {
     /// may not know it.
     ///
     /// Who reads past the last page of the file goes by the length that it had a moment ago, and would take what a short answer
-    /// leaves out for zeros.
+    /// leaves out for zeros. Until the kernel was told of the new length so does who reads that page: the kernel then learns nothing
+    /// from a short answer to what it asked before.
     fn to_read(&self, ino: Ino, end: u64, asked: Instant) -> View {
         let is_recent = |before: &&Before| {
             before.forgotten.is_none_or(|at| asked.saturating_duration_since(at) < OLD_LENGTH)
         };
         let (shown, before) = {
             let shown = self.0.shown.read();
-            let before = shown.before.iter().take_while(is_recent).map(|before| before.view.clone());
-            (shown.view.clone(), before.collect::<Vec<_>>())
-        };
-        // As far as the last page goes.
-        let reach = |view: &View| {
-            let pages = view.attr(ino).ok()?.inode.size.div_ceil(PAGE_BYTES);
-            Some(pages.saturating_mul(PAGE_BYTES))
+            (shown.view.clone(), shown.before.iter().take_while(is_recent).cloned().collect::<Vec<_>>())
         };
         if before.is_empty() {
             return shown;
         }
-        let Some(now) = reach(&shown).filter(|now| end > *now) else {
+        let is_told = before.iter().all(|before| before.forgotten.is_some());
+        let size = |view: &View| view.attr(ino).ok().map(|attr| attr.inode.size);
+        let reach = |size: u64| size.div_ceil(PAGE_BYTES).saturating_mul(PAGE_BYTES);
+        let Some(now) = size(&shown).filter(|&now| end > if is_told { reach(now) } else { now }) else {
             return shown;
         };
         let longer: Vec<(u64, View)> = before
             .into_iter()
-            .filter_map(|view| Some((reach(&view)?, view)))
-            .filter(|(reach, _)| *reach > now)
+            .filter_map(|before| Some((size(&before.view)?, before.view)))
+            .filter(|(size, _)| *size > now)
+            .map(|(size, view)| (reach(size), view))
             .collect();
         let wanted = longer.iter().map(|(reach, _)| *reach).max().map_or(end, |longest| end.min(longest));
         longer.into_iter().find(|(reach, _)| *reach >= wanted).map_or(shown, |(_, view)| view)
@@ -608,7 +608,11 @@ mod tests {
         let length =
             |asked| following.to_read(base, 50_000, asked).attr(base).expect("attributes").inode.size;
         assert_eq!(length(Instant::now()), 100_000, "the kernel may not know it yet");
+        let first =
+            |end| following.to_read(base, end, Instant::now()).attr(base).expect("attributes").inode.size;
+        assert_eq!((first(9), first(PAGE_BYTES)), (9, 100_000));
         following.forgotten();
+        assert_eq!(first(PAGE_BYTES), 9, "it knows");
         std::thread::sleep(OLD_LENGTH);
         assert_eq!(length(asked), 100_000, "it waited for the store");
         assert_eq!(length(Instant::now()), 9);

@@ -174,6 +174,7 @@ fn start_following(
                 tracing::info!(seq = %following.shown().seq, "showing a newer moment");
                 mounted.tree_changed();
                 following.forgotten();
+                mounted.tree_changed();
                 link_snapshots(&folder, &following.history());
                 clear_given_up(&folder, &following);
                 lacks = true;
