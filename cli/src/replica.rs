@@ -6,7 +6,7 @@
 //!   late, and a busy one is not excused by its last seal.
 //! - A volume that another device took over is sealed for the last time and takes no more changes.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -361,8 +361,8 @@ pub struct Replicas {
     running: Mutex<Vec<Running>>,
     /// When somebody last asked whether the stores have what is told of them.
     asked: Mutex<Option<Instant>>,
-    /// Packs that were given up, and that no store has any more.
-    cleared: Mutex<Vec<PackId>>,
+    /// Packs that were given up, and that a store has no more, by the store's id.
+    cleared: Mutex<HashMap<String, HashSet<PackId>>>,
     /// Ended without waiting: a store that says nothing holds back no unmount.
     runtime: Option<Runtime>,
 }
@@ -483,6 +483,8 @@ impl Replicas {
         let is_mine = !config.follows && self.core.folder.name.branch().is_none();
         let wanted = if is_mine { config.stores } else { Vec::new() };
         self.name_arbiter(&wanted)?;
+        // What was removed from a store that was put back in time, or is added again, is there again.
+        self.cleared.lock().clear();
         let mut running = self.running.lock();
         for one in running.drain(..) {
             one.task.abort();
@@ -749,7 +751,12 @@ impl Replicas {
 
     /// Packs that were given up, and that no store has any more.
     pub fn cleared(&self) -> Vec<PackId> {
-        self.cleared.lock().clone()
+        let running = self.running.lock();
+        let cleared = self.cleared.lock();
+        let mut stores = running.iter().map(|running| cleared.get(&running.config.id));
+        let Some(mut packs) = stores.next().flatten().cloned() else { return Vec::new() };
+        stores.for_each(|others| packs.retain(|pack| others.is_some_and(|others| others.contains(pack))));
+        packs.into_iter().collect()
     }
 
     /// Writes down what was seen in the stores; otherwise that is done about once a second.
@@ -765,14 +772,17 @@ impl Replicas {
         }
     }
 
-    /// Removes from every store what was given up by a seal that all of them have.
+    /// Removes from every store what was given up by a seal that all of them have, and was not removed there yet.
     pub fn collect(&self, given_up: &GivenUp) -> Vec<StorePruned> {
         let Some(runtime) = &self.runtime else { return Vec::new() };
         let (epoch, pen) = (self.core.volume.epoch(), self.core.pen());
-        let mut cleared = given_up.packs.clone();
+        let all: HashSet<PackId> = given_up.packs.iter().copied().collect();
         let mut pruned = Vec::new();
         let stores: Vec<_> = self.running.lock().iter().map(Running::store).collect();
         for (config, store) in stores {
+            let done = self.cleared.lock().get(&config.id).cloned().unwrap_or_default();
+            let packs = given_up.packs.iter().filter(|pack| !done.contains(*pack)).copied().collect();
+            let given_up = GivenUp { packs, ..given_up.clone() };
             let collected = match store {
                 Some(store) => {
                     let remote = stores::remote(&store.with(Patience::Within(READ_TIME_MAX)), pen.volume);
@@ -783,7 +793,7 @@ impl Replicas {
                             .await
                             .map_err(|error| stores::replication_failure(&error))?;
                         remote
-                            .collect(epoch, &pen, given_up)
+                            .collect(epoch, &pen, &given_up)
                             .await
                             .map_err(|error| stores::replication_failure(&error))
                     };
@@ -791,14 +801,19 @@ impl Replicas {
                 }
                 None => Err("it is not open".to_owned()),
             };
-            if let Err(error) = &collected {
-                tracing::warn!(store = config.name, error, "what was dropped is not removed from the store");
-                cleared.clear();
+            match &collected {
+                Ok(_) => drop(self.cleared.lock().insert(config.id, all.clone())),
+                Err(error) => {
+                    tracing::warn!(
+                        store = config.name,
+                        error,
+                        "what was dropped is not removed from the store"
+                    );
+                }
             }
             let Collected { packs, slots: moments } = collected.as_ref().copied().unwrap_or_default();
             pruned.push(StorePruned { store: config.name, packs, moments, error: collected.err() });
         }
-        *self.cleared.lock() = cleared;
         pruned
     }
 
