@@ -16,6 +16,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use fs_crypto::VolumeKey;
 use fs_format::claim::{BOUNDARY_CONTEXT, Boundary, CLAIM_CONTEXT, Claim};
+use fs_format::pack::PACK_BYTES_MAX;
 use fs_format::{Epoch, ManifestId, PackId, Seq, VolumeId};
 use fs_replication::{
     Collected, Commit, Error, Fenced, GivenUp, Handle, Held, Link, Local, LocalError, Pace, Progress, Role,
@@ -1182,8 +1183,58 @@ impl Outbox {
         let done = tokio::task::spawn_blocking(move || work(&history)).await;
         match done {
             Ok(Ok(read)) => Ok(read),
-            Ok(Err(error)) => Err(LocalError { what, why: error.to_string() }),
-            Err(error) => Err(LocalError { what, why: error.to_string() }),
+            Ok(Err(error)) => Err(LocalError::new(what, error.to_string())),
+            Err(error) => Err(LocalError::new(what, error.to_string())),
+        }
+    }
+}
+
+impl Outbox {
+    /// A pack that cannot be read here, nor from the store that decides, if what is not here is there: any store of the volume
+    /// may have it.
+    async fn pack_of_stores(
+        &self,
+        pack: &PackId,
+        error: LocalError,
+    ) -> std::result::Result<Bytes, LocalError> {
+        let config =
+            self.folder.config().map_err(|failure| LocalError::new(error.what.clone(), failure.message))?;
+        let mut is_lost = true;
+        for store in &config.stores {
+            match self.pack_of(store, pack).await {
+                Ok(Some(bytes)) => return Ok(bytes),
+                Ok(None) => {}
+                Err(failure) => {
+                    tracing::warn!(store = store.name, %pack, error = failure.message, "the store was not asked for a pack");
+                    is_lost = false;
+                }
+            }
+        }
+        let rest = match is_lost {
+            true => format!(
+                "; no store has it whole: `comb check {} --repair` puts back what another place has, and names what is lost",
+                self.folder.name
+            ),
+            false => String::new(),
+        };
+        Err(LocalError { why: format!("{}{rest}", error.why), is_lost, ..error })
+    }
+
+    /// A pack as a store has it; none where the store has it not, or not whole.
+    async fn pack_of(&self, config: &StoreConfig, pack: &PackId) -> Result<Option<Bytes>> {
+        let store = stores::open_to_read(&config.url, self.folder.id).await?;
+        let (id, remote) = (config.store_id()?, stores::remote(&store, self.folder.id));
+        let asked = async {
+            remote.recognise(id).await?;
+            match remote.pack_bytes(pack).await? {
+                Some(bytes) if bytes <= PACK_BYTES_MAX => remote.pack(pack, bytes).await.map(Some),
+                _ => Ok(None),
+            }
+        };
+        match asked.await {
+            // It was emptied, or what it has is not the pack.
+            Err(Error::UnknownVolume { .. } | Error::Damaged { .. }) => Ok(None),
+            asked => asked.map_err(|error| stores::replication_failure(&error)),
         }
     }
 }
@@ -1222,7 +1273,10 @@ impl Local for Outbox {
 
     async fn pack(&self, pack: &PackId) -> std::result::Result<Bytes, LocalError> {
         let pack = *pack;
-        self.read(format!("pack {pack}"), move |history| history.pack_object(&pack)).await.map(Bytes::from)
+        match self.read(format!("pack {pack}"), move |history| history.pack_object(&pack)).await {
+            Ok(bytes) => Ok(Bytes::from(bytes)),
+            Err(error) => self.pack_of_stores(&pack, error).await,
+        }
     }
 }
 
@@ -1238,15 +1292,14 @@ pub struct Pen {
 
 impl Signer for Pen {
     fn claim(&self, epoch: Epoch) -> std::result::Result<Bytes, LocalError> {
-        let nonce =
-            keys::chance().map_err(|failure| LocalError { what: "a claim".into(), why: failure.message })?;
+        let nonce = keys::chance().map_err(|failure| LocalError::new("a claim", failure.message))?;
         let claim = Claim { volume: self.volume, epoch, device: self.device, nonce };
         Ok(Bytes::copy_from_slice(&claim.encode(&self.key.sign(CLAIM_CONTEXT, &claim.message()))))
     }
 
     fn manifest(&self, epoch: Epoch, _head: &Slot) -> std::result::Result<Bytes, LocalError> {
         let what = format!("a manifest of epoch {epoch}");
-        Err(LocalError { what, why: "who keeps a volume up to its stores has its epoch already".into() })
+        Err(LocalError::new(what, "who keeps a volume up to its stores has its epoch already"))
     }
 
     fn boundary(&self, epoch: Epoch, seq: Seq) -> std::result::Result<Bytes, LocalError> {
