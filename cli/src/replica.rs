@@ -6,7 +6,7 @@
 //!   late, and a busy one is not excused by its last seal.
 //! - A volume that another device took over is sealed for the last time and takes no more changes.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -16,6 +16,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use fs_crypto::VolumeKey;
 use fs_format::claim::{BOUNDARY_CONTEXT, Boundary, CLAIM_CONTEXT, Claim};
+use fs_format::pack::PACK_BYTES_MAX;
 use fs_format::{Epoch, ManifestId, PackId, Seq, VolumeId};
 use fs_replication::{
     Collected, Commit, Error, Fenced, GivenUp, Handle, Held, Link, Local, LocalError, Pace, Progress, Role,
@@ -361,8 +362,8 @@ pub struct Replicas {
     running: Mutex<Vec<Running>>,
     /// When somebody last asked whether the stores have what is told of them.
     asked: Mutex<Option<Instant>>,
-    /// Packs that were given up, and that no store has any more.
-    cleared: Mutex<Vec<PackId>>,
+    /// Packs that were given up, and that a store has no more, by the store's id.
+    cleared: Mutex<HashMap<String, HashSet<PackId>>>,
     /// Ended without waiting: a store that says nothing holds back no unmount.
     runtime: Option<Runtime>,
 }
@@ -483,6 +484,8 @@ impl Replicas {
         let is_mine = !config.follows && self.core.folder.name.branch().is_none();
         let wanted = if is_mine { config.stores } else { Vec::new() };
         self.name_arbiter(&wanted)?;
+        // What was removed from a store that was put back in time, or is added again, is there again.
+        self.cleared.lock().clear();
         let mut running = self.running.lock();
         for one in running.drain(..) {
             one.task.abort();
@@ -749,7 +752,12 @@ impl Replicas {
 
     /// Packs that were given up, and that no store has any more.
     pub fn cleared(&self) -> Vec<PackId> {
-        self.cleared.lock().clone()
+        let running = self.running.lock();
+        let cleared = self.cleared.lock();
+        let mut stores = running.iter().map(|running| cleared.get(&running.config.id));
+        let Some(mut packs) = stores.next().flatten().cloned() else { return Vec::new() };
+        stores.for_each(|others| packs.retain(|pack| others.is_some_and(|others| others.contains(pack))));
+        packs.into_iter().collect()
     }
 
     /// Writes down what was seen in the stores; otherwise that is done about once a second.
@@ -765,14 +773,17 @@ impl Replicas {
         }
     }
 
-    /// Removes from every store what was given up by a seal that all of them have.
+    /// Removes from every store what was given up by a seal that all of them have, and was not removed there yet.
     pub fn collect(&self, given_up: &GivenUp) -> Vec<StorePruned> {
         let Some(runtime) = &self.runtime else { return Vec::new() };
         let (epoch, pen) = (self.core.volume.epoch(), self.core.pen());
-        let mut cleared = given_up.packs.clone();
+        let all: HashSet<PackId> = given_up.packs.iter().copied().collect();
         let mut pruned = Vec::new();
         let stores: Vec<_> = self.running.lock().iter().map(Running::store).collect();
         for (config, store) in stores {
+            let done = self.cleared.lock().get(&config.id).cloned().unwrap_or_default();
+            let packs = given_up.packs.iter().filter(|pack| !done.contains(*pack)).copied().collect();
+            let given_up = GivenUp { packs, ..given_up.clone() };
             let collected = match store {
                 Some(store) => {
                     let remote = stores::remote(&store.with(Patience::Within(READ_TIME_MAX)), pen.volume);
@@ -783,7 +794,7 @@ impl Replicas {
                             .await
                             .map_err(|error| stores::replication_failure(&error))?;
                         remote
-                            .collect(epoch, &pen, given_up)
+                            .collect(epoch, &pen, &given_up)
                             .await
                             .map_err(|error| stores::replication_failure(&error))
                     };
@@ -791,14 +802,19 @@ impl Replicas {
                 }
                 None => Err("it is not open".to_owned()),
             };
-            if let Err(error) = &collected {
-                tracing::warn!(store = config.name, error, "what was dropped is not removed from the store");
-                cleared.clear();
+            match &collected {
+                Ok(_) => drop(self.cleared.lock().insert(config.id, all.clone())),
+                Err(error) => {
+                    tracing::warn!(
+                        store = config.name,
+                        error,
+                        "what was dropped is not removed from the store"
+                    );
+                }
             }
             let Collected { packs, slots: moments } = collected.as_ref().copied().unwrap_or_default();
             pruned.push(StorePruned { store: config.name, packs, moments, error: collected.err() });
         }
-        *self.cleared.lock() = cleared;
         pruned
     }
 
@@ -1167,8 +1183,58 @@ impl Outbox {
         let done = tokio::task::spawn_blocking(move || work(&history)).await;
         match done {
             Ok(Ok(read)) => Ok(read),
-            Ok(Err(error)) => Err(LocalError { what, why: error.to_string() }),
-            Err(error) => Err(LocalError { what, why: error.to_string() }),
+            Ok(Err(error)) => Err(LocalError::new(what, error.to_string())),
+            Err(error) => Err(LocalError::new(what, error.to_string())),
+        }
+    }
+}
+
+impl Outbox {
+    /// A pack that cannot be read here, nor from the store that decides, if what is not here is there: any store of the volume
+    /// may have it.
+    async fn pack_of_stores(
+        &self,
+        pack: &PackId,
+        error: LocalError,
+    ) -> std::result::Result<Bytes, LocalError> {
+        let config =
+            self.folder.config().map_err(|failure| LocalError::new(error.what.clone(), failure.message))?;
+        let mut is_lost = true;
+        for store in &config.stores {
+            match self.pack_of(store, pack).await {
+                Ok(Some(bytes)) => return Ok(bytes),
+                Ok(None) => {}
+                Err(failure) => {
+                    tracing::warn!(store = store.name, %pack, error = failure.message, "the store was not asked for a pack");
+                    is_lost = false;
+                }
+            }
+        }
+        let rest = match is_lost {
+            true => format!(
+                "; no store has it whole: `comb check {} --repair` puts back what another place has, and names what is lost",
+                self.folder.name
+            ),
+            false => String::new(),
+        };
+        Err(LocalError { why: format!("{}{rest}", error.why), is_lost, ..error })
+    }
+
+    /// A pack as a store has it; none where the store has it not, or not whole.
+    async fn pack_of(&self, config: &StoreConfig, pack: &PackId) -> Result<Option<Bytes>> {
+        let store = stores::open_to_read(&config.url, self.folder.id).await?;
+        let (id, remote) = (config.store_id()?, stores::remote(&store, self.folder.id));
+        let asked = async {
+            remote.recognise(id).await?;
+            match remote.pack_bytes(pack).await? {
+                Some(bytes) if bytes <= PACK_BYTES_MAX => remote.pack(pack, bytes).await.map(Some),
+                _ => Ok(None),
+            }
+        };
+        match asked.await {
+            // It was emptied, or what it has is not the pack.
+            Err(Error::UnknownVolume { .. } | Error::Damaged { .. }) => Ok(None),
+            asked => asked.map_err(|error| stores::replication_failure(&error)),
         }
     }
 }
@@ -1207,7 +1273,10 @@ impl Local for Outbox {
 
     async fn pack(&self, pack: &PackId) -> std::result::Result<Bytes, LocalError> {
         let pack = *pack;
-        self.read(format!("pack {pack}"), move |history| history.pack_object(&pack)).await.map(Bytes::from)
+        match self.read(format!("pack {pack}"), move |history| history.pack_object(&pack)).await {
+            Ok(bytes) => Ok(Bytes::from(bytes)),
+            Err(error) => self.pack_of_stores(&pack, error).await,
+        }
     }
 }
 
@@ -1223,15 +1292,14 @@ pub struct Pen {
 
 impl Signer for Pen {
     fn claim(&self, epoch: Epoch) -> std::result::Result<Bytes, LocalError> {
-        let nonce =
-            keys::chance().map_err(|failure| LocalError { what: "a claim".into(), why: failure.message })?;
+        let nonce = keys::chance().map_err(|failure| LocalError::new("a claim", failure.message))?;
         let claim = Claim { volume: self.volume, epoch, device: self.device, nonce };
         Ok(Bytes::copy_from_slice(&claim.encode(&self.key.sign(CLAIM_CONTEXT, &claim.message()))))
     }
 
     fn manifest(&self, epoch: Epoch, _head: &Slot) -> std::result::Result<Bytes, LocalError> {
         let what = format!("a manifest of epoch {epoch}");
-        Err(LocalError { what, why: "who keeps a volume up to its stores has its epoch already".into() })
+        Err(LocalError::new(what, "who keeps a volume up to its stores has its epoch already"))
     }
 
     fn boundary(&self, epoch: Epoch, seq: Seq) -> std::result::Result<Bytes, LocalError> {
