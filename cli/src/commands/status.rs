@@ -263,7 +263,10 @@ fn told(store: &StoreReport, dollars: Option<f64>) -> String {
     let mut text = format!("store \"{}\" ", store.name);
     text += &match (&store.replicated_seq, store.unsafe_seconds) {
         (None, _) if store.state == "starting" => "is being asked".to_owned(),
-        (None, _) if matches!(&*store.state, "waiting" | "not-open") => "was not reached yet".to_owned(),
+        (None, 0.0) if matches!(&*store.state, "waiting" | "not-open") => "was not reached yet".to_owned(),
+        (None, seconds) if matches!(&*store.state, "waiting" | "not-open") => {
+            format!("was not reached yet, lacks {seconds:.0} s, {}", output::size(store.unsafe_bytes))
+        }
         (None, _) if store.state == "unknown" => "is not known".to_owned(),
         (None, _) if store.state == "followed" => "is followed".to_owned(),
         (None, _) if store.needs_somebody => "is not known to have anything".to_owned(),

@@ -471,3 +471,44 @@ fn a_bound_of_what_waits_holds_back_writes_and_not_what_is_small() {
     stage.world.comb("unmount mount").done();
     stage.world.comb("check photos").done();
 }
+
+#[test]
+fn who_begins_while_the_store_is_away_forgets_nothing_of_what_waits() {
+    let stage = Stage::large();
+    stage.configure("waiting_bytes", 24 * MIB);
+    stage.mount();
+    stage.write(0, 4);
+    stage.sync();
+    let (store, away) = (stage.world.path("store"), stage.world.path("away"));
+    fs::rename(&store, &away).expect("moved");
+    let begun = Instant::now();
+    for number in 1..4 {
+        stage.write(number, 6);
+        stage.world.comb("snapshot photos").done();
+        std::thread::sleep(Duration::from_secs(1));
+        stage.kill();
+        stage.mount();
+        let lacks = |field: &str| stage.report()["stores"][0][field].clone();
+        wait_until("finding out", || lacks("state") == "not-open");
+        let bytes = lacks("unsafe_bytes").as_u64().expect("bytes");
+        assert!(bytes >= (number * 6 * MIB) as u64, "{bytes} bytes after {number} files");
+        assert!(lacks("unsafe_seconds").as_f64() >= Some(number as f64), "{}", stage.report());
+        let told = stage.world.comb("status photos").out;
+        assert!(told.contains("was not reached yet, lacks "), "{told}");
+    }
+    assert!(
+        begun.elapsed() < Duration::from_secs(50),
+        "the promise was not broken yet: {:?}",
+        begun.elapsed()
+    );
+    let error = stage.try_write(4, 96).expect_err("what waits is bounded as before");
+    assert_eq!(error.kind(), ErrorKind::StorageFull, "{error}");
+    fs::rename(&away, &store).expect("back again");
+    stage.sync();
+    let report = stage.report();
+    assert_eq!(report["stores"][0]["unsafe_bytes"], 0, "{report}");
+    for number in 0..4 {
+        stage.compare(&stage.world.path("mount"), number, if number == 0 { 4 } else { 6 });
+    }
+    stage.world.comb("unmount mount").done();
+}
