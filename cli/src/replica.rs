@@ -374,6 +374,23 @@ struct AtWork {
     fenced: Option<String>,
 }
 
+/// What a store lacks and takes, for whoever waits for room.
+#[derive(Debug, Clone, Default)]
+pub struct Taker {
+    /// Its name.
+    pub name: String,
+    /// Bytes of the seals that it lacks.
+    pub lacks: u64,
+    /// The newest seal that it said to have, 0 for none.
+    pub replicated: Seq,
+    /// Grows with each pack and each seal that it takes.
+    pub taken: u64,
+    /// Whether something is being sent to it.
+    pub is_sending: bool,
+    /// When something went wrong there last.
+    pub failed: Option<std::time::Instant>,
+}
+
 /// The store that decides.
 pub struct Arbiter {
     /// What it is called, and which it is.
@@ -730,34 +747,31 @@ impl Replicas {
         self.running.lock().iter().any(is_fenced)
     }
 
-    /// Bytes of the seals that the store lacks that lacks most; and what all of them have taken, which grows with each pack and
-    /// each seal that one takes.
-    pub fn waiting(&self) -> (u64, u64) {
+    /// What each store lacks and takes.
+    pub fn takers(&self) -> Vec<Taker> {
         let running = self.running.lock();
         let told = running.iter().map(|one| {
             let progress = one.progress();
-            (one.known(progress.as_ref()), progress)
+            (one.config.name.clone(), one.known(progress.as_ref()), progress)
         });
-        let told: Vec<(Option<Seq>, Option<Progress>)> = told.collect();
+        let told: Vec<(String, Option<Seq>, Option<Progress>)> = told.collect();
         drop(running);
         let changes = self.core.changes.lock();
-        let (mut waiting, mut taken) = (0, 0_u64);
-        for (known, progress) in told {
-            let replicated = progress.as_ref().and_then(|progress| progress.replicated);
-            let pending = progress.as_ref().map_or(0, |progress| progress.pending.bytes);
-            // What a store has lost is known to the uploader alone.
-            waiting = waiting.max(changes.bytes_missing(known)).max(pending);
-            taken += progress.map_or(0, |progress| progress.sent_bytes) + replicated.map_or(0, |seq| seq.0);
-        }
-        (waiting, taken)
-    }
-
-    /// Whether a store is being sent to and nothing went wrong since then: requests end by themselves where no bytes move.
-    pub fn is_sending(&self, since: Instant) -> bool {
-        let running = self.running.lock();
-        running.iter().filter_map(Running::progress).any(|progress| {
-            progress.state == Doing::Sending && progress.trouble.is_none_or(|trouble| trouble.at < since)
-        })
+        let taker = |(name, known, progress): (String, Option<Seq>, Option<Progress>)| {
+            let Some(progress) = progress else {
+                return Taker { name, lacks: changes.bytes_missing(known), ..Taker::default() };
+            };
+            Taker {
+                name,
+                // What a store has lost is known to the uploader alone.
+                lacks: changes.bytes_missing(known).max(progress.pending.bytes),
+                replicated: progress.replicated.unwrap_or_default(),
+                taken: progress.sent_bytes + progress.replicated.map_or(0, |seq| seq.0),
+                is_sending: progress.state == Doing::Sending,
+                failed: progress.trouble.map(|trouble| trouble.at.into_std()),
+            }
+        };
+        told.into_iter().map(taker).collect()
     }
 
     /// The names of the stores that lack something.

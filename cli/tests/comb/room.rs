@@ -512,3 +512,39 @@ fn who_begins_while_the_store_is_away_forgets_nothing_of_what_waits() {
     }
     stage.world.comb("unmount mount").done();
 }
+
+#[test]
+fn nobody_waits_for_a_store_that_is_away_because_another_takes_crumbs() {
+    let stage = Stage::large();
+    let copy = format!("file://{}", stage.world.dir("copy").display());
+    stage.world.words(["store", "add", "photos", &copy, "--as", "copy"]).done();
+    stage.configure("waiting_bytes", 16 * MIB);
+    stage.world.comb("mount photos mount --seal-every 1s").done();
+    stage.write(0, 4);
+    stage.sync();
+    fs::rename(stage.world.path("copy"), stage.world.path("away")).expect("moved");
+    let (mount, done) = (stage.world.path("mount"), std::sync::atomic::AtomicBool::new(false));
+    let begun = Instant::now();
+    let outcome = std::thread::scope(|scope| {
+        scope.spawn(|| {
+            // Each is a seal that the other store takes.
+            for number in 0..120 {
+                if done.load(std::sync::atomic::Ordering::Relaxed) {
+                    break;
+                }
+                let _ = File::create(mount.join(format!("crumb-{number}")));
+                std::thread::sleep(Duration::from_millis(500));
+            }
+        });
+        let outcome = stage.try_write(1, 96);
+        done.store(true, std::sync::atomic::Ordering::Relaxed);
+        outcome
+    });
+    let error = outcome.expect_err("what waits is bounded");
+    assert_eq!(error.kind(), ErrorKind::StorageFull, "{error}");
+    assert!(begun.elapsed() < Duration::from_secs(40), "{:?}", begun.elapsed());
+    fs::rename(stage.world.path("away"), stage.world.path("copy")).expect("back again");
+    stage.sync();
+    stage.write(2, 40);
+    stage.world.comb("unmount mount").done();
+}
