@@ -649,8 +649,9 @@ impl Replicas {
             let seals = changes.missing(known_to_have).map(|seal| seal.sealed);
             (changes.oldest_missing(known_to_have), seals, changes.bytes_missing(known_to_have))
         };
-        // What is sent of a seal counts as sent, once the uploader knows.
-        let sealed_bytes = if unknown { sealed_bytes.max(pending.bytes) } else { pending.bytes };
+        // What is sent of a seal counts as sent; but during a pause the uploader takes in no new ones.
+        let is_paused = progress.as_ref().is_some_and(|one| matches!(one.state, Doing::Waiting { .. }));
+        let sealed_bytes = if unknown || is_paused { sealed_bytes.max(pending.bytes) } else { pending.bytes };
         let oldest = |lacking: Option<i64>| lacking.into_iter().chain(known.iter().copied()).min();
         let since = oldest(changes);
         let unsafe_seconds = since.map_or(0.0, |since| seconds_since(since, now));
@@ -774,11 +775,12 @@ impl Replicas {
         told.into_iter().map(taker).collect()
     }
 
-    /// The names of the stores that lack something.
+    /// The names of the stores that are furthest behind, of those that lack something.
     pub fn lacking(&self) -> Vec<String> {
         let head = self.core.volume.head().seq;
         let running = self.running.lock();
-        let lacking = running.iter().filter(|one| one.replicated() < Some(head));
+        let least = running.iter().map(Running::replicated).min().flatten();
+        let lacking = running.iter().filter(|one| one.replicated() < Some(head) && one.replicated() <= least);
         lacking.map(|one| format!("\"{}\"", one.config.name)).collect()
     }
 

@@ -69,6 +69,9 @@ pub struct RoomReport {
     /// Why writes wait, or are refused, and what to do.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub held_up: Option<String>,
+    /// Whether they are refused.
+    #[serde(default)]
+    pub refused: bool,
 }
 
 /// Makes room for a mounted volume that is written here.
@@ -192,6 +195,10 @@ impl Room {
     /// How it stands; nothing for a volume without stores.
     pub fn report(&self) -> Option<RoomReport> {
         let (volume, replicas) = (self.volume.upgrade()?, self.replicas.upgrade()?);
+        // What was so a second ago need not be so any more.
+        if let Some((free, _)) = self.free() {
+            self.measure(&volume, &replicas, free);
+        }
         let (waiting_bytes, waiting_bytes_max) = volume.waiting()?;
         let lacks = volume.lacks_on_disk(0).unwrap_or(0);
         let lacking = replicas.lacking();
@@ -202,9 +209,11 @@ impl Room {
             waiting_bytes_max,
             evicted_bytes: known.evicted_bytes,
             held_up: None,
+            refused: false,
         };
         let is_asked = known.asked.is_some_and(|at| at.elapsed() < FORGOTTEN);
-        let refused = known.is_hopeless.then(|| known.kept.clone());
+        let is_hopeless = known.is_hopeless;
+        let refused = is_hopeless.then(|| known.kept.clone());
         drop(known);
         let stores =
             if lacking.is_empty() { "its stores".into() } else { format!("store {}", lacking.join(", ")) };
@@ -222,11 +231,12 @@ impl Room {
                 Some(format!("writes are REFUSED: the disk is full, and what is here stays: {kept}; {test}"))
             }
             (false, None) if is_asked && lacks > 0 => {
-                Some("writes wait: the disk is full, and packs leave it when stores have them".into())
+                Some(format!("writes wait: the disk is full, and packs leave it when they are in {stores}"))
             }
             _ => None,
         };
-        Some(RoomReport { held_up, ..report })
+        let refused = is_hopeless && held_up.is_some();
+        Some(RoomReport { held_up, refused, ..report })
     }
 
     /// What is looked at every second.

@@ -24,7 +24,8 @@ const WATCH_EVERY: Duration = Duration::from_secs(1);
 
 /// Show how the volumes are: mounted where, sealed when, what their stores lack and cost, and what is wrong
 ///
-/// It ends with 9 where a store is later than promised, whether the volume is mounted or not, with 11 where a daemon gives no
+/// It ends with 9 where a store is later than promised, whether the volume is mounted or not, and where writes are refused
+/// because what waits for stores finds no room; with 11 where a daemon gives no
 /// answer, and with 5 where it is not known what was seen of the store of a volume that another device writes.
 #[derive(Debug, Args)]
 pub struct StatusArgs {
@@ -109,6 +110,15 @@ pub fn run(state: &State, args: &StatusArgs) -> Result<()> {
             ),
         };
         return Err(Failure::new(Kind::Behind, format!("volume \"{volume}\" is not safe: {what}")).hint(hint));
+    }
+    for volume in &list {
+        let mut rooms = volume.mounts.iter().filter_map(|mount| mount.room.as_ref());
+        if rooms.any(|room| room.refused) {
+            let what =
+                format!("volume \"{}\" takes no data: what waits for its stores finds no room", volume.name);
+            let hint = format!("`comb store test {}` shows whether they answer", volume.name);
+            return Err(Failure::new(Kind::Behind, what).hint(hint));
+        }
     }
     let mut stores = list.iter().flat_map(|volume| volume.stores().map(move |store| (&volume.name, store)));
     if let Some((volume, store)) = stores.find(|(_, store)| store.state == "unknown") {

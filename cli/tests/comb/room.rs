@@ -507,6 +507,9 @@ fn who_begins_while_the_store_is_away_forgets_nothing_of_what_waits() {
     stage.sync();
     let report = stage.report();
     assert_eq!(report["stores"][0]["unsafe_bytes"], 0, "{report}");
+    // What is told is true now, and not as of the last look.
+    assert_eq!(report["room"]["held_up"], Value::Null, "{report}");
+    stage.world.comb("status photos").done();
     for number in 0..4 {
         stage.compare(&stage.world.path("mount"), number, if number == 0 { 4 } else { 6 });
     }
@@ -543,6 +546,16 @@ fn nobody_waits_for_a_store_that_is_away_because_another_takes_crumbs() {
     let error = outcome.expect_err("what waits is bounded");
     assert_eq!(error.kind(), ErrorKind::StorageFull, "{error}");
     assert!(begun.elapsed() < Duration::from_secs(40), "{:?}", begun.elapsed());
+    let report = stage.report();
+    assert_eq!(report["room"]["refused"], true, "{report}");
+    assert!(
+        report["stores"].as_array().is_some_and(|all| all.iter().all(|store| store["behind"] == false)),
+        "{report}"
+    );
+    let status = stage.world.comb("status photos");
+    assert!(status.out.contains("writes are REFUSED: "), "{}", status.out);
+    assert!(status.out.contains(" wait for store \"copy\", and "), "{}", status.out);
+    status.refused(9, "takes no data");
     fs::rename(stage.world.path("away"), stage.world.path("copy")).expect("back again");
     stage.sync();
     stage.write(2, 40);
