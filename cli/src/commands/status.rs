@@ -24,7 +24,8 @@ const WATCH_EVERY: Duration = Duration::from_secs(1);
 
 /// Show how the volumes are: mounted where, sealed when, what their stores lack and cost, and what is wrong
 ///
-/// It ends with 9 where a store is later than promised, whether the volume is mounted or not, or where another device took it over, with 11 where a daemon gives no
+/// It ends with 9 where a store is later than promised, whether the volume is mounted or not, where another device took it
+/// over, and where writes are refused because what waits for stores finds no room; with 11 where a daemon gives no
 /// answer, and with 5 where it is not known what was seen of the store of a volume that another device writes.
 #[derive(Debug, Args)]
 pub struct StatusArgs {
@@ -132,6 +133,15 @@ pub fn run(state: &State, args: &StatusArgs) -> Result<()> {
             "`comb volume open {volume} --store URL` goes on with it from the store in which it was taken over, with --read-only it \
              follows the other; what only this machine has becomes a branch"
         )));
+    }
+    for volume in &list {
+        let mut rooms = volume.mounts.iter().filter_map(|mount| mount.room.as_ref());
+        if rooms.any(|room| room.refused) {
+            let what =
+                format!("volume \"{}\" takes no data: what waits for its stores finds no room", volume.name);
+            let hint = format!("`comb store test {}` shows whether they answer", volume.name);
+            return Err(Failure::new(Kind::Behind, what).hint(hint));
+        }
     }
     let mut stores = list.iter().flat_map(|volume| volume.stores().map(move |store| (&volume.name, store)));
     if let Some((volume, store)) = stores.find(|(_, store)| store.state == "unknown") {
@@ -287,7 +297,10 @@ fn told(store: &StoreReport, dollars: Option<f64>) -> String {
     let mut text = format!("store \"{}\" ", store.name);
     text += &match (&store.replicated_seq, store.unsafe_seconds) {
         (None, _) if store.state == "starting" => "is being asked".to_owned(),
-        (None, _) if matches!(&*store.state, "waiting" | "not-open") => "was not reached yet".to_owned(),
+        (None, 0.0) if matches!(&*store.state, "waiting" | "not-open") => "was not reached yet".to_owned(),
+        (None, seconds) if matches!(&*store.state, "waiting" | "not-open") => {
+            format!("was not reached yet, lacks {seconds:.0} s, {}", output::size(store.unsafe_bytes))
+        }
         (None, _) if store.state == "unknown" => "is not known".to_owned(),
         (None, _) if store.state == "followed" => "is followed".to_owned(),
         (None, _) if store.needs_somebody => "is not known to have anything".to_owned(),
