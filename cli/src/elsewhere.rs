@@ -416,7 +416,7 @@ pub fn unknown(volume: &VolumeFolder) -> Option<Failure> {
 pub fn fill(volume: &VolumeFolder, bar: &ProgressBar) -> Result<Filled> {
     let door = door(volume)?;
     let Some((far, store)) = door.far.zip(door.store) else { return Ok(Filled::default()) };
-    let (room, full) = (lazy_disk::room(door.env.disk.clone()), Arc::new(OnceLock::new()));
+    let (room, full) = (lazy_disk::room(&volume.path), Arc::new(OnceLock::new()));
     let noting = {
         let full = full.clone();
         Arc::new(move |bytes| {
@@ -450,8 +450,9 @@ pub fn fill(volume: &VolumeFolder, bar: &ProgressBar) -> Result<Filled> {
                 return Failure::new(
                     Kind::NoSpace,
                     format!(
-                        "not all of volume \"{}\" is fetched: the disk has too little room, of which 1 GiB stays free",
-                        volume.name
+                        "not all of volume \"{}\" is fetched: the disk has too little room, of which {} stays free",
+                        volume.name,
+                        output::size(lazy_disk::room_left(&volume.path))
                     ),
                 );
             }

@@ -19,10 +19,13 @@ use fs_replication::{Far, Newest, NewestError, Room, WINDOWS, Windows};
 use fs_volume::env::{Ahead, Disk, DiskFile, Env, OpenMode};
 use parking_lot::RwLock;
 
-/// Room on the disk that filling leaves to others, in bytes.
+/// Room on the disk that filling leaves to others, in bytes, or this part of a small disk: as much as eviction makes.
 const ROOM_LEFT_BYTES: u64 = 1 << 30;
-/// Room that what is read leaves to others, in bytes: four times what the engine wants to have left to take a write.
+const ROOM_LEFT_PART: u64 = 3;
+/// Room that what is read leaves to others, in bytes: four times what the engine wants to have left to take a write. Of a small
+/// disk it is a part, too, below that at which packs are evicted.
 const READING_LEFT_BYTES: u64 = 512 << 20;
+const READING_LEFT_PART: u64 = 6;
 
 /// A folder whose packs and manifests may be in a store.
 pub struct LazyDisk {
@@ -108,15 +111,33 @@ pub fn prepare_at(folder: &Path, far: &Far, seq: Seq, manifest: &[u8]) -> io::Re
     Ok(Env { disk: Arc::new(disk), ..real })
 }
 
-/// How much room filling needs on this disk.
-pub fn room(disk: Arc<dyn Disk>) -> Room {
-    Arc::new(move |bytes| disk.free_bytes().is_ok_and(|free| free >= bytes.saturating_add(ROOM_LEFT_BYTES)))
+/// Whether the disk of a folder has room for what is fetched, beside what filling leaves to others.
+pub fn room(folder: &Path) -> Room {
+    let folder = folder.to_owned();
+    Arc::new(move |bytes| {
+        free(&folder).is_ok_and(|(free, total)| free >= bytes.saturating_add(left_by_filling(total)))
+    })
+}
+
+/// What filling leaves to others on the disk of a folder, in bytes.
+pub fn room_left(folder: &Path) -> u64 {
+    free(folder).map_or(ROOM_LEFT_BYTES, |(_, total)| left_by_filling(total))
 }
 
 /// Whether the disk of a folder has room for what is read of packs that are elsewhere.
 pub fn has_room(folder: &Path) -> bool {
-    rustix::fs::statvfs(folder)
-        .is_ok_and(|disk| disk.f_bavail.saturating_mul(disk.f_frsize) >= READING_LEFT_BYTES)
+    free(folder).is_ok_and(|(free, total)| free >= READING_LEFT_BYTES.min(total / READING_LEFT_PART))
+}
+
+fn left_by_filling(total: u64) -> u64 {
+    ROOM_LEFT_BYTES.min(total / ROOM_LEFT_PART)
+}
+
+/// Free room on the disk of a folder, and all of it, in bytes.
+fn free(folder: &Path) -> rustix::io::Result<(u64, u64)> {
+    let disk = rustix::fs::statvfs(folder)?;
+    let bytes = |blocks: u64| blocks.saturating_mul(disk.f_frsize);
+    Ok((bytes(disk.f_bavail), bytes(disk.f_blocks)))
 }
 
 /// The packs of which at least a part is in a volume's folder.

@@ -4,9 +4,11 @@
 //! - A store that is away, or cannot even be opened, holds back neither the volume nor another store.
 //! - What is not safe is counted from the first change that no seal of the store holds, so an idle volume is never
 //!   late, and a busy one is not excused by its last seal.
+//! - Before a store has said what it has, what it lacks is counted from what was seen there last: who begins anew while it is
+//!   away forgets nothing of what waits.
 //! - A volume that another device took over is sealed for the last time and takes no more changes.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -16,13 +18,14 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use fs_crypto::VolumeKey;
 use fs_format::claim::{BOUNDARY_CONTEXT, Boundary, CLAIM_CONTEXT, Claim};
+use fs_format::pack::PACK_BYTES_MAX;
 use fs_format::{Epoch, ManifestId, PackId, Seq, VolumeId};
 use fs_replication::{
     Collected, Commit, Error, Fenced, GivenUp, Handle, Held, Link, Local, LocalError, Pace, Progress, Role,
     Settings, Signer, Slot, State as Doing, Uploader,
 };
 use fs_store::{Patience, Patient, READ_TIME_MAX};
-use fs_volume::{FsError, History, SealPace, Volume};
+use fs_volume::{FsError, History, SealInfo, SealPace, Volume};
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use tokio::runtime::Runtime;
@@ -35,7 +38,7 @@ use crate::failure::{Context, Failure, Kind, Result};
 use crate::retention::StorePruned;
 use crate::state::{State, VolumeFolder, make_private_dir, remove_file_if_there, replace, sync_dir};
 use crate::stores::{self, StoreConfig};
-use crate::{engine, keys};
+use crate::{engine, keys, resting};
 
 /// How often what changed is sealed where it goes to stores, if nobody says otherwise.
 pub const SEND_EVERY: Duration = Duration::from_secs(15);
@@ -242,7 +245,7 @@ pub fn seconds_since(then: i64, now: i64) -> f64 {
 #[derive(Debug, Default)]
 struct Changes {
     unsealed_since: Option<i64>,
-    /// Seals since this began.
+    /// Seals that a store lacked when this began, and those since.
     sealed: VecDeque<SealedChanges>,
 }
 
@@ -268,8 +271,25 @@ impl Changes {
 
     fn seal(&mut self, seq: Seq, sealed: i64, bytes: u64) {
         let oldest = self.unsealed_since.take().unwrap_or(sealed);
-        self.sealed.push_back(SealedChanges { seq, sealed, oldest, bytes });
-        if self.sealed.len() > SEALS_KEPT {
+        // One that was just read from the disk is known.
+        if self.sealed.back().is_none_or(|last| last.seq < seq) {
+            self.sealed.push_back(SealedChanges { seq, sealed, oldest, bytes });
+            self.keep_some();
+        }
+    }
+
+    /// Takes in seals of before, oldest first. When their changes were made is not known: no later than they were.
+    fn seals_before(&mut self, seals: &[SealInfo]) {
+        let first = self.sealed.front().map(|seal| seal.seq);
+        for seal in seals.iter().rev().filter(|seal| first.is_none_or(|first| seal.seq < first)) {
+            let (sealed, bytes) = (seal.time.0, seal.added);
+            self.sealed.push_front(SealedChanges { seq: seal.seq, sealed, oldest: sealed, bytes });
+        }
+        self.keep_some();
+    }
+
+    fn keep_some(&mut self) {
+        while self.sealed.len() > SEALS_KEPT {
             // The oldest change stays; that it counts for a later seal makes a store look later, never earlier.
             let left = self.sealed.pop_front();
             if let (Some(left), Some(first)) = (left, self.sealed.front_mut()) {
@@ -306,9 +326,16 @@ struct Running {
     config: StoreConfig,
     shared: Arc<Shared>,
     task: JoinHandle<()>,
+    /// The newest seal that it was known to have when this began.
+    seen: Option<Seq>,
 }
 
 impl Running {
+    /// The newest seal that it is known to have: as it says, and before it says anything, as was seen there last.
+    fn known(&self, progress: Option<&Progress>) -> Option<Seq> {
+        progress.and_then(|progress| progress.replicated).or(self.seen)
+    }
+
     /// The newest seal that the store has.
     fn replicated(&self) -> Option<Seq> {
         self.progress().and_then(|progress| progress.replicated)
@@ -348,6 +375,23 @@ struct AtWork {
     fenced: Option<String>,
 }
 
+/// What a store lacks and takes, for whoever waits for room.
+#[derive(Debug, Clone, Default)]
+pub struct Taker {
+    /// Its name.
+    pub name: String,
+    /// Bytes of the seals that it lacks.
+    pub lacks: u64,
+    /// The newest seal that it said to have, 0 for none.
+    pub replicated: Seq,
+    /// Grows with each pack and each seal that it takes.
+    pub taken: u64,
+    /// Whether something is being sent to it.
+    pub is_sending: bool,
+    /// When something went wrong there last.
+    pub failed: Option<std::time::Instant>,
+}
+
 /// The store that decides.
 pub struct Arbiter {
     /// What it is called, and which it is.
@@ -361,8 +405,8 @@ pub struct Replicas {
     running: Mutex<Vec<Running>>,
     /// When somebody last asked whether the stores have what is told of them.
     asked: Mutex<Option<Instant>>,
-    /// Packs that were given up, and that no store has any more.
-    cleared: Mutex<Vec<PackId>>,
+    /// Packs that were given up, and that a store has no more, by the store's id.
+    cleared: Mutex<HashMap<String, HashSet<PackId>>>,
     /// Ended without waiting: a store that says nothing holds back no unmount.
     runtime: Option<Runtime>,
 }
@@ -396,6 +440,18 @@ impl Core {
             .write(&self.folder, &store.name),
             None if progress.verified_at.is_some() => Halted::forget(&self.folder, &store.name),
             None => Ok(()),
+        }
+    }
+
+    /// The newest seal that a store is known to have before it is asked.
+    fn seen(&self, store: &StoreConfig) -> Option<Seq> {
+        match (Seen::read(&self.folder, &store.name), Halted::read(&self.folder, &store.name)) {
+            (Ok(seen), halted) => {
+                let seen = seen.map(|seen| Seq(seen.seq));
+                halted.ok().flatten().map_or(seen, |halted| halted.left_of(seen))
+            }
+            // Nothing is sent there before somebody says what to believe, which is loud at once, so until then nothing is counted.
+            (Err(_), _) => Some(self.volume.head().seq),
         }
     }
 
@@ -449,6 +505,11 @@ impl Replicas {
             cleared: Mutex::default(),
             runtime: Some(stores::runtime(THREADS)?),
         });
+        if volume.is_dirty() {
+            // What a daemon that died left in the journal was changed before this one began.
+            let begun = resting::journal_begun(folder).unwrap_or(i64::MAX).min(engine::now_nanos());
+            replicas.core.changes.lock().look(true, begun.max(volume.head().time.0));
+        }
         replicas.restart()?;
         let weak = Arc::downgrade(&replicas);
         volume.on_seal(move |info| {
@@ -483,6 +544,8 @@ impl Replicas {
         let is_mine = !config.follows && self.core.folder.name.branch().is_none();
         let wanted = if is_mine { config.stores } else { Vec::new() };
         self.name_arbiter(&wanted)?;
+        // What was removed from a store that was put back in time, or is added again, is there again.
+        self.cleared.lock().clear();
         let mut running = self.running.lock();
         for one in running.drain(..) {
             one.task.abort();
@@ -492,10 +555,17 @@ impl Replicas {
             }
         }
         let Some(runtime) = &self.runtime else { return Ok(()) };
-        for config in wanted {
+        let seen: Vec<Option<Seq>> = wanted.iter().map(|store| self.core.seen(store)).collect();
+        if let Some(everywhere) = seen.iter().min() {
+            match self.core.volume.history().seals_above(*everywhere) {
+                Ok(seals) => self.core.changes.lock().seals_before(&seals),
+                Err(error) => tracing::warn!(%error, "what stores lack of before is not known"),
+            }
+        }
+        for (config, seen) in wanted.into_iter().zip(seen) {
             let shared = Arc::<Shared>::default();
             let work = keep(self.core.clone(), config.clone(), shared.clone());
-            running.push(Running { config, shared, task: runtime.spawn(work) });
+            running.push(Running { config, shared, task: runtime.spawn(work), seen });
         }
         Ok(())
     }
@@ -569,17 +639,22 @@ impl Replicas {
         let clock = Instant::now();
         let ago = |then: Instant| clock.saturating_duration_since(then).as_secs_f64();
         let replicated = progress.as_ref().and_then(|progress| progress.replicated);
+        let known_to_have = running.known(progress.as_ref());
         let pending = progress.as_ref().map(|progress| progress.pending).unwrap_or_default();
-        // Seals of before this daemon are known to the uploader alone; one that knows nothing yet has none safe.
+        // Of a store that lost what it had, the uploader alone knows since when.
         let before = pending.oldest.map(|oldest| oldest.0);
         let unknown = progress.as_ref().is_none_or(|progress| progress.state == Doing::Starting);
         let head = self.core.volume.head();
-        let head_missing = replicated.is_none_or(|seq| seq < head.seq) && unknown;
+        let head_missing = known_to_have.is_none_or(|seq| seq < head.seq) && unknown;
         let known: Vec<i64> = before.into_iter().chain(head_missing.then_some(head.time.0)).collect();
-        let (changes, seals) = {
+        let (changes, seals, sealed_bytes) = {
             let changes = self.core.changes.lock();
-            (changes.oldest_missing(replicated), changes.missing(replicated).map(|seal| seal.sealed))
+            let seals = changes.missing(known_to_have).map(|seal| seal.sealed);
+            (changes.oldest_missing(known_to_have), seals, changes.bytes_missing(known_to_have))
         };
+        // What is sent of a seal counts as sent; but during a pause the uploader takes in no new ones.
+        let is_paused = progress.as_ref().is_some_and(|one| matches!(one.state, Doing::Waiting { .. }));
+        let sealed_bytes = if unknown || is_paused { sealed_bytes.max(pending.bytes) } else { pending.bytes };
         let oldest = |lacking: Option<i64>| lacking.into_iter().chain(known.iter().copied()).min();
         let since = oldest(changes);
         let unsafe_seconds = since.map_or(0.0, |since| seconds_since(since, now));
@@ -623,7 +698,7 @@ impl Replicas {
             safe_as_of: replicated
                 .map(|_| crate::output::time_utc(since.map_or(now, |since| since.min(now)))),
             unsafe_seconds,
-            unsafe_bytes: pending.bytes + dirty,
+            unsafe_bytes: sealed_bytes + dirty,
             rate: progress.as_ref().map_or(0, |progress| progress.rate),
             sent_bytes: progress.as_ref().map_or(0, |progress| progress.sent_bytes),
             promised_seconds: promise.seconds(),
@@ -676,35 +751,39 @@ impl Replicas {
         self.running.lock().iter().any(is_fenced)
     }
 
-    /// Bytes of the seals that the store lacks that lacks most; and what all of them have taken, which grows with each pack and
-    /// each seal that one takes.
-    pub fn waiting(&self) -> (u64, u64) {
-        let told: Vec<Option<Progress>> = self.running.lock().iter().map(Running::progress).collect();
-        let changes = self.core.changes.lock();
-        let (mut waiting, mut taken) = (0, 0_u64);
-        for progress in told {
-            let replicated = progress.as_ref().and_then(|progress| progress.replicated);
-            let pending = progress.as_ref().map_or(0, |progress| progress.pending.bytes);
-            // Seals from before this daemon are known to the uploader alone.
-            waiting = waiting.max(changes.bytes_missing(replicated)).max(pending);
-            taken += progress.map_or(0, |progress| progress.sent_bytes) + replicated.map_or(0, |seq| seq.0);
-        }
-        (waiting, taken)
-    }
-
-    /// Whether a store is being sent to and nothing went wrong since then: requests end by themselves where no bytes move.
-    pub fn is_sending(&self, since: Instant) -> bool {
+    /// What each store lacks and takes.
+    pub fn takers(&self) -> Vec<Taker> {
         let running = self.running.lock();
-        running.iter().filter_map(Running::progress).any(|progress| {
-            progress.state == Doing::Sending && progress.trouble.is_none_or(|trouble| trouble.at < since)
-        })
+        let told = running.iter().map(|one| {
+            let progress = one.progress();
+            (one.config.name.clone(), one.known(progress.as_ref()), progress)
+        });
+        let told: Vec<(String, Option<Seq>, Option<Progress>)> = told.collect();
+        drop(running);
+        let changes = self.core.changes.lock();
+        let taker = |(name, known, progress): (String, Option<Seq>, Option<Progress>)| {
+            let Some(progress) = progress else {
+                return Taker { name, lacks: changes.bytes_missing(known), ..Taker::default() };
+            };
+            Taker {
+                name,
+                // What a store has lost is known to the uploader alone.
+                lacks: changes.bytes_missing(known).max(progress.pending.bytes),
+                replicated: progress.replicated.unwrap_or_default(),
+                taken: progress.sent_bytes + progress.replicated.map_or(0, |seq| seq.0),
+                is_sending: progress.state == Doing::Sending,
+                failed: progress.trouble.map(|trouble| trouble.at.into_std()),
+            }
+        };
+        told.into_iter().map(taker).collect()
     }
 
-    /// The names of the stores that lack something.
+    /// The names of the stores that are furthest behind, of those that lack something.
     pub fn lacking(&self) -> Vec<String> {
         let head = self.core.volume.head().seq;
         let running = self.running.lock();
-        let lacking = running.iter().filter(|one| one.replicated() < Some(head));
+        let least = running.iter().map(Running::replicated).min().flatten();
+        let lacking = running.iter().filter(|one| one.replicated() < Some(head) && one.replicated() <= least);
         lacking.map(|one| format!("\"{}\"", one.config.name)).collect()
     }
 
@@ -749,7 +828,12 @@ impl Replicas {
 
     /// Packs that were given up, and that no store has any more.
     pub fn cleared(&self) -> Vec<PackId> {
-        self.cleared.lock().clone()
+        let running = self.running.lock();
+        let cleared = self.cleared.lock();
+        let mut stores = running.iter().map(|running| cleared.get(&running.config.id));
+        let Some(mut packs) = stores.next().flatten().cloned() else { return Vec::new() };
+        stores.for_each(|others| packs.retain(|pack| others.is_some_and(|others| others.contains(pack))));
+        packs.into_iter().collect()
     }
 
     /// Writes down what was seen in the stores; otherwise that is done about once a second.
@@ -765,14 +849,17 @@ impl Replicas {
         }
     }
 
-    /// Removes from every store what was given up by a seal that all of them have.
+    /// Removes from every store what was given up by a seal that all of them have, and was not removed there yet.
     pub fn collect(&self, given_up: &GivenUp) -> Vec<StorePruned> {
         let Some(runtime) = &self.runtime else { return Vec::new() };
         let (epoch, pen) = (self.core.volume.epoch(), self.core.pen());
-        let mut cleared = given_up.packs.clone();
+        let all: HashSet<PackId> = given_up.packs.iter().copied().collect();
         let mut pruned = Vec::new();
         let stores: Vec<_> = self.running.lock().iter().map(Running::store).collect();
         for (config, store) in stores {
+            let done = self.cleared.lock().get(&config.id).cloned().unwrap_or_default();
+            let packs = given_up.packs.iter().filter(|pack| !done.contains(*pack)).copied().collect();
+            let given_up = GivenUp { packs, ..given_up.clone() };
             let collected = match store {
                 Some(store) => {
                     let remote = stores::remote(&store.with(Patience::Within(READ_TIME_MAX)), pen.volume);
@@ -783,7 +870,7 @@ impl Replicas {
                             .await
                             .map_err(|error| stores::replication_failure(&error))?;
                         remote
-                            .collect(epoch, &pen, given_up)
+                            .collect(epoch, &pen, &given_up)
                             .await
                             .map_err(|error| stores::replication_failure(&error))
                     };
@@ -791,14 +878,19 @@ impl Replicas {
                 }
                 None => Err("it is not open".to_owned()),
             };
-            if let Err(error) = &collected {
-                tracing::warn!(store = config.name, error, "what was dropped is not removed from the store");
-                cleared.clear();
+            match &collected {
+                Ok(_) => drop(self.cleared.lock().insert(config.id, all.clone())),
+                Err(error) => {
+                    tracing::warn!(
+                        store = config.name,
+                        error,
+                        "what was dropped is not removed from the store"
+                    );
+                }
             }
             let Collected { packs, slots: moments } = collected.as_ref().copied().unwrap_or_default();
             pruned.push(StorePruned { store: config.name, packs, moments, error: collected.err() });
         }
-        *self.cleared.lock() = cleared;
         pruned
     }
 
@@ -1138,6 +1230,11 @@ impl Halted {
         replace(&Self::path(folder, store), &text)
     }
 
+    /// The newest seal that the store has in which this one was seen: what it was found to have lost, it lacks.
+    pub fn left_of(&self, seen: Option<Seq>) -> Option<Seq> {
+        self.lost_above.map_or(seen, |has| Some(Seq(has)).filter(|seq| *seq > Seq(0)))
+    }
+
     /// It was mended.
     fn forget(folder: &VolumeFolder, store: &str) -> Result<()> {
         remove_file_if_there(&Self::path(folder, store))
@@ -1167,8 +1264,58 @@ impl Outbox {
         let done = tokio::task::spawn_blocking(move || work(&history)).await;
         match done {
             Ok(Ok(read)) => Ok(read),
-            Ok(Err(error)) => Err(LocalError { what, why: error.to_string() }),
-            Err(error) => Err(LocalError { what, why: error.to_string() }),
+            Ok(Err(error)) => Err(LocalError::new(what, error.to_string())),
+            Err(error) => Err(LocalError::new(what, error.to_string())),
+        }
+    }
+}
+
+impl Outbox {
+    /// A pack that cannot be read here, nor from the store that decides, if what is not here is there: any store of the volume
+    /// may have it.
+    async fn pack_of_stores(
+        &self,
+        pack: &PackId,
+        error: LocalError,
+    ) -> std::result::Result<Bytes, LocalError> {
+        let config =
+            self.folder.config().map_err(|failure| LocalError::new(error.what.clone(), failure.message))?;
+        let mut is_lost = true;
+        for store in &config.stores {
+            match self.pack_of(store, pack).await {
+                Ok(Some(bytes)) => return Ok(bytes),
+                Ok(None) => {}
+                Err(failure) => {
+                    tracing::warn!(store = store.name, %pack, error = failure.message, "the store was not asked for a pack");
+                    is_lost = false;
+                }
+            }
+        }
+        let rest = match is_lost {
+            true => format!(
+                "; no store has it whole: `comb check {} --repair` puts back what another place has, and names what is lost",
+                self.folder.name
+            ),
+            false => String::new(),
+        };
+        Err(LocalError { why: format!("{}{rest}", error.why), is_lost, ..error })
+    }
+
+    /// A pack as a store has it; none where the store has it not, or not whole.
+    async fn pack_of(&self, config: &StoreConfig, pack: &PackId) -> Result<Option<Bytes>> {
+        let store = stores::open_to_read(&config.url, self.folder.id).await?;
+        let (id, remote) = (config.store_id()?, stores::remote(&store, self.folder.id));
+        let asked = async {
+            remote.recognise(id).await?;
+            match remote.pack_bytes(pack).await? {
+                Some(bytes) if bytes <= PACK_BYTES_MAX => remote.pack(pack, bytes).await.map(Some),
+                _ => Ok(None),
+            }
+        };
+        match asked.await {
+            // It was emptied, or what it has is not the pack.
+            Err(Error::UnknownVolume { .. } | Error::Damaged { .. }) => Ok(None),
+            asked => asked.map_err(|error| stores::replication_failure(&error)),
         }
     }
 }
@@ -1207,7 +1354,10 @@ impl Local for Outbox {
 
     async fn pack(&self, pack: &PackId) -> std::result::Result<Bytes, LocalError> {
         let pack = *pack;
-        self.read(format!("pack {pack}"), move |history| history.pack_object(&pack)).await.map(Bytes::from)
+        match self.read(format!("pack {pack}"), move |history| history.pack_object(&pack)).await {
+            Ok(bytes) => Ok(Bytes::from(bytes)),
+            Err(error) => self.pack_of_stores(&pack, error).await,
+        }
     }
 }
 
@@ -1223,15 +1373,14 @@ pub struct Pen {
 
 impl Signer for Pen {
     fn claim(&self, epoch: Epoch) -> std::result::Result<Bytes, LocalError> {
-        let nonce =
-            keys::chance().map_err(|failure| LocalError { what: "a claim".into(), why: failure.message })?;
+        let nonce = keys::chance().map_err(|failure| LocalError::new("a claim", failure.message))?;
         let claim = Claim { volume: self.volume, epoch, device: self.device, nonce };
         Ok(Bytes::copy_from_slice(&claim.encode(&self.key.sign(CLAIM_CONTEXT, &claim.message()))))
     }
 
     fn manifest(&self, epoch: Epoch, _head: &Slot) -> std::result::Result<Bytes, LocalError> {
         let what = format!("a manifest of epoch {epoch}");
-        Err(LocalError { what, why: "who keeps a volume up to its stores has its epoch already".into() })
+        Err(LocalError::new(what, "who keeps a volume up to its stores has its epoch already"))
     }
 
     fn boundary(&self, epoch: Epoch, seq: Seq) -> std::result::Result<Bytes, LocalError> {
@@ -1279,6 +1428,31 @@ mod tests {
         assert_eq!(late(None, Some(900), None), 0.0, "nobody asked for a seal");
         assert_eq!(late(None, Some(900), Some(50)), 5.0, "somebody did");
         assert_eq!(late(Some(15), Some(-100), None), 0.0, "a clock that was set back");
+    }
+
+    #[test]
+    fn seals_of_before_come_before_those_that_are_known() {
+        let seal = |seq: u64| SealInfo {
+            seq: Seq(seq),
+            id: ManifestId([0; 32]),
+            time: fs_format::Timestamp(seq as i64 * 10),
+            files: 1,
+            bytes: 0,
+            added: 1 << seq,
+            snapshot: None,
+        };
+        let mut changes = Changes::default();
+        changes.look(true, 35);
+        changes.seals_before(&[seal(2), seal(3)]);
+        changes.seal(Seq(3), 30, 8);
+        changes.seal(Seq(4), 40, 16);
+        assert_eq!((changes.bytes_missing(Some(Seq(1))), changes.bytes_missing(Some(Seq(2)))), (28, 24));
+        assert_eq!(changes.oldest_missing(Some(Seq(1))), Some(20));
+        // Another store is added that has nothing.
+        changes.seals_before(&[seal(1), seal(2), seal(3), seal(4)]);
+        assert_eq!((changes.bytes_missing(None), changes.oldest_missing(None)), (30, Some(10)));
+        changes.forget(Seq(4));
+        assert_eq!((changes.bytes_missing(None), changes.oldest_missing(None)), (0, None));
     }
 
     #[test]

@@ -54,9 +54,7 @@ pub fn reports(
                 }
             };
             let halted = Halted::read(volume, &store.name)?;
-            // What it was found to have lost, it lacks.
-            let lost = halted.as_ref().and_then(|halted| halted.lost_above);
-            let has = lost.map_or(seen, |has| Some(Seq(has)).filter(|seq| *seq > Seq(0)));
+            let has = halted.as_ref().map_or(seen, |halted| halted.left_of(seen));
             let report = report(store, has, &seals, unsealed.as_ref(), fenced.as_deref(), now);
             Ok(match halted.filter(|_| fenced.is_none()) {
                 Some(halted) => halted_report(report, halted, now),
@@ -121,7 +119,7 @@ fn unsealed(state: &State, volume: &VolumeFolder, newest: Option<&SealInfo>) -> 
 
 /// When the oldest part of the journal was begun, 0 where the disk does not tell; none if there is no journal, as a volume
 /// is left that was unmounted.
-fn journal_begun(volume: &VolumeFolder) -> Option<i64> {
+pub fn journal_begun(volume: &VolumeFolder) -> Option<i64> {
     let entries = std::fs::read_dir(volume.path.join("journal")).ok()?.flatten();
     let segments = entries.filter(|entry| !entry.file_name().as_bytes().starts_with(b"."));
     let begun = |entry: std::fs::DirEntry| {

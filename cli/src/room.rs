@@ -7,7 +7,8 @@
 //!   it with its length.
 //! - That what is not here is there is durable in the config before the first pack is removed; and no pack is removed while
 //!   the config changes.
-//! - Who waits for room waits while stores take something, and for some seconds without that, no longer.
+//! - Who waits for room waits while those stores take something that hold it back, and for some seconds without that, no
+//!   longer: what another store takes makes no room.
 
 use std::collections::HashMap;
 use std::fs::Metadata;
@@ -25,7 +26,7 @@ use crate::engine;
 use crate::failure::{Context, Failure, Kind, Result};
 use crate::lazy_disk::LazyDisk;
 use crate::output;
-use crate::replica::{Arbiter, Replicas};
+use crate::replica::{Arbiter, Replicas, Taker};
 use crate::state::{Config, State, VolumeFolder};
 
 /// How often it is looked at.
@@ -68,6 +69,9 @@ pub struct RoomReport {
     /// Why writes wait, or are refused, and what to do.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub held_up: Option<String>,
+    /// Whether they are refused.
+    #[serde(default)]
+    pub refused: bool,
 }
 
 /// Makes room for a mounted volume that is written here.
@@ -87,17 +91,45 @@ struct Known {
     config: Option<Config>,
     local_bytes: u64,
     counted: Option<Instant>,
-    /// What the stores had taken when they were last looked at, and when that became more, or was about to.
-    taken: u64,
+    /// What each store had taken when it was last looked at, and when that became more, or was about to.
+    taken: HashMap<String, (u64, Instant)>,
+    /// When a store last took something that holds back what waits for room.
     took: Instant,
-    /// When somebody last asked for room, since when there was none, and whether there is no hope for it.
+    /// When somebody last asked for room, since when he asks, when there was none last, and whether there is no hope for it.
     asked: Option<Instant>,
     short_since: Instant,
+    was_short: Instant,
     is_hopeless: bool,
     evicted_bytes: u64,
     /// Why nothing could be evicted, and when that was found.
     kept: Option<String>,
     failed: Option<Instant>,
+}
+
+impl Known {
+    /// Notes what stores took since they were last looked at. Hope comes from those alone that hold back what waits for room:
+    /// at the bound from the one that lacks most, and on a full disk from those without which no more packs may leave.
+    fn note_taken(&mut self, takers: &[Taker], is_over_bound: bool) {
+        let now = Instant::now();
+        let most = takers.iter().map(|taker| taker.lacks).max();
+        let least = takers.iter().map(|taker| taker.replicated).min();
+        for taker in takers {
+            let (taken, took) = self.taken.entry(taker.name.clone()).or_insert((taker.taken, now));
+            let has_taken = *taken != taker.taken;
+            // A pack takes its time on a slow line; requests end by themselves where no bytes move.
+            if has_taken || taker.is_sending && taker.failed.is_none_or(|failed| failed < *took) {
+                (*taken, *took) = (taker.taken, now);
+            }
+            let holds_back = match is_over_bound {
+                true => Some(taker.lacks) == most,
+                false => Some(taker.replicated) == least,
+            };
+            if holds_back {
+                self.took = self.took.max(*took);
+                self.is_hopeless &= !has_taken;
+            }
+        }
+    }
 }
 
 /// A file that may leave.
@@ -130,10 +162,11 @@ impl Room {
                 config: None,
                 local_bytes: 0,
                 counted: None,
-                taken: 0,
+                taken: HashMap::new(),
                 took: now,
                 asked: None,
                 short_since: now,
+                was_short: now,
                 is_hopeless: false,
                 evicted_bytes: 0,
                 kept: None,
@@ -162,6 +195,10 @@ impl Room {
     /// How it stands; nothing for a volume without stores.
     pub fn report(&self) -> Option<RoomReport> {
         let (volume, replicas) = (self.volume.upgrade()?, self.replicas.upgrade()?);
+        // What was so a second ago need not be so any more.
+        if let Some((free, _)) = self.free() {
+            self.measure(&volume, &replicas, free);
+        }
         let (waiting_bytes, waiting_bytes_max) = volume.waiting()?;
         let lacks = volume.lacks_on_disk(0).unwrap_or(0);
         let lacking = replicas.lacking();
@@ -172,9 +209,11 @@ impl Room {
             waiting_bytes_max,
             evicted_bytes: known.evicted_bytes,
             held_up: None,
+            refused: false,
         };
         let is_asked = known.asked.is_some_and(|at| at.elapsed() < FORGOTTEN);
-        let refused = known.is_hopeless.then(|| known.kept.clone());
+        let is_hopeless = known.is_hopeless;
+        let refused = is_hopeless.then(|| known.kept.clone());
         drop(known);
         let stores =
             if lacking.is_empty() { "its stores".into() } else { format!("store {}", lacking.join(", ")) };
@@ -192,11 +231,12 @@ impl Room {
                 Some(format!("writes are REFUSED: the disk is full, and what is here stays: {kept}; {test}"))
             }
             (false, None) if is_asked && lacks > 0 => {
-                Some("writes wait: the disk is full, and packs leave it when stores have them".into())
+                Some(format!("writes wait: the disk is full, and packs leave it when they are in {stores}"))
             }
             _ => None,
         };
-        Some(RoomReport { held_up, ..report })
+        let refused = is_hopeless && held_up.is_some();
+        Some(RoomReport { held_up, refused, ..report })
     }
 
     /// What is looked at every second.
@@ -236,7 +276,8 @@ impl Room {
 
     /// Tells the volume what waits and may wait, and notes whether stores take something.
     fn measure(&self, volume: &Volume, replicas: &Replicas, free: u64) {
-        let (waiting, taken) = replicas.waiting();
+        let takers = replicas.takers();
+        let waiting = takers.iter().map(|taker| taker.lacks).max().unwrap_or(0);
         if self.known.lock().counted.is_none_or(|at| at.elapsed() >= COUNT_EVERY) {
             let local_bytes = self.files().map(|file| file.bytes).sum();
             let config = self.folder.config();
@@ -245,20 +286,14 @@ impl Room {
             // What is wrong with it is said by whoever needs it.
             known.config = config.ok().or(known.config.take());
         }
-        let took = self.known.lock().took;
-        let is_sending = replicas.is_sending(took.into());
         let mut known = self.known.lock();
-        if taken != known.taken {
-            (known.taken, known.took, known.is_hopeless) = (taken, Instant::now(), false);
-        } else if is_sending {
-            // A pack takes its time on a slow line.
-            known.took = Instant::now();
-        }
         let has_stores =
             known.config.as_ref().is_some_and(|config| !config.stores.is_empty() && !config.follows);
         let told = known.config.as_ref().and_then(|config| config.waiting_bytes);
         let usual = ((free + known.local_bytes) / 3).min(WAITING_BYTES_MAX);
         volume.bound_waiting(waiting, has_stores.then_some(told.unwrap_or(usual).max(WAITING_BYTES_MIN)));
+        let is_over_bound = volume.waiting().is_some_and(|(waiting, most)| waiting >= most);
+        known.note_taken(&takers, is_over_bound);
     }
 
     /// Packs, and parts of packs, that are here and in nobody else's folder.
@@ -438,10 +473,11 @@ impl Housekeeper for Room {
         };
         let Some((free, _)) = self.free() else { return false };
         self.measure(&volume, &replicas, free);
-        if volume.waiting().is_none() {
+        let lacks = volume.lacks_on_disk(bytes).unwrap_or(0);
+        if volume.waiting().is_none() && lacks > 0 {
+            // Nothing goes to stores any more.
             return false;
         }
-        let lacks = volume.lacks_on_disk(bytes).unwrap_or(0);
         // A store that does not answer is not asked by each who waits.
         if lacks > 0
             && self.may_try(LOOK_EVERY)
@@ -456,11 +492,15 @@ impl Housekeeper for Room {
             }
             known.asked = Some(Instant::now());
             let (waiting, most) = volume.waiting().unwrap_or((0, u64::MAX));
-            let is_short = lacks > 0 || waiting >= most;
-            // Where nothing waits for a store, none will take it. What was short a moment ago need not be any more.
-            let is_in_vain = is_short && waiting == 0;
-            known.is_hopeless |= is_in_vain || known.took.max(known.short_since).elapsed() > HOPE;
-            if known.is_hopeless {
+            if lacks > 0 || waiting >= most {
+                known.was_short = Instant::now();
+                // Where nothing waits for a store, none will take it.
+                known.is_hopeless |= waiting == 0 || known.took.max(known.short_since).elapsed() > HOPE;
+                if known.is_hopeless {
+                    return false;
+                }
+            } else if known.was_short.max(known.short_since).elapsed() > HOPE {
+                // What was short a moment ago need not be any more; but who finds no room for so long lacks something else.
                 return false;
             }
         }
@@ -473,5 +513,56 @@ impl Housekeeper for Room {
         let known = self.known.lock();
         let has_stores = known.config.as_ref().is_some_and(|config| !config.stores.is_empty());
         has_stores && !known.is_hopeless
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use fs_format::Seq;
+
+    use super::*;
+
+    fn known(took: Instant) -> Known {
+        Known {
+            config: None,
+            local_bytes: 0,
+            counted: None,
+            taken: HashMap::new(),
+            took,
+            asked: None,
+            short_since: took,
+            was_short: took,
+            is_hopeless: true,
+            evicted_bytes: 0,
+            kept: None,
+            failed: None,
+        }
+    }
+
+    #[test]
+    fn hope_comes_from_the_store_that_holds_back_alone() {
+        let began = Instant::now();
+        let store = |name: &str, lacks: u64, seq: u64| Taker {
+            name: name.into(),
+            lacks,
+            replicated: Seq(seq),
+            taken: seq,
+            ..Taker::default()
+        };
+        for is_over_bound in [true, false] {
+            let mut known = known(began);
+            known.note_taken(&[store("near", 1, 20), store("away", 90, 3)], is_over_bound);
+            let first = known.took;
+            known.note_taken(&[store("near", 0, 21), store("away", 90, 3)], is_over_bound);
+            assert!(known.is_hopeless && known.took == first, "crumbs for another store make no room");
+            let sending = Taker { is_sending: true, ..store("near", 1, 21) };
+            known.note_taken(&[sending, store("away", 91, 3)], is_over_bound);
+            assert!(known.is_hopeless && known.took == first, "{is_over_bound}");
+            let sending = Taker { is_sending: true, ..store("away", 91, 3) };
+            known.note_taken(&[store("near", 1, 21), sending], is_over_bound);
+            assert!(known.is_hopeless && known.took > first, "it may take it");
+            known.note_taken(&[store("near", 1, 21), store("away", 80, 4)], is_over_bound);
+            assert!(!known.is_hopeless, "it took some");
+        }
     }
 }

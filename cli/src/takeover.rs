@@ -203,8 +203,7 @@ impl Signer for Claimant {
     }
 
     fn manifest(&self, epoch: Epoch, head: &Slot) -> std::result::Result<Bytes, LocalError> {
-        self.seal(epoch, head)
-            .map_err(|failure| LocalError { what: "taking the volume over".into(), why: failure.message })
+        self.seal(epoch, head).map_err(|failure| LocalError::new("taking the volume over", failure.message))
     }
 
     fn boundary(&self, epoch: Epoch, seq: Seq) -> std::result::Result<Bytes, LocalError> {

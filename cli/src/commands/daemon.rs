@@ -23,7 +23,6 @@ use clap::Args;
 use fs_format::{Ino, Seq, SnapshotId};
 use fs_fuse::{Detach, MountError, MountOptions, Mounted, PushError, Still};
 use fs_replication::Room as RoomToFill;
-use fs_volume::env::Disk;
 use fs_volume::retention::Policy;
 use fs_volume::{
     Compaction, GRACE, History, Keeper, Options, ReadTree, SealInfo, SealPace, SnapshotLabel, Volume,
@@ -589,7 +588,7 @@ struct Live {
 /// Fetches in the background what is not here.
 fn start_filling(folder: &VolumeFolder, history: History, door: Door) -> Result<Option<JoinHandle<()>>> {
     let Some(far) = door.far else { return Ok(None) };
-    let (folder, room) = (folder.clone(), room_or_log(door.env.disk));
+    let (folder, room) = (folder.clone(), room_or_log(&folder.path));
     Ok(Some(stores::handle()?.spawn(async move {
         // Pages of the pack table lie in the store, too, and no mount waits for them.
         let packs = match tokio::task::spawn_blocking(move || engine::packs(&folder, &history)).await {
@@ -606,8 +605,8 @@ fn start_filling(folder: &VolumeFolder, history: History, door: Door) -> Result<
 }
 
 /// Room for what is fetched; that it is missing is worth a line in the log, each time it begins to be.
-fn room_or_log(disk: Arc<dyn Disk>) -> RoomToFill {
-    let (room, was_full) = (lazy_disk::room(disk), AtomicBool::new(false));
+fn room_or_log(folder: &Path) -> RoomToFill {
+    let (room, was_full) = (lazy_disk::room(folder), AtomicBool::new(false));
     Arc::new(move |bytes| {
         let fits = room(bytes);
         if !was_full.swap(!fits, Ordering::Relaxed) && !fits {

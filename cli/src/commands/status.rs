@@ -13,7 +13,7 @@ use crate::cost::{self, Prices};
 use crate::failure::{Context, Failure, Kind, Result};
 use crate::name::VolumeName;
 use crate::output::{self, Align, Table};
-use crate::replica::StoreReport;
+use crate::replica::{Ended, StoreReport, TAKEN_OVER};
 use crate::report::{MountReport, SealReport};
 use crate::state::{Config, State, VolumeFolder};
 use crate::stores::StoreConfig;
@@ -24,7 +24,8 @@ const WATCH_EVERY: Duration = Duration::from_secs(1);
 
 /// Show how the volumes are: mounted where, sealed when, what their stores lack and cost, and what is wrong
 ///
-/// It ends with 9 where a store is later than promised, whether the volume is mounted or not, with 11 where a daemon gives no
+/// It ends with 9 where a store is later than promised, whether the volume is mounted or not, where another device took it
+/// over, and where writes are refused because what waits for stores finds no room; with 11 where a daemon gives no
 /// answer, and with 5 where it is not known what was seen of the store of a volume that another device writes.
 #[derive(Debug, Args)]
 pub struct StatusArgs {
@@ -54,6 +55,9 @@ struct VolumeStatus {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     damage: Vec<String>,
     mounts: Vec<MountReport>,
+    /// Since when another device writes the volume, which took it over.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    taken_over: Option<Ended>,
     /// Whether something was written here that is not in the volume, because another device took it over.
     #[serde(skip)]
     has_tail: bool,
@@ -69,6 +73,16 @@ impl VolumeStatus {
     /// How far each store is, mounted or not.
     fn stores(&self) -> impl Iterator<Item = &StoreReport> {
         self.mounts.iter().flat_map(|mount| &mount.stores).chain(&self.stores)
+    }
+
+    /// What is to be said of a volume that another device took over and that has no store which would say it.
+    fn taken_over_without_store(&self) -> Option<String> {
+        let ended = self.taken_over.as_ref().filter(|_| self.stores().next().is_none())?;
+        let rest = match self.has_tail {
+            true => format!("what only this machine has is all from seal {} on", ended.at),
+            false => "it has all that was written here".to_owned(),
+        };
+        Some(format!("{TAKEN_OVER} with epoch {}, noticed {}; {rest}", ended.by, ended.noticed))
     }
 }
 
@@ -109,6 +123,25 @@ pub fn run(state: &State, args: &StatusArgs) -> Result<()> {
             ),
         };
         return Err(Failure::new(Kind::Behind, format!("volume \"{volume}\" is not safe: {what}")).hint(hint));
+    }
+    // Whoever parted from the store must not forget that.
+    if let Some((volume, why)) =
+        list.iter().find_map(|one| Some((&one.name, one.taken_over_without_store()?)))
+    {
+        let what = format!("volume \"{volume}\" is not safe: {why}");
+        return Err(Failure::new(Kind::Behind, what).hint(format!(
+            "`comb volume open {volume} --store URL` goes on with it from the store in which it was taken over, with --read-only it \
+             follows the other; what only this machine has becomes a branch"
+        )));
+    }
+    for volume in &list {
+        let mut rooms = volume.mounts.iter().filter_map(|mount| mount.room.as_ref());
+        if rooms.any(|room| room.refused) {
+            let what =
+                format!("volume \"{}\" takes no data: what waits for its stores finds no room", volume.name);
+            let hint = format!("`comb store test {}` shows whether they answer", volume.name);
+            return Err(Failure::new(Kind::Behind, what).hint(hint));
+        }
     }
     let mut stores = list.iter().flat_map(|volume| volume.stores().map(move |store| (&volume.name, store)));
     if let Some((volume, store)) = stores.find(|(_, store)| store.state == "unknown") {
@@ -226,7 +259,8 @@ fn status(state: &State, volume: &VolumeFolder) -> Result<VolumeStatus> {
     // A branch is what it is: nothing of it is to be sent, and nothing more is cut off.
     let ended = replica::ended(volume).ok().flatten().filter(|_| volume.name.branch().is_none());
     Ok(VolumeStatus {
-        has_tail: ended.is_some_and(|ended| branches::has_tail(volume, &ended)),
+        has_tail: ended.as_ref().is_some_and(|ended| branches::has_tail(volume, ended)),
+        taken_over: ended,
         name: volume.name.to_string(),
         public_key: volume.id.to_hex(),
         quota_bytes,
@@ -263,7 +297,10 @@ fn told(store: &StoreReport, dollars: Option<f64>) -> String {
     let mut text = format!("store \"{}\" ", store.name);
     text += &match (&store.replicated_seq, store.unsafe_seconds) {
         (None, _) if store.state == "starting" => "is being asked".to_owned(),
-        (None, _) if matches!(&*store.state, "waiting" | "not-open") => "was not reached yet".to_owned(),
+        (None, 0.0) if matches!(&*store.state, "waiting" | "not-open") => "was not reached yet".to_owned(),
+        (None, seconds) if matches!(&*store.state, "waiting" | "not-open") => {
+            format!("was not reached yet, lacks {seconds:.0} s, {}", output::size(store.unsafe_bytes))
+        }
         (None, _) if store.state == "unknown" => "is not known".to_owned(),
         (None, _) if store.state == "followed" => "is followed".to_owned(),
         (None, _) if store.needs_somebody => "is not known to have anything".to_owned(),
@@ -371,6 +408,9 @@ fn print(list: &[VolumeStatus]) -> Result<()> {
         for store in volume.stores() {
             let dollars = volume.dollars_per_month.get(&store.name).copied();
             output::line(&format!("{}: {}", volume.name, told(store, dollars)))?;
+        }
+        if let Some(why) = volume.taken_over_without_store() {
+            output::line(&format!("{}: TAKEN OVER: {why}", volume.name))?;
         }
         if !volume.damage.is_empty() {
             output::note(&format!("hint: {}", engine::way_out(&volume.name)));

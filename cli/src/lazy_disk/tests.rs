@@ -196,7 +196,7 @@ impl Elsewhere {
     /// Begins to fetch everything.
     fn fill(&self, history: &History) -> tokio::task::JoinHandle<fs_replication::Filled> {
         let entries = history.packs().collect::<Result<Vec<_>, _>>().expect("the table is read");
-        let (far, room) = (self.far.clone(), room(fs_volume::real::env(self.folder.path()).disk));
+        let (far, room) = (self.far.clone(), room(self.folder.path()));
         runtime().spawn(async move { far.fill(entries, room).await })
     }
 

@@ -954,7 +954,10 @@ fn a_disk_without_room_for_all_of_a_volume_is_told_and_what_is_read_is_there() {
     writer.comb("unmount mount").done();
 
     let reader = World::new();
-    let _disk = OwnDisk::small(&reader, "200M");
+    // Of a small disk a third stays free, 1 GiB of a large one.
+    let _disk = OwnDisk::small(&reader, "204M");
+    let filler = reader.path("state/filler");
+    fs::write(&filler, noise(136 << 20)).expect("it fits");
     let key = writer.path("key");
     let opened =
         reader.comb(&format!("volume open photos --key-file {} --store {url} --wait", key.display()));
@@ -964,7 +967,7 @@ fn a_disk_without_room_for_all_of_a_volume_is_told_and_what_is_read_is_there() {
         opened.out,
         opened.said
     );
-    opened.refused(7, "too little room");
+    opened.refused(7, "too little room, of which 68.0 MiB stays free");
     reader.comb("store remove photos folder").refused(7, "too little room");
     let mount = reader.dir("mount");
     reader.comb("mount photos mount").done();
@@ -972,6 +975,14 @@ fn a_disk_without_room_for_all_of_a_volume_is_told_and_what_is_read_is_there() {
     reader.comb("unmount mount").done();
     let log = fs::read_to_string(reader.volume_folder().join("log")).expect("the log");
     assert_eq!(log.matches("nothing is fetched ahead while").count(), 1, "{log}");
+
+    // With two thirds of it taken it could not; a small disk that is rather empty takes all.
+    fs::remove_file(filler).expect("makes room");
+    reader.comb("store remove photos folder").done();
+    fs::remove_dir_all(writer.path("store")).expect("it is ours");
+    reader.comb("mount photos mount").done();
+    assert!(fs::read(mount.join("a")).expect("from the disk") == content);
+    reader.comb("unmount mount").done();
 }
 
 #[test]

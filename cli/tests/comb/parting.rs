@@ -181,3 +181,42 @@ fn a_store_in_which_the_volume_was_taken_over_is_not_parted_from_without_a_word(
     world.comb("snapshot photos").done();
     world.comb("unmount mount").done();
 }
+
+#[test]
+fn an_emptied_store_gets_what_is_not_here_from_another() {
+    let world = replicated();
+    let mut noise = vec![0; 3 << 20];
+    blake3::Hasher::new().update(b"noise").finalize_xof().fill(&mut noise);
+    fs::write(world.path("mount/big"), noise).expect("written");
+    fs::create_dir(world.path("copy")).expect("a folder");
+    add(&world, "copy").done();
+    world.comb("sync photos --wait --limit 2m").done();
+    world.comb("unmount mount").done();
+    // Packs that are not here, as after an eviction; and the store that decides is empty.
+    let folder = world.volume_folder().join("packs");
+    let is_big = |path: &PathBuf| fs::metadata(path).is_ok_and(|file| file.len() > 1 << 20);
+    let big: Vec<PathBuf> = walk(&folder).into_iter().filter(is_big).collect();
+    assert!(!big.is_empty(), "the test needs a pack");
+    let empty = || {
+        fs::remove_dir_all(world.path("store")).expect("emptied");
+        fs::create_dir(world.path("store")).expect("a folder");
+    };
+    big.iter().for_each(|pack| fs::remove_file(pack).expect("removed"));
+    empty();
+    world.comb("sync photos --accept-rollback --wait --limit 1m").done();
+    assert_eq!(walk(&world.path("store")).into_iter().filter(is_big).count(), big.len());
+    world.comb("check photos --store store").done();
+
+    // Where no store has it either, somebody is needed: that is said at once, and stays said.
+    walk(&world.path("copy")).iter().filter(|path| is_big(path)).for_each(|pack| {
+        fs::remove_file(pack).expect("removed");
+    });
+    empty();
+    let refused = world.comb("sync photos --accept-rollback --wait --limit 1m");
+    assert!(refused.said.contains("no store has it whole: `comb check photos --repair`"), "{}", refused.said);
+    assert_eq!(refused.code, 9);
+    let told = world.comb("status photos");
+    assert!(told.out.contains("NOT SAFE BEFORE SOMEBODY DOES SOMETHING"), "{}", told.out);
+    assert!(told.said.contains("`comb check photos --repair`"), "{}", told.said);
+    assert_eq!(told.code, 9);
+}

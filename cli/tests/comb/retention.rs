@@ -265,6 +265,8 @@ fn what_is_left_of_mostly_dead_packs_moves_together_here_and_in_every_store() {
     let pruned = world.comb("prune photos --grace 0 --json").json();
     assert!(pruned["removed"]["bytes"].as_u64() > Some(7 << 20), "{pruned}");
     assert!(pruned["stores"][0]["packs"].as_u64() > Some(0), "{pruned}");
+    let pruned = world.comb("prune photos --grace 0 --json").json();
+    assert_eq!(pruned["stores"][0]["packs"], 0, "what is gone is not removed again: {pruned}");
 
     world.words(["store", "add", "photos", &store("second"), "--as", "second"]).done();
     world.comb("sync photos --wait").done();

@@ -471,3 +471,93 @@ fn a_bound_of_what_waits_holds_back_writes_and_not_what_is_small() {
     stage.world.comb("unmount mount").done();
     stage.world.comb("check photos").done();
 }
+
+#[test]
+fn who_begins_while_the_store_is_away_forgets_nothing_of_what_waits() {
+    let stage = Stage::large();
+    stage.configure("waiting_bytes", 24 * MIB);
+    stage.mount();
+    stage.write(0, 4);
+    stage.sync();
+    let (store, away) = (stage.world.path("store"), stage.world.path("away"));
+    fs::rename(&store, &away).expect("moved");
+    let begun = Instant::now();
+    for number in 1..4 {
+        stage.write(number, 6);
+        stage.world.comb("snapshot photos").done();
+        std::thread::sleep(Duration::from_secs(1));
+        stage.kill();
+        stage.mount();
+        let lacks = |field: &str| stage.report()["stores"][0][field].clone();
+        wait_until("finding out", || lacks("state") == "not-open");
+        let bytes = lacks("unsafe_bytes").as_u64().expect("bytes");
+        assert!(bytes >= (number * 6 * MIB) as u64, "{bytes} bytes after {number} files");
+        assert!(lacks("unsafe_seconds").as_f64() >= Some(number as f64), "{}", stage.report());
+        let told = stage.world.comb("status photos").out;
+        assert!(told.contains("was not reached yet, lacks "), "{told}");
+    }
+    assert!(
+        begun.elapsed() < Duration::from_secs(50),
+        "the promise was not broken yet: {:?}",
+        begun.elapsed()
+    );
+    let error = stage.try_write(4, 96).expect_err("what waits is bounded as before");
+    assert_eq!(error.kind(), ErrorKind::StorageFull, "{error}");
+    fs::rename(&away, &store).expect("back again");
+    stage.sync();
+    let report = stage.report();
+    assert_eq!(report["stores"][0]["unsafe_bytes"], 0, "{report}");
+    // What is told is true now, and not as of the last look.
+    assert_eq!(report["room"]["held_up"], Value::Null, "{report}");
+    stage.world.comb("status photos").done();
+    for number in 0..4 {
+        stage.compare(&stage.world.path("mount"), number, if number == 0 { 4 } else { 6 });
+    }
+    stage.world.comb("unmount mount").done();
+}
+
+#[test]
+fn nobody_waits_for_a_store_that_is_away_because_another_takes_crumbs() {
+    let stage = Stage::large();
+    let copy = format!("file://{}", stage.world.dir("copy").display());
+    stage.world.words(["store", "add", "photos", &copy, "--as", "copy"]).done();
+    stage.configure("waiting_bytes", 16 * MIB);
+    stage.world.comb("mount photos mount --seal-every 1s").done();
+    stage.write(0, 4);
+    stage.sync();
+    fs::rename(stage.world.path("copy"), stage.world.path("away")).expect("moved");
+    let (mount, done) = (stage.world.path("mount"), std::sync::atomic::AtomicBool::new(false));
+    let begun = Instant::now();
+    let outcome = std::thread::scope(|scope| {
+        scope.spawn(|| {
+            // Each is a seal that the other store takes.
+            for number in 0..120 {
+                if done.load(std::sync::atomic::Ordering::Relaxed) {
+                    break;
+                }
+                let _ = File::create(mount.join(format!("crumb-{number}")));
+                std::thread::sleep(Duration::from_millis(500));
+            }
+        });
+        let outcome = stage.try_write(1, 96);
+        done.store(true, std::sync::atomic::Ordering::Relaxed);
+        outcome
+    });
+    let error = outcome.expect_err("what waits is bounded");
+    assert_eq!(error.kind(), ErrorKind::StorageFull, "{error}");
+    assert!(begun.elapsed() < Duration::from_secs(40), "{:?}", begun.elapsed());
+    let report = stage.report();
+    assert_eq!(report["room"]["refused"], true, "{report}");
+    assert!(
+        report["stores"].as_array().is_some_and(|all| all.iter().all(|store| store["behind"] == false)),
+        "{report}"
+    );
+    let status = stage.world.comb("status photos");
+    assert!(status.out.contains("writes are REFUSED: "), "{}", status.out);
+    assert!(status.out.contains(" wait for store \"copy\", and "), "{}", status.out);
+    status.refused(9, "takes no data");
+    fs::rename(stage.world.path("away"), stage.world.path("copy")).expect("back again");
+    stage.sync();
+    stage.write(2, 40);
+    stage.world.comb("unmount mount").done();
+}

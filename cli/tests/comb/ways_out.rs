@@ -57,7 +57,28 @@ fn a_volume_of_others_without_a_store_gets_one_or_becomes_ones_own() {
                 &other
             }
         };
-        machine.comb("store remove photos folder").done();
+        if how == "fenced" {
+            let refused = machine.comb("store remove photos folder");
+            assert!(refused.said.contains("`comb volume open photos` keeps"), "{}", refused.said);
+            refused.refused(2, "what only this machine has is in no store");
+            machine.comb("store remove photos folder --yes").done();
+            // Nobody else would tell of it any more: at rest and mounted.
+            for line in ["status photos", "status"] {
+                let told = machine.comb(line);
+                assert!(told.out.contains("TAKEN OVER: another device took the volume over"), "{}", told.out);
+                assert!(told.said.contains("`comb volume open photos --store URL`"), "{}", told.said);
+                told.refused(9, "what only this machine has is all from seal");
+            }
+            machine.comb("mount photos mount").done();
+            machine.comb("status photos").refused(9, "is not safe");
+            let told = machine.comb("status photos --json").out;
+            let told: serde_json::Value = serde_json::from_str(&told).expect("JSON");
+            assert_eq!(told[0]["taken_over"]["by"], 2, "{told}");
+            machine.comb("unmount mount").done();
+        } else {
+            machine.comb("store remove photos folder").done();
+            machine.comb("status photos").done();
+        }
         let refused = machine.comb("volume open photos");
         assert!(refused.said.contains("`comb volume open photos --store URL`"), "{}", refused.said);
         refused.refused(3, "has no store to be opened from");
@@ -70,6 +91,7 @@ fn a_volume_of_others_without_a_store_gets_one_or_becomes_ones_own() {
         let empty = url(&machine.dir("empty"));
         machine.words(["volume", "open", "photos", "--store", &empty]).refused(3, "does not know volume");
         machine.words(["volume", "open", "photos", "--store", &store, "--read-only"]).done();
+        machine.comb("status photos").done();
         assert_eq!(machine.comb("ls photos:").done(), "first\nsecond\n");
         machine.words(["volume", "open", "photos", "--store", &empty]).refused(4, "is opened from store");
         machine.comb("volume open photos").done();

@@ -102,5 +102,5 @@ impl Remote {
 }
 
 fn wrong(why: String) -> LocalError {
-    LocalError { what: "the manifest that was made to take the volume over".into(), why }
+    LocalError::new("the manifest that was made to take the volume over", why)
 }

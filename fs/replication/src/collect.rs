@@ -36,7 +36,7 @@ pub struct GivenUp {
 pub struct Collected {
     /// Slots that were there.
     pub slots: u64,
-    /// Packs, whether or not they were there.
+    /// Packs that were there.
     pub packs: u64,
 }
 
@@ -50,12 +50,12 @@ impl Remote {
         signer: &dyn Signer,
         given_up: &GivenUp,
     ) -> Result<Collected, Error> {
-        let mut collected = Collected { packs: given_up.packs.len() as u64, ..Collected::default() };
+        let mut collected = Collected::default();
         if let (Some(boundary), Some(newest)) = (given_up.boundary, self.slots(None, 1).await?.first()) {
             let boundary = boundary.min(Seq(newest.0.saturating_sub(1)));
             collected.slots = self.collect_slots(epoch, signer, boundary, &given_up.kept).await?;
         }
-        self.remove_all(given_up.packs.iter().map(|pack| self.names.pack(pack)).collect()).await?;
+        collected.packs = self.remove_packs(&given_up.packs).await?;
         Ok(collected)
     }
 
@@ -107,19 +107,50 @@ impl Remote {
         Ok(boundaries.split_off(boundaries.len().min(1)))
     }
 
+    /// Removes packs, and counts those that were there.
+    async fn remove_packs(&self, packs: &[PackId]) -> Result<u64, Error> {
+        let mut removed = 0;
+        let one = |remote: Self, pack: PackId| async move {
+            let is_there = remote.pack_bytes(&pack).await?.is_some();
+            if is_there {
+                remote.remove(&remote.names.pack(&pack)).await?;
+            }
+            Ok(is_there)
+        };
+        self.with_each(packs.to_vec(), one, |was_there| removed += u64::from(was_there)).await?;
+        Ok(removed)
+    }
+
     async fn remove_all(&self, names: Vec<Name>) -> Result<(), Error> {
+        self.with_each(names, |remote, name| async move { remote.remove(&name).await }, |()| ()).await
+    }
+
+    async fn remove(&self, name: &Name) -> Result<(), Error> {
+        self.within(0, name, self.store.remove(name)).await
+    }
+
+    /// Does the same with each of these, some at once, up to the first error.
+    async fn with_each<T, A, F>(
+        &self,
+        all: Vec<T>,
+        work: impl Fn(Self, T) -> F,
+        mut done: impl FnMut(A),
+    ) -> Result<(), Error>
+    where
+        F: Future<Output = Result<A, Error>> + Send + 'static,
+        A: Send + 'static,
+    {
         let mut under_way = JoinSet::new();
-        let mut names = names.into_iter();
+        let mut all = all.into_iter();
         loop {
             while under_way.len() < REQUESTS
-                && let Some(name) = names.next()
+                && let Some(one) = all.next()
             {
-                let remote = self.clone();
-                under_way.spawn(async move { remote.within(0, &name, remote.store.remove(&name)).await });
+                under_way.spawn(work(self.clone(), one));
             }
             match under_way.join_next().await {
                 None => return Ok(()),
-                Some(Ok(removed)) => removed?,
+                Some(Ok(answer)) => done(answer?),
                 Some(Err(broken)) => std::panic::resume_unwind(broken.into_panic()),
             }
         }

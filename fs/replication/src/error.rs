@@ -88,7 +88,8 @@ impl Error {
     pub fn passes(&self) -> bool {
         match self {
             Error::Store(error) => error.kind().passes(),
-            Error::Silent { .. } | Error::Local(_) => true,
+            Error::Silent { .. } => true,
+            Error::Local(error) => !error.is_lost,
             _ => false,
         }
     }

@@ -59,6 +59,15 @@ pub struct LocalError {
     pub what: String,
     /// What happened to it.
     pub why: String,
+    /// Whether no place has it, so that trying again does not help before somebody does something.
+    pub is_lost: bool,
+}
+
+impl LocalError {
+    /// Something that may be read another time.
+    pub fn new(what: impl Into<String>, why: impl Into<String>) -> Self {
+        Self { what: what.into(), why: why.into(), is_lost: false }
+    }
 }
 
 /// Signs for a volume. Keys live elsewhere.

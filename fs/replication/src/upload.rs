@@ -861,5 +861,5 @@ fn way_out(error: Error) -> Error {
 }
 
 fn damaged(seq: Seq) -> impl Fn(String) -> LocalError {
-    move |why| LocalError { what: format!("the manifest of seal {seq}"), why }
+    move |why| LocalError::new(format!("the manifest of seal {seq}"), why)
 }

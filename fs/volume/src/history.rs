@@ -146,6 +146,15 @@ impl History {
         Ok(moments.into_iter().map(|moment| moment.info).collect())
     }
 
+    /// The seals above this one, oldest first, as the manifests that are here tell them: nothing is read from elsewhere. One that
+    /// is damaged is left out.
+    pub fn seals_above(&self, above: Option<Seq>) -> Result<Vec<SealInfo>, OpenError> {
+        let mut seqs = self.seqs()?;
+        seqs.retain(|seq| Some(*seq) > above);
+        seqs.sort_unstable();
+        Ok(seqs.into_iter().filter_map(|seq| self.manifest(seq).ok()).map(|one| one.moment().info).collect())
+    }
+
     pub(crate) fn moments(&self) -> Result<Vec<Moment>, OpenError> {
         let head = self.newest_moment()?;
         let mut moments = match ledger::moments(&self.store, &head.root) {

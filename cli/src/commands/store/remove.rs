@@ -5,7 +5,7 @@ use fs_format::manifest::PackEntry;
 
 use crate::failure::{Failure, Kind, Result};
 use crate::name::VolumeName;
-use crate::replica::Seen;
+use crate::replica::{self, Seen};
 use crate::state::{State, VolumeFolder};
 use crate::stores::StoreConfig;
 use crate::{elsewhere, engine, output, progress};
@@ -49,12 +49,30 @@ fn refuse_taken_over(volume: &VolumeFolder, store: &StoreConfig) -> Result<()> {
     )))
 }
 
+/// Why nobody parts without a word from a store in which another device is known to have taken the volume over: the way to go
+/// on leads through it.
+fn is_taken_over(volume: &VolumeFolder, store: &StoreConfig) -> Failure {
+    let what = format!(
+        "another device took volume \"{}\" over in store \"{}\": what only this machine has is in no store, and without this \
+         one nobody sees what the other writes",
+        volume.name, store.name
+    );
+    Failure::new(Kind::Usage, what).hint(format!(
+        "`comb volume open {0}` keeps what only this machine has as a branch and goes on with the volume, with --read-only it follows \
+         the other; or add --yes",
+        volume.name
+    ))
+}
+
 /// Takes a store out of the volume's config.
 pub fn run(state: &State, args: &RemoveArgs) -> Result<()> {
     let volume = state.volume(&args.name)?;
     let store = super::choose(&volume, Some(args.store.as_str()))?;
-    if store.arbiter && !args.yes && !engine::is_others(&volume)? {
-        refuse_taken_over(&volume, &store)?;
+    if store.arbiter && !args.yes && !volume.config()?.follows {
+        match replica::is_fenced(&volume) {
+            true => return Err(is_taken_over(&volume, &store)),
+            false => refuse_taken_over(&volume, &store)?,
+        }
     }
     let is_source = volume.config()?.from_store && store.arbiter;
     if is_source {

@@ -172,7 +172,7 @@ impl Folder {
 }
 
 fn missing(what: impl ToString) -> LocalError {
-    LocalError { what: what.to_string(), why: "it is not here".into() }
+    LocalError::new(what.to_string(), "it is not here")
 }
 
 #[async_trait]
