@@ -481,7 +481,6 @@ fn who_begins_while_the_store_is_away_forgets_nothing_of_what_waits() {
     stage.sync();
     let (store, away) = (stage.world.path("store"), stage.world.path("away"));
     fs::rename(&store, &away).expect("moved");
-    let begun = Instant::now();
     for number in 1..4 {
         stage.write(number, 6);
         stage.world.comb("snapshot photos").done();
@@ -496,11 +495,6 @@ fn who_begins_while_the_store_is_away_forgets_nothing_of_what_waits() {
         let told = stage.world.comb("status photos").out;
         assert!(told.contains("was not reached yet, lacks "), "{told}");
     }
-    assert!(
-        begun.elapsed() < Duration::from_secs(50),
-        "the promise was not broken yet: {:?}",
-        begun.elapsed()
-    );
     let error = stage.try_write(4, 96).expect_err("what waits is bounded as before");
     assert_eq!(error.kind(), ErrorKind::StorageFull, "{error}");
     fs::rename(&away, &store).expect("back again");
