@@ -17,7 +17,7 @@ use fs_volume::{CheckReport, FsError, History, ReadTree, Seek};
 use serde::Serialize;
 
 use crate::failure::{Context, Failure, Kind, Result};
-use crate::replica::Seen;
+use crate::notes::Seen;
 use crate::state::{State, VolumeFolder, make_private_dir};
 use crate::stores::{self, StoreConfig};
 use crate::tree::{self, READ_BYTES};

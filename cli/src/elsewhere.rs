@@ -19,7 +19,7 @@ use parking_lot::Mutex;
 
 use crate::failure::{Context, Failure, Kind, Result};
 use crate::lazy_disk::{self, LazyDisk};
-use crate::replica::{Ended, Seen};
+use crate::notes::{Ended, Seen};
 use crate::state::VolumeFolder;
 use crate::stores::StoreConfig;
 use crate::waits::Waits;

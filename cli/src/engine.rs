@@ -13,7 +13,7 @@ use crate::failure::{Failure, Kind, Result};
 use crate::output;
 use crate::state::{Lock, State, VolumeFolder};
 use crate::when::When;
-use crate::{elsewhere, keys, replica};
+use crate::{elsewhere, keys, notes};
 
 /// Memory for a command that reads and ends, in bytes.
 pub const COMMAND_CACHE_BYTES: u64 = 64 << 20;
@@ -60,7 +60,7 @@ pub fn open_through(
 
 /// Whether somebody else writes the volume: it was opened here to be read, or another device has taken it over.
 pub fn is_others(volume: &VolumeFolder) -> Result<bool> {
-    Ok(volume.config()?.follows || replica::is_fenced(volume))
+    Ok(volume.config()?.follows || notes::is_fenced(volume))
 }
 
 /// Opens a volume for one change, or says why it refuses all of them.

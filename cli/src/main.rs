@@ -9,6 +9,8 @@
 //! - `ring_store`   the same in a store
 //! - `lazy_disk`   a folder whose packs are in a store
 //! - `control`, `report`   the conversation with the daemon of a mounted volume
+//! - `replica`   keeping the stores of a mounted volume up to its seals; `promise`: how soon that is promised
+//! - `notes`   what is written down of a volume's stores
 //! - `survey`, `drill`   what the stores of a volume hold of it, mending one place from another, and a trial of restoring
 //! - `resting`, `cost`   what stores lack of a volume that is not mounted; what they cost
 //! - `metrics`   what a daemon tells a collector of figures
@@ -33,11 +35,13 @@ mod lazy_disk;
 mod metrics;
 mod mounts;
 mod name;
+mod notes;
 mod output;
 mod passphrase;
 mod pax;
 mod place;
 mod progress;
+mod promise;
 mod replica;
 mod report;
 mod resting;

@@ -1,13 +1,15 @@
 //! What is told of seals and mounts, in the words that `--json` and the control socket use.
 
+mod store;
+
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use fs_volume::{SealInfo, Sealed};
 use serde::{Deserialize, Serialize};
 
+pub use self::store::StoreReport;
 use crate::output;
-use crate::replica::StoreReport;
 use crate::room::RoomReport;
 
 /// A sealed moment.

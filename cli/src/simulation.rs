@@ -249,7 +249,7 @@ impl World {
                 match device.folder() {
                     None => open(&device.state, &name(), &Key::Volume(key.clone()), &device.url(), how)
                         .expect("taken over"),
-                    Some(folder) if crate::replica::is_fenced(&folder) => {
+                    Some(folder) if crate::notes::is_fenced(&folder) => {
                         again(&device.state, &name(), how).expect("taken over again");
                     }
                     Some(_) => {}

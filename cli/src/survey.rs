@@ -21,7 +21,7 @@ use serde::Serialize;
 use tokio::task::JoinSet;
 
 use crate::failure::{Failure, Kind, Result};
-use crate::replica::Seen;
+use crate::notes::Seen;
 use crate::state::VolumeFolder;
 use crate::stores::{self, StoreConfig};
 use crate::{engine, keys, output};

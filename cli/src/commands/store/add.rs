@@ -6,7 +6,7 @@ use fs_replication::{Slot, StoreId};
 use crate::cost::Prices;
 use crate::failure::{Failure, Kind, Result};
 use crate::name::{VolumeName, parse_size};
-use crate::replica::Seen;
+use crate::notes::Seen;
 use crate::state::{State, VolumeFolder};
 use crate::stores::{self, StoreConfig};
 use crate::{engine, keys, output, progress, ring, ring_store};

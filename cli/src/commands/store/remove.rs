@@ -5,7 +5,7 @@ use fs_format::manifest::PackEntry;
 
 use crate::failure::{Failure, Kind, Result};
 use crate::name::VolumeName;
-use crate::replica::{self, Seen};
+use crate::notes::{self, Seen};
 use crate::state::{State, VolumeFolder};
 use crate::stores::StoreConfig;
 use crate::{elsewhere, engine, output, progress};
@@ -69,7 +69,7 @@ pub fn run(state: &State, args: &RemoveArgs) -> Result<()> {
     let volume = state.volume(&args.name)?;
     let store = super::choose(&volume, Some(args.store.as_str()))?;
     if store.arbiter && !args.yes && !volume.config()?.follows {
-        match replica::is_fenced(&volume) {
+        match notes::is_fenced(&volume) {
             true => return Err(is_taken_over(&volume, &store)),
             false => refuse_taken_over(&volume, &store)?,
         }

@@ -11,10 +11,10 @@ use crate::elsewhere::Recognised;
 use crate::failure::{Context, Failure, Kind, Result};
 use crate::keys::Key;
 use crate::name::VolumeName;
-use crate::replica::Seen;
+use crate::notes::Seen;
 use crate::state::{Config, State, VolumeFolder};
 use crate::stores::{self, StoreConfig};
-use crate::{branches, elsewhere, engine, keys, lazy_disk, output, progress, replica, ring, takeover};
+use crate::{branches, elsewhere, engine, keys, lazy_disk, notes, output, progress, ring, takeover};
 
 /// Open a volume from a store, at once: what is read is fetched when it is read
 ///
@@ -230,9 +230,9 @@ pub fn again(state: &State, name: &VolumeName, how: How) -> Result<()> {
         keys::load(&volume)?;
     }
     let Recognised { store: opened, newest, cut } = elsewhere::recognised(&volume, store)?;
-    if let (Err(failure), Some(newest)) = (replica::ended(&volume), &newest) {
+    if let (Err(failure), Some(newest)) = (notes::ended(&volume), &newest) {
         output::note(&format!("warning: {}", failure.message));
-        replica::note_end(&volume, &elsewhere::find_end(&volume, &opened, newest)?)?;
+        notes::note_end(&volume, &elsewhere::find_end(&volume, &opened, newest)?)?;
     }
     let newest = newest.map_or(Seq(0), |newest| newest.seq);
     if !how.read_only {
@@ -244,7 +244,7 @@ pub fn again(state: &State, name: &VolumeName, how: How) -> Result<()> {
     let (env, begun) = takeover::begin(&volume.path, &elsewhere::far(&opened, volume.id, &volume.path)?)?;
     // All that a volume has here that only looked came from the store, and comes again.
     let outdated = if how.accept_rollback { Some(Seq(0)) } else { cut };
-    if let Some(from) = outdated.filter(|_| !replica::is_fenced(&volume)) {
+    if let Some(from) = outdated.filter(|_| !notes::is_fenced(&volume)) {
         elsewhere::forget_manifests(&volume, from, begun.seq)?;
     }
     if !how.read_only {
@@ -259,7 +259,7 @@ pub fn again(state: &State, name: &VolumeName, how: How) -> Result<()> {
         (config.from_store, config.follows) = (true, how.read_only);
         Ok(())
     })?;
-    replica::forget_end(&volume)?;
+    notes::forget_end(&volume)?;
     bar.finish_and_clear();
     Ok(())
 }
