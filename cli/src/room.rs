@@ -20,13 +20,13 @@ use fs_format::PackId;
 use fs_replication::{Far, WINDOWS};
 use fs_volume::{FsError, Housekeeper, Volume};
 use parking_lot::Mutex;
-use serde::{Deserialize, Serialize};
 
 use crate::engine;
 use crate::failure::{Context, Failure, Kind, Result};
 use crate::lazy_disk::LazyDisk;
 use crate::output;
 use crate::replica::{Arbiter, Replicas, Taker};
+use crate::report::RoomReport;
 use crate::state::{Config, State, VolumeFolder};
 
 /// How often it is looked at.
@@ -54,25 +54,6 @@ const HOPE: Duration = Duration::from_secs(10);
 const TRY_AGAIN: Duration = Duration::from_millis(50);
 /// Who has not asked for room for so long has found some, or gave up.
 const FORGOTTEN: Duration = Duration::from_secs(2);
-
-/// How a volume stands with the room on its disk.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct RoomReport {
-    /// Bytes of packs on this disk.
-    pub local_bytes: u64,
-    /// Bytes that a store lacks: of seals, and what is not sealed.
-    pub waiting_bytes: u64,
-    /// The most that may be; then writes wait, and are refused.
-    pub waiting_bytes_max: u64,
-    /// Bytes of packs that left this disk since the mount began, because stores have them.
-    pub evicted_bytes: u64,
-    /// Why writes wait, or are refused, and what to do.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub held_up: Option<String>,
-    /// Whether they are refused.
-    #[serde(default)]
-    pub refused: bool,
-}
 
 /// Makes room for a mounted volume that is written here.
 pub struct Room {

@@ -8,7 +8,7 @@ use fs_store::{Patience, READ_TIME_MAX};
 
 use super::Replicas;
 use super::running::Running;
-use crate::retention::StorePruned;
+use crate::report::StorePruned;
 use crate::stores;
 
 impl Replicas {
