@@ -1,7 +1,5 @@
 //! Opening volumes and their past, and the engine's errors in words for a person.
 
-use std::path::Path;
-
 use fs_format::manifest::PackEntry;
 use fs_format::{Epoch, Ino, Seq};
 use fs_volume::env::Env;
@@ -107,11 +105,6 @@ pub fn way_out(name: impl std::fmt::Display) -> String {
 /// The options of a command that opens a volume, does one thing and ends.
 pub fn command_options() -> Options {
     Options { cache_bytes: COMMAND_CACHE_BYTES, ..Options::default() }
-}
-
-/// The real disk, clock and chance.
-pub fn environment(folder: &Path) -> Env {
-    fs_volume::real::env(folder)
 }
 
 /// Whom the root directory of a new volume belongs to.

@@ -26,7 +26,7 @@ use crate::name::VolumeName;
 use crate::replica::Replicas;
 use crate::state::{Config, Lock, State, VolumeFolder};
 use crate::stores::{self, StoreConfig};
-use crate::{elsewhere, engine, keys, retention, takeover};
+use crate::{elsewhere, engine, filling, keys, retention, takeover};
 
 const ME: Caller = Caller { uid: 1000, gid: 1000 };
 const STEPS: u64 = 80;
@@ -175,7 +175,7 @@ impl World {
         let config = Config { stores: vec![config], ..Config::new(&name()) };
         let made = device.state.add(&config, &name(), key.id(), |folder| {
             keys::store(folder, &key)?;
-            fs_volume::create(&engine::environment(folder), &key, ME)
+            fs_volume::create(&fs_volume::real::env(folder), &key, ME)
                 .map_err(|error| crate::failure::Failure::other(error.to_string()))
         });
         made.expect("a volume");
@@ -256,7 +256,7 @@ impl World {
                 }
                 // As a daemon does: what is here needs no store.
                 let folder = device.folder().expect("it is here");
-                elsewhere::fill(&folder, &ProgressBar::hidden()).expect("the store is there");
+                filling::fill(&folder, &ProgressBar::hidden()).expect("the store is there");
                 device.start();
             }
             6..30 => self.devices[device].reach(self.store.path()),

@@ -8,7 +8,7 @@ use crate::name::VolumeName;
 use crate::notes::{self, Seen};
 use crate::state::{State, VolumeFolder};
 use crate::stores::StoreConfig;
-use crate::{elsewhere, engine, output, progress};
+use crate::{elsewhere, engine, filling, output, progress};
 
 /// Replicate a volume to a store no more; what is there stays there
 #[derive(Debug, Args)]
@@ -77,7 +77,7 @@ pub fn run(state: &State, args: &RemoveArgs) -> Result<()> {
     let is_source = volume.config()?.from_store && store.arbiter;
     if is_source {
         let bar = progress::waiting("fetching what is only there");
-        let filled = elsewhere::fill(&volume, &bar).map_err(|failure| match failure.kind {
+        let filled = filling::fill(&volume, &bar).map_err(|failure| match failure.kind {
             Kind::NoSpace => failure.hint("make room: the store stays until all is here that only it has"),
             _ => failure,
         })?;

@@ -14,7 +14,7 @@ use crate::name::VolumeName;
 use crate::notes::Seen;
 use crate::state::{Config, State, VolumeFolder};
 use crate::stores::{self, StoreConfig};
-use crate::{branches, elsewhere, engine, keys, lazy_disk, notes, output, progress, ring, takeover};
+use crate::{branches, elsewhere, engine, filling, keys, lazy_disk, notes, output, progress, ring, takeover};
 
 /// Open a volume from a store, at once: what is read is fetched when it is read
 ///
@@ -349,7 +349,7 @@ fn store_config(url: &str, id: StoreId) -> StoreConfig {
 fn fill(state: &State, name: &VolumeName) -> Result<()> {
     let volume = state.volume(name)?;
     let bar = progress::waiting("fetching everything");
-    let filled = elsewhere::fill(&volume, &bar).map_err(|failure| match failure.kind {
+    let filled = filling::fill(&volume, &bar).map_err(|failure| match failure.kind {
         Kind::NoSpace => failure.hint(format!(
             "the rest is read from the store when it is asked for; make room, and `comb mount {name}` fetches it in the background"
         )),
