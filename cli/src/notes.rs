@@ -7,11 +7,12 @@
 //!
 //! A note that cannot be read is not one that is not there: nothing is believed in its place before somebody says what to believe.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use fs_format::{Epoch, ManifestId, Seq};
 use fs_replication::{Fenced, Link};
 use parking_lot::Mutex;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::failure::{Context, Failure, Kind, Result};
@@ -47,9 +48,7 @@ pub fn note_fenced(folder: &VolumeFolder, fenced: &Fenced) -> Result<()> {
 
 /// Writes down what ended the right of this machine to write a volume.
 pub fn note_end(folder: &VolumeFolder, ended: &Ended) -> Result<()> {
-    let path = fenced_path(folder);
-    let text = serde_json::to_vec(ended).map_err(std::io::Error::from).context(path.display())?;
-    replace(&path, &text)
+    write(folder, &fenced_path(folder), ended)
 }
 
 /// Takes back that another device took the volume over: it is opened here again.
@@ -65,22 +64,21 @@ pub fn is_fenced(folder: &VolumeFolder) -> bool {
 /// What ended the right of this machine to write the volume, if it ended.
 pub fn ended(folder: &VolumeFolder) -> Result<Option<Ended>> {
     let path = fenced_path(folder);
-    match std::fs::read(&path) {
-        Ok(bytes) => serde_json::from_slice(&bytes).map(Some).map_err(|error| {
-            let what = format!("since when another device writes the volume is not known: {} is damaged: {error}", path.display());
-            let failure = Failure::new(Kind::Damaged, what);
-            match folder.name.branch() {
-                None => failure.hint(format!(
-                    "`comb volume open {}`, with --read-only to look only, finds it out from the store, and keeps as a branch what \
-                     only this machine has",
-                    folder.name
-                )),
-                Some(_) => failure.hint(format!("`comb log {}` shows what the branch holds all the same", folder.name)),
-            }
-        }),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(Failure::io(path.display(), &error)),
-    }
+    read(&path, |error| {
+        let what = format!(
+            "since when another device writes the volume is not known: {} is damaged: {error}",
+            path.display()
+        );
+        let failure = Failure::new(Kind::Damaged, what);
+        Err(match folder.name.branch() {
+            None => failure.hint(format!(
+                "`comb volume open {}`, with --read-only to look only, finds it out from the store, and keeps as a branch what \
+                 only this machine has",
+                folder.name
+            )),
+            Some(_) => failure.hint(format!("`comb log {}` shows what the branch holds all the same", folder.name)),
+        })
+    })
 }
 
 /// The highest manifest that was seen in a store.
@@ -102,19 +100,19 @@ impl Seen {
     /// What was written down of a store; nothing if it was never seen.
     pub fn read(folder: &VolumeFolder, store: &str) -> Result<Option<Self>> {
         let path = Self::path(folder, store);
-        match std::fs::read(&path) {
-            Ok(bytes) => serde_json::from_slice(&bytes).map(Some).map_err(|error| {
-                let what =
-                    format!("what was seen of store \"{store}\" is not known: {} is damaged: {error}", path.display());
-                let how = if is_fenced(folder) || folder.config().is_ok_and(|config| config.follows) { "volume open" } else { "sync" };
-                Failure::new(Kind::Damaged, what).hint(format!(
-                    "whether the store was put back in time cannot be told; `comb {how} {} --accept-rollback` believes what it shows now",
-                    folder.name
-                ))
-            }),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(Failure::io(path.display(), &error)),
-        }
+        read(&path, |error| {
+            let what = format!(
+                "what was seen of store \"{store}\" is not known: {} is damaged: {error}",
+                path.display()
+            );
+            let is_others = is_fenced(folder) || folder.config().is_ok_and(|config| config.follows);
+            let how = if is_others { "volume open" } else { "sync" };
+            Err(Failure::new(Kind::Damaged, what).hint(format!(
+                "whether the store was put back in time cannot be told; `comb {how} {} --accept-rollback` believes what it shows \
+                 now",
+                folder.name
+            )))
+        })
     }
 
     /// Writes it down, so that it is there after a power cut, too: what was seen is what an old state of the store is told by.
@@ -125,27 +123,14 @@ impl Seen {
         if Self::read(folder, store).is_ok_and(|seen| seen.as_ref() == Some(self)) {
             return Ok(());
         }
-        let parent = folder.path.join("seen");
-        if !parent.exists() {
-            make_private_dir(&parent)?;
-            sync_dir(&folder.path)?;
-        }
-        let text = serde_json::to_vec(self).map_err(std::io::Error::from).context("seen")?;
-        replace(&Self::path(folder, store), &text)
+        write(folder, &Self::path(folder, store), self)
     }
 
     /// Keeps what was seen in a store that the volume goes to no more, by the store's id: should it be added again, that tells it
     /// from one to which somebody else went on writing.
     pub fn part(folder: &VolumeFolder, store: &StoreConfig) -> Result<()> {
         if let Ok(Some(seen)) = Self::read(folder, &store.name) {
-            let parted = Self::parted_path(folder, &store.id);
-            let parent = folder.path.join("parted");
-            if !parent.exists() {
-                make_private_dir(&parent)?;
-                sync_dir(&folder.path)?;
-            }
-            let text = serde_json::to_vec(&seen).map_err(std::io::Error::from).context("parted")?;
-            replace(&parted, &text)?;
+            write(folder, &Self::parted_path(folder, &store.id), &seen)?;
         }
         Self::forget(folder, &store.name)
     }
@@ -198,20 +183,15 @@ impl Halted {
     /// What was written down of a store; nothing if nothing is to be mended.
     pub fn read(folder: &VolumeFolder, store: &str) -> Result<Option<Self>> {
         let path = Self::path(folder, store);
-        match std::fs::read(&path) {
-            Ok(bytes) => Ok(Some(serde_json::from_slice(&bytes).unwrap_or_else(|error| Self {
-                // That there is something is known all the same.
-                why: format!(
-                    "what is to be mended is not known: {} is damaged: {error}; `comb sync {}` finds it out anew",
-                    path.display(),
-                    folder.name
-                ),
-                lost_above: None,
-                noticed: String::new(),
-            }))),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(Failure::io(path.display(), &error)),
-        }
+        read(&path, |error| {
+            // That there is something is known all the same.
+            let why = format!(
+                "what is to be mended is not known: {} is damaged: {error}; `comb sync {}` finds it out anew",
+                path.display(),
+                folder.name
+            );
+            Ok(Self { why, lost_above: None, noticed: String::new() })
+        })
     }
 
     /// Writes it down; what was noticed before stays as it was.
@@ -220,13 +200,7 @@ impl Halted {
         if Self::read(folder, store)?.is_some_and(is_same) {
             return Ok(());
         }
-        let parent = folder.path.join("halted");
-        if !parent.exists() {
-            make_private_dir(&parent)?;
-            sync_dir(&folder.path)?;
-        }
-        let text = serde_json::to_vec(self).map_err(std::io::Error::from).context("halted")?;
-        replace(&Self::path(folder, store), &text)
+        write(folder, &Self::path(folder, store), self)
     }
 
     /// The newest seal that the store has in which this one was seen: what it was found to have lost, it lacks.
@@ -238,4 +212,27 @@ impl Halted {
     pub fn forget(folder: &VolumeFolder, store: &str) -> Result<()> {
         remove_file_if_there(&Self::path(folder, store))
     }
+}
+
+/// A note; nothing if there is none. `damaged` says what one that cannot be read stands for.
+fn read<T: DeserializeOwned>(
+    path: &Path,
+    damaged: impl FnOnce(serde_json::Error) -> Result<T>,
+) -> Result<Option<T>> {
+    match std::fs::read(path) {
+        Ok(bytes) => serde_json::from_slice(&bytes).or_else(damaged).map(Some),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(Failure::io(path.display(), &error)),
+    }
+}
+
+/// Writes a note, so that it is there after a power cut, too.
+fn write(folder: &VolumeFolder, path: &Path, note: &impl Serialize) -> Result<()> {
+    let parent = path.parent().unwrap_or(&folder.path);
+    if !parent.exists() {
+        make_private_dir(parent)?;
+        sync_dir(&folder.path)?;
+    }
+    let text = serde_json::to_vec(note).map_err(std::io::Error::from).context(path.display())?;
+    replace(path, &text)
 }
