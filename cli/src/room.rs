@@ -88,6 +88,25 @@ struct Known {
 }
 
 impl Known {
+    /// Nothing yet, and hope.
+    fn begin() -> Self {
+        let now = Instant::now();
+        Self {
+            config: None,
+            local_bytes: 0,
+            counted: None,
+            taken: HashMap::new(),
+            took: now,
+            asked: None,
+            short_since: now,
+            was_short: now,
+            is_hopeless: false,
+            evicted_bytes: 0,
+            kept: None,
+            failed: None,
+        }
+    }
+
     /// Notes what stores took since they were last looked at. Hope comes from those alone that hold back what waits for room:
     /// at the bound from the one that lacks most, and on a full disk from those without which no more packs may leave.
     fn note_taken(&mut self, takers: &[Taker], is_over_bound: bool) {
@@ -131,7 +150,6 @@ impl Room {
         replicas: &Arc<Replicas>,
         disk: Arc<LazyDisk>,
     ) -> Result<Arc<Self>> {
-        let now = Instant::now();
         let room = Arc::new(Self {
             state: state.clone(),
             folder: folder.clone(),
@@ -139,20 +157,7 @@ impl Room {
             replicas: Arc::downgrade(replicas),
             disk,
             evicting: Mutex::new(()),
-            known: Mutex::new(Known {
-                config: None,
-                local_bytes: 0,
-                counted: None,
-                taken: HashMap::new(),
-                took: now,
-                asked: None,
-                short_since: now,
-                was_short: now,
-                is_hopeless: false,
-                evicted_bytes: 0,
-                kept: None,
-                failed: None,
-            }),
+            known: Mutex::new(Known::begin()),
         });
         volume.set_housekeeper(room.clone());
         let weak = Arc::downgrade(&room);
@@ -229,7 +234,7 @@ impl Room {
             let known = self.known.lock();
             (known.local_bytes, known.config.as_ref().and_then(|config| config.local_bytes))
         };
-        let wanted = (FREE_BYTES_WANTED).min(total / FREE_PART_WANTED).saturating_sub(free);
+        let wanted = FREE_BYTES_WANTED.min(total / FREE_PART_WANTED).saturating_sub(free);
         if volume.lacks_on_disk(0).unwrap_or(0) == 0
             && volume.waiting().is_none_or(|(waiting, most)| waiting < most)
         {
@@ -503,26 +508,8 @@ mod tests {
 
     use super::*;
 
-    fn known(took: Instant) -> Known {
-        Known {
-            config: None,
-            local_bytes: 0,
-            counted: None,
-            taken: HashMap::new(),
-            took,
-            asked: None,
-            short_since: took,
-            was_short: took,
-            is_hopeless: true,
-            evicted_bytes: 0,
-            kept: None,
-            failed: None,
-        }
-    }
-
     #[test]
     fn hope_comes_from_the_store_that_holds_back_alone() {
-        let began = Instant::now();
         let store = |name: &str, lacks: u64, seq: u64| Taker {
             name: name.into(),
             lacks,
@@ -531,7 +518,7 @@ mod tests {
             ..Taker::default()
         };
         for is_over_bound in [true, false] {
-            let mut known = known(began);
+            let mut known = Known { is_hopeless: true, ..Known::begin() };
             known.note_taken(&[store("near", 1, 20), store("away", 90, 3)], is_over_bound);
             let first = known.took;
             known.note_taken(&[store("near", 0, 21), store("away", 90, 3)], is_over_bound);
