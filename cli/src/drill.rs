@@ -110,8 +110,7 @@ pub fn run(
     let begun = Instant::now();
     let opened = stores::block_on(async {
         let opened = stores::open_to_read(&store.url, volume.id).await?;
-        let known = stores::remote(&opened, volume.id).recognise(store.store_id()?).await;
-        known.map_err(|error| stores::replication_failure(&error))?;
+        stores::remote(&opened, volume.id).recognise(store.store_id()?).await?;
         Ok(opened)
     })?;
     let (env, _) = takeover::begin(&folder.path, &elsewhere::far(&opened, volume.id, &folder.path)?)?;

@@ -194,11 +194,8 @@ fn recognise(volume: &VolumeFolder, store: &StoreConfig, how: Wait) -> Result<Re
         let asked = async {
             let opened = stores::open_to_read(&store.url, volume.id).await?;
             let remote = stores::remote(&opened, volume.id);
-            let judged = async {
-                remote.recognise(id).await?;
-                remote.judged(seen.as_ref(), &own).await
-            };
-            let (head, verdict) = judged.await.map_err(|error| stores::replication_failure(&error))?;
+            remote.recognise(id).await?;
+            let (head, verdict) = remote.judged(seen.as_ref(), &own).await?;
             Ok((opened, head, verdict))
         };
         match how {
@@ -263,7 +260,7 @@ pub fn find_end(volume: &VolumeFolder, store: &Patient, newest: &Slot) -> Result
                 Err(fs_replication::Error::Store(error)) if error.kind() == fs_store::Kind::Absent => {
                     Ok(false)
                 }
-                Err(error) => Err(stores::replication_failure(&error)),
+                Err(error) => Err(Failure::from(error)),
             }
         })?;
         if is_there {
@@ -350,8 +347,7 @@ fn is_newest(volume: &VolumeFolder, store: &StoreConfig) -> Result<bool> {
     let newest = stores::block_on(async {
         let asked = async {
             let opened = stores::open_to_read(&store.url, volume.id).await?;
-            let newest = stores::remote(&opened, volume.id).slots(None, 1).await;
-            newest.map_err(|error| stores::replication_failure(&error))
+            Ok(stores::remote(&opened, volume.id).slots(None, 1).await?)
         };
         in_time(store, asked).await
     })?;
@@ -364,11 +360,8 @@ pub fn head_soon(volume: &VolumeFolder, store: &StoreConfig) -> Result<Head> {
     stores::block_on(in_time(store, async {
         let opened = stores::open_to_read(&store.url, volume.id).await?;
         let remote = stores::remote(&opened, volume.id);
-        let head = async {
-            remote.recognise(id).await?;
-            remote.head().await
-        };
-        head.await.map_err(|error| stores::replication_failure(&error))
+        remote.recognise(id).await?;
+        Ok(remote.head().await?)
     }))
 }
 

@@ -168,7 +168,7 @@ impl World {
         let id = stores::block_on(async {
             let remote = stores::remote(&stores::open(&url).await?, key.id());
             let fresh = fs_replication::StoreId([7; 16]);
-            remote.attach(fresh).await.map_err(|error| stores::replication_failure(&error))
+            Ok(remote.attach(fresh).await?)
         });
         let id = StoreConfig::id_text(id.expect("attached").id);
         let config = StoreConfig { name: "home".into(), url, id, arbiter: true, prices: None, rate: None };

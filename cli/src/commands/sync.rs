@@ -79,10 +79,9 @@ fn attach_emptied(state: &State, volume: &VolumeFolder, store: &StoreConfig) -> 
     let (fresh, key) = (StoreId(keys::chance()?), keys::load(volume)?);
     let attached = stores::block_on(async {
         let remote = stores::remote(&stores::open_to_write(&store.url, &key).await?, volume.id);
-        let failed = |error| stores::replication_failure(&error);
-        match remote.id().await.map_err(failed)? {
+        match remote.id().await? {
             Some(_) => Ok(None),
-            None => remote.attach(fresh).await.map(Some).map_err(failed),
+            None => Ok(Some(remote.attach(fresh).await?)),
         }
     });
     let attached = match attached {

@@ -8,6 +8,7 @@ use fs_store::{Patience, READ_TIME_MAX};
 
 use super::Replicas;
 use super::running::Running;
+use crate::failure::Failure;
 use crate::report::StorePruned;
 use crate::stores;
 
@@ -38,16 +39,10 @@ impl Replicas {
                     let remote = stores::remote(&store.with(Patience::Within(READ_TIME_MAX)), pen.volume);
                     let collect = async {
                         // Something else may be there by now, in which nothing is ours to remove.
-                        remote
-                            .recognise(config.store_id()?)
-                            .await
-                            .map_err(|error| stores::replication_failure(&error))?;
-                        remote
-                            .collect(epoch, &pen, &given_up)
-                            .await
-                            .map_err(|error| stores::replication_failure(&error))
+                        remote.recognise(config.store_id()?).await?;
+                        Ok(remote.collect(epoch, &pen, &given_up).await?)
                     };
-                    runtime.block_on(collect).map_err(|failure| failure.message)
+                    runtime.block_on(collect).map_err(|failure: Failure| failure.message)
                 }
                 None => Err("it is not open".to_owned()),
             };

@@ -85,7 +85,8 @@ impl Outbox {
         match asked.await {
             // It was emptied, or what it has is not the pack.
             Err(Error::UnknownVolume { .. } | Error::Damaged { .. }) => Ok(None),
-            asked => asked.map_err(|error| stores::replication_failure(&error)),
+            Err(error) => Err(error.into()),
+            Ok(pack) => Ok(pack),
         }
     }
 }

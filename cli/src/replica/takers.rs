@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use fs_format::{PackId, Seq};
-use fs_replication::{Error, Progress, State as Doing};
+use fs_replication::{Progress, State as Doing};
 use fs_store::{Patience, Patient};
 use tokio::task::JoinSet;
 
@@ -99,9 +99,8 @@ impl Replicas {
         let store = arbiter.store.with(Patience::Within(LENGTHS_WAIT));
         let remote = stores::remote(&store, self.core.volume.id());
         runtime.block_on(async {
-            let fail = |error: Error| stores::replication_failure(&error);
             // Something else may be there by now.
-            remote.recognise(arbiter.config.store_id()?).await.map_err(fail)?;
+            remote.recognise(arbiter.config.store_id()?).await?;
             let mut asked = JoinSet::new();
             for pack in packs {
                 let (remote, pack) = (remote.clone(), *pack);
@@ -110,7 +109,7 @@ impl Replicas {
             let mut lengths = HashMap::new();
             while let Some(answer) = asked.join_next().await {
                 let (pack, bytes) = answer.map_err(|error| Failure::other(error.to_string()))?;
-                lengths.extend(bytes.map_err(fail)?.map(|bytes| (pack, bytes)));
+                lengths.extend(bytes?.map(|bytes| (pack, bytes)));
             }
             Ok(lengths)
         })

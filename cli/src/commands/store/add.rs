@@ -68,8 +68,8 @@ pub fn run(state: &State, args: &AddArgs) -> Result<()> {
     let bar = progress::waiting("probing the store");
     let found = stores::block_on(async {
         let remote = stores::remote(&stores::open_to_write(&url, &key).await?, volume.id);
-        let attached = remote.attach(fresh).await.map_err(|error| stores::replication_failure(&error))?;
-        let head = remote.head().await.map_err(|error| stores::replication_failure(&error))?;
+        let attached = remote.attach(fresh).await?;
+        let head = remote.head().await?;
         Ok((attached, head))
     });
     bar.finish_and_clear();

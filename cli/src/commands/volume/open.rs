@@ -127,8 +127,7 @@ pub fn open(state: &State, name: &VolumeName, key: &Key, url: &str, how: How) ->
         let remote = stores::remote(&store, id);
         // Nobody waits twice: what is newest is asked for beside which store it is.
         let (found, head) = tokio::join!(remote.id(), remote.head());
-        let found = found.map_err(|error| stores::replication_failure(&error))?;
-        let found = found.ok_or_else(|| does_not_know(url, id))?;
+        let found = found?.ok_or_else(|| does_not_know(url, id))?;
         let newest = match head {
             Ok(head) => head.newest,
             Err(fs_replication::Error::Damaged { object, why }) if how.read_only && how.accept_rollback => {
@@ -179,7 +178,7 @@ async fn newest_whole(remote: &Remote) -> Result<Option<Slot>> {
     const PAGE: usize = 100;
     let mut below = None;
     loop {
-        let page = remote.slots(below, PAGE).await.map_err(|error| stores::replication_failure(&error))?;
+        let page = remote.slots(below, PAGE).await?;
         for &seq in &page {
             match remote.slot(seq).await {
                 Ok(slot) => {
@@ -187,7 +186,7 @@ async fn newest_whole(remote: &Remote) -> Result<Option<Slot>> {
                     return Ok(Some(slot));
                 }
                 Err(fs_replication::Error::Damaged { .. }) => {}
-                Err(error) => return Err(stores::replication_failure(&error)),
+                Err(error) => return Err(error.into()),
             }
         }
         match page.last() {
@@ -299,7 +298,7 @@ fn attach_again(state: &State, name: &VolumeName, url: &str) -> Result<()> {
     }
     let found = stores::block_on(async {
         let store = stores::open_to_read(url, volume.id).await?;
-        stores::remote(&store, volume.id).id().await.map_err(|error| stores::replication_failure(&error))
+        Ok(stores::remote(&store, volume.id).id().await?)
     })?;
     let found = found.ok_or_else(|| does_not_know(url, volume.id))?;
     state.change_config(&volume, |config| {
