@@ -11,7 +11,7 @@ use fs_format::Seq;
 use fs_volume::{Options, Volume};
 
 use crate::failure::{Context, Failure, Result};
-use crate::replica::{self, Ended};
+use crate::notes::{self, Ended};
 use crate::state::{Config, Lock, State, VolumeFolder};
 use crate::{elsewhere, engine, keys, takeover};
 
@@ -19,10 +19,10 @@ use crate::{elsewhere, engine, keys, takeover};
 /// it out of the volume's folder. Returns the branch's name, if there was anything. The volume is in nobody's hands until it
 /// is opened from a store again.
 pub fn split_off(state: &State, volume: &VolumeFolder, newest: Seq, _lock: &Lock) -> Result<Option<String>> {
-    let Some(ended) = replica::ended(volume)? else { return Ok(None) };
+    let Some(ended) = notes::ended(volume)? else { return Ok(None) };
     // A store that was put back in time may have less than it had when the right to write ended.
     let ended = Ended { at: ended.at.min(newest.0 + 1), ..ended };
-    replica::note_end(volume, &ended)?;
+    notes::note_end(volume, &ended)?;
     let (branch, is_made) = name(volume, &ended)?;
     let tail = if is_made { Vec::new() } else { tail(state, volume, &ended)? };
     if !tail.is_empty() {
@@ -124,7 +124,7 @@ pub fn seals(volume: &VolumeFolder, ended: &Ended) -> Result<Vec<fs_volume::Seal
 
 /// What ended this machine's right to write what a branch holds.
 pub fn end_of(branch: &VolumeFolder) -> Result<Ended> {
-    replica::ended(branch)?.ok_or_else(|| {
+    notes::ended(branch)?.ok_or_else(|| {
         Failure::other(format!("{} does not say since when it is a branch", branch.path.display()))
     })
 }

@@ -75,7 +75,7 @@ pub enum Request {
         /// The policy, checked by the command.
         policy: Option<String>,
     },
-    /// Drop what the policy does not keep. Answered with a [`PruneReport`](crate::retention::PruneReport).
+    /// Drop what the policy does not keep. Answered with a [`PruneReport`](crate::report::PruneReport).
     Prune {
         /// How long what nobody needs is kept.
         grace_seconds: u64,

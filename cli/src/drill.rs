@@ -17,7 +17,7 @@ use fs_volume::{CheckReport, FsError, History, ReadTree, Seek};
 use serde::Serialize;
 
 use crate::failure::{Context, Failure, Kind, Result};
-use crate::replica::Seen;
+use crate::notes::Seen;
 use crate::state::{State, VolumeFolder, make_private_dir};
 use crate::stores::{self, StoreConfig};
 use crate::tree::{self, READ_BYTES};
@@ -110,8 +110,7 @@ pub fn run(
     let begun = Instant::now();
     let opened = stores::block_on(async {
         let opened = stores::open_to_read(&store.url, volume.id).await?;
-        let known = stores::remote(&opened, volume.id).recognise(store.store_id()?).await;
-        known.map_err(|error| stores::replication_failure(&error))?;
+        stores::remote(&opened, volume.id).recognise(store.store_id()?).await?;
         Ok(opened)
     })?;
     let (env, _) = takeover::begin(&folder.path, &elsewhere::far(&opened, volume.id, &folder.path)?)?;

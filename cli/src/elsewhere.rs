@@ -4,37 +4,27 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use fs_format::manifest::manifest_id;
 use fs_format::{Seq, VolumeId};
-use fs_replication::{Far, Filled, Head, Limits, Link, Slot, Verdict};
+use fs_replication::{Far, Head, Limits, Link, Slot, Verdict};
 use fs_store::{Abilities, Entry, Name, Patience, Patient, Prefix, READ_TIME_MAX, Store, StoreError};
 use fs_volume::env::Env;
-use indicatif::ProgressBar;
 use parking_lot::Mutex;
 
 use crate::failure::{Context, Failure, Kind, Result};
 use crate::lazy_disk::{self, LazyDisk};
-use crate::replica::{Ended, Seen};
+use crate::notes::{Ended, Seen};
 use crate::state::VolumeFolder;
 use crate::stores::StoreConfig;
-use crate::waits::Waits;
-use crate::{engine, output, stores};
+use crate::{output, stores};
 
 /// How long a look at what a store shows may take, for whoever can go on with what was seen last.
 const FOLLOW_TIME_MAX: Duration = Duration::from_secs(5);
-
-/// How often it is looked at whether what is fetched goes on.
-const LOOK_EVERY: Duration = Duration::from_millis(100);
-
-/// How long a store may say nothing before that is told.
-const SILENCE: Duration = Duration::from_secs(5);
-/// The pause before the pack table is read again.
-const AGAIN_AFTER: Duration = Duration::from_secs(1);
 
 /// The way into a volume's folder, and to what is not in it.
 #[derive(Clone)]
@@ -46,7 +36,7 @@ pub struct Door {
     /// Where the rest is, for a volume of which not all is here.
     pub far: Option<Far>,
     /// That store.
-    store: Option<Patient>,
+    pub store: Option<Patient>,
 }
 
 /// The door of a volume, for a mount.
@@ -96,7 +86,7 @@ fn lazily(
     far: Option<Far>,
     find: impl Fn(&VolumeFolder) -> Result<Option<Far>> + Send + Sync + 'static,
 ) -> (Env, Arc<LazyDisk>) {
-    let (env, volume) = (engine::environment(&volume.path), volume.clone());
+    let (env, volume) = (fs_volume::real::env(&volume.path), volume.clone());
     let find = move || {
         find(&volume).unwrap_or_else(|failure| {
             tracing::error!("what is not here cannot be read: {}", failure.message);
@@ -204,11 +194,8 @@ fn recognise(volume: &VolumeFolder, store: &StoreConfig, how: Wait) -> Result<Re
         let asked = async {
             let opened = stores::open_to_read(&store.url, volume.id).await?;
             let remote = stores::remote(&opened, volume.id);
-            let judged = async {
-                remote.recognise(id).await?;
-                remote.judged(seen.as_ref(), &own).await
-            };
-            let (head, verdict) = judged.await.map_err(|error| stores::replication_failure(&error))?;
+            remote.recognise(id).await?;
+            let (head, verdict) = remote.judged(seen.as_ref(), &own).await?;
             Ok((opened, head, verdict))
         };
         match how {
@@ -273,7 +260,7 @@ pub fn find_end(volume: &VolumeFolder, store: &Patient, newest: &Slot) -> Result
                 Err(fs_replication::Error::Store(error)) if error.kind() == fs_store::Kind::Absent => {
                     Ok(false)
                 }
-                Err(error) => Err(stores::replication_failure(&error)),
+                Err(error) => Err(Failure::from(error)),
             }
         })?;
         if is_there {
@@ -360,8 +347,7 @@ fn is_newest(volume: &VolumeFolder, store: &StoreConfig) -> Result<bool> {
     let newest = stores::block_on(async {
         let asked = async {
             let opened = stores::open_to_read(&store.url, volume.id).await?;
-            let newest = stores::remote(&opened, volume.id).slots(None, 1).await;
-            newest.map_err(|error| stores::replication_failure(&error))
+            Ok(stores::remote(&opened, volume.id).slots(None, 1).await?)
         };
         in_time(store, asked).await
     })?;
@@ -374,11 +360,8 @@ pub fn head_soon(volume: &VolumeFolder, store: &StoreConfig) -> Result<Head> {
     stores::block_on(in_time(store, async {
         let opened = stores::open_to_read(&store.url, volume.id).await?;
         let remote = stores::remote(&opened, volume.id);
-        let head = async {
-            remote.recognise(id).await?;
-            remote.head().await
-        };
-        head.await.map_err(|error| stores::replication_failure(&error))
+        remote.recognise(id).await?;
+        Ok(remote.head().await?)
     }))
 }
 
@@ -408,70 +391,4 @@ pub fn unknown(volume: &VolumeFolder) -> Option<Failure> {
     let config = volume.config().ok().filter(|config| config.follows && config.from_store)?;
     let store = config.stores.iter().find(|store| store.arbiter)?;
     Seen::read(volume, &store.name).err()
-}
-
-/// Fetches everything that is not here. Nothing for a volume that was not opened from a store.
-///
-/// A store that is away is waited for, and said to be. A disk without room ends it: nobody knows whether there will be some.
-pub fn fill(volume: &VolumeFolder, bar: &ProgressBar) -> Result<Filled> {
-    let door = door(volume)?;
-    let Some((far, store)) = door.far.zip(door.store) else { return Ok(Filled::default()) };
-    let (room, full) = (lazy_disk::room(&volume.path), Arc::new(OnceLock::new()));
-    let noting = {
-        let full = full.clone();
-        Arc::new(move |bytes| {
-            let fits = room(bytes);
-            if !fits {
-                let _ = full.set(());
-            }
-            fits
-        })
-    };
-    let (env, folder, asked) = (door.env, volume.clone(), store.clone());
-    let fetch = async move {
-        let packs = loop {
-            // Pages of the pack table lie in the store, too.
-            let (env, folder) = (env.clone(), folder.clone());
-            let read = move || engine::packs(&folder, &engine::history_through(env, &folder)?);
-            match tokio::task::spawn_blocking(read)
-                .await
-                .map_err(|error| Failure::other(error.to_string()))?
-            {
-                Err(_) if last_error(&asked).is_some() => tokio::time::sleep(AGAIN_AFTER).await,
-                packs => break packs?,
-            }
-        };
-        Ok(far.fill(packs, noting).await)
-    };
-    let watch = async {
-        let mut waits = Waits::begin();
-        loop {
-            if full.get().is_some() {
-                return Failure::new(
-                    Kind::NoSpace,
-                    format!(
-                        "not all of volume \"{}\" is fetched: the disk has too little room, of which {} stays free",
-                        volume.name,
-                        output::size(lazy_disk::room_left(&volume.path))
-                    ),
-                );
-            }
-            let is_silent = store.status().last_success.is_none_or(|ago| ago > SILENCE);
-            let why = last_error(&store).or_else(|| is_silent.then(|| "it says nothing".into()));
-            let why = why.map(|why| format!("the store: {why}"));
-            waits.because(why.as_deref(), bar);
-            tokio::time::sleep(LOOK_EVERY).await;
-        }
-    };
-    // Not a runtime of its own, which would end only when the last read of a store has.
-    stores::handle()?.block_on(async {
-        tokio::select! { filled = fetch => filled, failure = watch => Err(failure) }
-    })
-}
-
-/// The error that a store answered with last.
-fn last_error(store: &Patient) -> Option<String> {
-    let status = store.status();
-    let (error, ago) = status.last_error?;
-    status.last_success.is_none_or(|success| ago < success).then(|| error.to_string())
 }

@@ -1,7 +1,5 @@
 //! Opening volumes and their past, and the engine's errors in words for a person.
 
-use std::path::Path;
-
 use fs_format::manifest::PackEntry;
 use fs_format::{Epoch, Ino, Seq};
 use fs_volume::env::Env;
@@ -13,7 +11,7 @@ use crate::failure::{Failure, Kind, Result};
 use crate::output;
 use crate::state::{Lock, State, VolumeFolder};
 use crate::when::When;
-use crate::{elsewhere, keys, replica};
+use crate::{elsewhere, keys, notes};
 
 /// Memory for a command that reads and ends, in bytes.
 pub const COMMAND_CACHE_BYTES: u64 = 64 << 20;
@@ -60,7 +58,7 @@ pub fn open_through(
 
 /// Whether somebody else writes the volume: it was opened here to be read, or another device has taken it over.
 pub fn is_others(volume: &VolumeFolder) -> Result<bool> {
-    Ok(volume.config()?.follows || replica::is_fenced(volume))
+    Ok(volume.config()?.follows || notes::is_fenced(volume))
 }
 
 /// Opens a volume for one change, or says why it refuses all of them.
@@ -107,11 +105,6 @@ pub fn way_out(name: impl std::fmt::Display) -> String {
 /// The options of a command that opens a volume, does one thing and ends.
 pub fn command_options() -> Options {
     Options { cache_bytes: COMMAND_CACHE_BYTES, ..Options::default() }
-}
-
-/// The real disk, clock and chance.
-pub fn environment(folder: &Path) -> Env {
-    fs_volume::real::env(folder)
 }
 
 /// Whom the root directory of a new volume belongs to.

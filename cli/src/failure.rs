@@ -94,6 +94,14 @@ impl Failure {
         Self { errno, ..Self::new(kind_of_io(error), format!("{what}: {}", describe(error))) }
     }
 
+    /// What happened, and what to do.
+    pub fn in_one_line(self) -> String {
+        match self.hint {
+            Some(hint) => format!("{}; {hint}", self.message),
+            None => self.message,
+        }
+    }
+
     /// The exit code.
     pub fn exit_code(&self) -> u8 {
         self.kind as u8

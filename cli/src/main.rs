@@ -7,11 +7,18 @@
 //! - `engine`, `keys`   opening volumes; errors of the engine in words for a person
 //! - `ring`, `passphrase`   the account's key ring on this machine, and how a person opens it
 //! - `ring_store`   the same in a store
+//! - `stores`   a volume's stores, and their errors in words for a person
 //! - `lazy_disk`   a folder whose packs are in a store
-//! - `control`, `report`   the conversation with the daemon of a mounted volume
+//! - `elsewhere`, `filling`   the part of a volume that is in its store and not here: reading it, and fetching all of it
+//! - `following`   the tree of a volume that another device writes
+//! - `takeover`, `branches`   going on with a volume from its store, and what only this machine has of one that was taken over
+//! - `control`, `report`   the conversation with the daemon of a mounted volume, and what is told in it
+//! - `replica`, `promise`   keeping the stores of a mounted volume up to its seals, and how soon that is promised
+//! - `notes`   what is written down of a volume's stores
 //! - `survey`, `drill`   what the stores of a volume hold of it, mending one place from another, and a trial of restoring
 //! - `resting`, `cost`   what stores lack of a volume that is not mounted; what they cost
 //! - `metrics`   what a daemon tells a collector of figures
+//! - `room`   which packs leave this disk, and how much may wait for stores
 //! - `retention`   pruning by policy, for commands and the daemon alike
 //! - `daemon_log`   what a daemon says of itself, in a file that does not grow for ever
 //! - `tree`, `writer`, `pax`   reading a sealed tree, and writing it into a folder or an archive
@@ -27,17 +34,20 @@ mod drill;
 mod elsewhere;
 mod engine;
 mod failure;
+mod filling;
 mod following;
 mod keys;
 mod lazy_disk;
 mod metrics;
 mod mounts;
 mod name;
+mod notes;
 mod output;
 mod passphrase;
 mod pax;
 mod place;
 mod progress;
+mod promise;
 mod replica;
 mod report;
 mod resting;

@@ -13,8 +13,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::failure::{Context, Failure, Kind, Result};
-use crate::replica::StoreReport;
-use crate::report::MountReport;
+use crate::report::{MountReport, StoreReport};
 
 /// The longest request, in bytes.
 const REQUEST_BYTES_MAX: usize = 8 << 10;

@@ -1,4 +1,7 @@
-//! What is told of seals and mounts, in the words that `--json` and the control socket use.
+//! What is told of seals, mounts, stores and pruning, in the words that `--json` and the control socket use.
+
+mod pruned;
+mod store;
 
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
@@ -6,9 +9,9 @@ use std::path::Path;
 use fs_volume::{SealInfo, Sealed};
 use serde::{Deserialize, Serialize};
 
+pub use self::pruned::{CompactedReport, HoldsBack, PacksReport, PruneReport, StorePruned};
+pub use self::store::StoreReport;
 use crate::output;
-use crate::replica::StoreReport;
-use crate::room::RoomReport;
 
 /// A sealed moment.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -68,6 +71,25 @@ impl From<&Sealed> for SealReport {
         let freeze_us = u64::try_from(sealed.freeze.as_micros()).ok();
         Self { freeze_us, ..Self::from(&sealed.info) }
     }
+}
+
+/// How a volume stands with the room on its disk.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RoomReport {
+    /// Bytes of packs on this disk.
+    pub local_bytes: u64,
+    /// Bytes that a store lacks: of seals, and what is not sealed.
+    pub waiting_bytes: u64,
+    /// The most that may be; then writes wait, and are refused.
+    pub waiting_bytes_max: u64,
+    /// Bytes of packs that left this disk since the mount began, because stores have them.
+    pub evicted_bytes: u64,
+    /// Why writes wait, or are refused, and what to do.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub held_up: Option<String>,
+    /// Whether they are refused.
+    #[serde(default)]
+    pub refused: bool,
 }
 
 /// A mounted volume, as its daemon tells it.

@@ -9,8 +9,10 @@ use fs_format::Seq;
 use fs_volume::{History, Options, SealInfo};
 
 use crate::failure::Result;
+use crate::notes::{self, Halted, Seen, TAKEN_OVER};
 use crate::output;
-use crate::replica::{self, Halted, Promise, Seen, StoreReport, TAKEN_OVER, seconds_since};
+use crate::promise::{Promise, seconds_since};
+use crate::report::StoreReport;
 use crate::state::{Config, State, VolumeFolder};
 use crate::stores::StoreConfig;
 use crate::{elsewhere, engine};
@@ -33,11 +35,11 @@ pub fn reports(
     }
     // Who only looks has nothing to send.
     if config.follows {
-        return Ok(config.stores.iter().map(|store| StoreReport::followed(volume, store)).collect());
+        return Ok(config.stores.iter().map(|store| followed(volume, store)).collect());
     }
     let seals = history.seals().map_err(|error| engine::open_failure(volume, &error))?;
     let unsealed = unsealed(state, volume, seals.last())?;
-    let ended = replica::ended(volume)?;
+    let ended = notes::ended(volume)?;
     let fenced =
         ended.map(|ended| format!("{TAKEN_OVER} with epoch {}, noticed {}", ended.by, ended.noticed));
     let now = engine::now_nanos();
@@ -62,6 +64,17 @@ pub fn reports(
             })
         })
         .collect()
+}
+
+/// A store of a volume that another device writes: what was seen there last is shown here.
+pub fn followed(volume: &VolumeFolder, store: &StoreConfig) -> StoreReport {
+    match Seen::read(volume, &store.name) {
+        Ok(seen) => {
+            StoreReport { replicated_seq: seen.map(|seen| seen.seq), ..StoreReport::new(store, "followed") }
+        }
+        // Nothing new of it is shown before somebody says what to believe.
+        Err(failure) => StoreReport::new(store, "unknown").with_error(failure),
+    }
 }
 
 /// That of a store to which nothing goes before somebody mends it.

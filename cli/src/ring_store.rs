@@ -56,7 +56,7 @@ pub fn urls(state: &State) -> BTreeSet<String> {
 pub async fn sync(opened: &mut Opened<'_>, rings: &Rings) -> Result<()> {
     let account = opened.ring.account();
     for _ in 0..ROUNDS_MAX {
-        let newest = rings.newest_of(&account).await.map_err(|error| stores::replication_failure(&error))?;
+        let newest = rings.newest_of(&account).await?;
         if let Some(theirs) = &newest {
             join(opened, theirs)?;
         }
@@ -65,7 +65,7 @@ pub async fn sync(opened: &mut Opened<'_>, rings: &Rings) -> Result<()> {
             return Ok(());
         }
         let seen = newest.map_or(RingNumber(0), |theirs| theirs.header.number);
-        match rings.publish(&mine, seen).await.map_err(|error| stores::replication_failure(&error))? {
+        match rings.publish(&mine, seen).await? {
             Published::Newest => return Ok(()),
             Published::Beside(others) => others.iter().try_for_each(|theirs| join(opened, theirs))?,
         }
@@ -107,7 +107,7 @@ pub async fn find(
     opener: impl Fn(&[u8]) -> std::result::Result<Ring, RingError>,
 ) -> Result<(Ring, RingVersion)> {
     let mut refused = None;
-    for found in rings.newest().await.map_err(|error| stores::replication_failure(&error))? {
+    for found in rings.newest().await? {
         match found {
             Ok(version) => match opener(&version.object) {
                 Ok(ring) => return Ok((ring, version)),
@@ -115,7 +115,7 @@ pub async fn find(
                     refused.get_or_insert(failure(version.name(), &error));
                 }
             },
-            Err(error) => output::warn_once(&stores::replication_failure(&error).message),
+            Err(error) => output::warn_once(&Failure::from(error).message),
         }
     }
     Err(refused.unwrap_or_else(|| {

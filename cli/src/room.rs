@@ -20,13 +20,13 @@ use fs_format::PackId;
 use fs_replication::{Far, WINDOWS};
 use fs_volume::{FsError, Housekeeper, Volume};
 use parking_lot::Mutex;
-use serde::{Deserialize, Serialize};
 
 use crate::engine;
 use crate::failure::{Context, Failure, Kind, Result};
 use crate::lazy_disk::LazyDisk;
 use crate::output;
 use crate::replica::{Arbiter, Replicas, Taker};
+use crate::report::RoomReport;
 use crate::state::{Config, State, VolumeFolder};
 
 /// How often it is looked at.
@@ -54,25 +54,6 @@ const HOPE: Duration = Duration::from_secs(10);
 const TRY_AGAIN: Duration = Duration::from_millis(50);
 /// Who has not asked for room for so long has found some, or gave up.
 const FORGOTTEN: Duration = Duration::from_secs(2);
-
-/// How a volume stands with the room on its disk.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct RoomReport {
-    /// Bytes of packs on this disk.
-    pub local_bytes: u64,
-    /// Bytes that a store lacks: of seals, and what is not sealed.
-    pub waiting_bytes: u64,
-    /// The most that may be; then writes wait, and are refused.
-    pub waiting_bytes_max: u64,
-    /// Bytes of packs that left this disk since the mount began, because stores have them.
-    pub evicted_bytes: u64,
-    /// Why writes wait, or are refused, and what to do.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub held_up: Option<String>,
-    /// Whether they are refused.
-    #[serde(default)]
-    pub refused: bool,
-}
 
 /// Makes room for a mounted volume that is written here.
 pub struct Room {
@@ -107,6 +88,25 @@ struct Known {
 }
 
 impl Known {
+    /// Nothing yet, and hope.
+    fn begin() -> Self {
+        let now = Instant::now();
+        Self {
+            config: None,
+            local_bytes: 0,
+            counted: None,
+            taken: HashMap::new(),
+            took: now,
+            asked: None,
+            short_since: now,
+            was_short: now,
+            is_hopeless: false,
+            evicted_bytes: 0,
+            kept: None,
+            failed: None,
+        }
+    }
+
     /// Notes what stores took since they were last looked at. Hope comes from those alone that hold back what waits for room:
     /// at the bound from the one that lacks most, and on a full disk from those without which no more packs may leave.
     fn note_taken(&mut self, takers: &[Taker], is_over_bound: bool) {
@@ -150,7 +150,6 @@ impl Room {
         replicas: &Arc<Replicas>,
         disk: Arc<LazyDisk>,
     ) -> Result<Arc<Self>> {
-        let now = Instant::now();
         let room = Arc::new(Self {
             state: state.clone(),
             folder: folder.clone(),
@@ -158,20 +157,7 @@ impl Room {
             replicas: Arc::downgrade(replicas),
             disk,
             evicting: Mutex::new(()),
-            known: Mutex::new(Known {
-                config: None,
-                local_bytes: 0,
-                counted: None,
-                taken: HashMap::new(),
-                took: now,
-                asked: None,
-                short_since: now,
-                was_short: now,
-                is_hopeless: false,
-                evicted_bytes: 0,
-                kept: None,
-                failed: None,
-            }),
+            known: Mutex::new(Known::begin()),
         });
         volume.set_housekeeper(room.clone());
         let weak = Arc::downgrade(&room);
@@ -248,7 +234,7 @@ impl Room {
             let known = self.known.lock();
             (known.local_bytes, known.config.as_ref().and_then(|config| config.local_bytes))
         };
-        let wanted = (FREE_BYTES_WANTED).min(total / FREE_PART_WANTED).saturating_sub(free);
+        let wanted = FREE_BYTES_WANTED.min(total / FREE_PART_WANTED).saturating_sub(free);
         if volume.lacks_on_disk(0).unwrap_or(0) == 0
             && volume.waiting().is_none_or(|(waiting, most)| waiting < most)
         {
@@ -522,26 +508,8 @@ mod tests {
 
     use super::*;
 
-    fn known(took: Instant) -> Known {
-        Known {
-            config: None,
-            local_bytes: 0,
-            counted: None,
-            taken: HashMap::new(),
-            took,
-            asked: None,
-            short_since: took,
-            was_short: took,
-            is_hopeless: true,
-            evicted_bytes: 0,
-            kept: None,
-            failed: None,
-        }
-    }
-
     #[test]
     fn hope_comes_from_the_store_that_holds_back_alone() {
-        let began = Instant::now();
         let store = |name: &str, lacks: u64, seq: u64| Taker {
             name: name.into(),
             lacks,
@@ -550,7 +518,7 @@ mod tests {
             ..Taker::default()
         };
         for is_over_bound in [true, false] {
-            let mut known = known(began);
+            let mut known = Known { is_hopeless: true, ..Known::begin() };
             known.note_taken(&[store("near", 1, 20), store("away", 90, 3)], is_over_bound);
             let first = known.took;
             known.note_taken(&[store("near", 0, 21), store("away", 90, 3)], is_over_bound);

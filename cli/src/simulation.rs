@@ -26,7 +26,7 @@ use crate::name::VolumeName;
 use crate::replica::Replicas;
 use crate::state::{Config, Lock, State, VolumeFolder};
 use crate::stores::{self, StoreConfig};
-use crate::{elsewhere, engine, keys, retention, takeover};
+use crate::{elsewhere, engine, filling, keys, retention, takeover};
 
 const ME: Caller = Caller { uid: 1000, gid: 1000 };
 const STEPS: u64 = 80;
@@ -168,14 +168,14 @@ impl World {
         let id = stores::block_on(async {
             let remote = stores::remote(&stores::open(&url).await?, key.id());
             let fresh = fs_replication::StoreId([7; 16]);
-            remote.attach(fresh).await.map_err(|error| stores::replication_failure(&error))
+            Ok(remote.attach(fresh).await?)
         });
         let id = StoreConfig::id_text(id.expect("attached").id);
         let config = StoreConfig { name: "home".into(), url, id, arbiter: true, prices: None, rate: None };
         let config = Config { stores: vec![config], ..Config::new(&name()) };
         let made = device.state.add(&config, &name(), key.id(), |folder| {
             keys::store(folder, &key)?;
-            fs_volume::create(&engine::environment(folder), &key, ME)
+            fs_volume::create(&fs_volume::real::env(folder), &key, ME)
                 .map_err(|error| crate::failure::Failure::other(error.to_string()))
         });
         made.expect("a volume");
@@ -249,14 +249,14 @@ impl World {
                 match device.folder() {
                     None => open(&device.state, &name(), &Key::Volume(key.clone()), &device.url(), how)
                         .expect("taken over"),
-                    Some(folder) if crate::replica::is_fenced(&folder) => {
+                    Some(folder) if crate::notes::is_fenced(&folder) => {
                         again(&device.state, &name(), how).expect("taken over again");
                     }
                     Some(_) => {}
                 }
                 // As a daemon does: what is here needs no store.
                 let folder = device.folder().expect("it is here");
-                elsewhere::fill(&folder, &ProgressBar::hidden()).expect("the store is there");
+                filling::fill(&folder, &ProgressBar::hidden()).expect("the store is there");
                 device.start();
             }
             6..30 => self.devices[device].reach(self.store.path()),

@@ -204,3 +204,10 @@ pub fn replication_failure(error: &fs_replication::Error) -> Failure {
         _ => Failure::new(Kind::Foreign, error.to_string()),
     }
 }
+
+/// So that `?` tells it.
+impl From<fs_replication::Error> for Failure {
+    fn from(error: fs_replication::Error) -> Self {
+        replication_failure(&error)
+    }
+}

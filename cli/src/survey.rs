@@ -21,7 +21,7 @@ use serde::Serialize;
 use tokio::task::JoinSet;
 
 use crate::failure::{Failure, Kind, Result};
-use crate::replica::Seen;
+use crate::notes::Seen;
 use crate::state::VolumeFolder;
 use crate::stores::{self, StoreConfig};
 use crate::{engine, keys, output};
@@ -176,12 +176,11 @@ async fn look_at(
     found: &mut StoreLook,
     bar: &ProgressBar,
 ) -> Result<()> {
-    let fail = |error: Error| stores::replication_failure(&error);
     let opened = stores::open_to_read(&config.url, volume.id).await?;
     // The first request is made once: who is not there is told at once.
-    stores::remote(&opened, volume.id).recognise(config.store_id()?).await.map_err(fail)?;
+    stores::remote(&opened, volume.id).recognise(config.store_id()?).await?;
     let remote = patient_remote(&opened, volume);
-    let inventory = remote.inventory(depth >= Depth::Packs).await.map_err(fail)?;
+    let inventory = remote.inventory(depth >= Depth::Packs).await?;
     let boundary = look_at_fencing(&remote, &inventory, ours, found).await?;
     let shared = look_at_slots(&remote, &inventory, ours, config, boundary, found).await?;
     found.newest_seq = shared.map(|seq| seq.0);
@@ -254,7 +253,7 @@ fn tell<T>(answer: std::result::Result<T, Error>) -> Result<Told<T>> {
             fs_store::Kind::Damaged => Ok(Told::Damaged(error.to_string())),
             _ => Err(stores::failure(&error)),
         },
-        Err(error) => Err(stores::replication_failure(&error)),
+        Err(error) => Err(error.into()),
     }
 }
 
@@ -506,13 +505,12 @@ impl Places<'_> {
                 self.history.mend_manifest(*seq, id, &bytes).map_err(local)?;
             }
             (Thing::Pack(entry), Some(remote)) => {
-                let put = remote.mend_pack(&entry.object, bytes).await;
-                put.map_err(|error| stores::replication_failure(&error))?;
+                remote.mend_pack(&entry.object, bytes).await?;
             }
             (Thing::Manifest(seq, _), Some(remote)) => {
                 let slot = Slot::open(&self.volume.id, *seq, bytes)
                     .map_err(|why| Failure::new(Kind::Damaged, format!("seal {seq}: {why}")))?;
-                remote.mend_slot(&slot).await.map_err(|error| stores::replication_failure(&error))?;
+                remote.mend_slot(&slot).await?;
             }
             (Thing::Other, _) => return Ok(None),
         }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use indicatif::ProgressBar;
 
 use crate::output;
-use crate::replica::StoreReport;
+use crate::report::StoreReport;
 
 /// How long a command waits before it says why.
 const SAY_AFTER: Duration = Duration::from_secs(2);

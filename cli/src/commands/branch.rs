@@ -7,8 +7,8 @@ use crate::branches;
 use crate::control::Address;
 use crate::failure::{Failure, Kind, Result};
 use crate::name::VolumeName;
+use crate::notes::{self, Ended};
 use crate::output::{self, Align, Table};
-use crate::replica::{self, Ended};
 use crate::report::SealReport;
 use crate::state::{State, VolumeFolder};
 
@@ -76,7 +76,7 @@ fn list(state: &State, args: &ListArgs) -> Result<()> {
             }
         }
     }
-    if let Some(ended) = replica::ended(&volume)? {
+    if let Some(ended) = notes::ended(&volume)? {
         branches.push(told(&volume, ended)?);
     }
     // Whoever had sent everything before he was taken over has nothing of his own.

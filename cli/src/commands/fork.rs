@@ -66,7 +66,7 @@ pub fn run(state: &State, args: &ForkArgs) -> Result<()> {
                 other => other,
             }
         };
-        fs_volume::fork(&history, seal.seq, &engine::environment(folder), &key, &mut bring).map_err(
+        fs_volume::fork(&history, seal.seq, &fs_volume::real::env(folder), &key, &mut bring).map_err(
             |error| {
                 let new = VolumeFolder { name: args.new.clone(), id, path: folder.to_owned() };
                 engine::open_failure(&new, &error)

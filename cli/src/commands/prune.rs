@@ -14,7 +14,8 @@ use crate::failure::Result;
 use crate::name::{VolumeName, parse_span};
 use crate::output::{Align, Table};
 use crate::replica::Replicas;
-use crate::retention::{self, CompactedReport, PacksReport, PruneReport, STORES_WAIT};
+use crate::report::{CompactedReport, PacksReport, PruneReport};
+use crate::retention::{self, STORES_WAIT};
 use crate::state::{State, VolumeFolder};
 use crate::{elsewhere, engine, output, progress};
 

@@ -12,12 +12,12 @@ use crate::control::Address;
 use crate::cost::{self, Prices};
 use crate::failure::{Context, Failure, Kind, Result};
 use crate::name::VolumeName;
+use crate::notes::{Ended, TAKEN_OVER};
 use crate::output::{self, Align, Table};
-use crate::replica::{Ended, StoreReport, TAKEN_OVER};
-use crate::report::{MountReport, SealReport};
+use crate::report::{MountReport, SealReport, StoreReport};
 use crate::state::{Config, State, VolumeFolder};
 use crate::stores::StoreConfig;
-use crate::{branches, engine, replica, resting};
+use crate::{branches, engine, notes, resting};
 
 /// How often `--watch` looks.
 const WATCH_EVERY: Duration = Duration::from_secs(1);
@@ -257,7 +257,7 @@ fn status(state: &State, volume: &VolumeFolder) -> Result<VolumeStatus> {
         }
     };
     // A branch is what it is: nothing of it is to be sent, and nothing more is cut off.
-    let ended = replica::ended(volume).ok().flatten().filter(|_| volume.name.branch().is_none());
+    let ended = notes::ended(volume).ok().flatten().filter(|_| volume.name.branch().is_none());
     Ok(VolumeStatus {
         has_tail: ended.as_ref().is_some_and(|ended| branches::has_tail(volume, ended)),
         taken_over: ended,

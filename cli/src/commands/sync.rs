@@ -10,7 +10,8 @@ use fs_volume::SealPace;
 use crate::control::Address;
 use crate::failure::{Failure, Kind, Result};
 use crate::name::{VolumeName, parse_span};
-use crate::replica::{Replicas, Seen};
+use crate::notes::Seen;
+use crate::replica::Replicas;
 use crate::report::SealReport;
 use crate::state::{State, VolumeFolder};
 use crate::stores::StoreConfig;
@@ -78,10 +79,9 @@ fn attach_emptied(state: &State, volume: &VolumeFolder, store: &StoreConfig) -> 
     let (fresh, key) = (StoreId(keys::chance()?), keys::load(volume)?);
     let attached = stores::block_on(async {
         let remote = stores::remote(&stores::open_to_write(&store.url, &key).await?, volume.id);
-        let failed = |error| stores::replication_failure(&error);
-        match remote.id().await.map_err(failed)? {
+        match remote.id().await? {
             Some(_) => Ok(None),
-            None => remote.attach(fresh).await.map(Some).map_err(failed),
+            None => Ok(Some(remote.attach(fresh).await?)),
         }
     });
     let attached = match attached {

@@ -133,8 +133,23 @@ impl Source {
     }
 
     fn open(&self) -> Volume {
+        self.open_with(Options::default())
+    }
+
+    fn open_read_only(&self) -> Volume {
+        self.open_with(Options { read_only: true, ..Options::default() })
+    }
+
+    fn open_with(&self, options: Options) -> Volume {
         let env = fs_volume::real::env(self.folder.path());
-        Volume::open(env, self.key.clone(), &device(), Options::default()).expect("opens")
+        Volume::open(env, self.key.clone(), &device(), options).expect("opens")
+    }
+
+    /// A store with all that is sealed, which can be told to fail.
+    fn uploaded(&self, luck: u64) -> Arc<Slow<Faulty<Memory>>> {
+        let memory = Memory::default();
+        self.upload(&memory);
+        Slow::new(Faulty::new(memory, luck), Duration::ZERO)
     }
 
     /// Puts all that is sealed in a store, as a commit does.
@@ -184,6 +199,12 @@ impl Elsewhere {
 
     fn history(&self) -> History {
         let (env, _) = prepare(self.folder.path(), &self.far).expect("it is there");
+        History::open(env, self.key.id(), self.key.read_key(), 64 << 20).expect("opens")
+    }
+
+    /// What is here, without any store.
+    fn here(&self) -> History {
+        let env = fs_volume::real::env(self.folder.path());
         History::open(env, self.key.id(), self.key.read_key(), 64 << 20).expect("opens")
     }
 
@@ -289,9 +310,7 @@ fn a_volume_opens_elsewhere_and_is_the_same() {
     let volume = source.open();
     grow(&volume, 5, 60, 3 * MIB);
     let all = sum(&volume).expect("read");
-    let memory = Memory::default();
-    source.upload(&memory);
-    let store = Slow::new(Faulty::new(memory, 1), Duration::ZERO);
+    let store = source.uploaded(1);
 
     let mut elsewhere = Elsewhere::new(&source, store.clone());
     let history = elsewhere.history();
@@ -306,8 +325,7 @@ fn a_volume_opens_elsewhere_and_is_the_same() {
     // Now it is all here.
     store.inside.set_away(true);
     elsewhere.restart(store.clone());
-    let env = fs_volume::real::env(elsewhere.folder.path());
-    let here = History::open(env, source.key.id(), source.key.read_key(), 64 << 20).expect("opens");
+    let here = elsewhere.here();
     assert_eq!(sum(&head(&here)).expect("read"), all);
     let names =
         |folder: &str| std::fs::read_dir(elsewhere.folder.path().join(folder)).expect("listed").count();
@@ -334,9 +352,7 @@ fn what_was_moved_is_read_from_afar_and_nobody_asks_for_what_is_gone() {
     let pruned = volume.prune(&before[..before.len() - 1], &how).expect("pruned");
     assert!(pruned.compacted.packs.count > 3, "{pruned:?}");
     let all = sum(&volume).expect("read");
-    let memory = Memory::default();
-    source.upload(&memory);
-    let store = Slow::new(Faulty::new(memory, 1), Duration::ZERO);
+    let store = source.uploaded(1);
 
     let mut elsewhere = Elsewhere::new(&source, store.clone());
     let history = elsewhere.history();
@@ -347,8 +363,7 @@ fn what_was_moved_is_read_from_afar_and_nobody_asks_for_what_is_gone() {
 
     store.inside.set_away(true);
     elsewhere.restart(store.clone());
-    let env = fs_volume::real::env(elsewhere.folder.path());
-    let here = History::open(env, source.key.id(), source.key.read_key(), 64 << 20).expect("opens");
+    let here = elsewhere.here();
     assert_eq!(sum(&head(&here)).expect("read"), all);
     assert_eq!(here.check(&|_, _| {}).expect("checked").damage, []);
 }
@@ -359,9 +374,7 @@ fn a_store_that_fails_never_shows_wrong_bytes() {
     let volume = source.open();
     grow(&volume, 4, 50, 2 * MIB);
     let all = sum(&volume).expect("read");
-    let memory = Memory::default();
-    source.upload(&memory);
-    let store = Slow::new(Faulty::new(memory, 7), Duration::ZERO);
+    let store = source.uploaded(7);
     let limits =
         Limits { read: Duration::from_secs(3), request: Duration::from_millis(200), ..Limits::default() };
     let elsewhere = Elsewhere::with(&source, store.clone(), limits);
@@ -410,22 +423,12 @@ fn a_store_that_fails_never_shows_wrong_bytes() {
     assert_eq!(filled.missing, Vec::<String>::new());
 }
 
-impl Source {
-    fn open_read_only(&self) -> Volume {
-        let env = fs_volume::real::env(self.folder.path());
-        let options = Options { read_only: true, ..Options::default() };
-        Volume::open(env, self.key.clone(), &device(), options).expect("opens")
-    }
-}
-
 #[test]
 fn a_store_that_is_away_touches_only_what_is_not_here() {
     let source = Source::new(3);
     let volume = source.open();
     grow(&volume, 2, 20, 4 * MIB);
-    let memory = Memory::default();
-    source.upload(&memory);
-    let store = Slow::new(Faulty::new(memory, 7), Duration::ZERO);
+    let store = source.uploaded(7);
     let limits =
         Limits { read: Duration::from_secs(2), request: Duration::from_millis(200), ..Limits::default() };
     let elsewhere = Elsewhere::with(&source, store.clone(), limits);

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::PathBuf;
 
-use crate::world::{World, wait_until};
+use crate::world::{World, copy, put_back, wait_until};
 
 /// A volume with a store in the folder `store`, replicated and mounted; it holds the file `first`.
 fn replicated(world: &World) -> PathBuf {
@@ -154,17 +154,12 @@ fn a_device_that_was_taken_over_without_changes_has_no_branch() {
     assert_eq!(world.comb("cat photos:first").done(), "first");
 }
 
-fn copy_tree(from: &std::path::Path, to: &std::path::Path) {
-    let status = std::process::Command::new("cp").arg("-a").arg(from).arg(to).status();
-    assert!(status.is_ok_and(|status| status.success()), "a copy");
-}
-
 #[test]
 fn a_store_that_was_put_back_is_refused_until_a_person_accepts_it() {
     let (world, other) = (World::new(), World::new());
     let store = replicated(&world);
     open(&other, &world, "--read-only");
-    copy_tree(&store, &world.path("old"));
+    copy(&store, &world.path("old"));
     fs::write(world.path("mount/second"), "second").expect("written");
     world.comb("sync photos --wait").done();
     world.comb("unmount mount").done();
@@ -172,8 +167,7 @@ fn a_store_that_was_put_back_is_refused_until_a_person_accepts_it() {
     assert_eq!(read(&other, "second"), "second", "who follows sees what is new");
     other.comb("unmount mount").done();
 
-    fs::remove_dir_all(&store).expect("removed");
-    copy_tree(&world.path("old"), &store);
+    put_back(&world.path("old"), &store);
     let refused = world.comb("sync photos --limit 1m");
     assert_ne!(refused.code, 0);
     assert!(refused.said.contains("put back in time"), "{}", refused.said);
@@ -194,7 +188,7 @@ fn a_store_that_was_put_back_is_refused_until_a_person_accepts_it() {
 fn what_a_store_forgot_is_on_a_branch_and_no_branch_is_taken_for_another() {
     let (world, other, third) = (World::new(), World::new(), World::new());
     let store = replicated(&world);
-    copy_tree(&store, &world.path("old"));
+    copy(&store, &world.path("old"));
     fs::write(world.path("mount/one"), "one").expect("written");
     world.comb("sync photos --wait").done();
     world.comb("unmount mount").done();
@@ -202,8 +196,7 @@ fn what_a_store_forgot_is_on_a_branch_and_no_branch_is_taken_for_another() {
     assert_ne!(world.comb("sync photos").code, 0, "it is fenced, and has nothing that the store lacks");
 
     // The store is put back to before what it had told to have.
-    fs::remove_dir_all(&store).expect("removed");
-    copy_tree(&world.path("old"), &store);
+    put_back(&world.path("old"), &store);
     world.comb("volume open photos --accept-rollback").done();
     let branches = || world.comb("branch list photos --json").json();
     let name = |number: usize| branches()[number]["name"].as_str().expect("a branch").to_owned();

@@ -6,7 +6,7 @@ use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use crate::world::{Outcome, World};
+use crate::world::{Outcome, World, copy, noise};
 
 /// How long a mount may take to show what a store shows.
 const FOLLOWED_WITHIN: Duration = Duration::from_secs(90);
@@ -258,7 +258,7 @@ fn a_mount_that_only_looks_follows() {
     drop(held);
 
     // What came later is fetched, too, and not only when it is read.
-    let noise: Vec<u8> = (0..40_000_u32).flat_map(|n| n.wrapping_mul(2_654_435_761).to_le_bytes()).collect();
+    let noise = noise(1, 160_000);
     scene.write("large", &noise);
     let largest = |folder: &Path| {
         let files = crate::volumes::walk(folder);
@@ -432,17 +432,11 @@ fn a_mount_that_could_show_nothing_is_refused_before_it_is_said_to_be_there() {
     scene.writer.comb("unmount mount").done();
 }
 
-fn copy(from: &Path, to: &Path) {
-    let done = std::process::Command::new("cp").arg("-a").args([from, to]).status();
-    assert!(done.is_ok_and(|status| status.success()), "copied");
-}
-
 #[test]
 fn what_collection_gave_up_is_no_damage_for_who_looks() {
     let scene = Scene::opened("key", "--read-only");
     // A moment whose packs go: the file is written anew, and the policy keeps the newest only.
-    let noise: Vec<u8> = (0..40_000_u32).flat_map(|n| n.wrapping_mul(2_654_435_761).to_le_bytes()).collect();
-    scene.write("big", &noise);
+    scene.write("big", noise(1, 160_000));
     let reader = &scene.reader;
     // Gone before the mount could fetch it in the background.
     let biggest =
@@ -485,12 +479,9 @@ fn what_the_volume_has_given_up_goes_from_who_looks_too() {
     let scene = Scene::opened("key", "--read-only");
     let (writer, reader) = (&scene.writer, &scene.reader);
     reader.comb("mount photos mount").done();
-    let noise = |seed: u32| -> Vec<u8> {
-        (0..100_000_u32).flat_map(|n| (n ^ seed).wrapping_mul(2_654_435_761).to_le_bytes()).collect()
-    };
     let mut moments = Vec::new();
-    for (seed, how) in [(1 << 20, "--tag release"), (2 << 20, ""), (3 << 20, "")] {
-        fs::write(writer.path("mount/big"), noise(seed)).expect("written");
+    for (seed, how) in [(1, "--tag release"), (2, ""), (3, "")] {
+        fs::write(writer.path("mount/big"), noise(seed, 400_000)).expect("written");
         let taken = writer.comb(&format!("snapshot photos --json {how}")).json();
         moments.push(taken["seq"].as_u64().expect("a number"));
         writer.comb("sync photos --wait --limit 30s").done();
@@ -524,7 +515,7 @@ fn what_the_volume_has_given_up_goes_from_who_looks_too() {
 
     let mut bytes = vec![0; 400_000];
     kept.read_exact_at(&mut bytes, 0).expect("the moment is kept");
-    assert!(bytes == noise(1 << 20));
+    assert!(bytes == noise(1, 400_000));
     // The kernel may have pages of it; past them it is asked for.
     if let Err(error) = dropped.read_exact_at(&mut bytes, 0) {
         assert_eq!(error.raw_os_error(), Some(libc::ESTALE), "{error}");
@@ -533,7 +524,7 @@ fn what_the_volume_has_given_up_goes_from_who_looks_too() {
         .and_then(|file| file.read_exact_at(&mut bytes, 0))
         .err();
     assert!(error.is_none_or(|error| error.raw_os_error() != Some(libc::EIO)));
-    assert!(fs::read(scene.shown("big")).expect("the newest") == noise(3 << 20));
+    assert!(fs::read(scene.shown("big")).expect("the newest") == noise(3, 400_000));
     let status = reader.comb("status photos --json").json();
     assert_eq!(status[0]["mounts"][0]["damage"].as_array().map_or(0, Vec::len), 0, "{status}");
     drop((kept, dropped));

@@ -2,10 +2,9 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use crate::volumes::walk;
-use crate::world::{Outcome, World};
+use crate::world::{Outcome, World, copy};
 
 /// A mounted volume whose store, the folder `store`, has three changes of the file `a`. Its key is in the file `key`.
 fn replicated() -> World {
@@ -62,11 +61,6 @@ fn open(world: &World, how: &str) -> World {
         ))
         .done();
     other
-}
-
-fn copy(from: &Path, to: &Path) {
-    let done = Command::new("cp").arg("-a").args([from, to]).status();
-    assert!(done.is_ok_and(|status| status.success()), "copied");
 }
 
 fn slots(store: &Path) -> Vec<PathBuf> {

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use crate::world::World;
+use crate::world::{World, noise};
 
 /// A volume with six snapshots at rest, one file that changes in each; the third has the tag `release`.
 fn with_snapshots(world: &World) {
@@ -11,9 +11,7 @@ fn with_snapshots(world: &World) {
     world.comb("mount photos mount").done();
     for i in 0..6 {
         // Does not compress, and is large enough to have a pack of its own.
-        let mut noise = vec![0; 400_000];
-        blake3::Hasher::new().update(&[i]).finalize_xof().fill(&mut noise);
-        fs::write(dir.join("file"), noise).expect("written");
+        fs::write(dir.join("file"), noise(i, 400_000)).expect("written");
         world.comb(if i == 2 { "snapshot photos --tag release" } else { "snapshot photos" }).done();
     }
 }
@@ -242,8 +240,7 @@ fn what_is_left_of_mostly_dead_packs_moves_together_here_and_in_every_store() {
     world.comb("mount photos mount").done();
     let store = |name: &str| format!("file://{}", world.dir(name).display());
     world.words(["store", "add", "photos", &store("first")]).done();
-    let mut noise = vec![0; 7 << 20];
-    blake3::Hasher::new().update(b"noise").finalize_xof().fill(&mut noise);
+    let noise = noise(1, 7 << 20);
     let (kept, gone) = noise.split_at(1 << 20);
     // One pack for both.
     fs::write(dir.join("kept"), kept).expect("written");

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::world::{World, is_running, wait_until};
+use crate::world::{World, wait_until};
 
 const MIB: usize = 1 << 20;
 
@@ -145,16 +145,6 @@ impl Stage {
             assert!(Instant::now() < end, "{} bytes stay: {}", self.here(), self.report());
             std::thread::sleep(Duration::from_millis(100));
         }
-    }
-
-    fn pid(&self) -> String {
-        self.report()["pid"].to_string()
-    }
-
-    fn kill(&self) {
-        let pid = self.pid();
-        assert!(Command::new("kill").args(["-9", &pid]).status().is_ok_and(|status| status.success()));
-        wait_until("dying", || !is_running(&pid));
     }
 }
 
@@ -386,7 +376,7 @@ fn a_daemon_that_is_killed_while_packs_leave_loses_nothing() {
         stage.world.comb("snapshot photos").done();
         // Packs leave while the seal is being sent.
         std::thread::sleep(Duration::from_millis(700 * round as u64));
-        stage.kill();
+        stage.world.kill_daemon();
         stage.mount();
         for number in 0..(round + 1) * 3 {
             stage.compare(&stage.world.path("mount"), number, 4);
@@ -485,7 +475,7 @@ fn who_begins_while_the_store_is_away_forgets_nothing_of_what_waits() {
         stage.write(number, 6);
         stage.world.comb("snapshot photos").done();
         std::thread::sleep(Duration::from_secs(1));
-        stage.kill();
+        stage.world.kill_daemon();
         stage.mount();
         let lacks = |field: &str| stage.report()["stores"][0][field].clone();
         wait_until("finding out", || lacks("state") == "not-open");

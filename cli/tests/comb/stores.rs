@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use crate::volumes::walk;
-use crate::world::{Outcome, World, is_running, wait_until};
+use crate::world::{self, Outcome, World, copy, noise, put_back, wait_until};
 
 const PASSPHRASE: &str = "correct horse battery staple";
 
@@ -67,6 +67,13 @@ impl Machine {
         self.world.path("store")
     }
 
+    /// A copy of the store as it could be at one moment.
+    fn copy_of_store(&self, name: &str) -> PathBuf {
+        let copy = self.world.path(name);
+        copy_store(&self.store(), &copy);
+        copy
+    }
+
     fn url(&self) -> String {
         url(&self.store())
     }
@@ -78,13 +85,6 @@ impl Machine {
 
     fn unmount(&self) {
         self.comb("unmount mount").done();
-    }
-
-    /// Ends the daemon before it can send what it has.
-    fn unmount_unsent(&self) {
-        let pid = self.comb("status photos --json").json()[0]["mounts"][0]["pid"].to_string();
-        assert!(Command::new("kill").args(["-9", &pid]).status().expect("kill starts").success());
-        wait_until("dying", || !is_running(&pid));
     }
 
     fn file(&self, name: &str) -> PathBuf {
@@ -103,6 +103,15 @@ impl Machine {
     #[track_caller]
     fn sync(&self) {
         self.comb("sync photos --wait --limit 2m").done();
+    }
+
+    /// Writes and sends so many seals.
+    #[track_caller]
+    fn go_on(&self, seals: u32) {
+        for number in 0..seals {
+            self.write(&format!("new-{number}"), "");
+            self.sync();
+        }
     }
 
     /// What `comb status` says of the stores.
@@ -189,18 +198,6 @@ fn objects(store: &Path, kind: &str) -> Vec<PathBuf> {
     };
     found.sort();
     found
-}
-
-/// Bytes that no compression makes smaller.
-fn noise(seed: u64, bytes: usize) -> Vec<u8> {
-    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
-    let mut next = move || {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        (state >> 32) as u8
-    };
-    (0..bytes).map(|_| next()).collect()
 }
 
 #[test]
@@ -548,9 +545,7 @@ fn who_fetches_all_says_what_it_waits_for_and_ends_when_told_to() {
     };
     for signal in ["-INT", "-TERM"] {
         let mut child = start();
-        assert!(
-            Command::new("kill").args([signal, &child.id().to_string()]).status().expect("kill").success()
-        );
+        world::signal(signal, &child.id().to_string());
         let begun = Instant::now();
         assert!(!child.wait().expect("it ended").success());
         assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", begun.elapsed());
@@ -574,7 +569,7 @@ fn a_limit_of_the_rate_is_kept_with_the_volume() {
         machine.write(name, noise(name.len() as u64, 400 << 10));
         if line.contains("--limit") {
             // Not mounted: the journal keeps it.
-            machine.unmount_unsent();
+            machine.world.kill_daemon();
         }
         let begun = Instant::now();
         machine.comb(line).done();
@@ -751,21 +746,16 @@ fn what_a_store_forgot_before_it_was_taken_over_is_kept_too() {
     attic.mount().done();
     attic.write("safe", "replicated");
     attic.sync();
-    let old = attic.world.path("old");
-    copy_store(&attic.store(), &old);
+    let old = attic.copy_of_store("old");
     attic.write("forgotten", "it was replicated");
     attic.sync();
     let forgotten = attic.head();
     attic.unmount();
-    fs::remove_dir_all(attic.store()).expect("removed");
-    copy_store(&old, &attic.store());
+    put_back(&old, &attic.store());
 
     let cellar = Machine::opened(&attic, &attic.url(), "");
     cellar.mount().done();
-    for number in 0..3 {
-        cellar.write(&format!("new-{number}"), "");
-        cellar.sync();
-    }
+    cellar.go_on(3);
     cellar.unmount();
     attic.mount().done();
     wait_until("noticing", || attic.is_fenced());
@@ -780,8 +770,6 @@ fn who_cannot_read_what_a_store_holds_takes_nothing_over() {
     attic.mount().done();
     attic.write("safe", "replicated");
     attic.sync();
-    let right = attic.world.path("right");
-    copy_store(&attic.store(), &right);
     for pack in objects(&attic.store(), "p") {
         fs::write(pack, "").expect("damaged");
     }
@@ -878,9 +866,7 @@ fn what_is_told_as_replicated_is_in_what_is_opened_elsewhere() {
         writer.comb("sync photos").done();
         // Asked before the copy is taken, so the copy must have at least that.
         let told = writer.replicated().unwrap_or(0);
-        let copy = writer.world.path(&format!("copy-{seq}"));
-        copy_store(&writer.store(), &copy);
-        held.push((told, copy, tree));
+        held.push((told, writer.copy_of_store(&format!("copy-{seq}")), tree));
     }
     writer.sync();
     for (told, copy, _) in &held {
@@ -969,15 +955,14 @@ fn a_store_that_was_put_back_in_time_is_refused_with_both_shown() {
     machine.mount().done();
     machine.write("a", "first");
     machine.sync();
-    let old = machine.world.path("old");
-    copy_store(&machine.store(), &old);
+    let old = machine.copy_of_store("old");
     machine.write("b", "second");
     machine.sync();
     let seen = machine.head();
     machine.unmount();
     let new = machine.world.path("new");
     fs::rename(machine.store(), &new).expect("moved");
-    copy_store(&old, &machine.store());
+    copy(&old, &machine.store());
 
     let refused = |line: &str| {
         let outcome = machine.comb(line);
@@ -1011,12 +996,11 @@ fn a_store_that_is_put_back_in_time_under_a_running_daemon_is_noticed() {
     machine.mount().done();
     machine.write("a", "first");
     machine.sync();
-    let old = machine.world.path("old");
-    copy_store(&machine.store(), &old);
+    let old = machine.copy_of_store("old");
     machine.write("b", "second");
     machine.sync();
     fs::rename(machine.store(), machine.world.path("new")).expect("moved");
-    copy_store(&old, &machine.store());
+    copy(&old, &machine.store());
 
     machine.write("c", "third");
     // It must not follow what is not there, where nobody could open it.
@@ -1142,8 +1126,7 @@ fn who_only_looked_takes_over_without_what_the_store_forgot() {
     attic.mount().done();
     attic.write("safe", "replicated");
     attic.sync();
-    let old = attic.world.path("old");
-    copy_store(&attic.store(), &old);
+    let old = attic.copy_of_store("old");
     let reader = Machine::opened(&attic, &attic.url(), "--read-only");
     for number in 0..4 {
         attic.write(&format!("forgotten-{number}"), "");
@@ -1152,14 +1135,10 @@ fn who_only_looked_takes_over_without_what_the_store_forgot() {
     }
     let forgotten = attic.head();
     attic.unmount();
-    fs::remove_dir_all(attic.store()).expect("removed");
-    copy_store(&old, &attic.store());
+    put_back(&old, &attic.store());
     let cellar = Machine::opened(&attic, &attic.url(), "");
     cellar.mount().done();
-    for number in 0..6 {
-        cellar.write(&format!("new-{number}"), "");
-        cellar.sync();
-    }
+    cellar.go_on(6);
     let head = cellar.head();
     cellar.unmount();
 
@@ -1209,10 +1188,7 @@ fn what_waits_goes_on_where_it_was_after_a_crash() {
         writer.write(&format!("waits-{number}"), noise(number, 100_000));
         writer.comb("sync photos").done();
     }
-    let pid = writer.comb("status photos --json").json()[0]["mounts"][0]["pid"].to_string();
-    let killed = std::process::Command::new("kill").args(["-9", &pid]).status();
-    assert!(killed.is_ok_and(|status| status.success()));
-    wait_until("ending", || !crate::world::is_running(&pid));
+    writer.world.kill_daemon();
     fs::rename(writer.world.path("away"), writer.store()).expect("back again");
     writer.mount().done();
     wait_until("catching up", || writer.stores()[0]["state"] == "replicated");

@@ -4,10 +4,10 @@ use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use crate::world::{World, wait_until};
+use crate::world::{World, copy, noise, put_back, signal, wait_until};
 
 /// A store of the volume `photos` in a folder of its own.
 pub fn add_store(world: &World, name: &str, more: &[&str]) {
@@ -43,11 +43,7 @@ fn what_a_volume_at_rest_has_not_sent_is_told() {
     fs::File::create(mount.join("b"))
         .and_then(|mut file| file.write_all(b"unsent").and_then(|()| file.sync_all()))
         .expect("synced");
-    let pid = world.comb("status photos --json").json()[0]["mounts"][0]["pid"].to_string();
-    assert!(Command::new("kill").args(["-9", &pid]).status().expect("kill starts").success());
-    wait_until("dying", || {
-        world.comb("status photos --json").json()[0]["mounts"].as_array().is_some_and(Vec::is_empty)
-    });
+    world.kill_daemon();
     let left = store(&world);
     assert!(left["unsafe_seconds"].as_f64() > Some(0.0) && left["unsafe_bytes"].as_u64() > Some(0), "{left}");
     let told = world.comb("status photos");
@@ -96,11 +92,8 @@ fn a_daemon_that_was_stopped_is_told_and_waited_for_by_nobody() {
     world.comb("volume create photos").done();
     add_store(&world, "home", &[]);
     world.comb("mount photos mount --seal-every 0").done();
-    let pid = world.comb("status photos --json").json()[0]["mounts"][0]["pid"].to_string();
-    let kill = |signal: &str| {
-        assert!(Command::new("kill").args([signal, &pid]).status().expect("kill starts").success());
-    };
-    kill("-STOP");
+    let pid = world.daemon();
+    signal("-STOP", &pid);
     let begun = Instant::now();
     std::thread::scope(|scope| {
         let lines = [
@@ -125,7 +118,7 @@ fn a_daemon_that_was_stopped_is_told_and_waited_for_by_nobody() {
     assert_eq!(status[0]["stores"][0]["state"], "no-answer", "{status}");
     assert_eq!(told.code, 11);
 
-    kill("-CONT");
+    signal("-CONT", &pid);
     wait_until("going on", || world.comb("status photos").code == 0);
     fs::write(mount.join("a"), "goes on").expect("written");
     world.comb("sync photos --wait").done();
@@ -183,22 +176,6 @@ fn store_of(world: &World, nth: usize) -> serde_json::Value {
 }
 
 /// Bytes that cannot be made smaller.
-fn noise(bytes: usize) -> Vec<u8> {
-    let mut x: u32 = 1;
-    let mut next = || {
-        x ^= x << 13;
-        x ^= x >> 17;
-        x ^= x << 5;
-        x as u8
-    };
-    (0..bytes).map(|_| next()).collect()
-}
-
-fn copy_folder(from: &Path, to: &Path) {
-    let copied = Command::new("cp").arg("-a").args([from, to]).status().expect("cp starts");
-    assert!(copied.success());
-}
-
 /// What is said of a store that lost what it had, until somebody accepts it.
 fn is_loud_until_accepted(lose: impl Fn(&Path, &Path), why: &str, nth: usize) {
     let world = World::new();
@@ -210,13 +187,13 @@ fn is_loud_until_accepted(lose: impl Fn(&Path, &Path), why: &str, nth: usize) {
     world.comb("mount photos mount --seal-every 0").done();
     fs::write(mount.join("a"), "first").expect("written");
     world.comb("sync photos --wait").done();
-    copy_folder(&folder, &world.path("old"));
-    fs::write(mount.join("b"), noise(50_000)).expect("written");
+    copy(&folder, &world.path("old"));
+    fs::write(mount.join("b"), noise(1, 50_000)).expect("written");
     world.comb("sync photos --wait").done();
     assert_eq!(store_of(&world, nth)["unsafe_bytes"], 0);
     let had = store_of(&world, nth)["replicated_seq"].as_u64();
 
-    lose(&folder, &world.path("old"));
+    lose(&world.path("old"), &folder);
     let is_loud = |when: &str| {
         let told = world.comb("status photos");
         let line =
@@ -262,14 +239,9 @@ fn is_loud_until_accepted(lose: impl Fn(&Path, &Path), why: &str, nth: usize) {
     world.comb("check photos --level packs").done();
 }
 
-fn empty(store: &Path, _old: &Path) {
+fn empty(_old: &Path, store: &Path) {
     fs::remove_dir_all(store).expect("removed");
     fs::create_dir(store).expect("made");
-}
-
-fn put_back(store: &Path, old: &Path) {
-    fs::remove_dir_all(store).expect("removed");
-    copy_folder(old, store);
 }
 
 #[test]
@@ -360,13 +332,10 @@ fn a_follower_says_for_how_long_its_store_was_not_seen() {
     assert!(store["unseen_seconds"].as_f64() > Some(0.0) && store["last_error"].is_string(), "{store}");
 
     // A daemon that hangs changes nothing of what it is.
-    let pid = reader.comb("status photos --json").json()[0]["mounts"][0]["pid"].to_string();
-    let kill = |signal: &str| {
-        assert!(Command::new("kill").args([signal, &pid]).status().expect("kill starts").success());
-    };
-    kill("-STOP");
+    let pid = reader.daemon();
+    signal("-STOP", &pid);
     let told = reader.comb("status photos");
-    kill("-CONT");
+    signal("-CONT", &pid);
     assert!(told.out.contains("is followed") && !told.out.contains("has everything"), "{}", told.out);
     told.refused(11, "gives no answer");
 
@@ -433,10 +402,7 @@ fn who_waits_for_a_store_says_which_and_why() {
         assert!(!told.said.contains("waiting"), "{}", told.said);
     }
     // An unmount would wait for the store, too.
-    let told = world.comb("status photos --json").out;
-    let status: serde_json::Value = serde_json::from_str(&told).expect("JSON");
-    let pid = status[0]["mounts"][0]["pid"].to_string();
-    assert!(Command::new("kill").args(["-9", &pid]).status().expect("kill starts").success());
+    world.kill_daemon();
 }
 
 #[test]

@@ -102,6 +102,21 @@ impl World {
         Outcome::new(self.command(words).output().expect("the binary starts"))
     }
 
+    /// The process that serves the only mount of `photos`.
+    pub fn daemon(&self) -> String {
+        // Who falls behind is told with an exit code of its own.
+        let status = self.comb("status photos --json").out;
+        let status: serde_json::Value = serde_json::from_str(&status).expect("--json prints JSON");
+        status[0]["mounts"][0]["pid"].to_string()
+    }
+
+    /// Ends it before it can seal or send anything.
+    pub fn kill_daemon(&self) {
+        let pid = self.daemon();
+        signal("-9", &pid);
+        wait_until("dying", || !is_running(&pid));
+    }
+
     /// The folder of the only volume.
     pub fn volume_folder(&self) -> PathBuf {
         let volumes = self.path("state/volumes");
@@ -125,6 +140,33 @@ impl Drop for World {
             }
         }
     }
+}
+
+/// A copy of a folder.
+#[track_caller]
+pub fn copy(from: &Path, to: &Path) {
+    let done = Command::new("cp").arg("-a").args([from, to]).status();
+    assert!(done.is_ok_and(|status| status.success()), "copied");
+}
+
+/// Puts a folder back in time: what is in it makes way for what a copy of it holds.
+#[track_caller]
+pub fn put_back(copied: &Path, folder: &Path) {
+    std::fs::remove_dir_all(folder).expect("removed");
+    copy(copied, folder);
+}
+
+/// Bytes that no compression makes smaller, the same for the same seed.
+pub fn noise(seed: u64, bytes: usize) -> Vec<u8> {
+    let mut noise = vec![0; bytes];
+    blake3::Hasher::new().update(&seed.to_le_bytes()).finalize_xof().fill(&mut noise);
+    noise
+}
+
+/// Sends a signal to a process.
+#[track_caller]
+pub fn signal(signal: &str, pid: &str) {
+    assert!(Command::new("kill").args([signal, pid]).status().expect("kill starts").success());
 }
 
 /// Whether a process runs; one that only waits to be counted does not.

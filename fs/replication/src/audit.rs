@@ -14,7 +14,7 @@ use fs_store::{Entry, Name, Prefix};
 use crate::commit::Committed;
 use crate::error::Error;
 use crate::head::Slot;
-use crate::names::{self, Fencing};
+use crate::names::Fencing;
 use crate::remote::Remote;
 
 /// Names that one listing asks for.
@@ -75,7 +75,7 @@ impl Remote {
     /// The length of a pack, as the store lists it; none if it does not have it.
     pub async fn pack_bytes(&self, pack: &PackId) -> Result<Option<u64>, Error> {
         let (name, prefix) = (self.names.pack(pack), self.names.packs());
-        let before = names::before(pack).map(|id| self.names.pack(&id));
+        let before = self.names.before_pack(pack);
         let listed = self.within(0, &name, self.store.list(&prefix, before.as_ref(), 1)).await?;
         Ok(listed.into_iter().find(|entry| entry.name == name).map(|entry| entry.size))
     }

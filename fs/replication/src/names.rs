@@ -56,6 +56,11 @@ impl Names {
         self.prefix("p/")
     }
 
+    /// The name right before a pack's in their listing; none before the first that there may be.
+    pub(crate) fn before_pack(&self, pack: &PackId) -> Option<Name> {
+        before(pack).map(|id| self.pack(&id))
+    }
+
     /// All slots, the newest first.
     pub fn slots(&self) -> Prefix {
         self.prefix("m/")
@@ -107,7 +112,7 @@ fn number(text: &str) -> Option<u64> {
 }
 
 /// The id right before this one in a listing; `None` for the first.
-pub(crate) fn before(pack: &PackId) -> Option<PackId> {
+fn before(pack: &PackId) -> Option<PackId> {
     let mut bytes = pack.0;
     for byte in bytes.iter_mut().rev() {
         let (less, borrowed) = byte.overflowing_sub(1);

@@ -53,15 +53,11 @@ struct State {
     away: bool,
     /// How often each request was made.
     turns: HashMap<(&'static str, String), u64>,
-    /// What was created through this, in that order.
+    /// What was created through this.
     created: Vec<Name>,
     /// Listings that each of these is still left out of.
     late: HashMap<Name, u64>,
 }
-
-/// A moment of a store, to roll it back to.
-#[derive(Debug, Clone, Copy)]
-pub struct Mark(usize);
 
 /// What happens to one request.
 #[derive(Clone, Copy)]
@@ -102,22 +98,6 @@ impl<S: Store> Faulty<S> {
     /// Whether the store is away: every request is *unreachable*, and none is done.
     pub fn set_away(&self, away: bool) {
         self.state().away = away;
-    }
-
-    /// This moment.
-    pub fn mark(&self) -> Mark {
-        Mark(self.state().created.len())
-    }
-
-    /// Takes the store back, as from a backup: what was created through this since then is gone.
-    ///
-    /// What was removed since then stays so.
-    pub async fn roll_back(&self, to: Mark) -> Result<(), StoreError> {
-        let since = self.state().created.split_off(to.0);
-        for name in since {
-            self.inside.remove(&name).await?;
-        }
-        Ok(())
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -367,7 +347,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn storms_and_outages_pass_and_a_store_goes_back() {
+    async fn storms_and_outages_pass() {
         let store = with(Faults::default()).await;
         store.storm(2);
         for _ in 0..2 {
@@ -377,11 +357,6 @@ mod tests {
         store.set_away(true);
         assert_eq!(store.get(&name(1), 100).await.expect_err("away").kind(), Kind::Unreachable);
         store.set_away(false);
-
-        let mark = store.mark();
-        store.create(&name(100), body(100)).await.expect("created");
-        store.roll_back(mark).await.expect("rolled back");
-        assert_eq!(store.get(&name(100), 100).await.expect_err("gone").kind(), Kind::Absent);
         assert!(store.get(&name(99), 100).await.is_ok());
     }
 }

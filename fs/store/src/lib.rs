@@ -51,7 +51,7 @@ mod url;
 mod webdav;
 
 pub use error::{Kind, StoreError};
-pub use faulty::{Faults, Faulty, Mark};
+pub use faulty::{Faults, Faulty};
 pub use folder::Folder;
 pub use ipfs::HeadKey;
 pub use later::Later;

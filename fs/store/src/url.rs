@@ -65,12 +65,7 @@ fn bad<T>(what: impl Into<String>) -> Result<T, BadUrl> {
 }
 
 impl Url {
-    /// Whether objects go through a network, with credentials that are looked for outside of the URL.
-    pub fn is_remote(&self) -> bool {
-        !matches!(self.0, Place::Folder(_) | Place::Memory(_))
-    }
-
-    /// Whether such a store is found by the key of a volume, and so holds nothing but that volume.
+    /// Whether the store is found by the key of a volume, and so holds nothing but that volume.
     pub fn is_of_one_volume(&self) -> bool {
         matches!(self.0, Place::Ipfs { .. })
     }

@@ -17,14 +17,13 @@ use super::{
 };
 use crate::commands::mount::Habits;
 use crate::control::{Address, Handler, Request, Server};
-use crate::elsewhere::{self, Door};
+use crate::elsewhere::{self, Door, Look};
 use crate::failure::{Context, Failure, Kind, Result};
 use crate::following::{FOLLOW_EVERY, Following, Kept};
 use crate::metrics::Metrics;
-use crate::replica::StoreReport;
-use crate::report::MountReport;
+use crate::report::{MountReport, StoreReport};
 use crate::state::VolumeFolder;
-use crate::{engine, lazy_disk, mounts};
+use crate::{engine, lazy_disk, mounts, resting};
 
 /// Whether a volume is one that this machine only looks at. What it wrote before it was taken over has a journal, and is
 /// none.
@@ -148,11 +147,22 @@ fn report(folder: &VolumeFolder, dir: &Path, following: &Following) -> MountRepo
         damage: following.history().damage(),
         stores: stores
             .iter()
-            .map(|store| {
-                StoreReport::followed(folder, store).with_look(look.clone().filter(|_| store.arbiter))
-            })
+            .map(|store| with_look(resting::followed(folder, store), look.clone().filter(|_| store.arbiter)))
             .collect(),
         ..sealed_report(dir, &following.shown())
+    }
+}
+
+/// A store's report with what came of the looks at it, if the last one failed.
+fn with_look(report: StoreReport, look: Option<Look>) -> StoreReport {
+    let Some(Look { seen, failure: Some((failure, at)) }) = look else { return report };
+    let passes = matches!(failure.kind, Kind::Unreachable | Kind::Other);
+    StoreReport {
+        last_error: Some(failure.in_one_line()),
+        last_error_seconds_ago: Some(at.elapsed().as_secs_f64()),
+        unseen_seconds: Some(seen.elapsed().as_secs_f64()),
+        needs_somebody: report.needs_somebody || !passes,
+        ..report
     }
 }
 

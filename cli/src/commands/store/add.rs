@@ -6,7 +6,7 @@ use fs_replication::{Slot, StoreId};
 use crate::cost::Prices;
 use crate::failure::{Failure, Kind, Result};
 use crate::name::{VolumeName, parse_size};
-use crate::replica::Seen;
+use crate::notes::Seen;
 use crate::state::{State, VolumeFolder};
 use crate::stores::{self, StoreConfig};
 use crate::{engine, keys, output, progress, ring, ring_store};
@@ -68,8 +68,8 @@ pub fn run(state: &State, args: &AddArgs) -> Result<()> {
     let bar = progress::waiting("probing the store");
     let found = stores::block_on(async {
         let remote = stores::remote(&stores::open_to_write(&url, &key).await?, volume.id);
-        let attached = remote.attach(fresh).await.map_err(|error| stores::replication_failure(&error))?;
-        let head = remote.head().await.map_err(|error| stores::replication_failure(&error))?;
+        let attached = remote.attach(fresh).await?;
+        let head = remote.head().await?;
         Ok((attached, head))
     });
     bar.finish_and_clear();

@@ -5,10 +5,10 @@ use fs_format::manifest::PackEntry;
 
 use crate::failure::{Failure, Kind, Result};
 use crate::name::VolumeName;
-use crate::replica::{self, Seen};
+use crate::notes::{self, Seen};
 use crate::state::{State, VolumeFolder};
 use crate::stores::StoreConfig;
-use crate::{elsewhere, engine, output, progress};
+use crate::{elsewhere, engine, filling, output, progress};
 
 /// Replicate a volume to a store no more; what is there stays there
 #[derive(Debug, Args)]
@@ -69,7 +69,7 @@ pub fn run(state: &State, args: &RemoveArgs) -> Result<()> {
     let volume = state.volume(&args.name)?;
     let store = super::choose(&volume, Some(args.store.as_str()))?;
     if store.arbiter && !args.yes && !volume.config()?.follows {
-        match replica::is_fenced(&volume) {
+        match notes::is_fenced(&volume) {
             true => return Err(is_taken_over(&volume, &store)),
             false => refuse_taken_over(&volume, &store)?,
         }
@@ -77,7 +77,7 @@ pub fn run(state: &State, args: &RemoveArgs) -> Result<()> {
     let is_source = volume.config()?.from_store && store.arbiter;
     if is_source {
         let bar = progress::waiting("fetching what is only there");
-        let filled = elsewhere::fill(&volume, &bar).map_err(|failure| match failure.kind {
+        let filled = filling::fill(&volume, &bar).map_err(|failure| match failure.kind {
             Kind::NoSpace => failure.hint("make room: the store stays until all is here that only it has"),
             _ => failure,
         })?;

@@ -26,10 +26,10 @@ pub fn run(state: &State, args: &TestArgs) -> Result<()> {
     let found = stores::block_on(async {
         let remote = stores::remote(&stores::open_to_write(&store.url, &key).await?, volume.id);
         let begun = std::time::Instant::now();
-        remote.recognise(id).await.map_err(|error| stores::replication_failure(&error))?;
+        remote.recognise(id).await?;
         let answer = begun.elapsed();
-        let attached = remote.attach(id).await.map_err(|error| stores::replication_failure(&error))?;
-        let head = remote.head().await.map_err(|error| stores::replication_failure(&error))?;
+        let attached = remote.attach(id).await?;
+        let head = remote.head().await?;
         Ok((answer, attached, head))
     });
     bar.finish_and_clear();

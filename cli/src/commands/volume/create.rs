@@ -40,7 +40,7 @@ pub fn run(state: &State, args: &CreateArgs) -> Result<()> {
     let id = key.id();
     let volume = state.add(&config, &args.name, id, |folder| {
         keys::store(folder, &key)?;
-        fs_volume::create(&engine::environment(folder), &key, engine::owner()).map_err(|error| {
+        fs_volume::create(&fs_volume::real::env(folder), &key, engine::owner()).map_err(|error| {
             engine::open_failure(
                 &VolumeFolder { name: args.name.clone(), id, path: folder.to_owned() },
                 &error,

@@ -11,10 +11,10 @@ use crate::elsewhere::Recognised;
 use crate::failure::{Context, Failure, Kind, Result};
 use crate::keys::Key;
 use crate::name::VolumeName;
-use crate::replica::Seen;
+use crate::notes::Seen;
 use crate::state::{Config, State, VolumeFolder};
 use crate::stores::{self, StoreConfig};
-use crate::{branches, elsewhere, engine, keys, lazy_disk, output, progress, replica, ring, takeover};
+use crate::{branches, elsewhere, engine, filling, keys, lazy_disk, notes, output, progress, ring, takeover};
 
 /// Open a volume from a store, at once: what is read is fetched when it is read
 ///
@@ -127,8 +127,7 @@ pub fn open(state: &State, name: &VolumeName, key: &Key, url: &str, how: How) ->
         let remote = stores::remote(&store, id);
         // Nobody waits twice: what is newest is asked for beside which store it is.
         let (found, head) = tokio::join!(remote.id(), remote.head());
-        let found = found.map_err(|error| stores::replication_failure(&error))?;
-        let found = found.ok_or_else(|| does_not_know(url, id))?;
+        let found = found?.ok_or_else(|| does_not_know(url, id))?;
         let newest = match head {
             Ok(head) => head.newest,
             Err(fs_replication::Error::Damaged { object, why }) if how.read_only && how.accept_rollback => {
@@ -179,7 +178,7 @@ async fn newest_whole(remote: &Remote) -> Result<Option<Slot>> {
     const PAGE: usize = 100;
     let mut below = None;
     loop {
-        let page = remote.slots(below, PAGE).await.map_err(|error| stores::replication_failure(&error))?;
+        let page = remote.slots(below, PAGE).await?;
         for &seq in &page {
             match remote.slot(seq).await {
                 Ok(slot) => {
@@ -187,7 +186,7 @@ async fn newest_whole(remote: &Remote) -> Result<Option<Slot>> {
                     return Ok(Some(slot));
                 }
                 Err(fs_replication::Error::Damaged { .. }) => {}
-                Err(error) => return Err(stores::replication_failure(&error)),
+                Err(error) => return Err(error.into()),
             }
         }
         match page.last() {
@@ -230,9 +229,9 @@ pub fn again(state: &State, name: &VolumeName, how: How) -> Result<()> {
         keys::load(&volume)?;
     }
     let Recognised { store: opened, newest, cut } = elsewhere::recognised(&volume, store)?;
-    if let (Err(failure), Some(newest)) = (replica::ended(&volume), &newest) {
+    if let (Err(failure), Some(newest)) = (notes::ended(&volume), &newest) {
         output::note(&format!("warning: {}", failure.message));
-        replica::note_end(&volume, &elsewhere::find_end(&volume, &opened, newest)?)?;
+        notes::note_end(&volume, &elsewhere::find_end(&volume, &opened, newest)?)?;
     }
     let newest = newest.map_or(Seq(0), |newest| newest.seq);
     if !how.read_only {
@@ -244,7 +243,7 @@ pub fn again(state: &State, name: &VolumeName, how: How) -> Result<()> {
     let (env, begun) = takeover::begin(&volume.path, &elsewhere::far(&opened, volume.id, &volume.path)?)?;
     // All that a volume has here that only looked came from the store, and comes again.
     let outdated = if how.accept_rollback { Some(Seq(0)) } else { cut };
-    if let Some(from) = outdated.filter(|_| !replica::is_fenced(&volume)) {
+    if let Some(from) = outdated.filter(|_| !notes::is_fenced(&volume)) {
         elsewhere::forget_manifests(&volume, from, begun.seq)?;
     }
     if !how.read_only {
@@ -259,7 +258,7 @@ pub fn again(state: &State, name: &VolumeName, how: How) -> Result<()> {
         (config.from_store, config.follows) = (true, how.read_only);
         Ok(())
     })?;
-    replica::forget_end(&volume)?;
+    notes::forget_end(&volume)?;
     bar.finish_and_clear();
     Ok(())
 }
@@ -299,7 +298,7 @@ fn attach_again(state: &State, name: &VolumeName, url: &str) -> Result<()> {
     }
     let found = stores::block_on(async {
         let store = stores::open_to_read(url, volume.id).await?;
-        stores::remote(&store, volume.id).id().await.map_err(|error| stores::replication_failure(&error))
+        Ok(stores::remote(&store, volume.id).id().await?)
     })?;
     let found = found.ok_or_else(|| does_not_know(url, volume.id))?;
     state.change_config(&volume, |config| {
@@ -349,7 +348,7 @@ fn store_config(url: &str, id: StoreId) -> StoreConfig {
 fn fill(state: &State, name: &VolumeName) -> Result<()> {
     let volume = state.volume(name)?;
     let bar = progress::waiting("fetching everything");
-    let filled = elsewhere::fill(&volume, &bar).map_err(|failure| match failure.kind {
+    let filled = filling::fill(&volume, &bar).map_err(|failure| match failure.kind {
         Kind::NoSpace => failure.hint(format!(
             "the rest is read from the store when it is asked for; make room, and `comb mount {name}` fetches it in the background"
         )),

@@ -21,7 +21,7 @@ use parking_lot::Mutex;
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 
-use crate::names::{self, Names};
+use crate::names::Names;
 
 use super::windows::{Ticket, Windows};
 use super::{Limits, REQUEST_BYTES_MAX, WINDOW_BYTES};
@@ -140,9 +140,8 @@ impl Line {
 
     /// The bytes of a pack, as the store lists them: one request.
     pub async fn pack_bytes(&self, pack: &PackId) -> Result<u64, StoreError> {
-        let name = self.names.pack(pack);
-        let prefix = self.names.packs();
-        let before = names::before(pack).map(|id| self.names.pack(&id));
+        let (name, prefix) = (self.names.pack(pack), self.names.packs());
+        let before = self.names.before_pack(pack);
         let listed = self.store.list(&prefix, before.as_ref(), 1);
         let listed = self.in_time(0, "list", &prefix, listed).await?;
         match listed.into_iter().find(|entry| entry.name == name) {
