@@ -44,6 +44,8 @@ contexts! {
     RING_DEVICE = "comb 2026-11 v1 ring key by device";
     RING_SECRET = "comb 2026-11 v1 ring secret";
     PSEUDONYM = "comb 2026-11 v1 device pseudonym";
+    PACKAGE = "comb 2026-11 v1 package";
+    STREAM = "comb 2026-11 v1 stream";
 }
 
 /// Why text is not a key.
@@ -76,6 +78,11 @@ pub(crate) fn derive(context: &str, secret: &[u8; 32], parts: &[&[u8]]) -> Zeroi
     hash.zeroize();
     hasher.zeroize();
     key
+}
+
+/// Signs a message for one context with the key of this ed25519 seed.
+pub(crate) fn sign(seed: &[u8; 32], context: &str, message: &[u8]) -> [u8; 64] {
+    SigningKey::from_bytes(seed).sign(&signed_digest(context, message)).to_bytes()
 }
 
 /// Thirty-two bytes in base64, in the one spelling that they have.
@@ -127,7 +134,7 @@ impl VolumeKey {
 
     /// Signs a message for one context; `fs_format::manifest::signature_is_valid` checks it.
     pub fn sign(&self, context: &str, message: &[u8]) -> [u8; 64] {
-        self.signing().sign(&signed_digest(context, message)).to_bytes()
+        sign(&self.0, context, message)
     }
 
     /// Signs the data of an IPNS record; `fs_format::manifest::ipns_signature_is_valid` checks it.
@@ -313,7 +320,7 @@ pub fn hedged_salt(random: &[u8; 32], parts: &[&[u8]]) -> [u8; 32] {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use std::collections::BTreeSet;
 
     use fs_format::claim::{BOUNDARY_CONTEXT, CLAIM_CONTEXT};
@@ -332,12 +339,12 @@ mod tests {
         DeviceSecret::from_bytes([9; 32])
     }
 
-    fn hex(bytes: &[u8]) -> String {
+    pub(crate) fn hex(bytes: &[u8]) -> String {
         bytes.iter().map(|byte| format!("{byte:02x}")).collect()
     }
 
     /// What a cipher makes of five bytes, tag included.
-    fn sealed(cipher: &Cipher, nonce: u64, associated: &[u8]) -> String {
+    pub(crate) fn sealed(cipher: &Cipher, nonce: u64, associated: &[u8]) -> String {
         let mut bytes = *b"bytes";
         let tag = cipher.seal(nonce, associated, &mut bytes);
         hex(&bytes) + &hex(&tag)

@@ -11,7 +11,6 @@
 
 use std::collections::BTreeMap;
 
-use ed25519_dalek::SigningKey;
 use fs_format::ring::{
     Argon, DeviceRingKey, RING_BODY_BYTES_MAX, RING_CREDENTIALS_BYTES_MAX, RING_ENTRIES_MAX,
     RING_HEADER_BYTES, RING_NUMBER_MAX, RING_STORES_MAX, RingBody, RingHeader, RingKeyKind, RingObject,
@@ -23,6 +22,7 @@ use zeroize::Zeroizing;
 use crate::cipher::{Cipher, OpenFailed, Suite};
 use crate::keys::{DeviceSecret, ReadKey, VolumeKey, context, derive, hedged_salt, hide};
 use crate::kit::RecoveryKit;
+use crate::owner::OwnerKey;
 use crate::passphrase::Passphrase;
 
 /// What is damaged when the ring key does not open it.
@@ -104,19 +104,9 @@ impl RingEntry {
     }
 }
 
-/// The owner's signing key.
-pub struct OwnerKey(Zeroizing<[u8; 32]>);
-
-impl OwnerKey {
-    /// Its public half.
-    pub fn public(&self) -> [u8; 32] {
-        SigningKey::from_bytes(&self.0).verifying_key().to_bytes()
-    }
-}
-
 struct RingKey(Zeroizing<[u8; 32]>);
 
-hide!(OwnerKey, RingKey);
+hide!(RingKey);
 
 /// An open key ring.
 #[derive(Debug)]
