@@ -82,6 +82,14 @@ pub enum Request {
         /// Moments that a mount shows.
         pinned: Vec<u64>,
     },
+    /// Move the end of the lease on, also of a mount that has none. Answered with a [`LeaseReport`](crate::lease::LeaseReport),
+    /// which may have a later end: none moves back.
+    Lease {
+        /// In milliseconds of `CLOCK_BOOTTIME`.
+        end_boottime_ms: u64,
+    },
+    /// Take the lease away. Answered with `null`.
+    NoLease,
     /// Read the journal as a replay would. Answered with a list of what is damaged in it.
     CheckJournal,
     /// Unmount, seal and end. Answered with `null` when the volume's lock is free.

@@ -12,6 +12,7 @@
 //! - `elsewhere`, `filling`   the part of a volume that is in its store and not here: reading it, and fetching all of it
 //! - `following`   the tree of a volume that another device writes
 //! - `takeover`, `branches`   going on with a volume from its store, and what only this machine has of one that was taken over
+//! - `lease`    until when a mount takes changes
 //! - `control`, `report`   the conversation with the daemon of a mounted volume, and what is told in it
 //! - `replica`, `promise`   keeping the stores of a mounted volume up to its seals, and how soon that is promised
 //! - `notes`   what is written down of a volume's stores
@@ -38,6 +39,7 @@ mod filling;
 mod following;
 mod keys;
 mod lazy_disk;
+mod lease;
 mod metrics;
 mod mounts;
 mod name;

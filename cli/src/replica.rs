@@ -172,6 +172,15 @@ impl Replicas {
         *self.core.before_end.lock() = Some(Box::new(collect));
     }
 
+    /// Sends nothing any more: the lease is over. What is known of the stores stays known.
+    pub fn end_with_lease(&self) {
+        for running in self.running.lock().iter() {
+            running.task.abort();
+            self.note(running);
+            running.shared.at_work.lock().lease_is_over = true;
+        }
+    }
+
     /// Ends pauses after errors.
     pub fn hurry(&self) {
         for running in self.running.lock().iter() {

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 pub use self::pruned::{CompactedReport, HoldsBack, PacksReport, PruneReport, StorePruned};
 pub use self::store::StoreReport;
+use crate::lease::LeaseReport;
 use crate::output;
 
 /// A sealed moment.
@@ -112,6 +113,9 @@ pub struct MountReport {
     /// Why the volume turned read-only by itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trouble: Option<String>,
+    /// Until when it takes changes; none without an end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lease: Option<LeaseReport>,
     /// What is damaged, as far as it was met; `comb check` finds all of it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub damage: Vec<String>,

@@ -8,10 +8,12 @@ use fs_format::VolumeId;
 use fs_format::manifest::ipns_signature_is_valid;
 use fs_replication::{Remote, StoreId};
 use fs_store::{HeadKey, Later, Patience, Patient, Store, StoreError, Surroundings, Url};
+use fs_volume::Lease;
 use serde::{Deserialize, Serialize};
 
 use crate::failure::{Context, Failure, Kind, Result};
 use crate::keys;
+use crate::lease::Leased;
 
 /// A store of a volume, as its config holds it. The URL holds no secret.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -109,13 +111,29 @@ pub async fn open_to_read(url: &str, volume: VolumeId) -> Result<Patient> {
 
 /// The same for a volume that is written there.
 pub async fn open_to_write(url: &str, key: &VolumeKey) -> Result<Patient> {
+    open_with(url, to_write(key)).await
+}
+
+/// The same for as long as a lease lasts.
+pub async fn open_to_write_under(lease: &Arc<Lease>, url: &str, key: &VolumeKey) -> Result<Patient> {
+    let inside = open_inside(url, to_write(key)).await?;
+    patient(Arc::new(Leased::new(inside, lease.clone())))
+}
+
+fn to_write(key: &VolumeKey) -> Surroundings {
     let key = Arc::new(Head { volume: key.id(), key: Some(key.clone()) });
-    open_with(url, Surroundings::of_process().of_volume(key)).await
+    Surroundings::of_process().of_volume(key)
 }
 
 async fn open_with(url: &str, around: Surroundings) -> Result<Patient> {
-    let url = parsed(url)?;
-    let inside = fs_store::open(&url, &around).await.map_err(|error| failure(&error))?;
+    patient(open_inside(url, around).await?)
+}
+
+async fn open_inside(url: &str, around: Surroundings) -> Result<Arc<dyn Store>> {
+    fs_store::open(&parsed(url)?, &around).await.map_err(|error| failure(&error))
+}
+
+fn patient(inside: Arc<dyn Store>) -> Result<Patient> {
     Ok(Patient::new(inside, seed()?).with(Patience::Once))
 }
 

@@ -8,6 +8,7 @@
 //! - Whoever asked for the unmount is answered only when the volume is sealed and its lock is free.
 //! - A signal to end unmounts and seals too. A mount that stays in use is detached after a while: what was written until then
 //!   is sealed, those who use it get errors from then on.
+//! - After the end of its lease a mount takes no changes and sends nothing; what it took before is sealed.
 //! - However the mount ends, from inside or by `umount`, everything is sealed before the daemon ends.
 
 mod follower;
@@ -25,7 +26,8 @@ use fs_fuse::{Detach, MountError, MountOptions, Mounted, PushError, Still};
 use fs_replication::Room as RoomToFill;
 use fs_volume::retention::Policy;
 use fs_volume::{
-    Compaction, GRACE, History, Keeper, Options, ReadTree, SealInfo, SealPace, SnapshotLabel, Volume,
+    Compaction, GRACE, History, Keeper, LEASE_OVER, Options, ReadTree, SealInfo, SealPace, SnapshotLabel,
+    Volume,
 };
 use serde::{Deserialize, Serialize};
 use signal_hook::consts::{SIGINT, SIGTERM};
@@ -36,6 +38,7 @@ use super::mount::Habits;
 use crate::control::{Address, Handler, Request, Server};
 use crate::elsewhere::{self, Door};
 use crate::failure::{Context, Failure, Kind, Result};
+use crate::lease::{self, LeaseEnd, LeaseReport};
 use crate::metrics::Metrics;
 use crate::name::VolumeName;
 use crate::promise::SEND_EVERY;
@@ -177,6 +180,9 @@ fn serve_live(
     let options = Options { read_only: by_wish, ..options };
     let volume = Arc::new(engine::open_through(door.env.clone(), state, folder, &lock, options)?);
     require_root(folder, &*volume)?;
+    if let Some(LeaseEnd(end)) = habits.lease {
+        volume.lease().move_end(Some(end)).map_err(|error| lease::failure(&folder.name, error))?;
+    }
     let writable = volume.read_only_reason().is_none();
     let seal_every = seal_every(habits.seal_every, folder)?;
     let keeper = Keeper::start(Arc::clone(&volume), seal_every);
@@ -244,6 +250,7 @@ fn serve_live(
     });
     if writable {
         start_pruning(folder, &volume, &replicas)?;
+        watch_lease(&volume, &mounted, &replicas)?;
     }
 
     let head = volume.head();
@@ -253,6 +260,9 @@ fn serve_live(
 
     let asked = wait_for_end(&mounted, &events);
     tracing::info!("unmounted, sealing");
+    if writable && volume.lease().is_over() {
+        end_with_lease(&volume, &replicas);
+    }
     let sealed =
         keeper.stop().map_err(|error| engine::fs_failure(format!("sealing \"{}\"", folder.name), &error));
     // What was read-only from the beginning took no changes that somebody could miss.
@@ -306,6 +316,8 @@ fn serve_moment(
         Request::Reload => Ok(serde_json::Value::Null),
         Request::Seal
         | Request::Sync
+        | Request::Lease { .. }
+        | Request::NoLease
         | Request::Snapshot { .. }
         | Request::Retain { .. }
         | Request::Prune { .. } => {
@@ -331,6 +343,7 @@ fn sealed_report(dir: &Path, seal: &SealInfo) -> MountReport {
         moment: None,
         read_only: true,
         trouble: None,
+        lease: None,
         damage: Vec::new(),
         seal_error: None,
         sealed: true,
@@ -514,6 +527,33 @@ fn start_pruning(folder: &VolumeFolder, volume: &Arc<Volume>, replicas: &Arc<Rep
     std::thread::Builder::new().name("prune".into()).spawn(prune).map(drop).context("starting a thread")
 }
 
+/// Waits for the end of the lease. Changes are refused from then on by themselves; what is done here is to let `write` know where
+/// the kernel answers it, and to seal what was changed before.
+fn watch_lease(volume: &Arc<Volume>, mounted: &Arc<Mounted>, replicas: &Arc<Replicas>) -> Result<()> {
+    let lease = Arc::clone(volume.lease());
+    let (volume, mounted, replicas) =
+        (Arc::downgrade(volume), Arc::downgrade(mounted), Arc::downgrade(replicas));
+    let watch = move || {
+        lease.wait_for_end();
+        // Whoever unmounts meanwhile does the rest.
+        if let Some(mounted) = mounted.upgrade() {
+            mounted.time_is_over();
+        }
+        if let (Some(volume), Some(replicas)) = (volume.upgrade(), replicas.upgrade()) {
+            end_with_lease(&volume, &replicas);
+        }
+    };
+    std::thread::Builder::new().name("lease".into()).spawn(watch).map(drop).context("starting a thread")
+}
+
+/// Sends nothing any more, and seals what was changed before the end: should another device go on, it becomes a branch.
+fn end_with_lease(volume: &Volume, replicas: &Replicas) {
+    replicas.end_with_lease();
+    if let Err(error) = volume.end_writing(LEASE_OVER) {
+        tracing::error!(%error, "the last changes are not sealed; the journal keeps them");
+    }
+}
+
 /// Waits until nothing is mounted any more; returns who is to be told when all is sealed.
 fn wait_for_end(mounted: &Mounted, events: &Receiver<Event>) -> Option<Sender<Result<()>>> {
     loop {
@@ -670,9 +710,17 @@ impl Live {
                     STORES_WAIT,
                 )?)
             }
+            Request::Lease { end_boottime_ms } => self.lease(Some(Duration::from_millis(end_boottime_ms))),
+            Request::NoLease => self.lease(None),
             Request::CheckJournal => to_json(&self.volume.check_journal()),
             Request::Unmount => ask_for_end(tell),
         }
+    }
+
+    fn lease(&self, end: Option<Duration>) -> Result<serde_json::Value> {
+        let lease = self.volume.lease();
+        lease.move_end(end).map_err(|error| lease::failure(&self.folder.name, error))?;
+        to_json(&LeaseReport::of(lease))
     }
 
     fn retain(&self, policy: Option<&str>) -> Result<serde_json::Value> {
@@ -692,6 +740,7 @@ impl Live {
             moment: None,
             read_only: status.read_only.is_some(),
             trouble: status.read_only.filter(|_| !self.read_only_by_wish),
+            lease: LeaseReport::of(self.volume.lease()),
             damage: status.damage,
             seal_error: status.seal_error,
             sealed: status.is_sealed,
@@ -706,6 +755,10 @@ impl Live {
     }
 
     fn seal(&self, label: Option<SnapshotLabel>) -> Result<serde_json::Value> {
+        if self.volume.lease().is_over() {
+            let what = format!("volume \"{}\" is read-only: {LEASE_OVER}", self.folder.name);
+            return Err(Failure::new(Kind::NotPermitted, what));
+        }
         match self.mounted.push_dirty_pages(PUSH_PATIENCE) {
             // Without root there is no writeback cache, and nothing is held back.
             Ok(()) | Err(PushError::NotPermitted) => {}

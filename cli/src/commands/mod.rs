@@ -9,6 +9,7 @@ mod diff;
 mod export;
 mod fork;
 mod key;
+mod lease;
 mod log;
 mod ls;
 mod man;
@@ -75,6 +76,7 @@ enum Command {
     Mount(mount::MountArgs),
     #[command(alias = "umount")]
     Unmount(unmount::UnmountArgs),
+    Lease(lease::LeaseArgs),
     Snapshot(snapshot::SnapshotArgs),
     Log(log::LogArgs),
     Diff(diff::DiffArgs),
@@ -123,6 +125,7 @@ fn run_command(comb: Comb) -> Result<()> {
         Command::Volume(command) => volume::run(&state()?, command),
         Command::Mount(args) => mount::run(&state()?, args),
         Command::Unmount(args) => unmount::run(&state()?, &args),
+        Command::Lease(args) => lease::run(&state()?, &args),
         Command::Snapshot(args) => snapshot::run(&state()?, args),
         Command::Log(args) => log::run(&state()?, &args),
         Command::Diff(args) => diff::run(&state()?, &args),

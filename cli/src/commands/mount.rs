@@ -14,6 +14,7 @@ use fs_volume::ReadTree;
 use super::daemon::{self, Moment, Ready};
 use crate::control::Address;
 use crate::failure::{Context, Failure, Kind, Result};
+use crate::lease::LeaseEnd;
 use crate::metrics::parse_address;
 use crate::name::{VolumeName, parse_size, parse_span};
 use crate::replica::Seen;
@@ -35,7 +36,7 @@ pub struct MountArgs {
     pub dir: Option<PathBuf>,
 
     /// Mount this moment of the past, read-only; the volume may be mounted elsewhere meanwhile
-    #[arg(long, value_name = "WHEN", conflicts_with = "metrics")]
+    #[arg(long, value_name = "WHEN", conflicts_with_all = ["metrics", "lease"])]
     pub at: Option<String>,
 
     #[command(flatten)]
@@ -65,6 +66,11 @@ pub struct Habits {
     /// demands it [default: 15s for a volume with stores, else 60s]. A store is later than promised 45s after that
     #[arg(long, value_name = "SPAN", value_parser = parse_span)]
     pub seal_every: Option<Duration>,
+
+    /// Take changes for so long only, unless `comb lease` or a program moves that on: afterwards every change is refused, and nothing
+    /// is sent to stores. A span from now on, or @ and milliseconds of the clock CLOCK_BOOTTIME
+    #[arg(long, value_name = "SPAN")]
+    pub lease: Option<LeaseEnd>,
 
     /// The most bytes a second that go to each store, whatever `comb store set --rate` says; 0 is no limit
     #[arg(long, value_name = "SIZE", value_parser = parse_size)]
@@ -98,6 +104,7 @@ impl Habits {
                 args.push(flag.into());
             }
         }
+        args.extend(self.lease.map(|end| format!("--lease={end}")));
         args.extend(self.rate.map(|rate| format!("--rate={rate}")));
         args.extend(self.metrics.map(|address| format!("--metrics={address}")));
         args.extend(self.threads.map(|threads| format!("--threads={threads}")));

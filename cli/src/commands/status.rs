@@ -390,6 +390,10 @@ fn print(list: &[VolumeStatus]) -> Result<()> {
             if let Some(seq) = mount.moment {
                 output::line(&format!("{}: seq {seq} is mounted on {}", volume.name, mount.mount_point))?;
             }
+            if let Some(lease) = mount.lease.as_ref().filter(|lease| !lease.over) {
+                let seconds = lease.left_ms as f64 / 1000.0;
+                output::line(&format!("{}: takes changes for {seconds:.0} s more", volume.name))?;
+            }
             if let Some(trouble) = &mount.trouble {
                 output::line(&format!("{}: read-only because {trouble}", volume.name))?;
             }
@@ -424,6 +428,8 @@ fn print(list: &[VolumeStatus]) -> Result<()> {
                 "hint: `comb mount {0}` sends what is missing, and so does `comb sync {0}` once",
                 volume.name
             ));
+        } else if volume.mounts.iter().any(|mount| mount.lease.as_ref().is_some_and(|lease| lease.over)) {
+            output::note(&format!("hint: a new mount of \"{}\" takes changes again", volume.name));
         } else if volume.mounts.iter().any(|mount| mount.trouble.is_some()) {
             output::note(&format!(
                 "hint: see that the disk of the state folder is well, then unmount \"{}\" and mount it again",

@@ -1,6 +1,7 @@
 //! How far a store at work is.
 
 use fs_replication::State as Doing;
+use fs_volume::LEASE_OVER;
 use tokio::time::Instant;
 
 use super::Replicas;
@@ -31,8 +32,9 @@ impl Replicas {
             let seals = changes.missing(known_to_have).map(|seal| seal.sealed);
             (changes.oldest_missing(known_to_have), seals, changes.bytes_missing(known_to_have))
         };
-        // What is sent of a seal counts as sent; but during a pause the uploader takes in no new ones.
-        let is_paused = progress.as_ref().is_some_and(|one| matches!(one.state, Doing::Waiting { .. }));
+        // What is sent of a seal counts as sent; but during a pause, and at its end, the uploader takes in no new ones.
+        let is_paused = at_work.lease_is_over
+            || progress.as_ref().is_some_and(|one| matches!(one.state, Doing::Waiting { .. }));
         let sealed_bytes = if unknown || is_paused { sealed_bytes.max(pending.bytes) } else { pending.bytes };
         let oldest = |lacking: Option<i64>| lacking.into_iter().chain(known.iter().copied()).min();
         let since = oldest(changes);
@@ -42,10 +44,12 @@ impl Replicas {
         let trouble = progress.as_ref().and_then(|progress| progress.trouble.clone());
         let halted = progress.as_ref().and_then(|progress| progress.halted.clone());
         let needs_somebody = match &at_work.not_open {
+            _ if at_work.lease_is_over => true,
             Some(not_open) => !not_open.passes,
             None => halted.is_some(),
         };
         let (last_error, last_error_seconds_ago) = match (&at_work.not_open, trouble) {
+            _ if at_work.lease_is_over => (Some(format!("nothing is sent any more: {LEASE_OVER}")), Some(0.0)),
             (Some(not_open), _) => (Some(not_open.why.clone()), Some(ago(not_open.at))),
             (None, Some(trouble)) => {
                 // What somebody must mend is not mended because the store cannot be reached now.
@@ -56,6 +60,7 @@ impl Replicas {
         };
         let (state, next_try_seconds) = match progress.as_ref().map(|progress| progress.state) {
             _ if at_work.fenced.is_some() => ("fenced", None),
+            _ if at_work.lease_is_over => ("lease-over", None),
             None if at_work.not_open.is_some() => {
                 ("not-open", last_error_seconds_ago.map(|ago| (OPEN_AGAIN.as_secs_f64() - ago).max(0.0)))
             }

@@ -82,6 +82,8 @@ pub struct AtWork {
     pub not_open: Option<NotOpen>,
     /// What is said of it since another device took the volume over.
     pub fenced: Option<String>,
+    /// The lease of the mount is over: nothing is sent any more.
+    pub lease_is_over: bool,
 }
 
 /// The volume, and what all its stores share.
@@ -156,6 +158,10 @@ impl Core {
 /// Keeps one store up to the volume, for as long as the volume may be written.
 pub async fn keep(core: Arc<Core>, config: StoreConfig, shared: Arc<Shared>) {
     loop {
+        if core.volume.lease().is_over() {
+            shared.at_work.lock().lease_is_over = true;
+            return;
+        }
         match begin(&core, &config).await {
             Ok((store, (uploader, handle))) => {
                 *shared.at_work.lock() =
@@ -194,7 +200,7 @@ pub async fn keep(core: Arc<Core>, config: StoreConfig, shared: Arc<Shared>) {
 }
 
 async fn begin(core: &Arc<Core>, config: &StoreConfig) -> Result<(Patient, (Uploader, Handle))> {
-    let store = stores::open_to_write(&config.url, &core.key).await?;
+    let store = stores::open_to_write_under(core.volume.lease(), &config.url, &core.key).await?;
     // 0 takes away for one mount what the config says.
     store.limit_rate(core.rate.or(config.rate).filter(|rate| *rate > 0));
     let outbox = Outbox { history: core.volume.history(), folder: core.folder.clone() };

@@ -17,7 +17,7 @@ pub struct StoreReport {
     pub url: String,
     /// Whether it decides who may write.
     pub arbiter: bool,
-    /// What is done: `starting`, `sending`, `replicated`, `waiting`, `fenced`, `not-open`. Of a volume at rest `not-mounted`, or
+    /// What is done: `starting`, `sending`, `replicated`, `waiting`, `fenced`, `lease-over`, `not-open`. Of a volume at rest `not-mounted`, or
     /// `unknown` where nobody knows what it has; `no-answer` where its daemon does not tell; `followed` where another device
     /// writes it.
     pub state: String,

@@ -6,6 +6,7 @@ mod exporting;
 mod faults;
 mod following;
 mod ipfs;
+mod lease;
 mod metrics;
 mod mounts;
 mod parting;

@@ -8,6 +8,7 @@
 //!   in `.snapshots` come and go by themselves and are not cached.
 //! - A live tree that [changes by itself](Engine::changes_by_itself) is cached for a second. Pages go with the last `close`,
 //!   or when it changes under an open file ([`Readers`]).
+//! - No change is answered for after the end of the [`time`] in which the engine may be changed.
 //! - A FUSE thread never waits for the disk to be durable, nor with a write that finds no room; `commit` and `patience` do.
 
 use std::ffi::OsStr;
@@ -43,6 +44,7 @@ use crate::node::{self, Node, SNAPSHOTS_NAME, Tree, Trees};
 use crate::past::{self, Views};
 use crate::patience::{Patience, Place};
 use crate::readers::Readers;
+use crate::time::{self, require_time};
 use crate::xattr;
 
 /// How long the kernel may keep what only it can change.
@@ -190,7 +192,7 @@ impl<E: Engine> Adapter<E> {
     fn writable(&self, id: INodeNo) -> Answer<Ino> {
         match self.node(id) {
             Node::Live(..) if self.character.read_only => Err(Errno::EROFS.into()),
-            Node::Live(_, ino) => Ok(ino),
+            Node::Live(_, ino) => require_time(&*self.engine).map(|()| ino),
             Node::Snapshots => Err(Errno::EPERM.into()),
             Node::Past(..) => Err(Errno::EROFS.into()),
         }
@@ -433,11 +435,19 @@ impl<E: Engine> Adapter<E> {
         }
     }
 
-    /// Answers for [`Full`] when the kernel asks for attributes, with a handle if it does so for a `write`.
+    /// Answers for [`Full`], and at the end of the [`time`], when the kernel asks for attributes, with a handle if it does
+    /// so for a `write`.
     fn may_write(&self, node: Node, handle: Option<FileHandle>) -> Answer<()> {
         let Node::Live(_, ino) = node else {
             return Ok(());
         };
+        if time::is_over(&*self.engine) && self.writers.has(ino) {
+            if handle.is_some() {
+                return Err(Errno::EROFS.into());
+            }
+            self.full.remind(ino);
+            return Ok(());
+        }
         if !self.full.must_ask(ino) {
             return Ok(());
         }
@@ -654,10 +664,31 @@ impl<E: Engine> Adapter<E> {
         i64::try_from(found).map_err(|_| Errno::EOVERFLOW.into())
     }
 
+    /// What becomes of a change that is done: after the end of the time it counts for nobody.
+    fn in_time<T>(&self, done: Answer<T>) -> Answer<T> {
+        done.and_then(|value| require_time(&*self.engine).map(|()| value))
+    }
+
+    fn reply_entry(&self, reply: ReplyEntry, made: Answer<Attr>) {
+        match self.in_time(made) {
+            Ok(attr) => reply.entry(&TTL_LONG, &live_attr(&attr), GENERATION),
+            Err(refusal) => reply.error(refusal.0),
+        }
+    }
+
+    fn reply_empty(&self, reply: ReplyEmpty, outcome: Answer<()>) {
+        match self.in_time(outcome) {
+            Ok(()) => reply.ok(),
+            Err(refusal) => reply.error(refusal.0),
+        }
+    }
+
     fn make_durable(&self, fh: FileHandle, reply: ReplyEmpty) {
         // A push only wants the pages to be steps, and before this request they became so.
         if fh == PUSH_HANDLE || self.character.read_only {
             reply.ok();
+        } else if let Err(refusal) = require_time(&*self.engine) {
+            reply.error(refusal.0);
         } else {
             self.commits.answer_when_durable(reply);
         }
@@ -734,20 +765,6 @@ fn set_time(time: TimeOrNow) -> SetTime {
 /// Attributes of a file that was changed, so of a tree that only the kernel changes.
 fn live_attr(attr: &Attr) -> FileAttr {
     node::file_attr(Node::Live(Tree::LIVE, attr.ino), attr)
-}
-
-fn reply_entry(reply: ReplyEntry, made: Answer<Attr>) {
-    match made {
-        Ok(attr) => reply.entry(&TTL_LONG, &live_attr(&attr), GENERATION),
-        Err(refusal) => reply.error(refusal.0),
-    }
-}
-
-fn reply_empty(reply: ReplyEmpty, outcome: Answer<()>) {
-    match outcome {
-        Ok(()) => reply.ok(),
-        Err(refusal) => reply.error(refusal.0),
-    }
 }
 
 impl<E: Engine> Filesystem for Adapter<E> {
@@ -859,7 +876,7 @@ impl<E: Engine> Filesystem for Adapter<E> {
             ctime: ctime.map(node::timestamp),
             kill_suid: false,
         };
-        match self.change_attributes(req, ino, Asked { set }) {
+        match self.in_time(self.change_attributes(req, ino, Asked { set })) {
             Ok(attr) => reply.attr(&TTL_LONG, &live_attr(&attr)),
             Err(refusal) => reply.error(refusal.0),
         }
@@ -891,21 +908,21 @@ impl<E: Engine> Filesystem for Adapter<E> {
             libc::S_IFBLK => NewNode::Special(FileKind::BlockDevice, rdev),
             _ => return reply.error(Errno::EINVAL),
         };
-        reply_entry(reply, self.make(req, parent, name, mode, umask, new));
+        self.reply_entry(reply, self.make(req, parent, name, mode, umask, new));
     }
 
     fn mkdir(&self, req: &Request, parent: INodeNo, name: &OsStr, mode: u32, umask: u32, reply: ReplyEntry) {
-        reply_entry(reply, self.make(req, parent, name, mode, umask, NewNode::Directory));
+        self.reply_entry(reply, self.make(req, parent, name, mode, umask, NewNode::Directory));
     }
 
     fn unlink(&self, _: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
         let outcome = self.entry(parent, name).and_then(|(dir, name)| Ok(self.engine.unlink(dir, name)?));
-        reply_empty(reply, outcome);
+        self.reply_empty(reply, outcome);
     }
 
     fn rmdir(&self, _: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
         let outcome = self.entry(parent, name).and_then(|(dir, name)| Ok(self.engine.rmdir(dir, name)?));
-        reply_empty(reply, outcome);
+        self.reply_empty(reply, outcome);
     }
 
     fn symlink(&self, req: &Request, parent: INodeNo, name: &OsStr, target: &Path, reply: ReplyEntry) {
@@ -913,7 +930,7 @@ impl<E: Engine> Filesystem for Adapter<E> {
         if target.len() > SYMLINK_BYTES_MAX {
             return reply.error(Errno::ENAMETOOLONG);
         }
-        reply_entry(reply, self.make(req, parent, name, 0o777, 0, NewNode::Symlink(target)));
+        self.reply_entry(reply, self.make(req, parent, name, 0o777, 0, NewNode::Symlink(target)));
     }
 
     fn rename(
@@ -926,7 +943,7 @@ impl<E: Engine> Filesystem for Adapter<E> {
         flags: RenameFlags,
         reply: ReplyEmpty,
     ) {
-        reply_empty(reply, self.rename_entry((parent, name), (newparent, newname), flags));
+        self.reply_empty(reply, self.rename_entry((parent, name), (newparent, newname), flags));
     }
 
     fn link(&self, _: &Request, ino: INodeNo, newparent: INodeNo, newname: &OsStr, reply: ReplyEntry) {
@@ -935,7 +952,7 @@ impl<E: Engine> Filesystem for Adapter<E> {
             Node::Snapshots => Err(Errno::EPERM.into()),
             Node::Past(..) => Err(Errno::EXDEV.into()),
         });
-        reply_entry(reply, made);
+        self.reply_entry(reply, made);
     }
 
     fn open(&self, req: &Request, ino: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
@@ -1114,7 +1131,7 @@ impl<E: Engine> Filesystem for Adapter<E> {
         _: u32,
         reply: ReplyEmpty,
     ) {
-        reply_empty(reply, self.set_attribute(req, ino, name, value, flags));
+        self.reply_empty(reply, self.set_attribute(req, ino, name, value, flags));
     }
 
     fn getxattr(&self, req: &Request, ino: INodeNo, name: &OsStr, size: u32, reply: ReplyXattr) {
@@ -1133,7 +1150,7 @@ impl<E: Engine> Filesystem for Adapter<E> {
             xattr::Name::Plain => Ok(self.engine.remove_xattr(ino, name)?),
             xattr::Name::AccessAcl | xattr::Name::DefaultAcl => self.remove_acl(ino, name),
         });
-        reply_empty(reply, outcome);
+        self.reply_empty(reply, outcome);
     }
 
     fn create(
@@ -1147,7 +1164,7 @@ impl<E: Engine> Filesystem for Adapter<E> {
         reply: ReplyCreate,
     ) {
         self.engine.pace(0);
-        match self.make(req, parent, name, mode, umask, NewNode::File) {
+        match self.in_time(self.make(req, parent, name, mode, umask, NewNode::File)) {
             Ok(attr) => {
                 if OpenFlags(flags).acc_mode() != OpenAccMode::O_RDONLY {
                     self.writer_opened(attr.ino, true);
@@ -1202,7 +1219,7 @@ impl<E: Engine> Filesystem for Adapter<E> {
         mode: i32,
         reply: ReplyEmpty,
     ) {
-        reply_empty(reply, self.allocate(ino, offset, length, mode));
+        self.reply_empty(reply, self.allocate(ino, offset, length, mode));
     }
 
     fn lseek(&self, req: &Request, ino: INodeNo, _: FileHandle, offset: i64, whence: i32, reply: ReplyLseek) {
@@ -1226,7 +1243,7 @@ impl<E: Engine> Filesystem for Adapter<E> {
         _: CopyFileRangeFlags,
         reply: ReplyWrite,
     ) {
-        match self.clone_range((ino_in, offset_in), (ino_out, offset_out), len) {
+        match self.in_time(self.clone_range((ino_in, offset_in), (ino_out, offset_out), len)) {
             Ok(copied) => reply.written(copied),
             Err(refusal) => reply.error(refusal.0),
         }

@@ -2,6 +2,7 @@
 //!
 //! Invariants
 //! - A reply is answered by a sync that began after the reply was queued.
+//! - What is durable only after the end of the time in which the engine may be changed is not told to be.
 //! - No FUSE thread waits: it queues the reply and serves the next request.
 
 use std::sync::Arc;
@@ -12,6 +13,7 @@ use parking_lot::{Condvar, Mutex};
 
 use crate::engine::Engine;
 use crate::errno::Refusal;
+use crate::time::require_time;
 
 #[derive(Default)]
 struct Queue {
@@ -85,7 +87,7 @@ fn run<E: Engine>(engine: &E, shared: &Shared) {
             }
             std::mem::take(&mut queue.waiting)
         };
-        let outcome = engine.sync().map_err(Refusal::from);
+        let outcome = engine.sync().map_err(Refusal::from).and_then(|()| require_time(engine));
         for reply in batch {
             match outcome {
                 Ok(()) => reply.ok(),

@@ -116,7 +116,8 @@ impl Writers {
         self.handles.lock().contains_key(&ino.0)
     }
 
-    fn inodes(&self) -> Vec<u64> {
+    /// The inodes that somebody has open for writing, as far as the kernel may keep pages of theirs.
+    pub(crate) fn inodes(&self) -> Vec<u64> {
         self.handles.lock().keys().copied().collect()
     }
 }

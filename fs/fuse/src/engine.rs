@@ -4,6 +4,7 @@
 //! here, so that a sealed moment, and a volume that another device writes, are mounted through the same adapter.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use fs_format::{Ino, Seq, Timestamp};
 use fs_volume::{
@@ -48,6 +49,11 @@ pub trait Engine: WriteTree + 'static {
     /// moments may mean others since. Grows at the same instant as the tree and the past are exchanged.
     fn era(&self) -> u64 {
         0
+    }
+    /// How long it may still be changed; nothing where that has no end. When it is zero, every change is refused, and none is
+    /// answered for any more.
+    fn time_left(&self) -> Option<Duration> {
+        None
     }
     /// Whether nothing can grow any more, and there is no hope for room.
     fn is_full(&self) -> bool;

@@ -13,6 +13,7 @@
 //! - `length`: what only the kernel knows of a file that is being written
 //! - `full`: letting `write` tell that the volume is full
 //! - `patience`: writes that wait for room
+//! - `time`: the end of the time in which the engine may be changed
 //! - [`table`]: the kernel's table of mounts
 //! - `mountpoint`: `mount(2)`, `fusermount3`, unmounting
 //! - `errno`: the engine's errors as the kernel's numbers
@@ -33,6 +34,7 @@ mod past;
 mod patience;
 mod readers;
 pub mod table;
+mod time;
 mod volume;
 mod xattr;
 
@@ -43,7 +45,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use fs_format::Seq;
+use fs_format::{Ino, Seq};
 use fuser::{Config, Notifier, Session, SessionACL};
 use parking_lot::{Condvar, Mutex};
 
@@ -113,6 +115,8 @@ pub struct Mounted {
     device: Option<u64>,
     end: Arc<End>,
     dirty: Option<DirtyPages>,
+    writers: Arc<Writers>,
+    full: Arc<Full>,
     /// Of a tree that changes by itself: who has files of it open, and how the kernel is told.
     readers: Option<(Arc<Readers>, Notifier)>,
 }
@@ -174,7 +178,7 @@ pub fn mount<E: Engine>(engine: Arc<E>, dir: &Path, options: MountOptions) -> Re
         engine,
         Doors { commits: committer.door(), patience: waiter.door() },
         Arc::clone(&writers),
-        full,
+        Arc::clone(&full),
         readers.clone(),
         Arc::clone(&writeback),
         character,
@@ -184,7 +188,15 @@ pub fn mount<E: Engine>(engine: Arc<E>, dir: &Path, options: MountOptions) -> Re
         Terms { fs_name: &options.fs_name, read_only: options.read_only, allow_other: options.allow_other };
     let device = mountpoint::attach(&path, &terms)?;
     // From here on, leaving early must unmount.
-    let mut mounted = Mounted { path, device: None, end: Arc::default(), dirty: None, readers: None };
+    let mut mounted = Mounted {
+        path,
+        device: None,
+        end: Arc::default(),
+        dirty: None,
+        writers: Arc::clone(&writers),
+        full,
+        readers: None,
+    };
 
     let mut config = Config::default();
     config.n_threads = Some(options.threads.clamp(1, THREADS_MAX));
@@ -287,6 +299,16 @@ impl Mounted {
     pub fn tree_changed(&self) {
         if let Some((readers, notifier)) = &self.readers {
             readers.forget_all(notifier);
+        }
+    }
+
+    /// Lets `write` tell that the time is over in which the engine may be changed ([`Engine::time_left`]); to be called
+    /// when it is.
+    ///
+    /// Every other call tells by itself, and so does `write` where the kernel does not keep written pages.
+    pub fn time_is_over(&self) {
+        for ino in self.writers.inodes() {
+            self.full.remind(Ino(ino));
         }
     }
 

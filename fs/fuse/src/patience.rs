@@ -18,6 +18,7 @@ use crate::asker::{self, Asker};
 use crate::engine::Engine;
 use crate::errno::Refusal;
 use crate::full::Full;
+use crate::time::{self, require_time};
 
 /// Writes that wait at most, each of a MiB: as many as the kernel brings pages at once. Others hold their thread.
 const WAITING_MAX: usize = 64;
@@ -124,10 +125,15 @@ impl<E: Engine> Shared<E> {
             Err(FsError::NoSpace) if place.is_page => self.write_taken(place, data),
             other => other,
         };
+        let settled = settled.map_err(Refusal::from).and_then(|()| require_time(&*self.engine));
+        if place.is_page && time::is_over(&*self.engine) {
+            // What the kernel took since is lost, so its next `write` is to tell.
+            self.full.remind(place.ino);
+        }
         match settled {
             // A request is at most a MiB long.
             Ok(()) => reply.written(data.len() as u32),
-            Err(error) => reply.error(Refusal::from(error).0),
+            Err(refusal) => reply.error(refusal.0),
         }
     }
 

@@ -1,6 +1,7 @@
 //! [`fs_volume::Volume`] as the engine of a live mount.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use fs_format::{Ino, Seq};
 use fs_volume::{FsError, ReadTree, Space, Volume};
@@ -17,6 +18,10 @@ impl Engine for Volume {
         if !pause.is_zero() {
             std::thread::sleep(pause);
         }
+    }
+
+    fn time_left(&self) -> Option<Duration> {
+        self.lease().left()
     }
 
     fn is_full(&self) -> bool {

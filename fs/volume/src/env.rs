@@ -116,6 +116,10 @@ pub trait Clock: Send + Sync {
     fn now(&self) -> Timestamp;
     /// Time since a fixed moment; never goes back. For measuring, not for stamping.
     fn monotonic(&self) -> Duration;
+    /// Time since the machine was started, which goes on while it sleeps.
+    fn boottime(&self) -> Duration {
+        self.monotonic()
+    }
 }
 
 /// A source of unpredictable bytes.

@@ -8,7 +8,7 @@
 //! ([`store`]) and a manifest ([`manifests`]). [`history`], [`diff`] and [`check`] read what is sealed, [`readahead`] before it is
 //! asked for. [`ledger`] has the volume's own records in the tree: moments among them, which [`retention`] chooses from
 //! and [`collection`] cleans up behind, with [`compaction`] of packs that are mostly dead. What others can give of the disk's
-//! room, [`room`] asks for.
+//! room, [`room`] asks for. Until when it may be changed at all, [`lease`] knows.
 
 mod buffer;
 mod check;
@@ -25,6 +25,7 @@ mod journal;
 mod keeper;
 mod keys;
 mod layers;
+mod lease;
 mod ledger;
 mod manifests;
 mod outgoing;
@@ -48,6 +49,7 @@ pub use compaction::{Compacted, Compaction};
 pub use error::{FsError, OpenError};
 pub use history::{History, View, fork, resolve};
 pub use keeper::{Keeper, SealPace};
+pub use lease::{LEASE_OVER, Lease, LeaseError};
 pub use outgoing::Outgoing;
 pub use room::Housekeeper;
 pub use types::*;

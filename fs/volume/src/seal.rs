@@ -201,7 +201,7 @@ impl Volume {
         Ok(self.seal_frozen(Errand { epoch: Some(epoch), ..Errand::default() })?.0)
     }
 
-    /// Refuses changes from now on, since another device writes the volume, and seals those that were answered for.
+    /// Refuses changes from now on, since another device writes the volume or may, and seals those that were answered for.
     pub fn end_writing(&self, reason: &str) -> Result<SealInfo, FsError> {
         let _one = self.sealing.lock();
         self.turn_read_only(reason);

@@ -27,6 +27,7 @@ use crate::env::Env;
 use crate::journal::{Journal, Room, Setting};
 use crate::keys::Keys;
 use crate::layers::{self, Cached, Layers, Piece};
+use crate::lease::{LEASE_OVER, Lease};
 use crate::ledger::Moment;
 use crate::overlay::Overlay;
 use crate::readahead::Streams;
@@ -159,6 +160,7 @@ pub struct Volume {
     /// Used by the seal alone.
     pub(crate) dedup: Mutex<Dedup>,
     read_only: RwLock<Option<String>>,
+    lease: Arc<Lease>,
     /// What replay could not read.
     journal_damage: Option<String>,
     pub(crate) seal_error: RwLock<Option<String>>,
@@ -309,6 +311,7 @@ impl Volume {
             history,
             pressure: AtomicU32::new(0),
             streams: Streams::new(options.cache_bytes),
+            lease: Arc::new(Lease::endless(env.clock.clone())),
             env,
             key,
             id,
@@ -351,7 +354,13 @@ impl Volume {
 
     /// Why changes are refused, if they are.
     pub fn read_only_reason(&self) -> Option<String> {
-        self.read_only.read().clone().or_else(|| self.journal.failure())
+        let reason = self.read_only.read().clone().or_else(|| self.journal.failure());
+        reason.or_else(|| self.lease.is_over().then(|| LEASE_OVER.to_owned()))
+    }
+
+    /// Until when it may be changed. When that is over, [`Volume::end_writing`] seals what was changed before.
+    pub fn lease(&self) -> &Arc<Lease> {
+        &self.lease
     }
 
     /// Calls `tell` after each seal from now on, on the thread that sealed; only the first who asks is told.

@@ -49,6 +49,15 @@ pub fn serve(
     signals: Signals,
     ready: impl FnOnce(&Ready) -> Result<()>,
 ) -> Result<()> {
+    if habits.lease.is_some() {
+        return Err(Failure::new(
+            Kind::Usage,
+            format!(
+                "volume \"{}\" is written by another device: there is nothing that a lease could end",
+                folder.name
+            ),
+        ));
+    }
     let lock = folder.lock()?;
     let metrics = habits.metrics.map(Metrics::bind).transpose()?;
     let dir = prepare_dir(folder, dir)?;
@@ -103,6 +112,8 @@ pub fn serve(
         Request::Reload => Ok(serde_json::Value::Null),
         Request::Seal
         | Request::Sync
+        | Request::Lease { .. }
+        | Request::NoLease
         | Request::Snapshot { .. }
         | Request::Retain { .. }
         | Request::Prune { .. } => Err(engine::refuse_others(&refused)
