@@ -8,7 +8,7 @@ use std::fs;
 use std::path::Path;
 
 use fs_format::Seq;
-use fs_volume::{Options, Volume};
+use fs_volume::{Options, SealInfo, Volume};
 
 use crate::failure::{Context, Failure, Result};
 use crate::notes::{self, Ended};
@@ -115,11 +115,14 @@ pub fn has_tail(volume: &VolumeFolder, ended: &Ended) -> bool {
     seqs(&volume.path.join("manifests")).map_or(true, |seqs| seqs.into_iter().any(|seq| seq >= ended.at))
 }
 
-/// The seals of a volume that no store has: of a branch, or of a volume that another device has taken over.
-pub fn seals(volume: &VolumeFolder, ended: &Ended) -> Result<Vec<fs_volume::SealInfo>> {
+/// The seals of a volume that no store has, of a branch or of a volume that another device has taken over, and the one before
+/// them: the last of this machine that is in the volume.
+pub fn seals(volume: &VolumeFolder, ended: &Ended) -> Result<(Option<SealInfo>, Vec<SealInfo>)> {
     let history = engine::history(volume)?;
-    let seals = engine::seals(volume, &history)?;
-    Ok(seals.into_iter().filter(|seal| seal.seq >= Seq(ended.at)).collect())
+    let mut seals = engine::seals(volume, &history)?;
+    let tail = seals.split_off(seals.partition_point(|seal| seal.seq < Seq(ended.at)));
+    // Retention may have let it go.
+    Ok((seals.pop().filter(|seal| seal.seq.0 + 1 == ended.at), tail))
 }
 
 /// What ended this machine's right to write what a branch holds.

@@ -164,8 +164,8 @@ pub fn far(store: &Patient, volume: VolumeId, folder: &Path) -> Result<Far> {
 pub struct Recognised {
     /// The store.
     pub store: Patient,
-    /// Its newest seal.
-    pub newest: Option<Slot>,
+    /// Its newest seal, and its greatest claim.
+    pub head: Head,
     /// From which seal on the volume goes on there otherwise than was seen.
     pub cut: Option<Seq>,
 }
@@ -236,7 +236,7 @@ fn recognise(volume: &VolumeFolder, store: &StoreConfig, how: Wait) -> Result<Re
     if let Some(newest) = &head.newest {
         Seen::of(&newest.link()).write(volume, &store.name)?;
     }
-    Ok(Recognised { store: opened, newest: head.newest, cut })
+    Ok(Recognised { store: opened, head, cut })
 }
 
 /// Finds out anew what ended the right of this machine to write a volume of which a store's newest seal is `newest`: the first
@@ -309,8 +309,8 @@ fn follow_store(volume: &VolumeFolder, store: &StoreConfig) -> Result<bool> {
     if is_newest(volume, store)? {
         return Ok(false);
     }
-    let Recognised { store, newest, cut } = recognise(volume, store, Wait::Short)?;
-    let Some(newest) = newest else { return Ok(false) };
+    let Recognised { store, head, cut } = recognise(volume, store, Wait::Short)?;
+    let Some(newest) = head.newest else { return Ok(false) };
     if fs::read(volume.path.join("head")).is_ok_and(|head| head == newest.bytes) {
         return Ok(false);
     }

@@ -23,7 +23,8 @@ Exit codes:
   8  not permitted, or the volume is read-only
   9  not safe: a store lacks changes for longer than promised
   10  a store cannot be reached
-  11  the daemon of a mount gives no answer";
+  11  the daemon of a mount gives no answer
+  12  a store has another head than was expected";
 
 /// The kind of a failure; its number is the exit code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -51,6 +52,8 @@ pub enum Kind {
     Unreachable = 10,
     /// The daemon of a mount gives no answer.
     Silent = 11,
+    /// A store has another head than was expected.
+    Unexpected = 12,
 }
 
 /// A failed command. It travels over the control socket too, so it holds plain text only.
@@ -170,6 +173,7 @@ mod tests {
             Kind::Behind,
             Kind::Unreachable,
             Kind::Silent,
+            Kind::Unexpected,
         ] {
             let line = format!("\n  {}  ", kind as u8);
             assert!(EXIT_CODES.contains(&line), "{kind:?} is not in the help");

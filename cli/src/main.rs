@@ -16,6 +16,7 @@
 //! - `control`, `report`   the conversation with the daemon of a mounted volume, and what is told in it
 //! - `replica`, `promise`   keeping the stores of a mounted volume up to its seals, and how soon that is promised
 //! - `notes`   what is written down of a volume's stores
+//! - `expectation`   what a program expects of a volume that it takes over
 //! - `survey`, `drill`   what the stores of a volume hold of it, mending one place from another, and a trial of restoring
 //! - `resting`, `cost`   what stores lack of a volume that is not mounted; what they cost
 //! - `metrics`   what a daemon tells a collector of figures
@@ -34,6 +35,7 @@ mod daemon_log;
 mod drill;
 mod elsewhere;
 mod engine;
+mod expectation;
 mod failure;
 mod filling;
 mod following;

@@ -21,6 +21,7 @@ use indicatif::ProgressBar;
 use tempfile::TempDir;
 
 use crate::commands::volume::open::{How, again, open};
+use crate::expectation::Expect;
 use crate::keys::Key;
 use crate::name::VolumeName;
 use crate::replica::Replicas;
@@ -250,7 +251,7 @@ impl World {
                     None => open(&device.state, &name(), &Key::Volume(key.clone()), &device.url(), how)
                         .expect("taken over"),
                     Some(folder) if crate::notes::is_fenced(&folder) => {
-                        again(&device.state, &name(), how).expect("taken over again");
+                        again(&device.state, &name(), how, &Expect::Anything).expect("taken over again");
                     }
                     Some(_) => {}
                 }

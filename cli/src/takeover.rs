@@ -2,6 +2,7 @@
 //!
 //! Invariants
 //! - The folder begins at the store's newest manifest; nothing of a past that was not committed stays in it.
+//! - Where the head is not the one that was expected, nothing is claimed; where it moved since, nothing is committed.
 //! - What the first seal of the new epoch names is in the store before its slot.
 
 use std::fs;
@@ -16,10 +17,13 @@ use fs_replication::{Cut, Far, Link, LocalError, Names, Signer, Slot, StoreId};
 use fs_store::{Patience, Patient, READ_TIME_MAX, Store, StoreError};
 use fs_volume::env::Env;
 use fs_volume::{History, Options, ReadTree, Volume};
+use parking_lot::Mutex;
 use tokio::runtime::Handle;
 
+use crate::expectation::{self, Expected};
 use crate::failure::{Context, Failure, Kind, Result};
 use crate::lazy_disk;
+use crate::name::VolumeName;
 use crate::replica::Pen;
 use crate::stores;
 
@@ -87,7 +91,14 @@ pub fn require_create_if_absent(store: &Patient, url: &str) -> Result<()> {
 }
 
 /// Takes the volume over: the next seal of it is made here, and no longer where it was written before.
-pub fn take(store: &Patient, folder: &Path, env: Env, key: &VolumeKey, device: &DeviceSecret) -> Result<Cut> {
+pub fn take(
+    store: &Patient,
+    (volume, folder): (&VolumeName, &Path),
+    env: Env,
+    key: &VolumeKey,
+    device: &DeviceSecret,
+    expected: Expected<'_>,
+) -> Result<Cut> {
     require_root(&env, key)?;
     let remote = stores::remote(store, key.id());
     let claimant = Claimant {
@@ -97,10 +108,16 @@ pub fn take(store: &Patient, folder: &Path, env: Env, key: &VolumeKey, device: &
         device: device.clone(),
         store: store.clone(),
         runtime: stores::handle()?,
+        volume: volume.clone(),
+        expected,
+        unexpected: Mutex::default(),
     };
     stores::block_on(async {
         remote.claim(&claimant).await.map_err(|error| {
             use fs_replication::ClaimError as Of;
+            if let Some(failure) = claimant.unexpected.lock().take() {
+                return failure;
+            }
             match error {
                 Of::Rival(_) | Of::Overtaken(_) => Failure::new(Kind::InTheWay, error.to_string())
                     .hint("if it is this machine that is to write the volume, try again"),
@@ -128,16 +145,26 @@ fn newest_failure(error: &fs_replication::NewestError) -> Failure {
 }
 
 /// Makes the first seal of a new epoch.
-struct Claimant {
+struct Claimant<'a> {
     pen: Pen,
     folder: PathBuf,
     env: Env,
     device: DeviceSecret,
     store: Patient,
     runtime: Handle,
+    volume: VolumeName,
+    expected: Expected<'a>,
+    /// Why the volume is left to whoever has it.
+    unexpected: Mutex<Option<Failure>>,
 }
 
-impl Claimant {
+impl Claimant<'_> {
+    fn refuse(&self, failure: Failure) -> LocalError {
+        let error = LocalError::new("taking the volume over", failure.message.clone());
+        *self.unexpected.lock() = Some(failure);
+        error
+    }
+
     /// Puts the folder back to where the store's head is: a seal of ours that lost its slot goes.
     fn begin_at(&self, head: &Slot) -> Result<()> {
         let manifests = self.folder.join("manifests");
@@ -197,12 +224,19 @@ impl Claimant {
     }
 }
 
-impl Signer for Claimant {
+impl Signer for Claimant<'_> {
     fn claim(&self, epoch: Epoch) -> std::result::Result<Bytes, LocalError> {
+        if !self.expected.is_anything() && epoch != self.expected.epoch {
+            let what = format!("volume \"{}\" was claimed by another device meanwhile", self.volume);
+            return Err(self.refuse(Failure::new(Kind::Unexpected, what)));
+        }
         self.pen.claim(epoch)
     }
 
     fn manifest(&self, epoch: Epoch, head: &Slot) -> std::result::Result<Bytes, LocalError> {
+        if !self.expected.fits(head) {
+            return Err(self.refuse(expectation::unexpected(&self.volume, Some(head), None)));
+        }
         self.seal(epoch, head).map_err(|failure| LocalError::new("taking the volume over", failure.message))
     }
 

@@ -9,6 +9,7 @@ use crate::failure::{Failure, Kind, Result};
 use crate::name::VolumeName;
 use crate::notes::{self, Ended};
 use crate::output::{self, Align, Table};
+use crate::promise::seconds_since;
 use crate::report::SealReport;
 use crate::state::{State, VolumeFolder};
 
@@ -52,6 +53,14 @@ struct Branch {
     ended_by_epoch: u64,
     /// When that was noticed here, RFC 3339.
     noticed: String,
+    /// The last seal of this machine that is in the volume; null if that is not known here any more.
+    cut: Option<SealReport>,
+    /// When the last change was made that is on the branch, RFC 3339: no later than this.
+    last_step: Option<String>,
+    /// From the cut to the last step.
+    seconds: Option<f64>,
+    /// What the seals of the branch added.
+    bytes: u64,
     seals: Vec<SealReport>,
 }
 
@@ -109,8 +118,18 @@ fn list(state: &State, args: &ListArgs) -> Result<()> {
 }
 
 fn told(folder: &VolumeFolder, ended: Ended) -> Result<Branch> {
-    let seals = branches::seals(folder, &ended)?.iter().map(SealReport::from).collect();
-    Ok(Branch { name: folder.name.to_string(), ended_by_epoch: ended.by, noticed: ended.noticed, seals })
+    let (before, seals) = branches::seals(folder, &ended)?;
+    let (cut, last) = (before.as_ref(), seals.last());
+    Ok(Branch {
+        name: folder.name.to_string(),
+        ended_by_epoch: ended.by,
+        noticed: ended.noticed,
+        cut: cut.map(SealReport::from),
+        last_step: last.map(|last| output::time_utc(last.time.0)),
+        seconds: cut.zip(last).map(|(cut, last)| seconds_since(cut.time.0, last.time.0)),
+        bytes: seals.iter().map(|seal| seal.added).sum(),
+        seals: seals.iter().map(SealReport::from).collect(),
+    })
 }
 
 fn remove(state: &State, args: &RemoveArgs) -> Result<()> {

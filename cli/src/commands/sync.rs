@@ -145,7 +145,7 @@ fn wait_for_daemon(volume: &VolumeFolder, seal: &SealReport, begun: Instant, lim
 }
 
 /// Replicates a volume that no daemon has.
-fn here(state: &State, volume: &VolumeFolder, limit: Duration) -> Result<SealReport> {
+pub fn here(state: &State, volume: &VolumeFolder, limit: Duration) -> Result<SealReport> {
     let lock = volume.lock()?;
     let opened = Arc::new(engine::open_to_write(state, volume, &lock)?);
     let replicas = Replicas::start(state, &opened, volume, None, SealPace::default())?;

@@ -49,7 +49,9 @@ impl Replicas {
             None => halted.is_some(),
         };
         let (last_error, last_error_seconds_ago) = match (&at_work.not_open, trouble) {
-            _ if at_work.lease_is_over => (Some(format!("nothing is sent any more: {LEASE_OVER}")), Some(0.0)),
+            _ if at_work.lease_is_over => {
+                (Some(format!("nothing is sent any more: {LEASE_OVER}")), Some(0.0))
+            }
             (Some(not_open), _) => (Some(not_open.why.clone()), Some(ago(not_open.at))),
             (None, Some(trouble)) => {
                 // What somebody must mend is not mended because the store cannot be reached now.

@@ -2,6 +2,7 @@
 
 mod branches;
 mod checking;
+mod expecting;
 mod exporting;
 mod faults;
 mod following;

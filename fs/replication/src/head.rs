@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use fs_format::claim::Claim;
 use fs_format::manifest::{manifest_id, open_manifest};
-use fs_format::{Epoch, ManifestId, Seq, VolumeId};
+use fs_format::{DeviceId, Epoch, ManifestId, Seq, VolumeId};
 
 use crate::error::Error;
 use crate::remote::Remote;
@@ -20,6 +20,8 @@ pub struct Slot {
     pub id: ManifestId,
     /// The manifest that it follows.
     pub parent: ManifestId,
+    /// The machine that wrote it.
+    pub device: DeviceId,
     /// The object.
     pub bytes: Bytes,
 }
@@ -36,7 +38,7 @@ impl Slot {
             return Err(format!("it is seal {}", header.seq));
         }
         let id = manifest_id(&bytes);
-        Ok(Slot { epoch: header.epoch, seq, id, parent: header.parent, bytes })
+        Ok(Slot { epoch: header.epoch, seq, id, parent: header.parent, device: header.device, bytes })
     }
 
     /// Which it is.

@@ -151,6 +151,11 @@ fn bytes(env: &Env, path: &str) -> Result<Vec<u8>, FsError> {
     read().map_err(|error| disk_error(path, &error))
 }
 
+/// What a manifest says of its moment, of which the bytes came from elsewhere.
+pub fn manifest_info(object: &[u8], volume: &VolumeId, own: &ReadKey) -> Result<SealInfo, OpenError> {
+    open(object, volume, own, "a manifest").map(|manifest| manifest.info)
+}
+
 fn read_file(env: &Env, volume: &VolumeId, own: &ReadKey, path: &str) -> Result<Manifest, OpenError> {
     let disk = |source: std::io::Error| {
         if matches!(source.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::UnexpectedEof) {
@@ -169,13 +174,18 @@ fn read_file(env: &Env, volume: &VolumeId, own: &ReadKey, path: &str) -> Result<
     }
     let mut object = vec![0; len as usize];
     file.read_at(&mut object, 0).map_err(disk)?;
+    open(&object, volume, own, path)
+}
+
+/// Opens the bytes of a manifest; `path` says where they lie.
+fn open(object: &[u8], volume: &VolumeId, own: &ReadKey, path: &str) -> Result<Manifest, OpenError> {
     let decode = |error: DecodeError| match error {
         DecodeError::Newer { .. } | DecodeError::Unreleased(_) => {
             OpenError::Newer { what: path.into(), detail: error.to_string() }
         }
         _ => OpenError::Damaged { what: path.into(), detail: error.to_string() },
     };
-    let (header, associated, body) = manifest::open_manifest(&object).map_err(decode)?;
+    let (header, associated, body) = manifest::open_manifest(object).map_err(decode)?;
     if header.volume != *volume {
         return Err(OpenError::WrongKey { expected: header.volume.to_hex() });
     }
@@ -194,7 +204,7 @@ fn read_file(env: &Env, volume: &VolumeId, own: &ReadKey, path: &str) -> Result<
     let tag = body[split..].try_into().expect("the tag's length");
     cipher.open(0, associated, &mut plain, &tag).map_err(|_| damaged("does not open with this key"))?;
     let body = ManifestBody::decode(&plain).map_err(decode)?;
-    let info = info(header.seq, manifest_id(&object), &body);
+    let info = info(header.seq, manifest_id(object), &body);
     Ok(Manifest { header, body, info, read_key, damage: None, copied: None, lacks_copy: false })
 }
 

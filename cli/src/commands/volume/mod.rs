@@ -1,6 +1,7 @@
 //! `comb volume`: making, showing and removing volumes.
 
 mod create;
+mod head;
 mod key;
 mod list;
 pub mod open;
@@ -19,6 +20,7 @@ use crate::state::State;
 pub enum VolumeCommand {
     Create(create::CreateArgs),
     Open(open::OpenArgs),
+    Head(head::HeadArgs),
     List(list::ListArgs),
     Show(show::ShowArgs),
     Key(key::KeyArgs),
@@ -30,6 +32,7 @@ pub fn run(state: &State, command: VolumeCommand) -> Result<()> {
     match command {
         VolumeCommand::Create(args) => create::run(state, &args),
         VolumeCommand::Open(args) => open::run(state, &args),
+        VolumeCommand::Head(args) => head::run(state, &args),
         VolumeCommand::List(args) => list::run(state, &args),
         VolumeCommand::Show(args) => show::run(state, &args),
         VolumeCommand::Key(args) => key::run(state, &args),

@@ -1,13 +1,18 @@
 //! `comb volume open`.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::Args;
 use fs_crypto::EntryKey;
-use fs_format::{Seq, VolumeId};
-use fs_replication::{Link, Remote, Slot, StoreId};
+use fs_format::{DeviceId, Epoch, Seq, VolumeId};
+use fs_replication::{Cut, Head, Link, Remote, Slot, StoreId};
+use fs_volume::manifest_info;
+use serde::Serialize;
 
+use crate::commands::sync;
 use crate::elsewhere::Recognised;
+use crate::expectation::{self, Expect};
 use crate::failure::{Context, Failure, Kind, Result};
 use crate::keys::Key;
 use crate::name::VolumeName;
@@ -15,6 +20,9 @@ use crate::notes::Seen;
 use crate::state::{Config, State, VolumeFolder};
 use crate::stores::{self, StoreConfig};
 use crate::{branches, elsewhere, engine, filling, keys, lazy_disk, notes, output, progress, ring, takeover};
+
+/// How long a store may take to get what only this machine has, before a new epoch begins here.
+const REST_WAIT: Duration = Duration::from_secs(60);
 
 /// Open a volume from a store, at once: what is read is fetched when it is read
 ///
@@ -52,6 +60,83 @@ pub struct OpenArgs {
     /// the newest that is whole
     #[arg(long)]
     accept_rollback: bool,
+
+    /// Take it over only if this is the newest in the store; with that, also a volume that is written here, in a new epoch
+    #[arg(
+        long,
+        value_name = "EPOCH:SEQ:MANIFEST",
+        value_parser = expectation::parse_link,
+        conflicts_with_all = ["read_only", "promote", "accept_rollback"]
+    )]
+    expect: Option<Link>,
+
+    /// The same, but the newest may be later, by this machine or one of --writer; 0:0 also where there is nothing yet
+    #[arg(
+        long,
+        value_name = "EPOCH:SEQ",
+        value_parser = expectation::parse_place,
+        conflicts_with_all = ["expect", "read_only", "promote", "accept_rollback"]
+    )]
+    since: Option<(Epoch, Seq)>,
+
+    /// A machine that may have written since, as `comb volume head` shows it; may be given several times
+    #[arg(long = "writer", value_name = "PSEUDONYM", value_parser = expectation::parse_writer, requires = "since")]
+    writers: Vec<DeviceId>,
+
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+impl OpenArgs {
+    fn expect(&self) -> Expect {
+        match (self.expect, self.since) {
+            (Some(link), _) => Expect::Exactly(link),
+            (None, Some((epoch, seq))) => Expect::Since { epoch, seq, writers: self.writers.clone() },
+            (None, None) => Expect::Anything,
+        }
+    }
+}
+
+/// What became of a volume that was opened.
+#[derive(Debug, Serialize)]
+struct OpenReport {
+    name: String,
+    public_key: String,
+    /// Whether another device goes on writing it.
+    read_only: bool,
+    /// Pseudonym of this machine in the volume.
+    writer: String,
+    /// The first manifest of the new epoch; null if it was opened read-only.
+    cut: Option<Place>,
+    /// The manifest that it follows: what is in the volume of the writer before.
+    parent: Option<Place>,
+    /// What became of what only this machine had.
+    branch: Option<String>,
+}
+
+/// A manifest.
+#[derive(Debug, Serialize)]
+struct Place {
+    epoch: u64,
+    seq: u64,
+    manifest: String,
+    /// When it was sealed, RFC 3339, if it can be read.
+    time: Option<String>,
+}
+
+impl Place {
+    fn new(link: &Link, sealed: Option<i64>) -> Self {
+        let Link { epoch, seq, id } = link;
+        Self { epoch: epoch.0, seq: seq.0, manifest: id.to_hex(), time: sealed.map(output::time_utc) }
+    }
+}
+
+/// What opening a volume did.
+#[derive(Debug, Default)]
+pub struct Done {
+    cut: Option<Cut>,
+    branch: Option<String>,
 }
 
 /// Opens a volume from a store.
@@ -59,28 +144,52 @@ pub fn run(state: &State, args: &OpenArgs) -> Result<()> {
     let mut how =
         How { read_only: args.read_only, promote: args.promote, accept_rollback: args.accept_rollback };
     let store = args.store.as_deref().map(stores::parse_url).transpose()?;
-    match (&args.key_file, store) {
+    let expect = args.expect();
+    let done = match (&args.key_file, store) {
         (Some(path), Some(url)) => {
             let key = keys::import_any(path)?;
             how.read_only |= may_only_read(&args.name, &key, how)?;
-            open(state, &args.name, &key, &url, how)?;
+            open_as(state, &args.name, &key, &url, how, &expect)?
         }
         (None, Some(url)) => match from_ring(state, &args.name)? {
             Some(key) => {
                 how.read_only |= may_only_read(&args.name, &key, how)?;
-                open(state, &args.name, &key, &url, how)?;
+                open_as(state, &args.name, &key, &url, how, &expect)?
             }
             None => {
                 attach_again(state, &args.name, &url)?;
-                again(state, &args.name, how)?;
+                again(state, &args.name, how, &expect)?
             }
         },
-        _ => again(state, &args.name, how)?,
-    }
+        _ => again(state, &args.name, how, &expect)?,
+    };
     let (name, read_only) = (&args.name, if how.read_only { " read-only" } else { "" });
     // Whatever becomes of the rest, that much is so.
-    output::line(&format!("volume \"{name}\" is open{read_only}: `comb mount {name} DIR` shows it"))?;
+    if args.json {
+        output::json(&report(state, name, how, &done)?)?;
+    } else {
+        output::line(&format!("volume \"{name}\" is open{read_only}: `comb mount {name} DIR` shows it"))?;
+    }
     if args.wait { fill(state, &args.name) } else { Ok(()) }
+}
+
+fn report(state: &State, name: &VolumeName, how: How, done: &Done) -> Result<OpenReport> {
+    let volume = state.volume(name)?;
+    let read = keys::load_any(&volume)?.read_key();
+    let place = |link: &Link| {
+        let object = std::fs::read(volume.path.join(format!("manifests/{:016x}", link.seq.0))).ok();
+        let info = object.and_then(|object| manifest_info(&object, &volume.id, &read).ok());
+        Place::new(link, info.filter(|info| info.id == link.id).map(|info| info.time.0))
+    };
+    Ok(OpenReport {
+        name: name.to_string(),
+        public_key: volume.id.to_hex(),
+        read_only: how.read_only,
+        writer: keys::device(state)?.pseudonym(&volume.id).to_hex(),
+        cut: done.cut.as_ref().map(|cut| place(&cut.slot.link())),
+        parent: done.cut.as_ref().map(|cut| place(&cut.before)),
+        branch: done.branch.clone(),
+    })
 }
 
 /// Whether a key cannot write, which is said where nobody said so himself.
@@ -116,10 +225,21 @@ pub struct How {
 
 /// Sets up a volume whose data are in a store.
 pub fn open(state: &State, name: &VolumeName, key: &Key, url: &str, how: How) -> Result<()> {
+    open_as(state, name, key, url, how, &Expect::Anything).map(drop)
+}
+
+fn open_as(
+    state: &State,
+    name: &VolumeName,
+    key: &Key,
+    url: &str,
+    how: How,
+    expect: &Expect,
+) -> Result<Done> {
     let id = key.id();
     let device = keys::device(state)?;
     let bar = progress::waiting("asking the store");
-    let (store, store_id, newest) = stores::block_on(async {
+    let (store, store_id, newest, expected) = stores::block_on(async {
         let store = stores::open_to_read(url, id).await?;
         if !how.read_only {
             takeover::require_create_if_absent(&store, url)?;
@@ -128,6 +248,13 @@ pub fn open(state: &State, name: &VolumeName, key: &Key, url: &str, how: How) ->
         // Nobody waits twice: what is newest is asked for beside which store it is.
         let (found, head) = tokio::join!(remote.id(), remote.head());
         let found = found?.ok_or_else(|| does_not_know(url, id))?;
+        let own = device.pseudonym(&id);
+        let expected = match &head {
+            Ok(head) => expect.check(name, head, own)?,
+            Err(error) if !expect.is_anything() => return Err(error.clone().into()),
+            // Then anything is.
+            Err(_) => expect.check(name, &Head { newest: None, claim: None }, own)?,
+        };
         let newest = match head {
             Ok(head) => head.newest,
             Err(fs_replication::Error::Damaged { object, why }) if how.read_only && how.accept_rollback => {
@@ -137,7 +264,7 @@ pub fn open(state: &State, name: &VolumeName, key: &Key, url: &str, how: How) ->
             // It is asked for once more, with patience, and what is wrong is told.
             Err(_) => None,
         };
-        Ok((store, found, newest))
+        Ok((store, found, newest, expected))
     })?;
     let config = Config {
         stores: vec![store_config(url, store_id)],
@@ -146,6 +273,7 @@ pub fn open(state: &State, name: &VolumeName, key: &Key, url: &str, how: How) ->
         ..Config::new(name)
     };
     let mut seen = newest.as_ref().map(Slot::link);
+    let mut done = Done::default();
     let opened = state.add(&config, name, id, |folder| {
         keys::store_any(folder, key)?;
         let far = elsewhere::far(&store, id, folder)?;
@@ -165,12 +293,15 @@ pub fn open(state: &State, name: &VolumeName, key: &Key, url: &str, how: How) ->
             if !how.promote {
                 takeover::require_arbiter(&env, key, store_id, url)?;
             }
-            seen = Some(takeover::take(&store, folder, env, key, &device)?.slot.link());
+            let cut = takeover::take(&store, (name, folder), env, key, &device, expected)?;
+            seen = Some(cut.slot.link());
+            done.cut = Some(cut);
         }
         Ok(())
     });
     bar.finish_and_clear();
-    note_seen(&opened?, &config.stores[0], seen)
+    note_seen(&opened?, &config.stores[0], seen)?;
+    Ok(done)
 }
 
 /// The newest seal of which the slot is whole.
@@ -203,13 +334,16 @@ fn note_seen(volume: &VolumeFolder, store: &StoreConfig, seen: Option<Link>) -> 
 }
 
 /// Goes on with a volume that is here and that somebody else writes.
-pub fn again(state: &State, name: &VolumeName, how: How) -> Result<()> {
+pub fn again(state: &State, name: &VolumeName, how: How, expect: &Expect) -> Result<Done> {
     let volume = state.volume(name).map_err(|failure| match failure.kind {
         Kind::NotFound => failure.hint("one that is only in a store needs --key-file and --store"),
         _ => failure,
     })?;
     let config = volume.config()?;
-    refuse_own(&volume)?;
+    let is_own = volume.name.branch().is_none() && !engine::is_others(&volume)?;
+    if !is_own || expect.is_anything() {
+        refuse_own(&volume)?;
+    }
     let store = config.stores.iter().find(|store| store.arbiter).ok_or_else(|| {
         Failure::new(Kind::NotFound, format!("volume \"{}\" has no store to be opened from", volume.name)).hint(
             format!(
@@ -219,6 +353,13 @@ pub fn again(state: &State, name: &VolumeName, how: How) -> Result<()> {
             ),
         )
     })?;
+    if is_own {
+        match send_rest(state, &volume, store, expect) {
+            // It is not ours any more, as was found on the way; what was not sent becomes a branch.
+            Err(_) if notes::is_fenced(&volume) => {}
+            sent => sent?,
+        }
+    }
     let lock = volume.lock()?;
     let bar = progress::waiting("asking the store");
     if how.accept_rollback {
@@ -228,7 +369,9 @@ pub fn again(state: &State, name: &VolumeName, how: How) -> Result<()> {
         // Before anything is asked of the store: a read key takes nothing over.
         keys::load(&volume)?;
     }
-    let Recognised { store: opened, newest, cut } = elsewhere::recognised(&volume, store)?;
+    let Recognised { store: opened, head, cut } = elsewhere::recognised(&volume, store)?;
+    let expected = expect.check(name, &head, keys::device(state)?.pseudonym(&volume.id))?;
+    let newest = head.newest;
     if let (Err(failure), Some(newest)) = (notes::ended(&volume), &newest) {
         output::note(&format!("warning: {}", failure.message));
         notes::note_end(&volume, &elsewhere::find_end(&volume, &opened, newest)?)?;
@@ -237,8 +380,11 @@ pub fn again(state: &State, name: &VolumeName, how: How) -> Result<()> {
     if !how.read_only {
         takeover::require_create_if_absent(&opened, &store.url)?;
     }
+    let mut done = Done::default();
     if let Some(branch) = branches::split_off(state, &volume, newest, &lock)? {
-        output::note(&format!("what only this machine has is branch \"{}/{branch}\" now", volume.name));
+        let branch = format!("{}/{branch}", volume.name);
+        output::note(&format!("what only this machine has is branch \"{branch}\" now"));
+        done.branch = Some(branch);
     }
     let (env, begun) = takeover::begin(&volume.path, &elsewhere::far(&opened, volume.id, &volume.path)?)?;
     // All that a volume has here that only looked came from the store, and comes again.
@@ -251,8 +397,10 @@ pub fn again(state: &State, name: &VolumeName, how: How) -> Result<()> {
         if !how.promote {
             takeover::require_arbiter(&env, &key, store.store_id()?, &store.url)?;
         }
-        let cut = takeover::take(&opened, &volume.path, env, &key, &keys::device(state)?)?;
+        let device = keys::device(state)?;
+        let cut = takeover::take(&opened, (name, &volume.path), env, &key, &device, expected)?;
         note_seen(&volume, store, Some(cut.slot.link()))?;
+        done.cut = Some(cut);
     }
     state.change_config(&volume, |config| {
         (config.from_store, config.follows) = (true, how.read_only);
@@ -260,7 +408,22 @@ pub fn again(state: &State, name: &VolumeName, how: How) -> Result<()> {
     })?;
     notes::forget_end(&volume)?;
     bar.finish_and_clear();
-    Ok(())
+    Ok(done)
+}
+
+/// Brings what is written here to the store, before a new epoch begins on this same machine: a tail of its own is no branch.
+fn send_rest(state: &State, volume: &VolumeFolder, store: &StoreConfig, expect: &Expect) -> Result<()> {
+    let (head, own) =
+        (elsewhere::recognised(volume, store)?.head, keys::device(state)?.pseudonym(&volume.id));
+    expect.check(&volume.name, &head, own)?;
+    let is_last = head.newest.is_some_and(|newest| newest.device == own);
+    let here = engine::history_here(volume)?.head().map_err(|error| engine::open_failure(volume, &error))?;
+    if is_last && matches!(expect, Expect::Exactly(link) if here.seq > link.seq) {
+        let what = format!("volume \"{}\" has seals here that the expected head has not", volume.name);
+        return Err(Failure::new(Kind::Unexpected, what)
+            .hint(format!("seal {} is here; `comb sync {}` sends it", here.seq, volume.name)));
+    }
+    sync::here(state, volume, REST_WAIT).map(drop)
 }
 
 /// The key of a volume that is not here, if this machine's key ring has it under this name.
