@@ -146,13 +146,11 @@ pub fn reads_only(volume: &VolumeFolder) -> Failure {
     ))
 }
 
-/// Says that others may read a key, and what to do about it. No more than that: a stick may know no modes.
-fn warn_if_open(path: &Path) {
+/// Says that others may read a key, or credentials, and what to do about it. No more than that: a stick may know no modes.
+pub fn warn_if_open(path: &Path) {
     if path.metadata().is_ok_and(|metadata| metadata.is_file() && metadata.mode() & 0o077 != 0) {
         let shown = path.display();
-        output::warn_once(&format!(
-            "the key file {shown} is open to other users, who can read the volume with it"
-        ));
+        output::warn_once(&format!("the file {shown} is open to other users, who can use what is in it"));
         output::note(&format!("hint: `chmod 600 {shown}` makes it yours alone"));
     }
 }

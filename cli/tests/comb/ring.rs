@@ -504,3 +504,56 @@ fn a_store_that_cannot_be_reached_is_told_from_one_without_a_ring() {
     let port = taken.expect("a port").port();
     recover(&format!("http://127.0.0.1:{port}/")).refused(10, "cannot be reached");
 }
+
+#[test]
+fn credentials_of_a_store_travel_in_the_key_ring_and_show_nowhere() {
+    let world = world_with_ring();
+    let url = format!("file://{}", world.dir("home").display());
+    world.words(["store", "add", "photos", &url]).done();
+    world.comb("sync photos").done();
+    let secret = "canary-5f1c";
+    let aws = format!("[comb]\naws_access_key_id = me\naws_secret_access_key = {secret}\n");
+    world.private("aws", &aws);
+    world.private("netrc", &format!("machine dav.example login me password {secret}\n"));
+    world.private("wrong", &format!("{secret}\n"));
+    world.private("long", &secret.repeat(1000));
+    let (bucket, dav) = ("s3://bucket/prefix/?region=eu-1", "https://dav.example/folder/");
+    for (store, file, words) in [
+        (bucket, "netrc", "one profile"),
+        (bucket, "wrong", "one profile"),
+        (dav, "wrong", "machine HOST"),
+        ("gs://bucket", "aws", "service account"),
+        ("az://container?account=me", "aws", "reads no credentials from a file"),
+        (url.as_str(), "aws", "reads no credentials from a file"),
+        (bucket, "long", "more than 4096 bytes"),
+    ] {
+        let outcome = world.words(["key", "ring", "store", store, "--credentials-file", file]);
+        assert!(!outcome.said.contains(secret), "{}", outcome.said);
+        outcome.refused(2, words);
+    }
+    let number = world.comb("key ring show --json").json()["number"].as_u64();
+    for (store, file) in [(bucket, "aws"), (dav, "netrc")] {
+        let done = world.words(["key", "ring", "store", store, "--credentials-file", file]);
+        assert!(!done.said.contains(secret) && !done.out.contains(secret), "{}{}", done.said, done.out);
+        done.done();
+    }
+    // The same again changes nothing.
+    world.words(["key", "ring", "store", dav, "--credentials-file", "netrc"]).done();
+    let shown = world.comb("key ring show --json");
+    assert!(!shown.out.contains(secret));
+    let shown = shown.json();
+    assert_eq!(shown["number"].as_u64(), number.map(|number| number + 2));
+    assert_eq!(shown["credentials"], serde_json::json!([dav, bucket]));
+    for file in walk(&world.path("home")).into_iter().chain(walk(&world.path("state"))) {
+        let bytes = fs::read(&file).expect("a file");
+        let found = bytes.windows(secret.len()).any(|window| window == secret.as_bytes());
+        assert!(!found, "{} has the secret in the clear", file.display());
+    }
+
+    // Another machine of the account has them.
+    let other = World::new();
+    other.private("passphrase", PASSPHRASE);
+    other.words(["recover", "--store", &url, "--passphrase-file", "passphrase", "--read-only"]).done();
+    assert_eq!(other.comb("key ring show --json").json()["credentials"], serde_json::json!([dav, bucket]));
+    assert!(other.comb("key ring show").done().contains("with its credentials"));
+}

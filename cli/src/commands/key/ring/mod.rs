@@ -6,6 +6,7 @@ mod kit;
 mod passphrase;
 mod publish;
 mod show;
+mod store;
 
 use clap::Subcommand;
 
@@ -25,6 +26,7 @@ pub enum RingCommand {
     Show(show::ShowArgs),
     Passphrase(passphrase::PassphraseCommandArgs),
     Kit(kit::KitArgs),
+    Store(store::StoreArgs),
     Publish(publish::PublishArgs),
 }
 
@@ -36,6 +38,7 @@ pub fn run(state: &State, command: RingCommand) -> Result<()> {
         RingCommand::Show(args) => show::run(state, &args),
         RingCommand::Passphrase(args) => passphrase::run(state, &args),
         RingCommand::Kit(args) => kit::run(state, &args),
+        RingCommand::Store(args) => store::run(state, &args),
         RingCommand::Publish(args) => publish::run(state, &args),
     }
 }

@@ -40,6 +40,8 @@ struct RingReport {
     keys: Vec<KeyReport>,
     /// The URLs of its stores.
     stores: Vec<String>,
+    /// Those of which it has credentials.
+    credentials: Vec<String>,
 }
 
 /// A key of the ring.
@@ -77,6 +79,11 @@ pub fn run(state: &State, args: &ShowArgs) -> Result<()> {
                 added_local: output::time_local(entry.added.0),
             })
             .collect(),
+        credentials: ring
+            .stores()
+            .filter(|(_, credentials)| !credentials.is_empty())
+            .map(|(url, _)| url.to_owned())
+            .collect(),
         stores: ring.stores().map(|(url, _)| url.to_owned()).collect(),
     };
     if args.json {
@@ -93,7 +100,8 @@ pub fn run(state: &State, args: &ShowArgs) -> Result<()> {
         output::line(&format!("{what:<8} {value}"))?;
     }
     for store in report.stores {
-        output::line(&format!("{:<8} {store}", "store"))?;
+        let with = if report.credentials.contains(&store) { ", with its credentials" } else { "" };
+        output::line(&format!("{:<8} {store}{with}", "store"))?;
     }
     let mut table = Table::new(&[
         ("NAME", Align::Left),
