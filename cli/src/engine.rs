@@ -102,6 +102,12 @@ pub fn way_out(name: impl std::fmt::Display) -> String {
     )
 }
 
+/// What to do about a volume that another device has taken over; `mount_point` is where it is mounted, if it is.
+pub fn way_on(name: impl std::fmt::Display, mount_point: Option<&str>) -> String {
+    let first = mount_point.map_or_else(String::new, |dir| format!("`comb unmount {dir}` first, then "));
+    format!("{first}`comb volume open {name}` goes on with it here, with --read-only it follows the other")
+}
+
 /// The options of a command that opens a volume, does one thing and ends.
 pub fn command_options() -> Options {
     Options { cache_bytes: COMMAND_CACHE_BYTES, ..Options::default() }

@@ -33,6 +33,13 @@ pub struct Ended {
     pub noticed: String,
 }
 
+impl Ended {
+    /// What is said of it.
+    pub fn told(&self) -> String {
+        format!("{TAKEN_OVER} with epoch {}, noticed {}", self.by, self.noticed)
+    }
+}
+
 fn fenced_path(folder: &VolumeFolder) -> PathBuf {
     folder.path.join("fenced")
 }

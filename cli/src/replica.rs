@@ -81,6 +81,9 @@ impl Replicas {
             changes: Mutex::default(),
             rate,
             pace,
+            // One that cannot be read is found out anew.
+            fenced: Mutex::new(ended(folder).ok().flatten().map(|ended| ended.told())),
+            arbiter: Mutex::default(),
             before_end: Mutex::default(),
         });
         let replicas = Arc::new(Self {
@@ -202,11 +205,11 @@ impl Replicas {
             let arbiter =
                 self.running.lock().iter().find(|one| one.config.arbiter).map(|one| one.shared.clone());
             let Some(arbiter) = arbiter else { return Ok(()) };
+            if let Some(why) = self.core.fenced.lock().clone() {
+                return Err(Failure::new(Kind::NotPermitted, why));
+            }
             {
                 let at_work = arbiter.at_work.lock();
-                if let Some(why) = &at_work.fenced {
-                    return Err(Failure::new(Kind::NotPermitted, why.clone()));
-                }
                 let Some(uploader) = &at_work.uploader else { return Ok(()) };
                 let progress = uploader.progress().borrow().clone();
                 let is_in_vain = progress.trouble.as_ref().is_some_and(|trouble| trouble.at >= asked);

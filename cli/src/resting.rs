@@ -9,7 +9,7 @@ use fs_format::Seq;
 use fs_volume::{History, Options, SealInfo};
 
 use crate::failure::Result;
-use crate::notes::{self, Halted, Seen, TAKEN_OVER};
+use crate::notes::{self, Halted, Seen};
 use crate::output;
 use crate::promise::{Promise, seconds_since};
 use crate::report::StoreReport;
@@ -39,9 +39,7 @@ pub fn reports(
     }
     let seals = history.seals().map_err(|error| engine::open_failure(volume, &error))?;
     let unsealed = unsealed(state, volume, seals.last())?;
-    let ended = notes::ended(volume)?;
-    let fenced =
-        ended.map(|ended| format!("{TAKEN_OVER} with epoch {}, noticed {}", ended.by, ended.noticed));
+    let fenced = notes::ended(volume)?.map(|ended| ended.told());
     let now = engine::now_nanos();
     config
         .stores

@@ -41,6 +41,7 @@ use crate::failure::{Context, Failure, Kind, Result};
 use crate::lease::{self, LeaseEnd, LeaseReport};
 use crate::metrics::Metrics;
 use crate::name::VolumeName;
+use crate::notes::{self, TAKEN_OVER};
 use crate::promise::SEND_EVERY;
 use crate::replica::Replicas;
 use crate::report::{MountReport, SealReport, hex_unless_text};
@@ -723,7 +724,24 @@ impl Live {
         to_json(&LeaseReport::of(lease))
     }
 
+    /// Refuses what would change a volume that another device writes, and says what to do.
+    fn refuse_others(&self) -> Result<()> {
+        let name = &self.folder.name;
+        let noticed = notes::ended(&self.folder).ok().flatten().map(|ended| ended.told());
+        let noticed = noticed.filter(|_| name.branch().is_none());
+        let why = self.volume.read_only_reason().filter(|why| why.starts_with(TAKEN_OVER)).or(noticed);
+        match why {
+            Some(why) => {
+                let dir = text(self.mounted.path());
+                let what = format!("volume \"{name}\" is read-only: {why}");
+                Err(Failure::new(Kind::NotPermitted, what).hint(engine::way_on(name, Some(&dir))))
+            }
+            None => engine::refuse_others(&self.folder),
+        }
+    }
+
     fn retain(&self, policy: Option<&str>) -> Result<serde_json::Value> {
+        self.refuse_others()?;
         let parse =
             |text: &str| Policy::parse(text).map_err(|error| Failure::new(Kind::Usage, error.to_string()));
         let policy = policy.map(parse).transpose()?;
@@ -759,6 +777,7 @@ impl Live {
             let what = format!("volume \"{}\" is read-only: {LEASE_OVER}", self.folder.name);
             return Err(Failure::new(Kind::NotPermitted, what));
         }
+        self.refuse_others()?;
         match self.mounted.push_dirty_pages(PUSH_PATIENCE) {
             // Without root there is no writeback cache, and nothing is held back.
             Ok(()) | Err(PushError::NotPermitted) => {}

@@ -171,7 +171,7 @@ pub fn run(state: &State, args: MountArgs) -> Result<()> {
         Some(trouble) => {
             output::note(&format!("warning: the volume is read-only: {trouble}"));
             let hint = match trouble.starts_with(replica::TAKEN_OVER) {
-                true => format!("`comb unmount {}` first, then {}", ready.mount_point, way_on(&volume)),
+                true => engine::way_on(&volume.name, Some(&ready.mount_point)),
                 false => engine::way_out(&volume.name),
             };
             output::note(&format!("hint: {hint}"));
@@ -181,18 +181,14 @@ pub fn run(state: &State, args: MountArgs) -> Result<()> {
     }
 }
 
-/// What to do about a volume that another device has taken over.
-fn way_on(volume: &VolumeFolder) -> String {
-    format!("`comb volume open {}` goes on with it here, with --read-only it follows the other", volume.name)
-}
-
 /// Says that another device has taken the volume over, if one has.
 fn warn_of_end(volume: &VolumeFolder) {
     let (noticed, hint) = match replica::ended(volume) {
         Ok(None) => return,
         Ok(Some(ended)) => {
             let list = format!("`comb branch list {}` shows what is not in the volume", volume.name);
-            let hint = if branches::has_tail(volume, &ended) { list } else { way_on(volume) };
+            let way_on = engine::way_on(&volume.name, None);
+            let hint = if branches::has_tail(volume, &ended) { list } else { way_on };
             (format!(", noticed {}", ended.noticed), Some(hint))
         }
         Err(failure) => {

@@ -82,7 +82,20 @@ impl VolumeStatus {
             true => format!("what only this machine has is all from seal {} on", ended.at),
             false => "it has all that was written here".to_owned(),
         };
-        Some(format!("{TAKEN_OVER} with epoch {}, noticed {}; {rest}", ended.by, ended.noticed))
+        Some(format!("{}; {rest}", ended.told()))
+    }
+
+    /// Whether another device took it over, also where that is not written down yet, and where its stores did not say so yet.
+    fn is_taken_over(&self) -> bool {
+        let is_told = |mount: &MountReport| {
+            mount.trouble.as_ref().is_some_and(|trouble| trouble.starts_with(TAKEN_OVER))
+        };
+        self.taken_over.is_some() || self.mounts.iter().any(is_told)
+    }
+
+    /// The mount of its live tree.
+    fn live(&self) -> Option<&MountReport> {
+        self.mounts.iter().find(|mount| mount.moment.is_none())
     }
 }
 
@@ -101,23 +114,23 @@ pub fn run(state: &State, args: &StatusArgs) -> Result<()> {
     if let Some(failure) = failures.find(|failure| failure.kind == Kind::Silent) {
         return Err(failure.clone());
     }
+    let mut with_stores = list.iter().filter(|volume| volume.stores().next().is_some());
+    if let Some(volume) = with_stores.find(|volume| volume.is_taken_over()) {
+        let what = format!("volume \"{}\" is not safe: another device took it over", volume.name);
+        let mount_point = volume.live().map(|mount| &*mount.mount_point);
+        return Err(Failure::new(Kind::Behind, what).hint(engine::way_on(&volume.name, mount_point)));
+    }
     let mut stores = list.iter().flat_map(|volume| volume.stores().map(move |store| (&volume.name, store)));
     if let Some((volume, store)) = stores.find(|(_, store)| store.behind) {
-        let (what, hint) = match (&*store.state, store.needs_somebody) {
-            ("fenced", _) => (
-                "another device took it over".to_owned(),
-                format!(
-                    "`comb volume open {volume}` goes on with it here, with --read-only it follows the other"
-                ),
-            ),
-            (_, true) => (
+        let (what, hint) = match store.needs_somebody {
+            true => (
                 format!("store \"{}\" takes nothing before somebody does something", store.name),
                 match &store.last_error {
                     Some(error) => error.clone(),
                     None => format!("`comb store test {volume}` shows whether the store answers"),
                 },
             ),
-            (_, false) => (
+            false => (
                 "a store is later than promised".to_owned(),
                 format!("`comb store test {volume}` shows whether the store answers"),
             ),
@@ -354,7 +367,7 @@ fn print(list: &[VolumeStatus]) -> Result<()> {
         ("STATE", Align::Left),
     ]);
     for volume in list {
-        let live = volume.mounts.iter().find(|mount| mount.moment.is_none());
+        let live = volume.live();
         let (seq, sealed, files, bytes) = match &volume.head {
             Some(head) => (
                 head.seq.to_string(),
@@ -423,6 +436,8 @@ fn print(list: &[VolumeStatus]) -> Result<()> {
                 "hint: `comb branch list {}` shows what is not in the volume",
                 volume.name
             ));
+        } else if volume.is_taken_over() {
+            // What to do is said last.
         } else if volume.failure.is_none() && volume.stores.iter().any(|store| store.unsafe_seconds > 0.0) {
             output::note(&format!(
                 "hint: `comb mount {0}` sends what is missing, and so does `comb sync {0}` once",

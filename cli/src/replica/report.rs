@@ -14,6 +14,7 @@ use crate::report::StoreReport;
 impl Replicas {
     /// How far this store is.
     pub fn report(&self, running: &Running, now: i64, dirty: u64) -> StoreReport {
+        let fenced = self.core.fenced.lock().clone();
         let at_work = running.shared.at_work.lock();
         let progress = at_work.uploader.as_ref().map(|uploader| uploader.progress().borrow().clone());
         let clock = Instant::now();
@@ -56,12 +57,15 @@ impl Replicas {
             (None, Some(trouble)) => {
                 // What somebody must mend is not mended because the store cannot be reached now.
                 let error = halted.as_ref().unwrap_or(&trouble.error);
-                (Some(told(&self.core.folder, &running.config, error)), Some(ago(trouble.at)))
+                (
+                    Some(told(&self.core.folder, &running.config, error, self.core.is_ours())),
+                    Some(ago(trouble.at)),
+                )
             }
             (None, None) => (None, None),
         };
         let (state, next_try_seconds) = match progress.as_ref().map(|progress| progress.state) {
-            _ if at_work.fenced.is_some() => ("fenced", None),
+            _ if fenced.is_some() => ("fenced", None),
             _ if at_work.lease_is_over => ("lease-over", None),
             None if at_work.not_open.is_some() => {
                 ("not-open", last_error_seconds_ago.map(|ago| (OPEN_AGAIN.as_secs_f64() - ago).max(0.0)))
@@ -89,8 +93,8 @@ impl Replicas {
             promised_seconds: promise.seconds(),
             late_seconds,
             // One that takes nothing before somebody mends it is told before something is late.
-            behind: late_seconds > 0.0 || at_work.fenced.is_some() || needs_somebody,
-            last_error: at_work.fenced.clone().or(last_error),
+            behind: late_seconds > 0.0 || fenced.is_some() || needs_somebody,
+            last_error: fenced.or(last_error),
             last_error_seconds_ago,
             next_try_seconds,
             verified: progress

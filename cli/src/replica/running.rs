@@ -80,8 +80,6 @@ pub struct AtWork {
     /// The store, for what else there is to do in it.
     pub store: Option<Patient>,
     pub not_open: Option<NotOpen>,
-    /// What is said of it since another device took the volume over.
-    pub fenced: Option<String>,
     /// The lease of the mount is over: nothing is sent any more.
     pub lease_is_over: bool,
 }
@@ -97,6 +95,11 @@ pub struct Core {
     pub rate: Option<u64>,
     /// How often it is sealed.
     pub pace: SealPace,
+    /// What is said of every store since another device took the volume over: what a store lacks, or has that is not here, is
+    /// nothing that somebody would mend there.
+    pub fenced: Mutex<Option<String>>,
+    /// Tells what the store said that decides who writes the volume.
+    pub arbiter: Mutex<Option<Handle>>,
     /// Collects what was written and did not reach the volume yet, before it takes no more.
     pub before_end: Mutex<Option<Box<dyn FnOnce() + Send>>>,
 }
@@ -108,8 +111,9 @@ impl Core {
             Seen::of(seen).write(&self.folder, &store.name)?;
         }
         match &progress.halted {
+            Some(_) if self.fenced.lock().is_some() => Halted::forget(&self.folder, &store.name),
             Some(error) => Halted {
-                why: told(&self.folder, store, error),
+                why: told(&self.folder, store, error, self.is_ours()),
                 lost_above: error.lost().map(|has| has.map_or(0, |has| has.0)),
                 noticed: jiff::Timestamp::now().to_string(),
             }
@@ -117,6 +121,12 @@ impl Core {
             None if progress.verified_at.is_some() => Halted::forget(&self.folder, &store.name),
             None => Ok(()),
         }
+    }
+
+    /// Whether the store that decides has said that the volume is written here still.
+    pub fn is_ours(&self) -> bool {
+        let arbiter = self.arbiter.lock();
+        arbiter.as_ref().is_some_and(|arbiter| arbiter.progress().borrow().verified_at.is_some())
     }
 
     /// The newest seal that a store is known to have before it is asked.
@@ -150,6 +160,16 @@ impl Core {
         why
     }
 
+    /// Forgets what somebody was to mend in stores: it was that another device writes the volume, or it is found anew by whoever
+    /// goes on.
+    fn forget_halted(&self) {
+        for store in self.folder.config().map(|config| config.stores).unwrap_or_default() {
+            if let Err(failure) = Halted::forget(&self.folder, &store.name) {
+                tracing::warn!("{}", failure.message);
+            }
+        }
+    }
+
     pub fn pen(&self) -> Pen {
         Pen { key: self.key.clone(), volume: self.volume.id(), device: self.device }
     }
@@ -166,6 +186,9 @@ pub async fn keep(core: Arc<Core>, config: StoreConfig, shared: Arc<Shared>) {
             Ok((store, (uploader, handle))) => {
                 *shared.at_work.lock() =
                     AtWork { uploader: Some(handle.clone()), store: Some(store), ..AtWork::default() };
+                if config.arbiter {
+                    *core.arbiter.lock() = Some(handle.clone());
+                }
                 // It ends with this task: a store that somebody forgets is not written down again.
                 let mut seen = JoinSet::new();
                 seen.spawn(keep_seen(core.clone(), config.clone(), handle));
@@ -184,7 +207,8 @@ pub async fn keep(core: Arc<Core>, config: StoreConfig, shared: Arc<Shared>) {
                         "that the volume was taken over is not written down"
                     );
                 }
-                shared.at_work.lock().fenced = Some(why);
+                *core.fenced.lock() = Some(why);
+                core.forget_halted();
                 return;
             }
             Err(failure) => {

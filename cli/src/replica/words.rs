@@ -5,14 +5,25 @@ use fs_replication::Error;
 use crate::state::VolumeFolder;
 use crate::stores::StoreConfig;
 
-/// What went wrong between a volume and a store, and what to do about it.
-pub fn told(volume: &VolumeFolder, store: &StoreConfig, error: &Error) -> String {
+/// What went wrong between a volume and a store, and what to do about it. `is_ours` says whether the store that decides has said
+/// that the volume is written here still.
+pub fn told(volume: &VolumeFolder, store: &StoreConfig, error: &Error, is_ours: bool) -> String {
     let is_denied = matches!(error, Error::Store(error) if error.kind() == fs_store::Kind::Denied);
     let told = denied_to(store, is_denied, error.to_string());
     let accept = format!("`comb sync {} --accept-rollback`", volume.name);
     match error {
         Error::RolledBack { .. } => format!("{told}; {accept} sends again what it lacks"),
         Error::UnknownVolume { .. } => format!("{told} if it was, {accept} sends everything anew"),
+        Error::Differs { .. } if is_ours => format!(
+            "{told}: the copy holds seals that may be nowhere else; leave them there, and let the copy be another one (`comb store \
+             remove`, then `comb store add` with another prefix or folder)"
+        ),
+        // Of a healthy copy it says the same where another device goes on, or the state folder was put back in time.
+        Error::Differs { .. } => format!(
+            "{told}: whether another device goes on with the volume is known as soon as the store answers that decides; `comb store \
+             test {}` shows whether it does",
+            volume.name
+        ),
         _ => told,
     }
 }

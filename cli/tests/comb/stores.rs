@@ -703,6 +703,97 @@ fn a_writer_with_nothing_to_send_learns_from_sync_that_it_was_taken_over() {
 }
 
 #[test]
+fn a_machine_that_was_taken_over_is_told_that_by_each_command_and_what_to_do() {
+    let attic = Machine::with_store();
+    attic.mount().done();
+    attic.write("a", "replicated");
+    attic.sync();
+    attic.unmount();
+    let _cellar = Machine::opened(&attic, &attic.url(), "");
+    attic.mount().done();
+    // From the first word on, whichever it is that says it.
+    wait_until("being told", || {
+        let status = attic.comb("status photos");
+        if status.out.contains("took the volume over") {
+            assert_eq!(status.code, 9, "{}{}", status.out, status.said);
+        }
+        status.out.contains("TAKEN OVER")
+    });
+    for mount in ["as it was noticed", "known before"] {
+        let status = attic.comb("status photos");
+        assert!(!status.said.contains("see that the disk"), "{mount}: {}", status.said);
+        assert_eq!(status.said.matches("hint: ").count(), 1, "{mount}: {}", status.said);
+        assert!(
+            status.said.contains("mount` first, then `comb volume open photos`"),
+            "{mount}: {}",
+            status.said
+        );
+        status.refused(9, "another device took it over");
+        for change in ["snapshot photos", "sync photos"] {
+            let refused = attic.comb(change);
+            assert!(refused.said.contains("`comb volume open photos` goes on"), "{mount}: {}", refused.said);
+            refused.refused(8, "is read-only: another device took the volume over");
+        }
+        let refused = attic.world.words(["retain", "photos", "keep last 1"]);
+        refused.refused(8, "is read-only: another device took the volume over");
+        attic.unmount();
+        attic.mount().done();
+    }
+    attic.unmount();
+    let status = attic.comb("status photos");
+    assert_eq!(status.said.matches("hint: ").count(), 1, "{}", status.said);
+    status.refused(9, "another device took it over");
+}
+
+#[test]
+fn a_state_folder_that_was_put_back_in_time_parts_with_no_healthy_copy() {
+    const PART: &str = "let the copy be another one";
+    let attic = Machine::with_store();
+    let second = attic.world.dir("second");
+    attic.comb(&format!("store add photos {}", url(&second))).done();
+    let state = attic.world.path("state");
+    let go_on = |name: &str| {
+        attic.mount().done();
+        attic.write(name, name);
+        attic.sync();
+        attic.unmount();
+    };
+    go_on("old");
+    let old = attic.world.path("old-state");
+    copy(&state, &old);
+    go_on("new");
+    put_back(&old, &state);
+
+    // While the store is away that decides, nobody knows why the copy is another.
+    fs::rename(attic.store(), attic.world.path("away")).expect("moved");
+    attic.mount().done();
+    wait_until("being told by the copy", || {
+        let status = attic.comb("status photos");
+        assert!(!status.out.contains(PART), "{}", status.out);
+        status.out.contains("is known as soon as the store answers that decides")
+    });
+    fs::rename(attic.world.path("away"), attic.store()).expect("moved");
+    wait_until("being told by the store that decides", || {
+        attic.comb("sync photos");
+        let status = attic.comb("status photos");
+        assert!(!status.out.contains(PART), "{}", status.out);
+        status.out.matches("TAKEN OVER").count() == 2
+    });
+    attic.unmount();
+    let status = attic.comb("status photos");
+    assert!(!status.out.contains(PART), "{}", status.out);
+    status.refused(9, "another device took it over");
+    attic.comb("volume open photos").done();
+    let status = attic.comb("status photos");
+    assert!(!status.out.contains("DOES SOMETHING"), "{}", status.out);
+    attic.mount().done();
+    assert_eq!(fs::read(attic.file("new")).expect("it was in the stores"), b"new");
+    attic.sync();
+    attic.comb("status photos").done();
+    attic.unmount();
+}
+
+#[test]
 fn the_first_goes_on_again_and_keeps_its_tail_as_a_branch() {
     let attic = Machine::with_store();
     attic.mount().done();

@@ -33,10 +33,7 @@ pub enum Error {
         why: String,
     },
     /// A copy has another manifest in a slot than the volume, and nobody here has that one.
-    #[error(
-        "{object} is not seal {seq} of this volume here: the copy holds seals that may be nowhere else; leave them there, \
-         and let the copy be another one (`comb store remove`, then `comb store add` with another prefix or folder)"
-    )]
+    #[error("{object} is not seal {seq} of this volume here")]
     Differs {
         /// The object.
         object: Name,
