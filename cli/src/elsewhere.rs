@@ -18,10 +18,10 @@ use parking_lot::Mutex;
 
 use crate::failure::{Context, Failure, Kind, Result};
 use crate::lazy_disk::{self, LazyDisk};
-use crate::notes::{Ended, Seen};
+use crate::notes::{Ended, Seen, Unseen};
 use crate::state::VolumeFolder;
 use crate::stores::StoreConfig;
-use crate::{output, stores};
+use crate::{engine, output, stores};
 
 /// How long a look at what a store shows may take, for whoever can go on with what was seen last.
 const FOLLOW_TIME_MAX: Duration = Duration::from_secs(5);
@@ -236,6 +236,7 @@ fn recognise(volume: &VolumeFolder, store: &StoreConfig, how: Wait) -> Result<Re
     if let Some(newest) = &head.newest {
         Seen::of(&newest.link()).write(volume, &store.name)?;
     }
+    Unseen::note(volume, &store.name, None);
     Ok(Recognised { store: opened, head, cut })
 }
 
@@ -274,8 +275,9 @@ pub fn find_end(volume: &VolumeFolder, store: &Patient, newest: &Slot) -> Result
 /// What came of looks at what a store shows.
 #[derive(Debug, Clone)]
 pub struct Look {
-    /// When it answered last; when it was first asked, if it never did.
-    pub seen: Instant,
+    /// When it answered last, in nanoseconds since 1970, also to a process before this one; when it was first asked, if it never
+    /// did.
+    pub seen: i64,
     /// Why it did not answer the last time, or not as it should, and when that was.
     pub failure: Option<(Failure, Instant)>,
 }
@@ -294,13 +296,24 @@ pub fn follow(volume: &VolumeFolder) -> Result<bool> {
     let Some(store) = config.stores.iter().find(|store| config.from_store && store.arbiter) else {
         return Ok(false);
     };
-    let asked = Instant::now();
+    let asked = engine::now_nanos();
     let followed = follow_store(volume, store);
     let mut looks = LOOKS.lock();
-    let look = looks.entry(volume.path.clone()).or_insert(Look { seen: asked, failure: None });
+    let noted = Unseen::since(volume, &store.name);
+    let look = looks
+        .entry(volume.path.clone())
+        .or_insert_with(|| Look { seen: noted.unwrap_or(asked), failure: None });
     match &followed {
-        Ok(_) => *look = Look { seen: Instant::now(), failure: None },
-        Err(failure) => look.failure = Some((failure.clone(), Instant::now())),
+        Ok(_) => {
+            *look = Look { seen: engine::now_nanos(), failure: None };
+            Unseen::note(volume, &store.name, None);
+        }
+        Err(failure) => {
+            look.failure = Some((failure.clone(), Instant::now()));
+            if noted.is_none_or(|noted| look.seen < noted) {
+                Unseen::note(volume, &store.name, Some(look.seen));
+            }
+        }
     }
     followed
 }

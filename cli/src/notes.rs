@@ -3,6 +3,7 @@
 //! - `seen/STORE`: the highest manifest that was seen in a store, which an old state of it is told by
 //! - `parted/ID`: the same of a store to which the volume goes no more
 //! - `halted/STORE`: what somebody must mend before anything goes there again
+//! - `unseen/STORE`: since when a store was not seen whose volume is only looked at
 //! - `fenced`: that another device took the volume over
 //!
 //! A note that cannot be read is not one that is not there: nothing is believed in its place before somebody says what to believe.
@@ -16,6 +17,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::failure::{Context, Failure, Kind, Result};
+use crate::output;
 use crate::state::{VolumeFolder, make_private_dir, remove_file_if_there, replace, sync_dir};
 use crate::stores::StoreConfig;
 
@@ -218,6 +220,40 @@ impl Halted {
     /// It was mended.
     pub fn forget(folder: &VolumeFolder, store: &str) -> Result<()> {
         remove_file_if_there(&Self::path(folder, store))
+    }
+}
+
+/// Since when a store was not seen whose volume is only looked at, for whoever looks next.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Unseen {
+    /// When it answered last, as far as is known, RFC 3339.
+    pub since: String,
+}
+
+impl Unseen {
+    fn path(folder: &VolumeFolder, store: &str) -> PathBuf {
+        folder.path.join("unseen").join(store)
+    }
+
+    /// Since when a store was not seen, in nanoseconds since 1970; nothing if it was when somebody looked last.
+    pub fn since(folder: &VolumeFolder, store: &str) -> Option<i64> {
+        // It only says how long: where it cannot be read, that begins anew.
+        let note: Option<Self> =
+            read(&Self::path(folder, store), |_| Ok(Self { since: String::new() })).ok()?;
+        let since = note?.since.parse::<jiff::Timestamp>().ok()?;
+        i64::try_from(since.as_nanosecond()).ok()
+    }
+
+    /// Writes down since when it was not seen, or that it was. Where that fails, only how long it lasts is lost.
+    pub fn note(folder: &VolumeFolder, store: &str, since: Option<i64>) {
+        let path = Self::path(folder, store);
+        let kept = match since {
+            Some(since) => write(folder, &path, &Self { since: output::time_utc(since) }),
+            None => remove_file_if_there(&path),
+        };
+        if let Err(failure) = kept {
+            tracing::warn!(error = failure.message, "since when the store was not seen is not written down");
+        }
     }
 }
 

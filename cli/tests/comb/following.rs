@@ -154,6 +154,37 @@ fn a_read_key_opens_the_volume_to_be_read_and_nothing_more() {
 }
 
 #[test]
+fn for_how_long_a_store_was_not_seen_is_counted_on_by_a_new_mount() {
+    let scene = Scene::opened("read", "");
+    let reader = &scene.reader;
+    reader.comb("mount photos mount").done();
+    assert_eq!(fs::read(scene.shown("first")).expect("shown"), b"first");
+    let unseen = || {
+        let status = reader.comb("status photos --json").json();
+        status[0]["mounts"][0]["stores"][0]["unseen_seconds"].as_f64().unwrap_or(0.0)
+    };
+    let away = scene.writer.path("away");
+    fs::rename(scene.store(), &away).expect("moved");
+    followed("that the store is away", || unseen() > 3.0);
+    let before = unseen();
+    reader.comb("unmount mount").done();
+    reader.comb("mount photos mount").done();
+    assert!(unseen() >= before, "{} s after {before} s", unseen());
+
+    // It ends as soon as it is seen.
+    fs::rename(&away, scene.store()).expect("moved");
+    followed("that the store is there", || unseen() == 0.0);
+    reader.comb("unmount mount").done();
+    fs::rename(scene.store(), &away).expect("moved");
+    let begun = Instant::now();
+    reader.comb("mount photos mount").done();
+    assert!(unseen() <= begun.elapsed().as_secs_f64(), "it begins anew");
+    reader.comb("unmount mount").done();
+    fs::rename(&away, scene.store()).expect("moved");
+    scene.writer.comb("unmount mount").done();
+}
+
+#[test]
 fn whoever_is_let_read_puts_nothing_of_his_own_into_the_store() {
     let scene = Scene::opened("read", "");
     scene.reader.private("passphrase", "correct horse battery staple");

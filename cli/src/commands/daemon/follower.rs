@@ -21,6 +21,7 @@ use crate::elsewhere::{self, Door, Look};
 use crate::failure::{Context, Failure, Kind, Result};
 use crate::following::{FOLLOW_EVERY, Following, Kept};
 use crate::metrics::Metrics;
+use crate::promise::seconds_since;
 use crate::report::{MountReport, StoreReport};
 use crate::state::VolumeFolder;
 use crate::{engine, lazy_disk, mounts, resting};
@@ -171,7 +172,7 @@ fn with_look(report: StoreReport, look: Option<Look>) -> StoreReport {
     StoreReport {
         last_error: Some(failure.in_one_line()),
         last_error_seconds_ago: Some(at.elapsed().as_secs_f64()),
-        unseen_seconds: Some(seen.elapsed().as_secs_f64()),
+        unseen_seconds: Some(seconds_since(seen, engine::now_nanos())),
         needs_somebody: report.needs_somebody || !passes,
         ..report
     }
