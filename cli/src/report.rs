@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 pub use self::pruned::{CompactedReport, HoldsBack, PacksReport, PruneReport, StorePruned};
 pub use self::store::StoreReport;
+use crate::failure::{Failure, Kind};
 use crate::lease::LeaseReport;
 use crate::output;
 
@@ -93,6 +94,9 @@ pub struct RoomReport {
     pub refused: bool,
 }
 
+/// What a daemon does whose mount has ended.
+pub const ENDING: &str = "its daemon ends when it has sealed, and its stores have the last changes or did not take them within 30 s";
+
 /// A mounted volume, as its daemon tells it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct MountReport {
@@ -108,6 +112,9 @@ pub struct MountReport {
     /// The moment that is shown; the live tree if there is none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub moment: Option<u64>,
+    /// Whether it is mounted no more, and its daemon ends: it seals, and brings the last changes to the stores.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub ending: bool,
     /// Whether writing is refused, by wish or because of `trouble`.
     pub read_only: bool,
     /// Why the volume turned read-only by itself.
@@ -146,6 +153,20 @@ pub struct MountReport {
 }
 
 impl MountReport {
+    /// What to say to somebody who wants to work on a volume that is mounted.
+    pub fn in_the_way(&self, volume: impl std::fmt::Display) -> Failure {
+        let dir = &self.mount_point;
+        if self.ending {
+            return Failure::new(Kind::InTheWay, format!("volume \"{volume}\" is unmounted, and {ENDING}")).hint(
+                format!(
+                    "try again then; `comb unmount {dir}` waits for it, and `comb status {volume}` shows what the stores lack"
+                ),
+            );
+        }
+        Failure::new(Kind::InTheWay, format!("volume \"{volume}\" is mounted on {dir}"))
+            .hint(format!("`comb unmount {dir}` first"))
+    }
+
     /// Whether it is mounted on `path`, of any bytes.
     pub fn is_on(&self, path: &Path) -> bool {
         self.mount_point == path.to_string_lossy() && self.mount_point_hex == hex_unless_text(path)

@@ -140,11 +140,7 @@ fn remove(state: &State, args: &RemoveArgs) -> Result<()> {
     let branch = state.volume(&args.name)?;
     for address in Address::all(&branch.path) {
         if let Some(report) = address.status()? {
-            return Err(Failure::new(
-                Kind::InTheWay,
-                format!("\"{}\" is mounted on {}", branch.name, report.mount_point),
-            )
-            .hint(format!("`comb unmount {}` first", report.mount_point)));
+            return Err(report.in_the_way(&branch.name));
         }
     }
     let (lock, views) = (branch.lock()?, branch.lock_out_views()?);

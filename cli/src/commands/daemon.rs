@@ -279,7 +279,8 @@ fn serve_live(
     if let Err(failure) = folder.own_data() {
         tracing::warn!("{}", failure.message);
     }
-    end(asked, sealed, server, lock)
+    // Whoever asked when that had begun waits for the same.
+    end(asked.into_iter().chain(asked_since(&events)), sealed, server, lock)
 }
 
 fn serve_moment(
@@ -331,7 +332,7 @@ fn serve_moment(
 
     let asked = wait_for_end(&mounted, &events);
     tracing::info!("unmounted");
-    end(asked, Ok(()), server, lock)
+    end(asked.into_iter().chain(asked_since(&events)), Ok(()), server, lock)
 }
 
 /// What is told of a mount that shows what is sealed, and takes no changes.
@@ -342,6 +343,7 @@ fn sealed_report(dir: &Path, seal: &SealInfo) -> MountReport {
         pid: std::process::id(),
         since: jiff::Timestamp::now().to_string(),
         moment: None,
+        ending: false,
         read_only: true,
         trouble: None,
         lease: None,
@@ -379,20 +381,28 @@ fn refuse_silence(folder: &VolumeFolder, volume: &Volume) -> Result<()> {
 
 /// Answers whoever asked for the end, last of all.
 fn end(
-    asked: Option<Sender<Result<()>>>,
+    asked: impl Iterator<Item = Sender<Result<()>>>,
     outcome: Result<()>,
     server: Server,
     lock: impl Sized,
 ) -> Result<()> {
     server.close();
     drop(lock);
-    if let Some(asked) = asked {
+    for asked in asked {
         // The command may have gone away; the volume is sealed nevertheless.
         let _ = asked.send(outcome.clone());
     }
     server.drain();
     drop(server);
     outcome
+}
+
+/// Those who asked for the end while the daemon was ending.
+fn asked_since(events: &Receiver<Event>) -> impl Iterator<Item = Sender<Result<()>>> {
+    events.try_iter().filter_map(|event| match event {
+        Event::Unmount(asked) => Some(asked),
+        Event::Ended | Event::Signal => None,
+    })
 }
 
 /// The folder to mount on, free of what a dead daemon left.
@@ -756,6 +766,7 @@ impl Live {
             pid: std::process::id(),
             since: self.since.to_string(),
             moment: None,
+            ending: self.mounted.has_ended(),
             read_only: status.read_only.is_some(),
             trouble: status.read_only.filter(|_| !self.read_only_by_wish),
             lease: LeaseReport::of(self.volume.lease()),
@@ -806,7 +817,10 @@ pub fn new_label(message: String, tags: Vec<String>) -> SnapshotLabel {
 
 fn ask_for_end(tell: &Sender<Event>) -> Result<serde_json::Value> {
     let (asked, outcome) = mpsc::channel();
-    let ending = || Failure::new(Kind::InTheWay, "the daemon is ending already");
+    let ending = || {
+        Failure::new(Kind::InTheWay, "the volume is unmounted, and its daemon is ending already")
+            .hint("`comb status` shows how the volume is; its last words are in the file `log` of the volume's folder")
+    };
     tell.send(Event::Unmount(asked)).map_err(|_| ending())?;
     outcome.recv().map_err(|_| ending())?.map(|()| serde_json::Value::Null)
 }

@@ -218,11 +218,10 @@ fn find_moment(volume: &VolumeFolder, text: &str) -> Result<Moment> {
 fn refuse_second(volume: &VolumeFolder) -> Result<()> {
     match Address::live(&volume.path).status()? {
         None => Ok(()),
-        Some(report) => Err(Failure::new(
-            Kind::InTheWay,
-            format!("volume \"{}\" is mounted on {}", volume.name, report.mount_point),
-        )
-        .hint(format!("`comb unmount {}` first, or mount a moment of it with --at", report.mount_point))),
+        Some(report) if report.ending => Err(report.in_the_way(&volume.name)),
+        Some(report) => Err(report
+            .in_the_way(&volume.name)
+            .hint(format!("`comb unmount {}` first, or mount a moment of it with --at", report.mount_point))),
     }
 }
 

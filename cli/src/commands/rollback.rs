@@ -5,7 +5,7 @@ use std::ffi::OsString;
 use clap::Args;
 
 use crate::control::Address;
-use crate::failure::{Failure, Kind, Result};
+use crate::failure::Result;
 use crate::place::Place;
 use crate::report::SealReport;
 use crate::state::State;
@@ -33,11 +33,7 @@ pub fn run(state: &State, args: &RollbackArgs) -> Result<()> {
     let when = place.when_required("rollback")?;
     let volume = state.volume(&place.name)?;
     if let Some(report) = Address::live(&volume.path).status()? {
-        return Err(Failure::new(
-            Kind::InTheWay,
-            format!("volume \"{}\" is mounted on {}", volume.name, report.mount_point),
-        )
-        .hint(format!("`comb unmount {}` first", report.mount_point)));
+        return Err(report.in_the_way(&volume.name));
     }
     let lock = volume.lock()?;
     let opened = engine::open_to_write(state, &volume, &lock)?;

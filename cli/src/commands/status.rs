@@ -14,7 +14,7 @@ use crate::failure::{Context, Failure, Kind, Result};
 use crate::name::VolumeName;
 use crate::notes::{Ended, TAKEN_OVER};
 use crate::output::{self, Align, Table};
-use crate::report::{MountReport, SealReport, StoreReport};
+use crate::report::{ENDING, MountReport, SealReport, StoreReport};
 use crate::state::{Config, State, VolumeFolder};
 use crate::stores::StoreConfig;
 use crate::{branches, engine, notes, resting};
@@ -392,6 +392,7 @@ fn print(list: &[VolumeStatus]) -> Result<()> {
                 (Some(_), _) => "cannot be read".into(),
                 (None, None) if volume.name.contains('/') => "a branch".into(),
                 (None, None) => "not mounted".into(),
+                (None, Some(mount)) if mount.ending => "ending".into(),
                 (None, Some(mount)) if mount.read_only => format!("read-only on {}", mount.mount_point),
                 (None, Some(mount)) => format!("mounted on {}", mount.mount_point),
             },
@@ -402,6 +403,9 @@ fn print(list: &[VolumeStatus]) -> Result<()> {
         for mount in &volume.mounts {
             if let Some(seq) = mount.moment {
                 output::line(&format!("{}: seq {seq} is mounted on {}", volume.name, mount.mount_point))?;
+            }
+            if mount.ending {
+                output::line(&format!("{}: not mounted any more: {ENDING}", volume.name))?;
             }
             if let Some(lease) = mount.lease.as_ref().filter(|lease| !lease.over) {
                 let seconds = lease.left_ms as f64 / 1000.0;

@@ -5,9 +5,11 @@ use std::time::{Duration, Instant};
 
 use clap::Args;
 use fs_fuse::Detach;
+use indicatif::ProgressBar;
 
 use crate::control::{Address, Request};
 use crate::failure::{Failure, Kind, Result};
+use crate::report::{ENDING, MountReport};
 use crate::state::State;
 use crate::{mounts, output, progress};
 
@@ -25,15 +27,18 @@ pub struct UnmountArgs {
 pub fn run(state: &State, args: &UnmountArgs) -> Result<()> {
     let dir = mounts::absolute(&args.dir)?;
     let bar = progress::waiting("sealing");
-    let outcome = unmount(state, &dir);
+    let outcome = unmount(state, &dir, &bar);
     bar.finish_and_clear();
     outcome?;
     output::note(&format!("{} is unmounted", dir.display()));
     Ok(())
 }
 
-fn unmount(state: &State, dir: &Path) -> Result<()> {
-    if let Some(address) = daemon_of(state, dir)? {
+fn unmount(state: &State, dir: &Path, bar: &ProgressBar) -> Result<()> {
+    if let Some((address, report)) = daemon_of(state, dir)? {
+        if report.ending {
+            bar.suspend(|| output::note(&format!("{} is unmounted already: {ENDING}", dir.display())));
+        }
         // `None`: it ended in this moment, which is what was wanted.
         address.ask::<()>(&Request::Unmount)?;
         return Ok(());
@@ -52,17 +57,23 @@ fn unmount(state: &State, dir: &Path) -> Result<()> {
     Ok(())
 }
 
-/// The daemon that serves `dir`. One that gives no answer hides no other, but may be the one that is looked for.
-fn daemon_of(state: &State, dir: &Path) -> Result<Option<Address>> {
-    let mut silent = None;
+/// The daemon that serves `dir`, or did and is ending. One that gives no answer hides no other, but may be the one that is looked for.
+fn daemon_of(state: &State, dir: &Path) -> Result<Option<(Address, MountReport)>> {
+    let (mut silent, mut ending) = (None, None);
     for volume in state.volumes()? {
         for address in Address::all(&volume.path) {
             match address.status() {
-                Ok(Some(report)) if report.is_on(dir) => return Ok(Some(address)),
+                Ok(Some(report)) if report.is_on(dir) && report.ending => ending = Some((address, report)),
+                Ok(Some(report)) if report.is_on(dir) => return Ok(Some((address, report))),
                 Ok(_) => {}
                 Err(failure) => silent = Some(failure),
             }
         }
     }
-    silent.map_or(Ok(None), Err)
+    match (ending, silent) {
+        (None, Some(failure)) => Err(failure),
+        // Its mount is no more, so this is another's.
+        (Some(_), _) if mounts::source_of(dir)?.is_some() => Ok(None),
+        (ending, _) => Ok(ending),
+    }
 }

@@ -902,3 +902,42 @@ fn a_view_that_cannot_be_asked_keeps_its_volume() {
     world.comb("unmount mount").done();
     wait_until("removing", || world.comb("volume remove photos --yes").code == 0);
 }
+
+#[test]
+fn a_daemon_that_is_ending_is_told_as_that_and_waited_for() {
+    let world = World::new();
+    for folder in ["mount", "store"] {
+        world.dir(folder);
+    }
+    world.comb("volume create photos").done();
+    world.comb(&format!("store add photos file://{}", world.path("store").display())).done();
+    world.comb("mount photos mount").done();
+    world.comb("sync photos --wait").done();
+    // What was written last goes nowhere, which an unmount waits for.
+    fs::rename(world.path("store"), world.path("away")).expect("moved");
+    fs::write(world.path("mount/a"), "last").expect("written");
+    let unmounted = Command::new("umount").arg(world.path("mount")).status().expect("umount starts");
+    assert!(unmounted.success());
+
+    wait_until("ending", || !world.comb("status photos").out.contains("mounted on"));
+    let status = world.comb("status photos");
+    assert!(status.out.contains("not mounted any more") && status.out.contains("30 s"), "{}", status.out);
+    let json: serde_json::Value =
+        serde_json::from_str(&world.comb("status photos --json").out).expect("JSON");
+    assert_eq!(json[0]["mounts"][0]["ending"], true, "{json}");
+    let refused = world.comb("mount photos mount");
+    assert!(refused.said.contains("`comb unmount ") && refused.said.contains("30 s"), "{}", refused.said);
+    refused.refused(4, "volume \"photos\" is unmounted, and its daemon ends");
+    world.comb("rollback photos@1").refused(4, "is unmounted, and its daemon ends");
+
+    // Whoever unmounts now waits as the first does.
+    let waited = world.comb("unmount mount");
+    assert!(waited.said.contains("is unmounted already: its daemon ends"), "{}", waited.said);
+    waited.done();
+    world.comb("unmount mount").refused(3, "no volume is mounted");
+    fs::rename(world.path("away"), world.path("store")).expect("moved");
+    world.comb("mount photos mount").done();
+    assert_eq!(fs::read(world.path("mount/a")).expect("sealed"), b"last");
+    world.comb("sync photos --wait").done();
+    world.comb("unmount mount").done();
+}

@@ -12,8 +12,8 @@ use signal_hook::iterator::Signals;
 use tokio::task::JoinHandle;
 
 use super::{
-    LAZY_THREADS, Ready, ask_for_end, end, link_snapshots, mount_options, prepare_dir, require_root, resolve,
-    sealed_report, start_filling, start_linking, text, to_json, wait_for_end, watch,
+    LAZY_THREADS, Ready, ask_for_end, asked_since, end, link_snapshots, mount_options, prepare_dir,
+    require_root, resolve, sealed_report, start_filling, start_linking, text, to_json, wait_for_end, watch,
 };
 use crate::commands::mount::Habits;
 use crate::control::{Address, Handler, Request, Server};
@@ -132,7 +132,7 @@ pub fn serve(
     if let Err(failure) = folder.own_data() {
         tracing::warn!("{}", failure.message);
     }
-    end(asked, Ok(()), server, lock)
+    end(asked.into_iter().chain(asked_since(&events)), Ok(()), server, lock)
 }
 
 /// Refuses a mount that could show nothing, because what was seen last was never read here and the store does not answer. As soon

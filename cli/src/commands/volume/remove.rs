@@ -24,11 +24,7 @@ pub fn run(state: &State, args: &RemoveArgs) -> Result<()> {
     let volume = state.volume(&args.name)?;
     for address in Address::all(&volume.path) {
         if let Some(report) = address.status()? {
-            return Err(Failure::new(
-                Kind::InTheWay,
-                format!("volume \"{}\" is mounted on {}", volume.name, report.mount_point),
-            )
-            .hint(format!("`comb unmount {}` first", report.mount_point)));
+            return Err(report.in_the_way(&volume.name));
         }
     }
     if let Some(branch) = volume.branches()?.first() {
