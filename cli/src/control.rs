@@ -90,6 +90,8 @@ pub enum Request {
     },
     /// Take the lease away. Answered with `null`.
     NoLease,
+    /// Look at once what the stores have, which was found to be otherwise. Answered with `null`.
+    Look,
     /// Read the journal as a replay would. Answered with a list of what is damaged in it.
     CheckJournal,
     /// Unmount, seal and end. Answered with `null` when the volume's lock is free.
@@ -222,6 +224,11 @@ impl Address {
     /// Tells that the config has changed; `None` if there is no daemon.
     pub fn reload(&self) -> Result<Option<()>> {
         self.ask(&Request::Reload)
+    }
+
+    /// Asks that the stores be looked at now; `None` if there is no daemon.
+    pub fn look_at_stores(&self) -> Result<Option<()>> {
+        self.ask(&Request::Look)
     }
 
     /// Asks for a seal that goes to the stores at once; `None` if there is no daemon.

@@ -87,6 +87,8 @@ enum Thing {
     Pack(PackEntry),
     /// The manifest of a seal that a copy has lost, or that is damaged here.
     Manifest(Seq, ManifestId),
+    /// The newest slot: the store was put back in time, and whoever writes the volume sends anew what it has lost.
+    Newest,
     /// What can only be told.
     Other,
 }
@@ -126,6 +128,11 @@ pub struct StoreLook {
 }
 
 impl StoreLook {
+    /// In how many places it lost its newest seals, which are sent again when somebody believes what it shows now.
+    pub fn put_back(&self) -> usize {
+        self.flaws.iter().filter(|flaw| flaw.thing == Thing::Newest).count()
+    }
+
     fn flaw(&mut self, thing: Thing, what: String) {
         self.flaws.push(Flaw { store: self.name.clone(), what, thing });
     }
@@ -187,7 +194,7 @@ async fn look_at(
     let newest = inventory.slots.last().copied();
     if let Some(seen) = seen.filter(|seen| newest < Some(Seq(seen.seq))) {
         let now = newest.map_or("none".into(), |seq| seq.to_string());
-        found.flaw(Thing::Other, format!("seal {} was seen there, now its newest is {now}", seen.seq));
+        found.flaw(Thing::Newest, format!("seal {} was seen there, now its newest is {now}", seen.seq));
     }
     match (newest, shared) {
         (None, _) => found.notes.push("has nothing yet".into()),
@@ -433,7 +440,7 @@ pub fn mend(
     }
     for flaw in looks.iter().filter(|look| look.failure.is_none()).flat_map(|look| &look.flaws) {
         let one = (Spot::Store(flaw.store.clone()), flaw.thing.clone());
-        if flaw.thing != Thing::Other && !wanted.contains(&one) {
+        if !matches!(flaw.thing, Thing::Newest | Thing::Other) && !wanted.contains(&one) {
             wanted.push(one);
         }
     }
@@ -474,7 +481,7 @@ fn named(thing: &Thing) -> String {
     match thing {
         Thing::Pack(entry) => format!("pack {}", entry.object),
         Thing::Manifest(seq, _) => format!("the manifest of seal {seq}"),
-        Thing::Other => String::new(),
+        Thing::Newest | Thing::Other => String::new(),
     }
 }
 
@@ -512,7 +519,7 @@ impl Places<'_> {
                     .map_err(|why| Failure::new(Kind::Damaged, format!("seal {seq}: {why}")))?;
                 remote.mend_slot(&slot).await?;
             }
-            (Thing::Other, _) => return Ok(None),
+            (Thing::Newest | Thing::Other, _) => return Ok(None),
         }
         Ok(Some(from))
     }
@@ -534,7 +541,7 @@ impl Places<'_> {
                 Thing::Manifest(seq, id) => {
                     remote.slot(*seq).await.ok().filter(|slot| slot.id == *id).map(|slot| slot.bytes)
                 }
-                Thing::Other => None,
+                Thing::Newest | Thing::Other => None,
             };
             if let Some(bytes) = fetched {
                 return Some((spot, bytes));
@@ -552,7 +559,7 @@ impl Places<'_> {
                 let object = self.history.manifest_object(*seq).ok()?;
                 (fs_format::manifest::manifest_id(&object) == *id).then_some(object)
             }
-            Thing::Other => None,
+            Thing::Newest | Thing::Other => None,
         }
     }
 }

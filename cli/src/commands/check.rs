@@ -132,6 +132,12 @@ pub fn run(state: &State, args: &CheckArgs) -> Result<()> {
         }
         found
     };
+    if found.stores.iter().any(|look| look.failure.is_some() || !look.flaws.is_empty()) {
+        // What it says of that store it would find out by itself, too, but in some minutes only.
+        if let Err(failure) = Address::live(&volume.path).look_at_stores() {
+            output::note(&format!("warning: the daemon was not told: {}", failure.message));
+        }
+    }
     tell(&volume, args, found, mended)
 }
 
@@ -246,6 +252,7 @@ fn tell(volume: &VolumeFolder, args: &CheckArgs, found: Found, mended: Vec<Mende
         }
     }
     let counted = damage.len();
+    let put_back: usize = found.stores.iter().map(StoreLook::put_back).sum();
     let has_flaws = found.stores.iter().any(|look| !look.flaws.is_empty());
     let away = found.stores.iter().find_map(|look| {
         let failure = look.failure.clone()?;
@@ -305,6 +312,9 @@ fn tell(volume: &VolumeFolder, args: &CheckArgs, found: Found, mended: Vec<Mende
                     volume.name
                 )));
             }
+            if put_back > 0 {
+                return Err(failure.hint(way_forward(volume, args.repair || put_back == count)));
+            }
             let has_stores = volume.config().is_ok_and(|config| !config.stores.is_empty());
             Err(failure.hint(match has_stores && !args.repair {
                 true => {
@@ -313,6 +323,25 @@ fn tell(volume: &VolumeFolder, args: &CheckArgs, found: Found, mended: Vec<Mende
                 false => "what is not named is whole: `comb restore` takes it out".into(),
             }))
         }
+    }
+}
+
+/// What to do about a store that has lost its newest seal, which is no damage that repairing mends; `is_all` says whether there is
+/// nothing else that it would.
+fn way_forward(volume: &VolumeFolder, is_all: bool) -> String {
+    let name = &volume.name;
+    let believes = match engine::is_others(volume) {
+        Ok(false) => format!("`comb sync {name} --accept-rollback` sends again what it lacks"),
+        _ => format!(
+            "`comb volume open {name} --accept-rollback`, with --read-only to look only, believes what it shows now"
+        ),
+    };
+    match is_all {
+        true => format!("a store was put back in time: see what happened to it; {believes}"),
+        false => format!(
+            "`comb check {name} --repair` puts back what another place has whole, but not the newest seal of a store that was put \
+             back in time: {believes}"
+        ),
     }
 }
 

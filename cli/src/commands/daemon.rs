@@ -315,7 +315,7 @@ fn serve_moment(
         Request::CheckJournal => to_json(&Vec::<String>::new()),
         Request::Unmount => ask_for_end(&tell),
         // It replicates nothing.
-        Request::Reload => Ok(serde_json::Value::Null),
+        Request::Reload | Request::Look => Ok(serde_json::Value::Null),
         Request::Seal
         | Request::Sync
         | Request::Lease { .. }
@@ -706,6 +706,10 @@ impl Live {
                     room.stores_changed();
                 }
                 restarted.map(|()| serde_json::Value::Null)
+            }
+            Request::Look => {
+                self.replicas.hurry();
+                Ok(serde_json::Value::Null)
             }
             Request::Snapshot { message, tags } => self.seal(Some(new_label(message, tags))),
             Request::Retain { policy } => self.retain(policy.as_deref()),

@@ -5,7 +5,7 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use crate::volumes::walk;
-use crate::world::{Outcome, World};
+use crate::world::{Outcome, World, wait_until};
 
 /// A volume `photos` in two stores, `home` (which decides) and `copy`. The snapshot `a` has `noise` and `small`; the
 /// newest seal has `more` too.
@@ -367,4 +367,27 @@ fn a_store_that_is_away_is_told_and_hides_nothing() {
     assert!(told.said.contains("store \"home\" was not checked"), "{}", told.said);
     told.refused(5, "is damaged in 1 place");
     stage.check("--level drill").refused(10, "cannot be reached");
+}
+
+#[test]
+fn of_a_store_that_lost_its_newest_seal_it_is_told_what_sends_it_again_and_the_daemon_knows_at_once() {
+    let stage = Stage::at_rest();
+    let world = &stage.world;
+    world.comb("mount photos mount --seal-every 0").done();
+    world.comb("sync photos --wait").done();
+    fs::remove_file(stage.slot("copy", stage.head)).expect("removed");
+    let told = stage.check("--level manifest");
+    let way = "`comb sync photos --accept-rollback` sends again what it lacks";
+    assert!(told.said.contains(way) && !told.said.contains("--repair"), "{}", told.said);
+    told.refused(5, "is damaged in 1 place");
+    // By itself the daemon looks every ten minutes.
+    wait_until("looking", || world.comb("status photos").out.contains("the store was put back in time"));
+
+    fs::remove_file(stage.pack("copy")).expect("removed");
+    let told = stage.check("--level packs");
+    assert!(told.said.contains(way) && told.said.contains("check photos --repair"), "{}", told.said);
+    world.comb("sync photos --accept-rollback --wait --limit 2m").done();
+    stage.check("--repair").done();
+    world.comb("status photos").done();
+    world.comb("unmount mount").done();
 }

@@ -110,7 +110,7 @@ pub fn serve(
         Request::CheckJournal => to_json(&Vec::<String>::new()),
         Request::Unmount => ask_for_end(&tell),
         // It replicates nothing.
-        Request::Reload => Ok(serde_json::Value::Null),
+        Request::Reload | Request::Look => Ok(serde_json::Value::Null),
         Request::Seal
         | Request::Sync
         | Request::Lease { .. }
