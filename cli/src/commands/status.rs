@@ -356,6 +356,11 @@ fn told(store: &StoreReport, dollars: Option<f64>) -> String {
     text
 }
 
+/// Whether a store lacks something, and takes it as soon as it is sent.
+fn can_be_sent(store: &StoreReport) -> bool {
+    store.unsafe_seconds > 0.0 && !store.needs_somebody
+}
+
 fn print(list: &[VolumeStatus]) -> Result<()> {
     let mut table = Table::new(&[
         ("NAME", Align::Left),
@@ -442,7 +447,7 @@ fn print(list: &[VolumeStatus]) -> Result<()> {
             ));
         } else if volume.is_taken_over() {
             // What to do is said last.
-        } else if volume.failure.is_none() && volume.stores.iter().any(|store| store.unsafe_seconds > 0.0) {
+        } else if volume.failure.is_none() && volume.stores.iter().any(can_be_sent) {
             output::note(&format!(
                 "hint: `comb mount {0}` sends what is missing, and so does `comb sync {0}` once",
                 volume.name

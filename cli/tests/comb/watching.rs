@@ -441,3 +441,19 @@ fn a_store_with_prices_is_told_with_what_it_costs() {
     assert!(!told.lines().any(|line| line.contains("\"cheap\"") && line.contains('$')), "{told}");
     assert_eq!(world.comb("store add photos file:///nowhere --prices 1,2").code, 2);
 }
+
+#[test]
+fn of_another_store_nobody_is_told_that_a_mount_sends_what_is_missing() {
+    let world = World::new();
+    world.comb("volume create photos").done();
+    add_store(&world, "home", &[]);
+    world.comb("sync photos").done();
+    let volume =
+        fs::read_dir(world.path("home/v")).expect("a store").next().expect("a volume").expect("an entry");
+    fs::write(volume.path().join("id"), [7; 16]).expect("another");
+    world.comb("sync photos --limit 20s").refused(9, "this is store 0707");
+    let status = world.comb("status photos");
+    assert!(status.out.contains("NOT SAFE BEFORE SOMEBODY DOES SOMETHING"), "{}", status.out);
+    assert!(!status.said.contains("sends what is missing"), "{}", status.said);
+    status.refused(9, "takes nothing before somebody does something");
+}
