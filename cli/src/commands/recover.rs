@@ -55,6 +55,7 @@ pub struct RecoverArgs {
 /// Recovers.
 pub fn run(state: &State, args: &RecoverArgs) -> Result<()> {
     let store = args.store.as_deref().map(stores::parse_url).transpose()?;
+    store.iter().try_for_each(|url| stores::refuse_own(state, url))?;
     let (ring, object) = match &store {
         Some(url) => from_store(args, url)?,
         None => from_file(args, args.ring.as_deref().unwrap_or(Path::new("")))?,

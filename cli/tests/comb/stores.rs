@@ -306,6 +306,69 @@ fn what_cannot_be_a_store_is_refused_and_changes_nothing() {
 }
 
 #[test]
+fn what_is_a_part_of_comb_itself_is_no_store() {
+    let machine = Machine::first();
+    machine.mount().done();
+    fs::create_dir(machine.file("inside")).expect("made");
+    symlink(machine.file("inside"), machine.world.path("link")).expect("a link");
+    let below = machine.world.dir("state/below");
+    let other = Machine::bare();
+    let key = machine.world.path("key");
+    for (folder, why) in [
+        (machine.file("inside"), "in the volume that is mounted on"),
+        (machine.file("missing/too"), "in the volume that is mounted on"),
+        (machine.world.path("link"), "in the volume that is mounted on"),
+        (machine.world.path("state"), "in the state folder"),
+        (below.clone(), "in the state folder"),
+        (machine.world.path("state/missing"), "in the state folder"),
+    ] {
+        let url = url(&folder);
+        let refused = |machine: &Machine, words: &str| machine.comb(words).refused(2, why);
+        refused(&machine, &format!("store add photos {url}"));
+        refused(&machine, &format!("volume open more --key-file {} --store {url}", key.display()));
+        refused(&machine, &format!("recover --store {url} --passphrase-file {}", key.display()));
+        if why.contains("mounted") {
+            // Nor is it one for another machine's volumes: two of them could each be in the other's.
+            other.comb("volume create other");
+            refused(&other, &format!("store add other {url}"));
+        }
+    }
+    assert_eq!(machine.comb("store list photos --json").json(), serde_json::json!([]));
+    assert_eq!(tree(&below).len() + tree(&machine.file("inside")).len(), 0, "nothing was touched");
+    machine.unmount();
+}
+
+#[test]
+fn a_volume_that_is_mounted_over_a_store_later_keeps_nobody_waiting() {
+    let machine = Machine::first();
+    let world = &machine.world;
+    let folder = world.dir("disk/store");
+    machine.comb(&format!("store add photos {}", url(&folder))).done();
+    machine.sync();
+    machine.comb("volume create other").done();
+
+    // The disk with the store is not there, so its mount point is empty.
+    fs::rename(&folder, world.path("away")).expect("renamed");
+    for volume in ["photos", "other"] {
+        machine.comb(&format!("mount {volume} disk")).refused(4, "is store \"folder\" of volume \"photos\"");
+    }
+
+    // Another machine's state folder knows nothing of that store.
+    let other = Machine::bare();
+    other.comb("volume create other").done();
+    other.comb(&format!("mount other {}", world.path("disk").display())).done();
+    fs::create_dir(&folder).expect("made in the volume");
+    machine.mount().done();
+    fs::write(machine.file("a"), "a").expect("written");
+    machine.comb("sync photos --wait --limit 5s").refused(9, "a volume is mounted on");
+    assert_eq!(tree(&folder).len(), 0, "nothing was sent into it");
+    machine.unmount();
+    other.comb(&format!("unmount {}", world.path("disk").display())).done();
+    fs::rename(world.path("away"), &folder).expect("it is back");
+    machine.sync();
+}
+
+#[test]
 fn an_unmounted_volume_is_replicated_by_sync() {
     let machine = Machine::with_store();
     let said = machine.comb("sync photos");

@@ -47,6 +47,7 @@ pub struct AddArgs {
 pub fn run(state: &State, args: &AddArgs) -> Result<()> {
     let volume = state.volume(&args.name)?;
     let url = stores::parse_url(&args.url)?;
+    stores::refuse_own(state, &url)?;
     // Who only looks has nothing to send.
     engine::refuse_others(&volume)?;
     let stores = volume.config()?.stores;

@@ -144,6 +144,7 @@ pub fn run(state: &State, args: &OpenArgs) -> Result<()> {
     let mut how =
         How { read_only: args.read_only, promote: args.promote, accept_rollback: args.accept_rollback };
     let store = args.store.as_deref().map(stores::parse_url).transpose()?;
+    store.iter().try_for_each(|url| stores::refuse_own(state, url))?;
     let expect = args.expect();
     let done = match (&args.key_file, store) {
         (Some(path), Some(url)) => {
