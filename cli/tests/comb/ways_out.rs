@@ -293,9 +293,11 @@ fn what_lies_in_a_store_alone_that_is_away_is_told_as_that() {
         "mount photos mount --at 2",
         "cat photos@2:first",
         "restore photos@2: --to back",
+        "fork photos@2 new",
     ] {
         let outcome = other.comb(line);
         assert!(outcome.said.contains("hint: "), "{line}: {}", outcome.said);
+        assert!(outcome.said.matches("packs/").count() < 2, "{line}: {}", outcome.said);
         outcome.refused(10, "the store cannot be reached");
     }
     fs::rename(world.path("away"), world.path("store")).expect("back again");
