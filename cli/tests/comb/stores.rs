@@ -293,6 +293,7 @@ fn what_cannot_be_a_store_is_refused_and_changes_nothing() {
     );
     refused(&format!("store add photos {}", url(&machine.world.path("link"))), 4, "under another URL");
     refused(&format!("store add photos {} --as folder", url(&second)), 4, "--as");
+    refused(&format!("store add photos {} --as a/b", url(&second)), 2, "a store name has letters");
     refused(&format!("store add photos {}", url(&machine.world.path("missing"))), 10, "is it mounted?");
     refused(&format!("store add photos {}", url(&machine.world.path("file"))), 2, "it is no folder");
     refused("store add photos memory://x", 2, "ends with the process");
