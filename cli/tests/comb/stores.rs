@@ -982,6 +982,8 @@ fn a_volume_comes_back_from_the_store_by_passphrase_and_by_kit() {
         bare.mount().done();
         assert_eq!(fs::read(bare.file("a")).expect("it is back"), b"text");
         bare.unmount();
+        let again = bare.comb(&format!("recover --store {} {option} {}", attic.url(), file.display()));
+        assert!(again.out.contains("`comb volume open photos` takes it over"), "{}{}", again.out, again.said);
     }
     let wrong = attic.world.private("wrong", "six other random words, not these");
     let (bare, outcome) = recover("--passphrase-file", &wrong, "");
