@@ -378,6 +378,16 @@ fn an_unmounted_volume_is_replicated_by_sync() {
     machine.comb("snapshot photos --tag later").done();
     machine.sync();
     assert_eq!(objects(&machine.store(), "m").len() as u64, machine.head());
+
+    // Who is asked whether it may go is told what would go for good.
+    let asked = machine.comb("volume remove photos").said;
+    assert!(asked.contains("--yes") && !asked.contains("in no store"), "{asked}");
+    machine.mount().done();
+    fs::rename(machine.store(), machine.world.path("away")).expect("moved");
+    machine.write("more", noise(7, 100_000));
+    machine.world.kill_daemon();
+    let asked = machine.comb("volume remove photos").said;
+    assert!(asked.contains("97.7 KiB of it are in no store"), "{asked}");
 }
 
 #[test]
