@@ -76,8 +76,13 @@ fn a_volume_of_others_without_a_store_gets_one_or_becomes_ones_own() {
             assert_eq!(told[0]["taken_over"]["by"], 2, "{told}");
             machine.comb("unmount mount").done();
         } else {
-            machine.comb("store remove photos folder").done();
-            machine.comb("status photos").done();
+            let refused = machine.comb("store remove photos folder");
+            assert!(refused.said.contains("`comb fork photos@head NEW`"), "{}", refused.said);
+            refused.refused(2, "follows store \"folder\"");
+            machine.comb("store remove photos folder --yes").done();
+            let told = machine.comb("status photos");
+            assert!(told.said.contains("`comb volume open photos --store URL`"), "{}", told.said);
+            assert!(told.done().contains("it follows no store: nothing new is shown"));
         }
         let refused = machine.comb("volume open photos");
         assert!(refused.said.contains("`comb volume open photos --store URL`"), "{}", refused.said);
