@@ -24,7 +24,7 @@ pub fn split_off(state: &State, volume: &VolumeFolder, newest: Seq, _lock: &Lock
     let ended = Ended { at: ended.at.min(newest.0 + 1), ..ended };
     notes::note_end(volume, &ended)?;
     let (branch, is_made) = name(volume, &ended)?;
-    let tail = if is_made { Vec::new() } else { tail(state, volume, &ended)? };
+    let tail = if is_made || ended.parted { Vec::new() } else { tail(state, volume, &ended)? };
     if !tail.is_empty() {
         let config = Config { name: format!("{}/{branch}", volume.name), ..volume.config()? };
         volume.add_branch(&branch, &config, |folder| link_all(&volume.path, folder))?;
@@ -36,6 +36,8 @@ pub fn split_off(state: &State, volume: &VolumeFolder, newest: Seq, _lock: &Lock
         fs::remove_file(&path).context(path.display())?;
     }
     takeover::empty_journal(&volume.path)?;
+    // From here on the folder gets what the store has: nobody may take that for a tail of this machine.
+    notes::note_end(volume, &Ended { parted: true, ..ended })?;
     Ok((is_made || !tail.is_empty()).then_some(branch))
 }
 
@@ -50,7 +52,8 @@ fn name(volume: &VolumeFolder, ended: &Ended) -> Result<(String, bool)> {
             return Ok((name, false));
         }
         let there = volume.branches()?.into_iter().find(|branch| branch.path == path);
-        if there.is_some_and(|branch| end_of(&branch).is_ok_and(|end| end == *ended)) {
+        let whole = Ended { parted: false, ..ended.clone() };
+        if there.is_some_and(|branch| end_of(&branch).is_ok_and(|end| end == whole)) {
             return Ok((name, true));
         }
     }
@@ -112,7 +115,9 @@ fn link_all(from: &Path, to: &Path) -> Result<()> {
 
 /// Whether a volume that another device has taken over has seals that are not in it. Where that cannot be told, it may.
 pub fn has_tail(volume: &VolumeFolder, ended: &Ended) -> bool {
-    seqs(&volume.path.join("manifests")).map_or(true, |seqs| seqs.into_iter().any(|seq| seq >= ended.at))
+    !ended.parted
+        && seqs(&volume.path.join("manifests"))
+            .map_or(true, |seqs| seqs.into_iter().any(|seq| seq >= ended.at))
 }
 
 /// The seals of a volume that no store has, of a branch or of a volume that another device has taken over, and the one before
@@ -120,7 +125,10 @@ pub fn has_tail(volume: &VolumeFolder, ended: &Ended) -> bool {
 pub fn seals(volume: &VolumeFolder, ended: &Ended) -> Result<(Option<SealInfo>, Vec<SealInfo>)> {
     let history = engine::history(volume)?;
     let mut seals = engine::seals(volume, &history)?;
-    let tail = seals.split_off(seals.partition_point(|seal| seal.seq < Seq(ended.at)));
+    let mut tail = seals.split_off(seals.partition_point(|seal| seal.seq < Seq(ended.at)));
+    if ended.parted {
+        tail.clear();
+    }
     // Retention may have let it go.
     Ok((seals.pop().filter(|seal| seal.seq.0 + 1 == ended.at), tail))
 }

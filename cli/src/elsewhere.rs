@@ -269,7 +269,7 @@ pub fn find_end(volume: &VolumeFolder, store: &Patient, newest: &Slot) -> Result
             break;
         }
     }
-    Ok(Ended { by: newest.epoch.0, at, noticed: jiff::Timestamp::now().to_string() })
+    Ok(Ended { by: newest.epoch.0, at, noticed: jiff::Timestamp::now().to_string(), parted: false })
 }
 
 /// What came of looks at what a store shows.

@@ -1,5 +1,6 @@
 //! What the kernel knows of mounts.
 
+use std::ffi::OsString;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -20,6 +21,61 @@ pub fn source_of(path: &Path) -> Result<Option<String>> {
 fn find(table: Vec<Entry>, path: &Path) -> Option<String> {
     let mount = table.into_iter().rfind(|mount| mount.path == path)?;
     String::from_utf8(mount.source).ok().filter(|source| source.starts_with(SOURCE_PREFIX))
+}
+
+/// Where a path leads.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Lead {
+    /// Without links, as far as it is there and outside of mounts of ours.
+    pub path: PathBuf,
+    /// Where the mount of ours lies that it leads into, if it leads into one.
+    pub mount: Option<PathBuf>,
+}
+
+/// Where an absolute path leads. No mount of ours is asked for that: who serves it would wait for himself.
+pub fn lead(path: &Path) -> Result<Lead> {
+    lead_by(&table::read().context("/proc/self/mountinfo")?, path)
+}
+
+fn lead_by(table: &[Entry], path: &Path) -> Result<Lead> {
+    /// As many as the kernel follows.
+    const LINKS_MAX: usize = 40;
+    let parts = |path: &Path| path.components().rev().map(|part| part.as_os_str().to_owned()).collect();
+    let mut rest: Vec<OsString> = parts(path);
+    let (mut at, mut links) = (PathBuf::from("/"), 0);
+    while let Some(part) = rest.pop() {
+        if part == ".." {
+            at.pop();
+            continue;
+        }
+        // An absolute target of a link begins anew.
+        let next = at.join(&part);
+        if let Some(mount) = above(table, &next) {
+            rest.reverse();
+            return Ok(Lead {
+                path: rest.iter().fold(next, |path, part| path.join(part)),
+                mount: Some(mount),
+            });
+        }
+        // What cannot be looked at is told by whoever uses it.
+        match fs::symlink_metadata(&next) {
+            Ok(found) if found.is_symlink() => {
+                links += 1;
+                if links > LINKS_MAX {
+                    return Err(Failure::io(path.display(), &io::Error::from_raw_os_error(libc::ELOOP)));
+                }
+                rest.extend(parts(&fs::read_link(&next).context(next.display())?));
+            }
+            _ => at = next,
+        }
+    }
+    Ok(Lead { path: at, mount: None })
+}
+
+/// The mount point of the file system that a path without links lies on, if that is one of ours.
+fn above(table: &[Entry], path: &Path) -> Option<PathBuf> {
+    let mount = table.iter().rfind(|mount| path.starts_with(&mount.path))?;
+    mount.source.starts_with(SOURCE_PREFIX.as_bytes()).then(|| mount.path.clone())
 }
 
 /// An absolute path without links, also where the last part is a mount whose daemon died.
@@ -122,6 +178,37 @@ mod tests {
         assert_eq!(find(table::parse(TABLE), Path::new("/mnt/under")), None, "something else lies on top");
         assert_eq!(find(table::parse(TABLE), Path::new("/")), None);
         assert_eq!(find(table::parse(TABLE), Path::new("/mnt")), None);
+    }
+
+    #[test]
+    fn what_lies_below_a_mount_of_ours_is_known_by_its_path() {
+        let table = table::parse(TABLE);
+        let mount = |path: &str| above(&table, Path::new(path));
+        assert_eq!(mount("/mnt/a b"), Some("/mnt/a b".into()));
+        assert_eq!(mount("/mnt/a b/c/d"), Some("/mnt/a b".into()));
+        assert_eq!(mount("/mnt/a bc"), None, "another name");
+        assert_eq!(mount("/mnt/under/c"), None, "something else lies on top");
+        assert_eq!(mount("/mnt"), None);
+    }
+
+    #[test]
+    fn a_path_is_followed_through_links_up_to_a_mount_of_ours() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let root = folder.path().canonicalize().expect("it is there");
+        std::os::unix::fs::symlink("b/../b", root.join("a")).expect("a link");
+        fs::create_dir_all(root.join("b/mount/inside")).expect("folders");
+        std::os::unix::fs::symlink(root.join("a/mount"), root.join("b/link")).expect("a link");
+        std::os::unix::fs::symlink("loop", root.join("loop")).expect("a link");
+        let path = root.join("b/mount");
+        let table = [Entry { device: 1, path: path.clone(), source: b"comb:0011".to_vec() }];
+        let lead = |table: &[Entry], to: &str| lead_by(table, &root.join(to));
+        let ours = |to: &str| Ok(Lead { path: root.join(to), mount: Some(path.clone()) });
+        let others = |to: &str| Ok(Lead { path: root.join(to), mount: None });
+        assert_eq!(lead(&table, "a/link/inside/x"), ours("b/mount/inside/x"));
+        assert_eq!(lead(&table, "a/mount"), ours("b/mount"));
+        assert_eq!(lead(&[], "a/link/inside/x/y"), others("b/mount/inside/x/y"), "the end is not there");
+        assert_eq!(lead(&table, "a/x"), others("b/x"));
+        assert_eq!(lead(&table, "loop/x").map_err(|failure| failure.errno), Err(Some(libc::ELOOP)));
     }
 
     #[test]

@@ -36,25 +36,30 @@ impl FromStr for VolumeName {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        text.splitn(2, '/').try_for_each(check_part)?;
+        text.splitn(2, '/').try_for_each(|part| check_part("volume", part))?;
         Ok(Self(text.to_owned()))
     }
 }
 
-fn check_part(part: &str) -> Result<(), String> {
+fn check_part(of: &str, part: &str) -> Result<(), String> {
     if part.is_empty() {
-        return Err("a volume name is not empty".into());
+        return Err(format!("a {of} name is not empty"));
     }
     if part.len() > VOLUME_NAME_BYTES_MAX {
-        return Err(format!("a volume name has at most {VOLUME_NAME_BYTES_MAX} characters"));
+        return Err(format!("a {of} name has at most {VOLUME_NAME_BYTES_MAX} characters"));
     }
     if part.starts_with(['-', '.']) {
-        return Err("a volume name does not begin with '-' or '.'".into());
+        return Err(format!("a {of} name does not begin with '-' or '.'"));
     }
     match part.chars().find(|c| !is_name_char(*c)) {
         None => Ok(()),
-        Some(bad) => Err(format!("a volume name has letters, digits, '.', '_' and '-', but no {bad:?}")),
+        Some(bad) => Err(format!("a {of} name has letters, digits, '.', '_' and '-', but no {bad:?}")),
     }
+}
+
+/// Reads the name of a store, which is made as one of the parts of a volume's name.
+pub fn parse_store_name(text: &str) -> Result<String, String> {
+    check_part("store", text).map(|()| text.to_owned())
 }
 
 impl fmt::Display for VolumeName {
@@ -146,6 +151,11 @@ mod tests {
             &"x".repeat(65),
         ] {
             assert!(bad.parse::<VolumeName>().is_err(), "{bad:?} was taken");
+        }
+        assert_eq!(parse_store_name("attic.2"), Ok("attic.2".into()));
+        for bad in ["", "a b", ".a", "a/b"] {
+            let said = parse_store_name(bad).expect_err("it is a file's name");
+            assert!(said.starts_with("a store name "), "{said}");
         }
     }
 

@@ -33,6 +33,10 @@ pub struct Ended {
     pub at: u64,
     /// When that was noticed, RFC 3339.
     pub noticed: String,
+    /// Whether what this machine has of its own was taken out of the volume's folder, as a branch: what is there from then on is the
+    /// store's, or goes.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub parted: bool,
 }
 
 impl Ended {
@@ -52,7 +56,7 @@ pub fn note_fenced(folder: &VolumeFolder, fenced: &Fenced) -> Result<()> {
         return Ok(());
     }
     let noticed = jiff::Timestamp::now().to_string();
-    note_end(folder, &Ended { by: fenced.by.0, at: fenced.at.0, noticed })
+    note_end(folder, &Ended { by: fenced.by.0, at: fenced.at.0, noticed, parted: false })
 }
 
 /// Writes down what ended the right of this machine to write a volume.
@@ -67,12 +71,21 @@ pub fn forget_end(folder: &VolumeFolder) -> Result<()> {
 
 /// Whether another device took the volume over; then this one writes it no more.
 pub fn is_fenced(folder: &VolumeFolder) -> bool {
-    fenced_path(folder).exists()
+    fenced_path(folder).exists() && !is_left_over(folder)
+}
+
+/// Whether what ended the writing is told of a volume that follows since: it was opened so after that, by a command that was killed
+/// before it could remove the note. A branch keeps its note whatever the volume did before.
+fn is_left_over(folder: &VolumeFolder) -> bool {
+    folder.name.branch().is_none() && folder.config().is_ok_and(|config| config.follows)
 }
 
 /// What ended the right of this machine to write the volume, if it ended.
 pub fn ended(folder: &VolumeFolder) -> Result<Option<Ended>> {
     let path = fenced_path(folder);
+    if is_left_over(folder) {
+        return Ok(None);
+    }
     read(&path, |error| {
         let what = format!(
             "since when another device writes the volume is not known: {} is damaged: {error}",

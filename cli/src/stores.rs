@@ -1,6 +1,7 @@
 //! The stores of a volume: what its config says of them, and how they are opened.
 
 use std::future::Future;
+use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 
 use fs_crypto::VolumeKey;
@@ -14,6 +15,8 @@ use serde::{Deserialize, Serialize};
 use crate::failure::{Context, Failure, Kind, Result};
 use crate::keys;
 use crate::lease::Leased;
+use crate::mounts::{self, Lead};
+use crate::state::State;
 
 /// A store of a volume, as its config holds it. The URL holds no secret.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -85,7 +88,7 @@ pub fn parse_url(text: &str) -> Result<String> {
 
 /// A store that a volume is read from, which is opened with the credentials of this process when it is first asked.
 pub fn later(url: &str, volume: VolumeId) -> Result<Patient> {
-    let around = Surroundings::of_process().of_volume(Arc::new(Head { volume, key: None }));
+    let around = around().of_volume(Arc::new(Head { volume, key: None }));
     Ok(Patient::new(Arc::new(Later::new(parsed(url)?, around)), seed()?))
 }
 
@@ -98,15 +101,55 @@ fn parsed(url: &str) -> Result<Url> {
     url.parse().map_err(|error: fs_store::BadUrl| Failure::new(Kind::Usage, error.to_string()))
 }
 
+/// What this process has around it for stores. A folder on a mount of ours is shut out each time, since a mount may come later than
+/// the store: the daemon behind it may wait for that very store.
+fn around() -> Surroundings {
+    Surroundings::of_process().shutting_out(|folder| match mounts::lead(folder) {
+        Ok(Lead { mount: Some(mount), .. }) => Some(format!(
+            "a volume is mounted on {}, and no volume is a store of another or of itself; `comb unmount {0}` brings to light what \
+             lies below, or mount it elsewhere",
+            mount.display()
+        )),
+        // Whatever is wrong with the path, opening it says.
+        _ => None,
+    })
+}
+
+/// The folder that a store is, without links, if it is one.
+pub fn folder(url: &str) -> Result<Option<PathBuf>> {
+    parsed(url)?.folder().map(|folder| Ok(mounts::lead(folder)?.path)).transpose()
+}
+
+/// Refuses a folder as a store that ends with what it is to outlive: one in this state folder, or in a mounted volume.
+pub fn refuse_own(state: &State, url: &str) -> Result<()> {
+    let url = parsed(url)?;
+    let Some(folder) = url.folder() else { return Ok(()) };
+    let Lead { path, mount } = mounts::lead(folder)?;
+    let root = mounts::lead(state.root())?.path;
+    let (what, why) = match mount {
+        Some(mount) => (
+            format!("in the volume that is mounted on {}", mount.display()),
+            "a volume is no store: what is to read it, or to bring it back, cannot lie in it",
+        ),
+        None if path.starts_with(&root) => (
+            format!("in the state folder {}", root.display()),
+            "what is lost with the volume cannot be its other copy",
+        ),
+        None => return Ok(()),
+    };
+    Err(Failure::new(Kind::Usage, format!("{} lies {what}: {why}", folder.display()))
+        .hint("take a folder on another disk, on a share or in the cloud; any folder outside of both works"))
+}
+
 /// Opens a store with the credentials of this process. One try for each request, with deadlines.
 pub async fn open(url: &str) -> Result<Patient> {
-    open_with(url, Surroundings::of_process()).await
+    open_with(url, around()).await
 }
 
 /// The same for a volume that is read there.
 pub async fn open_to_read(url: &str, volume: VolumeId) -> Result<Patient> {
     let key = Arc::new(Head { volume, key: None });
-    open_with(url, Surroundings::of_process().of_volume(key)).await
+    open_with(url, around().of_volume(key)).await
 }
 
 /// The same for a volume that is written there.
@@ -122,7 +165,7 @@ pub async fn open_to_write_under(lease: &Arc<Lease>, url: &str, key: &VolumeKey)
 
 fn to_write(key: &VolumeKey) -> Surroundings {
     let key = Arc::new(Head { volume: key.id(), key: Some(key.clone()) });
-    Surroundings::of_process().of_volume(key)
+    around().of_volume(key)
 }
 
 async fn open_with(url: &str, around: Surroundings) -> Result<Patient> {

@@ -4,7 +4,7 @@ use fs_format::{FileKind, Ino};
 use fs_volume::{Attr, DirEntry, FsError, ReadTree};
 
 use crate::engine;
-use crate::failure::Result;
+use crate::failure::{Failure, Kind, Result};
 use crate::output;
 
 /// How much of a file is read at a time, in bytes.
@@ -19,8 +19,9 @@ pub fn find(tree: &dyn ReadTree, path: &[u8]) -> Result<Attr> {
         let shown = if path.is_empty() { b"/" } else { path };
         let failure = engine::fs_failure(output::escape(shown), &error);
         match error {
+            // Below a file there is nothing, either.
             FsError::NotFound | FsError::NotADirectory => {
-                failure.hint("`comb ls NAME@WHEN:` shows what is there")
+                Failure { kind: Kind::NotFound, ..failure }.hint("`comb ls NAME@WHEN:` shows what is there")
             }
             _ => failure,
         }

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use clap::Args;
 use fs_format::PackId;
-use fs_volume::History;
+use fs_volume::{FsError, History};
 
 use super::volume::VolumeReport;
 use crate::failure::{Kind, Result};
@@ -99,7 +99,11 @@ pub fn run(state: &State, args: &ForkArgs) -> Result<()> {
 /// Fetches a pack that is in the parent's store only.
 fn fetch(history: &History, path: &str, to: &Path) -> io::Result<()> {
     let pack = path.strip_prefix("packs/").and_then(PackId::from_hex).ok_or(io::ErrorKind::NotFound)?;
-    let object = history.pack_object(&pack).map_err(io::Error::other)?;
+    let object = history.pack_object(&pack).map_err(|error| match error {
+        // That it is away is no damage, and another try may succeed.
+        FsError::Away(why) => io::Error::new(io::ErrorKind::HostUnreachable, why),
+        error => io::Error::other(error),
+    })?;
     let mut file = fs::File::create_new(to)?;
     file.write_all(&object)?;
     file.sync_all()

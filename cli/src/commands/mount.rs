@@ -20,7 +20,7 @@ use crate::name::{VolumeName, parse_size, parse_span};
 use crate::replica::Seen;
 use crate::state::{State, VolumeFolder};
 use crate::when::When;
-use crate::{branches, daemon_log, elsewhere, engine, mounts, output, progress, replica};
+use crate::{branches, daemon_log, elsewhere, engine, mounts, output, progress, replica, stores};
 
 /// Mount a volume, or a moment of its past, on an empty folder
 ///
@@ -130,6 +130,7 @@ pub fn run(state: &State, args: MountArgs) -> Result<()> {
                 _ => Err(failure),
             })?;
             clear_dead(&there)?;
+            refuse_over_store(state, &there)?;
             mounts::check_mount_point(&there)?;
             Some(there)
         }
@@ -223,6 +224,28 @@ fn refuse_second(volume: &VolumeFolder) -> Result<()> {
             .in_the_way(&volume.name)
             .hint(format!("`comb unmount {}` first, or mount a moment of it with --at", report.mount_point))),
     }
+}
+
+/// Refuses to mount over a store: it would be away, and whoever serves the mount might wait for what lies below.
+fn refuse_over_store(state: &State, dir: &Path) -> Result<()> {
+    for volume in state.volumes()? {
+        // What is damaged in a config keeps nobody from mounting another volume.
+        for store in volume.config().map(|config| config.stores).unwrap_or_default() {
+            let folder = stores::folder(&store.url).ok().flatten();
+            if let Some(folder) = folder.filter(|folder| folder.starts_with(dir)) {
+                let what = format!(
+                    "{} is store \"{}\" of volume \"{}\": a mount on {} would hide it",
+                    folder.display(),
+                    store.name,
+                    volume.name,
+                    dir.display()
+                );
+                return Err(Failure::new(Kind::InTheWay, what)
+                    .hint("mount elsewhere: a volume cannot be kept in a volume that is mounted here"));
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Takes away a mount of ours whose daemon is dead. Its data is safe in the journal.

@@ -14,7 +14,7 @@ use crate::keys::Key;
 use crate::passphrase::{self, PassphraseArgs};
 use crate::ring::{self, SetUp};
 use crate::state::State;
-use crate::{output, ring_store, stores};
+use crate::{engine, output, ring_store, stores};
 
 /// Bring the volumes of a key ring back, with its passphrase or recovery kit
 ///
@@ -55,6 +55,7 @@ pub struct RecoverArgs {
 /// Recovers.
 pub fn run(state: &State, args: &RecoverArgs) -> Result<()> {
     let store = args.store.as_deref().map(stores::parse_url).transpose()?;
+    store.iter().try_for_each(|url| stores::refuse_own(state, url))?;
     let (ring, object) = match &store {
         Some(url) => from_store(args, url)?,
         None => from_file(args, args.ring.as_deref().unwrap_or(Path::new("")))?,
@@ -128,7 +129,13 @@ fn from_store(args: &RecoverArgs, url: &str) -> Result<(Ring, Vec<u8>)> {
 fn open(state: &State, entry: &RingEntry, url: &str, how: How) -> Result<String> {
     let volumes = state.volumes()?;
     if let Some(here) = volumes.iter().find(|volume| volume.id == entry.volume) {
-        return Ok(format!("volume \"{}\" is here already", here.name));
+        // As it was opened, so it stays: what another device writes is not taken over in passing.
+        let may_write = matches!(entry.key, EntryKey::Volume(_)) && !how.read_only;
+        let rest = match may_write && engine::is_others(here)? {
+            true => format!(", and another device writes it: `comb volume open {}` takes it over", here.name),
+            false => String::new(),
+        };
+        return Ok(format!("volume \"{}\" is here already{rest}", here.name));
     }
     let name = ring::free_name(entry, &volumes);
     let (key, how, only) = match &entry.key {

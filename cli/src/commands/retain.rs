@@ -9,6 +9,7 @@ use crate::failure::{Failure, Kind, Result};
 use crate::name::VolumeName;
 use crate::retention;
 use crate::state::{State, VolumeFolder};
+use crate::when::check_tag;
 use crate::{engine, output};
 
 const LONG_HELP: &str = "\
@@ -60,7 +61,15 @@ pub fn run(state: &State, args: &RetainArgs) -> Result<()> {
 }
 
 fn parse(text: &str) -> Result<Policy> {
-    Policy::parse(text).map_err(|error| Failure::new(Kind::Usage, pointed(text, &error)))
+    let policy = Policy::parse(text).map_err(|error| Failure::new(Kind::Usage, pointed(text, &error)))?;
+    // Else the rule would keep nothing, and nobody would learn that before it is gone.
+    for tag in policy.tags() {
+        check_tag(tag).map_err(|why| {
+            let what = format!("no snapshot can have the tag \"{}\": {why}", output::escape(tag.as_bytes()));
+            Failure::new(Kind::Usage, what)
+        })?;
+    }
+    Ok(policy)
 }
 
 /// The line of a policy that is not understood, with a mark below the place.
@@ -127,5 +136,18 @@ mod tests {
         let lines: Vec<String> = said("keep last 3\nkeep é for").lines().map(str::to_owned).collect();
         assert_eq!(lines[2], "       ^");
         assert!(said("keep 1h for").ends_with("             ^"));
+    }
+
+    #[test]
+    fn a_rule_for_a_tag_that_nothing_can_have_is_refused() {
+        for tag in ["ünï", "2026-01-01", "17"] {
+            let failure = parse(&format!("keep 1h for 2d; keep tag {tag} forever")).expect_err("refused");
+            assert!(
+                failure.message.contains(&format!("no snapshot can have the tag \"{tag}\"")),
+                "{failure}"
+            );
+            assert_eq!(failure.kind, Kind::Usage);
+        }
+        parse("keep tag release-1.0 forever").expect("a tag");
     }
 }

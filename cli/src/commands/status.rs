@@ -61,6 +61,9 @@ struct VolumeStatus {
     /// Whether something was written here that is not in the volume, because another device took it over.
     #[serde(skip)]
     has_tail: bool,
+    /// Whether it is only looked at, and has no store any more in which something new would be seen.
+    #[serde(skip)]
+    follows_nothing: bool,
     /// How far each store is, of a volume that no daemon tells of.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     stores: Vec<StoreReport>,
@@ -259,6 +262,8 @@ fn status(state: &State, volume: &VolumeFolder) -> Result<VolumeStatus> {
         }
         dollars_per_month = costs(config, history);
     }
+    let follows_nothing = config.as_ref().is_ok_and(|config| config.follows && config.stores.is_empty())
+        && volume.name.branch().is_none();
     let quota_bytes = match config {
         Ok(config) => config.quota_bytes,
         Err(failure) => {
@@ -274,6 +279,7 @@ fn status(state: &State, volume: &VolumeFolder) -> Result<VolumeStatus> {
     Ok(VolumeStatus {
         has_tail: ended.as_ref().is_some_and(|ended| branches::has_tail(volume, ended)),
         taken_over: ended,
+        follows_nothing,
         name: volume.name.to_string(),
         public_key: volume.id.to_hex(),
         quota_bytes,
@@ -405,6 +411,16 @@ fn print(list: &[VolumeStatus]) -> Result<()> {
     }
     table.print()?;
     for volume in list {
+        if volume.follows_nothing {
+            output::line(&format!(
+                "{}: another device writes it, and it follows no store: nothing new is shown",
+                volume.name
+            ))?;
+            output::note(&format!(
+                "hint: `comb volume open {} --store URL` opens it from one again",
+                volume.name
+            ));
+        }
         for mount in &volume.mounts {
             if let Some(seq) = mount.moment {
                 output::line(&format!("{}: seq {seq} is mounted on {}", volume.name, mount.mount_point))?;

@@ -1,8 +1,9 @@
 //! Two devices on one store: who is fenced keeps what it wrote, and can go on.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
+use crate::volumes::walk;
 use crate::world::{World, copy, put_back, wait_until};
 
 /// A volume with a store in the folder `store`, replicated and mounted; it holds the file `first`.
@@ -152,6 +153,63 @@ fn a_device_that_was_taken_over_without_changes_has_no_branch() {
     said.done();
     assert_eq!(world.comb("branch list photos --json").json().as_array().map(Vec::len), Some(0));
     assert_eq!(world.comb("cat photos:first").done(), "first");
+}
+
+#[test]
+fn opening_again_that_ends_in_its_middle_takes_nothing_of_others_for_a_branch() {
+    for tail in [false, true] {
+        let (world, other) = (World::new(), World::new());
+        let store = replicated(&world);
+        open(&other, &world, "");
+        if tail {
+            fs::write(world.path("mount/tail"), "tail").expect("written before it knows");
+        }
+        world.comb("sync photos --wait").refused(8, "took the volume over");
+        world.comb("unmount mount").done();
+        let note = world.volume_folder().join("fenced");
+        let before = fs::read(&note).expect("noted");
+        let branches = || {
+            let branches = world.comb("branch list photos --json").json();
+            branches.as_array().map(|all| all.iter().map(|one| one["name"].to_string()).collect::<Vec<_>>())
+        };
+        let had = branches().map(|had| had.len());
+        assert_eq!(had, Some(usize::from(tail)));
+
+        // What the other writes now lies in a pack of its own, which is away.
+        other.comb("mount photos mount").done();
+        fs::write(other.path("mount/second"), "second").expect("written");
+        other.comb("sync photos --wait").done();
+        other.comb("unmount mount").done();
+        let packs = walk(&store).into_iter().filter(|path| path.to_string_lossy().contains("/p/"));
+        let here: Vec<_> = walk(&world.volume_folder().join("packs"));
+        let missed: Vec<_> =
+            packs.filter(|pack| !here.iter().any(|here| here.file_name() == pack.file_name())).collect();
+        let away = |pack: &Path| world.path("away").join(pack.file_name().expect("a name"));
+        world.dir("away");
+        for pack in &missed {
+            fs::rename(pack, away(pack)).expect("moved");
+        }
+        world.comb("volume open photos").refused(5, "cannot be opened");
+        let kept = branches();
+        assert_eq!(kept.as_ref().map(Vec::len), had, "{kept:?}: what the store has is no branch");
+        for pack in &missed {
+            fs::rename(away(pack), pack).expect("moved");
+        }
+        world.comb("volume open photos --read-only").done();
+        assert_eq!(branches(), kept);
+
+        // A command that was killed before its last step has left this.
+        fs::write(&note, before).expect("written");
+        assert_eq!(branches(), kept, "it follows");
+        let said = world.comb("mount photos mount").said;
+        assert!(!said.contains("it is shown as it was left here"), "{said}");
+        assert_eq!(read(&world, "second"), "second");
+        world.comb("unmount mount").done();
+        world.comb("volume open photos").done();
+        assert!(!note.exists(), "it is written here");
+        assert_eq!(branches(), kept);
+        world.comb("check photos").done();
+    }
 }
 
 #[test]

@@ -166,6 +166,7 @@ fn an_archive_of_a_part_goes_to_a_pipe() {
 
     world.comb("export photos@t:tree --tar=-").done();
     world.comb("export photos@t:nothing --tar x.tar").refused(3, "nothing");
+    world.comb("export photos@t:tree/file/below --tar x.tar").refused(3, "not a directory");
     world.comb("export photos --tar x.tar").refused(2, "needs a moment");
     world.comb("export photos@t").code.eq(&2).then_some(()).expect("--tar says what it is to be");
     assert!(!world.path("x.tar").exists() && !world.path("x.tar.part").exists());

@@ -293,6 +293,7 @@ fn what_cannot_be_a_store_is_refused_and_changes_nothing() {
     );
     refused(&format!("store add photos {}", url(&machine.world.path("link"))), 4, "under another URL");
     refused(&format!("store add photos {} --as folder", url(&second)), 4, "--as");
+    refused(&format!("store add photos {} --as a/b", url(&second)), 2, "a store name has letters");
     refused(&format!("store add photos {}", url(&machine.world.path("missing"))), 10, "is it mounted?");
     refused(&format!("store add photos {}", url(&machine.world.path("file"))), 2, "it is no folder");
     refused("store add photos memory://x", 2, "ends with the process");
@@ -306,6 +307,69 @@ fn what_cannot_be_a_store_is_refused_and_changes_nothing() {
 }
 
 #[test]
+fn what_is_a_part_of_comb_itself_is_no_store() {
+    let machine = Machine::first();
+    machine.mount().done();
+    fs::create_dir(machine.file("inside")).expect("made");
+    symlink(machine.file("inside"), machine.world.path("link")).expect("a link");
+    let below = machine.world.dir("state/below");
+    let other = Machine::bare();
+    let key = machine.world.path("key");
+    for (folder, why) in [
+        (machine.file("inside"), "in the volume that is mounted on"),
+        (machine.file("missing/too"), "in the volume that is mounted on"),
+        (machine.world.path("link"), "in the volume that is mounted on"),
+        (machine.world.path("state"), "in the state folder"),
+        (below.clone(), "in the state folder"),
+        (machine.world.path("state/missing"), "in the state folder"),
+    ] {
+        let url = url(&folder);
+        let refused = |machine: &Machine, words: &str| machine.comb(words).refused(2, why);
+        refused(&machine, &format!("store add photos {url}"));
+        refused(&machine, &format!("volume open more --key-file {} --store {url}", key.display()));
+        refused(&machine, &format!("recover --store {url} --passphrase-file {}", key.display()));
+        if why.contains("mounted") {
+            // Nor is it one for another machine's volumes: two of them could each be in the other's.
+            other.comb("volume create other");
+            refused(&other, &format!("store add other {url}"));
+        }
+    }
+    assert_eq!(machine.comb("store list photos --json").json(), serde_json::json!([]));
+    assert_eq!(tree(&below).len() + tree(&machine.file("inside")).len(), 0, "nothing was touched");
+    machine.unmount();
+}
+
+#[test]
+fn a_volume_that_is_mounted_over_a_store_later_keeps_nobody_waiting() {
+    let machine = Machine::first();
+    let world = &machine.world;
+    let folder = world.dir("disk/store");
+    machine.comb(&format!("store add photos {}", url(&folder))).done();
+    machine.sync();
+    machine.comb("volume create other").done();
+
+    // The disk with the store is not there, so its mount point is empty.
+    fs::rename(&folder, world.path("away")).expect("renamed");
+    for volume in ["photos", "other"] {
+        machine.comb(&format!("mount {volume} disk")).refused(4, "is store \"folder\" of volume \"photos\"");
+    }
+
+    // Another machine's state folder knows nothing of that store.
+    let other = Machine::bare();
+    other.comb("volume create other").done();
+    other.comb(&format!("mount other {}", world.path("disk").display())).done();
+    fs::create_dir(&folder).expect("made in the volume");
+    machine.mount().done();
+    fs::write(machine.file("a"), "a").expect("written");
+    machine.comb("sync photos --wait --limit 5s").refused(9, "a volume is mounted on");
+    assert_eq!(tree(&folder).len(), 0, "nothing was sent into it");
+    machine.unmount();
+    other.comb(&format!("unmount {}", world.path("disk").display())).done();
+    fs::rename(world.path("away"), &folder).expect("it is back");
+    machine.sync();
+}
+
+#[test]
 fn an_unmounted_volume_is_replicated_by_sync() {
     let machine = Machine::with_store();
     let said = machine.comb("sync photos");
@@ -314,6 +378,16 @@ fn an_unmounted_volume_is_replicated_by_sync() {
     machine.comb("snapshot photos --tag later").done();
     machine.sync();
     assert_eq!(objects(&machine.store(), "m").len() as u64, machine.head());
+
+    // Who is asked whether it may go is told what would go for good.
+    let asked = machine.comb("volume remove photos").said;
+    assert!(asked.contains("--yes") && !asked.contains("in no store"), "{asked}");
+    machine.mount().done();
+    fs::rename(machine.store(), machine.world.path("away")).expect("moved");
+    machine.write("more", noise(7, 100_000));
+    machine.world.kill_daemon();
+    let asked = machine.comb("volume remove photos").said;
+    assert!(asked.contains("97.7 KiB of it are in no store"), "{asked}");
 }
 
 #[test]
@@ -1009,6 +1083,8 @@ fn a_volume_comes_back_from_the_store_by_passphrase_and_by_kit() {
         bare.mount().done();
         assert_eq!(fs::read(bare.file("a")).expect("it is back"), b"text");
         bare.unmount();
+        let again = bare.comb(&format!("recover --store {} {option} {}", attic.url(), file.display()));
+        assert!(again.out.contains("`comb volume open photos` takes it over"), "{}{}", again.out, again.said);
     }
     let wrong = attic.world.private("wrong", "six other random words, not these");
     let (bare, outcome) = recover("--passphrase-file", &wrong, "");

@@ -135,6 +135,7 @@ fn removing_needs_a_yes() {
     let world = World::new();
     world.comb("volume create photos").done();
     world.comb("volume remove photos").refused(2, "--yes");
+    world.comb("volume remove photos").refused(2, "; it is in no store");
     world.comb("volume show photos").done();
     world.comb("volume remove photos --yes").done();
     world.comb("volume show photos").refused(3, "no volume");

@@ -76,8 +76,13 @@ fn a_volume_of_others_without_a_store_gets_one_or_becomes_ones_own() {
             assert_eq!(told[0]["taken_over"]["by"], 2, "{told}");
             machine.comb("unmount mount").done();
         } else {
-            machine.comb("store remove photos folder").done();
-            machine.comb("status photos").done();
+            let refused = machine.comb("store remove photos folder");
+            assert!(refused.said.contains("`comb fork photos@head NEW`"), "{}", refused.said);
+            refused.refused(2, "follows store \"folder\"");
+            machine.comb("store remove photos folder --yes").done();
+            let told = machine.comb("status photos");
+            assert!(told.said.contains("`comb volume open photos --store URL`"), "{}", told.said);
+            assert!(told.done().contains("it follows no store: nothing new is shown"));
         }
         let refused = machine.comb("volume open photos");
         assert!(refused.said.contains("`comb volume open photos --store URL`"), "{}", refused.said);
@@ -293,9 +298,11 @@ fn what_lies_in_a_store_alone_that_is_away_is_told_as_that() {
         "mount photos mount --at 2",
         "cat photos@2:first",
         "restore photos@2: --to back",
+        "fork photos@2 new",
     ] {
         let outcome = other.comb(line);
         assert!(outcome.said.contains("hint: "), "{line}: {}", outcome.said);
+        assert!(outcome.said.matches("packs/").count() < 2, "{line}: {}", outcome.said);
         outcome.refused(10, "the store cannot be reached");
     }
     fs::rename(world.path("away"), world.path("store")).expect("back again");

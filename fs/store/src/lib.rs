@@ -60,7 +60,7 @@ pub use name::{BadName, NAME_BYTES_MAX, Name, PART_BYTES_MAX, Prefix};
 pub use open::open;
 pub use patient::{AT_ONCE_MAX, Patience, Patient, READ_TIME_MAX, Requests, SILENCE_MAX, Status};
 pub use probe::{Probe, Unfit, probe};
-pub use surroundings::Surroundings;
+pub use surroundings::{ShutOut, Surroundings};
 pub use url::{BadUrl, Url};
 
 /// The contract with a store.

@@ -6,7 +6,7 @@ use crate::bucket::Bucket;
 use crate::ipfs::Ipfs;
 use crate::url::{Place, Url};
 use crate::webdav::WebDav;
-use crate::{Folder, Memory, Store, StoreError, Surroundings};
+use crate::{Folder, Kind, Memory, Store, StoreError, Surroundings};
 
 /// Opens the store of a URL, with what lies around for credentials.
 ///
@@ -15,7 +15,13 @@ use crate::{Folder, Memory, Store, StoreError, Surroundings};
 pub async fn open(url: &Url, around: &Surroundings) -> Result<Arc<dyn Store>, StoreError> {
     Ok(match &url.0 {
         Place::S3 { .. } | Place::Gcs { .. } | Place::Azure { .. } => Arc::new(Bucket::open(url, around)?),
-        Place::Folder(path) => Arc::new(Folder::open(path).await?),
+        Place::Folder(path) => {
+            if let Some(why) = around.shut_out(path) {
+                // It may pass: what lies on the folder goes, and the folder is there.
+                return Err(StoreError::new(Kind::Unreachable, "open", path.display().to_string(), why));
+            }
+            Arc::new(Folder::open(path).await?)
+        }
         Place::WebDav(_) => Arc::new(WebDav::open(url, around)?),
         Place::Ipfs { .. } => Arc::new(Ipfs::open(url, around)?),
         Place::Memory(name) => Arc::new(Memory::named(name)),

@@ -19,7 +19,11 @@ pub struct Surroundings {
     variables: BTreeMap<String, String>,
     home: Option<PathBuf>,
     head_key: Option<Arc<dyn HeadKey>>,
+    shut_out: Option<ShutOut>,
 }
+
+/// Why the folder of a store must not be touched now, if it must not.
+pub type ShutOut = fn(&Path) -> Option<String>;
 
 impl Surroundings {
     /// Those of this process.
@@ -28,17 +32,26 @@ impl Surroundings {
         // What is no text is nothing that a store asks for.
         let variables = std::env::vars_os()
             .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
-        Surroundings { variables: variables.collect(), home, head_key: None }
+        Surroundings { variables: variables.collect(), home, head_key: None, shut_out: None }
     }
 
     /// Others, as a test or a daemon has them.
     pub fn new(variables: impl IntoIterator<Item = (String, String)>, home: Option<PathBuf>) -> Surroundings {
-        Surroundings { variables: variables.into_iter().collect(), home, head_key: None }
+        Surroundings { variables: variables.into_iter().collect(), home, head_key: None, shut_out: None }
     }
 
     /// The same for one volume, which some kinds of store are found by.
     pub fn of_volume(self, key: Arc<dyn HeadKey>) -> Surroundings {
         Surroundings { head_key: Some(key), ..self }
+    }
+
+    /// The same for who must not touch some folders: it is asked before a store in one is opened.
+    pub fn shutting_out(self, shut_out: ShutOut) -> Surroundings {
+        Surroundings { shut_out: Some(shut_out), ..self }
+    }
+
+    pub(crate) fn shut_out(&self, folder: &Path) -> Option<String> {
+        self.shut_out.and_then(|shut_out| shut_out(folder))
     }
 
     pub(crate) fn head_key(&self) -> Option<Arc<dyn HeadKey>> {

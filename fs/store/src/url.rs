@@ -69,6 +69,14 @@ impl Url {
     pub fn is_of_one_volume(&self) -> bool {
         matches!(self.0, Place::Ipfs { .. })
     }
+
+    /// The folder that the store is, if it is one.
+    pub fn folder(&self) -> Option<&Path> {
+        match &self.0 {
+            Place::Folder(path) => Some(path),
+            _ => None,
+        }
+    }
 }
 
 impl FromStr for Url {

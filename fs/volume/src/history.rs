@@ -20,6 +20,7 @@ use parking_lot::RwLock;
 use crate::collection::Marks;
 use crate::compaction::Moves;
 use crate::env::Env;
+use crate::error::is_away;
 use crate::keys::Keys;
 use crate::layers::{self, Layers};
 use crate::ledger::{self, Moment};
@@ -352,24 +353,30 @@ pub fn fork(
     if !manifests::list(env)?.is_empty() {
         return Err(OpenError::AlreadyAVolume("the folder".into()));
     }
-    let damaged =
-        |error: FsError| OpenError::Damaged { what: "the new volume".into(), detail: error.to_string() };
+    let unreadable = |error| OpenError::unreadable("the new volume", error);
     let table = from.store.table();
     let moves = match newest.header.has_moved {
-        true => Moves::load(&from.store, &newest.moment().root).map_err(damaged)?,
+        true => Moves::load(&from.store, &newest.moment().root).map_err(unreadable)?,
         false => Moves::default(),
     };
     let mut marks = Marks::new(moves.clone());
     let are_marked =
-        marks.tree(&from.store, &moment.root).and_then(|()| marks.table(&from.store, &table)).is_ok();
+        match marks.tree(&from.store, &moment.root).and_then(|()| marks.table(&from.store, &table)) {
+            Err(error @ FsError::Away(_)) => return Err(unreadable(error)),
+            marked => marked.is_ok(),
+        };
     let fates = ledger::fates(&from.store, &newest.moment().root).unwrap_or_default();
     let mut gone = Vec::new();
     for number in (0..table.count()).map(|number| PackNumber(number as u32)) {
-        let entry = from.store.pack_entry(number).map_err(damaged)?;
+        let entry = from.store.pack_entry(number).map_err(unreadable)?;
         let is_wanted = if are_marked { marks.has(number, &entry) } else { !fates.contains_key(&number) };
         if is_wanted {
             let path = pack_path(&entry.object);
-            bring(&path).map_err(at(&path))?;
+            // What did not come from afar names itself.
+            bring(&path).map_err(|source| match is_away(&source) {
+                true => at("what it begins with")(source),
+                false => at(&path)(source),
+            })?;
         } else {
             gone.push(number);
         }
@@ -377,7 +384,7 @@ pub fn fork(
     env.disk.sync_dir("packs").map_err(at("packs"))?;
     env.disk.sync_dir("").map_err(at("the volume's folder"))?;
     let store = Store::new(env.clone(), from.store.keys.clone(), table, 2 << 20);
-    seal::fork(&store, key, &moment, newest.body.next_ino, &gone, moves).map_err(damaged)
+    seal::fork(&store, key, &moment, newest.body.next_ino, &gone, moves).map_err(unreadable)
 }
 
 impl View {

@@ -189,6 +189,14 @@ pub struct PolicyError {
 }
 
 impl Policy {
+    /// The tags of which a rule speaks.
+    pub fn tags(&self) -> impl Iterator<Item = &str> {
+        self.rules.iter().filter_map(|rule| match rule {
+            Rule::Tag(tag, _) => Some(tag.as_str()),
+            _ => None,
+        })
+    }
+
     /// Reads `keep 5m for 3h, 1h for 2d; keep tag release forever; keep last 3`.
     pub fn parse(text: &str) -> Result<Self, PolicyError> {
         if text.len() > POLICY_BYTES_MAX {

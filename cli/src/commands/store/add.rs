@@ -5,7 +5,7 @@ use fs_replication::{Slot, StoreId};
 
 use crate::cost::Prices;
 use crate::failure::{Failure, Kind, Result};
-use crate::name::{VolumeName, parse_size};
+use crate::name::{VolumeName, parse_size, parse_store_name};
 use crate::notes::Seen;
 use crate::state::{State, VolumeFolder};
 use crate::stores::{self, StoreConfig};
@@ -30,8 +30,8 @@ pub struct AddArgs {
     url: String,
 
     /// What to call the store [default: the kind and a number]
-    #[arg(long = "as", value_name = "STORE")]
-    store: Option<VolumeName>,
+    #[arg(long = "as", value_name = "STORE", value_parser = parse_store_name)]
+    store: Option<String>,
 
     /// What it costs, for the estimate in `comb status`: dollars for a GB a month, 1000 creates, 1000 reads, as in
     /// 0.023,0.005,0.0004 [default: the list prices of known providers]
@@ -47,6 +47,7 @@ pub struct AddArgs {
 pub fn run(state: &State, args: &AddArgs) -> Result<()> {
     let volume = state.volume(&args.name)?;
     let url = stores::parse_url(&args.url)?;
+    stores::refuse_own(state, &url)?;
     // Who only looks has nothing to send.
     engine::refuse_others(&volume)?;
     let stores = volume.config()?.stores;
@@ -54,7 +55,7 @@ pub fn run(state: &State, args: &AddArgs) -> Result<()> {
         return Err(Failure::new(Kind::InTheWay, format!("{url} is store \"{}\" of it already", there.name)));
     }
     let name = match &args.store {
-        Some(name) => name.to_string(),
+        Some(name) => name.clone(),
         None => StoreConfig::free_name(&url, &stores),
     };
     if stores.iter().any(|store| store.name == name) {

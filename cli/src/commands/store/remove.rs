@@ -19,7 +19,7 @@ pub struct RemoveArgs {
     /// The store
     store: VolumeName,
 
-    /// Say that the store may go though another device took the volume over there
+    /// Say that the store may go though another device took the volume over there, or writes the volume that is followed here
     #[arg(long)]
     yes: bool,
 }
@@ -64,12 +64,26 @@ fn is_taken_over(volume: &VolumeFolder, store: &StoreConfig) -> Failure {
     ))
 }
 
+/// Why nobody parts without a word from the store through which the volume is followed: it would stay as it is for ever.
+fn is_followed(volume: &VolumeFolder, store: &StoreConfig) -> Failure {
+    let what = format!(
+        "volume \"{}\" follows store \"{}\": without it nothing new is shown, and nobody writes it here",
+        volume.name, store.name
+    );
+    Failure::new(Kind::Usage, what).hint(format!(
+        "`comb fork {0}@head NEW` makes a volume of your own of what is here; or add --yes: `comb volume open {0} --store URL` opens it \
+         from a store again",
+        volume.name
+    ))
+}
+
 /// Takes a store out of the volume's config.
 pub fn run(state: &State, args: &RemoveArgs) -> Result<()> {
     let volume = state.volume(&args.name)?;
     let store = super::choose(&volume, Some(args.store.as_str()))?;
-    if store.arbiter && !args.yes && !volume.config()?.follows {
+    if store.arbiter && !args.yes {
         match notes::is_fenced(&volume) {
+            _ if volume.config()?.follows => return Err(is_followed(&volume, &store)),
             true => return Err(is_taken_over(&volume, &store)),
             false => refuse_taken_over(&volume, &store)?,
         }

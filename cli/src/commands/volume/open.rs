@@ -144,6 +144,7 @@ pub fn run(state: &State, args: &OpenArgs) -> Result<()> {
     let mut how =
         How { read_only: args.read_only, promote: args.promote, accept_rollback: args.accept_rollback };
     let store = args.store.as_deref().map(stores::parse_url).transpose()?;
+    store.iter().try_for_each(|url| stores::refuse_own(state, url))?;
     let expect = args.expect();
     let done = match (&args.key_file, store) {
         (Some(path), Some(url)) => {
@@ -386,6 +387,11 @@ pub fn again(state: &State, name: &VolumeName, how: How, expect: &Expect) -> Res
         output::note(&format!("what only this machine has is branch \"{branch}\" now"));
         done.branch = Some(branch);
     }
+    // What is here by then of what the store has names packs that are only there.
+    state.change_config(&volume, |config| {
+        config.from_store = true;
+        Ok(())
+    })?;
     let (env, begun) = takeover::begin(&volume.path, &elsewhere::far(&opened, volume.id, &volume.path)?)?;
     // All that a volume has here that only looked came from the store, and comes again.
     let outdated = if how.accept_rollback { Some(Seq(0)) } else { cut };
@@ -402,8 +408,13 @@ pub fn again(state: &State, name: &VolumeName, how: How, expect: &Expect) -> Res
         note_seen(&volume, store, Some(cut.slot.link()))?;
         done.cut = Some(cut);
     }
+    // A crash must not leave a note of an end that counts again later: where others write on, it counts no more once the config says
+    // that they are followed; else the last word is the config's.
+    if !how.read_only {
+        notes::forget_end(&volume)?;
+    }
     state.change_config(&volume, |config| {
-        (config.from_store, config.follows) = (true, how.read_only);
+        config.follows = how.read_only;
         Ok(())
     })?;
     notes::forget_end(&volume)?;

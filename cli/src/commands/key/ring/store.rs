@@ -36,6 +36,7 @@ pub struct StoreArgs {
 /// Puts a store into the ring.
 pub fn run(state: &State, args: &StoreArgs) -> Result<()> {
     let url = stores::parse_url(&args.url)?;
+    stores::refuse_own(state, &url)?;
     let credentials = match &args.credentials_file {
         Some(path) => read(path, &url)?,
         None => Zeroizing::default(),
