@@ -21,6 +21,8 @@ impl Replicas {
         let ago = |then: Instant| clock.saturating_duration_since(then).as_secs_f64();
         let replicated = progress.as_ref().and_then(|progress| progress.replicated);
         let known_to_have = running.known(progress.as_ref());
+        // Nothing is asked of a store for long then, so it is told as of a volume at rest.
+        let replicated = if fenced.is_some() { known_to_have } else { replicated };
         let pending = progress.as_ref().map(|progress| progress.pending).unwrap_or_default();
         // Of a store that lost what it had, the uploader alone knows since when.
         let before = pending.oldest.map(|oldest| oldest.0);

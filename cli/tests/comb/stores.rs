@@ -853,6 +853,8 @@ fn a_state_folder_that_was_put_back_in_time_parts_with_no_healthy_copy() {
         assert!(!status.out.contains(PART), "{}", status.out);
         status.out.matches("TAKEN OVER").count() == 2
     });
+    let told = attic.comb("status photos").out;
+    assert!(!told.contains("has nothing yet") && !told.contains("is not known"), "{told}");
     attic.unmount();
     let status = attic.comb("status photos");
     assert!(!status.out.contains(PART), "{}", status.out);
