@@ -8,6 +8,7 @@ mod daemon;
 mod diff;
 mod export;
 mod fork;
+mod hive;
 mod key;
 mod lease;
 mod log;
@@ -98,6 +99,8 @@ enum Command {
     Store(store::StoreCommand),
     Sync(sync::SyncArgs),
     Check(check::CheckArgs),
+    #[command(subcommand)]
+    Hive(hive::HiveCommand),
     Completions(completions::CompletionsArgs),
     Man(man::ManArgs),
     #[command(hide = true)]
@@ -144,6 +147,7 @@ fn run_command(comb: Comb) -> Result<()> {
         Command::Store(command) => store::run(&state()?, command),
         Command::Sync(args) => sync::run(&state()?, &args),
         Command::Check(args) => check::run(&state()?, &args),
+        Command::Hive(command) => hive::run(&state()?, command),
         Command::Completions(args) => completions::run(&args),
         Command::Man(args) => man::run(&args),
         Command::Daemon(args) => daemon::run(&state()?, args),
