@@ -14,6 +14,7 @@ use fs_format::{Seq, VolumeId};
 use fs_replication::{Far, Head, Limits, Link, Slot, Verdict};
 use fs_store::{Abilities, Entry, Name, Patience, Patient, Prefix, READ_TIME_MAX, Store, StoreError};
 use fs_volume::env::Env;
+use fs_volume::manifest_path;
 use parking_lot::Mutex;
 
 use crate::failure::{Context, Failure, Kind, Result};
@@ -187,9 +188,7 @@ enum Wait {
 fn recognise(volume: &VolumeFolder, store: &StoreConfig, how: Wait) -> Result<Recognised> {
     let (id, seen) =
         (store.store_id()?, Seen::read(volume, &store.name)?.map(|seen| seen.link()).transpose()?);
-    let manifests = volume.path.join("manifests");
-    let own =
-        |seq: Seq| fs::read(manifests.join(format!("{:016x}", seq.0))).ok().map(|own| manifest_id(&own));
+    let own = |seq: Seq| fs::read(volume.path.join(manifest_path(seq))).ok().map(|own| manifest_id(&own));
     let (opened, head, verdict) = stores::block_on(async {
         let asked = async {
             let opened = stores::open_to_read(&store.url, volume.id).await?;
@@ -253,7 +252,7 @@ pub fn find_end(volume: &VolumeFolder, store: &Patient, newest: &Slot) -> Result
     let remote = stores::remote(store, volume.id);
     let mut at = seqs.first().copied().unwrap_or(1);
     for &seq in seqs.iter().rev().filter(|seq| **seq <= newest.seq.0) {
-        let own = manifests.join(format!("{seq:016x}"));
+        let own = volume.path.join(manifest_path(Seq(seq)));
         let own = fs::read(&own).context(own.display())?;
         let is_there = stores::block_on(async {
             match remote.slot(Seq(seq)).await {
