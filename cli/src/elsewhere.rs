@@ -27,6 +27,10 @@ use crate::{engine, output, stores};
 /// How long a look at what a store shows may take, for whoever can go on with what was seen last.
 const FOLLOW_TIME_MAX: Duration = Duration::from_secs(5);
 
+/// The most that is held in memory of what comes for a copy, in bytes: a file that was overwritten here and there lies in many packs,
+/// and who copies it comes to each of them again and again.
+const COPY_HELD_BYTES: u64 = 256 << 20;
+
 /// The way into a volume's folder, and to what is not in it.
 #[derive(Clone)]
 pub struct Door {
@@ -57,11 +61,19 @@ pub fn door(volume: &VolumeFolder) -> Result<Door> {
 
 /// The same for a command, which waits for a store that never answered no longer than a person likes to.
 pub fn door_of_command(volume: &VolumeFolder) -> Result<Env> {
-    let find = |volume: &VolumeFolder| -> Result<Option<Far>> {
+    door_with(volume, Limits { first: FOLLOW_TIME_MAX, ..limits() })
+}
+
+/// The same for a command that copies what it reads to somewhere else: nothing of it is kept here.
+pub fn door_of_copy(volume: &VolumeFolder) -> Result<Env> {
+    door_with(volume, Limits { first: FOLLOW_TIME_MAX, is_kept: false, held: COPY_HELD_BYTES, ..limits() })
+}
+
+fn door_with(volume: &VolumeFolder, limits: Limits) -> Result<Env> {
+    let find = move |volume: &VolumeFolder| -> Result<Option<Far>> {
         let Some(url) = source(volume) else { return Ok(None) };
         // What is tried again is decided by who reads.
         let store = stores::later(&url, volume.id)?.with(Patience::Once);
-        let limits = Limits { first: FOLLOW_TIME_MAX, ..limits() };
         let far = Far::new(Arc::new(store), volume.id, &volume.path, stores::handle()?, limits);
         far.map(Some).context(volume.path.display())
     };
