@@ -107,6 +107,14 @@ class Device:
     def comb(self, *words, **more):
         return stage.run(*self.words(*words), env=self.env, **more)
 
+    def json(self, *words, timeout=300):
+        """What it answers as JSON; what it says beside is kept for a failure."""
+        done = subprocess.run(
+            self.words(*words, "--json"), stdin=subprocess.DEVNULL, capture_output=True, text=True, env=self.env, timeout=timeout, check=False
+        )
+        stage.expect(done.returncode == 0, f"{self.name}: comb {' '.join(map(str, words))} ended with {done.returncode}: {done.stderr}")
+        return json.loads(done.stdout)
+
     def run(self):
         """Starts the daemon; it stays until it is ended."""
         self.process = stage.start(*self.words("device", "run"), log=self.log, env=self.env)
@@ -115,7 +123,8 @@ class Device:
         """Everything on it at once: engine, containers, mounts, the device."""
         self.machine.kill()
         self.deaths.append(boottime_ms())
-        self.process.wait(timeout=60)
+        if self.process:
+            self.process.wait(timeout=60)
 
     def boot(self):
         self.machine.resume()
@@ -208,6 +217,33 @@ def url_of(app, devices, service, port):
     return f"http://{at}:{given[0]}" if at and given else None
 
 
+class Notes(threading.Thread):
+    """Writes notes wherever the app runs, and keeps the numbers that were answered."""
+
+    def __init__(self, urls):
+        super().__init__(daemon=True)
+        self.urls, self.answered, self.end = urls, [], threading.Event()
+        self.start()
+
+    def run(self):
+        while not self.end.wait(0.05):
+            for url in self.urls():
+                try:
+                    number = machines.ask_json(f"{url}/notes", f"note of {time.time_ns()}", timeout=1)["id"]
+                except (OSError, ValueError, KeyError):
+                    continue  # Not answered: it may be there or not.
+                self.answered.append((boottime_ms(), number))
+
+    def silence(self, since):
+        """The longest time without a committed note from then on, in seconds."""
+        return longest([since, *(at for at, _ in self.answered if at >= since)])
+
+
+def longest(moments):
+    """The longest time between two of them, in seconds."""
+    return max((after - before for before, after in zip(moments, moments[1:])), default=0) / 1000
+
+
 class Listener(threading.Thread):
     """Listens to a ledger wherever it runs: keeps each record that it was told, and when; knows the longest silence."""
 
@@ -235,15 +271,10 @@ class Listener(threading.Thread):
                         out.flush()
                 self.end.wait(0.02)
 
-    def restart(self, number):
-        """Goes on behind this record: those after it are on a branch."""
-        self.number = number
-
     def since(self, moment):
         with self.lock:
             return [one for one in self.told if one[0] >= moment]
 
     def silence(self, since):
         """The longest time without a new record from then on, in seconds."""
-        moments = [since, *(at for at, _ in self.since(since))]
-        return max((after - before for before, after in zip(moments, moments[1:])), default=0) / 1000
+        return longest([since, *(at for at, _ in self.since(since))])
