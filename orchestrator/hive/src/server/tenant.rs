@@ -106,9 +106,12 @@ impl<'a> Tenant<'a> {
 
     /// Writes down what happened, in the chain of the account's events.
     pub fn event(&mut self, kind: &str, about: About) -> Result<(), Fail> {
-        let row = self.one("SELECT event_number, event_hash FROM account WHERE account = $1", &[])?;
-        let row = row.ok_or_else(Fail::not_found)?;
-        let number = row.count(0)? + 1;
+        // Counted and read at once: reports of one account are committed beside each other, and each waits here for the
+        // event before its own.
+        let sql = "UPDATE account SET event_number = event_number + 1 WHERE account = $1 \
+             RETURNING event_number, event_hash";
+        let row = self.one(sql, &[])?.ok_or_else(Fail::not_found)?;
+        let number = row.count(0)?;
         let before = row.id::<32>(1)?;
         let mut event = Event {
             number: Number(number),
@@ -128,10 +131,7 @@ impl<'a> Tenant<'a> {
         hasher.update(&before);
         hasher.update(bytes.as_bytes());
         event.hash = Hex(*hasher.finalize().as_bytes());
-        self.execute(
-            "UPDATE account SET event_number = $2, event_hash = $3 WHERE account = $1",
-            &[number.into(), event.hash.0.into()],
-        )?;
+        self.execute("UPDATE account SET event_hash = $2 WHERE account = $1", &[event.hash.0.into()])?;
         self.execute(
             "INSERT INTO event (account, number, app, device, event) VALUES ($1, $2, $3, $4, $5)",
             &[

@@ -7,4 +7,5 @@ mod devices;
 mod load;
 mod people;
 mod routes;
+mod tls;
 mod world;
