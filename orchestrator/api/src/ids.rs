@@ -2,10 +2,17 @@
 
 use std::fmt;
 
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use crate::text::{Hex, Uuid};
+
 pub use fs_format::{Epoch, ManifestId, Seq, VolumeId};
 
 /// The pseudonym that a device has in one volume's manifests and claims.
 pub type Writer = fs_format::DeviceId;
+
+/// The largest number that travels.
+pub const NUMBER_MAX: u64 = (1 << 53) - 1;
 
 macro_rules! id {
     ($(#[$doc:meta])* $name:ident) => {
@@ -31,6 +38,46 @@ macro_rules! id {
     };
 }
 
+macro_rules! uuid {
+    ($($name:ident)*) => {$(
+        impl Serialize for $name {
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.collect_str(&Uuid(self.0))
+            }
+        }
+
+        impl<'de> Deserialize<'de> for $name {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                Uuid::deserialize(deserializer).map(|id| Self(id.0))
+            }
+        }
+
+        impl std::str::FromStr for $name {
+            type Err = crate::text::FormError;
+
+            fn from_str(text: &str) -> Result<Self, Self::Err> {
+                text.parse::<Uuid>().map(|id| Self(id.0))
+            }
+        }
+    )*};
+}
+
+macro_rules! hex {
+    ($($name:ident)*) => {$(
+        impl Serialize for $name {
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.collect_str(&Hex(self.0))
+            }
+        }
+
+        impl<'de> Deserialize<'de> for $name {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                Hex::deserialize(deserializer).map(|hex| Self(hex.0))
+            }
+        }
+    )*};
+}
+
 id!(
     /// An app; never changes.
     AppId
@@ -43,6 +90,8 @@ id!(
     /// Something that the hive does in steps.
     OperationId
 );
+uuid!(AppId DeviceId OperationId);
+
 id!(
     /// What one accepted hello began; the next one ends it.
     SessionId
@@ -51,6 +100,17 @@ id!(
     /// One run of a device's process, random: tells a repeated hello from one by a copy of the machine.
     RunId
 );
+
+hex!(SessionId RunId);
+
+/// Reads 0 to [`NUMBER_MAX`].
+pub(crate) fn read_number<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
+    let number = u64::deserialize(deserializer)?;
+    match number <= NUMBER_MAX {
+        true => Ok(number),
+        false => Err(serde::de::Error::custom(format_args!("{number} is above 2^53 - 1"))),
+    }
+}
 
 macro_rules! number {
     ($(#[$doc:meta])* $name:ident) => {
@@ -63,6 +123,18 @@ macro_rules! number {
             #[must_use]
             pub fn next_above(self, floor: u64) -> $name {
                 $name(self.0.max(floor) + 1)
+            }
+        }
+
+        impl Serialize for $name {
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.serialize_u64(self.0)
+            }
+        }
+
+        impl<'de> Deserialize<'de> for $name {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                read_number(deserializer).map(Self)
             }
         }
 

@@ -19,4 +19,5 @@ pub mod request;
 pub mod route;
 pub mod text;
 pub mod times;
+pub mod wire;
 pub mod yaml;

@@ -2,10 +2,13 @@
 
 use std::collections::BTreeSet;
 
+use serde::{Deserialize, Serialize};
+
 use crate::ids::{Epoch, ManifestId, Seq, Writer};
 
 /// How long the right to run lasts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Policy {
     /// Until a person moves the app.
     Manual,
@@ -127,31 +130,77 @@ pub enum Why {
     Failed(Problem),
 }
 
-/// What went wrong: `api.md`, section 6.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Problem {
-    /// Docker does not answer.
-    DockerStopped,
-    /// The gate failed.
-    Unhealthy,
-    /// The store does not hold what was expected.
-    HeadUnexpected,
-    /// The store does not answer.
-    StoreUnreachable,
-    /// Others claimed at the same time, again and again.
-    ClaimLost,
-    /// Mounts died too often.
-    MountDied,
-    /// Not all could be published in time.
-    PublishLate,
-    /// The lease ended.
-    LeaseOver,
-    /// The term is not the device's any more.
-    TermOver,
-    /// The store has a later epoch.
-    Fenced,
-    /// The app is not in a phase for this.
-    State,
-    /// The device's process did not answer in time.
-    Late,
+macro_rules! problems {
+    ($($name:ident $text:literal $doc:literal,)+) => {
+        /// What went wrong: `api.md`, section 6.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        pub enum Problem {
+            $(#[doc = $doc] #[serde(rename = $text)] $name,)+
+            /// One that a newer program made; never sent.
+            #[serde(rename = "unknown", other)]
+            Unknown,
+        }
+
+        impl Problem {
+            /// All that are sent.
+            pub const ALL: &[Self] = &[$(Self::$name,)+];
+
+            /// As it travels.
+            pub fn text(self) -> &'static str {
+                match self {
+                    $(Self::$name => $text,)+
+                    Self::Unknown => "unknown",
+                }
+            }
+        }
+    };
+}
+
+problems! {
+    DockerStopped "docker_stopped" "Docker does not answer.",
+    DockerSlow "docker_slow" "Docker answers too late.",
+    ImageMissing "image_missing" "An image is not here, and cannot be fetched.",
+    ImageUnknown "image_unknown" "No registry has the image.",
+    ImageChanged "image_changed" "An image has another digest than the package says.",
+    PullFailed "pull_failed" "An image could not be fetched.",
+    ComposeFailed "compose_failed" "Compose refused the app.",
+    ConfigChanged "config_changed" "Compose reads the files otherwise than when they were signed.",
+    PolicyRefused "policy_refused" "The compose file says what it may not.",
+    PackageWrong "package_wrong" "The package is not the owner's, or does not fit.",
+    PackageExpired "package_expired" "The package may not be started any more.",
+    PackageSealed "package_sealed" "The device has no key for the package.",
+    MountDead "mount_dead" "A mount does not answer.",
+    MountDied "mount_died" "Mounts died too often.",
+    MarkerWrong "marker_wrong" "A mount is not that of the app's volume.",
+    EpochWrong "epoch_wrong" "A mount is not in the epoch of the record.",
+    LeaseShort "lease_short" "Too little is left of the lease.",
+    LeaseOver "lease_over" "The lease ended.",
+    TermOver "term_over" "The term is not the device's any more.",
+    HeadUnexpected "head_unexpected" "The store does not hold what was expected.",
+    StoreUnreachable "store_unreachable" "The store does not answer.",
+    StoreDenied "store_denied" "The store refuses the credentials.",
+    StoreForgot "store_forgot" "The store lacks what it had.",
+    VolumeDamaged "volume_damaged" "A volume cannot be read.",
+    VolumeReadOnly "volume_read_only" "A volume takes no writes.",
+    NoSpace "no_space" "There is too little room.",
+    PortTaken "port_taken" "A port is another program's.",
+    Unhealthy "unhealthy" "The gate failed.",
+    Exits "exits" "A service exits again and again.",
+    GateLate "gate_late" "The app was not well in time.",
+    AloneUnchecked "alone_unchecked" "Started with neither hive nor store.",
+    RecordDamaged "record_damaged" "The app's record cannot be read.",
+    ClaimLost "claim_lost" "Others claimed at the same time, again and again.",
+    InstantTorn "instant_torn" "Only some of the volumes have the moment.",
+    RingLate "ring_late" "The ring could not be published in time.",
+    KeyMissing "key_missing" "The ring lacks a volume's key.",
+    StopLate "stop_late" "Containers did not stop in time.",
+    PublishLate "publish_late" "Not all could be published in time.",
+    HookFailed "hook_failed" "A hook of the app failed.",
+    UpdateRolledBack "update_rolled_back" "The new revision was not well; the old one runs.",
+    UnknownCommand "unknown_command" "The device does not know the command.",
+    Obsolete "obsolete" "A later command took its place.",
+    HiveWentBack "hive_went_back" "An old hive runs beside the one that was restored.",
+    Fenced "fenced" "The store has a later epoch.",
+    State "state" "The app is not in a phase for this.",
+    Late "late" "The device did not answer in time.",
 }
