@@ -23,10 +23,13 @@
 //! - `room`   which packs leave this disk, and how much may wait for stores
 //! - `retention`   pruning by policy, for commands and the daemon alike
 //! - `daemon_log`   what a daemon says of itself, in a file that does not grow for ever
+//! - `hive`     the hive as a person speaks with it; packages of apps
+//! - `ask`      questions to a person
 //! - `tree`, `writer`, `pax`   reading a sealed tree, and writing it into a folder or an archive
 //! - `mounts`   what the kernel knows of mounts
 //! - `output`, `progress`, `waits`, `failure`   what is printed, and the exit codes
 
+mod ask;
 mod branches;
 mod commands;
 mod control;
@@ -39,6 +42,7 @@ mod expectation;
 mod failure;
 mod filling;
 mod following;
+mod hive;
 mod keys;
 mod lazy_disk;
 mod lease;

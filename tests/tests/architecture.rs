@@ -31,8 +31,12 @@ const ARROWS: &[(&str, &[&str], &[&str])] = &[
     ("orchestrator-device", &["orchestrator-api"], &[]),
     // Both of them, on fakes of every door.
     ("orchestrator-sim", &["fs-format", "orchestrator-api", "orchestrator-device", "orchestrator-hive"], &[]),
-    // The one binary.
-    ("comb", &["fs-crypto", "fs-format", "fs-fuse", "fs-replication", "fs-store", "fs-volume"], &[]),
+    // The one binary. Speaks with hives in the types of `api`.
+    (
+        "comb",
+        &["fs-crypto", "fs-format", "fs-fuse", "fs-replication", "fs-store", "fs-volume", "orchestrator-api"],
+        &[],
+    ),
 ];
 
 /// These prove and measure the others and are part of no product: they may use all of them. `comb-benches` measures
@@ -54,7 +58,8 @@ const KEPT: &[(&str, &[&str])] = &[
     ("ed25519-dalek", &["fs-crypto", "fs-format"]),
     // What speaks to a network for a volume; nobody else does.
     ("object_store", &["fs-store"]),
-    ("reqwest", &["fs-store"]),
+    // The same, and a person with a hive.
+    ("reqwest", &["comb", "fs-store"]),
     // What other people wrote into an app's folder is read in one room.
     ("saphyr-parser", &["orchestrator-api"]),
     // Words for a person are made in one room.

@@ -1,19 +1,24 @@
 //! The commands. Each file holds one: its arguments, whose comments are the help, and its function.
 
+mod account;
+mod app;
 mod branch;
 mod cat;
 mod check;
 mod completions;
 mod daemon;
+mod device;
 mod diff;
 mod export;
 mod fork;
 mod key;
 mod lease;
 mod log;
+mod login;
 mod ls;
 mod man;
 mod mount;
+mod operation;
 mod prune;
 mod recover;
 mod restore;
@@ -92,6 +97,15 @@ enum Command {
     Retain(retain::RetainArgs),
     Prune(prune::PruneArgs),
     Status(status::StatusArgs),
+    Login(login::LoginArgs),
+    #[command(subcommand)]
+    Account(account::AccountCommand),
+    #[command(subcommand)]
+    Device(device::DeviceCommand),
+    #[command(subcommand)]
+    App(app::AppCommand),
+    #[command(subcommand)]
+    Operation(operation::OperationCommand),
     #[command(subcommand)]
     Branch(branch::BranchCommand),
     #[command(subcommand)]
@@ -140,6 +154,11 @@ fn run_command(comb: Comb) -> Result<()> {
         Command::Retain(args) => retain::run(&state()?, &args),
         Command::Prune(args) => prune::run(&state()?, &args),
         Command::Status(args) => status::run(&state()?, &args),
+        Command::Login(args) => login::run(&state()?, &args),
+        Command::Account(command) => account::run(&state()?, command),
+        Command::Device(command) => device::run(&state()?, command),
+        Command::App(command) => app::run(&state()?, command),
+        Command::Operation(command) => operation::run(&state()?, command),
         Command::Branch(command) => branch::run(&state()?, &command),
         Command::Store(command) => store::run(&state()?, command),
         Command::Sync(args) => sync::run(&state()?, &args),

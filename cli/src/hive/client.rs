@@ -232,8 +232,7 @@ impl Client {
         repeat: Repeat,
         wait: Duration,
     ) -> Result<T> {
-        let bytes =
-            self.bytes(method, path, body, repeat, wait).map_err(|trouble| self.failure(trouble))?;
+        let bytes = self.bytes(method, path, body, repeat, wait).map_err(|trouble| self.failure(trouble))?;
         self.read(&bytes)
     }
 
@@ -303,13 +302,7 @@ impl Client {
         })
     }
 
-    fn request(
-        &self,
-        method: Method,
-        path: &str,
-        body: &Body,
-        key: Option<&str>,
-    ) -> reqwest::RequestBuilder {
+    fn request(&self, method: Method, path: &str, body: &Body, key: Option<&str>) -> reqwest::RequestBuilder {
         let mut request = self.http.request(method, self.hive.route(path));
         if let Some(token) = &self.token {
             request = request.bearer_auth(token.reveal());
@@ -417,20 +410,27 @@ fn hint(hive: &Address, code: Code) -> Option<String> {
     Some(match code {
         Code::NotLoggedIn | Code::TokenEnded => format!("`comb login {hive}` logs in anew"),
         Code::NotSetUp => {
-            format!("`comb account create {hive}` makes its first account, with the setup code that it printed")
+            format!(
+                "`comb account create {hive}` makes its first account, with the setup code that it printed"
+            )
         }
         Code::RoleTooLow => "ask an owner of the account; `comb account people` lists them".to_owned(),
         Code::LoginWrong => {
             "name or password is wrong; the password is not the passphrase of the key ring".to_owned()
         }
         Code::OperationRunning => {
-            "`comb operation list` shows it; `comb operation cancel ID` ends it where that is possible".to_owned()
+            "`comb operation list` shows it; `comb operation cancel ID` ends it where that is possible"
+                .to_owned()
         }
-        Code::DeviceOnline => "without --force nothing is lost; --even-if-online moves it all the same".to_owned(),
+        Code::DeviceOnline => {
+            "without --force nothing is lost; --even-if-online moves it all the same".to_owned()
+        }
         Code::DeviceLocked => {
             "`comb device unlock` on that machine asks for the passphrase of the key ring".to_owned()
         }
-        Code::DeviceSilent => "see that the machine is up; `comb device list` says when it was heard of".to_owned(),
+        Code::DeviceSilent => {
+            "see that the machine is up; `comb device list` says when it was heard of".to_owned()
+        }
         Code::StoreCannotArbitrate | Code::StoreKind => {
             "an app needs a store that decides who writes: s3://, gs:// or file://".to_owned()
         }

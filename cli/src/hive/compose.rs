@@ -15,8 +15,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use orchestrator_api::compose::CONFIG_BYTES_MAX;
-use orchestrator_api::package::{Digest, IMAGE_BUILT, PackedFile, ServiceImage};
 use orchestrator_api::compose::PlannedService;
+use orchestrator_api::package::{Digest, IMAGE_BUILT, PackedFile, ServiceImage};
 use serde::Deserialize;
 
 use crate::failure::{Context, Failure, Kind, Result};
@@ -203,7 +203,9 @@ fn resolve(image: &str, how: Images) -> Result<(Digest, bool)> {
         Some(Ok(())) => inspect(image)?,
         Some(Err(words)) => match here {
             Some(here) => {
-                output::warn_once(&format!("{image} cannot be looked up anew, so it stays as it is here: {words}"));
+                output::warn_once(&format!(
+                    "{image} cannot be looked up anew, so it stays as it is here: {words}"
+                ));
                 Some(here)
             }
             None => {
@@ -294,8 +296,9 @@ fn run(mut command: Command, limit: Duration, answer_max: usize) -> Result<Said>
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().map_err(|error| match error.kind() {
         std::io::ErrorKind::NotFound => {
-            Failure::new(Kind::NotFound, format!("the program `{name}` is not installed here"))
-                .hint("apps are checked and signed where Docker and its compose plugin are, so on a device, say")
+            Failure::new(Kind::NotFound, format!("the program `{name}` is not installed here")).hint(
+                "apps are checked and signed where Docker and its compose plugin are, so on a device, say",
+            )
         }
         _ => Failure::io(format!("running `{name}`"), &error),
     })?;
@@ -309,7 +312,10 @@ fn run(mut command: Command, limit: Duration, answer_max: usize) -> Result<Said>
                 // Its pipes end with it.
                 let _ = child.kill();
                 let _ = child.wait();
-                return Err(Failure::new(Kind::Unreachable, format!("`{what}` did not end in {} s", limit.as_secs())));
+                return Err(Failure::new(
+                    Kind::Unreachable,
+                    format!("`{what}` did not end in {} s", limit.as_secs()),
+                ));
             }
             None => thread::sleep(LOOK_EVERY),
         }

@@ -38,10 +38,14 @@ pub fn app(client: &Client, name: &str) -> Result<App> {
 pub fn device(client: &Client, name: &str) -> Result<Device> {
     let mut all = devices(client)?;
     all.sort_by_key(|device| device.state == DeviceState::Revoked);
-    if let Some(at) = all.iter().position(|device| device.name == name && device.state != DeviceState::Revoked) {
+    if let Some(at) =
+        all.iter().position(|device| device.name == name && device.state != DeviceState::Revoked)
+    {
         return Ok(all.swap_remove(at));
     }
-    choose(all, name, "device", "`comb device list` lists them", |device| (&device.name, device.id.to_string()))
+    choose(all, name, "device", "`comb device list` lists them", |device| {
+        (&device.name, device.id.to_string())
+    })
 }
 
 /// The store of a URL or an id.
@@ -94,9 +98,8 @@ mod tests {
     #[test]
     fn a_name_comes_before_the_beginning_of_an_id() {
         let all = || vec![("abcd", "1111-1"), ("photos", "abcd-2"), ("music", "abce-3")];
-        let find = |text: &str| {
-            choose(all(), text, "app", "h", |one| (one.0, one.1.to_owned())).map(|one| one.0)
-        };
+        let find =
+            |text: &str| choose(all(), text, "app", "h", |one| (one.0, one.1.to_owned())).map(|one| one.0);
         assert_eq!(find("abcd").expect("a name"), "abcd");
         assert_eq!(find("abcd-").expect("an id"), "photos");
         assert_eq!(find("abc").expect_err("too short").kind, Kind::NotFound);

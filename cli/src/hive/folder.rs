@@ -61,12 +61,14 @@ impl AppFolder {
         let found = look(&folder)?;
         let main = match main {
             Some(main) => main,
-            None => MAIN_NAMES.iter().find(|name| found.contains_key(**name)).map(|name| (*name).to_owned()).ok_or_else(
-                || {
+            None => MAIN_NAMES
+                .iter()
+                .find(|name| found.contains_key(**name))
+                .map(|name| (*name).to_owned())
+                .ok_or_else(|| {
                     Failure::new(Kind::NotFound, format!("{} has no compose.yaml", folder.display()))
                         .hint("name the folder that has one, or the file itself")
-                },
-            )?,
+                })?,
         };
         let chosen = match fits(&found) {
             true => found.keys().cloned().collect(),
@@ -93,7 +95,9 @@ impl AppFolder {
                         output::size(FOLDER_BYTES_MAX as u64)
                     ),
                 )
-                .hint("large files belong into an image or a volume: keep them outside of the app's folder"));
+                .hint(
+                    "large files belong into an image or a volume: keep them outside of the app's folder",
+                ));
             }
         }
         let modes = found.iter().map(|(path, found)| (path.clone(), found.mode)).collect();
@@ -113,8 +117,10 @@ impl AppFolder {
     /// The name of the folder, made a name for an app.
     pub fn name(&self) -> Option<String> {
         let name = self.path.file_name()?.to_str()?.to_lowercase();
-        let plain: String =
-            name.chars().map(|one| if one.is_ascii_lowercase() || one.is_ascii_digit() { one } else { '-' }).collect();
+        let plain: String = name
+            .chars()
+            .map(|one| if one.is_ascii_lowercase() || one.is_ascii_digit() { one } else { '-' })
+            .collect();
         let begins = plain.trim_start_matches(|one: char| !one.is_ascii_lowercase());
         let cut: String = begins.chars().take(63).collect();
         let name = cut.trim_end_matches('-');
@@ -149,7 +155,10 @@ fn look(folder: &Path) -> Result<BTreeMap<String, Found>> {
             }
             let kind = entry.file_type().context(entry.path().display())?;
             let Some(name) = entry.file_name().to_str().map(str::to_owned) else {
-                output::warn_once(&format!("{} has no name in UTF-8, and is left out", entry.path().display()));
+                output::warn_once(&format!(
+                    "{} has no name in UTF-8, and is left out",
+                    entry.path().display()
+                ));
                 continue;
             };
             let inside = format!("{below}{name}");
@@ -175,8 +184,11 @@ fn fits(found: &BTreeMap<String, Found>) -> bool {
 
 /// What the compose files name, with themselves.
 fn named(folder: &Path, main: &str, found: &BTreeMap<String, Found>) -> BTreeSet<String> {
-    let mut chosen: BTreeSet<String> =
-        found.keys().filter(|path| path.rsplit('/').next() == Some(".env") && !path.contains('/')).cloned().collect();
+    let mut chosen: BTreeSet<String> = found
+        .keys()
+        .filter(|path| path.rsplit('/').next() == Some(".env") && !path.contains('/'))
+        .cloned()
+        .collect();
     let mut queue = VecDeque::from([main.to_owned()]);
     while let Some(file) = queue.pop_front() {
         if !found.contains_key(&file) || !chosen.insert(file.clone()) {
@@ -291,7 +303,16 @@ mod tests {
         let read = AppFolder::read(folder).expect("read");
         assert_eq!(
             read.files.keys().collect::<Vec<_>>(),
-            [".env", "compose.yaml", "conf/x", "conf/y/z", "more/base.env", "more/base.yaml", "one.txt", "web.env"]
+            [
+                ".env",
+                "compose.yaml",
+                "conf/x",
+                "conf/y/z",
+                "more/base.env",
+                "more/base.yaml",
+                "one.txt",
+                "web.env"
+            ]
         );
         write(folder, "conf/large", &vec![0; FOLDER_BYTES_MAX + 1]);
         assert_eq!(AppFolder::read(folder).map(drop).expect_err("too large").kind, Kind::Usage);

@@ -31,3 +31,12 @@ pub mod words;
 
 pub use client::Client;
 pub use logins::HiveArgs;
+
+use orchestrator_api::wire::value::Hidden;
+
+use crate::failure::{Failure, Kind, Result};
+
+/// Something secret that was typed, as it travels.
+pub fn hidden(text: &str) -> Result<Hidden> {
+    Hidden::new(text.to_owned()).map_err(|error| Failure::new(Kind::Usage, format!("what was given {error}")))
+}

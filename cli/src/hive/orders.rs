@@ -57,7 +57,10 @@ impl OrderArgs {
             output::json(&watched.operation)?;
         } else if !watched.waited {
             output::line(&watched.operation.id.to_string())?;
-            output::note(&format!("{what}: ordered; `comb operation show {}` says how it goes", watched.operation.id));
+            output::note(&format!(
+                "{what}: ordered; `comb operation show {}` says how it goes",
+                watched.operation.id
+            ));
         }
         match watched.waited {
             true => ended(&watched.operation, what).map(|()| watched),
@@ -155,8 +158,10 @@ pub fn ended(operation: &Operation, what: &str) -> Result<()> {
     match operation.state {
         State::Done | State::Running => Ok(()),
         State::Cancelled => Err(Failure::other(format!("{what}: it was cancelled"))),
-        State::Lost => Err(Failure::other(format!("{what}: the hive was restored meanwhile and does not know what came of it"))
-            .hint("`comb app list` says how the app is; order it again")),
+        State::Lost => Err(Failure::other(format!(
+            "{what}: the hive was restored meanwhile and does not know what came of it"
+        ))
+        .hint("`comb app list` says how the app is; order it again")),
         State::Failed => {
             let (words, hint) = code.map_or_else(|| ("it failed".to_owned(), None), words::problem);
             let words = operation.problem.as_ref().map_or(words, words::problem_at);

@@ -47,9 +47,8 @@ fn fetch(state: &State, client: &Client, passphrase: &PassphraseArgs) -> Result<
         return Err(Failure::new(Kind::NotFound, "the account has no key ring yet")
             .hint("`comb key ring init` makes one here; a first device that joins makes one, too"));
     };
-    let opened = passphrase.open("the account's key ring", |typed| {
-        Ring::open_with_passphrase(&version.object, typed)
-    })?;
+    let opened = passphrase
+        .open("the account's key ring", |typed| Ring::open_with_passphrase(&version.object, typed))?;
     ring::adopt(state, opened, &version.object)
 }
 

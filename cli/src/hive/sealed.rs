@@ -29,7 +29,8 @@ pub fn seal(
     if json.len() > BODY_JSON_BYTES_MAX {
         return Err(too_large());
     }
-    let compressed = Zeroizing::new(zstd::encode_all(json.as_slice(), COMPRESSION).map_err(|_| unwritable())?);
+    let compressed =
+        Zeroizing::new(zstd::encode_all(json.as_slice(), COMPRESSION).map_err(|_| unwritable())?);
     let mut plain = Zeroizing::new(vec![0; compressed.len().next_multiple_of(BODY_PAGE_BYTES)]);
     plain[..compressed.len()].copy_from_slice(&compressed);
 
@@ -46,9 +47,9 @@ pub fn seal(
     authorization.body = Hex(*blake3::hash(&object).as_bytes());
     let signed = serde_json::to_vec(&authorization).map_err(|_| unwritable())?;
     // What no device would take is not signed.
-    Authorization::parse(&signed).and_then(|_| Body::parse(&json, &authorization)).map_err(|error| {
-        Failure::new(Kind::Usage, format!("this cannot be made a package: {error}"))
-    })?;
+    Authorization::parse(&signed)
+        .and_then(|_| Body::parse(&json, &authorization))
+        .map_err(|error| Failure::new(Kind::Usage, format!("this cannot be made a package: {error}")))?;
     let signature = owner.sign(PACKAGE_CONTEXT, &signed);
     Ok(Package { authorization: Base64(signed), signature: Base64(signature.to_vec()), body: Base64(object) })
 }
@@ -64,7 +65,10 @@ pub fn open(owner: &OwnerKey, package: &Package) -> Result<(Authorization, Body)
     let authorization = Authorization::open(&package.authorization.0, &signature, &owner.public())
         .map_err(|error| wrong(&error))?;
     let (header, associated, sealed) = authorization.body(&package.body.0).map_err(|error| wrong(&error))?;
-    let (cipher, tag) = sealed.split_last_chunk::<16>().map(|(cipher, tag)| (cipher, *tag)).ok_or_else(|| wrong(&"it ends early"))?;
+    let (cipher, tag) = sealed
+        .split_last_chunk::<16>()
+        .map(|(cipher, tag)| (cipher, *tag))
+        .ok_or_else(|| wrong(&"it ends early"))?;
     let mut plain = Zeroizing::new(cipher.to_vec());
     owner
         .package_cipher(&header.salt)
@@ -138,7 +142,11 @@ mod tests {
         Body {
             app: app(),
             revision: 3,
-            files: vec![PackedFile { path: "compose.yaml".to_owned(), mode: 0o644, bytes: b"services: {}\n".to_vec() }],
+            files: vec![PackedFile {
+                path: "compose.yaml".to_owned(),
+                mode: 0o644,
+                bytes: b"services: {}\n".to_vec(),
+            }],
             compose: "compose.yaml".to_owned(),
             options: vec![NamedValue { name: "title".to_owned(), value: CANARY.to_owned() }],
             secrets: Vec::new(),
@@ -195,7 +203,8 @@ mod tests {
         let other = Body { revision: 4, ..body() };
         assert!(seal(&owner, authorization(), &other, &[1; 32]).is_err());
         let mut large = body();
-        large.files[0].bytes = (0..3 << 20).map(|at: u32| at.wrapping_mul(2_654_435_761).to_le_bytes()[3]).collect();
+        large.files[0].bytes =
+            (0..3 << 20).map(|at: u32| at.wrapping_mul(2_654_435_761).to_le_bytes()[3]).collect();
         assert!(seal(&owner, authorization(), &large, &[1; 32]).is_err());
     }
 }

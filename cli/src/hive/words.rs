@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 
 use orchestrator_api::compose::Protocol;
+use orchestrator_api::release::Arch;
+use orchestrator_api::wire::operation::Lost;
 use orchestrator_api::wire::report::ProblemReport;
 
 use crate::output;
@@ -10,59 +12,107 @@ use crate::output;
 /// What a code of `api.md`, section 6, means, and what to do about it. A code of a newer hive is shown as it is.
 pub fn problem(code: &str) -> (String, Option<&'static str>) {
     let (words, hint) = match code {
-        "docker_stopped" => ("Docker does not answer there", Some("start Docker on that machine; it goes on by itself")),
+        "docker_stopped" => {
+            ("Docker does not answer there", Some("start Docker on that machine; it goes on by itself"))
+        }
         "docker_slow" => ("Docker answers slowly there", None),
         "image_missing" => (
             "an image is not on that machine and cannot be fetched",
-            Some("one that was built is on the machine only where it was built; push it to a registry, or choose that device"),
+            Some(
+                "one that was built is on the machine only where it was built; push it to a registry, or choose that device",
+            ),
         ),
         "image_unknown" => ("no registry has the image", Some("is its name right?")),
-        "image_changed" => ("an image has another digest than was signed", Some("`comb app update NAME` signs the present one")),
+        "image_changed" => (
+            "an image has another digest than was signed",
+            Some("`comb app update NAME` signs the present one"),
+        ),
         "pull_failed" => ("an image could not be fetched", Some("see that the machine reaches the registry")),
-        "compose_failed" => ("docker compose refused the app", Some("`comb app logs NAME`, or the device's own log, has its words")),
+        "compose_failed" => (
+            "docker compose refused the app",
+            Some("`comb app logs NAME`, or the device's own log, has its words"),
+        ),
         "config_changed" => (
             "docker compose reads the files there otherwise than when they were signed",
             Some("`comb app update NAME DIR` signs them anew"),
         ),
         "policy_refused" => ("the compose file says what it may not", None),
-        "package_wrong" => ("the package is not signed by the owner, or does not fit", Some("`comb app update NAME DIR` makes a new one")),
-        "package_expired" => ("the package may not be started any more", Some("`comb app update NAME` signs it anew")),
-        "package_sealed" => ("the device has no key for the package", Some("`comb device unlock` on that machine asks for the passphrase")),
-        "mount_dead" | "mount_died" => ("a volume's mount there is dead", Some("`comb status` on that machine says why")),
-        "marker_wrong" | "epoch_wrong" => ("what is mounted there is not the app's volume as it should be", None),
+        "package_wrong" => (
+            "the package is not signed by the owner, or does not fit",
+            Some("`comb app update NAME DIR` makes a new one"),
+        ),
+        "package_expired" => {
+            ("the package may not be started any more", Some("`comb app update NAME` signs it anew"))
+        }
+        "package_sealed" => (
+            "the device has no key for the package",
+            Some("`comb device unlock` on that machine asks for the passphrase"),
+        ),
+        "mount_dead" | "mount_died" => {
+            ("a volume's mount there is dead", Some("`comb status` on that machine says why"))
+        }
+        "marker_wrong" | "epoch_wrong" => {
+            ("what is mounted there is not the app's volume as it should be", None)
+        }
         "lease_short" => ("it waits for its lease", None),
         "lease_over" => ("the lease ended", None),
         "term_over" => ("another device has the app", None),
         "head_unexpected" => (
             "the store has a writer that the hive does not know of",
-            Some("`comb app show NAME` says whose; `comb app move NAME --to DEVICE --force --accept-seen` takes over all the same"),
+            Some(
+                "`comb app show NAME` says whose; `comb app move NAME --to DEVICE --force --accept-seen` takes over all the same",
+            ),
         ),
-        "store_unreachable" => ("the store does not answer", Some("see that the store is up and can be reached from there")),
+        "store_unreachable" => {
+            ("the store does not answer", Some("see that the store is up and can be reached from there"))
+        }
         "store_denied" => (
             "the store refuses the credentials",
             Some("`comb account store add URL --credentials-file F` puts new ones into the key ring"),
         ),
         "store_forgot" => ("the store lacks what it had", Some("`comb check` on that machine says what")),
-        "volume_damaged" => ("a volume cannot be read there", Some("`comb check` on that machine names what is damaged")),
-        "volume_read_only" => ("a volume takes no writes there", Some("`comb status` on that machine says why")),
+        "volume_damaged" => {
+            ("a volume cannot be read there", Some("`comb check` on that machine names what is damaged"))
+        }
+        "volume_read_only" => {
+            ("a volume takes no writes there", Some("`comb status` on that machine says why"))
+        }
         "no_space" => ("there is too little room there", None),
         "port_taken" => ("a port is another program's there", None),
         "unhealthy" => ("a service is not healthy", Some("`comb app logs NAME` may say why")),
         "exits" => ("a service ends again and again", Some("`comb app logs NAME` may say why")),
-        "gate_late" => ("it was not well in time", Some("`comb app logs NAME` may say why; x-comb.health.startup gives it longer")),
-        "alone_unchecked" => ("it was started with neither hive nor store, so what it writes may become a branch", None),
-        "record_damaged" => ("the device's record of it cannot be read", Some("`comb app start NAME` makes it anew")),
+        "gate_late" => (
+            "it was not well in time",
+            Some("`comb app logs NAME` may say why; x-comb.health.startup gives it longer"),
+        ),
+        "alone_unchecked" => {
+            ("it was started with neither hive nor store, so what it writes may become a branch", None)
+        }
+        "record_damaged" => {
+            ("the device's record of it cannot be read", Some("`comb app start NAME` makes it anew"))
+        }
         "claim_lost" => ("others claimed the volumes at the same time", None),
-        "instant_torn" => ("only some of its volumes have the moment", Some("`comb app log NAME` lists moments")),
+        "instant_torn" => {
+            ("only some of its volumes have the moment", Some("`comb app log NAME` lists moments"))
+        }
         "ring_late" => ("the key ring could not be published in time", None),
-        "key_missing" => ("the key ring there lacks a volume's key", Some("`comb key ring publish` on the machine that has it")),
+        "key_missing" => (
+            "the key ring there lacks a volume's key",
+            Some("`comb key ring publish` on the machine that has it"),
+        ),
         "stop_late" => ("its containers did not stop in time", None),
-        "publish_late" => ("not all could be replicated in time", Some("`comb status` there says what the store lacks")),
+        "publish_late" => {
+            ("not all could be replicated in time", Some("`comb status` there says what the store lacks"))
+        }
         "hook_failed" => ("a hook of the app failed", None),
-        "update_rolled_back" => ("the new revision was not well; the old one runs again, with its data", None),
+        "update_rolled_back" => {
+            ("the new revision was not well; the old one runs again, with its data", None)
+        }
         "unknown_command" => ("the device is too old for this", Some("update comb there")),
         "obsolete" => ("a later order took its place", None),
-        "hive_went_back" => ("the device knows a newer hive than this one", Some("two hives run: stop the old one")),
+        "hive_went_back" => {
+            ("the device knows a newer hive than this one", Some("two hives run: stop the old one"))
+        }
         "fenced" => ("another device writes the volumes", None),
         "state" => ("it is in no state for this", None),
         "late" => ("the device did not answer in time", None),
@@ -116,6 +166,35 @@ pub fn step(step: &str) -> &str {
     }
 }
 
+/// What was lost, or may have been: `failover.md`, section 9.
+pub fn lost(lost: &Lost) -> String {
+    match (&lost.exact, lost.lost_seconds_max) {
+        (Some(exact), _) if exact.bytes.0 == 0 => "nothing was lost".to_owned(),
+        (Some(exact), _) => format!(
+            "{} s of changes, {}, which are a branch on the device before",
+            exact.seconds.0,
+            output::size(exact.bytes.0)
+        ),
+        (None, Some(seconds)) => format!(
+            "at most the last {} s, {} as far as is known; what the device before still has becomes a branch when it returns",
+            seconds.0,
+            output::size(lost.lost_bytes_known.0)
+        ),
+        (None, None) => format!(
+            "how much is not known until the device before is heard of, {} as far as it told; what it has becomes a branch",
+            output::size(lost.lost_bytes_known.0)
+        ),
+    }
+}
+
+/// A processor.
+pub fn arch(arch: Arch) -> &'static str {
+    match arch {
+        Arch::X86_64 => "x86_64",
+        Arch::Aarch64 => "aarch64",
+    }
+}
+
 /// Ports in one line: `web 8080→80/tcp`.
 pub fn port(service: &str, given: u64, port: u64, protocol: Protocol) -> String {
     format!("{service} {given}→{port}/{protocol}")
@@ -144,7 +223,8 @@ mod tests {
 
     #[test]
     fn ages_are_short() {
-        let table = [(0, "0 s"), (119_999, "119 s"), (120_000, "2 min"), (7_200_000, "2 h"), (172_800_000, "2 d")];
+        let table =
+            [(0, "0 s"), (119_999, "119 s"), (120_000, "2 min"), (7_200_000, "2 h"), (172_800_000, "2 d")];
         for (ms, text) in table {
             assert_eq!(age(ms), text);
         }
