@@ -138,6 +138,7 @@ pub fn welcome(
         role: token.role,
         ends: token.ends,
         insecure_http,
+        is_of_up: false,
         token: token.token,
     };
     logins::keep(state, login)?;

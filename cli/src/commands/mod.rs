@@ -9,6 +9,7 @@ mod completions;
 mod daemon;
 mod device;
 mod diff;
+mod doctor;
 mod export;
 mod fork;
 mod key;
@@ -112,6 +113,7 @@ enum Command {
     Store(store::StoreCommand),
     Sync(sync::SyncArgs),
     Check(check::CheckArgs),
+    Doctor(doctor::DoctorArgs),
     Completions(completions::CompletionsArgs),
     Man(man::ManArgs),
     #[command(hide = true)]
@@ -163,6 +165,7 @@ fn run_command(comb: Comb) -> Result<()> {
         Command::Store(command) => store::run(&state()?, command),
         Command::Sync(args) => sync::run(&state()?, &args),
         Command::Check(args) => check::run(&state()?, &args),
+        Command::Doctor(args) => doctor::run(&state()?, &args),
         Command::Completions(args) => completions::run(&args),
         Command::Man(args) => man::run(&args),
         Command::Daemon(args) => daemon::run(&state()?, args),

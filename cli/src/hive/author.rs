@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use fs_crypto::{OwnerKey, Zeroizing};
 use fs_format::AccountId;
 use orchestrator_api::compose::{
-    Ask, Block, Folder, Given, OptionType, Refusal, Setting, Source, check, generate_secret,
+    Ask, Block, Folder, Given, OptionType, Plan, Refusal, Setting, Source, check, generate_secret,
 };
 use orchestrator_api::names;
 use orchestrator_api::package::{
@@ -40,8 +40,6 @@ pub struct Wishes {
     pub set: BTreeMap<String, String>,
     /// What is granted without a question.
     pub allow: BTreeSet<Permission>,
-    /// Docker volumes that are taken over.
-    pub adopt: BTreeSet<String>,
     /// Where it may run; as before if nothing is said.
     pub devices: Option<Devices>,
     /// Until when it may be started; none is until the next revision.
@@ -139,7 +137,7 @@ pub fn draft(
         folder: stage.app().display().to_string(),
         variables: variables.clone(),
         permissions: wishes.allow.clone(),
-        adopted: wishes.adopt.clone(),
+        adopted: BTreeSet::new(),
         comb_folders: wishes.comb_folders.clone(),
     };
     if let Some((authorization, _)) = before {
@@ -211,6 +209,34 @@ pub fn draft(
         grants: asks.iter().map(grant).collect(),
     };
     Ok(Draft { authorization, body })
+}
+
+/// What a package that was signed becomes; compose is asked again, and nothing new is granted.
+pub fn plan_of(authorization: &Authorization, body: &Body) -> Result<Plan> {
+    let folder = AppFolder::of_package(&body.compose, &body.files);
+    let mut variables: Values =
+        body.options.iter().chain(&body.secrets).map(|one| (one.name.clone(), one.value.clone())).collect();
+    variables.extend(filled_in(authorization));
+    let text = Folder { files: &folder.files, main: &folder.main };
+    let mut names: BTreeSet<String> = variables.keys().cloned().collect();
+    names.insert(LINK_TOKEN.to_owned());
+    let source = Source::read(text, &names).map_err(|refusals| refused(&refusals))?;
+    let stage = Stage::new(&body.files)?;
+    let config = stage.config(&authorization.name, &folder.main, &variables)?;
+    let policy = Given {
+        folder: stage.app().display().to_string(),
+        variables,
+        permissions: authorization.permissions.iter().cloned().collect(),
+        ..Given::default()
+    };
+    check(&source, &config, &policy).accept().map_err(|refusals| refused(&refusals))
+}
+
+/// What a device fills in for a package, but for the token of its link, which is a secret.
+pub fn filled_in(authorization: &Authorization) -> Values {
+    let mut filled = filled(&authorization.name, authorization.domain.as_deref().unwrap_or_default(), "");
+    filled.remove(LINK_TOKEN);
+    filled
 }
 
 /// What a device fills in; here with what stands for it, so that compose can read the file.
@@ -401,7 +427,6 @@ mod tests {
             domain: None,
             set: Values::new(),
             allow: BTreeSet::new(),
-            adopt: BTreeSet::new(),
             devices: None,
             expires: None,
             images: Images::Here,

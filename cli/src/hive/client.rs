@@ -119,7 +119,11 @@ impl Client {
 
     /// All of a list. `path` may have a query.
     pub fn list<T: DeserializeOwned>(&self, path: &str) -> Result<Vec<T>> {
-        let join = if path.contains('?') { '&' } else { '?' };
+        let join = match path {
+            path if path.ends_with('?') => "",
+            path if path.contains('?') => "&",
+            _ => "?",
+        };
         let mut items = Vec::new();
         let mut after = String::new();
         while items.len() < ITEMS_MAX {
@@ -446,6 +450,10 @@ fn hint(hive: &Address, code: Code) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use std::io::{Read, Write};
+    use std::net::TcpListener;
+    use std::thread;
+
     use super::*;
 
     fn hive() -> Address {
@@ -482,6 +490,108 @@ mod tests {
         };
         let failure = failure(&hive(), error);
         assert_eq!(failure.message, "compose.yaml:12: the Docker socket is the machine itself");
+    }
+
+    /// A server that gives these answers, one a connection, and says what it was asked.
+    fn serving(answers: Vec<String>) -> (Address, thread::JoinHandle<Vec<String>>) {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let address = Address::parse(&listener.local_addr().expect("bound").to_string()).expect("an address");
+        let serving = thread::spawn(move || {
+            let mut asked = Vec::new();
+            for answer in answers {
+                let (mut stream, _) = listener.accept().expect("a caller");
+                let mut request = Vec::new();
+                let mut part = [0; 4096];
+                // Small requests without a body, or with one that comes with the head.
+                while !request.windows(4).any(|four| four == b"\r\n\r\n") {
+                    let len = stream.read(&mut part).expect("a request");
+                    request.extend_from_slice(&part[..len]);
+                }
+                asked.push(String::from_utf8_lossy(&request).to_lowercase());
+                stream.write_all(answer.as_bytes()).expect("answered");
+            }
+            asked
+        });
+        (address, serving)
+    }
+
+    fn answer(status: &str, body: &str) -> String {
+        format!("HTTP/1.1 {status}\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}", body.len())
+    }
+
+    fn client(hive: Address) -> Client {
+        Client::new(hive).expect("a client").with_token(Hidden::new("comb_token".to_owned()).expect("short"))
+    }
+
+    fn header<'r>(request: &'r str, name: &str) -> &'r str {
+        let line = request.lines().find_map(|line| line.strip_prefix(&format!("{name}: ")));
+        line.unwrap_or_else(|| panic!("no {name} in {request}"))
+    }
+
+    #[test]
+    fn an_order_whose_answer_was_lost_is_asked_again_under_its_key() {
+        let (hive, serving) = serving(vec![String::new(), answer("202 Accepted", "{\"id\":\"x\"}")]);
+        let told: serde_json::Value =
+            client(hive).post("/v1/apps", &serde_json::json!({})).expect("at the second try");
+        assert_eq!(told["id"], "x");
+        let asked = serving.join().expect("asked");
+        let keys: Vec<&str> = asked.iter().map(|request| header(request, "idempotency-key")).collect();
+        assert_eq!(keys[0], keys[1]);
+        assert_eq!(header(&asked[0], "authorization"), "bearer comb_token");
+    }
+
+    #[test]
+    fn what_is_shown_once_is_not_asked_for_twice() {
+        let (hive, serving) = serving(vec![String::new()]);
+        let told: Result<serde_json::Value> = client(hive).post_once("/v1/login", &serde_json::json!({}));
+        assert_eq!(told.expect_err("the answer was lost").kind, Kind::Unreachable);
+        assert_eq!(serving.join().expect("asked").len(), 1);
+    }
+
+    #[test]
+    fn a_token_follows_no_redirect_and_a_stranger_is_told() {
+        let elsewhere = "HTTP/1.1 307 Temporary Redirect\r\nlocation: http://127.0.0.1:9/\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
+        for strange in
+            [elsewhere.to_owned(), answer("502 Bad Gateway", "<html>"), answer("404 Not Found", "{}")]
+        {
+            let (hive, serving) = serving(vec![strange]);
+            let failure = client(hive).get::<serde_json::Value>("/v1/me").expect_err("no hive");
+            assert_eq!(failure.kind, Kind::Unreachable);
+            assert!(failure.message.contains("is no hive"), "{}", failure.message);
+            assert_eq!(serving.join().expect("asked").len(), 1);
+        }
+    }
+
+    #[test]
+    fn a_hive_that_is_busy_is_asked_later_and_one_that_refuses_is_not() {
+        let busy = r#"{"error":{"code":"slow_down","message":"too many","retry_after_ms":1}}"#;
+        let (hive, serving) =
+            serving(vec![answer("429 Too Many Requests", busy), answer("200 OK", "{\"a\":1}")]);
+        let told: serde_json::Value = client(hive).get("/v1/me").expect("later");
+        assert_eq!((told["a"].as_u64(), serving.join().expect("asked").len()), (Some(1), 2));
+        let refused = r#"{"error":{"code":"role_too_low","message":"only an owner may"}}"#;
+        let (hive, serving) = serving_one(answer("403 Forbidden", refused));
+        let failure = client(hive).get::<serde_json::Value>("/v1/people").expect_err("refused");
+        assert_eq!((failure.exit_code(), failure.message.as_str()), (8, "only an owner may"));
+        assert!(failure.hint.is_some());
+        assert_eq!(serving.join().expect("asked").len(), 1);
+    }
+
+    fn serving_one(answer: String) -> (Address, thread::JoinHandle<Vec<String>>) {
+        serving(vec![answer])
+    }
+
+    #[test]
+    fn all_pages_of_a_list_are_asked_for() {
+        let pages = vec![
+            answer("200 OK", r#"{"items":[1,2],"next":"a b"}"#),
+            answer("200 OK", r#"{"items":[3],"next":null}"#),
+        ];
+        let (hive, serving) = serving(pages);
+        assert_eq!(client(hive).list::<u64>("/v1/operations?").expect("a list"), [1, 2, 3]);
+        let asked = serving.join().expect("asked");
+        assert!(asked[0].starts_with("get /v1/operations?limit=200 "), "{}", asked[0]);
+        assert!(asked[1].starts_with("get /v1/operations?limit=200&after=a%20b "), "{}", asked[1]);
     }
 
     #[test]

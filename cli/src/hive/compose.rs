@@ -270,6 +270,35 @@ fn pull(image: &str) -> Result<std::result::Result<(), String>> {
     Ok(if said.well { Ok(()) } else { Err(said.words) })
 }
 
+/// What of Docker is on this machine.
+pub struct Versions {
+    /// Of the engine.
+    pub docker: String,
+    /// Of the plugin.
+    pub compose: String,
+    /// How long the engine took to answer.
+    pub took: Duration,
+}
+
+/// Asks the engine and the plugin.
+pub fn versions() -> Result<Versions> {
+    let word = |args: &[&str]| -> Result<String> {
+        let mut command = dockers_own();
+        command.args(args);
+        let said = run(command, INSPECT_WAIT, SAID_BYTES_MAX)?;
+        match said.well {
+            true => Ok(last_words(&said.answer)),
+            false => {
+                Err(Failure::new(Kind::Unreachable, format!("`docker {}`: {}", args.join(" "), said.words))
+                    .hint("start Docker, and install its compose plugin"))
+            }
+        }
+    };
+    let begun = Instant::now();
+    let docker = word(&["version", "--format", "{{.Server.Version}}"])?;
+    Ok(Versions { docker, took: begun.elapsed(), compose: word(&["compose", "version", "--short"])? })
+}
+
 fn dockers_own() -> Command {
     let mut command = Command::new("docker");
     command.env_clear();

@@ -43,6 +43,9 @@ pub struct Login {
     /// Whether the person allowed plain http to another machine.
     #[serde(default)]
     pub insecure_http: bool,
+    /// Whether the hive is the one that `comb up` runs in this state folder.
+    #[serde(default)]
+    pub is_of_up: bool,
     /// The token.
     pub token: Hidden,
 }
@@ -151,6 +154,7 @@ mod tests {
             role: Role::Owner,
             ends: Time(0),
             insecure_http: false,
+            is_of_up: false,
             token: Hidden::new("comb_secret".to_owned()).expect("is short"),
         }
     }

@@ -6,6 +6,7 @@
 use fs_crypto::Ring;
 use fs_replication::RingVersion;
 use orchestrator_api::error::Code;
+use orchestrator_api::text::Hex;
 use orchestrator_api::wire::account::RingVersion as Listed;
 use orchestrator_api::wire::people::Me;
 use orchestrator_api::wire::value::Page;
@@ -76,8 +77,9 @@ pub fn sync(opened: &mut Opened<'_>, client: &Client) -> Result<()> {
         if theirs.is_some_and(|theirs| theirs.object == mine) {
             return Ok(());
         }
-        let number = opened.ring.number().0;
-        match client.put_object(&format!("/v1/ring/{number}"), &mine)? {
+        // The first version of an account tells the hive which key signs its packages.
+        let (number, owner) = (opened.ring.number().0, Hex(opened.ring.owner().public()));
+        match client.put_object(&format!("/v1/ring/{number}?owner={owner}"), &mine)? {
             Ok(()) => return Ok(()),
             Err(error) if error.code == Code::RingMoved => {}
             Err(error) => return Err(refusal(client.hive(), *error)),

@@ -27,7 +27,7 @@ pub struct StreamId(pub Uuid);
 /// A line of an app's, or of a device's doctor.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Line {
-    /// The service; none for the device itself.
+    /// The service; none, or empty, for the device itself.
     #[serde(default)]
     pub service: Option<String>,
     /// `out` or `err`.
@@ -193,7 +193,7 @@ impl Events {
 /// Prints a line as a person reads it: nothing in it steers a terminal.
 pub fn print(line: &Line, with_service: bool) -> Result<()> {
     let text = output::escape(line.text.trim_end_matches(['\n', '\r']).as_bytes());
-    match line.service.as_deref().filter(|_| with_service) {
+    match line.service.as_deref().filter(|service| with_service && !service.is_empty()) {
         Some(service) => output::line(&format!("{} | {text}", output::escape(service.as_bytes()))),
         None => output::line(&text),
     }

@@ -5,7 +5,7 @@ use clap::Args;
 use crate::commands::key::ring::{kit as ring_kit, passphrase as ring_passphrase};
 use crate::failure::Result;
 use crate::hive::{HiveArgs, ring};
-use crate::passphrase::PassphraseArgs as Opening;
+use crate::passphrase::PassphraseArgs;
 use crate::state::State;
 use crate::{output, ring as local};
 
@@ -13,7 +13,7 @@ use crate::{output, ring as local};
 ///
 /// As `comb key ring passphrase` does, whose options it takes; other devices ask for the new one only with --new-key.
 #[derive(Debug, Args)]
-pub struct PassphraseArgs {
+pub struct AccountPassphraseArgs {
     #[command(flatten)]
     hive: HiveArgs,
 
@@ -25,7 +25,7 @@ pub struct PassphraseArgs {
 ///
 /// As `comb key ring kit` does, whose options it takes.
 #[derive(Debug, Args)]
-pub struct KitArgs {
+pub struct AccountKitArgs {
     #[command(flatten)]
     hive: HiveArgs,
 
@@ -34,7 +34,7 @@ pub struct KitArgs {
 }
 
 /// Sets the passphrase.
-pub fn passphrase(state: &State, args: &PassphraseArgs) -> Result<()> {
+pub fn passphrase(state: &State, args: &AccountPassphraseArgs) -> Result<()> {
     let client = args.hive.client(state)?;
     // With what other devices put in, so that they are not asked to unite two rings of two passphrases.
     drop(ring::open(state, &client, args.ring.opening())?);
@@ -43,7 +43,7 @@ pub fn passphrase(state: &State, args: &PassphraseArgs) -> Result<()> {
 }
 
 /// Makes a kit.
-pub fn kit(state: &State, args: &KitArgs) -> Result<()> {
+pub fn kit(state: &State, args: &AccountKitArgs) -> Result<()> {
     let client = args.hive.client(state)?;
     drop(ring::open(state, &client, args.ring.opening())?);
     ring_kit::run(state, &args.ring)?;
@@ -51,7 +51,7 @@ pub fn kit(state: &State, args: &KitArgs) -> Result<()> {
 }
 
 fn published(state: &State, client: &crate::hive::Client) -> Result<()> {
-    let mut opened = local::open(state, &Opening::default())?;
+    let mut opened = local::open(state, &PassphraseArgs::default())?;
     ring::sync(&mut opened, client)?;
     output::note(&format!("{} has version {} of the key ring", client.hive(), opened.ring.number()));
     Ok(())

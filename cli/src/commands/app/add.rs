@@ -57,10 +57,6 @@ pub struct AddArgs {
     #[arg(long, value_name = "STORE")]
     store: Vec<String>,
 
-    /// A Docker volume of the old project whose data is taken over; may be given several times
-    #[arg(long, value_name = "VOLUME")]
-    adopt: Vec<String>,
-
     /// Add it and do not start it
     #[arg(long)]
     stopped: bool,
@@ -100,43 +96,79 @@ pub fn run(state: &State, args: &AddArgs) -> Result<()> {
     let wishes = author::Wishes {
         name: args.name.clone(),
         domain: args.domain.clone(),
-        adopt: args.adopt.iter().cloned().collect(),
         ..args.author.wishes(state, &client, Images::Here)?
     };
     let device = match &args.device {
         Some(name) => Some(find::device(&client, name)?.id),
         None => None,
     };
-    // What would be refused at the end is told before anybody is asked anything.
-    let stores = stores(&client, &args.store, device)?;
-    if let Some(name) = wishes.name.clone().or_else(|| folder.name()) {
-        refuse_second(&client, &name)?;
-    }
-    let opened = ring::open(state, &client, &args.passphrase)?;
-    let draft = author::draft(opened.ring.account(), &folder, &wishes, None)?;
-    authoring::tell_only_here(&draft);
-    let revision = authoring::post(&client, opened.ring.owner(), &draft, 1)?;
-    // Nobody needs the ring while the app starts, and its device does.
-    drop(opened);
-
-    let name = draft.name().to_owned();
-    let make = MakeApp {
-        app: AppId(draft.app().0),
-        revision: Number(revision),
+    let adding = Adding {
+        folder,
+        wishes,
         device,
         policy: args.policy.into(),
-        stores: List::cut(stores.iter().map(|store| store.id)),
+        // What would be refused at the end is told before anybody is asked anything.
+        stores: stores(&client, &args.store, device)?,
         start: !args.stopped,
     };
-    let ordered: Ordered = client.post("/v1/apps", &make)?;
-    if !args.order.json {
-        output::note(&format!("app \"{name}\" is added, revision {revision}"));
+    adding.run(state, &client, &args.passphrase, &args.order)
+}
+
+/// An app that is being added.
+pub struct Adding {
+    /// Its folder.
+    pub folder: AppFolder,
+    /// What was chosen.
+    pub wishes: author::Wishes,
+    /// Where it is to run; the hive chooses if nothing is said.
+    pub device: Option<DeviceId>,
+    /// Who moves it.
+    pub policy: Policy,
+    /// Where its data goes; the first decides who writes.
+    pub stores: Vec<Store>,
+    /// Whether it is started.
+    pub start: bool,
+}
+
+impl Adding {
+    /// Signs, sends, and watches it start.
+    pub fn run(
+        &self,
+        state: &State,
+        client: &Client,
+        passphrase: &PassphraseArgs,
+        order: &OrderArgs,
+    ) -> Result<()> {
+        if let Some(name) = self.wishes.name.clone().or_else(|| self.folder.name()) {
+            refuse_second(client, &name)?;
+        }
+        let opened = ring::open(state, client, passphrase)?;
+        let draft = author::draft(opened.ring.account(), &self.folder, &self.wishes, None)?;
+        authoring::tell_only_here(&draft);
+        let revision = authoring::post(client, opened.ring.owner(), &draft, 1)?;
+        // Nobody needs the ring while the app starts, and its device does.
+        drop(opened);
+
+        let name = draft.name().to_owned();
+        let make = MakeApp {
+            app: AppId(draft.app().0),
+            revision: Number(revision),
+            device: self.device,
+            policy: self.policy,
+            stores: List::cut(self.stores.iter().map(|store| store.id)),
+            start: self.start,
+        };
+        let ordered: Ordered = client.post("/v1/apps", &make)?;
+        if !order.json {
+            output::note(&format!("app \"{name}\" is added, revision {revision}"));
+        }
+        let what = if self.start { "starting" } else { "adding" };
+        let watched = order.finish(client, ordered, &format!("{what} \"{name}\""))?;
+        if watched.waited && !order.json {
+            tell(&client.get(&format!("/v1/apps/{}", make.app))?)?;
+        }
+        Ok(())
     }
-    let watched = args.order.finish(&client, ordered, &format!("starting \"{name}\""))?;
-    if watched.waited && !args.order.json {
-        tell(&client.get(&format!("/v1/apps/{}", make.app))?)?;
-    }
-    Ok(())
 }
 
 /// Where the app is to be seen.

@@ -77,7 +77,6 @@ impl AuthorArgs {
             domain: None,
             set: self.values()?,
             allow,
-            adopt: BTreeSet::new(),
             devices,
             expires,
             images,

@@ -1,7 +1,8 @@
 //! `comb app`: compose projects that run on the account's devices, with their data.
 
-mod add;
-mod authoring;
+pub mod add;
+pub mod authoring;
+mod eject;
 mod exec_action;
 mod fork;
 mod list;
@@ -16,7 +17,7 @@ mod rollback;
 mod show;
 mod snapshot;
 mod stats;
-mod update;
+pub mod update;
 
 use clap::Subcommand;
 
@@ -47,6 +48,7 @@ pub enum AppCommand {
     Fork(fork::ForkArgs),
     Update(update::UpdateArgs),
     Remove(remove::RemoveArgs),
+    Eject(eject::EjectArgs),
 }
 
 /// Runs the command.
@@ -70,5 +72,6 @@ pub fn run(state: &State, command: AppCommand) -> Result<()> {
         AppCommand::Fork(args) => fork::run(state, &args),
         AppCommand::Update(args) => update::run(state, &args),
         AppCommand::Remove(args) => remove::run(state, &args),
+        AppCommand::Eject(args) => eject::run(state, &args),
     }
 }

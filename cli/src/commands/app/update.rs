@@ -4,16 +4,17 @@ use std::path::PathBuf;
 
 use clap::Args;
 use orchestrator_api::wire::account::Package;
-use orchestrator_api::wire::app::Update;
+use orchestrator_api::wire::app::{App, Update};
 use orchestrator_api::wire::operation::Ordered;
 use orchestrator_api::wire::value::Number;
 
 use super::authoring::{self, AuthorArgs};
 use crate::failure::Result;
+use crate::hive::author::Wishes;
 use crate::hive::compose::Images;
 use crate::hive::folder::AppFolder;
 use crate::hive::orders::OrderArgs;
-use crate::hive::{author, find, ring, sealed};
+use crate::hive::{Client, author, find, ring, sealed};
 use crate::output;
 use crate::passphrase::PassphraseArgs;
 use crate::state::State;
@@ -56,24 +57,42 @@ pub fn run(state: &State, args: &UpdateArgs) -> Result<()> {
     let app = find::app(&client, &args.name)?;
     let images = if args.dir.is_none() || args.pull { Images::Anew } else { Images::Here };
     let wishes = args.author.wishes(state, &client, images)?;
-    let opened = ring::open(state, &client, &args.passphrase)?;
+    let folder = args.dir.as_deref().map(AppFolder::read).transpose()?;
+    let updated = update(state, &client, &app, folder, &wishes, args.always, &args.passphrase, &args.order)?;
+    if !updated {
+        output::note(&format!("nothing changed: \"{}\" stays at revision {}", app.name, app.revision.0));
+    }
+    Ok(())
+}
+
+/// Signs what is there now and has it started, if it differs from what runs; says whether it does.
+#[expect(
+    clippy::too_many_arguments,
+    reason = "each is a thing of its own, and both callers have all of them"
+)]
+pub fn update(
+    state: &State,
+    client: &Client,
+    app: &App,
+    folder: Option<AppFolder>,
+    wishes: &Wishes,
+    always: bool,
+    passphrase: &PassphraseArgs,
+    order: &OrderArgs,
+) -> Result<bool> {
+    let opened = ring::open(state, client, passphrase)?;
     let package: Package = client.get(&format!("/v1/packages/{}/{}", app.id, app.revision.0))?;
     let before = sealed::open(opened.ring.owner(), &package)?;
-    let folder = match &args.dir {
-        Some(dir) => AppFolder::read(dir)?,
-        None => AppFolder::of_package(&before.1.compose, &before.1.files),
-    };
-    let draft = author::draft(opened.ring.account(), &folder, &wishes, Some(&before))?;
-    if draft.is_same(&before) && !args.always {
-        output::note(&format!("nothing changed: \"{}\" stays at revision {}", app.name, app.revision.0));
-        return Ok(());
+    let folder = folder.unwrap_or_else(|| AppFolder::of_package(&before.1.compose, &before.1.files));
+    let draft = author::draft(opened.ring.account(), &folder, wishes, Some(&before))?;
+    if draft.is_same(&before) && !always {
+        return Ok(false);
     }
     authoring::tell_only_here(&draft);
-    let revision = authoring::post(&client, opened.ring.owner(), &draft, app.revision.0 + 1)?;
+    let revision = authoring::post(client, opened.ring.owner(), &draft, app.revision.0 + 1)?;
     drop(opened);
     let ordered: Ordered =
         client.post(&format!("/v1/apps/{}/update", app.id), &Update { revision: Number(revision) })?;
-    args.order
-        .finish(&client, ordered, &format!("updating \"{}\" to revision {revision}", app.name))
-        .map(drop)
+    order.finish(client, ordered, &format!("updating \"{}\" to revision {revision}", app.name))?;
+    Ok(true)
 }

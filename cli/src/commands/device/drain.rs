@@ -6,6 +6,7 @@ use orchestrator_api::wire::device::Drain;
 use crate::failure::Result;
 use crate::hive::find;
 use crate::hive::orders::OrderArgs;
+use crate::output;
 use crate::state::State;
 
 /// Move a device's apps to others, one by one, and give it no more; with --undo it takes apps again
@@ -28,5 +29,12 @@ pub fn run(state: &State, args: &DrainArgs) -> Result<()> {
     let device = find::device(&client, &args.name)?;
     let ordered = client.post(&format!("/v1/devices/{}/drain", device.id), &Drain { on: !args.undo })?;
     let what = if args.undo { "taking apps again" } else { "draining" };
-    args.order.finish(&client, ordered, &format!("{what}: \"{}\"", device.name)).map(drop)
+    args.order.finish(&client, ordered, &format!("{what}: \"{}\"", device.name))?;
+    if !args.undo && !device.apps.is_empty() && !args.order.json {
+        output::note(&format!(
+            "its {} apps move away one by one: `comb operation list` shows how far that is",
+            device.apps.len()
+        ));
+    }
+    Ok(())
 }
