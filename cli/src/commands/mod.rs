@@ -12,6 +12,7 @@ mod diff;
 mod doctor;
 mod export;
 mod fork;
+mod hive;
 mod key;
 mod lease;
 mod log;
@@ -114,6 +115,8 @@ enum Command {
     Sync(sync::SyncArgs),
     Check(check::CheckArgs),
     Doctor(doctor::DoctorArgs),
+    #[command(subcommand)]
+    Hive(hive::HiveCommand),
     Completions(completions::CompletionsArgs),
     Man(man::ManArgs),
     #[command(hide = true)]
@@ -166,6 +169,7 @@ fn run_command(comb: Comb) -> Result<()> {
         Command::Sync(args) => sync::run(&state()?, &args),
         Command::Check(args) => check::run(&state()?, &args),
         Command::Doctor(args) => doctor::run(&state()?, &args),
+        Command::Hive(command) => hive::run(&state()?, command),
         Command::Completions(args) => completions::run(&args),
         Command::Man(args) => man::run(&args),
         Command::Daemon(args) => daemon::run(&state()?, args),

@@ -6,6 +6,7 @@ mod expecting;
 mod exporting;
 mod faults;
 mod following;
+mod hive;
 mod ipfs;
 mod lease;
 mod metrics;
