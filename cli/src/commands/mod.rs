@@ -110,6 +110,8 @@ enum Command {
     #[command(subcommand)]
     Branch(branch::BranchCommand),
     #[command(subcommand)]
+    Device(device::DeviceCommand),
+    #[command(subcommand)]
     Store(store::StoreCommand),
     Sync(sync::SyncArgs),
     Check(check::CheckArgs),
@@ -162,6 +164,7 @@ fn run_command(comb: Comb) -> Result<()> {
         Command::App(command) => app::run(&state()?, command),
         Command::Operation(command) => operation::run(&state()?, command),
         Command::Branch(command) => branch::run(&state()?, &command),
+        Command::Device(command) => device::run(&state()?, command),
         Command::Store(command) => store::run(&state()?, command),
         Command::Sync(args) => sync::run(&state()?, &args),
         Command::Check(args) => check::run(&state()?, &args),

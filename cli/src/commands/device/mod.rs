@@ -1,4 +1,4 @@
-//! `comb device`: the account's devices, as a person sees them.
+//! `comb device`: the account's devices as a person sees them, and this machine as one of them.
 
 mod code;
 mod drain;
@@ -6,6 +6,11 @@ mod list;
 mod rename;
 mod revoke;
 mod show;
+mod install_unit;
+mod join;
+mod run;
+mod status;
+mod unlock;
 
 use clap::Subcommand;
 
@@ -21,6 +26,11 @@ pub enum DeviceCommand {
     Rename(rename::RenameArgs),
     Drain(drain::DrainArgs),
     Revoke(revoke::RevokeArgs),
+    Join(join::JoinArgs),
+    Run(run::RunArgs),
+    Status(status::StatusArgs),
+    Unlock(unlock::UnlockArgs),
+    InstallUnit(install_unit::InstallUnitArgs),
 }
 
 /// Runs the command.
@@ -32,5 +42,10 @@ pub fn run(state: &State, command: DeviceCommand) -> Result<()> {
         DeviceCommand::Rename(args) => rename::run(state, &args),
         DeviceCommand::Drain(args) => drain::run(state, &args),
         DeviceCommand::Revoke(args) => revoke::run(state, &args),
+        DeviceCommand::Join(args) => join::run(state, &args),
+        DeviceCommand::Run(args) => run::run(state, &args),
+        DeviceCommand::Status(args) => status::run(state, &args),
+        DeviceCommand::Unlock(args) => unlock::run(state, &args),
+        DeviceCommand::InstallUnit(args) => install_unit::run(state, &args),
     }
 }
