@@ -12,6 +12,7 @@ mod diff;
 mod doctor;
 mod export;
 mod fork;
+mod hive;
 mod key;
 mod lease;
 mod log;
@@ -30,6 +31,7 @@ mod status;
 mod store;
 mod sync;
 mod unmount;
+mod up;
 pub mod volume;
 
 use std::path::PathBuf;
@@ -110,11 +112,12 @@ enum Command {
     #[command(subcommand)]
     Branch(branch::BranchCommand),
     #[command(subcommand)]
-    Device(device::DeviceCommand),
-    #[command(subcommand)]
     Store(store::StoreCommand),
     Sync(sync::SyncArgs),
     Check(check::CheckArgs),
+    #[command(subcommand)]
+    Hive(hive::HiveCommand),
+    Up(up::UpArgs),
     Doctor(doctor::DoctorArgs),
     Completions(completions::CompletionsArgs),
     Man(man::ManArgs),
@@ -164,10 +167,11 @@ fn run_command(comb: Comb) -> Result<()> {
         Command::App(command) => app::run(&state()?, command),
         Command::Operation(command) => operation::run(&state()?, command),
         Command::Branch(command) => branch::run(&state()?, &command),
-        Command::Device(command) => device::run(&state()?, command),
         Command::Store(command) => store::run(&state()?, command),
         Command::Sync(args) => sync::run(&state()?, &args),
         Command::Check(args) => check::run(&state()?, &args),
+        Command::Hive(command) => hive::run(&state()?, command),
+        Command::Up(args) => up::run(&state()?, &args),
         Command::Doctor(args) => doctor::run(&state()?, &args),
         Command::Completions(args) => completions::run(&args),
         Command::Man(args) => man::run(&args),

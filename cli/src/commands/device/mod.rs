@@ -2,13 +2,13 @@
 
 mod code;
 mod drain;
+mod install_unit;
+mod join;
 mod list;
 mod rename;
 mod revoke;
-mod show;
-mod install_unit;
-mod join;
 mod run;
+mod show;
 mod status;
 mod unlock;
 
