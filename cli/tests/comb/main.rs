@@ -7,6 +7,7 @@ mod expecting;
 mod exporting;
 mod faults;
 mod following;
+mod hive;
 mod hive_stage;
 mod ipfs;
 mod lease;

@@ -33,6 +33,8 @@ const DEVICES_MAX: u64 = 1000;
 const POLL_HOLD: Duration = Duration::from_secs(25);
 const SESSION_MS: i64 = 24 * 3_600_000;
 const SILENT_AFTER: i64 = 30_000;
+/// The second report of a session comes so soon, in milliseconds.
+const REPORT_EVERY_FIRST: u64 = 2_000;
 
 fn arch(text: &str) -> Arch {
     if text == "aarch64" { Arch::Aarch64 } else { Arch::X86_64 }
@@ -62,10 +64,10 @@ fn name_of(title: &str) -> String {
 pub fn join(call: Arc<Call>) -> Answering {
     Box::pin(async move {
         call.shared.limits.take(Whose::Door(call.address)).map_err(Fail::slow_down)?;
-        let wish: Join = call.read()?;
         let wrong = || Fail::new(Code::CodeWrong, "this is not a code of this hive");
         let header = call.join.as_deref().and_then(|text| JoinHeader::parse(text).ok()).ok_or_else(wrong)?;
         let signed = call.signed.ok_or_else(wrong)?;
+        let wish: Join = call.read()?;
         let request = Request {
             hive: call.shared.public(),
             session: NOBODY,
@@ -320,7 +322,8 @@ pub fn report(call: &Call, tenant: &mut Tenant<'_>) -> Result<Reply, Fail> {
         granted: terms(&answer.granted),
         over: List::cut(over),
         forgotten: List::cut(named.difference(&known).copied()),
-        report_every_ms: Number(REPORT_EVERY),
+        // The scheduler knows that a device reports when it saw two reports of it.
+        report_every_ms: Number(if report.number.0 == 1 { REPORT_EVERY_FIRST } else { REPORT_EVERY }),
     }))
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use orchestrator_api::ids::{AppId, DeviceId, Incarnation, OperationId, Renewals, SessionId, Term};
 use orchestrator_api::report::AppReport;
-use orchestrator_api::times::WATCH_EVERY;
+use orchestrator_api::times::{FRESH, WATCH_EVERY};
 use tokio::time::Instant;
 
 use super::database::{DbError, How, Row};
@@ -201,6 +201,11 @@ async fn one(shared: &Arc<Shared>, account: AccountId, look: Look) -> Result<(),
                 Look::Recovered => None,
             };
             let Some(mut loaded) = loaded else { return Ok(tenant.wakes) };
+            if let Look::Check(operation, fresh) = &look
+                && may_report(&mut tenant, &loaded, *operation, fresh)?
+            {
+                return Ok(tenant.wakes);
+            }
             let ended = match &look {
                 Look::End(app, ..) => loaded.hive.apps.get(app).map(|row| (*app, row.placement.clone())),
                 _ => None,
@@ -220,6 +225,29 @@ async fn one(shared: &Arc<Shared>, account: AccountId, look: Look) -> Result<(),
         .await?;
     shared.deliver(wakes.into_iter().filter(|wake| *wake != Wake::Scheduler).collect());
     Ok(())
+}
+
+/// Whether a device that an operation needs reported lately, though not twice since the scheduler looks: it is waited
+/// for, and not called silent.
+fn may_report(
+    tenant: &mut Tenant<'_>,
+    loaded: &Loaded,
+    operation: OperationId,
+    fresh: &std::collections::BTreeSet<DeviceId>,
+) -> Result<bool, Fail> {
+    let Some(operation) = loaded.hive.operations.get(&operation) else { return Ok(false) };
+    let placed = loaded.hive.apps.get(&operation.app).and_then(|app| app.placement.device);
+    let source = placed.filter(|_| operation.kind == Kind::Move);
+    for device in [operation.to.or(placed), source].into_iter().flatten() {
+        let sql = "SELECT seen FROM device WHERE account = $1 AND device = $2";
+        let row = tenant.one(sql, &[device.0.into()])?;
+        let seen = row.map(|row| row.maybe(0, Row::int)).transpose()?.flatten();
+        let lately = seen.is_some_and(|seen| chance::now() - seen < FRESH as i64);
+        if !fresh.contains(&device) && lately {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// The devices were heard, and leases of before are over.

@@ -78,6 +78,7 @@ async fn an_app_is_added_started_and_moved_as_planned() {
         let ordered = scene.order("move", json!({"to": scene.cellar.uuid()})).await.is(202);
         assert_eq!(ordered["at_stake"]["bytes"], 512);
         scene.order("stop", json!({})).await.fails(409, "operation_running");
+        scene.attic.report().await.is(200);
         let prepare = scene.cellar.expect("prepare").await;
         assert_eq!(
             (prepare["fill"].clone(), prepare["volumes"][0]["volume"].clone()),
@@ -132,7 +133,7 @@ async fn a_device_that_only_asks_for_commands_is_silent() {
             let commands = held.commands().await;
             (held, commands)
         });
-        for _ in 0..4 {
+        for _ in 0..5 {
             tokio::time::sleep(Duration::from_secs(4)).await;
             scene.cellar.report().await.is(200);
         }

@@ -1,5 +1,6 @@
 //! A hive that serves, people with tokens, devices that sign. Only this file knows how requests look.
 
+use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -485,17 +486,25 @@ impl Machine {
         commands
     }
 
-    /// The next command, which must be this.
-    pub async fn expect(&mut self, what: &str) -> Value {
-        let mut commands = self.commands().await;
-        commands.retain(|command| command["do"] != "ring");
-        if commands.is_empty() {
-            commands = self.commands().await;
-            commands.retain(|command| command["do"] != "ring");
+    /// The next command, which must be this. The device reports while it waits.
+    #[track_caller]
+    pub fn expect<'a>(&'a mut self, what: &'a str) -> impl Future<Output = Value> + 'a {
+        let at = std::panic::Location::caller();
+        async move {
+            let until = Instant::now() + Duration::from_secs(60);
+            while Instant::now() < until {
+                self.report().await.is(200);
+                let waited = tokio::time::timeout(Duration::from_secs(2), self.commands()).await;
+                let mut commands = waited.unwrap_or_default();
+                commands.retain(|command| command["do"] != "ring");
+                if !commands.is_empty() {
+                    assert_eq!(commands.len(), 1, "{at}: {commands:?}");
+                    assert_eq!(commands[0]["do"], what, "{at}: {commands:?}");
+                    return commands.remove(0);
+                }
+            }
+            panic!("{at}: there is no {what}");
         }
-        assert_eq!(commands.len(), 1, "{commands:?}");
-        assert_eq!(commands[0]["do"], what, "{commands:?}");
-        commands.remove(0)
     }
 
     pub async fn answer(&mut self, command: &Value, state: &str, code: Option<&str>, data: Value) -> Reply {
