@@ -32,7 +32,7 @@ pub fn split_off(state: &State, volume: &VolumeFolder, newest: Seq, _lock: &Lock
     // What is behind the cut belongs to somebody else from here on.
     let manifests = volume.path.join("manifests");
     for seq in seqs(&manifests)?.into_iter().filter(|seq| *seq >= ended.at) {
-        let path = manifests.join(format!("{seq:016x}"));
+        let path = volume.path.join(fs_volume::manifest_path(Seq(seq)));
         fs::remove_file(&path).context(path.display())?;
     }
     takeover::empty_journal(&volume.path)?;

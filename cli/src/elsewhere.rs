@@ -14,6 +14,7 @@ use fs_format::{Seq, VolumeId};
 use fs_replication::{Far, Head, Limits, Link, Slot, Verdict};
 use fs_store::{Abilities, Entry, Name, Patience, Patient, Prefix, READ_TIME_MAX, Store, StoreError};
 use fs_volume::env::Env;
+use fs_volume::manifest_path;
 use parking_lot::Mutex;
 
 use crate::failure::{Context, Failure, Kind, Result};
@@ -25,6 +26,10 @@ use crate::{engine, output, stores};
 
 /// How long a look at what a store shows may take, for whoever can go on with what was seen last.
 const FOLLOW_TIME_MAX: Duration = Duration::from_secs(5);
+
+/// The most that is held in memory of what comes for a copy, in bytes: a file that was overwritten here and there lies in many packs,
+/// and who copies it comes to each of them again and again.
+const COPY_HELD_BYTES: u64 = 256 << 20;
 
 /// The way into a volume's folder, and to what is not in it.
 #[derive(Clone)]
@@ -56,11 +61,19 @@ pub fn door(volume: &VolumeFolder) -> Result<Door> {
 
 /// The same for a command, which waits for a store that never answered no longer than a person likes to.
 pub fn door_of_command(volume: &VolumeFolder) -> Result<Env> {
-    let find = |volume: &VolumeFolder| -> Result<Option<Far>> {
+    door_with(volume, Limits { first: FOLLOW_TIME_MAX, ..limits() })
+}
+
+/// The same for a command that copies what it reads to somewhere else: nothing of it is kept here.
+pub fn door_of_copy(volume: &VolumeFolder) -> Result<Env> {
+    door_with(volume, Limits { first: FOLLOW_TIME_MAX, is_kept: false, held: COPY_HELD_BYTES, ..limits() })
+}
+
+fn door_with(volume: &VolumeFolder, limits: Limits) -> Result<Env> {
+    let find = move |volume: &VolumeFolder| -> Result<Option<Far>> {
         let Some(url) = source(volume) else { return Ok(None) };
         // What is tried again is decided by who reads.
         let store = stores::later(&url, volume.id)?.with(Patience::Once);
-        let limits = Limits { first: FOLLOW_TIME_MAX, ..limits() };
         let far = Far::new(Arc::new(store), volume.id, &volume.path, stores::handle()?, limits);
         far.map(Some).context(volume.path.display())
     };
@@ -187,9 +200,7 @@ enum Wait {
 fn recognise(volume: &VolumeFolder, store: &StoreConfig, how: Wait) -> Result<Recognised> {
     let (id, seen) =
         (store.store_id()?, Seen::read(volume, &store.name)?.map(|seen| seen.link()).transpose()?);
-    let manifests = volume.path.join("manifests");
-    let own =
-        |seq: Seq| fs::read(manifests.join(format!("{:016x}", seq.0))).ok().map(|own| manifest_id(&own));
+    let own = |seq: Seq| fs::read(volume.path.join(manifest_path(seq))).ok().map(|own| manifest_id(&own));
     let (opened, head, verdict) = stores::block_on(async {
         let asked = async {
             let opened = stores::open_to_read(&store.url, volume.id).await?;
@@ -253,7 +264,7 @@ pub fn find_end(volume: &VolumeFolder, store: &Patient, newest: &Slot) -> Result
     let remote = stores::remote(store, volume.id);
     let mut at = seqs.first().copied().unwrap_or(1);
     for &seq in seqs.iter().rev().filter(|seq| **seq <= newest.seq.0) {
-        let own = manifests.join(format!("{seq:016x}"));
+        let own = volume.path.join(manifest_path(Seq(seq)));
         let own = fs::read(&own).context(own.display())?;
         let is_there = stores::block_on(async {
             match remote.slot(Seq(seq)).await {

@@ -207,6 +207,20 @@ impl Found {
 ///
 /// Of a volume that this machine only looks at, the store is asked once what is newest.
 pub fn moment(state: &State, volume: &VolumeFolder, when: Option<&When>) -> Result<Found> {
+    moment_through(elsewhere::door_of_command, state, volume, when)
+}
+
+/// The same for a command that copies what it finds to somewhere else.
+pub fn moment_to_copy(state: &State, volume: &VolumeFolder, when: &When) -> Result<(History, View)> {
+    moment_through(elsewhere::door_of_copy, state, volume, Some(when))?.required()
+}
+
+fn moment_through(
+    door: fn(&VolumeFolder) -> Result<Env>,
+    state: &State,
+    volume: &VolumeFolder,
+    when: Option<&When>,
+) -> Result<Found> {
     let unseen = elsewhere::refresh(volume);
     // Nothing new can be told from what is old before somebody says what to believe.
     let unknown = elsewhere::unknown(volume).filter(|_| matches!(when, None | Some(When::Head)));
@@ -220,7 +234,7 @@ pub fn moment(state: &State, volume: &VolumeFolder, when: Option<&When>) -> Resu
     if let Some(failure) = missed.as_ref().filter(|_| unseen.is_none()) {
         output::note(&format!("warning: showing the newest sealed moment, not now: {}", failure.message));
     }
-    let history = history(volume)?;
+    let history = history_through(door(volume)?, volume)?;
     let view = find(volume, &history, when.unwrap_or(&When::Head))?;
     match unseen {
         // Where nothing of it can be shown, why is better told than what.

@@ -127,12 +127,8 @@ pub fn parse_place(text: &str) -> std::result::Result<(Epoch, Seq), String> {
 
 /// Reads the pseudonym of a machine in a volume.
 pub fn parse_writer(text: &str) -> std::result::Result<DeviceId, String> {
-    let bytes = (text.len() == 32 && text.bytes().all(|byte| byte.is_ascii_hexdigit()))
-        .then(|| u128::from_str_radix(text, 16).ok())
-        .flatten();
-    let bytes =
-        bytes.ok_or_else(|| format!("{text:?} is no writer: its pseudonym has 32 hexadecimal digits"))?;
-    Ok(DeviceId(bytes.to_be_bytes()))
+    DeviceId::from_hex(&text.to_ascii_lowercase())
+        .ok_or_else(|| format!("{text:?} is no writer: its pseudonym has 32 hexadecimal digits"))
 }
 
 fn number(text: Option<&str>) -> Option<u64> {

@@ -17,6 +17,7 @@ use std::sync::Arc;
 use fs_format::{PackId, Seq};
 use fs_replication::{Far, Newest, NewestError, Room, WINDOWS, Windows};
 use fs_volume::env::{Ahead, Disk, DiskFile, Env, OpenMode};
+use fs_volume::manifest_path;
 use parking_lot::RwLock;
 
 /// Room on the disk that filling leaves to others, in bytes, or this part of a small disk: as much as eviction makes.
@@ -154,10 +155,6 @@ pub fn packs_here(folder: &Path) -> io::Result<BTreeSet<PackId>> {
         }
     }
     Ok(packs)
-}
-
-fn manifest_path(seq: Seq) -> String {
-    format!("manifests/{:016x}", seq.0)
 }
 
 fn pack_of(path: &str) -> Option<PackId> {

@@ -37,7 +37,7 @@ pub use self::pen::Pen;
 use self::running::{Core, Running, Shared, keep};
 pub use self::takers::{Arbiter, Taker};
 use crate::failure::{Context, Failure, Kind, Result};
-pub use crate::notes::{Seen, TAKEN_OVER, ended};
+use crate::notes::ended;
 use crate::report::StoreReport;
 use crate::state::{State, VolumeFolder};
 use crate::stores::{self, StoreConfig};

@@ -255,20 +255,15 @@ pub fn failure(error: &StoreError) -> Failure {
 }
 
 /// What went wrong between a volume and a store, in words for a person.
-pub fn replication_failure(error: &fs_replication::Error) -> Failure {
-    use fs_replication::Error as Of;
-    match error {
-        Of::Store(error) => failure(error),
-        Of::Local(_) | Of::Damaged { .. } => Failure::new(Kind::Damaged, error.to_string()),
-        Of::Silent { .. } => Failure::new(Kind::Unreachable, error.to_string())
-            .hint("see that the store is up and can be reached from here"),
-        _ => Failure::new(Kind::Foreign, error.to_string()),
-    }
-}
-
-/// So that `?` tells it.
 impl From<fs_replication::Error> for Failure {
     fn from(error: fs_replication::Error) -> Self {
-        replication_failure(&error)
+        use fs_replication::Error as Of;
+        match error {
+            Of::Store(error) => failure(&error),
+            Of::Local(_) | Of::Damaged { .. } => Failure::new(Kind::Damaged, error.to_string()),
+            Of::Silent { .. } => Failure::new(Kind::Unreachable, error.to_string())
+                .hint("see that the store is up and can be reached from here"),
+            _ => Failure::new(Kind::Foreign, error.to_string()),
+        }
     }
 }

@@ -122,7 +122,7 @@ pub fn take(
                 Of::Rival(_) | Of::Overtaken(_) => Failure::new(Kind::InTheWay, error.to_string())
                     .hint("if it is this machine that is to write the volume, try again"),
                 Of::Empty => Failure::new(Kind::NotFound, error.to_string()),
-                Of::Failed(error) => stores::replication_failure(&error),
+                Of::Failed(error) => error.into(),
             }
         })
     })
@@ -176,8 +176,7 @@ impl Claimant<'_> {
             }
         }
         empty_journal(&self.folder)?;
-        for (name, bytes) in
-            [(format!("manifests/{:016x}", head.seq.0), &head.bytes), ("head".into(), &head.bytes)]
+        for (name, bytes) in [(fs_volume::manifest_path(head.seq), &head.bytes), ("head".into(), &head.bytes)]
         {
             // Not in place: a branch may share the file.
             let (path, new) = (self.folder.join(name), self.folder.join(".new-head"));

@@ -15,17 +15,19 @@
 use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::fs::File;
+use std::num::{NonZeroU64, NonZeroUsize};
+use std::ops::Range;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::sync_channel;
 
 use fs_format::{FileKind, Ino, Inode, Timestamp};
 use fs_volume::{Attr, FsError, ReadTree, Seek};
 use indicatif::ProgressBar;
+use parking_lot::Mutex;
 use rustix::fs::{
-    AtFlags, FileType, Gid, Mode, OFlags, RawMode, RenameFlags, Timespec, Timestamps, Uid, XattrFlags,
+    Advice, AtFlags, FileType, Gid, Mode, OFlags, RawMode, RenameFlags, Timespec, Timestamps, Uid, XattrFlags,
 };
 use rustix::io::Errno;
 
@@ -37,8 +39,10 @@ use crate::{engine, output};
 const DEPTH_MAX: usize = 512;
 /// The attribute that holds an ACL.
 const ACCESS_ACL: &[u8] = b"system.posix_acl_access";
-/// Pieces of a large file that were read and are not written yet, at most.
-const PIECES_WAITING: usize = 4;
+/// What one of those who copy a large file takes at a time, in bytes: a chunk that lies in two pieces is decoded twice.
+const PIECE_BYTES: u64 = 4 << 20;
+/// How many copy a large file at most.
+const COPIERS_MAX: usize = 4;
 /// How many of what was left out are named.
 const LEFT_OUT_SHOWN_MAX: usize = 20;
 
@@ -65,6 +69,51 @@ pub struct Writer<'a> {
     written: u64,
     /// What the names of unfinished files begin with; no other writer has the same.
     unfinished: String,
+}
+
+/// The data of a file between its holes, given out piece by piece.
+struct Pieces<'a> {
+    tree: &'a dyn ReadTree,
+    attr: &'a Attr,
+    state: Mutex<Given>,
+}
+
+/// What was given out.
+#[derive(Default)]
+struct Given {
+    /// Up to here.
+    offset: u64,
+    /// The run of data in which that lies goes up to here.
+    data_end: u64,
+}
+
+impl Pieces<'_> {
+    /// The next piece. Holes are told as progress.
+    fn next(&self, progress: &ProgressBar) -> std::result::Result<Option<Range<u64>>, FsError> {
+        let (ino, size) = (self.attr.ino, self.attr.inode.size);
+        let mut given = self.state.lock();
+        if given.offset >= given.data_end && given.offset < size {
+            let start = match self.tree.seek(ino, given.offset, Seek::Data) {
+                // Only a hole is left.
+                Err(FsError::NoSuchOffset) => size,
+                start => start?.min(size),
+            };
+            progress.inc(start - given.offset);
+            given.offset = start;
+            if start < size {
+                given.data_end = self.tree.seek(ino, start, Seek::Hole)?.min(size);
+            }
+        }
+        let start = given.offset;
+        given.offset = (start + PIECE_BYTES).min(given.data_end).max(start);
+        Ok((start < given.offset).then_some(start..given.offset))
+    }
+
+    /// No more of it is copied.
+    fn end(&self) {
+        let mut given = self.state.lock();
+        (given.offset, given.data_end) = (u64::MAX, u64::MAX);
+    }
 }
 
 impl<'a> Writer<'a> {
@@ -326,61 +375,61 @@ impl<'a> Writer<'a> {
         Ok(())
     }
 
-    /// Copies the data between the holes. What was read is written by another thread while the next is read: decoding
-    /// takes as long as writing.
-    fn copy(&mut self, file: &File, attr: &Attr, path: &Path) -> Result<()> {
+    /// Copies the data between the holes. Decoding takes as long as writing, or longer: a large file has several who do both.
+    fn copy(&self, file: &File, attr: &Attr, path: &Path) -> Result<()> {
         let size = attr.inode.size;
         file.set_len(size).context(shown(path))?;
-        if size <= READ_BYTES as u64 {
-            return self
-                .read(attr, path, |bytes, offset| file.write_all_at(&bytes, offset).context(shown(path)));
+        let pieces = Pieces { tree: self.tree, attr, state: Mutex::default() };
+        let work = || {
+            let copied = self.copy_pieces(file, &pieces, path);
+            if copied.is_err() {
+                pieces.end();
+            }
+            copied
+        };
+        let copiers = std::thread::available_parallelism().map_or(1, NonZeroUsize::get).min(COPIERS_MAX);
+        if size <= PIECE_BYTES || copiers == 1 {
+            return work();
         }
         std::thread::scope(|scope| {
-            let (pass, pieces) = sync_channel::<(Vec<u8>, u64)>(PIECES_WAITING);
-            let writing = scope.spawn(move || {
-                pieces.into_iter().try_for_each(|(bytes, offset)| file.write_all_at(&bytes, offset))
-            });
-            // It takes no more once it has failed, which it says itself.
-            let read = self.read(attr, path, |bytes, offset| {
-                pass.send((bytes, offset)).map_err(|_| Failure::new(Kind::Other, shown(path)))
-            });
-            drop(pass);
-            let written = writing.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-            written.context(shown(path)).and(read)
+            let others: Vec<_> = (1..copiers).map(|_| scope.spawn(work)).collect();
+            others.into_iter().fold(work(), |copied, other| {
+                copied.and(other.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+            })
         })
     }
 
-    /// Reads the data between the holes in pieces, and hands them on with their offsets.
-    fn read(&self, attr: &Attr, path: &Path, mut to: impl FnMut(Vec<u8>, u64) -> Result<()>) -> Result<()> {
-        let size = attr.inode.size;
+    /// Copies pieces until there are no more.
+    fn copy_pieces(&self, file: &File, pieces: &Pieces<'_>, path: &Path) -> Result<()> {
         let failed = |error: FsError| engine::fs_failure(shown(path), &error);
-        let mut offset = 0;
-        while offset < size {
-            let start = match self.tree.seek(attr.ino, offset, Seek::Data) {
-                Ok(start) => start,
-                // Only a hole is left.
-                Err(FsError::NoSuchOffset) => break,
-                Err(error) => return Err(failed(error)),
-            };
-            let end = self.tree.seek(attr.ino, start, Seek::Hole).map_err(failed)?.min(size);
-            self.progress.inc(start.saturating_sub(offset));
-            offset = start;
-            while offset < end {
-                let want = usize::try_from(end - offset).map_or(READ_BYTES, |left| left.min(READ_BYTES));
-                let bytes = self.tree.read(attr.ino, offset, want).map_err(failed)?;
-                if bytes.is_empty() {
-                    return Err(Failure::new(
-                        Kind::Damaged,
-                        format!("{}: ends at byte {offset}", shown(path)),
-                    ));
+        while let Some(piece) = pieces.next(&self.progress).map_err(failed)? {
+            let mut offset = piece.start;
+            while offset < piece.end {
+                let mut written = Ok(0);
+                let want = READ_BYTES.min((piece.end - offset) as usize);
+                let read = self.tree.read_with(pieces.attr.ino, offset, want, &mut |bytes| {
+                    written = file.write_all_at(bytes, offset).map(|()| bytes.len() as u64);
+                });
+                read.map_err(failed)?;
+                match written.context(shown(path))? {
+                    0 => {
+                        let what = format!("{}: ends at byte {offset}", shown(path));
+                        return Err(Failure::new(Kind::Damaged, what));
+                    }
+                    bytes => {
+                        offset += bytes;
+                        self.progress.inc(bytes);
+                    }
                 }
-                let read = bytes.len() as u64;
-                to(bytes, offset)?;
-                offset += read;
-                self.progress.inc(read);
             }
+            // The disk begins with it, or would have all of it to do at the end.
+            let _ = rustix::fs::fadvise(
+                file,
+                piece.start,
+                NonZeroU64::new(piece.end - piece.start),
+                Advice::DontNeed,
+            );
         }
-        self.progress.inc(size.saturating_sub(offset));
         Ok(())
     }
 

@@ -1,1 +1,3 @@
 //! Tests that need the whole: architecture, real mounts, real applications.
+
+pub mod history;

@@ -45,7 +45,7 @@ pub fn run(state: &State, args: &ExportArgs) -> Result<()> {
     let when = place.when_required("export")?;
     let path = place.path.as_deref().unwrap_or_default();
     let volume = state.volume(&place.name)?;
-    let (_, view) = engine::moment(state, &volume, Some(when))?.required()?;
+    let (_, view) = engine::moment_to_copy(state, &volume, when)?;
     let found = tree::find(&view, path)?;
     // As tar calls what it is given: the root is `.`, anything else goes by its own name.
     let name = tree::base_name(path, ".");

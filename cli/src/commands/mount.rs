@@ -17,10 +17,10 @@ use crate::failure::{Context, Failure, Kind, Result};
 use crate::lease::LeaseEnd;
 use crate::metrics::parse_address;
 use crate::name::{VolumeName, parse_size, parse_span};
-use crate::replica::Seen;
+use crate::notes::{self, Seen, TAKEN_OVER};
 use crate::state::{State, VolumeFolder};
 use crate::when::When;
-use crate::{branches, daemon_log, elsewhere, engine, mounts, output, progress, replica, stores};
+use crate::{branches, daemon_log, elsewhere, engine, mounts, output, progress, stores};
 
 /// Mount a volume, or a moment of its past, on an empty folder
 ///
@@ -171,7 +171,7 @@ pub fn run(state: &State, args: MountArgs) -> Result<()> {
     match ready.trouble {
         Some(trouble) => {
             output::note(&format!("warning: the volume is read-only: {trouble}"));
-            let hint = match trouble.starts_with(replica::TAKEN_OVER) {
+            let hint = match trouble.starts_with(TAKEN_OVER) {
                 true => engine::way_on(&volume.name, Some(&ready.mount_point)),
                 false => engine::way_out(&volume.name),
             };
@@ -184,7 +184,7 @@ pub fn run(state: &State, args: MountArgs) -> Result<()> {
 
 /// Says that another device has taken the volume over, if one has.
 fn warn_of_end(volume: &VolumeFolder) {
-    let (noticed, hint) = match replica::ended(volume) {
+    let (noticed, hint) = match notes::ended(volume) {
         Ok(None) => return,
         Ok(Some(ended)) => {
             let list = format!("`comb branch list {}` shows what is not in the volume", volume.name);

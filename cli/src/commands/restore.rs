@@ -49,7 +49,7 @@ pub fn run(state: &State, args: &RestoreArgs) -> Result<()> {
     let when = place.when_required("restore")?;
     let path = place.path_required("restore")?;
     let volume = state.volume(&place.name)?;
-    let (_, view) = engine::moment(state, &volume, Some(when))?.required()?;
+    let (_, view) = engine::moment_to_copy(state, &volume, when)?;
     let seal = view.info();
     let found = tree::find(&view, path)?;
 

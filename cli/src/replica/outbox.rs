@@ -113,7 +113,7 @@ impl Local for Outbox {
 
     async fn is_on_branch(&self, slot: &Slot) -> std::result::Result<bool, LocalError> {
         let (folder, name, seal) =
-            (self.folder.clone(), format!("manifests/{:016x}", slot.seq.0), slot.bytes.clone());
+            (self.folder.clone(), fs_volume::manifest_path(slot.seq), slot.bytes.clone());
         let look = move |_: &History| {
             let branches = folder.branches().map_err(|failure| FsError::Disk(failure.message))?;
             Ok(branches

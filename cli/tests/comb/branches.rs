@@ -20,11 +20,9 @@ fn replicated(world: &World) -> PathBuf {
 }
 
 fn open(other: &World, world: &World, flags: &str) {
-    let (key, store) = (world.path("key"), format!("file://{}", world.path("store").display()));
-    let mut words: Vec<String> = "volume open photos --key-file".split(' ').map(str::to_owned).collect();
-    words.extend([key.display().to_string(), "--store".into(), store]);
-    words.extend(flags.split_whitespace().map(str::to_owned));
-    other.words(words).done();
+    let flags: Vec<&str> = flags.split_whitespace().collect();
+    let store = format!("file://{}", world.path("store").display());
+    other.open_from(&world.path("key"), &store, &flags).done();
     other.dir("mount");
 }
 
@@ -352,8 +350,8 @@ fn copy_with_a_tail(world: &World, other: &World) -> PathBuf {
 /// How a volume looks from a store alone.
 fn seen_from(store: &std::path::Path, world: &World) -> (String, String) {
     let reader = World::new();
-    let (key, store) = (world.path("key").display().to_string(), format!("file://{}", store.display()));
-    reader.words(["volume", "open", "photos", "--key-file", &key, "--store", &store, "--read-only"]).done();
+    let store = format!("file://{}", store.display());
+    reader.open_from(&world.path("key"), &store, &["--read-only"]).done();
     reader.comb("check photos").done();
     (reader.comb("ls photos:").done(), reader.comb("log photos --json").done())
 }

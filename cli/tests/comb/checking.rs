@@ -332,17 +332,7 @@ fn a_takeover_is_told_and_is_no_damage() {
     there.comb("check photos --level drill").done();
     // And for who only looks.
     let reader = World::new();
-    let words = [
-        "volume",
-        "open",
-        "photos",
-        "--key-file",
-        key.to_str().expect("text"),
-        "--store",
-        &url,
-        "--read-only",
-    ];
-    reader.words(words).done();
+    reader.open_from(&key, &url, &["--read-only"]).done();
     let report = reader.comb("check photos --level packs --json").json();
     assert!(report["elsewhere_packs"].as_u64() > Some(0), "{report}");
     reader.comb("check photos").done();
@@ -350,7 +340,7 @@ fn a_takeover_is_told_and_is_no_damage() {
     // A pack that only the store had, and has no more whole: what is lost with it is named.
     flip(&stage.pack("home"));
     let fresh = World::new();
-    fresh.words(words).done();
+    fresh.open_from(&key, &url, &["--read-only"]).done();
     let told = fresh.comb("check photos");
     assert!(told.out.contains("noise: bytes "), "{}{}", told.out, told.said);
 }

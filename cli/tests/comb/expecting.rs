@@ -15,10 +15,9 @@ fn two() -> (World, World) {
     attic.comb("volume create photos").done();
     add_store(&attic, "home", &[]);
     write(&attic, "a");
-    let key = attic.path("key").display().to_string();
-    attic.words(["volume", "key", "photos", "--out", &key]).done();
+    attic.comb("volume key photos --out key").done();
     let url = format!("file://{}", attic.path("home").display());
-    cellar.words(["volume", "open", "photos", "--key-file", &key, "--store", &url, "--read-only"]).done();
+    cellar.open_from(&attic.path("key"), &url, &["--read-only"]).done();
     (attic, cellar)
 }
 

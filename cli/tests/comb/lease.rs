@@ -306,17 +306,6 @@ fn what_has_no_right_to_write_gets_no_lease() {
     let other = World::new();
     other.dir("mount");
     let url = format!("file://{}", world.path("home").display());
-    other
-        .words([
-            "volume",
-            "open",
-            "photos",
-            "--key-file",
-            &key.display().to_string(),
-            "--store",
-            &url,
-            "--read-only",
-        ])
-        .done();
+    other.open_from(&key, &url, &["--read-only"]).done();
     other.comb("mount photos mount --lease 5s").refused(2, "nothing that a lease could end");
 }

@@ -137,20 +137,8 @@ fn what_is_pruned_goes_from_the_stores_too_and_the_rest_opens_elsewhere() {
 
     world.words(["volume", "key", "photos", "--out", "key"]).done();
     let other = World::new();
-    let (key, url) = (world.path("key"), format!("file://{}", copy.display()));
-    other
-        .words([
-            "volume",
-            "open",
-            "photos",
-            "--key-file",
-            &key.display().to_string(),
-            "--store",
-            &url,
-            "--read-only",
-            "--wait",
-        ])
-        .done();
+    let url = format!("file://{}", copy.display());
+    other.open_from(&world.path("key"), &url, &["--read-only", "--wait"]).done();
     other.dir("mount");
     other.comb("mount photos mount").done();
     assert_eq!(fs::read(other.path("mount/.snapshots/release/file")).expect("the past"), release);

@@ -200,19 +200,7 @@ fn a_volume_grows_beyond_its_disk_and_all_of_it_is_read() {
     let other = World::new();
     other.dir("mount");
     let url = format!("file://{}", stage.world.path("store").display());
-    let key = stage.world.path("key");
-    other
-        .words([
-            "volume",
-            "open",
-            "photos",
-            "--read-only",
-            "--store",
-            &url,
-            "--key-file",
-            key.to_str().expect("UTF-8"),
-        ])
-        .done();
+    other.open_from(&stage.world.path("key"), &url, &["--read-only"]).done();
     other.comb("mount photos mount").done();
     stage.compare(&other.path("mount"), 3, 48);
     stage.compare(&other.path("mount/.snapshots/all"), 0, 48);

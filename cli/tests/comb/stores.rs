@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::{BufRead, BufReader, ErrorKind};
-use std::os::unix::fs::{FileExt, symlink};
+use std::os::unix::fs::{FileExt, MetadataExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -574,6 +574,38 @@ fn who_only_reads_sees_what_was_replicated_last_and_changes_nothing() {
     fs::rename(writer.world.path("away"), writer.store()).expect("back again");
     writer.write("goes on", "");
     writer.sync();
+    writer.unmount();
+}
+
+#[test]
+fn what_is_copied_out_of_a_store_takes_no_room_beside_the_copy() {
+    let writer = Machine::with_store();
+    writer.mount().done();
+    // Data, a hole, data; and here and there a page of later seals, so that it lies in several packs.
+    let whole = noise(3, 21 << 20);
+    let file = fs::File::create(writer.file("big")).expect("a file");
+    file.write_all_at(&whole[..9 << 20], 0).expect("written");
+    file.write_all_at(&whole[13 << 20..], 13 << 20).expect("written");
+    writer.sync();
+    for seal in 0..3 {
+        for page in 0..20 {
+            file.write_all_at(&noise(seal, 5000), (seal + page * 4) * 99_000).expect("written");
+        }
+        writer.sync();
+    }
+    let reader = Machine::opened(&writer, &writer.url(), "--read-only");
+    reader.comb("restore photos@head:/ --to out").done();
+    let out = reader.world.path("out/big");
+    assert!(fs::read(&out).expect("the copy") == fs::read(writer.file("big")).expect("the file"));
+    let blocks = fs::metadata(&out).expect("the copy").blocks() * 512;
+    assert!(blocks < 18 << 20, "the hole stayed one: {blocks} bytes");
+    reader.comb("export photos@head:/ --tar out.tar").done();
+    drop(file);
+    let kept: u64 = walk(&reader.world.path("state"))
+        .iter()
+        .map(|file| fs::metadata(file).map_or(0, |file| file.len()))
+        .sum();
+    assert!(kept < 2 << 20, "{kept} bytes are kept");
     writer.unmount();
 }
 

@@ -117,6 +117,13 @@ impl World {
         wait_until("dying", || !is_running(&pid));
     }
 
+    /// Opens the volume `photos` from a store with this key.
+    pub fn open_from(&self, key: &Path, url: &str, flags: &[&str]) -> Outcome {
+        let key = key.display().to_string();
+        let words = ["volume", "open", "photos", "--key-file", &key, "--store", url];
+        self.words(words.iter().chain(flags))
+    }
+
     /// The folder of the only volume.
     pub fn volume_folder(&self) -> PathBuf {
         let volumes = self.path("state/volumes");

@@ -46,7 +46,7 @@ mod windows;
 
 pub use fill::{Filled, Room};
 pub use head::{Newest, NewestError};
-use line::Line;
+use line::{HELD_BYTES_MAX, Line};
 pub use windows::Windows;
 
 /// Bytes of a window.
@@ -71,6 +71,11 @@ pub struct Limits {
     pub is_given_up: fn() -> bool,
     /// Whether the disk of a volume's folder has room for what is read.
     pub has_room: fn(&Path) -> bool,
+    /// Whether what is read stays in the volume's folder. For who copies a volume once and reads it no more, that would only
+    /// take the room twice.
+    pub is_kept: bool,
+    /// The most that is held in memory of what is not kept, in bytes.
+    pub held: u64,
 }
 
 impl Default for Limits {
@@ -81,6 +86,8 @@ impl Default for Limits {
             request: Duration::from_secs(10),
             is_given_up: || false,
             has_room: |_| true,
+            is_kept: true,
+            held: HELD_BYTES_MAX,
         }
     }
 }

@@ -50,7 +50,7 @@ pub use error::{FsError, OpenError};
 pub use history::{History, View, fork, resolve};
 pub use keeper::{Keeper, SealPace};
 pub use lease::{LEASE_OVER, Lease, LeaseError};
-pub use manifests::manifest_info;
+pub use manifests::{manifest_info, path as manifest_path};
 pub use outgoing::Outgoing;
 pub use room::Housekeeper;
 pub use types::*;

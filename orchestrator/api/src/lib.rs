@@ -8,6 +8,7 @@ pub mod code;
 pub mod command;
 pub mod compose;
 pub mod error;
+pub mod history;
 pub mod ids;
 pub mod names;
 pub mod package;

@@ -82,11 +82,13 @@ pub fn run(state: &State, args: &RemoveArgs) -> Result<()> {
     let volume = state.volume(&args.name)?;
     let store = super::choose(&volume, Some(args.store.as_str()))?;
     if store.arbiter && !args.yes {
-        match notes::is_fenced(&volume) {
-            _ if volume.config()?.follows => return Err(is_followed(&volume, &store)),
-            true => return Err(is_taken_over(&volume, &store)),
-            false => refuse_taken_over(&volume, &store)?,
+        if volume.config()?.follows {
+            return Err(is_followed(&volume, &store));
         }
+        if notes::is_fenced(&volume) {
+            return Err(is_taken_over(&volume, &store));
+        }
+        refuse_taken_over(&volume, &store)?;
     }
     let is_source = volume.config()?.from_store && store.arbiter;
     if is_source {

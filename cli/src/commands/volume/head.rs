@@ -124,7 +124,7 @@ fn look(state: &State, volume: &VolumeFolder) -> Result<HeadReport> {
         let read = keys::load_any(volume)?.read_key();
         let info = fs_volume::manifest_info(&slot.bytes, &volume.id, &read)
             .map_err(|error| engine::open_failure(volume, &error))?;
-        let local = std::fs::read(volume.path.join(format!("manifests/{:016x}", slot.seq.0)));
+        let local = std::fs::read(volume.path.join(fs_volume::manifest_path(slot.seq)));
         Ok(Newest {
             epoch: slot.epoch.0,
             seq: slot.seq.0,

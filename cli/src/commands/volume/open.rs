@@ -7,7 +7,7 @@ use clap::Args;
 use fs_crypto::EntryKey;
 use fs_format::{DeviceId, Epoch, Seq, VolumeId};
 use fs_replication::{Cut, Head, Link, Remote, Slot, StoreId};
-use fs_volume::manifest_info;
+use fs_volume::{manifest_info, manifest_path};
 use serde::Serialize;
 
 use crate::commands::sync;
@@ -178,7 +178,7 @@ fn report(state: &State, name: &VolumeName, how: How, done: &Done) -> Result<Ope
     let volume = state.volume(name)?;
     let read = keys::load_any(&volume)?.read_key();
     let place = |link: &Link| {
-        let object = std::fs::read(volume.path.join(format!("manifests/{:016x}", link.seq.0))).ok();
+        let object = std::fs::read(volume.path.join(manifest_path(link.seq))).ok();
         let info = object.and_then(|object| manifest_info(&object, &volume.id, &read).ok());
         Place::new(link, info.filter(|info| info.id == link.id).map(|info| info.time.0))
     };

@@ -260,7 +260,7 @@ impl Line {
         held.push_back((Arc::downgrade(windows), ticket.clone()));
         let mut bytes: u64 = held.iter().map(|(_, ticket)| ticket.bytes_here()).sum();
         let mut out = Vec::new();
-        while bytes > HELD_BYTES_MAX
+        while bytes > self.limits.held
             && let Some((windows, oldest)) = held.pop_front()
         {
             bytes -= oldest.bytes_here();

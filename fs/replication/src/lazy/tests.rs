@@ -446,6 +446,25 @@ fn what_cannot_be_kept_is_not_asked_for_with_each_read() {
 }
 
 #[test]
+fn what_is_to_be_kept_nowhere_comes_once_as_long_as_it_is_held() {
+    let held = 8 * MIB as u64;
+    let stage = Stage::with(Limits { is_kept: false, held, ..Limits::default() });
+    let (id, bytes) = stage.pack(1, 4 * MIB);
+    let windows = stage.far.pack(&id);
+    windows.will_read(0..1, Some(bytes.len() as u64));
+    for _ in 0..2 {
+        for start in (0..bytes.len()).step_by(100_000) {
+            let range = start..(start + 100_000).min(bytes.len());
+            assert!(read(&windows, range.clone()).expect("read") == bytes[range]);
+        }
+    }
+    let asked: u64 = stage.asked().iter().map(|range| range.end - range.start).sum();
+    assert_eq!(asked, bytes.len() as u64);
+    assert!(stage.far.line.held_bytes() <= held);
+    assert_eq!(fs::read_dir(stage.folder.path().join(WINDOWS)).expect("listed").count(), 0);
+}
+
+#[test]
 fn everything_comes_nodes_first_and_readers_go_before() {
     let stage = Stage::new();
     let header =

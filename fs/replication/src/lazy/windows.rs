@@ -424,11 +424,11 @@ impl Windows {
     fn take(self: &Arc<Self>, ticket: &Arc<Ticket>, answer: Result<Bytes, StoreError>) -> bool {
         let first = (ticket.range.start / WINDOW_BYTES) as usize;
         let kept = match &answer {
-            Ok(bytes) => self.keep(first, bytes).unwrap_or_else(|error| {
+            Ok(bytes) if self.line.limits.is_kept => self.keep(first, bytes).unwrap_or_else(|error| {
                 self.line.note_not_kept(&self.id, &error);
                 Vec::new()
             }),
-            Err(_) => Vec::new(),
+            Ok(_) | Err(_) => Vec::new(),
         };
         let is_held = kept.is_empty() && answer.is_ok();
         let mut state = self.state.lock();

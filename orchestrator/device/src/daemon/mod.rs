@@ -165,10 +165,8 @@ pub async fn run(setup: Setup) -> Result<(), Ended> {
     let (Some(identity), Some(hive_file)) = (folder.identity()?, folder.hive()?) else {
         return Err(Ended::NotJoined);
     };
-    let mut setup = Some(setup);
     let (events, mut inbox) = unbounded_channel();
-    let world =
-        World::new(setup.take().expect("it was there a line above"), folder, hive_file, identity, events)?;
+    let world = World::new(setup, folder, hive_file, identity, events)?;
     let world = Arc::new(world);
     let helpers = [
         tokio::spawn(watch::machine(world.clone())),
@@ -218,6 +216,12 @@ impl World {
 
     /// From what is on the disk on.
     async fn live(self: &Arc<Self>, inbox: &mut UnboundedReceiver<Event>) -> Result<(), Ended> {
+        // What a life before this one began is ended, and what it still says is not heard.
+        for state in self.apps.lock().values_mut() {
+            [state.task.take(), state.watcher.take()].into_iter().flatten().for_each(|task| task.abort());
+        }
+        self.seen.lock().polls = None;
+        while inbox.try_recv().is_ok() {}
         let mut files = Files::new(&self.folder.0)?;
         let (disk, damaged) = files.load()?;
         self.seen.lock().damaged = damaged;

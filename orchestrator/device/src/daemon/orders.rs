@@ -48,6 +48,8 @@ const RETAIN: &str = "keep all for 1h, 1h for 2d, 1d for 30d; keep last 3";
 pub(super) struct Results {
     path: PathBuf,
     kept: Vec<Kept>,
+    /// What is under way: given again meanwhile, it is not begun a second time.
+    running: Vec<(OperationId, String)>,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -63,7 +65,7 @@ impl Results {
     pub(super) fn read(folder: &Path) -> Self {
         let path = folder.join("results.json");
         let kept = disk::read_json(&path).ok().flatten().unwrap_or_default();
-        Self { path, kept }
+        Self { path, kept, running: Vec::new() }
     }
 
     fn known(&mut self, command: &Command) -> Option<CommandResult> {
@@ -74,7 +76,18 @@ impl Results {
         Some(kept.result.clone())
     }
 
+    /// Whether a command may begin.
+    fn begin(&mut self, command: &Command) -> bool {
+        let one = (command.operation, verb(&command.order));
+        let is_new = !self.running.contains(&one);
+        if is_new {
+            self.running.push(one);
+        }
+        is_new
+    }
+
     fn keep(&mut self, command: &Command, result: &CommandResult) {
+        self.running.retain(|one| *one != (command.operation, verb(&command.order)));
         self.kept.retain(|kept| kept.operation != command.operation || kept.verb != verb(&command.order));
         if self.kept.len() >= RESULTS_MAX {
             self.kept.remove(0);
@@ -228,7 +241,14 @@ impl World {
 
     /// Does what no record decides about, and tells of it.
     pub(super) fn beside(self: &Arc<Self>, session: SessionId, command: Command) {
-        let known = self.seen.lock().results.known(&command);
+        let known = {
+            let results = &mut self.seen.lock().results;
+            let known = results.known(&command);
+            if known.is_none() && !results.begin(&command) {
+                return;
+            }
+            known
+        };
         self.spawn(move |world| async move {
             let result = match known {
                 Some(known) => known,

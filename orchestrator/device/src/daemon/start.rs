@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt, chown};
+use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -271,7 +271,9 @@ impl World {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
                 _ => {}
             }
-            std::fs::DirBuilder::new().mode(0o755).create(&new)?;
+            std::fs::create_dir(&new)?;
+            // Whatever mask this process has: the app's own user has to get in.
+            std::fs::set_permissions(&new, std::fs::Permissions::from_mode(0o755))?;
             if let Some(from) = from {
                 copy(&from, &new, owner)?;
             }

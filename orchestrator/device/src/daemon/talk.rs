@@ -122,9 +122,7 @@ impl World {
                 self.seen.lock().session = Some(session);
                 let known = Welcome { number: hello.number, session, incarnation };
                 let _ = self.events.send(Event::Welcome(Ok(known)));
-                if let Some(number) = welcome.ring {
-                    self.take_ring(session, number.0).await;
-                }
+                self.take_ring(session, welcome.ring.map_or(0, |number| number.0)).await;
             }
             Err(error) => {
                 self.note_answer(&error.to_string());
