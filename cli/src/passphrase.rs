@@ -37,6 +37,11 @@ pub struct PassphraseArgs {
 }
 
 impl PassphraseArgs {
+    /// The file that it is taken from, if one was named.
+    pub fn file(&self) -> Option<&Path> {
+        self.passphrase_file.as_deref()
+    }
+
     /// From this file, or asked for.
     pub fn of(passphrase_file: Option<PathBuf>) -> Self {
         Self { passphrase_file }

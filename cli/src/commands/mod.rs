@@ -31,6 +31,7 @@ mod status;
 mod store;
 mod sync;
 mod unmount;
+mod up;
 pub mod volume;
 
 use std::path::PathBuf;
@@ -114,9 +115,10 @@ enum Command {
     Store(store::StoreCommand),
     Sync(sync::SyncArgs),
     Check(check::CheckArgs),
-    Doctor(doctor::DoctorArgs),
     #[command(subcommand)]
     Hive(hive::HiveCommand),
+    Up(up::UpArgs),
+    Doctor(doctor::DoctorArgs),
     Completions(completions::CompletionsArgs),
     Man(man::ManArgs),
     #[command(hide = true)]
@@ -168,8 +170,9 @@ fn run_command(comb: Comb) -> Result<()> {
         Command::Store(command) => store::run(&state()?, command),
         Command::Sync(args) => sync::run(&state()?, &args),
         Command::Check(args) => check::run(&state()?, &args),
-        Command::Doctor(args) => doctor::run(&state()?, &args),
         Command::Hive(command) => hive::run(&state()?, command),
+        Command::Up(args) => up::run(&state()?, &args),
+        Command::Doctor(args) => doctor::run(&state()?, &args),
         Command::Completions(args) => completions::run(&args),
         Command::Man(args) => man::run(&args),
         Command::Daemon(args) => daemon::run(&state()?, args),

@@ -1,4 +1,4 @@
-//! `comb device`: the account's devices, as a person sees them, and this machine as one of them.
+//! `comb device`: the account's devices as a person sees them, and this machine as one of them.
 
 mod code;
 mod drain;
