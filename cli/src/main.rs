@@ -22,6 +22,7 @@
 //! - `metrics`   what a daemon tells a collector of figures
 //! - `room`   which packs leave this disk, and how much may wait for stores
 //! - `retention`   pruning by policy, for commands and the daemon alike
+//! - `device`   what this machine's device asks of the filesystem and the key ring
 //! - `daemon_log`   what a daemon says of itself, in a file that does not grow for ever
 //! - `tree`, `writer`, `pax`   reading a sealed tree, and writing it into a folder or an archive
 //! - `mounts`   what the kernel knows of mounts
@@ -32,6 +33,7 @@ mod commands;
 mod control;
 mod cost;
 mod daemon_log;
+mod device;
 mod drill;
 mod elsewhere;
 mod engine;

@@ -37,6 +37,11 @@ pub struct PassphraseArgs {
 }
 
 impl PassphraseArgs {
+    /// From this file, or asked for.
+    pub fn of(passphrase_file: Option<PathBuf>) -> Self {
+        Self { passphrase_file }
+    }
+
     /// The passphrase of a key ring; one try.
     pub fn read(&self, what: &str) -> Result<Passphrase> {
         match &self.passphrase_file {

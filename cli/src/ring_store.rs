@@ -75,7 +75,7 @@ pub async fn sync(opened: &mut Opened<'_>, rings: &Rings) -> Result<()> {
 }
 
 /// Makes the ring of this machine hold what another version holds.
-fn join(opened: &mut Opened<'_>, theirs: &RingVersion) -> Result<()> {
+pub fn join(opened: &mut Opened<'_>, theirs: &RingVersion) -> Result<()> {
     if *theirs == mine(opened)? {
         return Ok(());
     }

@@ -5,6 +5,7 @@ mod cat;
 mod check;
 mod completions;
 mod daemon;
+mod device;
 mod diff;
 mod export;
 mod fork;
@@ -95,6 +96,8 @@ enum Command {
     #[command(subcommand)]
     Branch(branch::BranchCommand),
     #[command(subcommand)]
+    Device(device::DeviceCommand),
+    #[command(subcommand)]
     Store(store::StoreCommand),
     Sync(sync::SyncArgs),
     Check(check::CheckArgs),
@@ -141,6 +144,7 @@ fn run_command(comb: Comb) -> Result<()> {
         Command::Prune(args) => prune::run(&state()?, &args),
         Command::Status(args) => status::run(&state()?, &args),
         Command::Branch(command) => branch::run(&state()?, &command),
+        Command::Device(command) => device::run(&state()?, command),
         Command::Store(command) => store::run(&state()?, command),
         Command::Sync(args) => sync::run(&state()?, &args),
         Command::Check(args) => check::run(&state()?, &args),

@@ -16,13 +16,17 @@
 //!
 //! `docs/failover.md` is the promise.
 
+pub mod app;
 mod commands;
+pub mod daemon;
+pub mod doors;
 mod hive;
 mod lease;
 mod phases;
 mod record;
 pub mod rules;
 mod start;
+pub mod trouble;
 
 pub use record::{Cut, Disk, Identity, Kept, Record, VolumeRecord};
 
@@ -136,6 +140,10 @@ pub enum Event {
     ContainersGone(AppId),
     /// Whether Docker answers.
     Docker(bool),
+    /// An app that runs is to be stopped and started again in its term: a restart, a rollback, another revision.
+    Again(AppId),
+    /// A person at this machine stops an app.
+    StopHere(AppId),
 }
 
 /// How a step ended.
@@ -367,6 +375,8 @@ pub fn decide(device: &mut Device, event: Event, now: Boottime) -> Vec<Effect> {
         Event::MountDied(app) => device.died(app, true, now, &mut effects),
         Event::ContainersGone(app) => device.died(app, false, now, &mut effects),
         Event::Docker(answers) => device.run.docker = answers,
+        Event::Again(app) => device.again(app, now, &mut effects),
+        Event::StopHere(app) => device.stop_here(app, now, &mut effects),
     }
     device.tick(now, &mut effects);
     effects

@@ -252,6 +252,23 @@ impl Device {
         }
     }
 
+    /// What runs goes on from the beginning, in its term.
+    pub(crate) fn again(&mut self, app: AppId, now: Boottime, effects: &mut Vec<Effect>) {
+        if self.phase(app) == Some(Phase::Running) {
+            self.stop(app, Why::Again, now, effects);
+        }
+    }
+
+    /// A person at this machine stops an app: as the hive's `stop`, without a command to answer.
+    pub(crate) fn stop_here(&mut self, app: AppId, now: Boottime, effects: &mut Vec<Effect>) {
+        let ends = Why::Ordered;
+        match self.phase(app) {
+            Some(Phase::Stopping(why) | Phase::Flushing(why)) if why != Why::Again => {}
+            Some(phase) if phase.is_live() => self.stop(app, ends, now, effects),
+            _ => {}
+        }
+    }
+
     /// A mount, or a container, is gone.
     pub(crate) fn died(&mut self, app: AppId, mount: bool, now: Boottime, effects: &mut Vec<Effect>) {
         let phase = self.phase(app);

@@ -1,0 +1,413 @@
+//! The daemon: drives what is decided with the doors.
+//!
+//! One task owns the [`Device`] and hands it events in their order; what it answers is done here. Records are written
+//! before anything that follows them. Steps of an app run beside each other for different apps, and never two of one app:
+//! a later step ends the one before, as a crash would, and waits until it is gone.
+//!
+//! - `enrol`     how a machine becomes a device
+//! - `files`     what is kept beside records
+//! - `loaded`    packages that are here, opened, and what compose made of them
+//! - `steps`     what an app's phases ask for
+//! - `start`     the checks before a container starts, and the gate
+//! - `watch`     containers, mounts and Docker while apps run
+//! - `talk`      hello, reports, commands and results
+//! - `orders`    commands that no record decides about
+//! - `report`    what is told, from what was seen last
+//! - `socket`    people at this machine
+//! - `facts`     figures of the machine
+
+pub mod enrol;
+mod facts;
+pub mod files;
+mod loaded;
+mod orders;
+mod report;
+pub mod socket;
+mod start;
+mod steps;
+mod streams;
+mod talk;
+mod watch;
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use fs_crypto::Identity;
+use orchestrator_api::ids::{AppId, RunId, SessionId};
+use orchestrator_api::placement::Phase;
+use orchestrator_api::report::Refusal;
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::task::JoinHandle;
+
+use self::files::{AppFile, Folder, HiveFile};
+use self::loaded::Loaded;
+use crate::app::gate::Watch;
+use crate::doors::compose::Compose;
+use crate::doors::disk::Files;
+use crate::doors::docker::{Container, Docker, Usage};
+use crate::doors::hive::Hive;
+use crate::doors::ring::Rings;
+use crate::doors::volumes::{Branch, VolumeState, Volumes};
+use crate::doors::{clock, ring};
+use crate::record::Record;
+use crate::trouble::Trouble;
+use crate::{Boottime, Device, Effect, Event, Found, Step, decide};
+
+/// The loop looks at the clock at least this often: a sleep does not count while the machine is asleep.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// Before it begins again from what is on the disk.
+const BEGIN_AGAIN: Duration = Duration::from_secs(5);
+
+/// What a device is made of.
+pub struct Setup {
+    /// The state folder of `comb`.
+    pub state: PathBuf,
+    /// Where the files of apps lie, for people to read.
+    pub apps: PathBuf,
+    /// Docker's socket.
+    pub docker: PathBuf,
+    /// The filesystem's commands.
+    pub volumes: Arc<dyn Volumes>,
+    /// Changes the ring of this machine.
+    pub rings: Arc<dyn Rings>,
+    /// The program's version.
+    pub version: String,
+    /// Random bytes.
+    pub chance: fn() -> [u8; 32],
+}
+
+/// Why the daemon ended.
+#[derive(Debug, thiserror::Error)]
+pub enum Ended {
+    /// It has no hive yet.
+    #[error("this machine is no device yet: `comb device join HIVE --code …` makes it one")]
+    NotJoined,
+    /// The hive wants nothing more of it.
+    #[error(
+        "the hive has revoked this device: its apps are stopped, its keys are removed; branches and packages stay"
+    )]
+    Revoked,
+    /// Its folder cannot be used.
+    #[error("{0}")]
+    Disk(#[from] io::Error),
+    /// Its hive cannot be spoken to at all.
+    #[error("{0}")]
+    Hive(#[from] crate::doors::hive::HiveError),
+}
+
+/// The doors, and what was seen through them last.
+struct World {
+    setup: Setup,
+    folder: Folder,
+    hive_file: Mutex<HiveFile>,
+    hive: Hive,
+    docker: Docker,
+    compose: Compose,
+    events: UnboundedSender<Event>,
+    apps: Mutex<BTreeMap<AppId, AppState>>,
+    seen: Mutex<Seen>,
+    begun: Boottime,
+}
+
+/// What is known of an app beside its record.
+#[derive(Default)]
+struct AppState {
+    record: Option<Record>,
+    phase_at: Boottime,
+    file: AppFile,
+    loaded: Option<Arc<Loaded>>,
+    trouble: Option<Trouble>,
+    step: String,
+    watch: Watch,
+    containers: Vec<Container>,
+    usage: BTreeMap<String, (Usage, u64)>,
+    branches: Vec<(String, Branch)>,
+    missing_bytes: Option<u64>,
+    /// Whether a prepare fetches everything.
+    fill: bool,
+    /// The moments that the next mount goes back to.
+    rollback: BTreeMap<orchestrator_api::ids::VolumeId, String>,
+    /// Whether this process began the update that is under way; one that another process began goes back.
+    updating: bool,
+    /// Why an update went back.
+    went_back: Option<Trouble>,
+    seen_heads: Vec<orchestrator_api::wire::command::Seen>,
+    address: Option<String>,
+    task: Option<JoinHandle<()>>,
+    watcher: Option<JoinHandle<()>>,
+    wake: Arc<Notify>,
+    hands: Arc<tokio::sync::Mutex<()>>,
+}
+
+/// What was seen of the machine last.
+#[derive(Default)]
+struct Seen {
+    session: Option<SessionId>,
+    polls: Option<SessionId>,
+    docker: Option<orchestrator_api::wire::report::Docker>,
+    volumes: Vec<VolumeState>,
+    load: Option<orchestrator_api::wire::report::Load>,
+    online: Option<Boottime>,
+    results: orders::Results,
+    damaged: Vec<AppId>,
+    commands_have: u64,
+    answer: String,
+}
+
+/// Runs the device until it is ended; does not return by itself unless it is no device any more.
+pub async fn run(setup: Setup) -> Result<(), Ended> {
+    let folder = Folder::of(&setup.state);
+    let (Some(identity), Some(hive_file)) = (folder.identity()?, folder.hive()?) else {
+        return Err(Ended::NotJoined);
+    };
+    let mut setup = Some(setup);
+    let (events, mut inbox) = unbounded_channel();
+    let world =
+        World::new(setup.take().expect("it was there a line above"), folder, hive_file, identity, events)?;
+    let world = Arc::new(world);
+    let helpers = [
+        tokio::spawn(watch::machine(world.clone())),
+        tokio::spawn(watch::docker_events(world.clone())),
+        tokio::spawn(watch::volumes(world.clone())),
+        tokio::spawn(socket::serve(world.clone())),
+    ];
+    let ended = loop {
+        match world.live(&mut inbox).await {
+            Ok(()) => break Ok(()),
+            Err(Ended::Disk(error)) => {
+                // What cannot be written down is not done: it begins again from what is on the disk.
+                tracing::error!(%error, "a record cannot be written");
+                tokio::time::sleep(BEGIN_AGAIN).await;
+            }
+            Err(ended) => break Err(ended),
+        }
+    };
+    helpers.iter().for_each(JoinHandle::abort);
+    ended
+}
+
+impl World {
+    fn new(
+        setup: Setup,
+        folder: Folder,
+        hive_file: HiveFile,
+        identity: Identity,
+        events: UnboundedSender<Event>,
+    ) -> Result<Self, Ended> {
+        let hive = Hive::new(&hive_file.url, hive_file.key.0, Some(hive_file.device), identity)?;
+        let docker = Docker::new(&setup.docker, hive_file.device);
+        let compose = Compose::new(&setup.docker, folder.0.join("home"));
+        Ok(Self {
+            docker,
+            compose,
+            hive,
+            hive_file: Mutex::new(hive_file),
+            events,
+            apps: Mutex::default(),
+            seen: Mutex::new(Seen { results: orders::Results::read(&folder.0), ..Seen::default() }),
+            begun: clock::boottime(),
+            folder,
+            setup,
+        })
+    }
+
+    /// From what is on the disk on.
+    async fn live(self: &Arc<Self>, inbox: &mut UnboundedReceiver<Event>) -> Result<(), Ended> {
+        let mut files = Files::new(&self.folder.0)?;
+        let (disk, damaged) = files.load()?;
+        self.seen.lock().damaged = damaged;
+        for (app, record) in &disk.apps {
+            let file = self.folder.read_app(*app).ok().flatten().unwrap_or_default();
+            let mut apps = self.apps.lock();
+            let state = apps.entry(*app).or_default();
+            (state.file, state.record, state.phase_at) = (file, Some(record.clone()), clock::boottime());
+        }
+        let found = self.find(&disk).await;
+        let run = RunId((self.setup.chance)()[..16].try_into().expect("32 bytes have 16"));
+        let device = self.hive_file.lock().device;
+        let (mut device, effects) = Device::begin(device, disk, run, &found, clock::boottime());
+        self.perform(effects, &mut files)?;
+        for (app, phase) in device.disk.apps.iter().map(|(app, record)| (*app, record.phase)) {
+            if phase == Phase::Running {
+                self.watch_app(app);
+            }
+        }
+        loop {
+            let wait = clock::until(device.wakes_at()).min(LOOK_EVERY).max(Duration::from_millis(1));
+            let event = match tokio::time::timeout(wait, inbox.recv()).await {
+                Ok(Some(event)) => event,
+                Ok(None) => return Ok(()),
+                Err(_) => Event::Tick,
+            };
+            let effects = decide(&mut device, event, clock::boottime());
+            self.perform(effects, &mut files)?;
+            if device.disk.identity.refused == Some(Refusal::Revoked)
+                && !device.disk.apps.values().any(|record| record.phase.is_live())
+            {
+                self.wipe()?;
+                return Err(Ended::Revoked);
+            }
+        }
+    }
+
+    /// What a former process left.
+    async fn find(&self, disk: &crate::Disk) -> Found {
+        let mut found = Found { docker: self.docker.ping().await.is_ok(), ..Found::default() };
+        let states = self.setup.volumes.states().await.unwrap_or_default();
+        for (app, record) in &disk.apps {
+            let mounts: Option<Vec<Option<Boottime>>> = record
+                .volumes
+                .keys()
+                .map(|volume| {
+                    let mount = states.iter().find(|one| one.volume == *volume)?.mount.as_ref()?;
+                    (!mount.ending).then_some(mount.lease)
+                })
+                .collect();
+            if let Some(leases) = mounts.filter(|_| !record.volumes.is_empty()) {
+                // All of them have one, or none counts.
+                let earliest = if leases.iter().all(Option::is_some) {
+                    leases.into_iter().flatten().min()
+                } else {
+                    None
+                };
+                found.mounted.insert(*app, earliest);
+            }
+            let containers = self.docker.containers(Some(*app)).await.unwrap_or_default();
+            if let Some(one) = containers.iter().find(|one| one.state == crate::doors::docker::State::Running)
+            {
+                found.containers.insert(*app, one.term);
+            }
+        }
+        self.seen.lock().volumes = states;
+        found
+    }
+
+    fn perform(self: &Arc<Self>, effects: Vec<Effect>, files: &mut Files) -> Result<(), Ended> {
+        let mut effects = effects.into_iter().peekable();
+        while let Some(effect) = effects.next() {
+            match effect {
+                Effect::WriteIdentity(identity) => files.write_identity(&identity)?,
+                Effect::WriteRecord { record, reserved } => {
+                    files.write_record(&record, reserved)?;
+                    self.recorded(*record);
+                }
+                Effect::Hello(hello) => self.spawn(|world| world.hello(hello)),
+                Effect::Report(session, report) => self.spawn(move |world| world.report(session, report)),
+                Effect::Poll(session, _) => self.poll(session),
+                Effect::Result(session, result) => self.spawn(move |world| world.result(session, result)),
+                Effect::Prepare { app, volumes } => self.spawn(move |world| world.prepare(app, volumes)),
+                Effect::Lease { app, end } => {
+                    self.spawn(move |world| async move { world.lease(app, end).await })
+                }
+                Effect::Begin { app, step, what: Step::Claim(volume, expect) } => {
+                    // Claims of one step go on beside each other.
+                    let mut claims = vec![(volume, expect)];
+                    while let Some(Effect::Begin { what: Step::Claim(volume, expect), .. }) =
+                        effects.next_if(|next| is_claim(next, app, step))
+                    {
+                        claims.push((volume, expect));
+                    }
+                    self.begin(
+                        app,
+                        step,
+                        move |world| async move { world.claim_all(app, step, claims).await },
+                    );
+                }
+                Effect::Begin { app, step, what } => {
+                    self.begin(app, step, move |world| async move {
+                        let done = world.step(app, what).await;
+                        let _ = world.events.send(Event::Done { app, step, done });
+                    });
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn spawn<F: Future<Output = ()> + Send + 'static>(self: &Arc<Self>, task: impl FnOnce(Arc<World>) -> F) {
+        tokio::spawn(task(self.clone()));
+    }
+
+    /// Begins a step of an app: what is under way is ended first, and waited for.
+    fn begin<F>(self: &Arc<Self>, app: AppId, step: u64, task: impl FnOnce(Arc<World>) -> F + Send + 'static)
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let mut apps = self.apps.lock();
+        let state = apps.entry(app).or_default();
+        let former = state.task.take();
+        former.iter().for_each(JoinHandle::abort);
+        let world = self.clone();
+        state.task = Some(tokio::spawn(async move {
+            if let Some(former) = former {
+                let _ = former.await;
+            }
+            tracing::debug!(%app, step, "begins");
+            task(world).await;
+        }));
+    }
+
+    /// A record is on the disk: from here on it is what this process knows.
+    fn recorded(self: &Arc<Self>, record: Record) {
+        let mut apps = self.apps.lock();
+        let state = apps.entry(record.app).or_default();
+        let before = state.record.as_ref().map(|before| (before.phase, before.term));
+        if before != Some((record.phase, record.term)) {
+            state.phase_at = clock::boottime();
+            state.step.clear();
+            tracing::info!(app = %record.app, term = record.term.0, phase = ?record.phase, "is in");
+            if record.phase == Phase::Running {
+                state.trouble = None;
+            }
+        }
+        if record.phase != Phase::Running
+            && let Some(watcher) = state.watcher.take()
+        {
+            watcher.abort();
+        }
+        let (app, runs) = (record.app, record.phase == Phase::Running);
+        let watched = state.watcher.is_some();
+        state.record = Some(record);
+        drop(apps);
+        if runs && !watched {
+            self.watch_app(app);
+        }
+    }
+
+    fn app<T>(&self, app: AppId, read: impl FnOnce(&mut AppState) -> T) -> T {
+        read(self.apps.lock().entry(app).or_default())
+    }
+
+    fn trouble(&self, app: AppId, trouble: &Trouble) {
+        tracing::warn!(%app, problem = ?trouble, "something is wrong");
+        self.app(app, |state| state.trouble = Some(trouble.clone()));
+    }
+
+    /// What this device was, is removed; branches and packages stay.
+    fn wipe(&self) -> io::Result<()> {
+        for name in ["ring.key"] {
+            match std::fs::remove_file(self.setup.state.join(name)) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
+        }
+        match std::fs::remove_dir_all(self.folder.0.join("stores")) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        self.folder.remove_identity()
+    }
+
+    fn is_locked(&self) -> bool {
+        ring::is_locked(&self.setup.state)
+    }
+}
+
+fn is_claim(effect: &Effect, in_app: AppId, in_step: u64) -> bool {
+    matches!(effect, Effect::Begin { app, step, what: Step::Claim(..) } if (*app, *step) == (in_app, in_step))
+}

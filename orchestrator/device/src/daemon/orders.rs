@@ -1,0 +1,811 @@
+//! Commands: what a record decides about is made ready for that, the others are done beside it (`api.md`, section 6).
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use futures_util::future::join_all;
+use orchestrator_api::command as pure;
+use orchestrator_api::ids::{AppId, OperationId, SessionId, VolumeId};
+use orchestrator_api::placement::{Expect, Phase, Problem, Why};
+use orchestrator_api::text::{Hex, Uuid};
+use orchestrator_api::wire::command::{
+    Command, CommandResult, Data, Moment, MomentName, MomentReason, MomentVolume, Order, ResultState, Start,
+};
+use orchestrator_api::wire::value::{List, Number, Text};
+use serde::{Deserialize, Serialize};
+
+use super::World;
+use super::files::{AppFile, AppVolume};
+use super::streams::Stream;
+use super::talk::failed;
+use crate::app::volume_name;
+use crate::doors::docker::{Container, State};
+use crate::doors::volumes::Seal;
+use crate::doors::{clock, disk};
+use crate::trouble::{Result, Trouble};
+use crate::{Event, Look};
+
+/// Results that are kept of commands beside the records.
+const RESULTS_MAX: usize = 1_000;
+/// Before a result is sent again.
+const RESULT_AGAIN: Duration = Duration::from_secs(5);
+/// How long containers may stand still for an instant of several volumes.
+const PAUSE_MAX: Duration = Duration::from_secs(10);
+/// How long an app may take to be where a command wants it.
+const PHASE_WAIT: Duration = Duration::from_secs(900);
+/// How long a planned move fills the target before it goes on.
+const PRECOPY_MAX: Duration = Duration::from_secs(600);
+/// The most moments that are told.
+const MOMENTS_MAX: usize = 1_000;
+/// What volumes keep, unless the file says otherwise.
+const RETAIN: &str = "keep all for 1h, 1h for 2d, 1d for 30d; keep last 3";
+
+/// Results of commands that no record decides about.
+#[derive(Debug, Default)]
+pub(super) struct Results {
+    path: PathBuf,
+    kept: Vec<Kept>,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct Kept {
+    operation: OperationId,
+    verb: String,
+    result: CommandResult,
+    acknowledged: bool,
+}
+
+impl Results {
+    /// Those that are on the disk.
+    pub(super) fn read(folder: &Path) -> Self {
+        let path = folder.join("results.json");
+        let kept = disk::read_json(&path).ok().flatten().unwrap_or_default();
+        Self { path, kept }
+    }
+
+    fn known(&mut self, command: &Command) -> Option<CommandResult> {
+        let verb = verb(&command.order);
+        let kept =
+            self.kept.iter_mut().find(|kept| kept.operation == command.operation && kept.verb == verb)?;
+        kept.result.number = command.number;
+        Some(kept.result.clone())
+    }
+
+    fn keep(&mut self, command: &Command, result: &CommandResult) {
+        self.kept.retain(|kept| kept.operation != command.operation || kept.verb != verb(&command.order));
+        if self.kept.len() >= RESULTS_MAX {
+            self.kept.remove(0);
+        }
+        let verb = verb(&command.order);
+        self.kept.push(Kept {
+            operation: command.operation,
+            verb,
+            result: result.clone(),
+            acknowledged: false,
+        });
+        // What is lost with a crash is done again, and says the same.
+        let _ = disk::replace_json(&self.path, &self.kept);
+    }
+}
+
+/// The word of an order.
+pub(super) fn verb(order: &Order) -> String {
+    let json = serde_json::to_value(order).unwrap_or_default();
+    json["do"].as_str().unwrap_or("unknown").to_owned()
+}
+
+impl World {
+    /// What a record decides about, with all that it needs; none for what is done beside it.
+    pub(super) async fn translate(
+        &self,
+        session: SessionId,
+        command: &Command,
+    ) -> Result<Option<pure::Command>> {
+        let Some(mut decided) = command.decided() else { return Ok(None) };
+        let (record, busy) = self.app(decided.app, |state| {
+            let record = state.record.clone();
+            let busy = record.as_ref().is_some_and(|record| record.phase.is_live());
+            (record, busy)
+        });
+        let done = record.as_ref().is_some_and(|record| decided.number <= record.command);
+        match &command.order {
+            _ if done => {}
+            Order::Start(start) if record.as_ref().is_none_or(|record| decided.term > record.term) => {
+                let file = self.of_start(session, decided.app, start).await?;
+                if let pure::Order::Start(order) = &mut decided.order {
+                    let told: BTreeMap<&str, &_> =
+                        start.volumes.iter().map(|one| (one.name.as_str(), one)).collect();
+                    for one in &file.volumes {
+                        let expect = told.get(one.name.as_str()).map(|told| Expect::from(&told.expect));
+                        let expect = expect.unwrap_or(Expect::Since {
+                            epoch: fs_format::Epoch(0),
+                            seq: fs_format::Seq(0),
+                            writers: Default::default(),
+                        });
+                        order.volumes.insert(VolumeId(one.volume.0), expect);
+                    }
+                }
+                self.write_file(decided.app, file)?;
+            }
+            Order::Prepare(prepare) if !busy => {
+                let before = self.app(decided.app, |state| state.file.clone());
+                let volumes = prepare.volumes.iter();
+                let volumes =
+                    volumes.map(|one| AppVolume { name: one.name.as_str().to_owned(), volume: one.volume });
+                let file = AppFile {
+                    revision: prepare.revision.0,
+                    stores: prepare.stores.to_vec(),
+                    volumes: volumes.collect(),
+                    ..before
+                };
+                self.write_file(decided.app, file)?;
+                self.app(decided.app, |state| state.fill = prepare.fill);
+            }
+            Order::Settings(settings) => {
+                let before = self.app(decided.app, |state| state.file.clone());
+                let file = AppFile { seal_every_s: settings.seal_every_s.0, ..before };
+                self.write_file(decided.app, file)?;
+            }
+            _ => {}
+        }
+        Ok(Some(decided))
+    }
+
+    /// What a start says of its app; volumes that are not there yet are made, and their keys are with the hive before
+    /// anything is written into them.
+    async fn of_start(&self, session: SessionId, app: AppId, start: &Start) -> Result<AppFile> {
+        let before = self.app(app, |state| state.file.clone());
+        let loaded = self.load(app, start.revision.0).await?;
+        let block = loaded.text.source.block();
+        let urls: Vec<String> = start.stores.iter().map(|store| store.url.as_str().to_owned()).collect();
+        let (mut volumes, mut made) = (Vec::new(), false);
+        for one in start.volumes.iter() {
+            let (plain, name) = (one.name.as_str(), volume_name(app, one.name.as_str()));
+            let volume = match one.volume {
+                Some(volume) => volume,
+                None => {
+                    let settings = block.volumes.get(plain);
+                    let quota = settings.and_then(|settings| settings.quota_bytes);
+                    let id = self.setup.volumes.create(&name, quota, &urls).await?;
+                    let retain = settings.and_then(|settings| settings.retain.as_deref()).unwrap_or(RETAIN);
+                    self.setup.volumes.retain(&name, retain).await?;
+                    made = true;
+                    Hex(id.0)
+                }
+            };
+            volumes.push(AppVolume { name: plain.to_owned(), volume });
+        }
+        if made {
+            self.publish_ring(session).await?;
+        }
+        let rollback_tag = match &start.rollback_to {
+            Some(MomentName::Tag(tag)) => Some(tag.as_str().to_owned()),
+            _ => None,
+        };
+        Ok(AppFile {
+            name: loaded.package.authorization.name.clone(),
+            revision: start.revision.0,
+            stores: start.stores.to_vec(),
+            seal_every_s: start.seal_every_s.0,
+            volumes,
+            ports: before.ports,
+            rollback_tag,
+            update: None,
+        })
+    }
+
+    /// Looks at package, images and store, and follows the volumes.
+    pub(super) async fn prepare(self: Arc<Self>, app: AppId, volumes: Vec<VolumeId>) {
+        let writers = self.prepared(app, volumes).await.map_err(|trouble| {
+            self.trouble(app, &trouble);
+            trouble.problem
+        });
+        let _ = self.events.send(Event::Prepared { app, writers });
+    }
+
+    async fn prepared(
+        &self,
+        app: AppId,
+        volumes: Vec<VolumeId>,
+    ) -> Result<BTreeMap<VolumeId, fs_format::DeviceId>> {
+        let (file, fill) = self.app(app, |state| (state.file.clone(), state.fill));
+        self.warm(app, file.revision).await?;
+        let looks = volumes.into_iter().map(|volume| async move {
+            let look = self.look_one(app, volume).await?;
+            let ours = look.here.is_some_and(|here| !here.fenced);
+            if let (false, Some(name)) = (ours, self.names(app).remove(&volume)) {
+                let urls = self.app(app, |state| state.file.urls());
+                let fill = fill.then_some(PRECOPY_MAX);
+                self.setup.volumes.follow(&name, volume, &urls, fill).await?;
+            }
+            Ok((volume, look.writer))
+        });
+        join_all(looks).await.into_iter().collect()
+    }
+
+    /// Does what no record decides about, and tells of it.
+    pub(super) fn beside(self: &Arc<Self>, session: SessionId, command: Command) {
+        let known = self.seen.lock().results.known(&command);
+        self.spawn(move |world| async move {
+            let result = match known {
+                Some(known) => known,
+                None => {
+                    let begun = clock::boottime();
+                    let done = world.order(session, &command).await;
+                    tracing::info!(
+                        number = command.number.0,
+                        took_ms = clock::boottime() - begun,
+                        ok = done.is_ok(),
+                        "done"
+                    );
+                    match done {
+                        Ok(data) => CommandResult {
+                            number: command.number,
+                            state: ResultState::Done,
+                            code: None,
+                            problem: None,
+                            data,
+                            ended_age_ms: Number(0),
+                        },
+                        Err(trouble) => failed(command.number, &trouble),
+                    }
+                }
+            };
+            world.keep_and_send(session, &command, result);
+        });
+    }
+
+    /// Keeps a result, and sends it until the hive has it.
+    pub(super) fn keep_and_send(self: &Arc<Self>, _: SessionId, command: &Command, result: CommandResult) {
+        self.seen.lock().results.keep(command, &result);
+        self.spawn(move |world| async move {
+            loop {
+                let session = world.seen.lock().session;
+                if let Some(session) = session
+                    && world.send_result(session, &result).await
+                {
+                    return;
+                }
+                tokio::time::sleep(RESULT_AGAIN).await;
+            }
+        });
+    }
+
+    async fn order(self: &Arc<Self>, session: SessionId, command: &Command) -> Result<Data> {
+        let app =
+            command.app.ok_or_else(|| Trouble::new(Problem::UnknownCommand, "the command names no app"));
+        match &command.order {
+            Order::Ring { number } => {
+                self.take_ring(session, number.0).await;
+                let number = crate::doors::ring::open(&self.setup.state)?.number().0;
+                Ok(Data { number: Some(Number::from(number)), ..Data::default() })
+            }
+            Order::Facts { stream } => self.facts(session, *stream).await,
+            Order::Doctor { stream } => self.doctor(session, *stream).await,
+            Order::Forget { keep_data } => self.forget(app?, *keep_data).await,
+            Order::Restart { services } => {
+                let services: Option<Vec<String>> =
+                    services.as_ref().map(|list| list.iter().map(|one| one.as_str().to_owned()).collect());
+                self.restart(app?, services.as_deref()).await?;
+                Ok(Data::default())
+            }
+            Order::Snapshot { tag, message, .. } => {
+                let tag = match tag {
+                    Some(tag) => String::from(tag.clone()),
+                    None => instant_tag(command.operation),
+                };
+                let message = message.as_ref().map_or("", |message| message.as_str());
+                let moment = self.snapshot(app?, &tag, message, MomentReason::Asked).await?;
+                Ok(Data { moment: Some(moment), ..Data::default() })
+            }
+            Order::Moments => {
+                let moments = self.moments(app?).await?;
+                Ok(Data { moments: List::cut(moments), ..Data::default() })
+            }
+            Order::Rollback { to, start } => self.rollback(app?, to, *start).await,
+            Order::Update { revision } => self.update(app?, command.operation, revision.0).await,
+            Order::Action { name, input, stream } => {
+                let values =
+                    input.iter().map(|one| (one.name.as_str().to_owned(), one.value.reveal().to_owned()));
+                self.action(session, app?, name.as_str(), values.collect(), *stream).await
+            }
+            Order::Logs { services, lines, follow, stream } => {
+                let services: Option<Vec<String>> =
+                    services.as_ref().map(|list| list.iter().map(|one| one.as_str().to_owned()).collect());
+                self.logs(session, app?, services, lines.0, *follow, *stream).await
+            }
+            _ => Err(Trouble::new(Problem::UnknownCommand, "this device does not know the command")),
+        }
+    }
+
+    fn phase(&self, app: AppId) -> Option<Phase> {
+        self.app(app, |state| state.record.as_ref().map(|record| record.phase))
+    }
+
+    /// Only what runs here can be asked for something.
+    fn must_run(&self, app: AppId) -> Result<()> {
+        match self.phase(app) {
+            Some(Phase::Running) => Ok(()),
+            _ => Err(Trouble::new(Problem::State, "the app does not run here")),
+        }
+    }
+
+    /// Waits until an app runs, or stands still.
+    async fn settled(&self, app: AppId) -> Result<()> {
+        let begun = clock::boottime();
+        loop {
+            match self.phase(app) {
+                Some(Phase::Running) => return Ok(()),
+                Some(Phase::Stopped(Why::Failed(problem))) => {
+                    let trouble = self.app(app, |state| state.trouble.clone());
+                    return Err(
+                        trouble.unwrap_or_else(|| Trouble::new(problem, "the app did not start again"))
+                    );
+                }
+                Some(Phase::Stopped(_) | Phase::StandingBy | Phase::Settling) | None => {
+                    return Err(Trouble::new(Problem::State, "the app was stopped meanwhile"));
+                }
+                Some(_) if clock::boottime() - begun > PHASE_WAIT.as_secs() * 1_000 => {
+                    return Err(Trouble::new(Problem::GateLate, "the app did not start again in time"));
+                }
+                Some(_) => tokio::time::sleep(Duration::from_millis(250)).await,
+            }
+        }
+    }
+
+    pub(super) async fn restart(self: &Arc<Self>, app: AppId, services: Option<&[String]>) -> Result<()> {
+        self.must_run(app)?;
+        let Some(services) = services else {
+            let _ = self.events.send(Event::Again(app));
+            tokio::time::sleep(Duration::from_millis(300)).await;
+            return self.settled(app).await;
+        };
+        let hands = self.app(app, |state| state.hands.clone());
+        let _hands = hands.lock().await;
+        let containers = self.docker.containers(Some(app)).await?;
+        for one in containers.iter().filter(|one| services.contains(&one.service)) {
+            self.docker.stop(one, Duration::from_secs(10)).await?;
+            self.must_run(app)?;
+            self.docker.start(one).await?;
+        }
+        Ok(())
+    }
+
+    /// All volumes of an app at one instant.
+    pub(super) async fn snapshot(
+        &self,
+        app: AppId,
+        tag: &str,
+        message: &str,
+        reason: MomentReason,
+    ) -> Result<Moment> {
+        let names = self.names(app);
+        let runs = self.phase(app) == Some(Phase::Running);
+        let several = runs && names.len() > 1;
+        let hands = self.app(app, |state| state.hands.clone());
+        let _hands = hands.lock().await;
+        let loaded = self.app(app, |state| state.loaded.clone());
+        let block = loaded.as_ref().map(|loaded| loaded.text.source.block());
+        if runs && let Some(hook) = block.and_then(|block| block.before_snapshot.clone()) {
+            self.hook(app, &hook).await?;
+        }
+        let running: Vec<Container> = match several {
+            true => {
+                let all = self.docker.containers(Some(app)).await?;
+                all.into_iter().filter(|one| one.state == State::Running).collect()
+            }
+            false => Vec::new(),
+        };
+        // Containers go on, whatever happens: the pause ends with this guard too.
+        let paused = join_all(running.iter().map(|one| self.docker.pause(one))).await;
+        let tags = [tag.to_owned(), reason_tag(reason).to_owned()];
+        let take = join_all(names.iter().map(|(volume, name)| {
+            let tags = &tags;
+            async move { Ok((*volume, self.setup.volumes.snapshot(name, tags, message).await?)) }
+        }));
+        let taken = tokio::time::timeout(PAUSE_MAX, take).await;
+        join_all(running.iter().map(|one| self.docker.unpause(one))).await;
+        if runs && let Some(hook) = block.and_then(|block| block.after_snapshot.clone()) {
+            self.hook(app, &hook).await?;
+        }
+        paused.into_iter().collect::<Result<Vec<()>>>()?;
+        let late =
+            |_| Trouble::new(Problem::InstantTorn, "the volumes were not kept while the app stood still");
+        let seals: Vec<(VolumeId, Seal)> = taken.map_err(late)?.into_iter().collect::<Result<_>>()?;
+        Ok(moment(Some(tag), reason, &seals))
+    }
+
+    async fn hook(&self, app: AppId, hook: &orchestrator_api::compose::Hook) -> Result<()> {
+        let containers = self.docker.containers(Some(app)).await?;
+        let failed = |text: &str| Trouble::new(Problem::HookFailed, text).of(&hook.service);
+        let one = containers.iter().find(|one| one.service == hook.service && one.state == State::Running);
+        let one = one.ok_or_else(|| failed("its service does not run"))?;
+        let limit = Duration::from_secs(u64::from(hook.timeout_s));
+        match self.docker.exec(one, &hook.argv, None, limit, |_| {}).await? {
+            0 => Ok(()),
+            exit => Err(failed("it says that it failed").counted(exit)),
+        }
+    }
+
+    async fn moments(&self, app: AppId) -> Result<Vec<Moment>> {
+        let mut by_tag: BTreeMap<String, Vec<(VolumeId, Seal)>> = BTreeMap::new();
+        let mut alone = Vec::new();
+        for (volume, name) in self.names(app) {
+            for seal in self.setup.volumes.moments(&name, MOMENTS_MAX).await? {
+                let tags = seal.snapshot.as_ref().map(|(_, tags)| tags.as_slice()).unwrap_or_default();
+                match tags.iter().find(|tag| reason_of(tag).is_none()) {
+                    Some(tag) => by_tag.entry(tag.clone()).or_default().push((volume, seal)),
+                    None => alone.push((volume, seal)),
+                }
+            }
+        }
+        let mut moments: Vec<Moment> = by_tag
+            .into_iter()
+            .map(|(tag, seals)| {
+                let tags =
+                    seals.iter().filter_map(|(_, seal)| seal.snapshot.as_ref()).flat_map(|(_, tags)| tags);
+                let reason = tags.filter_map(|tag| reason_of(tag)).next().unwrap_or(MomentReason::Asked);
+                moment(Some(&tag), reason, &seals)
+            })
+            .collect();
+        moments.extend(alone.into_iter().map(|one| {
+            let reason = one.1.snapshot.as_ref().map_or(MomentReason::Regular, |(_, tags)| {
+                tags.iter().find_map(|tag| reason_of(tag)).unwrap_or(MomentReason::Regular)
+            });
+            moment(None, reason, &[one])
+        }));
+        moments.sort_by_key(|moment| std::cmp::Reverse(moment.time));
+        moments.truncate(MOMENTS_MAX);
+        Ok(moments)
+    }
+
+    /// Stops, goes back, starts if it ran.
+    async fn rollback(self: &Arc<Self>, app: AppId, to: &MomentName, start: Option<bool>) -> Result<Data> {
+        let runs = self.phase(app) == Some(Phase::Running);
+        let names = self.names(app);
+        let whens = match to {
+            MomentName::Tag(tag) => names.keys().map(|volume| (*volume, tag.as_str().to_owned())).collect(),
+            MomentName::Seals(seals) => seals
+                .iter()
+                .map(|(volume, seq)| (VolumeId(volume.0), seq.0.to_string()))
+                .collect::<BTreeMap<_, _>>(),
+        };
+        // What is to be gone back to must be there in each volume before anything is touched.
+        for (volume, when) in &whens {
+            let name = names
+                .get(volume)
+                .ok_or_else(|| Trouble::new(Problem::KeyMissing, "the moment names another volume"))?;
+            let known = self.setup.volumes.moments(name, MOMENTS_MAX).await?;
+            let there = known.iter().any(|seal| {
+                seal.seq.0.to_string() == *when
+                    || seal.snapshot.as_ref().is_some_and(|(_, tags)| tags.contains(when))
+            });
+            if !there {
+                return Err(Trouble::new(
+                    Problem::InstantTorn,
+                    format!("volume \"{name}\" has no moment {when}"),
+                ));
+            }
+        }
+        if runs {
+            self.app(app, |state| state.rollback = whens);
+            let _ = self.events.send(Event::Again(app));
+            tokio::time::sleep(Duration::from_millis(300)).await;
+            self.settled(app).await?;
+        } else if matches!(self.phase(app), Some(Phase::Stopped(_))) {
+            if start == Some(true) {
+                return Err(Trouble::new(Problem::State, "it is stopped: a start brings it back"));
+            }
+            for (volume, when) in &whens {
+                if let Some(name) = names.get(volume) {
+                    self.setup.volumes.rollback(name, when).await?;
+                    self.setup.volumes.sync(name, Some(Duration::from_secs(120))).await?;
+                }
+            }
+        } else {
+            return Err(Trouble::new(Problem::State, "the app is on its way to another phase"));
+        }
+        Ok(Data { heads: List::cut(self.heads(app).await), ..Data::default() })
+    }
+
+    async fn heads(&self, app: AppId) -> Vec<orchestrator_api::wire::command::HeadAt> {
+        let names = self.names(app);
+        let looks = names.iter().map(|(volume, name)| async move {
+            let look: Look = self.setup.volumes.look(name).await.ok()?;
+            look.store.newest.map(|(head, _)| orchestrator_api::wire::command::HeadAt::of(*volume, &head))
+        });
+        join_all(looks).await.into_iter().flatten().collect()
+    }
+
+    /// Another revision; back to the one before, with its data, if the new one is not well (`failover.md`, section 11).
+    async fn update(self: &Arc<Self>, app: AppId, operation: OperationId, revision: u64) -> Result<Data> {
+        self.must_run(app)?;
+        let before = self.app(app, |state| state.file.clone());
+        let old = self.app(app, |state| state.loaded.clone());
+        // The old one runs on while images come, and if they do not.
+        let warm = self.warm(app, revision).await;
+        if let Err(trouble) = warm {
+            self.app(app, |state| state.loaded = old);
+            return Err(trouble);
+        }
+        let tag = instant_tag(operation);
+        let moment = self.snapshot(app, &tag, "", MomentReason::Update).await?;
+        let update = Some(super::files::Update { from: before.revision, tag });
+        self.app(app, |state| (state.updating, state.went_back) = (true, None));
+        self.write_file(app, AppFile { revision, update, ..before })?;
+        let _ = self.events.send(Event::Again(app));
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        let settled = self.settled(app).await;
+        let went_back = self.app(app, |state| {
+            state.updating = false;
+            state.went_back.take()
+        });
+        settled?;
+        match went_back {
+            None => Ok(Data { moment: Some(moment), rolled_back: Some(false), ..Data::default() }),
+            Some(trouble) => {
+                let back = Trouble::new(Problem::UpdateRolledBack, trouble.text());
+                Err(match trouble.service {
+                    Some(service) => back.of(service),
+                    None => back,
+                })
+            }
+        }
+    }
+
+    async fn forget(self: &Arc<Self>, app: AppId, keep_data: bool) -> Result<Data> {
+        if self.phase(app).is_some_and(Phase::is_live) {
+            return Err(Trouble::new(Problem::State, "the app runs here; it is stopped first"));
+        }
+        self.remove_containers(app, None).await?;
+        self.remove_docker_volumes(app).await;
+        self.unmount_all(app).await;
+        let names = self.names(app);
+        if !keep_data {
+            for name in names.values() {
+                if self.setup.volumes.find(name).await?.is_some() {
+                    self.setup.volumes.remove(name).await?;
+                }
+            }
+        }
+        if let Some(loaded) = self.app(app, |state| state.loaded.take()) {
+            self.app_folder(app, &loaded).remove()?;
+        }
+        Ok(Data::default())
+    }
+
+    async fn action(
+        &self,
+        session: SessionId,
+        app: AppId,
+        name: &str,
+        values: BTreeMap<String, String>,
+        stream: Uuid,
+    ) -> Result<Data> {
+        self.must_run(app)?;
+        let loaded = self.app(app, |state| state.loaded.clone());
+        let unknown = || Trouble::new(Problem::UnknownCommand, "the app has no such action");
+        let action = loaded
+            .as_ref()
+            .and_then(|loaded| loaded.text.source.block().actions.get(name))
+            .ok_or_else(unknown)?;
+        let (argv, input) = action.fill(&values).map_err(|wrong| {
+            Trouble::new(Problem::HookFailed, format!("{} {}", wrong.name, wrong.problem))
+        })?;
+        let containers = self.docker.containers(Some(app)).await?;
+        let service = action.run.service.clone();
+        let one = containers.iter().find(|one| one.service == service && one.state == State::Running);
+        let one =
+            one.ok_or_else(|| Trouble::new(Problem::HookFailed, "its service does not run").of(&service))?;
+        let (to, mut lines) = tokio::sync::mpsc::channel(256);
+        let limit = Duration::from_secs(u64::from(action.run.timeout_s));
+        let run = self.docker.exec(one, &argv, input.as_deref(), limit, move |line| {
+            // A reader that is too slow misses lines; the action goes on.
+            let _ = to.try_send(line);
+        });
+        let mut stream = Stream::begin(self, session, stream)?;
+        let read = async {
+            while let Some(line) = lines.recv().await {
+                for text in String::from_utf8_lossy(&line.bytes).lines() {
+                    stream.line(&service, line.is_error, text).await;
+                }
+            }
+            stream.end().await;
+        };
+        let (exit, ()) = tokio::join!(run, read);
+        Ok(Data { exit: Some(i16::try_from(exit?).unwrap_or(-1)), ..Data::default() })
+    }
+
+    async fn logs(
+        &self,
+        session: SessionId,
+        app: AppId,
+        services: Option<Vec<String>>,
+        lines: u64,
+        follow: bool,
+        stream: Uuid,
+    ) -> Result<Data> {
+        let containers = self.docker.containers(Some(app)).await?;
+        let wanted = containers
+            .iter()
+            .filter(|one| services.as_ref().is_none_or(|names| names.contains(&one.service)));
+        let mut parts = Vec::new();
+        for one in wanted {
+            let service = one.service.clone();
+            let lines = u32::try_from(lines).unwrap_or(u32::MAX);
+            let log = self.docker.logs(one, lines, follow).await?;
+            parts.push(log.map(move |line| (service.clone(), line)).boxed());
+        }
+        let mut all = futures_util::stream::select_all(parts);
+        let mut stream = Stream::begin(self, session, stream)?;
+        let mut tick = tokio::time::interval(Duration::from_secs(1));
+        loop {
+            tokio::select! {
+                next = all.next() => match next {
+                    Some((service, line)) => {
+                        for text in String::from_utf8_lossy(&line.bytes).lines() {
+                            stream.line(&service, line.is_error, text).await;
+                        }
+                    }
+                    None => break,
+                },
+                _ = tick.tick() => stream.flush().await,
+            }
+            if !stream.is_open() {
+                return Ok(Data::default());
+            }
+        }
+        stream.end().await;
+        Ok(Data::default())
+    }
+
+    async fn facts(&self, session: SessionId, stream: Uuid) -> Result<Data> {
+        let mut stream = Stream::begin(self, session, stream)?;
+        let seen = {
+            let seen = self.seen.lock();
+            (seen.load, seen.docker)
+        };
+        let (docker, compose) = (self.docker.version().await, self.compose.version().await);
+        let version = |found: Result<String>| found.unwrap_or_else(|trouble| trouble.to_string());
+        for (what, text) in [
+            ("comb", self.setup.version.clone()),
+            ("docker", version(docker.map(|(version, _)| version))),
+            ("compose", version(compose)),
+            ("boottime_ms", clock::boottime().to_string()),
+            ("load", serde_json::to_string(&seen.0).unwrap_or_default()),
+            ("docker_state", serde_json::to_string(&seen.1).unwrap_or_default()),
+        ] {
+            stream.line("", false, &format!("{what}: {text}")).await;
+        }
+        stream.end().await;
+        Ok(Data::default())
+    }
+
+    async fn doctor(&self, session: SessionId, stream: Uuid) -> Result<Data> {
+        let mut stream = Stream::begin(self, session, stream)?;
+        let (mut passed, mut wrong) = (0, 0);
+        for check in self.checks().await {
+            let (word, text) = match &check.1 {
+                Ok(text) => ("ok", text),
+                Err(text) => ("wrong", text),
+            };
+            match check.1 {
+                Ok(_) => passed += 1,
+                Err(_) => wrong += 1,
+            }
+            stream.line("", word == "wrong", &format!("{word}: {}: {text}", check.0)).await;
+        }
+        stream.end().await;
+        Ok(Data { passed: Some(Number(passed)), failed: Some(Number(wrong)), ..Data::default() })
+    }
+
+    /// What `comb doctor` looks at; each with what it found, or what to do.
+    pub(super) async fn checks(&self) -> Vec<(&'static str, std::result::Result<String, String>)> {
+        let mut checks = Vec::new();
+        let fuse = Path::new("/dev/fuse").exists();
+        checks.push((
+            "fuse",
+            if fuse {
+                Ok("/dev/fuse is there".to_owned())
+            } else {
+                Err("/dev/fuse is missing: `modprobe fuse`".to_owned())
+            },
+        ));
+        checks.push((
+            "docker",
+            match self.docker.ping().await {
+                Ok(took) => Ok(format!("answers in {} ms", took.as_millis())),
+                Err(trouble) => Err(format!("{}; is dockerd running?", trouble.text())),
+            },
+        ));
+        checks.push(("compose", self.compose.version().await.map_err(|trouble| trouble.text().to_owned())));
+        checks.push((
+            "key ring",
+            match crate::doors::ring::open(&self.setup.state) {
+                Ok(ring) => Ok(format!("version {}", ring.number().0)),
+                Err(trouble) => Err(trouble.text().to_owned()),
+            },
+        ));
+        let disk = super::facts::disk(orchestrator_api::wire::report::DiskUse::State, &self.setup.state);
+        checks.push((
+            "disk",
+            match disk {
+                Some(disk) if disk.free_bytes.0 > 1 << 30 => {
+                    Ok(format!("{} MiB are free", disk.free_bytes.0 >> 20))
+                }
+                Some(disk) => Err(format!("only {} MiB are free", disk.free_bytes.0 >> 20)),
+                None => Err("the state folder cannot be looked at".to_owned()),
+            },
+        ));
+        let answer = self.seen.lock().answer.clone();
+        checks.push(("hive", if answer == "online" { Ok(answer) } else { Err(answer) }));
+        for (url, answers) in self.seen.lock().volumes.iter().flat_map(|volume| volume.stores.clone()) {
+            let well = answers == crate::doors::volumes::Answers::Well;
+            checks.push(("store", if well { Ok(url) } else { Err(format!("{url}: {answers:?}")) }));
+        }
+        checks
+    }
+}
+
+/// The tag of an instant of all volumes: `comb-` and the beginning of the operation's id.
+pub(super) fn instant_tag(operation: OperationId) -> String {
+    let digits: String = operation.to_string().chars().filter(|one| *one != '-').take(16).collect();
+    format!("comb-{digits}")
+}
+
+const REASONS: [(MomentReason, &str); 5] = [
+    (MomentReason::Asked, "asked"),
+    (MomentReason::Update, "update"),
+    (MomentReason::UpdateFailed, "update-failed"),
+    (MomentReason::MoveFailed, "move-failed"),
+    (MomentReason::Regular, "regular"),
+];
+
+fn reason_tag(reason: MomentReason) -> &'static str {
+    REASONS.iter().find(|(one, _)| *one == reason).map_or("regular", |(_, tag)| tag)
+}
+
+fn reason_of(tag: &str) -> Option<MomentReason> {
+    REASONS.iter().find(|(_, one)| *one == tag).map(|(reason, _)| *reason)
+}
+
+fn moment(tag: Option<&str>, reason: MomentReason, seals: &[(VolumeId, Seal)]) -> Moment {
+    let time = seals.iter().filter_map(|(_, seal)| time_of(&seal.time)).max();
+    let volume = |(volume, seal): &(VolumeId, Seal)| MomentVolume {
+        volume: Hex(volume.0),
+        seq: Number::from(seal.seq.0),
+        uuid: seal.snapshot.as_ref().and_then(|(uuid, _)| uuid.parse().ok()),
+        files: Number::from(seal.files),
+        bytes: Number::from(seal.bytes),
+    };
+    Moment {
+        tag: tag.map(Text::cut),
+        time: time.unwrap_or(orchestrator_api::text::Time(0)),
+        reason,
+        volumes: List::cut(seals.iter().map(volume)),
+    }
+}
+
+/// A time as seals tell it, which may have more digits than travel.
+fn time_of(text: &str) -> Option<orchestrator_api::text::Time> {
+    let (seconds, rest) = text.strip_suffix('Z')?.split_at_checked(19)?;
+    let millis: String = rest.trim_start_matches('.').chars().take(3).collect();
+    format!("{seconds}.{millis:0<3}Z").parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_of_seals_lose_their_last_digits_only() {
+        let told = |text: &str| time_of(text).map(|time| time.to_string());
+        assert_eq!(told("2026-11-22T08:30:00.123456Z").as_deref(), Some("2026-11-22T08:30:00.123Z"));
+        assert_eq!(told("2026-11-22T08:30:00.1Z").as_deref(), Some("2026-11-22T08:30:00.100Z"));
+        assert_eq!(told("2026-11-22T08:30:00Z").as_deref(), Some("2026-11-22T08:30:00.000Z"));
+        assert_eq!(told("soon"), None);
+    }
+}

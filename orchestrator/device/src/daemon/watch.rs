@@ -1,0 +1,235 @@
+//! What is looked at while apps run: containers, mounts, volumes, Docker, the machine.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use orchestrator_api::ids::AppId;
+use orchestrator_api::placement::Phase;
+use orchestrator_api::wire::report::Docker as DockerState;
+
+use super::World;
+use super::facts::{Ticks, load};
+use super::steps::{is_alive, is_mounted};
+use crate::Event;
+use crate::app::gate::Verdict;
+use crate::doors::clock;
+use crate::doors::docker::{Container, SLOW_AFTER, State};
+use crate::trouble::Result;
+
+/// How often mounts and containers are looked at, beside Docker's events.
+const LOOK_ALIVE_EVERY: Duration = Duration::from_secs(2);
+/// How often Docker is asked whether it answers.
+const DOCKER_EVERY: Duration = Duration::from_secs(3);
+/// How often volumes are asked how they are.
+const VOLUMES_EVERY: Duration = Duration::from_secs(3);
+/// How often the machine is looked at.
+const MACHINE_EVERY: Duration = Duration::from_secs(5);
+/// How often containers are asked what they use.
+const USAGE_EVERY: u64 = 10_000;
+
+impl World {
+    /// Watches an app that runs, until its record says that it does not.
+    pub(super) fn watch_app(self: &Arc<Self>, app: AppId) {
+        let world = self.clone();
+        let watcher = tokio::spawn(async move { world.watched(app).await });
+        if let Some(former) = self.app(app, |state| state.watcher.replace(watcher)) {
+            former.abort();
+        }
+    }
+
+    async fn watched(&self, app: AppId) {
+        let (wake, mut usage_at, mut away) = (self.app(app, |state| state.wake.clone()), 0, false);
+        // A process that begins anew has to know what runs.
+        let revision = self.app(app, |state| state.file.revision);
+        while let Err(trouble) = self.plan_of(app, revision).await {
+            tracing::warn!(%app, problem = ?trouble, "the app that runs is not known");
+            tokio::time::sleep(DOCKER_EVERY).await;
+        }
+        loop {
+            let _ = tokio::time::timeout(LOOK_ALIVE_EVERY, wake.notified()).await;
+            if !self.mounts_alive(app).await {
+                let _ = self.events.send(Event::MountDied(app));
+                continue;
+            }
+            match self.look_at_containers(app, away).await {
+                Ok(gone) => {
+                    away = false;
+                    if gone {
+                        let _ = self.events.send(Event::ContainersGone(app));
+                    }
+                }
+                Err(trouble) => {
+                    away = true;
+                    self.app(app, |state| state.trouble = Some(trouble));
+                    continue;
+                }
+            }
+            let now = clock::boottime();
+            if now >= usage_at {
+                usage_at = now + USAGE_EVERY;
+                self.look_at_usage(app).await;
+            }
+        }
+    }
+
+    async fn plan_of(&self, app: AppId, revision: u64) -> Result<()> {
+        let loaded = self.load(app, revision).await?;
+        self.plan(app, &loaded).await?;
+        let file = self.app(app, |state| state.file.clone());
+        self.note_address(app, &file, &loaded);
+        Ok(())
+    }
+
+    async fn mounts_alive(&self, app: AppId) -> bool {
+        let names =
+            self.app(app, |state| state.file.volumes.iter().map(|one| one.name.clone()).collect::<Vec<_>>());
+        for name in names {
+            let folder = self.folder.mount(app, &name);
+            if !is_mounted(&folder).await || !is_alive(&folder).await {
+                return false;
+            }
+        }
+        true
+    }
+
+    /// Looks at an app's containers, starts again what the file says; whether something is gone that should be there.
+    async fn look_at_containers(&self, app: AppId, was_away: bool) -> Result<bool> {
+        let Some(loaded) = self.app(app, |state| state.loaded.clone()) else { return Ok(false) };
+        let planned = self.plan(app, &loaded).await?;
+        let containers = self.docker.containers(Some(app)).await?;
+        let (term, verdict, start) = self.app(app, |state| {
+            let (verdict, start) = state.watch.look(&planned.plan.services, &containers, clock::boottime());
+            state.containers.clone_from(&containers);
+            (state.record.as_ref().map(|record| record.term), verdict, start)
+        });
+        let here = |name: &str| containers.iter().any(|one| one.service == name && Some(one.term) == term);
+        if planned.plan.services.iter().any(|service| !here(&service.name)) {
+            return Ok(true);
+        }
+        // After dockerd was restarted nothing of ours runs: it never starts a container by itself.
+        if was_away
+            && containers.iter().any(|one| matches!(one.state, State::Exited | State::Dead | State::Created))
+        {
+            return Ok(true);
+        }
+        self.app(app, |state| {
+            state.trouble = match &verdict {
+                Verdict::Unwell(trouble) => Some(trouble.clone()),
+                Verdict::Well | Verdict::Waiting => None,
+            };
+        });
+        for one in &start {
+            self.start_again(app, one).await?;
+        }
+        Ok(false)
+    }
+
+    /// Starts an exited container, if the app still runs: whoever stops it holds the same lock.
+    async fn start_again(&self, app: AppId, one: &Container) -> Result<()> {
+        let hands = self.app(app, |state| state.hands.clone());
+        let _hands = hands.lock().await;
+        let runs = self.app(app, |state| {
+            state
+                .record
+                .as_ref()
+                .is_some_and(|record| record.phase == Phase::Running && record.term == one.term)
+        });
+        if !runs || !self.mounts_alive(app).await {
+            return Ok(());
+        }
+        tracing::info!(%app, service = one.service, "is started again");
+        self.docker.start(one).await
+    }
+
+    async fn look_at_usage(&self, app: AppId) {
+        let containers = self.app(app, |state| state.containers.clone());
+        for one in containers.iter().filter(|one| one.state == State::Running) {
+            if let Ok(usage) = self.docker.usage(one).await {
+                self.app(app, |state| {
+                    let before = state.usage.get(&one.id).map(|(before, _)| (before.cpu_nanos, before.at));
+                    let spent = before.map_or(0, |(nanos, at)| {
+                        let millis = usage.at.saturating_sub(at).max(1);
+                        usage.cpu_nanos.saturating_sub(nanos) / 10_000 / millis
+                    });
+                    state.usage.insert(one.id.clone(), (usage, spent));
+                });
+            }
+        }
+        self.app(app, |state| state.usage.retain(|id, _| containers.iter().any(|one| one.id == *id)));
+    }
+}
+
+/// Looks at the machine and at Docker.
+pub(super) async fn machine(world: Arc<World>) {
+    let (mut before, mut looked, mut answers) = (Ticks::read(), 0, None);
+    loop {
+        let state = match world.docker.ping().await {
+            Ok(took) if took <= SLOW_AFTER => DockerState::Ok,
+            Ok(_) => DockerState::Slow,
+            Err(trouble) if trouble.problem == orchestrator_api::placement::Problem::DockerSlow => {
+                DockerState::Slow
+            }
+            Err(_) if world.docker.socket().exists() => DockerState::Stopped,
+            Err(_) => DockerState::Missing,
+        };
+        world.seen.lock().docker = Some(state);
+        let now_answers = matches!(state, DockerState::Ok | DockerState::Slow);
+        if answers != Some(now_answers) {
+            answers = Some(now_answers);
+            let _ = world.events.send(Event::Docker(now_answers));
+            wake_all(&world);
+        }
+        let now = clock::boottime();
+        if now >= looked + u64::try_from(MACHINE_EVERY.as_millis()).unwrap_or(u64::MAX) {
+            let ticks = Ticks::read();
+            world.seen.lock().load = Some(load(before, ticks));
+            (before, looked) = (ticks, now);
+        }
+        tokio::time::sleep(DOCKER_EVERY).await;
+    }
+}
+
+fn wake_all(world: &World) {
+    world.apps.lock().values().for_each(|state| state.wake.notify_one());
+}
+
+/// Reacts to what Docker says, at once.
+pub(super) async fn docker_events(world: Arc<World>) {
+    loop {
+        if let Ok(mut events) = world.docker.events().await {
+            while let Some(event) = events.next().await {
+                world.app(event.app, |state| state.wake.notify_one());
+            }
+        }
+        tokio::time::sleep(DOCKER_EVERY).await;
+    }
+}
+
+/// Asks volumes how they are: what reports tell, and whether somebody else writes one.
+pub(super) async fn volumes(world: Arc<World>) {
+    loop {
+        match world.setup.volumes.states().await {
+            Ok(states) => {
+                let fenced: Vec<_> = states
+                    .iter()
+                    .filter(|one| one.mount.is_some())
+                    .filter(|one| one.is_others || one.arbiter.as_ref().is_some_and(|store| store.fenced))
+                    .map(|one| one.volume)
+                    .collect();
+                world.seen.lock().volumes = states;
+                for app in apps_of(&world, &fenced) {
+                    let _ = world.events.send(Event::Fenced(app));
+                }
+            }
+            Err(trouble) => tracing::warn!(problem = ?trouble, "volumes do not say how they are"),
+        }
+        tokio::time::sleep(VOLUMES_EVERY).await;
+    }
+}
+
+fn apps_of(world: &World, volumes: &[orchestrator_api::ids::VolumeId]) -> Vec<AppId> {
+    let apps = world.apps.lock();
+    let has = |record: &crate::Record| record.volumes.keys().any(|volume| volumes.contains(volume));
+    apps.iter().filter(|(_, state)| state.record.as_ref().is_some_and(has)).map(|(app, _)| *app).collect()
+}

@@ -1,0 +1,515 @@
+//! Docker's API, as far as a device uses it (`security.md`, section 7).
+//!
+//! Invariants
+//! - Only containers and volumes with this device's label are listed, read, started or stopped. Whoever asks names an
+//!   app or an id that came from here.
+//! - Each call has a deadline. None of Docker's words goes into a log.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use bollard::ClientVersion;
+use bollard::container::LogOutput;
+use bollard::errors::Error;
+use bollard::exec::{CreateExecOptions, StartExecResults};
+use bollard::models::{
+    ContainerInspectResponse, ContainerStateStatusEnum, ContainerSummary, EventMessage, HealthStatusEnum,
+    VolumeCreateRequest,
+};
+use bollard::query_parameters::{
+    CreateImageOptionsBuilder, EventsOptionsBuilder, ListContainersOptionsBuilder, LogsOptionsBuilder,
+    RemoveContainerOptionsBuilder, RemoveVolumeOptions, StatsOptionsBuilder, StopContainerOptionsBuilder,
+};
+use futures_util::stream::BoxStream;
+use futures_util::{StreamExt, TryStreamExt};
+use orchestrator_api::ids::{AppId, DeviceId, Term};
+use orchestrator_api::placement::Problem;
+use parking_lot::Mutex;
+use tokio::io::AsyncWriteExt;
+use tokio::time::timeout;
+
+use crate::trouble::{Result, Trouble};
+
+/// The label with the app's id.
+pub const LABEL_APP: &str = "io.comb.app";
+/// The label with the term.
+pub const LABEL_TERM: &str = "io.comb.term";
+/// The label with the device's id.
+pub const LABEL_DEVICE: &str = "io.comb.device";
+/// The label that compose gives.
+const LABEL_SERVICE: &str = "com.docker.compose.service";
+
+/// How long a question may take.
+const ASK_WAIT: Duration = Duration::from_secs(15);
+/// An answer that takes longer than this is slow.
+pub const SLOW_AFTER: Duration = Duration::from_secs(5);
+/// How long an image may take between two signs of life.
+const PULL_WAIT: Duration = Duration::from_secs(120);
+/// Docker's own wait is longer than the grace that it is told.
+const STOP_MORE: Duration = Duration::from_secs(20);
+/// The most containers that are looked at.
+const CONTAINERS_MAX: usize = 2_000;
+
+/// Docker's engine, with what this device has there.
+pub struct Docker {
+    socket: PathBuf,
+    device: DeviceId,
+    api: Mutex<Option<bollard::Docker>>,
+}
+
+/// A container of an app.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Container {
+    /// Docker's id.
+    pub id: String,
+    /// The app.
+    pub app: AppId,
+    /// The term in which it was made.
+    pub term: Term,
+    /// The service.
+    pub service: String,
+    /// How it is.
+    pub state: State,
+    /// What its check says; none if it has none.
+    pub health: Option<Health>,
+    /// With what it ended.
+    pub exit: Option<i64>,
+    /// When it was started last, by Docker's words; another one is another start.
+    pub started: Option<String>,
+    /// Its address in its network.
+    pub address: Option<String>,
+}
+
+/// How a container is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(missing_docs, reason = "named as Docker names them")]
+pub enum State {
+    Created,
+    Running,
+    Paused,
+    Restarting,
+    Exited,
+    Dead,
+}
+
+/// What a container's check says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(missing_docs, reason = "named as Docker names them")]
+pub enum Health {
+    Starting,
+    Healthy,
+    Unhealthy,
+}
+
+/// What an image is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Image {
+    /// Its id, `sha256:…`.
+    pub id: String,
+    /// The digests under which registries know it, `sha256:…`.
+    pub digests: Vec<String>,
+    /// The user that it runs as.
+    pub user: Option<String>,
+}
+
+/// What a container uses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Usage {
+    /// Nanoseconds of processors since it was made.
+    pub cpu_nanos: u64,
+    /// Bytes, without what the kernel only caches.
+    pub memory_bytes: u64,
+    /// When that was, on `CLOCK_BOOTTIME`; whoever keeps it fills it in.
+    pub at: crate::Boottime,
+}
+
+/// A line of a log or of an action's output.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Line {
+    /// Whether it is of the standard error.
+    pub is_error: bool,
+    /// Its bytes.
+    pub bytes: Vec<u8>,
+}
+
+/// Something happened to a container of this device.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ContainerEvent {
+    /// The app.
+    pub app: AppId,
+    /// What happened, by Docker's word without what follows a colon.
+    pub action: String,
+}
+
+impl Docker {
+    /// The engine behind a socket; it need not be there yet.
+    pub fn new(socket: impl Into<PathBuf>, device: DeviceId) -> Self {
+        Self { socket: socket.into(), device, api: Mutex::new(None) }
+    }
+
+    /// Where it listens.
+    pub fn socket(&self) -> &Path {
+        &self.socket
+    }
+
+    async fn api(&self) -> Result<bollard::Docker> {
+        if let Some(api) = self.api.lock().clone() {
+            return Ok(api);
+        }
+        let socket = self.socket.to_string_lossy();
+        let version = ClientVersion { major_version: 1, minor_version: 45 };
+        let api = bollard::Docker::connect_with_unix(&socket, 3_600, &version).map_err(trouble)?;
+        let api = within(ASK_WAIT, api.negotiate_version()).await?;
+        *self.api.lock() = Some(api.clone());
+        Ok(api)
+    }
+
+    /// Whether it answers, and how long that takes.
+    pub async fn ping(&self) -> Result<Duration> {
+        let begun = std::time::Instant::now();
+        // One that is a newer program now is spoken to anew.
+        let api = match self.api().await {
+            Ok(api) => api,
+            Err(trouble) => {
+                *self.api.lock() = None;
+                return Err(trouble);
+            }
+        };
+        if let Err(trouble) = within(ASK_WAIT, api.ping()).await {
+            *self.api.lock() = None;
+            return Err(trouble);
+        }
+        Ok(begun.elapsed())
+    }
+
+    /// Its version, and its root folder.
+    pub async fn version(&self) -> Result<(String, Option<PathBuf>)> {
+        let api = self.api().await?;
+        let version = within(ASK_WAIT, api.version()).await?.version.unwrap_or_default();
+        let root = within(ASK_WAIT, api.info()).await?.docker_root_dir.map(PathBuf::from);
+        Ok((version, root))
+    }
+
+    fn filters(&self, app: Option<AppId>) -> HashMap<String, Vec<String>> {
+        let mut labels = vec![format!("{LABEL_DEVICE}={}", self.device)];
+        labels.extend(app.map(|app| format!("{LABEL_APP}={app}")));
+        HashMap::from([("label".to_owned(), labels)])
+    }
+
+    /// The containers of an app, or of all, however they are; by service.
+    pub async fn containers(&self, app: Option<AppId>) -> Result<Vec<Container>> {
+        let api = self.api().await?;
+        let options = ListContainersOptionsBuilder::new().all(true).filters(&self.filters(app)).build();
+        let list = within(ASK_WAIT, api.list_containers(Some(options))).await?;
+        let mut containers = Vec::new();
+        for summary in list.into_iter().take(CONTAINERS_MAX) {
+            let Some((id, app, term, service)) = ours(summary) else { continue };
+            // It may be gone between the two questions.
+            if let Some(inspected) = found(api.inspect_container(&id, None)).await? {
+                containers.push(read(id, app, term, service, inspected));
+            }
+        }
+        containers.sort_by(|a, b| (&a.service, &a.id).cmp(&(&b.service, &b.id)));
+        Ok(containers)
+    }
+
+    /// Starts a container that exited.
+    pub async fn start(&self, container: &Container) -> Result<()> {
+        let api = self.api().await?;
+        within(Duration::from_secs(60), api.start_container(&container.id, None)).await
+    }
+
+    /// Asks a container to end, and kills it after the grace.
+    pub async fn stop(&self, container: &Container, grace: Duration) -> Result<()> {
+        let api = self.api().await?;
+        let seconds = i32::try_from(grace.as_secs()).unwrap_or(i32::MAX);
+        let options = StopContainerOptionsBuilder::new().t(seconds).build();
+        within(grace + STOP_MORE, api.stop_container(&container.id, Some(options))).await
+    }
+
+    /// Removes a container, with the anonymous volumes that are its own.
+    pub async fn remove(&self, container: &Container) -> Result<()> {
+        let api = self.api().await?;
+        let options = RemoveContainerOptionsBuilder::new().force(true).v(true).build();
+        found(api.remove_container(&container.id, Some(options))).await.map(|_| ())
+    }
+
+    /// Lets a container stand still.
+    pub async fn pause(&self, container: &Container) -> Result<()> {
+        let api = self.api().await?;
+        within(ASK_WAIT, api.pause_container(&container.id)).await
+    }
+
+    /// Lets it go on.
+    pub async fn unpause(&self, container: &Container) -> Result<()> {
+        let api = self.api().await?;
+        within(ASK_WAIT, api.unpause_container(&container.id)).await
+    }
+
+    /// Makes a local volume whose device is a folder inside a mount; one of that name that leads elsewhere is made anew.
+    pub async fn bind_volume(&self, name: &str, folder: &Path, app: AppId) -> Result<()> {
+        let api = self.api().await?;
+        let device = folder.to_string_lossy().into_owned();
+        match found(api.inspect_volume(name)).await? {
+            None => {}
+            Some(volume) if volume.options.get("device") == Some(&device) => return Ok(()),
+            Some(volume) if volume.labels.get(LABEL_DEVICE) == Some(&self.device.to_string()) => {
+                self.remove_volume(name).await?;
+            }
+            Some(_) => {
+                let text = format!("there is a Docker volume \"{name}\" that Comb did not make");
+                return Err(Trouble::new(Problem::ComposeFailed, text));
+            }
+        }
+        let options = [("type", "none"), ("o", "bind"), ("device", &device)];
+        let labels = [(LABEL_APP, app.to_string()), (LABEL_DEVICE, self.device.to_string())]
+            .map(|(k, v)| (k.to_owned(), v));
+        let request = VolumeCreateRequest {
+            name: Some(name.to_owned()),
+            driver: Some("local".to_owned()),
+            driver_opts: Some(options.map(|(k, v)| (k.to_owned(), v.to_owned())).into()),
+            labels: Some(labels.into()),
+            ..Default::default()
+        };
+        within(ASK_WAIT, api.create_volume(request)).await.map(|_| ())
+    }
+
+    /// Removes a local volume that was made here; what it leads to stays.
+    pub async fn remove_volume(&self, name: &str) -> Result<()> {
+        let api = self.api().await?;
+        found(api.remove_volume(name, None::<RemoveVolumeOptions>)).await.map(|_| ())
+    }
+
+    /// Where a local Docker volume lies that an old project left, and whether a container that runs uses it.
+    pub async fn foreign_volume(&self, name: &str) -> Result<Option<(PathBuf, bool)>> {
+        let api = self.api().await?;
+        let Some(volume) = found(api.inspect_volume(name)).await? else { return Ok(None) };
+        let filters = HashMap::from([("volume".to_owned(), vec![name.to_owned()])]);
+        let options = ListContainersOptionsBuilder::new().filters(&filters).build();
+        let used = !within(ASK_WAIT, api.list_containers(Some(options))).await?.is_empty();
+        Ok(Some((PathBuf::from(volume.mountpoint), used)))
+    }
+
+    /// An image by its name or id.
+    pub async fn image(&self, name: &str) -> Result<Option<Image>> {
+        let api = self.api().await?;
+        let Some(image) = found(api.inspect_image(name)).await? else { return Ok(None) };
+        let digests = image.repo_digests.unwrap_or_default();
+        let digests =
+            digests.iter().filter_map(|one| one.split_once('@')).map(|(_, digest)| digest.to_owned());
+        Ok(Some(Image {
+            id: image.id.unwrap_or_default(),
+            digests: digests.collect(),
+            user: image.config.and_then(|config| config.user).filter(|user| !user.is_empty()),
+        }))
+    }
+
+    /// Fetches an image from its registry.
+    pub async fn pull(&self, name: &str) -> Result<()> {
+        let api = self.api().await?;
+        let options = CreateImageOptionsBuilder::new().from_image(name).build();
+        let mut steps = api.create_image(Some(options), None, None).boxed();
+        let failed = |error: Error| match &error {
+            Error::DockerResponseServerError { status_code: 404, message } => {
+                Trouble::new(Problem::ImageUnknown, message.clone())
+            }
+            _ => Trouble::new(Problem::PullFailed, error.to_string()),
+        };
+        loop {
+            match timeout(PULL_WAIT, steps.next()).await {
+                Err(_) => return Err(Trouble::new(Problem::PullFailed, "the registry gives no answer")),
+                Ok(None) => return Ok(()),
+                Ok(Some(step)) => {
+                    let step = step.map_err(failed)?;
+                    if let Some(message) = step.error_detail.and_then(|detail| detail.message) {
+                        return Err(Trouble::new(Problem::PullFailed, message));
+                    }
+                }
+            }
+        }
+    }
+
+    /// What a container uses now.
+    pub async fn usage(&self, container: &Container) -> Result<Usage> {
+        let api = self.api().await?;
+        let options = StatsOptionsBuilder::new().stream(false).one_shot(true).build();
+        let stats = within(ASK_WAIT, api.stats(&container.id, Some(options)).try_next()).await?;
+        let Some(stats) = stats else { return Ok(Usage::default()) };
+        let cpu = stats.cpu_stats.and_then(|cpu| cpu.cpu_usage).and_then(|usage| usage.total_usage);
+        let memory = stats.memory_stats.map(|memory| {
+            let cached = memory.stats.unwrap_or_default();
+            let cached = cached.get("inactive_file").or(cached.get("total_inactive_file")).copied();
+            memory.usage.unwrap_or_default().saturating_sub(cached.unwrap_or_default())
+        });
+        let at = super::clock::boottime();
+        Ok(Usage { cpu_nanos: cpu.unwrap_or_default(), memory_bytes: memory.unwrap_or_default(), at })
+    }
+
+    /// The last lines of a container, and those that come.
+    pub async fn logs(
+        &self,
+        container: &Container,
+        lines: u32,
+        follow: bool,
+    ) -> Result<BoxStream<'static, Line>> {
+        let api = self.api().await?;
+        let options =
+            LogsOptionsBuilder::new().stdout(true).stderr(true).follow(follow).tail(&lines.to_string());
+        let stream = api.logs(&container.id, Some(options.build()));
+        // A stream that breaks has ended: who reads asks again.
+        Ok(stream
+            .take_while(|part| std::future::ready(part.is_ok()))
+            .filter_map(|part| async { part.ok().map(line) })
+            .boxed())
+    }
+
+    /// Runs a program in a container, with its standard input; hands its output on and returns its exit code.
+    pub async fn exec(
+        &self,
+        container: &Container,
+        argv: &[String],
+        input: Option<&str>,
+        limit: Duration,
+        mut output: impl FnMut(Line),
+    ) -> Result<i64> {
+        let api = self.api().await?;
+        let options = CreateExecOptions {
+            attach_stdin: Some(input.is_some()),
+            attach_stdout: Some(true),
+            attach_stderr: Some(true),
+            cmd: Some(argv.to_vec()),
+            ..Default::default()
+        };
+        let exec = within(ASK_WAIT, api.create_exec(&container.id, options)).await?.id;
+        let run = async {
+            if let StartExecResults::Attached { output: mut parts, input: mut pipe } =
+                within(ASK_WAIT, api.start_exec(&exec, None)).await?
+            {
+                if let Some(text) = input {
+                    let sent = async {
+                        pipe.write_all(text.as_bytes()).await?;
+                        pipe.shutdown().await
+                    };
+                    sent.await.map_err(|error| Trouble::new(Problem::HookFailed, error.to_string()))?;
+                }
+                while let Some(part) = parts.next().await {
+                    output(line(part.map_err(trouble)?));
+                }
+            }
+            let ended = within(ASK_WAIT, api.inspect_exec(&exec)).await?;
+            Ok(ended.exit_code.unwrap_or(-1))
+        };
+        match timeout(limit, run).await {
+            Ok(ended) => ended,
+            Err(_) => Err(Trouble::new(Problem::HookFailed, "it did not end in time")),
+        }
+    }
+
+    /// What happens to this device's containers from now on; ends when Docker does.
+    pub async fn events(&self) -> Result<BoxStream<'static, ContainerEvent>> {
+        let api = self.api().await?;
+        let mut filters = self.filters(None);
+        filters.insert("type".to_owned(), vec!["container".to_owned()]);
+        let options = EventsOptionsBuilder::new().filters(&filters).build();
+        let events = api.events(Some(options));
+        Ok(events
+            .take_while(|event| std::future::ready(event.is_ok()))
+            .filter_map(|event| async { event.ok().and_then(happened) })
+            .boxed())
+    }
+}
+
+fn happened(event: EventMessage) -> Option<ContainerEvent> {
+    let attributes = event.actor?.attributes?;
+    let app = attributes.get(LABEL_APP)?.parse().ok()?;
+    let action = event.action?;
+    Some(ContainerEvent { app, action: action.split(':').next().unwrap_or_default().to_owned() })
+}
+
+fn line(part: LogOutput) -> Line {
+    let is_error = matches!(part, LogOutput::StdErr { .. });
+    Line { is_error, bytes: part.into_bytes().to_vec() }
+}
+
+/// What a summary says, if it carries all labels.
+fn ours(summary: ContainerSummary) -> Option<(String, AppId, Term, String)> {
+    let labels = summary.labels?;
+    let app = labels.get(LABEL_APP)?.parse().ok()?;
+    let term = labels.get(LABEL_TERM)?.parse().ok().map(Term)?;
+    Some((summary.id?, app, term, labels.get(LABEL_SERVICE)?.clone()))
+}
+
+fn read(
+    id: String,
+    app: AppId,
+    term: Term,
+    service: String,
+    inspected: ContainerInspectResponse,
+) -> Container {
+    let state = inspected.state.unwrap_or_default();
+    let status = state.status.unwrap_or(ContainerStateStatusEnum::EMPTY);
+    let health = state.health.and_then(|health| health.status).and_then(|status| match status {
+        HealthStatusEnum::STARTING => Some(Health::Starting),
+        HealthStatusEnum::HEALTHY => Some(Health::Healthy),
+        HealthStatusEnum::UNHEALTHY => Some(Health::Unhealthy),
+        HealthStatusEnum::EMPTY | HealthStatusEnum::NONE => None,
+    });
+    let networks: BTreeMap<_, _> = inspected
+        .network_settings
+        .and_then(|settings| settings.networks)
+        .unwrap_or_default()
+        .into_iter()
+        .collect();
+    let address = networks.into_values().filter_map(|network| network.ip_address).find(|ip| !ip.is_empty());
+    let ended = matches!(status, ContainerStateStatusEnum::EXITED | ContainerStateStatusEnum::DEAD);
+    Container {
+        id,
+        app,
+        term,
+        service,
+        state: match status {
+            ContainerStateStatusEnum::RUNNING | ContainerStateStatusEnum::STOPPING => State::Running,
+            ContainerStateStatusEnum::PAUSED => State::Paused,
+            ContainerStateStatusEnum::RESTARTING => State::Restarting,
+            ContainerStateStatusEnum::EXITED => State::Exited,
+            ContainerStateStatusEnum::REMOVING | ContainerStateStatusEnum::DEAD => State::Dead,
+            ContainerStateStatusEnum::CREATED | ContainerStateStatusEnum::EMPTY => State::Created,
+        },
+        health,
+        exit: state.exit_code.filter(|_| ended),
+        started: state.started_at.filter(|at| !at.starts_with("0001")),
+        address,
+    }
+}
+
+/// What Docker answers, in time.
+async fn within<T>(
+    limit: Duration,
+    answer: impl Future<Output = std::result::Result<T, Error>>,
+) -> Result<T> {
+    match timeout(limit, answer).await {
+        Ok(answer) => answer.map_err(trouble),
+        Err(_) => Err(Trouble::new(Problem::DockerSlow, "Docker did not answer in time")),
+    }
+}
+
+/// What Docker has, or that it has no such thing.
+async fn found<T>(answer: impl Future<Output = std::result::Result<T, Error>>) -> Result<Option<T>> {
+    match timeout(ASK_WAIT * 2, answer).await {
+        Ok(Err(Error::DockerResponseServerError { status_code: 404, .. })) => Ok(None),
+        Ok(answer) => answer.map(Some).map_err(trouble),
+        Err(_) => Err(Trouble::new(Problem::DockerSlow, "Docker did not answer in time")),
+    }
+}
+
+/// An error of Docker as a problem.
+fn trouble(error: Error) -> Trouble {
+    let text = error.to_string();
+    let problem = match &error {
+        Error::DockerResponseServerError { .. } => Problem::ComposeFailed,
+        Error::RequestTimeoutError => Problem::DockerSlow,
+        _ => Problem::DockerStopped,
+    };
+    Trouble::new(problem, text)
+}

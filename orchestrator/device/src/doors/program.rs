@@ -1,0 +1,158 @@
+//! Running another program.
+//!
+//! Invariants
+//! - Arguments are a list, and no shell reads them. The environment is exactly what the caller gives.
+//! - It ends with its deadline, and with whoever waits for it.
+//! - What it says is read up to a limit; the rest is read and dropped, so that it never hangs on a full pipe.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncReadExt};
+use tokio::process::Command;
+use tokio::time::timeout;
+
+/// Where programs are looked for.
+const FOLDERS: [&str; 6] = ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"];
+/// What is kept of the standard error, in bytes.
+const ERRORS_BYTES_MAX: usize = 64 << 10;
+
+/// A call of a program.
+#[derive(Debug, Clone)]
+pub struct Call<'a> {
+    /// The program's path.
+    pub program: &'a Path,
+    /// Its arguments.
+    pub args: &'a [&'a str],
+    /// All of its environment. Never printed.
+    pub environment: &'a BTreeMap<String, String>,
+    /// The folder in which it runs.
+    pub folder: &'a Path,
+    /// How long it may take.
+    pub limit: Duration,
+    /// What is kept of its standard output, in bytes.
+    pub output_bytes_max: usize,
+}
+
+/// What a program said.
+#[derive(Clone)]
+pub struct Said {
+    /// Its exit code; none if a signal ended it.
+    pub code: Option<i32>,
+    /// Its standard output.
+    pub output: Vec<u8>,
+    /// Its standard error, as text.
+    pub errors: String,
+}
+
+impl Said {
+    /// Whether it ended well.
+    pub fn is_ok(&self) -> bool {
+        self.code == Some(0)
+    }
+}
+
+/// Why there is no answer of a program.
+#[derive(Debug, thiserror::Error)]
+pub enum Silent {
+    /// It could not be started.
+    #[error("{program} cannot be started: {error}")]
+    Start {
+        /// Its path.
+        program: PathBuf,
+        /// Why.
+        error: std::io::Error,
+    },
+    /// It took too long, and was killed.
+    #[error("{0} did not end in time")]
+    Late(PathBuf),
+}
+
+/// Where a program is; none if it is not installed.
+pub fn find(name: &str) -> Option<PathBuf> {
+    FOLDERS.iter().map(|folder| Path::new(folder).join(name)).find(|path| path.is_file())
+}
+
+/// Runs a program to its end.
+pub async fn run(call: &Call<'_>) -> Result<Said, Silent> {
+    let start = |error| Silent::Start { program: call.program.to_owned(), error };
+    let mut child = Command::new(call.program)
+        .args(call.args)
+        .env_clear()
+        .envs(call.environment)
+        .current_dir(call.folder)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .map_err(start)?;
+    let (output, errors) = (child.stdout.take(), child.stderr.take());
+    let said = async {
+        let (output, errors, status) =
+            tokio::join!(read(output, call.output_bytes_max), read(errors, ERRORS_BYTES_MAX), child.wait());
+        let errors = String::from_utf8_lossy(&errors).into_owned();
+        status.map(|status| Said { code: status.code(), output, errors })
+    };
+    match timeout(call.limit, said).await {
+        Ok(said) => said.map_err(start),
+        Err(_) => Err(Silent::Late(call.program.to_owned())),
+    }
+}
+
+async fn read(pipe: Option<impl AsyncRead + Unpin>, max: usize) -> Vec<u8> {
+    let mut kept = Vec::new();
+    let Some(mut pipe) = pipe else { return kept };
+    let mut part = vec![0; 16 << 10];
+    // A pipe that breaks has ended.
+    while let Ok(len @ 1..) = pipe.read(&mut part).await {
+        let room = max.saturating_sub(kept.len()).min(len);
+        kept.extend_from_slice(&part[..room]);
+    }
+    kept
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sh(limit: Duration, script: &str) -> (PathBuf, Vec<String>, Duration) {
+        (find("sh").expect("every machine has it"), vec!["-c".into(), script.into()], limit)
+    }
+
+    async fn said((program, args, limit): (PathBuf, Vec<String>, Duration)) -> Result<Said, Silent> {
+        let args: Vec<&str> = args.iter().map(String::as_str).collect();
+        let environment = BTreeMap::from([("ONLY".to_owned(), "this".to_owned())]);
+        let folder = Path::new("/");
+        run(&Call {
+            program: &program,
+            args: &args,
+            environment: &environment,
+            folder,
+            limit,
+            output_bytes_max: 8,
+        })
+        .await
+    }
+
+    #[tokio::test]
+    async fn it_says_what_it_said_and_no_more() {
+        let told =
+            said(sh(Duration::from_secs(20), "echo $ONLY$HOME; echo bad >&2; exit 3")).await.expect("it ran");
+        assert_eq!((told.code, &told.output[..], told.errors.as_str()), (Some(3), &b"this\n"[..], "bad\n"));
+        let much =
+            said(sh(Duration::from_secs(20), "while [ $((i+=1)) -lt 20000 ]; do echo 0123456789; done"))
+                .await;
+        assert_eq!(much.expect("it ran").output.len(), 8);
+    }
+
+    #[tokio::test]
+    async fn it_ends_with_its_deadline() {
+        let begun = std::time::Instant::now();
+        let late = said(sh(Duration::from_millis(200), "sleep 60")).await;
+        assert!(matches!(late, Err(Silent::Late(_))));
+        assert!(begun.elapsed() < Duration::from_secs(30));
+    }
+}

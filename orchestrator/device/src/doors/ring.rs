@@ -1,0 +1,62 @@
+//! The account's key ring on this machine.
+//!
+//! ```text
+//! STATE/device     the device's secret
+//! STATE/ring       the newest version that this machine knows, as it travels
+//! STATE/ring.key   its key, wrapped by the device's secret
+//! ```
+//!
+//! This room opens it; changing it is the business of whoever holds its lock (`Rings`).
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::Path;
+
+use fs_crypto::{DeviceSecret, Ring, Zeroizing};
+use fs_format::ring::RING_BYTES_MAX;
+use orchestrator_api::placement::Problem;
+
+use crate::trouble::{Result, Trouble};
+
+/// Changes the ring of this machine.
+pub trait Rings: Send + Sync {
+    /// Takes what another version of the account's ring has; returns the number of the one that is here then.
+    fn unite(&self, object: &[u8]) -> Result<u64>;
+}
+
+/// Whether there is a ring here that opens without a question.
+pub fn is_locked(state: &Path) -> bool {
+    open(state).is_err()
+}
+
+/// Opens the ring of this machine.
+pub fn open(state: &Path) -> Result<Ring> {
+    let sealed = |text: String| Trouble::new(Problem::PackageSealed, text);
+    let locked = || {
+        sealed(
+            "the key ring is locked: `comb device unlock` on this machine asks for the passphrase".to_owned(),
+        )
+    };
+    let read = |name: &str, max: usize| read(&state.join(name), max);
+    let object = read("ring", RING_BYTES_MAX).map_err(|_| locked())?;
+    let key = read("ring.key", 4096).map_err(|_| locked())?;
+    let secret = read("device", 64).map_err(|_| locked())?;
+    let secret: [u8; 32] = secret[..].try_into().map_err(|_| locked())?;
+    Ring::open_on_device(&object, &key, &DeviceSecret::from_bytes(secret))
+        .map_err(|error| sealed(format!("the key ring of this machine {error}")))
+}
+
+/// The ring's object, as it travels.
+pub fn object(state: &Path) -> io::Result<Vec<u8>> {
+    read(&state.join("ring"), RING_BYTES_MAX).map(|bytes| bytes.to_vec())
+}
+
+fn read(path: &Path, max: usize) -> io::Result<Zeroizing<Vec<u8>>> {
+    // Room for all of it: a vector that grows leaves copies behind.
+    let mut bytes = Zeroizing::new(Vec::with_capacity(max.min(1 << 16) + 1));
+    File::open(path)?.take(max as u64 + 1).read_to_end(&mut bytes)?;
+    match bytes.len() <= max {
+        true => Ok(bytes),
+        false => Err(io::ErrorKind::InvalidData.into()),
+    }
+}
