@@ -131,7 +131,7 @@ class Device:
         self.run()
 
     def history(self):
-        return self.state / "history.jsonl"
+        return self.state / "orchestrator/history.jsonl"
 
 
 class Person:
