@@ -27,12 +27,26 @@ const ARROWS: &[(&str, &[&str], &[&str])] = &[
     ("orchestrator-api", &["fs-format"], &[]),
     // Decides where apps run. It cannot read, and asks no store.
     ("orchestrator-hive", &["orchestrator-api"], &[]),
-    // Decides what a device does; its doors come later.
-    ("orchestrator-device", &["orchestrator-api"], &[]),
+    // Decides what a device does, and does it: opens the ring, signs as the device and seals for the owner. The filesystem's
+    // commands are a door, so no `fs-volume`.
+    ("orchestrator-device", &["fs-crypto", "fs-format", "orchestrator-api"], &[]),
     // Both of them, on fakes of every door.
     ("orchestrator-sim", &["fs-format", "orchestrator-api", "orchestrator-device", "orchestrator-hive"], &[]),
-    // The one binary.
-    ("comb", &["fs-crypto", "fs-format", "fs-fuse", "fs-replication", "fs-store", "fs-volume"], &[]),
+    // The one binary; the device asks the filesystem through its commands.
+    (
+        "comb",
+        &[
+            "fs-crypto",
+            "fs-format",
+            "fs-fuse",
+            "fs-replication",
+            "fs-store",
+            "fs-volume",
+            "orchestrator-api",
+            "orchestrator-device",
+        ],
+        &[],
+    ),
 ];
 
 /// These prove and measure the others and are part of no product: they may use all of them. `comb-benches` measures
@@ -40,7 +54,8 @@ const ARROWS: &[(&str, &[&str], &[&str])] = &[
 const PROOF: &[&str] = &["comb-benches", "comb-tests", "fs-fuzz"];
 
 /// Who may reach `fs-crypto` in what is shipped, directly or through others.
-const READ_SECRETS: &[&str] = &["comb", "fs-crypto", "fs-fuse", "fs-sim", "fs-volume"];
+const READ_SECRETS: &[&str] =
+    &["comb", "fs-crypto", "fs-fuse", "fs-sim", "fs-volume", "orchestrator-device", "orchestrator-sim"];
 
 /// Crates of others that one room keeps to itself.
 const KEPT: &[(&str, &[&str])] = &[
@@ -54,7 +69,10 @@ const KEPT: &[(&str, &[&str])] = &[
     ("ed25519-dalek", &["fs-crypto", "fs-format"]),
     // What speaks to a network for a volume; nobody else does.
     ("object_store", &["fs-store"]),
-    ("reqwest", &["fs-store"]),
+    // The hive's routes are asked with the same client.
+    ("reqwest", &["fs-store", "orchestrator-device"]),
+    // Docker is a detail of one room.
+    ("bollard", &["orchestrator-device"]),
     // What other people wrote into an app's folder is read in one room.
     ("saphyr-parser", &["orchestrator-api"]),
     // Words for a person are made in one room.

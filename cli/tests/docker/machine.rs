@@ -1,0 +1,192 @@
+//! A machine with a device: its state folder, its process, and what runs on it.
+
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use super::hive::Hive;
+
+pub const PASSPHRASE: &str = "canary of the passphrase, twelve words";
+
+/// A device of a hive, with its process.
+pub struct Machine {
+    pub id: String,
+    pub folder: TempDir,
+    daemon: Option<Child>,
+}
+
+fn comb() -> Command {
+    Command::new(env!("CARGO_BIN_EXE_comb"))
+}
+
+/// The engine's socket.
+pub fn docker_socket() -> PathBuf {
+    let host =
+        std::env::var("DOCKER_HOST").expect("DOCKER_HOST names an engine: `tests/servers/docker start NAME`");
+    PathBuf::from(host.strip_prefix("unix://").expect("the engine listens on a socket"))
+}
+
+pub fn docker(args: &[&str]) -> String {
+    let output = Command::new("docker").args(args).output().unwrap();
+    assert!(output.status.success(), "docker {args:?}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8_lossy(&output.stdout).trim().to_owned()
+}
+
+/// An image that has a shell, and its id.
+pub fn image() -> (String, String) {
+    let names = ["comb-fixtures/ledger:1", "busybox:latest"];
+    let found = names.iter().find_map(|name| {
+        let output =
+            Command::new("docker").args(["image", "inspect", "-f", "{{.Id}}", name]).output().ok()?;
+        let id = String::from_utf8_lossy(&output.stdout).trim().to_owned();
+        output.status.success().then(|| ((*name).to_owned(), id))
+    });
+    found.expect("`tests/servers/docker images` builds the images")
+}
+
+impl Machine {
+    /// Joins a hive and runs.
+    pub fn join(hive: &Hive, name: &str) -> Machine {
+        let folder = tempfile::tempdir().unwrap();
+        let passphrase = folder.path().join("passphrase");
+        std::fs::write(&passphrase, PASSPHRASE).unwrap();
+        std::fs::set_permissions(&passphrase, std::fs::Permissions::from_mode(0o600)).unwrap();
+        let state = folder.path().join("state");
+        let output = comb()
+            .arg("--state")
+            .arg(&state)
+            .args([
+                "device",
+                "join",
+                &hive.url(),
+                "--code",
+                &hive.code(),
+                "--name",
+                name,
+                "--passphrase-file",
+            ])
+            .arg(&passphrase)
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "join: {}", String::from_utf8_lossy(&output.stderr));
+        let hive_file: Value =
+            serde_json::from_slice(&std::fs::read(state.join("orchestrator/hive.json")).unwrap()).unwrap();
+        let id = hive_file["device"].as_str().unwrap().to_owned();
+        let mut machine = Machine { id, folder, daemon: None };
+        machine.start();
+        machine
+    }
+
+    pub fn state(&self) -> PathBuf {
+        self.folder.path().join("state")
+    }
+
+    pub fn apps(&self) -> PathBuf {
+        self.folder.path().join("apps")
+    }
+
+    pub fn start(&mut self) {
+        let log = std::fs::OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(self.folder.path().join("log"))
+            .unwrap();
+        let daemon = comb()
+            .arg("--state")
+            .arg(self.state())
+            .args(["device", "run", "--apps"])
+            .arg(self.apps())
+            .arg("--docker")
+            .arg(docker_socket())
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(log)
+            .spawn()
+            .unwrap();
+        self.daemon = Some(daemon);
+    }
+
+    /// Ends the device's process at once, as a crash would; what it started goes on.
+    pub fn kill(&mut self) {
+        if let Some(mut daemon) = self.daemon.take() {
+            daemon.kill().unwrap();
+            daemon.wait().unwrap();
+        }
+    }
+
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.folder.path().join("log")).unwrap_or_default()
+    }
+
+    pub fn comb(&self, args: &[&str]) -> Output {
+        comb().arg("--state").arg(self.state()).args(args).output().unwrap()
+    }
+
+    pub fn json(&self, args: &[&str]) -> Value {
+        let output = self.comb(args);
+        serde_json::from_slice(&output.stdout)
+            .unwrap_or_else(|_| panic!("{args:?}: {}", String::from_utf8_lossy(&output.stderr)))
+    }
+
+    /// Where a volume of an app is mounted.
+    pub fn mount(&self, app: &str, name: &str) -> PathBuf {
+        self.state().join("orchestrator/apps").join(app).join("volumes").join(name)
+    }
+
+    /// Ids of this device's containers that run.
+    pub fn containers(&self) -> Vec<String> {
+        let filter = format!("label=io.comb.device={}", self.id);
+        docker(&["ps", "-q", "--no-trunc", "--filter", &filter]).lines().map(str::to_owned).collect()
+    }
+
+    /// Waits until something holds of this machine.
+    #[track_caller]
+    pub fn until(&self, wait: Duration, what: &str, holds: impl Fn(&Machine) -> bool) -> Duration {
+        let begun = Instant::now();
+        while !holds(self) {
+            assert!(begun.elapsed() < wait, "not {what} within {wait:?}; log:\n{}", self.log());
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        begun.elapsed()
+    }
+}
+
+impl Drop for Machine {
+    fn drop(&mut self) {
+        self.kill();
+        if std::thread::panicking() {
+            eprintln!("log of {}:\n{}", self.id, self.log());
+        }
+        let filter = format!("label=io.comb.device={}", self.id);
+        for kind in [["ps", "-aq"], ["volume", "ls"]] {
+            let mut args = kind.to_vec();
+            if kind[0] == "volume" {
+                args.push("-q");
+            }
+            args.extend(["--filter", &filter]);
+            for one in docker(&args).lines() {
+                let remove: &[&str] =
+                    if kind[0] == "volume" { &["volume", "rm", "-f"] } else { &["rm", "-f"] };
+                let _ = Command::new("docker").args(remove).arg(one).output();
+            }
+        }
+        let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+        let own = self.folder.path().to_string_lossy().into_owned();
+        for folder in
+            mounts.lines().filter_map(|line| line.split(' ').nth(4)).filter(|one| one.starts_with(&own))
+        {
+            let _ = self.comb(&["unmount", folder]);
+            let _ = Command::new("umount").args(["-l", folder]).output();
+        }
+    }
+}
+
+/// A store that is a folder.
+pub fn store(folder: &Path) -> Value {
+    std::fs::create_dir_all(folder).unwrap();
+    json!([{ "store": "0e0e0e0e-0e0e-4e0e-8e0e-0e0e0e0e0e0e", "url": format!("file://{}", folder.display()) }])
+}
