@@ -312,10 +312,12 @@ impl World {
         join_all(stops).await.into_iter().collect::<Result<Vec<()>>>()?;
         let left = self.docker.containers(Some(app)).await?;
         self.app(app, |state| state.containers.clear());
-        match left.is_empty() {
-            true => Ok(()),
-            false => Err(Trouble::new(Problem::StopLate, "containers did not stop in time")),
+        if !left.is_empty() {
+            return Err(Trouble::new(Problem::StopLate, "containers did not stop in time"));
         }
+        // They only lead into mounts, which go now; the next start makes them again.
+        self.remove_docker_volumes(app).await;
+        Ok(())
     }
 
     async fn publish(&self, app: AppId, until: Boottime) -> Done {
