@@ -400,12 +400,11 @@ fn choose(
     }
 }
 
+/// What is changed of the rows that were loaded, beside what is decided.
+type Change<'a> = &'a dyn Fn(&mut Loaded, OperationId);
+
 /// A person's wish, decided; the operation that began.
-pub fn order(
-    tenant: &mut Tenant<'_>,
-    wish: Wish,
-    change: Option<&dyn Fn(&mut Loaded, OperationId)>,
-) -> Result<OperationId, Fail> {
+pub fn order(tenant: &mut Tenant<'_>, wish: Wish, change: Option<Change<'_>>) -> Result<OperationId, Fail> {
     let id = OperationId(chance::uuid().0);
     let mut loaded = Loaded::app(tenant, wish.app)?;
     let from = loaded.hive.apps.get(&wish.app).and_then(|app| app.placement.device);

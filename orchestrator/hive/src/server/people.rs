@@ -343,7 +343,7 @@ pub fn accept(call: Arc<Call>) -> Answering {
             .transact(How::Write, move |tx| {
                 let hash: Value = secret.hash().0.into();
                 let sql = "SELECT account, role, new_account, ends FROM invite WHERE hash = $1";
-                let rows = tx.query(sql, &[hash.clone()])?;
+                let rows = tx.query(sql, std::slice::from_ref(&hash))?;
                 let row = rows
                     .first()
                     .ok_or_else(|| Fail::new(Code::CodeWrong, "this invitation is not one that is open"))?;

@@ -41,6 +41,9 @@ struct Stream {
     ended: bool,
 }
 
+/// Parts that nobody read yet, and where more are told.
+type Taken = (Vec<(u64, Bytes)>, watch::Receiver<u64>);
+
 impl Streams {
     /// A person waits for what a device will send.
     pub fn open(&self, account: AccountId, id: Uuid, device: DeviceId) -> Result<(), Fail> {
@@ -108,7 +111,7 @@ impl Streams {
         Ok(())
     }
 
-    fn take(&self, account: AccountId, id: Uuid) -> Option<(Vec<(u64, Bytes)>, watch::Receiver<u64>)> {
+    fn take(&self, account: AccountId, id: Uuid) -> Option<Taken> {
         let mut open = self.open.lock();
         let stream = open.get_mut(&id).filter(|stream| stream.account == account)?;
         stream.read_at = Instant::now();

@@ -454,6 +454,11 @@ impl Machine {
         copy
     }
 
+    /// The same device in the same session, on another connection.
+    pub fn twin(&self, world: &World) -> Machine {
+        Machine { session: self.session, number: self.number + 100, ..self.copy(world) }
+    }
+
     pub async fn ask(&mut self, method: &str, path: &str, body: &[u8]) -> Reply {
         self.number += 1;
         self.signed(self.session, self.number, method, path, body, None).await
