@@ -76,7 +76,7 @@ class Hive:
 
     def setup_code(self):
         """Printed once."""
-        found = re.search(r"\b([0-9a-hjkmnp-tv-z]{4}(?:-?[0-9a-hjkmnp-tv-z]{4}){7})\b", self.log.read_text(), re.IGNORECASE)
+        found = re.search(r"^setup code (\S+)$", self.log.read_text(), re.MULTILINE)
         stage.expect(found, f"the hive printed no setup code: {self.log.read_text()}")
         return found.group(1)
 

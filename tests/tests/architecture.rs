@@ -33,7 +33,7 @@ const ARROWS: &[(&str, &[&str], &[&str])] = &[
     ("orchestrator-device", &["fs-crypto", "fs-format", "orchestrator-api"], &[]),
     // Both of them, on fakes of every door.
     ("orchestrator-sim", &["fs-format", "orchestrator-api", "orchestrator-device", "orchestrator-hive"], &[]),
-    // The one binary; the device asks the filesystem through its commands.
+    // The one binary: speaks with hives in the types of `api`; the device asks the filesystem through its commands.
     (
         "comb",
         &[
@@ -75,8 +75,8 @@ const KEPT: &[(&str, &[&str])] = &[
     ("tokio-postgres", &["orchestrator-hive"]),
     // What speaks to a network for a volume; nobody else does.
     ("object_store", &["fs-store"]),
-    // The hive's routes are asked with the same client.
-    ("reqwest", &["fs-store", "orchestrator-device"]),
+    // The hive's routes are asked with the same client, by devices and people.
+    ("reqwest", &["comb", "fs-store", "orchestrator-device"]),
     // Docker is a detail of one room.
     ("bollard", &["orchestrator-device"]),
     // What other people wrote into an app's folder is read in one room.

@@ -1,5 +1,6 @@
 //! The command line as a person meets it: the binary, a state folder, real mounts.
 
+mod apps;
 mod branches;
 mod checking;
 mod expecting;
@@ -7,11 +8,13 @@ mod exporting;
 mod faults;
 mod following;
 mod hive;
+mod hive_stage;
 mod ipfs;
 mod lease;
 mod metrics;
 mod mounts;
 mod parting;
+mod people;
 mod retention;
 mod ring;
 mod room;

@@ -20,7 +20,8 @@ pub fn ring(machine: &Machine) -> Ring {
 /// A package with one service that runs a shell's command, with a volume at /data.
 pub fn package(machine: &Machine, revision: u64, command: &str, restart: &str, more: &str) -> Sealed {
     let (name, id) = image();
-    let command = serde_json::to_string(command).unwrap();
+    // Compose takes a dollar for a variable's.
+    let command = serde_json::to_string(command).unwrap().replace('$', "$$");
     let compose = format!(
         "{more}\nservices:\n  web:\n    image: {name}\n    entrypoint: [\"sh\", \"-c\"]\n    command: [{command}]\n    \
          restart: {restart}\n    stop_grace_period: 1s\n    environment:\n      SECRET: ${{SECRET}}\n    \
@@ -38,7 +39,7 @@ pub fn package(machine: &Machine, revision: u64, command: &str, restart: &str, m
         "volumes": [{ "name": "data", "link": false }, { "name": "seed", "link": false }],
         "ports": [{ "service": "web", "port": 8000, "protocol": "tcp", "wish": null }],
         "actions": if more.contains("actions:") { json!([{ "name": "say", "service": "web", "input": [{ "name": "word", "type": "name" }] }]) } else { json!([]) },
-        "health_seconds": 20, "permissions": [], "devices": "all", "expires": null, "author": null,
+        "health_seconds": 60, "permissions": [], "devices": "all", "expires": null, "author": null,
         "made": "2026-11-22T08:30:00.000Z",
     });
     let body = json!({

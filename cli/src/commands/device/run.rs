@@ -31,7 +31,11 @@ pub fn run(state: &State, args: &RunArgs) -> Result<()> {
     state.prepare()?;
     let filter = tracing_subscriber::EnvFilter::try_from_env("COMB_LOG")
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info,hyper=warn,reqwest=warn,bollard=warn"));
-    let _ = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).try_init();
+    let _ = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_ansi(false)
+        .with_writer(std::io::stderr)
+        .try_init();
     if !is_shared() {
         output::note(
             "warning: mounts are not shared on this machine, so containers may not see volumes: `mount --make-rshared /`",

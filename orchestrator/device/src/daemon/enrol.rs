@@ -70,7 +70,7 @@ struct RingList {
 /// Joins: the identity is on the disk before the hive hears of it, so a lost answer is asked for again as the same device.
 pub async fn join(of: JoinOf<'_>) -> Result<Enrolled, EnrolError> {
     let folder = Folder::of(of.state);
-    let pending = folder.0.join("identity.new");
+    let pending = folder.0.join("identity.pending");
     crate::doors::disk::make(&folder.0)?;
     let seed = match std::fs::read(&pending) {
         Ok(seed) => seed.try_into().unwrap_or(of.seed),

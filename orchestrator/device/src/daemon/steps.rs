@@ -28,6 +28,8 @@ const GRACE_MAX: Duration = Duration::from_secs(10);
 const GRACE_FILE_MAX: Duration = Duration::from_secs(300);
 /// How long publishing before a stop may take, while the app runs.
 const SYNC_BEFORE: Duration = Duration::from_secs(60);
+/// How long a volume may take to notice that somebody took it over.
+const NOTICE_WAIT: Duration = Duration::from_secs(30);
 /// How long a mount may take to answer.
 const ALIVE_WAIT: Duration = Duration::from_secs(5);
 /// Before Docker is asked again that does not answer.
@@ -312,10 +314,12 @@ impl World {
         join_all(stops).await.into_iter().collect::<Result<Vec<()>>>()?;
         let left = self.docker.containers(Some(app)).await?;
         self.app(app, |state| state.containers.clear());
-        match left.is_empty() {
-            true => Ok(()),
-            false => Err(Trouble::new(Problem::StopLate, "containers did not stop in time")),
+        if !left.is_empty() {
+            return Err(Trouble::new(Problem::StopLate, "containers did not stop in time"));
         }
+        // They only lead into mounts, which go now; the next start makes them again.
+        self.remove_docker_volumes(app).await;
+        Ok(())
     }
 
     async fn publish(&self, app: AppId, until: Boottime) -> Done {
@@ -374,6 +378,10 @@ impl World {
         let later = look.store.newest.is_some_and(|(_, writer)| others(writer))
             || look.store.claim.is_some_and(|(_, writer)| others(writer))
             || look.here.is_some_and(|here| here.fenced);
+        if later && !look.here.is_some_and(|here| here.fenced) {
+            // The volume itself finds out by trying; that it fails is what is wanted.
+            let _ = self.setup.volumes.sync(name, Some(NOTICE_WAIT)).await;
+        }
         if later {
             self.setup.volumes.follow(name, volume, &self.file(app).urls(), None).await?;
         }
@@ -411,7 +419,7 @@ fn mount_point(folder: &Path) -> Result<()> {
     use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
     let failed = |error: std::io::Error| crate::app::folder::no_space(folder, &error);
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(failed)?;
-    std::fs::set_permissions(folder, std::fs::Permissions::from_mode(0)).map_err(failed)
+    std::fs::set_permissions(folder, std::fs::Permissions::from_mode(0o0)).map_err(failed)
 }
 
 /// Whether something is mounted on a folder, alive or dead.
