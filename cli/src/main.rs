@@ -24,10 +24,13 @@
 //! - `retention`   pruning by policy, for commands and the daemon alike
 //! - `device`   what this machine's device asks of the filesystem and the key ring
 //! - `daemon_log`   what a daemon says of itself, in a file that does not grow for ever
+//! - `hive`     the hive as a person speaks with it; packages of apps
+//! - `ask`      questions to a person
 //! - `tree`, `writer`, `pax`   reading a sealed tree, and writing it into a folder or an archive
 //! - `mounts`   what the kernel knows of mounts
 //! - `output`, `progress`, `waits`, `failure`   what is printed, and the exit codes
 
+mod ask;
 mod branches;
 mod commands;
 mod control;
@@ -41,6 +44,7 @@ mod expectation;
 mod failure;
 mod filling;
 mod following;
+mod hive;
 mod keys;
 mod lazy_disk;
 mod lease;

@@ -29,7 +29,7 @@ const TRIES: usize = 3;
 const INPUT_BYTES_MAX: usize = 8192;
 
 /// Where the passphrase comes from that opens the key ring.
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Default, Args)]
 pub struct PassphraseArgs {
     /// Take the key ring's passphrase from this file, which only you may read, instead of asking
     #[arg(long, value_name = "F")]
@@ -37,6 +37,11 @@ pub struct PassphraseArgs {
 }
 
 impl PassphraseArgs {
+    /// The file that it is taken from, if one was named.
+    pub fn file(&self) -> Option<&Path> {
+        self.passphrase_file.as_deref()
+    }
+
     /// From this file, or asked for.
     pub fn of(passphrase_file: Option<PathBuf>) -> Self {
         Self { passphrase_file }
@@ -104,6 +109,16 @@ pub fn kit(file: Option<&Path>) -> Result<RecoveryKit> {
         }
         tries += 1;
     }
+}
+
+/// Something that opens a door and no key ring (the password of a hive, a code), from this file or typed.
+pub fn secret(prompt: &str, file: Option<&Path>) -> Result<Zeroizing<String>> {
+    let text = match file {
+        Some(path) => read_private(path)?,
+        None => hidden(prompt)?,
+    };
+    let line = text.strip_suffix('\n').unwrap_or(&text);
+    Ok(Zeroizing::new(line.strip_suffix('\r').unwrap_or(line).to_owned()))
 }
 
 /// Refuses what is guessed too soon. Nobody can tell a good passphrase from its letters; this tells bad ones.

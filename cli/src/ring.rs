@@ -122,6 +122,11 @@ impl Opened<'_> {
         self.keep()
     }
 
+    /// What was in it, for reading only: others may open and change it from now on.
+    pub fn close(self) -> Ring {
+        self.ring
+    }
+
     /// The newest version, as it lies on the disk.
     pub fn object(&self) -> Result<Vec<u8>> {
         read_ring(self.state)

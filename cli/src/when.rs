@@ -81,6 +81,11 @@ impl Span {
         Self::new(time.as_nanosecond(), 1)
     }
 
+    /// The millisecond since 1970 that it ends in.
+    pub fn end_ms(&self) -> i64 {
+        i64::try_from(self.last.div_euclid(1_000_000)).unwrap_or(i64::MAX)
+    }
+
     fn holds(&self, seal: &SealInfo) -> bool {
         (self.first..=self.last).contains(&i128::from(seal.time.0))
     }

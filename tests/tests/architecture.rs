@@ -25,14 +25,15 @@ const ARROWS: &[(&str, &[&str], &[&str])] = &[
     ("fs-sim", &["fs-crypto", "fs-format", "fs-volume"], &[]),
     // What hive, devices and people say to each other: ids, hashes and signatures are the format's. No secret, no I/O.
     ("orchestrator-api", &["fs-format"], &[]),
-    // Decides where apps run. It cannot read, and asks no store.
-    ("orchestrator-hive", &["orchestrator-api"], &[]),
+    // Decides where apps run. It cannot read, and asks no store. Of the format it uses ids, signed digests, and what
+    // stands in the clear of a ring.
+    ("orchestrator-hive", &["fs-format", "orchestrator-api"], &[]),
     // Decides what a device does, and does it: opens the ring, signs as the device and seals for the owner. The filesystem's
     // commands are a door, so no `fs-volume`.
     ("orchestrator-device", &["fs-crypto", "fs-format", "orchestrator-api"], &[]),
     // Both of them, on fakes of every door.
     ("orchestrator-sim", &["fs-format", "orchestrator-api", "orchestrator-device", "orchestrator-hive"], &[]),
-    // The one binary; the device asks the filesystem through its commands.
+    // The one binary: speaks with hives in the types of `api`; the device asks the filesystem through its commands.
     (
         "comb",
         &[
@@ -44,6 +45,7 @@ const ARROWS: &[(&str, &[&str], &[&str])] = &[
             "fs-volume",
             "orchestrator-api",
             "orchestrator-device",
+            "orchestrator-hive",
         ],
         &[],
     ),
@@ -62,15 +64,19 @@ const KEPT: &[(&str, &[&str])] = &[
     // A kernel is a detail of one room.
     ("fuser", &["fs-fuse"]),
     // Secret bytes are handled in one room; a caller zeroizes what it is handed.
-    ("argon2", &["fs-crypto"]),
+    // The hive makes hashes of login passwords, which open no data.
+    ("argon2", &["fs-crypto", "orchestrator-hive"]),
     ("aws-lc-rs", &["fs-crypto"]),
     ("chacha20poly1305", &["fs-crypto"]),
-    // The format checks signatures, crypto makes them.
-    ("ed25519-dalek", &["fs-crypto", "fs-format"]),
+    // The format checks signatures, crypto makes them; the hive signs its answers with a key of its own.
+    ("ed25519-dalek", &["fs-crypto", "fs-format", "orchestrator-hive"]),
+    // A database is a detail of one room.
+    ("rusqlite", &["orchestrator-hive"]),
+    ("tokio-postgres", &["orchestrator-hive"]),
     // What speaks to a network for a volume; nobody else does.
     ("object_store", &["fs-store"]),
-    // The hive's routes are asked with the same client.
-    ("reqwest", &["fs-store", "orchestrator-device"]),
+    // The hive's routes are asked with the same client, by devices and people.
+    ("reqwest", &["comb", "fs-store", "orchestrator-device"]),
     // Docker is a detail of one room.
     ("bollard", &["orchestrator-device"]),
     // What other people wrote into an app's folder is read in one room.

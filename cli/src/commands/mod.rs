@@ -1,5 +1,7 @@
 //! The commands. Each file holds one: its arguments, whose comments are the help, and its function.
 
+mod account;
+mod app;
 mod branch;
 mod cat;
 mod check;
@@ -7,14 +9,18 @@ mod completions;
 mod daemon;
 mod device;
 mod diff;
+mod doctor;
 mod export;
 mod fork;
+mod hive;
 mod key;
 mod lease;
 mod log;
+mod login;
 mod ls;
 mod man;
 mod mount;
+mod operation;
 mod prune;
 mod recover;
 mod restore;
@@ -25,6 +31,7 @@ mod status;
 mod store;
 mod sync;
 mod unmount;
+mod up;
 pub mod volume;
 
 use std::path::PathBuf;
@@ -93,14 +100,25 @@ enum Command {
     Retain(retain::RetainArgs),
     Prune(prune::PruneArgs),
     Status(status::StatusArgs),
+    Login(login::LoginArgs),
     #[command(subcommand)]
-    Branch(branch::BranchCommand),
+    Account(account::AccountCommand),
     #[command(subcommand)]
     Device(device::DeviceCommand),
+    #[command(subcommand)]
+    App(app::AppCommand),
+    #[command(subcommand)]
+    Operation(operation::OperationCommand),
+    #[command(subcommand)]
+    Branch(branch::BranchCommand),
     #[command(subcommand)]
     Store(store::StoreCommand),
     Sync(sync::SyncArgs),
     Check(check::CheckArgs),
+    #[command(subcommand)]
+    Hive(hive::HiveCommand),
+    Up(up::UpArgs),
+    Doctor(doctor::DoctorArgs),
     Completions(completions::CompletionsArgs),
     Man(man::ManArgs),
     #[command(hide = true)]
@@ -143,11 +161,18 @@ fn run_command(comb: Comb) -> Result<()> {
         Command::Retain(args) => retain::run(&state()?, &args),
         Command::Prune(args) => prune::run(&state()?, &args),
         Command::Status(args) => status::run(&state()?, &args),
-        Command::Branch(command) => branch::run(&state()?, &command),
+        Command::Login(args) => login::run(&state()?, &args),
+        Command::Account(command) => account::run(&state()?, command),
         Command::Device(command) => device::run(&state()?, command),
+        Command::App(command) => app::run(&state()?, command),
+        Command::Operation(command) => operation::run(&state()?, command),
+        Command::Branch(command) => branch::run(&state()?, &command),
         Command::Store(command) => store::run(&state()?, command),
         Command::Sync(args) => sync::run(&state()?, &args),
         Command::Check(args) => check::run(&state()?, &args),
+        Command::Hive(command) => hive::run(&state()?, command),
+        Command::Up(args) => up::run(&state()?, &args),
+        Command::Doctor(args) => doctor::run(&state()?, &args),
         Command::Completions(args) => completions::run(&args),
         Command::Man(args) => man::run(&args),
         Command::Daemon(args) => daemon::run(&state()?, args),

@@ -36,6 +36,13 @@ pub struct RestoreArgs {
     force: bool,
 }
 
+impl RestoreArgs {
+    /// The same as `comb restore PLACE --to DIR`.
+    pub fn of(place: String, to: Option<PathBuf>) -> Self {
+        Self { place: place.into(), to, force: false }
+    }
+}
+
 /// Restores a path.
 pub fn run(state: &State, args: &RestoreArgs) -> Result<()> {
     let place = Place::parse(&args.place, &engine::now())?;

@@ -1,16 +1,20 @@
 //! The command line as a person meets it: the binary, a state folder, real mounts.
 
+mod apps;
 mod branches;
 mod checking;
 mod expecting;
 mod exporting;
 mod faults;
 mod following;
+mod hive;
+mod hive_stage;
 mod ipfs;
 mod lease;
 mod metrics;
 mod mounts;
 mod parting;
+mod people;
 mod retention;
 mod ring;
 mod room;

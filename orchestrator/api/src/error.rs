@@ -59,7 +59,7 @@ codes! {
         StoreKind "store_kind", DeviceDraining "device_draining", DeviceLocked "device_locked",
         DeviceSilent "device_silent", DeviceOnline "device_online", AuthoringOff "authoring_off",
         DeviceNotAuthorized "device_not_authorized", PackageExpired "package_expired", ArchMismatch "arch_mismatch",
-        NoSpace "no_space", PortTaken "port_taken";
+        NoSpace "no_space", PortTaken "port_taken", DockerAway "docker_away";
     426: TooOld "too_old";
     429: SlowDown "slow_down";
     500: Internal "internal";

@@ -19,10 +19,14 @@ mod operations;
 mod recovery;
 pub mod rules;
 mod scheduler;
+#[cfg(feature = "server")]
+mod server;
 mod state;
 
 pub use operations::{Accepted, Wish};
 pub use scheduler::{Look, Scheduler};
+#[cfg(feature = "server")]
+pub use server::{Fail, Options, Recovery, Server, back_up_to, recover, restore_from, routes, run};
 pub use state::{
     App, Device, DeviceState, Given, Hive, Kind, Known, Operation, OperationState, Placement, Refused, Step,
 };

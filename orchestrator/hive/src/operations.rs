@@ -36,7 +36,7 @@ impl Step {
             Step::HandOver => Some(HAND_OVER_WAIT),
             Step::Start => Some(START_WAIT),
             Step::TakeBack => Some(TAKE_BACK_WAIT),
-            Step::Check | Step::WaitLease | Step::Return | Step::Stop | Step::Settings => None,
+            Step::Check | Step::WaitLease | Step::Return | Step::Stop | Step::Settings | Step::Task => None,
         }
     }
 }
@@ -245,7 +245,7 @@ impl Hive {
                 }
                 self.close(id, OperationState::Failed(problem));
             }
-            (Step::Check | Step::WaitLease, None) => {}
+            (Step::Check | Step::WaitLease | Step::Task, None) => {}
         }
     }
 

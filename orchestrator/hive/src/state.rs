@@ -175,6 +175,8 @@ pub enum Kind {
     Failover,
     /// The policy of an app changes.
     Settings(Policy),
+    /// Something that neither gives nor ends a term; its commands are the caller's business.
+    Task,
 }
 
 /// Where an operation is.
@@ -198,6 +200,8 @@ pub enum Step {
     Stop,
     /// For a device to take over settings.
     Settings,
+    /// For a device to do what gives or ends no term.
+    Task,
 }
 
 /// How an operation stands.

@@ -1,8 +1,14 @@
-//! `comb device`: this machine as a device of a hive.
+//! `comb device`: the account's devices as a person sees them, and this machine as one of them.
 
+mod code;
+mod drain;
 mod install_unit;
 mod join;
+mod list;
+mod rename;
+mod revoke;
 mod run;
+mod show;
 mod status;
 mod unlock;
 
@@ -14,6 +20,12 @@ use crate::state::State;
 /// The machines that run the account's apps
 #[derive(Debug, Subcommand)]
 pub enum DeviceCommand {
+    Code(code::CodeArgs),
+    List(list::ListArgs),
+    Show(show::ShowArgs),
+    Rename(rename::RenameArgs),
+    Drain(drain::DrainArgs),
+    Revoke(revoke::RevokeArgs),
     Join(join::JoinArgs),
     Run(run::RunArgs),
     Status(status::StatusArgs),
@@ -24,6 +36,12 @@ pub enum DeviceCommand {
 /// Runs the command.
 pub fn run(state: &State, command: DeviceCommand) -> Result<()> {
     match command {
+        DeviceCommand::Code(args) => code::run(state, &args),
+        DeviceCommand::List(args) => list::run(state, &args),
+        DeviceCommand::Show(args) => show::run(state, &args),
+        DeviceCommand::Rename(args) => rename::run(state, &args),
+        DeviceCommand::Drain(args) => drain::run(state, &args),
+        DeviceCommand::Revoke(args) => revoke::run(state, &args),
         DeviceCommand::Join(args) => join::run(state, &args),
         DeviceCommand::Run(args) => run::run(state, &args),
         DeviceCommand::Status(args) => status::run(state, &args),

@@ -1,6 +1,6 @@
 //! `comb key`: the account's key ring, and sharing.
 
-mod ring;
+pub mod ring;
 mod share;
 
 use clap::Subcommand;

@@ -31,7 +31,7 @@ impl Ticks {
     /// The share of busy time since an earlier look, in percent.
     pub fn percent_since(self, before: Self) -> u64 {
         let (busy, all) = (self.busy.saturating_sub(before.busy), self.all.saturating_sub(before.all));
-        if all == 0 { 0 } else { (busy * 100 / all).min(100) }
+        (busy * 100).checked_div(all).unwrap_or(0).min(100)
     }
 }
 

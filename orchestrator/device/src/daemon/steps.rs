@@ -419,7 +419,7 @@ fn mount_point(folder: &Path) -> Result<()> {
     use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
     let failed = |error: std::io::Error| crate::app::folder::no_space(folder, &error);
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(failed)?;
-    std::fs::set_permissions(folder, std::fs::Permissions::from_mode(0)).map_err(failed)
+    std::fs::set_permissions(folder, std::fs::Permissions::from_mode(0o0)).map_err(failed)
 }
 
 /// Whether something is mounted on a folder, alive or dead.

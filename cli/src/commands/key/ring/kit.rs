@@ -26,6 +26,13 @@ pub struct KitArgs {
     passphrase: PassphraseArgs,
 }
 
+impl KitArgs {
+    /// How the ring is opened.
+    pub fn opening(&self) -> &PassphraseArgs {
+        &self.passphrase
+    }
+}
+
 /// Makes the kit.
 pub fn run(state: &State, args: &KitArgs) -> Result<()> {
     let mut opened = ring::open(state, &args.passphrase)?;

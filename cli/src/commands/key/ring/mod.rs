@@ -2,11 +2,11 @@
 
 mod add;
 mod init;
-mod kit;
-mod passphrase;
+pub mod kit;
+pub mod passphrase;
 mod publish;
 mod show;
-mod store;
+pub mod store;
 
 use clap::Subcommand;
 

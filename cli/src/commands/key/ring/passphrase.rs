@@ -31,6 +31,13 @@ pub struct PassphraseCommandArgs {
     passphrase: PassphraseArgs,
 }
 
+impl PassphraseCommandArgs {
+    /// How the ring is opened.
+    pub fn opening(&self) -> &PassphraseArgs {
+        &self.passphrase
+    }
+}
+
 /// Sets the passphrase.
 pub fn run(state: &State, args: &PassphraseCommandArgs) -> Result<()> {
     // Asked while the ring is closed, since nobody should wait for its lock meanwhile.
@@ -52,6 +59,18 @@ pub fn run(state: &State, args: &PassphraseCommandArgs) -> Result<()> {
     }
     if args.new_key && had_kit {
         output::note("the recovery kit no longer opens it: `comb key ring kit --out FILE` makes a new one");
+    }
+    Ok(())
+}
+
+/// Gives the ring a new key, and a passphrase that nobody else knows.
+pub fn renew(state: &State, passphrase: &PassphraseArgs, new: &fs_crypto::Passphrase) -> Result<()> {
+    let mut opened = ring::open(state, passphrase)?;
+    let had_kit = opened.ring.kit_time().is_some();
+    opened.renew_key(new)?;
+    opened.save()?;
+    if had_kit {
+        output::note("the recovery kit no longer opens it: `comb account kit --out FILE` makes a new one");
     }
     Ok(())
 }

@@ -57,7 +57,7 @@ pub fn run(state: &State, args: &StoreArgs) -> Result<()> {
 }
 
 /// The text of a credentials file that is of the kind that this store reads. Nothing of it is repeated in an error.
-fn read(path: &Path, url: &str) -> Result<Zeroizing<String>> {
+pub fn read(path: &Path, url: &str) -> Result<Zeroizing<String>> {
     keys::warn_if_open(path);
     // Room for all of it: a vector that grows leaves copies behind.
     let mut bytes = Zeroizing::new(Vec::with_capacity(RING_CREDENTIALS_BYTES_MAX + 1));

@@ -1,0 +1,133 @@
+//! `comb account store`.
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+use orchestrator_api::wire::account::{Made, MakeStore, Store};
+
+use crate::commands::key::ring::store as ring_store;
+use crate::failure::{Failure, Kind, Result};
+use crate::hive::{HiveArgs, find, ring};
+use crate::output::{self, Align, Table};
+use crate::passphrase::PassphraseArgs;
+use crate::state::State;
+use crate::{ring as local, stores};
+
+/// The stores that the account's apps are replicated to
+#[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
+pub struct StoreArgs {
+    #[command(subcommand)]
+    command: Option<StoreCommand>,
+
+    #[command(flatten)]
+    hive: HiveArgs,
+
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+enum StoreCommand {
+    Add(AddArgs),
+    /// Take a store out of the account; an app that uses it keeps it
+    Remove {
+        /// Its URL or id
+        store: String,
+        #[command(flatten)]
+        hive: HiveArgs,
+    },
+}
+
+/// Add a store to the account
+///
+/// The hive learns where it is and never the credentials: those go into the key ring, in which they travel encrypted to
+/// the account's devices.
+#[derive(Debug, Args)]
+struct AddArgs {
+    /// Where it is, as `comb store add` takes it: s3://bucket/folder?endpoint=https://… or file:///mnt/nas/comb
+    #[arg(value_name = "URL")]
+    url: String,
+
+    /// A file with what this kind of store reads: for s3:// an AWS credentials file with one profile
+    #[arg(long, value_name = "F")]
+    credentials_file: Option<PathBuf>,
+
+    /// Of a folder: each device sees the same one under this path, as on a network share
+    #[arg(long)]
+    shared: bool,
+
+    /// Of a folder: the device that has it, and no other
+    #[arg(long, value_name = "DEVICE", conflicts_with = "shared")]
+    device: Option<String>,
+
+    #[command(flatten)]
+    passphrase: PassphraseArgs,
+
+    #[command(flatten)]
+    hive: HiveArgs,
+}
+
+/// Lists stores, adds or removes one.
+pub fn run(state: &State, args: &StoreArgs) -> Result<()> {
+    match &args.command {
+        None => list(state, args),
+        Some(StoreCommand::Add(args)) => add(state, args),
+        Some(StoreCommand::Remove { store, hive }) => {
+            let client = hive.client(state)?;
+            let store = find::store(&client, store)?;
+            client.delete(&format!("/v1/stores/{}", store.id))?;
+            output::note(&format!(
+                "{} is no store of the account any more; what lies there stays",
+                store.url
+            ));
+            Ok(())
+        }
+    }
+}
+
+fn list(state: &State, args: &StoreArgs) -> Result<()> {
+    let client = args.hive.client(state)?;
+    let stores = find::stores(&client)?;
+    if args.json {
+        return output::json(&stores);
+    }
+    let names = find::device_names(&find::devices(&client)?);
+    let mut table = Table::new(&[("STORE", Align::Left), ("REACHED BY", Align::Left), ("ID", Align::Left)]);
+    for Store { id, url, device, .. } in stores {
+        let by = device
+            .map_or_else(|| "every device".to_owned(), |device| crate::hive::words::named(&names, &device));
+        table.row(vec![output::escape(url.as_bytes()), output::escape(by.as_bytes()), id.to_string()]);
+    }
+    table.print()
+}
+
+fn add(state: &State, args: &AddArgs) -> Result<()> {
+    let url = stores::parse_url(&args.url)?;
+    stores::refuse_own(state, &url)?;
+    let client = args.hive.client(state)?;
+    let is_folder = url.starts_with("file://");
+    let device = match &args.device {
+        Some(name) => Some(find::device(&client, name)?.id),
+        None => None,
+    };
+    if is_folder && !args.shared && device.is_none() {
+        return Err(Failure::new(Kind::Usage, format!("{url} is a folder of one machine: say whose"))
+            .hint("--device DEVICE names it; --shared says that each device sees the same folder there"));
+    }
+    if !is_folder && (args.shared || device.is_some()) {
+        return Err(Failure::new(Kind::Usage, "--shared and --device are about folders"));
+    }
+    if let Some(file) = &args.credentials_file {
+        let credentials = ring_store::read(file, &url)?;
+        let mut opened = ring::open(state, &client, &args.passphrase)?;
+        opened.ring.add_store(&url, credentials).map_err(|error| local::failure("the key ring", &error))?;
+        opened.save()?;
+        ring::publish(state, &mut opened, &client)?;
+    }
+    let url = url.parse().map_err(|error| Failure::new(Kind::Usage, format!("the URL {error}")))?;
+    let Made { id } = client.post("/v1/stores", &MakeStore { url, shared: args.shared, device })?;
+    output::note(&format!("the account has the store {}, {id}", args.url));
+    Ok(())
+}

@@ -1,0 +1,498 @@
+//! `comb up`: a hive, a store, this device and an app in one process.
+
+use std::fs;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use clap::Args;
+use orchestrator_api::code::JoinCode;
+use orchestrator_api::ids::DeviceId;
+use orchestrator_api::placement::Policy;
+use orchestrator_api::wire::PORT;
+use orchestrator_api::wire::account::{Made, MakeDeviceCode, MakeStore, NewDeviceCode, Store};
+use orchestrator_api::wire::app::{App, Plain, Wanted};
+use orchestrator_api::wire::device::{Device, DeviceState};
+use orchestrator_api::wire::operation::Ordered;
+use orchestrator_api::wire::people::{Login as LoginRequest, Me, NewToken, Setup as SetupRequest};
+use orchestrator_device::daemon::enrol::{self, JoinOf};
+use orchestrator_device::daemon::files::Folder;
+use orchestrator_device::daemon::{self, Ended, Setup};
+use orchestrator_hive::{Options, Server};
+use tokio::runtime::Runtime;
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+
+use super::app::add::{self, Adding};
+use super::app::authoring::AuthorArgs;
+use super::app::update;
+use super::login;
+use crate::device::{Commands, RingFolder, apps_folder, docker_socket};
+use crate::failure::{Context, Failure, Kind, Result};
+use crate::hive::address::Address;
+use crate::hive::compose::Images;
+use crate::hive::folder::AppFolder;
+use crate::hive::logins::{self, Login};
+use crate::hive::orders::{self, OrderArgs};
+use crate::hive::{Client, author, find, hidden, ring as hive_ring};
+use crate::passphrase::{self, PassphraseArgs};
+use crate::state::{State, write_new};
+use crate::{keys, output, ring, stores};
+
+/// Ports that are tried for a new hive.
+const PORTS_TRIED: u16 = 50;
+/// How long this device may take until the hive has heard of it.
+const DEVICE_WAIT: Duration = Duration::from_secs(90);
+/// How long the hive may take to answer after it began.
+const HIVE_WAIT: Duration = Duration::from_secs(60);
+/// How often it looks whether it is to end.
+const LOOK_EVERY: Duration = Duration::from_millis(200);
+/// How long apps may take to stop at the end.
+const STOP_WAIT: Duration = Duration::from_secs(300);
+/// A login that ends sooner is made anew.
+const LOGIN_LEFT_MS: i64 = 7 * 86_400_000;
+
+/// Run an app here with everything that it needs, in one process: a hive, a store, this device
+///
+/// The first time it makes a hive on a database in the state folder, a key ring (and asks for its passphrase), and a store in a
+/// folder beside the state folder; later the same command goes on with them. The app's data is replicated there within
+/// seconds, and every moment of it stays. It runs until it is interrupted, which stops the apps.
+///
+/// Without DIR it starts the apps that were stopped so. `comb up --store s3://…` keeps the data elsewhere; `comb device code`
+/// in another terminal adds a device, if --listen lets it reach the hive.
+#[derive(Debug, Args)]
+pub struct UpArgs {
+    /// The app's folder, or its compose file
+    #[arg(value_name = "DIR")]
+    dir: Option<PathBuf>,
+
+    /// What the app is called [default: the folder's name]
+    #[arg(long, value_name = "NAME", requires = "dir")]
+    name: Option<String>,
+
+    /// Where the data goes [default: a folder beside the state folder, on this disk only]
+    #[arg(long, value_name = "URL")]
+    store: Option<String>,
+
+    /// Where the hive listens, for further devices [default: 127.0.0.1:8420, or the next free port]
+    #[arg(long, value_name = "ADDR")]
+    listen: Option<SocketAddr>,
+
+    /// Where the files of apps lie, for people to read [default: /apps, or below another --state]
+    #[arg(long, value_name = "DIR")]
+    apps: Option<PathBuf>,
+
+    /// Docker's socket [default: what DOCKER_HOST names, else /var/run/docker.sock]
+    #[arg(long, value_name = "SOCKET")]
+    docker: Option<PathBuf>,
+
+    #[command(flatten)]
+    author: AuthorArgs,
+
+    #[command(flatten)]
+    passphrase: PassphraseArgs,
+}
+
+/// What runs in this process.
+struct Up {
+    runtime: Runtime,
+    hive: JoinHandle<std::result::Result<(), String>>,
+    end_hive: Option<oneshot::Sender<()>>,
+    device: Option<JoinHandle<std::result::Result<(), Ended>>>,
+}
+
+/// Runs it all.
+pub fn run(state: &State, args: &UpArgs) -> Result<()> {
+    let ended = Arc::new(AtomicBool::new(false));
+    for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
+        signal_hook::flag::register(signal, ended.clone()).context("taking signals")?;
+    }
+    tell_only_warnings();
+    // What is wrong with it is told before anything is made.
+    let folder = args.dir.as_deref().map(AppFolder::read).transpose()?;
+    state.prepare()?;
+    make_ring(state, args)?;
+
+    let (mut up, setup_code, hive, key) = begin(state, args)?;
+    let client = log_in(state, hive, setup_code, key)?;
+    drop(hive_ring::open(state, &client, &args.passphrase)?);
+    let device = up.join(state, args, &client)?;
+    let store = store(state, args, &client, device)?;
+    let order = OrderArgs::default();
+    match folder {
+        Some(folder) => app(state, args, &client, folder, device, &store, &order)?,
+        None => start_stopped(&client, device, &order)?,
+    }
+    tell(state, args, &client, &store);
+    while !ended.load(Ordering::Relaxed) {
+        up.refuse_dead()?;
+        sleep(LOOK_EVERY);
+    }
+    output::note("stopping the apps; the same command starts them again");
+    let stopped = stop_all(&client, device);
+    up.end();
+    stopped
+}
+
+/// Hive and device say what a person should know; the rest with COMB_LOG.
+fn tell_only_warnings() {
+    let filter = tracing_subscriber::EnvFilter::try_from_env("COMB_LOG")
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn"));
+    let _ = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).try_init();
+}
+
+fn make_ring(state: &State, args: &UpArgs) -> Result<()> {
+    if ring::exists(state) {
+        return Ok(());
+    }
+    output::note("a new key ring: all data is encrypted under it, and nobody can replace its passphrase");
+    let file = args.passphrase.file().map(Path::to_owned);
+    ring::make(state, || passphrase::make(file.as_deref()))?.save()?;
+    output::note(
+        "`comb account kit --out FILE` makes a recovery kit to print, for the day when the passphrase is forgotten",
+    );
+    Ok(())
+}
+
+/// The address at which this state folder's hive was before.
+fn known(state: &State) -> Result<Option<Login>> {
+    let database = state.root().join("hive.db");
+    match database.exists() {
+        true => Ok(logins::all(state)?.into_iter().find(|login| login.is_of_up)),
+        false => Ok(None),
+    }
+}
+
+fn port_of(address: &Address) -> Option<u16> {
+    address.to_string().rsplit_once(':').and_then(|(_, port)| port.parse().ok())
+}
+
+/// Begins the hive, and says its setup code if nobody used it yet, where it is, and its key.
+fn begin(state: &State, args: &UpArgs) -> Result<(Up, Option<String>, Address, [u8; 32])> {
+    let before = known(state)?.and_then(|login| port_of(&login.hive));
+    let loopback = |port| SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port);
+    let listen = match (args.listen, before) {
+        (Some(listen), _) => listen,
+        (None, Some(port)) => loopback(port),
+        (None, None) => (PORT..PORT + PORTS_TRIED)
+            .map(loopback)
+            .find(|address| TcpListener::bind(address).is_ok())
+            .ok_or_else(|| {
+                Failure::new(Kind::InTheWay, format!("all ports from {PORT} on are taken"))
+                    .hint("name one with --listen 127.0.0.1:PORT")
+            })?,
+    };
+    let runtime = stores::runtime(4)?;
+    let database = format!("sqlite:{}", state.root().join("hive.db").display());
+    let server = runtime.block_on(Server::begin(Options::new(database, listen))).map_err(|error| {
+        Failure::new(Kind::InTheWay, format!("the hive cannot begin: {error}"))
+            .hint("another `comb up` may run; the device of this machine knows the hive by its port")
+    })?;
+    let port = server.address().map_err(|error| Failure::other(error.to_string()))?.port();
+    let (setup_code, key) = (server.setup_code().map(str::to_owned), server.key());
+    let (end, ended) = oneshot::channel();
+    let hive = runtime.spawn(async move {
+        let stop = async {
+            let _ = ended.await;
+        };
+        server.serve(stop).await.map_err(|error| error.to_string())
+    });
+    let address = Address::parse(&format!("http://127.0.0.1:{port}"))?;
+    Ok((Up { runtime, hive, end_hive: Some(end), device: None }, setup_code, address, key))
+}
+
+fn password_path(state: &State) -> PathBuf {
+    state.root().join("hive.password")
+}
+
+/// Logs in at the hive of this process: with the token that is here, or by its setup code, or the password that is kept.
+fn log_in(state: &State, hive: Address, setup_code: Option<String>, key: [u8; 32]) -> Result<Client> {
+    let client = Client::new(hive)?;
+    let begun = Instant::now();
+    let info = loop {
+        match client.info() {
+            Ok(info) => break info,
+            Err(failure) if begun.elapsed() > HIVE_WAIT => return Err(failure),
+            Err(_) => sleep(LOOK_EVERY),
+        }
+    };
+    if info.key.0 != key {
+        return Err(Failure::new(
+            Kind::InTheWay,
+            format!("what answers at {} is not the hive of this process", client.hive()),
+        ));
+    }
+    if let Some(login) = known(state)?.filter(|login| login.hive == *client.hive() && login.key == info.key)
+        && login.ends.0 - jiff::Timestamp::now().as_millisecond() > LOGIN_LEFT_MS
+    {
+        let client = Client::logged_in(&login)?;
+        if client.get::<Me>("/v1/me").is_ok() {
+            return Ok(client);
+        }
+    }
+    let path = password_path(state);
+    let token: NewToken = match info.set_up {
+        false => {
+            let code = setup_code.ok_or_else(|| {
+                Failure::new(Kind::InTheWay, "the hive was begun before and never set up")
+                    .hint(format!("remove {} if nothing is in it", state.root().join("hive.db").display()))
+            })?;
+            // Kept first: an account with a password that nobody knows would be of no use.
+            crate::state::remove_file_if_there(&path)?;
+            let password = hex(&*keys::random()?);
+            write_new(&path, password.as_bytes())?;
+            let setup = SetupRequest {
+                setup_code: hidden(&code)?,
+                account: "Home".parse().map_err(|_| Failure::other("no title"))?,
+                name: "owner".parse().map_err(|_| Failure::other("no name"))?,
+                password: hidden(&password)?,
+            };
+            client.post_once("/v1/setup", &setup)?
+        }
+        true => {
+            let request = LoginRequest {
+                name: "owner".parse().map_err(|_| Failure::other("no name"))?,
+                password: hidden(&passphrase::secret(
+                    "Password of \"owner\": ",
+                    path.exists().then_some(path.as_path()),
+                )?)?,
+                title: login::title(),
+                ends_in_s: None,
+            };
+            client.post_once("/v1/login", &request)?
+        }
+    };
+    let client = client.with_token(token.token.clone());
+    let login = Login {
+        hive: client.hive().clone(),
+        key: info.key,
+        name: "owner".to_owned(),
+        account: "Home".to_owned(),
+        role: token.role,
+        ends: token.ends,
+        insecure_http: false,
+        is_of_up: true,
+        token: token.token,
+    };
+    logins::keep(state, login)?;
+    Ok(client)
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+impl Up {
+    /// Makes this machine a device of the hive, if it is none, runs it, and waits until the hive has heard of it.
+    fn join(&mut self, state: &State, args: &UpArgs, client: &Client) -> Result<DeviceId> {
+        let folder = Folder::of(state.root());
+        if folder.hive().context("the device's folder")?.is_none() {
+            let code: NewDeviceCode =
+                client.post_once("/v1/device-codes", &MakeDeviceCode { name: None, auto_update: false })?;
+            let code = JoinCode::parse(code.code.reveal())
+                .map_err(|error| Failure::other(format!("the hive's code is none: {error}")))?;
+            let name =
+                rustix::system::uname().nodename().to_string_lossy().chars().take(64).collect::<String>();
+            let url = client.hive().to_string();
+            let of = JoinOf {
+                state: state.root(),
+                url: &url,
+                code: &code,
+                name: &name,
+                version: env!("CARGO_PKG_VERSION"),
+                accepts_authoring: true,
+                seed: *keys::random()?,
+                run: keys::chance()?,
+            };
+            self.runtime
+                .block_on(enrol::join(of))
+                .map_err(|error| Failure::other(format!("this machine cannot become a device: {error}")))?;
+        }
+        let file = folder.hive().context("the device's folder")?;
+        let file = file.ok_or_else(|| Failure::other("the device's folder does not say which it is"))?;
+        if client.info()?.key != file.key {
+            return Err(Failure::new(
+                Kind::InTheWay,
+                format!("this machine is a device of another hive, {}", file.url),
+            )
+            .hint("`comb --state DIR up` makes everything in another folder"));
+        }
+        let apps = apps_folder(state, args.apps.as_deref());
+        fs::create_dir_all(&apps).context(apps.display())?;
+        let setup = Setup {
+            state: state.root().to_owned(),
+            apps,
+            docker: docker_socket(args.docker.as_deref()),
+            volumes: Arc::new(Commands::new(state.clone(), folder.0.clone())),
+            rings: Arc::new(RingFolder(state.clone())),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            chance,
+        };
+        self.device = Some(self.runtime.spawn(daemon::run(setup)));
+        let begun = Instant::now();
+        loop {
+            self.refuse_dead()?;
+            let device: Device = client.get(&format!("/v1/devices/{}", file.device))?;
+            if device.state == DeviceState::Online && device.seen_age_ms.is_some() {
+                return Ok(device.id);
+            }
+            if begun.elapsed() > DEVICE_WAIT {
+                return Err(Failure::new(
+                    Kind::Silent,
+                    "the device of this process says nothing to its hive",
+                )
+                .hint("COMB_LOG=info shows what it does; `comb doctor` says what is wrong"));
+            }
+            sleep(LOOK_EVERY);
+        }
+    }
+
+    /// Fails if hive or device ended by themselves.
+    fn refuse_dead(&mut self) -> Result<()> {
+        if self.hive.is_finished() {
+            let why = self.runtime.block_on(&mut self.hive);
+            return Err(Failure::other(format!("the hive ended: {why:?}")));
+        }
+        match self.device.as_mut().filter(|device| device.is_finished()) {
+            Some(device) => {
+                let why = self.runtime.block_on(device);
+                Err(Failure::other(format!("the device ended: {why:?}")))
+            }
+            None => Ok(()),
+        }
+    }
+
+    fn end(mut self) {
+        if let Some(device) = self.device.take() {
+            device.abort();
+        }
+        if let Some(end) = self.end_hive.take() {
+            let _ = end.send(());
+        }
+        let _ = self
+            .runtime
+            .block_on(async { tokio::time::timeout(Duration::from_secs(10), &mut self.hive).await });
+        self.runtime.shutdown_timeout(Duration::from_secs(1));
+    }
+}
+
+fn chance() -> [u8; 32] {
+    *keys::random().expect("a machine that runs has random bytes")
+}
+
+/// The store that the data goes to, made known to the hive.
+fn store(state: &State, args: &UpArgs, client: &Client, device: DeviceId) -> Result<Store> {
+    let url = match &args.store {
+        Some(url) => stores::parse_url(url)?,
+        None => {
+            let known = find::stores(client)?;
+            if let Some(first) = known.into_iter().next() {
+                return Ok(first);
+            }
+            // In the state folder it would be no other copy, and is refused.
+            let mut name = state.root().file_name().unwrap_or_default().to_owned();
+            name.push("-store");
+            let folder = state.root().with_file_name(name);
+            fs::create_dir_all(&folder).context(folder.display())?;
+            stores::parse_url(&format!("file://{}", folder.display()))?
+        }
+    };
+    stores::refuse_own(state, &url)?;
+    if let Some(known) = find::stores(client)?.into_iter().find(|store| store.url == url) {
+        return Ok(known);
+    }
+    let device = url.starts_with("file://").then_some(device);
+    let make = MakeStore {
+        url: url.parse().map_err(|error| Failure::new(Kind::Usage, format!("the URL {error}")))?,
+        shared: false,
+        device,
+    };
+    let Made { id } = client.post("/v1/stores", &make)?;
+    find::stores(client)?
+        .into_iter()
+        .find(|store| store.id == id)
+        .ok_or_else(|| Failure::other("the store is not there"))
+}
+
+/// Adds the app, or updates it if its folder changed, and sees that it runs.
+fn app(
+    state: &State,
+    args: &UpArgs,
+    client: &Client,
+    folder: AppFolder,
+    device: DeviceId,
+    store: &Store,
+    order: &OrderArgs,
+) -> Result<()> {
+    let wishes =
+        author::Wishes { name: args.name.clone(), ..args.author.wishes(state, client, Images::Here)? };
+    let name = args.name.clone().or_else(|| folder.name());
+    let here = find::apps(client)?.into_iter().find(|app| Some(&app.name) == name.as_ref());
+    let Some(app) = here else {
+        let stores = vec![store.clone()];
+        let adding =
+            Adding { folder, wishes, device: Some(device), policy: Policy::Manual, stores, start: true };
+        return adding.run(state, client, &args.passphrase, order);
+    };
+    start(client, &app, order)?;
+    let app: App = client.get(&format!("/v1/apps/{}", app.id))?;
+    update::update(state, client, &app, Some(folder), &wishes, false, &args.passphrase, order)?;
+    add::tell(&client.get(&format!("/v1/apps/{}", app.id))?)
+}
+
+fn start(client: &Client, app: &App, order: &OrderArgs) -> Result<()> {
+    if app.wanted == Wanted::Running {
+        return Ok(());
+    }
+    let ordered: Ordered = client.post(&format!("/v1/apps/{}/start", app.id), &Plain {})?;
+    order.finish(client, ordered, &format!("starting \"{}\"", app.name)).map(drop)
+}
+
+fn start_stopped(client: &Client, device: DeviceId, order: &OrderArgs) -> Result<()> {
+    for app in find::apps(client)?.iter().filter(|app| app.device == Some(device)) {
+        start(client, app, order)?;
+        add::tell(&client.get(&format!("/v1/apps/{}", app.id))?)?;
+    }
+    Ok(())
+}
+
+fn stop_all(client: &Client, device: DeviceId) -> Result<()> {
+    let begun = Instant::now();
+    for app in
+        find::apps(client)?.iter().filter(|app| app.device == Some(device) && app.wanted == Wanted::Running)
+    {
+        if begun.elapsed() > STOP_WAIT {
+            break;
+        }
+        let what = format!("stopping \"{}\"", app.name);
+        let ordered: Ordered = client.post(&format!("/v1/apps/{}/stop", app.id), &Plain {})?;
+        let watched = orders::watch(client, ordered.operation, &what)?;
+        orders::ended(&watched.operation, &what)?;
+    }
+    Ok(())
+}
+
+fn tell(state: &State, args: &UpArgs, client: &Client, store: &Store) {
+    output::note(&format!(
+        "the hive is at {}, its data and that of the apps in {}",
+        client.hive(),
+        state.root().display()
+    ));
+    output::note(&match store.url.strip_prefix("file://") {
+        Some(folder) => format!(
+            "the apps' data is replicated to {folder}, only on this disk: `comb up --store s3://…` keeps a copy elsewhere"
+        ),
+        None => format!("the apps' data is replicated to {}", store.url),
+    });
+    output::note(&match args.listen {
+        Some(_) => "`comb device code` in another terminal prints the command that adds a device".to_owned(),
+        None => {
+            "with --listen ADDR:PORT further devices can reach the hive; `comb device code` then adds one"
+                .to_owned()
+        }
+    });
+    output::note("an interrupt stops the apps and ends");
+}

@@ -1,0 +1,177 @@
+//! The hive itself; devices as people order them about.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use orchestrator_api::error::Code;
+use orchestrator_api::ids::DeviceId;
+use orchestrator_api::text::Hex;
+use orchestrator_api::wire::account::{HiveInfo, Recovered};
+use orchestrator_api::wire::command::Order;
+use orchestrator_api::wire::device::{Drain, Revoke, ToStream, UpdateDevice};
+use orchestrator_api::wire::value::{Base64, List};
+
+use super::call::{Answering, Call, Caller, Reply};
+use super::database::How;
+use super::devices;
+use super::fail::Fail;
+use super::operations;
+use super::rows;
+use super::tasks::{self, Task};
+use super::tenant::{About, Tenant};
+use crate::{Event, Hive, decide};
+
+/// `GET /healthz`.
+pub fn healthz(call: Arc<Call>) -> Answering {
+    Box::pin(async move {
+        let asked =
+            call.shared.database.transact(How::Read, |tx| Ok(tx.query("SELECT schema FROM hive", &[])?));
+        match tokio::time::timeout(Duration::from_secs(1), asked).await {
+            Ok(Ok(_)) => Ok(Reply::json(&serde_json::json!({}))),
+            _ => Err(Fail::new(Code::DatabaseAway, "the hive's database does not answer")),
+        }
+    })
+}
+
+/// `GET /v1/hive`.
+pub fn info(call: Arc<Call>) -> Answering {
+    Box::pin(async move {
+        let caller = call.caller.clone();
+        let (set_up, life) = call
+            .shared
+            .database
+            .transact(How::Read, move |tx| {
+                let set_up = !tx.query("SELECT 1 FROM account WHERE first = 1", &[])?.is_empty();
+                let Caller::Person { account, .. } = caller else { return Ok((set_up, None)) };
+                let mut tenant = Tenant::new(tx, account);
+                let life = rows::life(&mut tenant)?;
+                let missing = match life.recovering {
+                    true => devices::missing(&mut tenant, life.incarnation)?,
+                    false => Vec::new(),
+                };
+                Ok((set_up, Some((life, missing))))
+            })
+            .await?;
+        Ok(Reply::json(&HiveInfo {
+            key: Hex(call.shared.public()),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            api: orchestrator_api::wire::API,
+            set_up,
+            domain: call.shared.domain.clone(),
+            incarnation: life.as_ref().map(|(life, _)| life.incarnation),
+            recovering: life.as_ref().map(|(life, _)| life.recovering),
+            missing_devices: life.map(|(_, missing)| List::cut(missing)),
+        }))
+    })
+}
+
+/// `POST /v1/hive/recovered`.
+pub fn recovered(call: &Call, tenant: &mut Tenant<'_>) -> Result<Reply, Fail> {
+    first(call)?;
+    let wish: Recovered = call.read()?;
+    let life = rows::life(tenant)?;
+    if !life.recovering {
+        return Err(Fail::state("the hive waits for no devices"));
+    }
+    let missing = devices::missing(tenant, life.incarnation)?;
+    if !missing.iter().all(|device| wish.accept_missing.contains(device)) {
+        let names: Vec<String> = missing.iter().map(ToString::to_string).collect();
+        return Err(Fail::field("accept_missing", "more devices are missing than were named")
+            .detail("missing", names));
+    }
+    finish(tenant)?;
+    Ok(Reply::none())
+}
+
+/// Ends the waiting for devices; leases that may still run are waited for by the scheduler.
+pub fn finish(tenant: &mut Tenant<'_>) -> Result<(), Fail> {
+    let life = rows::life(tenant)?;
+    let mut hive = Hive { recovering: life.recovering, incarnation: life.incarnation, ..Hive::default() };
+    decide(&mut hive, Event::FinishRecovery);
+    tenant.tx.execute("UPDATE hive SET heard = $1 WHERE id = 1", &[hive.heard.into()])?;
+    Ok(())
+}
+
+fn first(call: &Call) -> Result<(), Fail> {
+    match call.caller {
+        Caller::Person { first: true, .. } => Ok(()),
+        _ => Err(Fail::new(Code::RoleTooLow, "only an owner of the hive's first account may do this")),
+    }
+}
+
+/// `POST /v1/hive/backup`.
+pub fn backup(call: Arc<Call>) -> Answering {
+    Box::pin(async move {
+        first(&call)?;
+        let bytes = super::backup::bytes(&call.shared.database).await?;
+        Ok(Reply::object(bytes))
+    })
+}
+
+/// `GET /v1/openapi.json`.
+pub fn openapi(_: Arc<Call>) -> Answering {
+    Box::pin(async move { Ok(Reply::json(&super::routes::openapi())) })
+}
+
+/// `POST /v1/devices/{id}/drain`.
+pub fn drain(call: &Call, tenant: &mut Tenant<'_>) -> Result<Reply, Fail> {
+    let (id, wish): (DeviceId, Drain) = (call.param(0)?, call.read()?);
+    let device = devices::seen(tenant, id)?;
+    call.matches(device.generation.0)?;
+    tenant.execute(
+        "UPDATE device SET state = $3, generation = generation + 1 WHERE account = $1 AND device = $2 \
+         AND state <> 'revoked'",
+        &[id.0.into(), if wish.on { "draining" } else { "active" }.into()],
+    )?;
+    tenant.event("drained", About::device(id).with("on", wish.on))?;
+    tenant.changed("device", id);
+    tenant.wakes.insert(super::tenant::Wake::Scheduler);
+    let operation = tasks::done(tenant, "drain", None, Some(id))?;
+    operations::ordered(tenant, operation, None, None)
+}
+
+/// `POST /v1/devices/{id}/revoke`.
+pub fn revoke(call: &Call, tenant: &mut Tenant<'_>) -> Result<Reply, Fail> {
+    let (id, wish): (DeviceId, Revoke) = (call.param(0)?, call.read()?);
+    let device = devices::seen(tenant, id)?;
+    call.matches(device.generation.0)?;
+    tasks::close_device(tenant, id, !wish.stores_closed)?;
+    let operation = tasks::done(tenant, "revoke", None, Some(id))?;
+    operations::ordered(tenant, operation, None, None)
+}
+
+fn to_stream(call: &Call, tenant: &mut Tenant<'_>, kind: &str) -> Result<Reply, Fail> {
+    let (id, wish): (DeviceId, ToStream) = (call.param(0)?, call.read()?);
+    devices::seen(tenant, id)?;
+    call.shared.streams.open(tenant.account, wish.stream, id)?;
+    let order = match kind {
+        "doctor" => Order::Doctor { stream: wish.stream },
+        _ => Order::Facts { stream: wish.stream },
+    };
+    let operation = tasks::begin(tenant, kind, None, id, Task::Plain, order)?;
+    operations::ordered(tenant, operation, None, None)
+}
+
+/// `POST /v1/devices/{id}/doctor`.
+pub fn doctor(call: &Call, tenant: &mut Tenant<'_>) -> Result<Reply, Fail> {
+    to_stream(call, tenant, "doctor")
+}
+
+/// `POST /v1/devices/{id}/facts`.
+pub fn facts(call: &Call, tenant: &mut Tenant<'_>) -> Result<Reply, Fail> {
+    to_stream(call, tenant, "facts")
+}
+
+/// `POST /v1/devices/{id}/update`.
+pub fn update_device(call: &Call, tenant: &mut Tenant<'_>) -> Result<Reply, Fail> {
+    let (id, wish): (DeviceId, UpdateDevice) = (call.param(0)?, call.read()?);
+    devices::seen(tenant, id)?;
+    let sql = "SELECT release_json, signature FROM release WHERE account = $1 AND number = $2";
+    let row = tenant.one(sql, &[wish.release.0.into()])?.ok_or_else(Fail::not_found)?;
+    let order = Order::UpdateDevice {
+        release: Base64(row.bytes(0)?.to_vec()),
+        signature: Base64(row.bytes(1)?.to_vec()),
+    };
+    let operation = tasks::begin(tenant, "update_device", None, id, Task::Plain, order)?;
+    operations::ordered(tenant, operation, None, None)
+}

@@ -1,0 +1,864 @@
+//! Apps: how people see them, and what they order.
+
+use std::collections::BTreeMap;
+
+use orchestrator_api::error::Code;
+use orchestrator_api::ids::{AppId, DeviceId, Generation, OperationId, Term};
+use orchestrator_api::package::{Authorization, Devices};
+use orchestrator_api::placement::Policy;
+use orchestrator_api::text::{Hex, Time, Uuid};
+use orchestrator_api::wire::account::Store;
+use orchestrator_api::wire::app::{
+    Action, ActionInput, AgedReport, App, AppProblem, AuthorApp, ChangeApp, Fork, KeptBranch, Logs, MakeApp,
+    Move, Plain, Restart, Restore, Rollback, RunAction, Service, Snapshot, Update, Volume, Wanted,
+};
+use orchestrator_api::wire::command::{Author, Data, Fork as ForkOrder, Order, Prepare};
+use orchestrator_api::wire::device::DeviceState;
+use orchestrator_api::wire::report::{AppReport, Branch, DiskUse, Docker};
+use orchestrator_api::wire::value::{List, Number, Page};
+
+use super::call::{Call, Reply};
+use super::chance;
+use super::database::Row;
+use super::devices;
+use super::fail::Fail;
+use super::operations;
+use super::outcome;
+use super::rows::{self, Loaded};
+use super::stores;
+use super::tasks::{self, Task};
+use super::tenant::{About, Tenant, Wake, json, read};
+use crate::{Answer, Event, Kind, Refused, Wish, decide};
+
+const APPS_MAX: u64 = 20_000;
+const ON_A_DEVICE_MAX: usize = 200;
+/// A device is asked for something new only if it reported so lately.
+const FRESH_MS: u64 = 15_000;
+/// What must be free beside an app's volumes.
+const ROOM: u64 = 1 << 30;
+const SEAL_EVERY_S: u64 = 15;
+
+const SEEN: &str = "SELECT a.app, a.name, a.revision, a.policy, a.wanted, a.generation, a.standby, a.stores, \
+     a.seal_every_s, a.volumes, a.problem, a.device, a.term, p.authorization_json FROM app a \
+     JOIN package p ON p.account = a.account AND p.app = a.app AND p.revision = a.revision WHERE a.account = $1";
+
+fn package_of(bytes: &[u8]) -> Result<Authorization, Fail> {
+    Authorization::parse(bytes).map_err(|error| Fail::start(format!("a package: {error}")))
+}
+
+fn view(tenant: &mut Tenant<'_>, row: &Row) -> Result<App, Fail> {
+    let id = AppId(row.id(0)?);
+    let package = package_of(row.bytes(13)?)?;
+    let device = row.maybe(11, Row::id::<16>)?.map(DeviceId);
+    let volumes: BTreeMap<String, Hex<32>> = read(row.text(9)?)?;
+    let reported = match device {
+        Some(device) => outcome::reported(tenant, id, device)?,
+        None => None,
+    };
+    let at_stake = match device {
+        Some(device) => outcome::at_stake(tenant, id, device)?,
+        None => None,
+    };
+    let mut branches = Vec::new();
+    let sql =
+        "SELECT device, branches FROM device_app WHERE account = $1 AND app = $2 AND branches IS NOT NULL";
+    for kept in tenant.query(sql, &[id.0.into()])? {
+        let list: Vec<Branch> = read(kept.text(1)?)?;
+        let device = DeviceId(kept.id(0)?);
+        branches.extend(list.into_iter().map(|branch| KeptBranch { device, branch }));
+    }
+    let sql = "SELECT operation FROM operation WHERE account = $1 AND app = $2 AND state = 'running' \
+         AND kind NOT IN ('logs', 'action', 'moments')";
+    let running = tenant.one(sql, &[id.0.into()])?;
+    let operation = running.map(|row| row.id(0).map(OperationId)).transpose()?;
+    let own = row.maybe(10, Row::text)?.map(str::to_owned);
+    let told = reported.as_ref().and_then(|(report, _)| report.problem.clone());
+    let problem = match (told, own) {
+        (Some(problem), _) => {
+            Some(AppProblem { code: problem.code.text().to_owned(), device, problem: Some(problem) })
+        }
+        (None, Some(code)) => Some(AppProblem { code, device: None, problem: None }),
+        (None, None) => None,
+    };
+    let inputs = |action: &orchestrator_api::package::ActionName| {
+        action.input.iter().map(|one| ActionInput { name: one.name.clone(), kind: one.kind }).collect()
+    };
+    let age = |seen: i64| Number((chance::now() - seen).max(0).unsigned_abs());
+    Ok(App {
+        id,
+        name: row.text(1)?.to_owned(),
+        version: package.version.clone(),
+        revision: Number(row.count(2)?),
+        policy: if row.text(3)? == "auto" { Policy::Auto } else { Policy::Manual },
+        wanted: if row.flag(4)? { Wanted::Running } else { Wanted::Stopped },
+        domain: package.domain.clone(),
+        device,
+        term: Term(row.count(12)?),
+        generation: Generation(row.count(5)?),
+        standby: read(row.text(6)?)?,
+        stores: read(row.text(7)?)?,
+        seal_every_s: Number(row.count(8)?),
+        address: reported.as_ref().and_then(|(app, _)| app.address.as_ref().map(|text| text.to_string())),
+        report: reported.map(|(report, seen): (AppReport, i64)| AgedReport { age_ms: age(seen), report }),
+        operation,
+        at_stake,
+        branches,
+        problem,
+        services: package
+            .services
+            .iter()
+            .map(|one| Service {
+                name: one.name.clone(),
+                image: one.image.clone(),
+                digest: one.digest.to_string(),
+            })
+            .collect(),
+        volumes: package
+            .volumes
+            .iter()
+            .map(|one| Volume { name: one.name.clone(), volume: volumes.get(&one.name).copied() })
+            .collect(),
+        actions: package
+            .actions
+            .iter()
+            .map(|one| Action { name: one.name.clone(), service: one.service.clone(), input: inputs(one) })
+            .collect(),
+        permissions: package.permissions.iter().map(ToString::to_string).collect(),
+    })
+}
+
+/// An app as people see it.
+pub fn seen(tenant: &mut Tenant<'_>, id: AppId) -> Result<App, Fail> {
+    let row = tenant.one(&format!("{SEEN} AND a.app = $2"), &[id.0.into()])?.ok_or_else(Fail::not_found)?;
+    view(tenant, &row)
+}
+
+/// `GET /v1/apps`.
+pub fn list(call: &Call, tenant: &mut Tenant<'_>) -> Result<Reply, Fail> {
+    let limit = call.limit()?;
+    let rows = match (call.query.get("name"), call.query_as::<AppId>("after")?) {
+        (Some(name), _) => tenant.query(&format!("{SEEN} AND a.name = $2"), &[name.into()])?,
+        (None, after) => {
+            let after = match after {
+                Some(id) => {
+                    let sql = "SELECT name FROM app WHERE account = $1 AND app = $2";
+                    tenant.one(sql, &[id.0.into()])?.ok_or_else(Fail::not_found)?.text(0)?.to_owned()
+                }
+                None => String::new(),
+            };
+            let sql = format!("{SEEN} AND a.name > $2 ORDER BY a.name LIMIT $3");
+            tenant.query(&sql, &[after.into(), (limit as u64).into()])?
+        }
+    };
+    let items: Result<Vec<App>, Fail> = rows.iter().map(|row| view(tenant, row)).collect();
+    let items = items?;
+    let next = items.last().filter(|_| items.len() == limit).map(|last| last.id.to_string());
+    Ok(Reply::json(&Page { items, next }))
+}
+
+/// `GET /v1/apps/{id}`.
+pub fn show(call: &Call, tenant: &mut Tenant<'_>) -> Result<Reply, Fail> {
+    let app = seen(tenant, call.param(0)?)?;
+    let generation = app.generation.0;
+    Ok(Reply::json(&app).etag(generation))
+}
+
+/// Refuses while something is being done with an app.
+pub fn nothing_runs(tenant: &mut Tenant<'_>, app: AppId) -> Result<(), Fail> {
+    let sql = "SELECT operation FROM operation WHERE account = $1 AND app = $2 AND state = 'running' \
+         AND kind NOT IN ('logs', 'action', 'moments')";
+    match tenant.one(sql, &[app.0.into()])? {
+        Some(row) => {
+            let id = OperationId(row.id(0)?).to_string();
+            Err(Fail::new(Code::OperationRunning, "something else is being done with this app")
+                .detail("operation", id))
+        }
+        None => Ok(()),
+    }
+}
+
+fn unprocessable(code: Code, text: impl Into<String>) -> Fail {
+    Fail::new(code, text)
+}
+
+/// What a target must be, as far as the hive can know before anything is changed.
+pub struct Target<'a> {
+    /// The device.
+    pub device: DeviceId,
+    /// What is to run there.
+    pub package: &'a Authorization,
+    /// Its stores.
+    pub stores: &'a [Uuid],
+    /// What has to fit.
+    pub bytes: Option<u64>,
+}
+
+/// Whether a device may take an app: the list of `failover.md`, section 7.
+pub fn check_target(tenant: &mut Tenant<'_>, target: &Target<'_>) -> Result<(), Fail> {
+    let device = devices::seen(tenant, target.device)?;
+    let name = &device.name;
+    if device.state == DeviceState::Revoked {
+        return Err(unprocessable(Code::DeviceRevoked, format!("the device \"{name}\" was revoked")));
+    }
+    let row = devices::row(tenant, target.device)?;
+    if row.text(2)? == "draining" {
+        return Err(unprocessable(Code::DeviceDraining, format!("\"{name}\" is being emptied")));
+    }
+    if device.locked {
+        let error = unprocessable(Code::DeviceLocked, format!("\"{name}\" waits for its passphrase"));
+        return Err(error.hint("`comb device unlock` on its machine asks for it"));
+    }
+    if device.seen_age_ms.is_none_or(|age| age.0 > FRESH_MS) {
+        return Err(unprocessable(Code::DeviceSilent, format!("\"{name}\" has not reported for 15 seconds")));
+    }
+    if let Devices::These(these) = &target.package.devices
+        && !these.contains(&Uuid(target.device.0))
+    {
+        let error = unprocessable(
+            Code::DeviceNotAuthorized,
+            format!("the owner did not name \"{name}\" as a device for this app"),
+        );
+        return Err(error.hint("`comb app update` with --devices signs another package"));
+    }
+    if target.package.expires.is_some_and(|expires| expires <= Time(chance::now())) {
+        return Err(unprocessable(Code::PackageExpired, "the package of this app expired")
+            .hint("`comb app update` signs another one"));
+    }
+    if matches!(device.docker, Some(Docker::Stopped | Docker::Missing)) {
+        return Err(unprocessable(Code::DockerAway, format!("Docker does not answer on \"{name}\""))
+            .hint("start it there, or choose another device"));
+    }
+    if device.apps.len() >= ON_A_DEVICE_MAX {
+        return Err(Fail::state(format!("\"{name}\" has 200 apps")));
+    }
+    if let Some(bytes) = target.bytes {
+        let free = device.disks.iter().find(|disk| disk.what == DiskUse::State).map(|disk| disk.free_bytes.0);
+        if let Some(free) = free.filter(|free| *free < bytes + ROOM) {
+            return Err(unprocessable(
+                Code::NoSpace,
+                format!("\"{name}\" has {free} bytes free, and {} are needed", bytes + ROOM),
+            )
+            .detail("free_bytes", free)
+            .detail("needed_bytes", bytes + ROOM));
+        }
+    }
+    // A port above 1023 is given anew where it is taken; one below was promised.
+    let wishes: Vec<u16> =
+        target.package.ports.iter().filter_map(|port| port.wish).filter(|wish| *wish < 1024).collect();
+    if !wishes.is_empty() {
+        let sql = "SELECT report FROM device WHERE account = $1 AND device = $2";
+        let row = tenant.one(sql, &[target.device.0.into()])?.ok_or_else(Fail::not_found)?;
+        if let Some(report) = row.maybe(0, Row::text)? {
+            let report: orchestrator_api::wire::report::Report = read(report)?;
+            let others = report.apps.iter().filter(|app| app.app.0 != target.package.app.0);
+            let taken = others
+                .flat_map(|app| &app.ports)
+                .find(|port| u16::try_from(port.given.0).is_ok_and(|given| wishes.contains(&given)));
+            if let Some(port) = taken {
+                return Err(unprocessable(
+                    Code::PortTaken,
+                    format!("port {} of \"{name}\" is another app's", port.given.0),
+                )
+                .detail("port", port.given.0));
+            }
+        }
+    }
+    for id in target.stores {
+        let store = store(tenant, *id)?;
+        if store.url.starts_with("file://")
+            && !store.shared
+            && store.device.is_some_and(|it| it != target.device)
+        {
+            return Err(unprocessable(
+                Code::StoreIsLocal,
+                format!("the store {} is a folder on another device", store.url),
+            )
+            .hint("`comb hive` keeps it as shared if each device sees the same folder"));
+        }
+    }
+    Ok(())
+}
+
+fn store(tenant: &mut Tenant<'_>, id: Uuid) -> Result<Store, Fail> {
+    let sql = "SELECT url, shared, device FROM store WHERE account = $1 AND store = $2";
+    let row = tenant.one(sql, &[id.0.into()])?.ok_or_else(Fail::not_found)?;
+    Ok(Store {
+        id,
+        url: row.text(0)?.to_owned(),
+        shared: row.flag(1)?,
+        device: row.maybe(2, Row::id::<16>)?.map(DeviceId),
+    })
+}
+
+fn package(tenant: &mut Tenant<'_>, app: AppId, revision: u64) -> Result<Authorization, Fail> {
+    let sql = "SELECT authorization_json FROM package WHERE account = $1 AND app = $2 AND revision = $3";
+    let row = tenant.one(sql, &[app.0.into(), revision.into()])?.ok_or_else(|| {
+        Fail::new(Code::NotFound, format!("revision {revision} of this app's package is not here"))
+            .hint("post the package first")
+    })?;
+    package_of(row.bytes(0)?)
+}
+
+/// `POST /v1/apps`.
+pub fn make(call: &Call, tenant: &mut Tenant<'_>) -> Result<Reply, Fail> {
+    let wish: MakeApp = call.read()?;
+    let package = package(tenant, wish.app, wish.revision.0)?;
+    if wish.stores.is_empty() {
+        return Err(Fail::field("stores", "an app has 1 to 8 stores, of which the first arbitrates"));
+    }
+    for (at, id) in wish.stores.iter().enumerate() {
+        let store = store(tenant, *id)?;
+        if at == 0 && !stores::arbitrates(&store.url) {
+            return Err(unprocessable(
+                Code::StoreCannotArbitrate,
+                format!("{} can hold copies, and cannot say who writes", store.url),
+            )
+            .hint("put an s3, gs or file store first"));
+        }
+    }
+    let target = |device| Target { device, package: &package, stores: &wish.stores, bytes: None };
+    let device = match wish.device {
+        Some(device) => {
+            check_target(tenant, &target(device))?;
+            device
+        }
+        None => choose(tenant, &package, &wish.stores, None)?,
+    };
+    let count = tenant.one("SELECT count(*) FROM app WHERE account = $1", &[])?;
+    if count.map(|row| row.count(0)).transpose()?.unwrap_or(0) >= APPS_MAX {
+        return Err(Fail::state("the account has 20,000 apps"));
+    }
+    let stores = wish.stores.to_vec();
+    insert(tenant, wish.app, &package.name, wish.revision.0, wish.policy, &stores, Some(device))?;
+    tenant.event("app_added", About { device: Some(device), ..About::app(wish.app) })?;
+    let operation = match wish.start {
+        true => order(tenant, Wish { app: wish.app, kind: Kind::Start, to: Some(device) }, None)?,
+        false => tasks::done(tenant, "add", Some(wish.app), Some(device))?,
+    };
+    operations::ordered(tenant, operation, None, Some(wish.app))
+}
+
+fn insert(
+    tenant: &mut Tenant<'_>,
+    app: AppId,
+    name: &str,
+    revision: u64,
+    policy: Policy,
+    stores: &[Uuid],
+    device: Option<DeviceId>,
+) -> Result<(), Fail> {
+    let made = tenant.execute(
+        "INSERT INTO app (account, app, name, revision, policy, wanted, generation, standby, stores, seal_every_s, \
+         volumes, known, problem, device, term, leased, renewed, withdrawn, forgotten, seen_heads) \
+         VALUES ($1, $2, $3, $4, $5, 0, 1, '[]', $6, $7, '{}', '{}', NULL, $8, 0, 0, NULL, 0, 0, NULL)",
+        &[
+            app.0.into(),
+            name.into(),
+            revision.into(),
+            rows::policy_text(policy).into(),
+            json(&stores).into(),
+            SEAL_EVERY_S.into(),
+            device.map(|id| id.0).into(),
+        ],
+    );
+    made.map_err(|error| Fail::from(error).taken("there is an app of that id or name already"))?;
+    tenant.changed("app", app);
+    Ok(())
+}
+
+/// The device that may take an app and has most free memory.
+fn choose(
+    tenant: &mut Tenant<'_>,
+    package: &Authorization,
+    stores: &[Uuid],
+    without: Option<DeviceId>,
+) -> Result<DeviceId, Fail> {
+    let sql = "SELECT device FROM device WHERE account = $1 AND state = 'active' ORDER BY name";
+    let ids: Vec<DeviceId> =
+        tenant.query(sql, &[])?.iter().map(|row| row.id(0).map(DeviceId)).collect::<Result<_, _>>()?;
+    let (mut best, mut why) = (None, None);
+    for device in ids.into_iter().filter(|device| Some(*device) != without) {
+        match check_target(tenant, &Target { device, package, stores, bytes: None }) {
+            Ok(()) => {
+                let load = devices::seen(tenant, device)?.load;
+                let free = load.map_or(0, |load| load.memory_free_bytes.0);
+                if best.is_none_or(|(_, most)| free > most) {
+                    best = Some((device, free));
+                }
+            }
+            Err(Fail::Api(error)) => why = Some(error),
+            Err(other) => return Err(other),
+        }
+    }
+    match (best, why) {
+        (Some((device, _)), _) => Ok(device),
+        (None, Some(error)) => Err(Fail::Api(error)),
+        (None, None) => {
+            Err(unprocessable(Code::DeviceSilent, "the account has no device that could take it")
+                .hint("`comb device code` makes a code by which one joins"))
+        }
+    }
+}
+
+/// What is changed of the rows that were loaded, beside what is decided.
+type Change<'a> = &'a dyn Fn(&mut Loaded, OperationId);
+
+/// A person's wish, decided; the operation that began.
+pub fn order(tenant: &mut Tenant<'_>, wish: Wish, change: Option<Change<'_>>) -> Result<OperationId, Fail> {
+    let id = OperationId(chance::uuid().0);
+    let mut loaded = Loaded::app(tenant, wish.app)?;
+    let from = loaded.hive.apps.get(&wish.app).and_then(|app| app.placement.device);
+    let leased = loaded.hive.apps.get(&wish.app).is_some_and(|app| app.placement.leased);
+    match decide(&mut loaded.hive, Event::Ordered { operation: id, wish }) {
+        Answer::Ordered(Ok(_)) => {}
+        Answer::Ordered(Err(refused)) => return Err(refusal(refused)),
+        _ => return Err(Fail::start("an order was answered with something else")),
+    }
+    if let (Kind::Force { .. }, Some(from)) = (wish.kind, from) {
+        let lost = outcome::lost(tenant, wish.app, from, leased)?;
+        loaded.operations.entry(id).or_default().data.lost = Some(lost);
+    }
+    if let Some(change) = change {
+        change(&mut loaded, id);
+    }
+    loaded.save(tenant)?;
+    tenant.wakes.insert(Wake::Scheduler);
+    Ok(id)
+}
+
+/// Why an order was refused, as it is answered.
+fn refusal(refused: Refused) -> Fail {
+    match refused {
+        Refused::OperationRunning => {
+            Fail::new(Code::OperationRunning, "something else is being done with this app")
+        }
+        Refused::Recovering => tasks::recovering(),
+        Refused::NotFound => Fail::not_found(),
+        Refused::DeviceNotAuthorized => {
+            unprocessable(Code::DeviceNotAuthorized, "the owner did not name that device for this app")
+        }
+        Refused::DeviceClosed => unprocessable(Code::DeviceDraining, "that device gets no app any more"),
+        other => Fail::state(format!("that makes no sense now: {}", rows::refused_text(other))),
+    }
+}
+
+/// `…/start`.
+pub fn start(call: &Call, tenant: &mut Tenant<'_>) -> Result<Reply, Fail> {
+    let (id, Plain {}) = (call.param::<AppId>(0)?, call.read()?);
+    let app = seen(tenant, id)?;
+    call.matches(app.generation.0)?;
+    nothing_runs(tenant, id)?;
+    let package = package(tenant, id, app.revision.0)?;
+    let device = match app.device {
+        Some(device) => {
+            let target = Target { device, package: &package, stores: &app.stores, bytes: None };
+            check_target(tenant, &target)?;
+            device
+        }
+        None => choose(tenant, &package, &app.stores, None)?,
+    };
+    let operation = order(tenant, Wish { app: id, kind: Kind::Start, to: Some(device) }, None)?;
+    operations::ordered(tenant, operation, None, None)
+}
+
+/// `…/stop`.
+pub fn stop(call: &Call, tenant: &mut Tenant<'_>) -> Result<Reply, Fail> {
+    let (id, Plain {}) = (call.param::<AppId>(0)?, call.read()?);
+    call.matches(seen(tenant, id)?.generation.0)?;
+    let operation = order(tenant, Wish { app: id, kind: Kind::Stop, to: None }, None)?;
+    operations::ordered(tenant, operation, None, None)
+}
+
+/// `…/move`.
+pub fn relocate(call: &Call, tenant: &mut Tenant<'_>) -> Result<Reply, Fail> {
+    let (id, wish) = (call.param::<AppId>(0)?, call.read::<Move>()?);
+    let app = seen(tenant, id)?;
+    call.matches(app.generation.0)?;
+    if wish.forced && !wish.accept_loss {
+        return Err(Fail::field(
+            "accept_loss",
+            "a forced move may lose what was not replicated: say that it may",
+        )
+        .detail("at_stake", serde_json::to_value(app.at_stake).unwrap_or_default()));
+    }
+    if !wish.forced && (wish.even_if_online || wish.accept_seen) {
+        return Err(Fail::field("forced", "even_if_online and accept_seen are for forced moves"));
+    }
+    if !wish.forced {
+        nothing_runs(tenant, id)?;
+    }
+    let package = package(tenant, id, app.revision.0)?;
+    let bytes = app.report.as_ref().map(|report| report.report.volumes.iter().map(|one| one.bytes.0).sum());
+    let bytes = bytes.filter(|_| !wish.forced);
+    check_target(tenant, &Target { device: wish.to, package: &package, stores: &app.stores, bytes })?;
+    let source = match app.device {
+        Some(device) => devices::seen(tenant, device)?.seen_age_ms.map(|age| age.0),
+        None => None,
+    };
+    let online = source.is_some_and(|age| age <= FRESH_MS);
+    if wish.forced && online && !wish.even_if_online && app.device != Some(wish.to) {
+        return Err(unprocessable(
+            Code::DeviceOnline,
+            "the app's device reports: a planned move loses nothing",
+        )
+        .hint("leave --force away, or add --even-if-online"));
+    }
+    if !wish.forced && !online {
+        return Err(unprocessable(Code::DeviceSilent, "the app's device has not reported for 15 seconds")
+            .hint("wait for it, or move with --force and lose what was not replicated"));
+    }
+    let at_stake = app.at_stake;
+    let kind = match wish.forced {
+        true => Kind::Force { even_if_online: wish.even_if_online },
+        false => Kind::Move,
+    };
+    let seen_ids = wish.accept_seen;
+    let change = move |loaded: &mut Loaded, operation: OperationId| {
+        loaded.operations.entry(operation).or_default().data.at_stake = at_stake;
+        if !seen_ids {
+            return;
+        }
+        let seen = loaded.apps.get(&id).map(|row| row.seen.clone()).unwrap_or_default();
+        let Some(row) = loaded.hive.apps.get_mut(&id) else { return };
+        for one in seen {
+            if let Some(known) = row.volumes.get_mut(&tasks::volume_id(&one.volume)) {
+                known.writers.insert(fs_format::DeviceId(one.writer.0));
+            }
+        }
+    };
+    let operation = order(tenant, Wish { app: id, kind, to: Some(wish.to) }, Some(&change))?;
+    operations::ordered(tenant, operation, at_stake, None)
+}
+
+/// Moves an app from a device that is being emptied or revoked; whether there is where to.
+pub fn move_away(tenant: &mut Tenant<'_>, app: AppId, from: DeviceId, forced: bool) -> Result<bool, Fail> {
+    let row = seen(tenant, app)?;
+    let package = package(tenant, app, row.revision.0)?;
+    let to = match choose(tenant, &package, &row.stores, Some(from)) {
+        Ok(to) => to,
+        Err(Fail::Api(_)) => return Ok(false),
+        Err(other) => return Err(other),
+    };
+    let kind = if forced { Kind::Force { even_if_online: true } } else { Kind::Move };
+    match order(tenant, Wish { app, kind, to: Some(to) }, None) {
+        Ok(_) => Ok(true),
+        Err(Fail::Api(_)) => Ok(false),
+        Err(other) => Err(other),
+    }
+}
+
+/// `PATCH /v1/apps/{id}`.
+pub fn change(call: &Call, tenant: &mut Tenant<'_>) -> Result<Reply, Fail> {
+    let (id, wish) = (call.param::<AppId>(0)?, call.read::<ChangeApp>()?);
+    let app = seen(tenant, id)?;
+    call.matches(app.generation.0)?;
+    nothing_runs(tenant, id)?;
+    if let Some(seconds) = wish.seal_every_s {
+        tenant.execute(
+            "UPDATE app SET seal_every_s = $3, generation = generation + 1 WHERE account = $1 AND app = $2",
+            &[id.0.into(), seconds.0.into()],
+        )?;
+    }
+    if let Some(standby) = &wish.standby {
+        set_standby(tenant, &app, standby)?;
+    }
+    let operation = match wish.policy {
+        Some(policy) if policy != app.policy => {
+            if policy == Policy::Auto
+                && let Some(device) = app.device
+            {
+                let has = devices::seen(tenant, device)?.features.iter().any(|feature| feature == "auto");
+                if !has {
+                    return Err(Fail::state("the app's device is too old for auto"));
+                }
+            }
+            order(tenant, Wish { app: id, kind: Kind::Settings(policy), to: None }, None)?
+        }
+        _ => tasks::done(tenant, "settings", Some(id), app.device)?,
+    };
+    tenant.changed("app", id);
+    operations::ordered(tenant, operation, None, None)
+}
+
+fn set_standby(tenant: &mut Tenant<'_>, app: &App, standby: &List<DeviceId, 8>) -> Result<(), Fail> {
+    let package = package(tenant, app.id, app.revision.0)?;
+    for device in standby {
+        let target = Target { device: *device, package: &package, stores: &app.stores, bytes: None };
+        check_target(tenant, &target)?;
+    }
+    let volumes = app.volumes.iter().filter_map(|one| {
+        let name = one.name.parse().ok()?;
+        Some(orchestrator_api::wire::command::NamedVolume { name, volume: one.volume? })
+    });
+    let volumes: Vec<_> = volumes.collect();
+    for device in
+        standby.iter().filter(|device| !app.standby.contains(device) && app.device != Some(**device))
+    {
+        let order = Order::Prepare(Prepare {
+            revision: app.revision,
+            stores: rows::stores(tenant, &app.stores)?,
+            volumes: List::cut(volumes.clone()),
+            fill: false,
+        });
+        let operation = OperationId(chance::uuid().0);
+        tasks::command(tenant, operation, Some(app.id), *device, order)?;
+    }
+    for device in
+        app.standby.iter().filter(|device| !standby.contains(device) && app.device != Some(**device))
+    {
+        let operation = OperationId(chance::uuid().0);
+        tasks::command(tenant, operation, Some(app.id), *device, Order::Forget { keep_data: true })?;
+    }
+    tenant.execute(
+        "UPDATE app SET standby = $3, generation = generation + 1 WHERE account = $1 AND app = $2",
+        &[app.id.0.into(), json(standby).into()],
+    )?;
+    Ok(())
+}
+
+/// The app and its device, which must have reported lately.
+fn running(call: &Call, tenant: &mut Tenant<'_>) -> Result<(App, DeviceId), Fail> {
+    let app = seen(tenant, call.param(0)?)?;
+    call.matches(app.generation.0)?;
+    let device = app.device.ok_or_else(|| Fail::state("no device has this app"))?;
+    let age = devices::seen(tenant, device)?.seen_age_ms;
+    if age.is_none_or(|age| age.0 > FRESH_MS) {
+        return Err(unprocessable(Code::DeviceSilent, "the app's device has not reported for 15 seconds"));
+    }
+    Ok((app, device))
+}
+
+fn task(
+    tenant: &mut Tenant<'_>,
+    kind: &str,
+    (app, device): (&App, DeviceId),
+    task: Task,
+    order: Order,
+) -> Result<Reply, Fail> {
+    let operation = tasks::begin(tenant, kind, Some(app.id), device, task, order)?;
+    operations::ordered(tenant, operation, None, None)
+}
+
+/// `…/restart`.
+pub fn restart(call: &Call, tenant: &mut Tenant<'_>) -> Result<Reply, Fail> {
+    let wish: Restart = call.read()?;
+    let (app, device) = running(call, tenant)?;
+    task(tenant, "restart", (&app, device), Task::Plain, Order::Restart { services: wish.services })
+}
+
+/// `…/snapshot`.
+pub fn snapshot(call: &Call, tenant: &mut Tenant<'_>) -> Result<Reply, Fail> {
+    let wish: Snapshot = call.read()?;
+    let (app, device) = running(call, tenant)?;
+    let order = Order::Snapshot { tag: wish.tag, message: wish.message, keep_s: None };
+    task(tenant, "snapshot", (&app, device), Task::Plain, order)
+}
+
+/// `…/rollback`.
+pub fn rollback(call: &Call, tenant: &mut Tenant<'_>) -> Result<Reply, Fail> {
+    let wish: Rollback = call.read()?;
+    if !wish.to.is_bounded() {
+        return Err(Fail::field("to", "a moment is a tag, or a seal of 1 to 32 volumes"));
+    }
+    let (app, device) = running(call, tenant)?;
+    let order = Order::Rollback { to: wish.to, start: wish.start };
+    task(tenant, "rollback", (&app, device), Task::Plain, order)
+}
+
+/// `…/restore`: as fork, stopped.
+pub fn restore(call: &Call, tenant: &mut Tenant<'_>) -> Result<Reply, Fail> {
+    let wish: Restore = call.read()?;
+    if !wish.to.is_bounded() {
+        return Err(Fail::field("to", "a moment is a tag, or a seal of 1 to 32 volumes"));
+    }
+    let (app, device) = running(call, tenant)?;
+    let new = AppId(chance::uuid().0);
+    free_name(tenant, wish.into.as_str())?;
+    let order = Order::Fork(ForkOrder {
+        to: Some(wish.to),
+        branches: None,
+        new_app: new,
+        new_name: wish.into.clone(),
+        revision: app.revision,
+    });
+    let follow = Task::Fork { app: new, name: wish.into.as_str().to_owned(), of: app.id, device };
+    let operation = tasks::begin(tenant, "restore", Some(app.id), device, follow, order)?;
+    operations::ordered(tenant, operation, None, Some(new))
+}
+
+fn free_name(tenant: &mut Tenant<'_>, name: &str) -> Result<(), Fail> {
+    match tenant.one("SELECT 1 FROM app WHERE account = $1 AND name = $2", &[name.into()])? {
+        Some(_) => Err(Fail::new(Code::Exists, format!("there is an app \"{name}\" already"))),
+        None => Ok(()),
+    }
+}
+
+/// `…/fork`.
+pub fn fork(call: &Call, tenant: &mut Tenant<'_>) -> Result<Reply, Fail> {
+    let wish: Fork = call.read()?;
+    if wish.to.as_ref().is_some_and(|to| !to.is_bounded())
+        || wish.branches.as_ref().is_some_and(|it| it.len() > 32)
+    {
+        return Err(Fail::field("to", "a moment is a tag, or a seal of 1 to 32 volumes"));
+    }
+    let app = seen(tenant, call.param(0)?)?;
+    call.matches(app.generation.0)?;
+    free_name(tenant, wish.name.as_str())?;
+    let device = match wish.device.or(app.device) {
+        Some(device) => device,
+        None => return Err(Fail::state("no device has this app")),
+    };
+    if devices::seen(tenant, device)?.seen_age_ms.is_none_or(|age| age.0 > FRESH_MS) {
+        return Err(unprocessable(Code::DeviceSilent, "the device has not reported for 15 seconds"));
+    }
+    let order = Order::Fork(ForkOrder {
+        to: wish.to,
+        branches: wish.branches,
+        new_app: wish.app,
+        new_name: wish.name.clone(),
+        revision: app.revision,
+    });
+    let follow = Task::Fork { app: wish.app, name: wish.name.as_str().to_owned(), of: app.id, device };
+    let operation = tasks::begin(tenant, "fork", Some(app.id), device, follow, order)?;
+    operations::ordered(tenant, operation, None, Some(wish.app))
+}
+
+/// A device made volumes and a package of an app for another one.
+pub fn forked(
+    tenant: &mut Tenant<'_>,
+    app: AppId,
+    name: &str,
+    of: AppId,
+    device: DeviceId,
+    data: &Data,
+) -> Result<(), Fail> {
+    let revision = data.revision.map_or(1, |number| number.0);
+    package(tenant, app, revision)?;
+    let sql = "SELECT policy, stores FROM app WHERE account = $1 AND app = $2";
+    let row = tenant.one(sql, &[of.0.into()])?.ok_or_else(Fail::not_found)?;
+    let stores: Vec<Uuid> = read(row.text(1)?)?;
+    insert(tenant, app, name, revision, Policy::Manual, &stores, Some(device))?;
+    let volumes: BTreeMap<&str, Hex<32>> =
+        data.volumes.iter().map(|one| (one.name.as_str(), one.volume)).collect();
+    let known: BTreeMap<Hex<32>, serde_json::Value> = data
+        .volumes
+        .iter()
+        .map(|one| {
+            let writers: Vec<Hex<16>> =
+                data.writers.iter().filter(|it| it.volume == one.volume).map(|it| it.writer).collect();
+            (one.volume, serde_json::json!({"epoch": 0, "seq": 0, "writers": writers}))
+        })
+        .collect();
+    tenant.execute(
+        "UPDATE app SET volumes = $3, known = $4 WHERE account = $1 AND app = $2",
+        &[app.0.into(), json(&volumes).into(), json(&known).into()],
+    )?;
+    Ok(())
+}
+
+/// `…/update`.
+pub fn update(call: &Call, tenant: &mut Tenant<'_>) -> Result<Reply, Fail> {
+    let wish: Update = call.read()?;
+    let (app, device) = running(call, tenant)?;
+    let package = package(tenant, app.id, wish.revision.0)?;
+    if wish.revision == app.revision {
+        return Err(Fail::state("this revision is what the app has"));
+    }
+    check_target(tenant, &Target { device, package: &package, stores: &app.stores, bytes: None })?;
+    let follow = Task::Update { revision: wish.revision.0 };
+    task(tenant, "update", (&app, device), follow, Order::Update { revision: wish.revision })
+}
+
+/// `…/actions/{name}`.
+pub fn action(call: &Call, tenant: &mut Tenant<'_>) -> Result<Reply, Fail> {
+    let wish: RunAction = call.read()?;
+    let (app, device) = running(call, tenant)?;
+    let name = call.params.get(1).cloned().unwrap_or_default();
+    let declared = app.actions.iter().find(|one| one.name == name).ok_or_else(Fail::not_found)?;
+    let unknown = wish.input.iter().find(|one| !declared.input.iter().any(|it| it.name == one.name.as_str()));
+    if let Some(one) = unknown {
+        return Err(Fail::field("input", format!("the action has no input \"{}\"", one.name)));
+    }
+    call.shared.streams.open(tenant.account, wish.stream, device)?;
+    let name = name.parse().map_err(|_| Fail::not_found())?;
+    let order = Order::Action { name, input: wish.input, stream: wish.stream };
+    task(tenant, "action", (&app, device), Task::Plain, order)
+}
+
+/// `…/logs`.
+pub fn logs(call: &Call, tenant: &mut Tenant<'_>) -> Result<Reply, Fail> {
+    let wish: Logs = call.read()?;
+    let (app, device) = running(call, tenant)?;
+    call.shared.streams.open(tenant.account, wish.stream, device)?;
+    let order =
+        Order::Logs { services: wish.services, lines: wish.lines, follow: wish.follow, stream: wish.stream };
+    task(tenant, "logs", (&app, device), Task::Plain, order)
+}
+
+/// `POST /v1/apps/author`.
+pub fn author(call: &Call, tenant: &mut Tenant<'_>) -> Result<Reply, Fail> {
+    let wish: AuthorApp = call.read()?;
+    let device = devices::seen(tenant, wish.device)?;
+    if !device.accepts_authoring {
+        return Err(unprocessable(
+            Code::AuthoringOff,
+            format!("\"{}\" takes no apps that its owner did not sign", device.name),
+        )
+        .hint("`comb device join --accept-authoring` on its machine lets the hive add apps"));
+    }
+    if device.seen_age_ms.is_none_or(|age| age.0 > FRESH_MS) {
+        return Err(unprocessable(Code::DeviceSilent, "the device has not reported for 15 seconds"));
+    }
+    free_name(tenant, wish.name.as_str())?;
+    let new = AppId(chance::uuid().0);
+    let order = Order::Author(Box::new(Author {
+        files: wish.files,
+        compose: wish.compose,
+        options: wish.options,
+        name: wish.name,
+        new_app: new,
+    }));
+    let operation = tasks::begin(tenant, "author", None, wish.device, Task::Plain, order)?;
+    operations::ordered(tenant, operation, None, Some(new))
+}
+
+/// `DELETE /v1/apps/{id}`.
+pub fn remove(call: &Call, tenant: &mut Tenant<'_>) -> Result<Reply, Fail> {
+    let keep_data = match call.query.get("keep_data").map(String::as_str) {
+        Some("true") => true,
+        Some("false") => false,
+        _ => {
+            return Err(Fail::field(
+                "keep_data",
+                "say whether devices keep the volumes: keep_data=true or false",
+            ));
+        }
+    };
+    let app = seen(tenant, call.param(0)?)?;
+    call.matches(app.generation.0)?;
+    nothing_runs(tenant, app.id)?;
+    let sql = "SELECT live FROM device_app WHERE account = $1 AND app = $2 AND device = $3";
+    let live = match app.device {
+        Some(device) => {
+            let row = tenant.one(sql, &[app.id.0.into(), device.0.into()])?;
+            row.map(|row| row.flag(0)).transpose()?.unwrap_or(false)
+        }
+        None => false,
+    };
+    let operation = match app.device.filter(|_| live) {
+        Some(device) => {
+            tenant.execute(
+                "UPDATE app SET wanted = 0, generation = generation + 1 WHERE account = $1 AND app = $2",
+                &[app.id.0.into()],
+            )?;
+            tasks::begin(tenant, "remove", Some(app.id), device, Task::Remove { keep_data }, Order::Stop)?
+        }
+        None => {
+            let operation = tasks::done(tenant, "remove", Some(app.id), app.device)?;
+            tasks::forget(tenant, operation, app.id, keep_data)?;
+            tenant.event("app_removed", About::app(app.id))?;
+            operation
+        }
+    };
+    operations::ordered(tenant, operation, None, None)
+}

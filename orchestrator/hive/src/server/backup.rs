@@ -1,0 +1,183 @@
+//! All of a hive in one file, the same from either database: `api.md`, section 11.
+
+use std::io::{Read, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use serde_json::Value as Json;
+
+use super::chance;
+use super::database::{Database, DbError, How, TABLES, Tx, Value};
+use super::fail::Fail;
+use super::tenant::Tenant;
+use crate::{Event, Hive, decide};
+
+const MAGIC: &[u8; 8] = b"COMBHIVE";
+const FORMAT: u16 = 1;
+const HEADER_BYTES: usize = 16;
+const HASH_BYTES: usize = 32;
+const LEVEL: i32 = 3;
+
+fn column(column: &str) -> (&str, &str) {
+    column.split_once(' ').unwrap_or((column, ""))
+}
+
+fn lines(tx: &mut dyn Tx) -> Result<Vec<u8>, Fail> {
+    let broken = |error: std::io::Error| Fail::start(format!("a backup could not be packed: {error}"));
+    let mut out = zstd::Encoder::new(Vec::new(), LEVEL).map_err(broken)?;
+    for (table, columns) in TABLES {
+        let names: Vec<&str> = columns.iter().map(|one| column(one).0).collect();
+        let rows = tx.query(&format!("SELECT {} FROM {table}", names.join(", ")), &[])?;
+        for row in rows {
+            let value = |value: &Value| match value {
+                Value::Null => Json::Null,
+                Value::Int(number) => Json::from(*number),
+                Value::Text(text) => Json::from(text.as_str()),
+                Value::Bytes(bytes) => Json::from(STANDARD.encode(bytes)),
+            };
+            let line =
+                serde_json::json!({"table": table, "row": row.0.iter().map(value).collect::<Vec<_>>()});
+            writeln!(out, "{line}").map_err(broken)?;
+        }
+    }
+    out.finish().map_err(broken)
+}
+
+/// A backup of what is committed now.
+pub async fn bytes(database: &Database) -> Result<Vec<u8>, Fail> {
+    let packed = database.transact(How::Read, lines).await?;
+    let mut out = Vec::with_capacity(HEADER_BYTES + packed.len() + HASH_BYTES);
+    out.extend_from_slice(MAGIC);
+    out.extend_from_slice(&FORMAT.to_le_bytes());
+    out.extend_from_slice(&[0; 6]);
+    out.extend_from_slice(&packed);
+    let hash = blake3::hash(&out);
+    out.extend_from_slice(hash.as_bytes());
+    Ok(out)
+}
+
+/// Writes a backup into a file that is not there yet, for its owner alone.
+pub async fn write(database: &Database, path: &Path) -> Result<u64, Fail> {
+    let bytes = bytes(database).await?;
+    let failed =
+        |error: std::io::Error| Fail::start(format!("{} cannot be written: {error}", path.display()));
+    let mut file =
+        std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).map_err(failed)?;
+    file.write_all(&bytes).and_then(|()| file.sync_all()).map_err(failed)?;
+    Ok(bytes.len() as u64)
+}
+
+/// Loads a backup into an empty database, and begins a new life.
+pub async fn restore(database: &Database, path: &Path) -> Result<(), Fail> {
+    let failed = |error: std::io::Error| Fail::start(format!("{} cannot be read: {error}", path.display()));
+    let bytes = std::fs::read(path).map_err(failed)?;
+    let none = |what: &str| Fail::start(format!("{} is no backup of a hive: {what}", path.display()));
+    let Some((hashed, hash)) = bytes.split_last_chunk::<HASH_BYTES>() else {
+        return Err(none("it ends early"));
+    };
+    if hashed.len() < HEADER_BYTES || hashed[..8] != *MAGIC {
+        return Err(none("it begins otherwise"));
+    }
+    if blake3::hash(hashed).as_bytes() != hash {
+        return Err(none("it is damaged"));
+    }
+    let format = u16::from_le_bytes([hashed[8], hashed[9]]);
+    if format != FORMAT {
+        return Err(none(&format!("its format is {format}, and this comb reads {FORMAT}")));
+    }
+    let packed = hashed[HEADER_BYTES..].to_vec();
+    let now_ms = chance::now().unsigned_abs();
+    let load = move |tx: &mut dyn Tx| {
+        if !tx.query("SELECT 1 FROM hive", &[])?.is_empty() {
+            return Err(Fail::start("the database holds a hive already: restore into an empty one"));
+        }
+        insert(tx, &packed)?;
+        let mut tenant = Tenant::new(tx, [0; 16]);
+        let life = super::rows::life(&mut tenant)?;
+        let mut hive = Hive { incarnation: life.incarnation, floor: life.floor, ..Hive::default() };
+        decide(&mut hive, Event::Restored { now_ms });
+        tenant.tx.execute(
+            "UPDATE hive SET incarnation = $1, recovering = 1, heard = 0, floor = $2 WHERE id = 1",
+            &[hive.incarnation.0.into(), hive.floor.into()],
+        )?;
+        for sql in [
+            "UPDATE operation SET state = 'lost' WHERE state = 'running'",
+            "DELETE FROM command WHERE result IS NULL",
+            "UPDATE device SET session = NULL",
+            "UPDATE device_app SET term = NULL, phase = NULL, live = 0",
+            "UPDATE app SET withdrawn = 0, leased = 0",
+        ] {
+            tenant.tx.execute(sql, &[])?;
+        }
+        Ok(())
+    };
+    database.transact(How::Write, load).await
+}
+
+fn insert(tx: &mut dyn Tx, packed: &[u8]) -> Result<(), Fail> {
+    let broken = |what: String| Fail::Db(DbError::Broken(what));
+    let mut text = String::new();
+    let reader = zstd::Decoder::new(packed).map_err(|error| broken(error.to_string()))?;
+    let mut reader = std::io::BufReader::new(reader);
+    loop {
+        text.clear();
+        let read =
+            std::io::BufRead::read_line(&mut reader, &mut text).map_err(|error| broken(error.to_string()))?;
+        if read == 0 {
+            break;
+        }
+        let line: Json = serde_json::from_str(&text).map_err(|error| broken(error.to_string()))?;
+        let name = line["table"].as_str().unwrap_or_default();
+        let Some((table, columns)) = TABLES.iter().find(|(table, _)| *table == name) else {
+            return Err(broken("a table that this comb does not know".to_owned()));
+        };
+        let row = line["row"].as_array().filter(|row| row.len() == columns.len());
+        let row = row.ok_or_else(|| broken(format!("a row of {table} has other columns")))?;
+        let value = |(json, one): (&Json, &&str)| {
+            let kind = column(one).1.trim_end_matches('?');
+            match (json, kind) {
+                (Json::Null, _) => Ok(Value::Null),
+                (Json::Number(number), "INT") => Ok(Value::Int(number.as_i64().unwrap_or(0))),
+                (Json::String(text), "TEXT") => Ok(Value::Text(text.clone())),
+                (Json::String(text), "BYTES") => {
+                    STANDARD.decode(text).map(Value::Bytes).map_err(|error| broken(error.to_string()))
+                }
+                _ => Err(broken(format!("a row of {table} has another kind of value"))),
+            }
+        };
+        let values: Vec<Value> = row.iter().zip(*columns).map(value).collect::<Result<_, _>>()?;
+        let names: Vec<&str> = columns.iter().map(|one| column(one).0).collect();
+        let places: Vec<String> = (1..=columns.len()).map(|at| format!("${at}")).collect();
+        let sql = format!("INSERT INTO {table} ({}) VALUES ({})", names.join(", "), places.join(", "));
+        tx.execute(&sql, &values)?;
+    }
+    let mut rest = Vec::new();
+    reader.read_to_end(&mut rest).map_err(|error| broken(error.to_string()))?;
+    Ok(())
+}
+
+const NIGHTS_KEPT: usize = 7;
+
+/// Makes a backup of the night, and keeps the last seven.
+pub async fn nightly(database: &Database, folder: &Path) -> Result<(), Fail> {
+    let failed = |error: std::io::Error| Fail::start(format!("{}: {error}", folder.display()));
+    std::fs::create_dir_all(folder).map_err(failed)?;
+    let name = chance::time(chance::now()).to_string().replace(':', "-");
+    write(database, &folder.join(format!("hive-{name}.comb"))).await?;
+    let mut files: Vec<_> = std::fs::read_dir(folder)
+        .map_err(failed)?
+        .filter_map(|entry| entry.ok().map(|entry| entry.path()))
+        .filter(|path| {
+            let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+            name.starts_with("hive-") && name.ends_with(".comb")
+        })
+        .collect();
+    files.sort();
+    let gone = files.len().saturating_sub(NIGHTS_KEPT);
+    for path in files.into_iter().take(gone) {
+        std::fs::remove_file(path).map_err(failed)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,425 @@
+//! HTTP: a request becomes a [`Call`], a [`Reply`] becomes an answer. Who is asking is found here, before a handler sees
+//! anything.
+
+use std::collections::BTreeMap;
+use std::convert::Infallible;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use ed25519_dalek::Signer;
+use http_body_util::combinators::BoxBody;
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::body::{Frame, Incoming};
+use hyper::header::{AUTHORIZATION, CONTENT_TYPE, ETAG, HeaderMap, HeaderValue, IF_MATCH, RETRY_AFTER};
+use hyper::service::service_fn;
+use hyper::{Request as HttpRequest, Response, StatusCode};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use orchestrator_api::error::{Code, ErrorBody};
+use orchestrator_api::request::{Answer, DeviceHeader, HIVE_CONTEXT, Request, show_signature};
+use orchestrator_api::route::{IdempotencyKey, segments};
+use orchestrator_api::wire::{HIVE_HEADER, IDEMPOTENCY_HEADER, JOIN_HEADER};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+use tokio::sync::mpsc;
+
+use super::auth::{self, Whose};
+use super::call::{Body, Call, Caller, Reply, not_logged_in};
+use super::chance;
+use super::database::{How, Row};
+use super::fail::Fail;
+use super::people::may;
+use super::routes::{self, Handler, Route, Who};
+use super::tenant::Tenant;
+use super::{Shared, operations};
+
+/// How long a request may take to arrive.
+const ARRIVE_WAIT: Duration = Duration::from_secs(30);
+/// How long a large one may take.
+const ARRIVE_WAIT_LARGE: Duration = Duration::from_secs(600);
+const REMEMBERED_MS: i64 = 24 * 3_600_000;
+
+type Sent = BoxBody<Bytes, Infallible>;
+
+/// Serves one connection.
+pub async fn connection<S>(shared: Arc<Shared>, stream: S, peer: SocketAddr)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let closing = shared.clone();
+    let service = service_fn(move |request| {
+        let shared = shared.clone();
+        async move { Ok::<_, Infallible>(answer(shared, request, peer.ip()).await) }
+    });
+    let mut builder = hyper_util::server::conn::auto::Builder::new(TokioExecutor::new());
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(ARRIVE_WAIT);
+    builder.http2().timer(TokioTimer::new()).max_concurrent_streams(64);
+    let connection = builder.serve_connection(TokioIo::new(stream), service);
+    tokio::pin!(connection);
+    tokio::select! {
+        _ = &mut connection => {}
+        () = closing.closed() => {
+            connection.as_mut().graceful_shutdown();
+            let _ = tokio::time::timeout(Duration::from_secs(5), connection).await;
+        }
+    }
+}
+
+/// The same, behind TLS.
+pub async fn secured(
+    shared: Arc<Shared>,
+    acceptor: tokio_rustls::TlsAcceptor,
+    stream: TcpStream,
+    peer: SocketAddr,
+) {
+    match tokio::time::timeout(ARRIVE_WAIT, acceptor.accept(stream)).await {
+        Ok(Ok(stream)) => connection(shared, stream, peer).await,
+        Ok(Err(error)) => tracing::debug!(%error, "a connection did not become TLS"),
+        Err(_) => {}
+    }
+}
+
+async fn answer(shared: Arc<Shared>, request: HttpRequest<Incoming>, peer: IpAddr) -> Response<Sent> {
+    let signed =
+        header(request.headers(), AUTHORIZATION.as_str()).and_then(|text| DeviceHeader::parse(text).ok());
+    let reply = match handled(&shared, request, peer, signed).await {
+        Ok(reply) => reply,
+        Err((fail, device)) => failed(fail, device),
+    };
+    let (status, retry) = (reply.0.status, reply.1);
+    let mut response = Response::builder().status(StatusCode::from_u16(status).unwrap_or(StatusCode::OK));
+    if let Some(generation) = reply.0.etag {
+        response = response.header(ETAG, format!("\"{generation}\""));
+    }
+    if let Some(ms) = retry {
+        response = response.header(RETRY_AFTER, ms.div_ceil(1000));
+    }
+    response = response.header("cache-control", "no-store").header("x-content-type-options", "nosniff");
+    let (kind, bytes) = match reply.0.body {
+        Body::Empty => (None, Bytes::new()),
+        Body::Json(bytes) => (Some("application/json"), bytes.into()),
+        Body::Object(bytes) => (Some("application/octet-stream"), bytes.into()),
+        Body::Events(receive) => {
+            let response = response.header(CONTENT_TYPE, "text/event-stream").body(events(receive));
+            return response.unwrap_or_else(|_| Response::new(empty()));
+        }
+    };
+    if let Some(kind) = kind {
+        response = response.header(CONTENT_TYPE, kind);
+    }
+    if let Some(signed) = signed {
+        let answer = Answer { hive: shared.public(), request: signed.signature, status, body: &bytes };
+        let digest = fs_format::signature::signed_digest(HIVE_CONTEXT, &answer.bytes());
+        let signature = shared.key.sign(&digest).to_bytes();
+        response = response.header(HIVE_HEADER, show_signature(&signature));
+    }
+    response.body(Full::new(bytes).boxed()).unwrap_or_else(|_| Response::new(empty()))
+}
+
+fn empty() -> Sent {
+    Full::new(Bytes::new()).boxed()
+}
+
+fn events(receive: mpsc::Receiver<Bytes>) -> Sent {
+    struct Events(mpsc::Receiver<Bytes>);
+
+    impl hyper::body::Body for Events {
+        type Data = Bytes;
+        type Error = Infallible;
+
+        fn poll_frame(
+            mut self: std::pin::Pin<&mut Self>,
+            context: &mut std::task::Context<'_>,
+        ) -> std::task::Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+            self.0.poll_recv(context).map(|next| next.map(|bytes| Ok(Frame::data(bytes))))
+        }
+    }
+    BodyExt::boxed(Events(receive))
+}
+
+type Answered = (Reply, Option<u64>);
+
+fn failed(fail: Fail, device: bool) -> Answered {
+    let error = fail.answer();
+    let status = match error.code {
+        // Of a person's order the device is the matter; to a device it is the caller.
+        Code::DeviceRevoked if !device => 422,
+        code => code.status(),
+    };
+    let retry = error.retry_after_ms;
+    (Reply::json(&ErrorBody { error: *error }).status(status), retry)
+}
+
+fn header<'h>(headers: &'h HeaderMap<HeaderValue>, name: &str) -> Option<&'h str> {
+    headers.get(name).and_then(|value| value.to_str().ok())
+}
+
+fn query(text: &str) -> Result<BTreeMap<String, String>, Fail> {
+    let wrong = || Fail::new(Code::BadRequest, "what stands behind the question mark cannot be read");
+    let mut out = BTreeMap::new();
+    for pair in text.split('&').filter(|pair| !pair.is_empty()) {
+        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+        let decoded = segments(&format!("/{value}")).map_err(|_| wrong())?;
+        let value = decoded.into_iter().next().unwrap_or_default();
+        if out.len() == 16 || out.insert(name.to_owned(), value).is_some() {
+            return Err(wrong());
+        }
+    }
+    Ok(out)
+}
+
+fn address(shared: &Shared, headers: &HeaderMap<HeaderValue>, peer: IpAddr) -> IpAddr {
+    if !shared.proxies.contains(&peer) {
+        return peer;
+    }
+    // The last one is what the proxy itself saw.
+    let told =
+        header(headers, "x-forwarded-for").and_then(|text| text.rsplit(',').next()?.trim().parse().ok());
+    told.unwrap_or(peer)
+}
+
+async fn handled(
+    shared: &Arc<Shared>,
+    request: HttpRequest<Incoming>,
+    peer: IpAddr,
+    signed: Option<DeviceHeader>,
+) -> Result<Answered, (Fail, bool)> {
+    let device = signed.is_some();
+    let person = |fail: Fail| (fail, device);
+    let path = request.uri().path().to_owned();
+    let path_and_query = request.uri().path_and_query().map_or(path.clone(), |all| all.as_str().to_owned());
+    let parts = segments(&path).map_err(|error| person(Fail::new(Code::BadRequest, error.to_string())))?;
+    let (route, params) = routes::find(request.method().as_str(), &parts)
+        .ok_or_else(|| person(Fail::new(Code::NotFound, "there is no such route")))?;
+    let query = query(request.uri().query().unwrap_or_default()).map_err(person)?;
+    let (head, incoming) = request.into_parts();
+    let body = read(route, &head.headers, incoming).await.map_err(person)?;
+    let address = address(shared, &head.headers, peer);
+    let bearer = header(&head.headers, AUTHORIZATION.as_str()).and_then(|text| text.strip_prefix("Bearer "));
+    let asked = Asked { path_and_query: &path_and_query, body: &body, address };
+    let caller = caller(shared, route, bearer, signed, &asked).await.map_err(person)?;
+    let if_match = header(&head.headers, IF_MATCH.as_str());
+    let if_match = if_match.map(|text| text.trim_matches('"').parse::<u64>());
+    let if_match =
+        if_match.transpose().map_err(|_| person(Fail::field("If-Match", "If-Match is no generation")))?;
+    let key = header(&head.headers, IDEMPOTENCY_HEADER).map(str::to_owned);
+    let call = Arc::new(Call {
+        shared: shared.clone(),
+        caller,
+        params,
+        query,
+        if_match,
+        last_event: header(&head.headers, "last-event-id").map(str::to_owned),
+        join: header(&head.headers, JOIN_HEADER).map(str::to_owned),
+        signed,
+        method: route.method,
+        path_and_query,
+        body,
+        address,
+    });
+    let reply = match route.handler {
+        Handler::Free(handler) => handler(call.clone()).await,
+        Handler::Read(handler) => looked(&call, handler).await,
+        Handler::Write(handler) => changed(&call, handler, key).await,
+    };
+    let reply = match reply {
+        Ok(Reply { order: Some(id), .. }) if matches!(call.caller, Caller::Person { .. }) => {
+            let reply = reply.map_err(person)?;
+            operations::wait(&call, id, reply).await
+        }
+        reply => reply,
+    };
+    reply.map(|reply| (reply, None)).map_err(person)
+}
+
+async fn read(route: &Route, headers: &HeaderMap<HeaderValue>, incoming: Incoming) -> Result<Bytes, Fail> {
+    let too_large = || {
+        Fail::new(Code::TooLarge, format!("a request of this route has at most {} bytes", route.max))
+            .detail("limit", route.max)
+    };
+    let told = header(headers, "content-length").and_then(|text| text.parse::<u64>().ok());
+    if told.is_some_and(|told| told > route.max as u64) {
+        return Err(too_large());
+    }
+    let wait = if route.max > (8 << 20) { ARRIVE_WAIT_LARGE } else { ARRIVE_WAIT };
+    match tokio::time::timeout(wait, Limited::new(incoming, route.max).collect()).await {
+        Ok(Ok(body)) => Ok(body.to_bytes()),
+        Ok(Err(error)) if error.is::<http_body_util::LengthLimitError>() => Err(too_large()),
+        Ok(Err(_)) => Err(Fail::new(Code::BadRequest, "the request did not arrive whole")),
+        Err(_) => Err(Fail::new(Code::BadRequest, "the request did not arrive in time")),
+    }
+}
+
+struct Asked<'a> {
+    path_and_query: &'a str,
+    body: &'a Bytes,
+    address: IpAddr,
+}
+
+async fn caller(
+    shared: &Arc<Shared>,
+    route: &'static Route,
+    bearer: Option<&str>,
+    signed: Option<DeviceHeader>,
+    asked: &Asked<'_>,
+) -> Result<Caller, Fail> {
+    let by_device = matches!(route.who, Who::Device | Who::Hello)
+        || (matches!(route.who, Who::Either(_)) && signed.is_some());
+    if by_device {
+        let header = signed.ok_or_else(|| {
+            Fail::new(Code::BadSignature, "this route is for devices, which sign their requests")
+        })?;
+        shared.limits.take(Whose::Device(header.device)).map_err(Fail::slow_down)?;
+        let (path, body, hive) = (asked.path_and_query.to_owned(), asked.body.clone(), shared.public());
+        let hello = route.who == Who::Hello;
+        return shared
+            .database
+            .transact(How::Read, move |tx| {
+                let request = Request {
+                    hive,
+                    session: [0; 16],
+                    device: header.device,
+                    number: header.number,
+                    method: route.method,
+                    path_and_query: &path,
+                    body: &body,
+                };
+                auth::device(tx, &header, &request, hello)
+            })
+            .await;
+    }
+    let role = match route.who {
+        Who::Person(role) | Who::Either(role) => Some(role),
+        _ => None,
+    };
+    let found = match bearer {
+        Some(token) if token.len() <= 256 => {
+            let token = token.to_owned();
+            shared.database.transact(How::Read, move |tx| auth::person(tx, &token)).await
+        }
+        _ => Err(not_logged_in()),
+    };
+    match (role, found) {
+        (Some(role), Ok(caller)) => {
+            if let Caller::Person { token, .. } = &caller {
+                shared.limits.take(Whose::Token(token.0)).map_err(Fail::slow_down)?;
+            }
+            may(&caller, role)?;
+            Ok(caller)
+        }
+        (Some(_), Err(fail)) => {
+            // Guessing tokens is no faster than guessing passwords.
+            tracing::debug!(address = %asked.address, "a request without a login");
+            Err(fail)
+        }
+        (None, Ok(caller)) if route.who == Who::All => Ok(caller),
+        (None, _) => Ok(Caller::Nobody),
+    }
+}
+
+type Work = fn(&Call, &mut Tenant<'_>) -> Result<Reply, Fail>;
+
+async fn looked(call: &Arc<Call>, handler: Work) -> Result<Reply, Fail> {
+    let (account, inside) = (call.account()?, call.clone());
+    call.shared
+        .database
+        .transact(How::Read, move |tx| handler(&inside, &mut inside.sign(Tenant::new(tx, account))))
+        .await
+}
+
+impl Call {
+    /// A change in a transaction of the caller's account; what it wakes is told when it is committed.
+    pub async fn write(
+        self: &Arc<Self>,
+        mut work: impl FnMut(&Call, &mut Tenant<'_>) -> Result<Reply, Fail> + Send + 'static,
+    ) -> Result<Reply, Fail> {
+        let (account, inside) = (self.account()?, self.clone());
+        let (reply, wakes) = self
+            .shared
+            .database
+            .transact(How::Write, move |tx| {
+                let mut tenant = inside.sign(Tenant::new(tx, account));
+                if matches!(inside.caller, Caller::Person { .. }) {
+                    tenant.alone()?;
+                }
+                let reply = work(&inside, &mut tenant)?;
+                tenant.flush()?;
+                Ok((reply, tenant.wakes))
+            })
+            .await?;
+        self.shared.deliver(wakes);
+        Ok(reply)
+    }
+}
+
+async fn changed(call: &Arc<Call>, handler: Work, key: Option<String>) -> Result<Reply, Fail> {
+    let token = match (&call.caller, call.method) {
+        (Caller::Person { token, .. }, "POST") => Some(*token),
+        _ => None,
+    };
+    let Some(token) = token else { return call.write(handler).await };
+    let key = key.as_deref().and_then(IdempotencyKey::parse).ok_or_else(|| {
+        Fail::new(Code::BadRequest, "an order carries Idempotency-Key, 1 to 64 letters, digits and hyphens")
+    })?;
+    call.write(move |call, tenant| once(call, tenant, token.0, &key, handler)).await
+}
+
+/// Does what is asked, or tells what came of it when it was asked before.
+fn once(
+    call: &Call,
+    tenant: &mut Tenant<'_>,
+    token: [u8; 16],
+    key: &IdempotencyKey,
+    handler: Work,
+) -> Result<Reply, Fail> {
+    let hash = *blake3::hash(&call.body).as_bytes();
+    let sql = "SELECT path, body_hash, status, answer, ends FROM idempotency WHERE account = $1 AND token = $2 \
+         AND key = $3";
+    let found = tenant.one(sql, &[token.into(), key.as_str().into()])?;
+    if let Some(row) = found.filter(|row| row.int(4).is_ok_and(|ends| ends > chance::now())) {
+        let same = row.text(0)? == call.path_and_query && row.id::<32>(1)? == hash;
+        let answer = row.maybe(3, Row::bytes)?;
+        return match (same, answer) {
+            (true, Some(answer)) => {
+                let status = u16::try_from(row.int(2)?).unwrap_or(200);
+                let order = serde_json::from_slice::<orchestrator_api::wire::operation::Ordered>(answer).ok();
+                let reply = Reply {
+                    status,
+                    body: Body::Json(answer.to_vec()),
+                    order: order.map(|ordered| ordered.operation.id),
+                    etag: None,
+                    secret: false,
+                };
+                Ok(reply)
+            }
+            (true, None) => {
+                Err(Fail::new(Code::Exists, "this was done, and what it showed is shown once only")
+                    .hint("remove what was made, and make it anew with another Idempotency-Key"))
+            }
+            (false, _) => Err(Fail::new(Code::Exists, "another request had this Idempotency-Key")),
+        };
+    }
+    let reply = handler(call, tenant)?;
+    let answer = match &reply.body {
+        Body::Json(bytes) if !reply.secret => Some(bytes.clone()),
+        Body::Empty => Some(Vec::new()),
+        _ => None,
+    };
+    tenant.execute(
+        "INSERT INTO idempotency (account, token, key, path, body_hash, status, answer, ends) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT (account, token, key) DO UPDATE SET \
+         path = excluded.path, body_hash = excluded.body_hash, status = excluded.status, \
+         answer = excluded.answer, ends = excluded.ends",
+        &[
+            token.into(),
+            key.as_str().into(),
+            (&call.path_and_query).into(),
+            hash.into(),
+            i64::from(reply.status).into(),
+            answer.into(),
+            (chance::now() + REMEMBERED_MS).into(),
+        ],
+    )?;
+    Ok(reply)
+}

@@ -1,0 +1,220 @@
+//! What comes of operations: what is learnt from results, what was lost, what is told.
+
+use std::collections::BTreeMap;
+
+use fs_format::{DeviceId as Writer, VolumeId};
+use orchestrator_api::ids::{AppId, DeviceId, OperationId};
+use orchestrator_api::text::Hex;
+use orchestrator_api::times::LEASE_END;
+use orchestrator_api::wire::app::AtStake;
+use orchestrator_api::wire::command::CommandResult;
+use orchestrator_api::wire::operation::{Exact, Lost, Outcome};
+use orchestrator_api::wire::report::{AppReport, Phase, Report};
+use orchestrator_api::wire::value::Number;
+
+use super::chance;
+use super::database::Row;
+use super::fail::Fail;
+use super::rows::{Loaded, OperationRow, refused_text};
+use super::tenant::{About, Tenant, json, read};
+use crate::{App, Kind, Operation, OperationState};
+
+/// The part of a device's last report that is about an app, and when it came.
+pub fn reported(
+    tenant: &mut Tenant<'_>,
+    app: AppId,
+    device: DeviceId,
+) -> Result<Option<(AppReport, i64)>, Fail> {
+    let sql = "SELECT report, seen FROM device WHERE account = $1 AND device = $2";
+    let Some(row) = tenant.one(sql, &[device.0.into()])? else { return Ok(None) };
+    let (Some(report), Some(seen)) = (row.maybe(0, Row::text)?, row.maybe(1, Row::int)?) else {
+        return Ok(None);
+    };
+    let report: Report = read(report)?;
+    Ok(report.apps.into_iter().find(|one| one.app == app).map(|app| (app, seen)))
+}
+
+/// What would be lost if an app's device were lost now.
+pub fn at_stake(tenant: &mut Tenant<'_>, app: AppId, device: DeviceId) -> Result<Option<AtStake>, Fail> {
+    let Some((report, seen)) = reported(tenant, app, device)? else { return Ok(None) };
+    let age = (chance::now() - seen).max(0).unsigned_abs();
+    // A volume that has nothing that waits loses nothing of what was there.
+    let oldest = |one: &orchestrator_api::wire::report::VolumeReport| match one.backlog_bytes.0 {
+        0 => Some(0),
+        _ => one.replicated_age_ms.map(|age| age.0),
+    };
+    let ages: Option<Vec<u64>> = report.volumes.iter().map(oldest).collect();
+    let seconds = ages.map(|ages| (ages.into_iter().max().unwrap_or(0) + age).div_ceil(1000));
+    Ok(Some(AtStake {
+        seconds: seconds.map(Number),
+        bytes: Number(report.volumes.iter().map(|one| one.backlog_bytes.0).sum()),
+        report_age_ms: Number(age),
+    }))
+}
+
+/// What is lost at most when the next device goes on: by the last report, and the time that the device may have gone on.
+pub fn lost(tenant: &mut Tenant<'_>, app: AppId, device: DeviceId, leased: bool) -> Result<Lost, Fail> {
+    let stake = at_stake(tenant, app, device)?;
+    let newest = reported(tenant, app, device)?;
+    let safe_age = newest.as_ref().and_then(|(report, _)| {
+        report.volumes.iter().map(|one| one.replicated_age_ms.map(|age| age.0)).collect::<Option<Vec<_>>>()
+    });
+    let safe_age = safe_age.map(|ages| ages.into_iter().max().unwrap_or(0));
+    // After its report the device may have written until the end of its lease, and no longer.
+    let went_on =
+        newest.as_ref().map(|(_, seen)| (chance::now() - seen).max(0).unsigned_abs().min(LEASE_END));
+    let most = safe_age.zip(went_on).filter(|_| leased).map(|(safe, on)| Number((safe + on).div_ceil(1000)));
+    Ok(Lost {
+        lost_seconds_max: most,
+        lost_bytes_known: stake.map_or(Number(0), |stake| stake.bytes),
+        exact: None,
+    })
+}
+
+/// What a result says beside what is decided by.
+pub fn learn(
+    tenant: &mut Tenant<'_>,
+    loaded: &mut Loaded,
+    app: AppId,
+    device: DeviceId,
+    operation: OperationId,
+    result: &CommandResult,
+) -> Result<(), Fail> {
+    if let Some(beside) = loaded.operations.get_mut(&operation) {
+        let to = beside.data.to.or(Some(device));
+        beside.result = Some(Outcome { to, lost: beside.data.lost.clone(), data: result.data.clone() });
+        beside.problem.clone_from(&result.problem);
+    }
+    let Some(row) = loaded.apps.get_mut(&app) else { return Ok(()) };
+    let mut learnt = false;
+    for cut in &result.data.cuts {
+        let volume = VolumeId(cut.volume.0);
+        let name = cut.name.as_str().to_owned();
+        let declared = row.package.volumes.iter().any(|one| one.name == name);
+        if declared && !row.volumes.contains_key(&name) {
+            row.volumes.insert(name, volume);
+            learnt = true;
+        }
+        if row.volumes.values().any(|one| *one == volume)
+            && let Some(app) = loaded.hive.apps.get_mut(&app)
+        {
+            app.volumes.entry(volume).or_default();
+        }
+    }
+    if learnt {
+        let volumes: BTreeMap<&String, Hex<32>> =
+            row.volumes.iter().map(|(name, volume)| (name, Hex(volume.0))).collect();
+        tenant.execute(
+            "UPDATE app SET volumes = $3 WHERE account = $1 AND app = $2",
+            &[app.0.into(), json(&volumes).into()],
+        )?;
+    }
+    if !result.data.seen.is_empty() {
+        tenant.execute(
+            "UPDATE app SET seen_heads = $3 WHERE account = $1 AND app = $2",
+            &[app.0.into(), json(&result.data.seen).into()],
+        )?;
+    }
+    Ok(())
+}
+
+/// Writes down the pseudonyms that a device has in an app's volumes.
+pub fn keep_writers(
+    tenant: &mut Tenant<'_>,
+    app: AppId,
+    device: DeviceId,
+    writers: &BTreeMap<VolumeId, Writer>,
+) -> Result<(), Fail> {
+    let text: BTreeMap<Hex<32>, Hex<16>> =
+        writers.iter().map(|(volume, writer)| (Hex(volume.0), Hex(writer.0))).collect();
+    tenant.execute(
+        "INSERT INTO device_app (account, app, device, term, phase, live, writers, branches) \
+         VALUES ($1, $2, $3, NULL, NULL, 0, $4, NULL) \
+         ON CONFLICT (account, app, device) DO UPDATE SET writers = excluded.writers",
+        &[app.0.into(), device.0.into(), json(&text).into()],
+    )?;
+    Ok(())
+}
+
+/// What is told when an operation ended.
+pub fn close(
+    tenant: &mut Tenant<'_>,
+    id: OperationId,
+    operation: &Operation,
+    beside: &mut OperationRow,
+    app: Option<&App>,
+) -> Result<(), Fail> {
+    let device = app.and_then(|app| app.placement.device);
+    let about = About {
+        app: Some(operation.app),
+        device,
+        operation: Some(id),
+        term: app.map(|app| app.placement.term),
+        ..About::default()
+    };
+    let mut result = beside.result.take().unwrap_or_default();
+    result.to = device.or(beside.data.to);
+    // Who goes on with what he has loses nothing.
+    result.lost = beside.data.lost.clone().filter(|_| result.to != beside.data.from);
+    let most = result.lost.as_ref().and_then(|lost| lost.lost_seconds_max).map(|most| most.0);
+    beside.result = Some(result);
+    let (from, to) = (beside.data.from.map(|id| id.to_string()), device.map(|id| id.to_string()));
+    match operation.state {
+        OperationState::Done => {
+            let (kind, about) = match operation.kind {
+                Kind::Move | Kind::Force { .. } => {
+                    ("moved", about.with("from", from).with("to", to).with("lost_seconds_max", most))
+                }
+                Kind::Failover if beside.data.from != device => {
+                    ("failed_over", about.with("from", from).with("to", to).with("lost_seconds_max", most))
+                }
+                _ => ("finished", about.with("do", beside.kind.as_str())),
+            };
+            tenant.event(kind, about)
+        }
+        OperationState::Failed(refused) => {
+            let about = about.with("do", beside.kind.as_str()).with("code", refused_text(refused));
+            tenant.event("failed", about)
+        }
+        OperationState::Lost | OperationState::Running => Ok(()),
+    }
+}
+
+/// A device that returned says what was lost: exact figures take the place of the estimate.
+pub fn returned(
+    tenant: &mut Tenant<'_>,
+    device: DeviceId,
+    app: &AppReport,
+    was: Option<Phase>,
+) -> Result<(), Fail> {
+    let settled = app.phase == Phase::StandingBy && was != Some(Phase::StandingBy);
+    if app.branches.is_empty() && !settled {
+        return Ok(());
+    }
+    let sql = "SELECT operation, data, result FROM operation WHERE account = $1 AND app = $2 AND state = 'done' \
+         AND kind IN ('move_forced', 'failover') ORDER BY number DESC LIMIT 1";
+    let Some(row) = tenant.one(sql, &[app.app.0.into()])? else { return Ok(()) };
+    let data: super::rows::OperationData = read(row.text(1)?)?;
+    let Some(mut result): Option<Outcome> = row.maybe(2, Row::text)?.map(read).transpose()? else {
+        return Ok(());
+    };
+    let Some(lost) = result.lost.as_mut().filter(|_| data.from == Some(device)) else { return Ok(()) };
+    let exact = Exact {
+        seconds: Number(app.branches.iter().map(|one| one.span_ms.0.div_ceil(1000)).max().unwrap_or(0)),
+        bytes: Number(app.branches.iter().map(|one| one.bytes.0).sum()),
+    };
+    if lost.exact == Some(exact) {
+        return Ok(());
+    }
+    lost.exact = Some(exact);
+    let operation = OperationId(row.id(0)?);
+    tenant.execute(
+        "UPDATE operation SET result = $3 WHERE account = $1 AND operation = $2",
+        &[operation.0.into(), json(&result).into()],
+    )?;
+    let about =
+        About { app: Some(app.app), device: Some(device), operation: Some(operation), ..About::default() };
+    tenant.event("loss_known", about.with("seconds", exact.seconds.0).with("bytes", exact.bytes.0))?;
+    tenant.changed("operation", operation);
+    Ok(())
+}

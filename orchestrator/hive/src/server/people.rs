@@ -1,0 +1,487 @@
+//! Setup, logins, invitations, people, tokens.
+
+use std::sync::Arc;
+
+use orchestrator_api::code::Secret;
+use orchestrator_api::error::Code;
+use orchestrator_api::text::{Hex, Uuid};
+use orchestrator_api::wire::people::{
+    Accept, Account, ChangePassword, ChangePerson, Invite, Login, MakeToken, Me, NewInvite, NewToken,
+    OpenInvite, Person, Role, Setup, TOKEN_S, Token,
+};
+use orchestrator_api::wire::value::{Hidden, Page};
+
+use super::auth::{Whose, hash_password, is_password, role, token_hash};
+use super::call::{Answering, Call, Caller, Reply, not_logged_in};
+use super::chance;
+use super::database::{How, Row, Value};
+use super::fail::Fail;
+use super::tenant::{About, AccountId, Tenant, uuid};
+
+const PEOPLE_MAX: u64 = 50;
+const TOKENS_MAX: u64 = 200;
+const INVITES_MAX: u64 = 20;
+const FAILURES_MAX: i64 = 5;
+const LOCKED_MS: i64 = 10 * 60_000;
+const DAY_S: u64 = 86_400;
+
+/// A password's hash costs memory: only some are made at a time.
+async fn hashed(call: &Arc<Call>, password: &Hidden) -> Result<String, Fail> {
+    let _permit = call.shared.passwords.acquire().await;
+    let password = password.clone();
+    tokio::task::spawn_blocking(move || hash_password(password.reveal()))
+        .await
+        .unwrap_or_else(|_| Err(Fail::start("a password could not be hashed")))
+}
+
+fn door(call: &Call) -> Result<(), Fail> {
+    call.shared.limits.take(Whose::Door(call.address)).map_err(Fail::slow_down)
+}
+
+fn make_token(
+    tenant: &mut Tenant<'_>,
+    person: Uuid,
+    title: &str,
+    role: Role,
+    ends_in_s: u64,
+) -> Result<NewToken, Fail> {
+    let sql = "SELECT count(*) FROM token WHERE account = $1";
+    if tenant.one(sql, &[])?.map(|row| row.count(0)).transpose()?.unwrap_or(0) >= TOKENS_MAX {
+        let now = chance::now();
+        let gone = tenant.execute("DELETE FROM token WHERE account = $1 AND ends <= $2", &[now.into()])?;
+        if gone == 0 {
+            return Err(Fail::state("the account has 200 tokens").hint("remove some of them"));
+        }
+    }
+    let token = chance::token();
+    let (id, ends) = (chance::uuid(), chance::now() + i64::try_from(ends_in_s * 1000).unwrap_or(0));
+    tenant.execute(
+        "INSERT INTO token (hash, id, account, person, title, role, ends, used) \
+         VALUES ($2, $3, $1, $4, $5, $6, $7, NULL)",
+        &[
+            token_hash(&token).into(),
+            id.0.into(),
+            person.0.into(),
+            title.into(),
+            role.text().into(),
+            ends.into(),
+        ],
+    )?;
+    let hidden = Hidden::new(token).map_err(|_| Fail::start("a token is too long"))?;
+    Ok(NewToken { id, token: hidden, role, ends: chance::time(ends) })
+}
+
+fn make_account(tenant: &mut Tenant<'_>, title: &str, first: bool) -> Result<(), Fail> {
+    tenant.execute(
+        "INSERT INTO account (account, title, letters, ring_account, owner_key, event_number, event_hash, \
+         operation_number, first) VALUES ($1, $2, $3, NULL, NULL, 0, $4, 0, $5)",
+        &[title.into(), chance::letters().into(), [0u8; 32].into(), first.into()],
+    )?;
+    Ok(())
+}
+
+fn make_person(tenant: &mut Tenant<'_>, name: &str, password: &str, role: Role) -> Result<Uuid, Fail> {
+    let count = tenant.one("SELECT count(*) FROM person WHERE account = $1", &[])?;
+    if count.map(|row| row.count(0)).transpose()?.unwrap_or(0) >= PEOPLE_MAX {
+        return Err(Fail::state("the account has 50 people"));
+    }
+    let id = chance::uuid();
+    let made = tenant.execute(
+        "INSERT INTO person (account, person, name, password, role, failures, locked_until) \
+         VALUES ($1, $2, $3, $4, $5, 0, 0)",
+        &[id.0.into(), name.into(), password.into(), role.text().into()],
+    );
+    made.map_err(|error| Fail::from(error).taken("somebody has that name already"))?;
+    tenant.changed("people", id);
+    Ok(id)
+}
+
+/// `POST /v1/setup`.
+pub fn setup(call: Arc<Call>) -> Answering {
+    Box::pin(async move {
+        door(&call)?;
+        let wish: Setup = call.read()?;
+        let wrong = || Fail::new(Code::SetupCodeWrong, "this is not the code that the hive printed");
+        let code = Secret::parse(wish.setup_code.reveal()).map_err(|_| wrong())?;
+        let password = hashed(&call, &wish.password).await?;
+        let (store, address) = (call.shared.store.clone(), call.address.to_string());
+        let account: AccountId = chance::uuid().0;
+        let (made, wakes) = call
+            .shared
+            .database
+            .transact(How::Write, move |tx| {
+                tx.lock(0, false)?;
+                let rows = tx.query("SELECT setup_hash FROM hive WHERE id = 1", &[])?;
+                let hash = rows.first().map(|row| row.maybe(0, Row::id::<32>)).transpose()?.flatten();
+                if !tx.query("SELECT 1 FROM account WHERE first = 1", &[])?.is_empty() {
+                    return Err(Fail::new(Code::Exists, "this hive is set up already"));
+                }
+                if !hash.is_some_and(|hash| code.matches(&Hex(hash))) {
+                    return Err(Fail::new(
+                        Code::SetupCodeWrong,
+                        "this is not the code that the hive printed",
+                    ));
+                }
+                tx.execute("UPDATE hive SET setup_hash = NULL WHERE id = 1", &[])?;
+                let mut tenant = Tenant { from: Some(address.clone()), ..Tenant::new(tx, account) };
+                make_account(&mut tenant, wish.account.as_str(), true)?;
+                let person = make_person(&mut tenant, wish.name.as_str(), &password, Role::Owner)?;
+                if let Some(url) = &store {
+                    super::stores::insert(&mut tenant, url, false, None)?;
+                }
+                tenant.by =
+                    orchestrator_api::wire::operation::By { person: Some(person), ..Default::default() };
+                let token = make_token(&mut tenant, person, "setup", Role::Owner, TOKEN_S)?;
+                tenant.event("login", About::default())?;
+                tenant.flush()?;
+                Ok((token, tenant.wakes))
+            })
+            .await?;
+        call.shared.deliver(wakes);
+        Ok(Reply::json(&made).once())
+    })
+}
+
+/// `POST /v1/login`.
+pub fn login(call: Arc<Call>) -> Answering {
+    Box::pin(async move {
+        door(&call)?;
+        let wish: Login = call.read()?;
+        let text = wish.name.as_str().to_owned();
+        let (name, letters) = match text.split_once('@') {
+            Some((name, letters)) => (name.to_owned(), Some(letters.to_owned())),
+            None => (text, None),
+        };
+        let found = call
+            .shared
+            .database
+            .transact(How::Read, move |tx| {
+                let (which, value): (_, Value) = match &letters {
+                    Some(letters) => ("a.letters = $2", letters.into()),
+                    None => ("a.first = $2", 1i64.into()),
+                };
+                let sql = format!(
+                    "SELECT p.account, p.person, p.password, p.role, p.failures, p.locked_until FROM person p \
+                     JOIN account a ON a.account = p.account WHERE p.name = $1 AND {which}"
+                );
+                let rows = tx.query(&sql, &[(&name).into(), value])?;
+                Ok(rows.into_iter().next())
+            })
+            .await?;
+        let now = chance::now();
+        if let Some(row) = &found
+            && row.int(5)? > now
+        {
+            return Err(Fail::slow_down((row.int(5)? - now).unsigned_abs()));
+        }
+        let kept = found.as_ref().map(|row| row.text(2).map(str::to_owned)).transpose()?;
+        let password = wish.password.clone();
+        let right = {
+            let _permit = call.shared.passwords.acquire().await;
+            let check = move || is_password(password.reveal(), kept.as_deref());
+            tokio::task::spawn_blocking(check).await.unwrap_or(false)
+        };
+        let wrong = || Fail::new(Code::LoginWrong, "name or password is wrong");
+        let Some(row) = found else { return Err(wrong()) };
+        let (account, person, role) = (row.id::<16>(0)?, uuid(&row, 1)?, role(row.text(3)?));
+        let failures = row.int(4)?;
+        let address = call.address.to_string();
+        let title = wish.title.as_ref().map_or("login", |title| title.as_str()).to_owned();
+        let ends_in_s = wish.ends_in_s.map_or(TOKEN_S, |it| it.0);
+        let (made, wakes) = call
+            .shared
+            .database
+            .transact(How::Write, move |tx| {
+                let by = orchestrator_api::wire::operation::By { person: Some(person), ..Default::default() };
+                let mut tenant = Tenant { by, from: Some(address.clone()), ..Tenant::new(tx, account) };
+                tenant.alone()?;
+                let (count, until) = match (right, failures + 1 >= FAILURES_MAX) {
+                    (true, _) => (0, 0),
+                    (false, false) => (failures + 1, 0),
+                    (false, true) => (0, now + LOCKED_MS),
+                };
+                tenant.execute(
+                    "UPDATE person SET failures = $3, locked_until = $4 WHERE account = $1 AND person = $2",
+                    &[person.0.into(), count.into(), until.into()],
+                )?;
+                tenant.event(if right { "login" } else { "login_failed" }, About::default())?;
+                let made = match right {
+                    true => Some(make_token(&mut tenant, person, &title, role, ends_in_s)?),
+                    false => None,
+                };
+                tenant.flush()?;
+                Ok((made, tenant.wakes))
+            })
+            .await?;
+        call.shared.deliver(wakes);
+        Ok(Reply::json(&made.ok_or_else(wrong)?).once())
+    })
+}
+
+/// `DELETE /v1/login`.
+pub fn logout(call: &Call, tenant: &mut Tenant<'_>) -> Result<Reply, Fail> {
+    let (_, token, _) = call.person()?;
+    tenant.execute("DELETE FROM token WHERE account = $1 AND id = $2", &[token.0.into()])?;
+    Ok(Reply::none())
+}
+
+fn account(tenant: &mut Tenant<'_>) -> Result<Account, Fail> {
+    let sql = "SELECT title, letters, ring_account, owner_key, first FROM account WHERE account = $1";
+    let row = tenant.one(sql, &[])?.ok_or_else(Fail::not_found)?;
+    Ok(Account {
+        id: Uuid(tenant.account),
+        title: row.text(0)?.to_owned(),
+        letters: row.text(1)?.to_owned(),
+        ring_account: row.maybe(2, Row::id::<16>)?.map(Hex),
+        owner_key: row.maybe(3, Row::id::<32>)?.map(Hex),
+        first: row.flag(4)?,
+    })
+}
+
+/// `GET /v1/me`.
+pub fn me(call: &Call, tenant: &mut Tenant<'_>) -> Result<Reply, Fail> {
+    let (person, _, role) = call.person()?;
+    let sql = "SELECT name FROM person WHERE account = $1 AND person = $2";
+    let row = tenant.one(sql, &[person.0.into()])?.ok_or_else(Fail::not_found)?;
+    let name = row.text(0)?.to_owned();
+    Ok(Reply::json(&Me { person, name, role, account: account(tenant)? }))
+}
+
+/// `PUT /v1/me/password`.
+pub fn password(call: Arc<Call>) -> Answering {
+    Box::pin(async move {
+        door(&call)?;
+        let wish: ChangePassword = call.read()?;
+        let (account, (person, token, _)) = (call.account()?, call.person()?);
+        let sql = "SELECT password FROM person WHERE account = $1 AND person = $2";
+        let kept = call
+            .shared
+            .database
+            .transact(How::Read, move |tx| {
+                let row =
+                    Tenant::new(tx, account).one(sql, &[person.0.into()])?.ok_or_else(Fail::not_found)?;
+                Ok(row.text(0)?.to_owned())
+            })
+            .await?;
+        let old = wish.old.clone();
+        let right = tokio::task::spawn_blocking(move || is_password(old.reveal(), Some(&kept)));
+        if !right.await.unwrap_or(false) {
+            return Err(Fail::new(Code::LoginWrong, "this is not the present password"));
+        }
+        let made = hashed(&call, &wish.new).await?;
+        call.write(move |_, tenant| {
+            tenant.execute(
+                "UPDATE person SET password = $3 WHERE account = $1 AND person = $2",
+                &[person.0.into(), (&made).into()],
+            )?;
+            tenant.execute(
+                "DELETE FROM token WHERE account = $1 AND person = $2 AND id <> $3",
+                &[person.0.into(), token.0.into()],
+            )?;
+            Ok(Reply::none())
+        })
+        .await
+    })
+}
+
+/// `POST /v1/people/invites`.
+pub fn invite(call: &Call, tenant: &mut Tenant<'_>) -> Result<Reply, Fail> {
+    let wish: Invite = call.read()?;
+    let first = matches!(call.caller, Caller::Person { first: true, .. });
+    if wish.new_account && !first {
+        return Err(Fail::new(Code::RoleTooLow, "only an owner of the hive's first account makes new ones"));
+    }
+    let now = chance::now();
+    tenant.execute("DELETE FROM invite WHERE account = $1 AND ends <= $2", &[now.into()])?;
+    let open = tenant.one("SELECT count(*) FROM invite WHERE account = $1", &[])?;
+    if open.map(|row| row.count(0)).transpose()?.unwrap_or(0) >= INVITES_MAX {
+        return Err(Fail::state("there are 20 open invitations").hint("remove some of them"));
+    }
+    let secret = Secret::new(chance::bytes());
+    let id = chance::uuid();
+    let ends = now + i64::try_from(wish.ends_in_s.map_or(DAY_S, |it| it.0) * 1000).unwrap_or(0);
+    let role = if wish.new_account { Role::Owner } else { wish.role };
+    tenant.execute(
+        "INSERT INTO invite (hash, id, account, role, new_account, ends) VALUES ($2, $3, $1, $4, $5, $6)",
+        &[secret.hash().0.into(), id.0.into(), role.text().into(), wish.new_account.into(), ends.into()],
+    )?;
+    tenant.event("invited", About::default().with("role", role.text()))?;
+    let invite = Hidden::new(secret.show()).map_err(|_| Fail::start("an invitation is too long"))?;
+    Ok(Reply::json(&NewInvite { id, invite, ends: chance::time(ends) }).once())
+}
+
+/// `GET /v1/people/invites`.
+pub fn invites(_: &Call, tenant: &mut Tenant<'_>) -> Result<Reply, Fail> {
+    let sql = "SELECT id, role, new_account, ends FROM invite WHERE account = $1 AND ends > $2 ORDER BY ends";
+    let mut items = Vec::new();
+    for row in tenant.query(sql, &[chance::now().into()])? {
+        let (id, ends) = (uuid(&row, 0)?, chance::time(row.int(3)?));
+        items.push(OpenInvite { id, role: role(row.text(1)?), new_account: row.flag(2)?, ends });
+    }
+    Ok(Reply::json(&Page { items, next: None }))
+}
+
+/// `DELETE /v1/people/invites/{id}`.
+pub fn uninvite(call: &Call, tenant: &mut Tenant<'_>) -> Result<Reply, Fail> {
+    let id: Uuid = call.param(0)?;
+    let gone = tenant.execute("DELETE FROM invite WHERE account = $1 AND id = $2", &[id.0.into()])?;
+    if gone == 0 { Err(Fail::not_found()) } else { Ok(Reply::none()) }
+}
+
+/// `POST /v1/people/accept`.
+pub fn accept(call: Arc<Call>) -> Answering {
+    Box::pin(async move {
+        door(&call)?;
+        let wish: Accept = call.read()?;
+        let wrong = || Fail::new(Code::CodeWrong, "this invitation is not one that is open");
+        let secret = Secret::parse(wish.invite.reveal()).map_err(|_| wrong())?;
+        let password = hashed(&call, &wish.password).await?;
+        let address = call.address.to_string();
+        let (made, wakes) = call
+            .shared
+            .database
+            .transact(How::Write, move |tx| {
+                let hash: Value = secret.hash().0.into();
+                let sql = "SELECT account, role, new_account, ends FROM invite WHERE hash = $1";
+                let rows = tx.query(sql, std::slice::from_ref(&hash))?;
+                let row = rows
+                    .first()
+                    .ok_or_else(|| Fail::new(Code::CodeWrong, "this invitation is not one that is open"))?;
+                if row.int(3)? <= chance::now() {
+                    return Err(Fail::new(Code::CodeExpired, "this invitation ended"));
+                }
+                let (host, role, new) = (row.id::<16>(0)?, role(row.text(1)?), row.flag(2)?);
+                if tx.execute("DELETE FROM invite WHERE hash = $1", &[hash])? == 0 {
+                    return Err(Fail::new(Code::CodeUsed, "this invitation was accepted already"));
+                }
+                let account = if new { chance::uuid().0 } else { host };
+                let mut tenant = Tenant { from: Some(address.clone()), ..Tenant::new(tx, account) };
+                if new {
+                    let title = wish.account.as_ref().ok_or_else(|| {
+                        Fail::field("account", "this invitation is for a new account: say what it is called")
+                    })?;
+                    make_account(&mut tenant, title.as_str(), false)?;
+                }
+                tenant.alone()?;
+                let person = make_person(&mut tenant, wish.name.as_str(), &password, role)?;
+                tenant.by =
+                    orchestrator_api::wire::operation::By { person: Some(person), ..Default::default() };
+                let token = make_token(&mut tenant, person, "invitation", role, TOKEN_S)?;
+                tenant.event("login", About::default())?;
+                tenant.flush()?;
+                Ok((token, tenant.wakes))
+            })
+            .await?;
+        call.shared.deliver(wakes);
+        Ok(Reply::json(&made).once())
+    })
+}
+
+/// `GET /v1/people`.
+pub fn list(_: &Call, tenant: &mut Tenant<'_>) -> Result<Reply, Fail> {
+    let mut items = Vec::new();
+    for row in tenant.query("SELECT person, name, role FROM person WHERE account = $1 ORDER BY name", &[])? {
+        items.push(Person { id: uuid(&row, 0)?, name: row.text(1)?.to_owned(), role: role(row.text(2)?) });
+    }
+    Ok(Reply::json(&Page { items, next: None }))
+}
+
+fn last_owner(tenant: &mut Tenant<'_>, person: Uuid) -> Result<bool, Fail> {
+    let sql = "SELECT person FROM person WHERE account = $1 AND role = 'owner'";
+    let owners = tenant.query(sql, &[])?;
+    Ok(owners.len() == 1 && uuid(&owners[0], 0)? == person)
+}
+
+/// `PATCH /v1/people/{id}`.
+pub fn change(call: &Call, tenant: &mut Tenant<'_>) -> Result<Reply, Fail> {
+    let (id, wish): (Uuid, ChangePerson) = (call.param(0)?, call.read()?);
+    if wish.role != Role::Owner && last_owner(tenant, id)? {
+        return Err(Fail::state("the last owner stays one"));
+    }
+    let changed = tenant.execute(
+        "UPDATE person SET role = $3 WHERE account = $1 AND person = $2",
+        &[id.0.into(), wish.role.text().into()],
+    )?;
+    if changed == 0 {
+        return Err(Fail::not_found());
+    }
+    tenant.event("role", About::default().with("person", id.to_string()).with("role", wish.role.text()))?;
+    tenant.changed("people", id);
+    let row = tenant.one("SELECT name FROM person WHERE account = $1 AND person = $2", &[id.0.into()])?;
+    let name = row.ok_or_else(Fail::not_found)?.text(0)?.to_owned();
+    Ok(Reply::json(&Person { id, name, role: wish.role }))
+}
+
+/// `DELETE /v1/people/{id}`.
+pub fn remove(call: &Call, tenant: &mut Tenant<'_>) -> Result<Reply, Fail> {
+    let id: Uuid = call.param(0)?;
+    if last_owner(tenant, id)? {
+        return Err(Fail::state("the last owner stays"));
+    }
+    tenant.execute("DELETE FROM token WHERE account = $1 AND person = $2", &[id.0.into()])?;
+    let gone = tenant.execute("DELETE FROM person WHERE account = $1 AND person = $2", &[id.0.into()])?;
+    if gone == 0 {
+        return Err(Fail::not_found());
+    }
+    tenant.changed("people", id);
+    Ok(Reply::none())
+}
+
+/// `GET /v1/tokens`.
+pub fn tokens(call: &Call, tenant: &mut Tenant<'_>) -> Result<Reply, Fail> {
+    let (person, this, own) = call.person()?;
+    let sql = "SELECT id, person, title, role, ends, used FROM token WHERE account = $1 ORDER BY title, id";
+    let mut items = Vec::new();
+    for row in tenant.query(sql, &[])? {
+        let token = Token {
+            id: uuid(&row, 0)?,
+            person: uuid(&row, 1)?,
+            title: row.text(2)?.to_owned(),
+            role: role(row.text(3)?),
+            ends: chance::time(row.int(4)?),
+            used: row.maybe(5, Row::int)?.map(chance::time),
+            this: uuid(&row, 0)? == this,
+        };
+        if own == Role::Owner || token.person == person {
+            items.push(token);
+        }
+    }
+    Ok(Reply::json(&Page { items, next: None }))
+}
+
+/// `POST /v1/tokens`.
+pub fn token(call: &Call, tenant: &mut Tenant<'_>) -> Result<Reply, Fail> {
+    let wish: MakeToken = call.read()?;
+    let (person, _, own) = call.person()?;
+    if wish.role > own {
+        return Err(Fail::new(Code::RoleTooLow, "a token has no more power than who makes it"));
+    }
+    let ends_in_s = wish.ends_in_s.map_or(TOKEN_S, |it| it.0);
+    let made = make_token(tenant, person, wish.title.as_str(), wish.role, ends_in_s)?;
+    tenant.event("token_made", About::default().with("token", made.id.to_string()))?;
+    Ok(Reply::json(&made).once())
+}
+
+/// `DELETE /v1/tokens/{id}`.
+pub fn untoken(call: &Call, tenant: &mut Tenant<'_>) -> Result<Reply, Fail> {
+    let (id, (person, _, own)) = (call.param::<Uuid>(0)?, call.person()?);
+    let row = tenant.one("SELECT person FROM token WHERE account = $1 AND id = $2", &[id.0.into()])?;
+    let theirs = uuid(&row.ok_or_else(Fail::not_found)?, 0)?;
+    if theirs != person && own != Role::Owner {
+        return Err(Fail::not_found());
+    }
+    tenant.execute("DELETE FROM token WHERE account = $1 AND id = $2", &[id.0.into()])?;
+    tenant.event("token_gone", About::default().with("token", id.to_string()))?;
+    Ok(Reply::none())
+}
+
+/// Whether a caller has a role at least.
+pub fn may(caller: &Caller, least: Role) -> Result<(), Fail> {
+    match caller {
+        Caller::Person { role, .. } if *role >= least => Ok(()),
+        Caller::Person { .. } => {
+            Err(Fail::new(Code::RoleTooLow, format!("this needs somebody who is {} here", least.text())))
+        }
+        _ => Err(not_logged_in()),
+    }
+}

@@ -1,0 +1,200 @@
+//! The table of routes: `api.md`, sections 4 and 5. There are no others, and a test tries each of them.
+
+use std::sync::Arc;
+
+use orchestrator_api::release::BINARY_BYTES_MAX;
+use orchestrator_api::wire::people::Role;
+use orchestrator_api::wire::{
+    AUTHOR_REQUEST_BYTES_MAX, BODY_BYTES_MAX, PACKAGE_REQUEST_BYTES_MAX, PART_BYTES_MAX, REPORT_BYTES_MAX,
+    RING_BYTES_MAX,
+};
+use serde_json::{Map, Value, json};
+
+use super::call::{Answering, Call, Reply};
+use super::fail::Fail;
+use super::tenant::Tenant;
+use super::{account, apps, devices, operations, people, stores, streams};
+
+/// Who may ask.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Who {
+    /// Anybody; somebody with a token may be told more.
+    All,
+    /// A person with this role at least.
+    Person(Role),
+    /// A device, or a person with this role at least.
+    Either(Role),
+    /// A device in its session.
+    Device,
+    /// A device that begins a session.
+    Hello,
+    /// A machine that has a code.
+    Join,
+}
+
+/// What answers.
+#[derive(Clone, Copy)]
+pub enum Handler {
+    /// A look, in a transaction of the caller's account.
+    Read(fn(&Call, &mut Tenant<'_>) -> Result<Reply, Fail>),
+    /// A change, in a transaction of the caller's account.
+    Write(fn(&Call, &mut Tenant<'_>) -> Result<Reply, Fail>),
+    /// What waits, or needs several transactions.
+    Free(fn(Arc<Call>) -> Answering),
+}
+
+/// A route.
+#[derive(Clone, Copy)]
+pub struct Route {
+    /// Method.
+    pub method: &'static str,
+    /// Path, with names in braces.
+    pub path: &'static str,
+    /// Who may ask.
+    pub who: Who,
+    /// The largest request, in bytes.
+    pub max: usize,
+    /// What answers.
+    pub handler: Handler,
+}
+
+const fn route(method: &'static str, path: &'static str, who: Who, handler: Handler) -> Route {
+    Route { method, path, who, max: BODY_BYTES_MAX, handler }
+}
+
+const fn large(max: usize, route: Route) -> Route {
+    Route { max, ..route }
+}
+
+use Handler::{Free, Read, Write};
+use Role::{Operator, Owner, Viewer};
+use Who::{All, Device, Either, Hello, Join, Person};
+
+/// All routes.
+#[rustfmt::skip]
+pub const ROUTES: &[Route] = &[
+    route("GET", "/healthz", All, Free(account::healthz)),
+    route("GET", "/v1/openapi.json", All, Free(account::openapi)),
+    route("GET", "/v1/hive", All, Free(account::info)),
+    route("POST", "/v1/hive/backup", Person(Owner), Free(account::backup)),
+    route("POST", "/v1/hive/recovered", Person(Owner), Write(account::recovered)),
+    route("POST", "/v1/setup", All, Free(people::setup)),
+    route("POST", "/v1/login", All, Free(people::login)),
+    route("DELETE", "/v1/login", Person(Viewer), Write(people::logout)),
+    route("GET", "/v1/me", Person(Viewer), Read(people::me)),
+    route("PUT", "/v1/me/password", Person(Viewer), Free(people::password)),
+    route("GET", "/v1/people/invites", Person(Owner), Read(people::invites)),
+    route("POST", "/v1/people/invites", Person(Owner), Write(people::invite)),
+    route("DELETE", "/v1/people/invites/{id}", Person(Owner), Write(people::uninvite)),
+    route("POST", "/v1/people/accept", All, Free(people::accept)),
+    route("GET", "/v1/people", Person(Owner), Read(people::list)),
+    route("PATCH", "/v1/people/{id}", Person(Owner), Write(people::change)),
+    route("DELETE", "/v1/people/{id}", Person(Owner), Write(people::remove)),
+    route("GET", "/v1/tokens", Person(Viewer), Read(people::tokens)),
+    route("POST", "/v1/tokens", Person(Viewer), Write(people::token)),
+    route("DELETE", "/v1/tokens/{id}", Person(Viewer), Write(people::untoken)),
+    route("GET", "/v1/ring", Either(Operator), Read(stores::rings)),
+    route("GET", "/v1/ring/{number}", Either(Operator), Read(stores::ring)),
+    large(RING_BYTES_MAX, route("PUT", "/v1/ring/{number}", Either(Owner), Write(stores::put_ring))),
+    route("GET", "/v1/stores", Either(Viewer), Read(stores::list)),
+    route("POST", "/v1/stores", Person(Owner), Write(stores::make)),
+    route("DELETE", "/v1/stores/{id}", Person(Owner), Write(stores::remove)),
+    route("GET", "/v1/device-codes", Person(Owner), Read(stores::codes)),
+    route("POST", "/v1/device-codes", Person(Owner), Write(stores::make_code)),
+    route("DELETE", "/v1/device-codes/{id}", Person(Owner), Write(stores::uncode)),
+    route("GET", "/v1/devices", Person(Viewer), Read(devices::list)),
+    route("GET", "/v1/devices/{id}", Person(Viewer), Read(devices::show)),
+    route("PATCH", "/v1/devices/{id}", Person(Owner), Write(devices::rename)),
+    route("POST", "/v1/devices/{id}/drain", Person(Operator), Write(account::drain)),
+    route("POST", "/v1/devices/{id}/revoke", Person(Owner), Write(account::revoke)),
+    route("POST", "/v1/devices/{id}/doctor", Person(Operator), Write(account::doctor)),
+    route("POST", "/v1/devices/{id}/facts", Person(Operator), Write(account::facts)),
+    route("POST", "/v1/devices/{id}/update", Person(Owner), Write(account::update_device)),
+    route("GET", "/v1/releases", Person(Owner), Read(stores::releases)),
+    route("POST", "/v1/releases", Person(Owner), Write(stores::make_release)),
+    large(BINARY_BYTES_MAX as usize, route("PUT", "/v1/releases/{number}/{arch}", Person(Owner), Write(stores::put_binary))),
+    large(PACKAGE_REQUEST_BYTES_MAX, route("POST", "/v1/packages", Either(Owner), Write(stores::post_package))),
+    route("GET", "/v1/packages/{app}/{revision}", Either(Operator), Read(stores::get_package)),
+    route("GET", "/v1/apps", Person(Viewer), Read(apps::list)),
+    route("POST", "/v1/apps", Person(Owner), Write(apps::make)),
+    large(AUTHOR_REQUEST_BYTES_MAX, route("POST", "/v1/apps/author", Person(Operator), Write(apps::author))),
+    route("GET", "/v1/apps/{id}", Person(Viewer), Read(apps::show)),
+    route("PATCH", "/v1/apps/{id}", Person(Operator), Write(apps::change)),
+    route("DELETE", "/v1/apps/{id}", Person(Owner), Write(apps::remove)),
+    route("POST", "/v1/apps/{id}/start", Person(Operator), Write(apps::start)),
+    route("POST", "/v1/apps/{id}/stop", Person(Operator), Write(apps::stop)),
+    route("POST", "/v1/apps/{id}/restart", Person(Operator), Write(apps::restart)),
+    route("POST", "/v1/apps/{id}/move", Person(Operator), Write(apps::relocate)),
+    route("POST", "/v1/apps/{id}/update", Person(Operator), Write(apps::update)),
+    route("POST", "/v1/apps/{id}/snapshot", Person(Operator), Write(apps::snapshot)),
+    route("GET", "/v1/apps/{id}/moments", Person(Viewer), Free(operations::moments)),
+    route("POST", "/v1/apps/{id}/rollback", Person(Operator), Write(apps::rollback)),
+    route("POST", "/v1/apps/{id}/restore", Person(Operator), Write(apps::restore)),
+    route("POST", "/v1/apps/{id}/fork", Person(Operator), Write(apps::fork)),
+    route("POST", "/v1/apps/{id}/actions/{name}", Person(Operator), Write(apps::action)),
+    route("POST", "/v1/apps/{id}/logs", Person(Operator), Write(apps::logs)),
+    route("GET", "/v1/operations", Person(Viewer), Read(operations::list)),
+    route("GET", "/v1/operations/{id}", Person(Viewer), Read(operations::show)),
+    route("POST", "/v1/operations/{id}/cancel", Person(Operator), Write(operations::cancel)),
+    route("GET", "/v1/streams/{id}", Person(Operator), Free(streams::receive)),
+    route("GET", "/v1/events", Person(Viewer), Read(operations::events)),
+    route("GET", "/v1/watch", Person(Viewer), Free(operations::watch)),
+    route("POST", "/v1/device/join", Join, Free(devices::join)),
+    route("POST", "/v1/device/hello", Hello, Write(devices::hello)),
+    large(REPORT_BYTES_MAX, route("POST", "/v1/device/report", Device, Write(devices::report))),
+    route("GET", "/v1/device/commands", Device, Free(devices::commands)),
+    route("POST", "/v1/device/commands/{number}/result", Device, Write(devices::result)),
+    large(PART_BYTES_MAX, route("POST", "/v1/device/streams/{id}", Device, Free(streams::send))),
+    route("GET", "/v1/device/releases/{number}/{arch}", Device, Read(stores::binary)),
+    route("POST", "/v1/device/leave", Device, Write(devices::leave)),
+];
+
+/// The route of a request, and what stands in its places.
+pub fn find(method: &str, segments: &[String]) -> Option<(&'static Route, Vec<String>)> {
+    ROUTES.iter().filter(|route| route.method == method).find_map(|route| {
+        let pattern: Vec<&str> = route.path.trim_start_matches('/').split('/').collect();
+        if pattern.len() != segments.len() {
+            return None;
+        }
+        let mut params = Vec::new();
+        for (expected, given) in pattern.iter().zip(segments) {
+            if expected.starts_with('{') {
+                params.push(given.clone());
+            } else if expected != given {
+                return None;
+            }
+        }
+        Some((route, params))
+    })
+}
+
+/// The routes, as tools for HTTP read them.
+pub fn openapi() -> Value {
+    let mut paths: Map<String, Value> = Map::new();
+    for route in ROUTES {
+        let who = match route.who {
+            All => "anybody".to_owned(),
+            Person(role) => role.text().to_owned(),
+            Either(role) => format!("{} or device", role.text()),
+            Device | Hello => "device".to_owned(),
+            Join => "whoever has a device code".to_owned(),
+        };
+        let names = route.path.split('/').filter_map(|part| part.strip_prefix('{')?.strip_suffix('}'));
+        let parameters: Vec<Value> = names
+            .map(|name| json!({"name": name, "in": "path", "required": true, "schema": {"type": "string"}}))
+            .collect();
+        let operation = json!({
+            "parameters": parameters,
+            "x-who": who,
+            "x-request-bytes-max": route.max,
+            "responses": {"default": {"description": "orchestrator/docs/api.md has requests and answers"}},
+        });
+        let path = paths.entry(route.path).or_insert_with(|| json!({}));
+        path[route.method.to_lowercase()] = operation;
+    }
+    json!({
+        "openapi": "3.1.0",
+        "info": {"title": "comb hive", "version": env!("CARGO_PKG_VERSION")},
+        "paths": paths,
+    })
+}

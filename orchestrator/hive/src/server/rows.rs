@@ -1,0 +1,925 @@
+//! Rows become the values that `decide` takes, and what it changed becomes rows again.
+//!
+//! Only what a decision needs is read: the account's devices, without their reports, and one app with its running
+//! operation; or one device with the apps that it has or reports.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use orchestrator_api::command::{Command, Order};
+use orchestrator_api::ids::{
+    AppId, CommandNumber, DeviceId, Generation, HelloNumber, Incarnation, OperationId, Renewals,
+    ReportNumber, RunId, SessionId, Term, VolumeId, Writer,
+};
+use orchestrator_api::package::{Authorization, Devices};
+use orchestrator_api::placement::{Head, Phase, Policy, Problem};
+use orchestrator_api::report::AppReport;
+use orchestrator_api::text::{Hex, Uuid};
+use orchestrator_api::wire;
+use orchestrator_api::wire::command::{
+    Expect, HeadAt, MomentName, NamedVolume, Prepare, Settings, Start, StartVolume, StoreName,
+};
+use orchestrator_api::wire::value::{Key, List, Number, Text};
+use serde::{Deserialize, Serialize};
+
+use super::chance;
+use super::database::{DbError, Row, Value};
+use super::fail::Fail;
+use super::tenant::{About, Tenant, Wake, json, read};
+use crate::{
+    App, Device, DeviceState, Hive, Kind, Known, Operation, OperationState, Placement, Refused, Step,
+};
+
+/// What a decision about an app was made with, beside what it takes.
+#[derive(Debug, Clone)]
+pub struct AppRow {
+    /// Its id.
+    pub id: AppId,
+    /// Of the package that is to run.
+    pub revision: u64,
+    /// The first arbitrates.
+    pub stores: Vec<Uuid>,
+    /// The replication interval.
+    pub seal_every_s: u64,
+    /// Volumes that exist, by their names in the compose file.
+    pub volumes: BTreeMap<String, VolumeId>,
+    /// Whom a device saw in the store that nobody expected.
+    pub seen: Vec<wire::command::Seen>,
+    /// What the owner signed.
+    pub package: Authorization,
+}
+
+/// Rows that a decision needs, as they were and as they become.
+#[derive(Debug)]
+pub struct Loaded {
+    /// What is decided about.
+    pub hive: Hive,
+    before: Hive,
+    /// The apps.
+    pub apps: BTreeMap<AppId, AppRow>,
+    /// What the hive keeps of operations beside.
+    pub operations: BTreeMap<OperationId, OperationRow>,
+    /// Write all of it, since what is not here changed too.
+    pub whole: bool,
+}
+
+/// What the hive keeps of an operation beside what is decided by.
+#[derive(Debug, Clone, Default)]
+pub struct OperationRow {
+    /// As people see it: that of the decision, or of a task.
+    pub kind: String,
+    /// Where it is, of a task.
+    pub step: Option<String>,
+    /// What it needs on its way.
+    pub data: OperationData,
+    /// What came of it.
+    pub result: Option<wire::operation::Outcome>,
+    /// The problem with its place.
+    pub problem: Option<wire::report::ProblemReport>,
+}
+
+/// What an operation needs on its way.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct OperationData {
+    /// The command that is waited for.
+    pub waits: Option<(DeviceId, CommandNumber)>,
+    /// Who had the app.
+    pub from: Option<DeviceId>,
+    /// Who gets it.
+    pub to: Option<DeviceId>,
+    /// What was handed over.
+    pub heads: Option<Vec<HeadAt>>,
+    /// To where the app goes back.
+    pub rollback_to: Vec<HeadAt>,
+    /// Who failed already.
+    pub tried: BTreeSet<DeviceId>,
+    /// Why it will have failed.
+    pub reason: Option<String>,
+    /// Of a forced move.
+    pub even_if_online: bool,
+    /// Of a change of settings.
+    pub policy: Option<Policy>,
+    /// A person did not want it any more.
+    pub cancelled: bool,
+    /// What was at stake when it began.
+    pub at_stake: Option<wire::app::AtStake>,
+    /// What was lost, when it is known how long the device may have gone on.
+    pub lost: Option<wire::operation::Lost>,
+    /// What is to be done, of a task.
+    pub task: Option<super::tasks::Task>,
+}
+
+/// A number of the hive's life.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Life {
+    /// Between restores.
+    pub incarnation: Incarnation,
+    /// Whether it waits for devices.
+    pub recovering: bool,
+    /// Whether it waits for leases only.
+    pub heard: bool,
+    /// Below all numbers that it gives.
+    pub floor: u64,
+}
+
+/// Reads the hive's life.
+pub fn life(tenant: &mut Tenant<'_>) -> Result<Life, Fail> {
+    let rows = tenant.tx.query("SELECT incarnation, recovering, heard, floor FROM hive WHERE id = 1", &[])?;
+    let row = rows.first().ok_or_else(|| Fail::Db(DbError::Broken("it has no hive in it".to_owned())))?;
+    Ok(Life {
+        incarnation: Incarnation(row.count(0)?),
+        recovering: row.flag(1)?,
+        heard: row.flag(2)?,
+        floor: row.count(3)?,
+    })
+}
+
+/// A phase as a column holds it, with what else is told when it changes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PhaseColumn {
+    /// The word.
+    pub phase: wire::report::Phase,
+    /// Its reason.
+    pub why: Option<wire::report::Why>,
+    /// What is wrong.
+    pub problem: Option<Problem>,
+    /// How well it is.
+    pub health: Option<wire::report::Health>,
+}
+
+impl PhaseColumn {
+    /// What is decided by.
+    pub fn phase(&self) -> Phase {
+        self.phase.with(self.why, self.problem)
+    }
+}
+
+const DEVICE: &str = "SELECT device, state, hello, run, session, greeted, report_number, renewals, docker, \
+     command_number FROM device WHERE account = $1";
+
+fn device(row: &Row) -> Result<(DeviceId, Device), DbError> {
+    let hello = row.maybe(2, Row::count)?.zip(row.maybe(3, Row::id::<16>)?);
+    let state = device_state(row.text(1)?);
+    let device = Device {
+        state,
+        hello: hello.map(|(number, run)| (HelloNumber(number), RunId(run))),
+        session: row.maybe(4, Row::id::<16>)?.map(SessionId),
+        greeted: Incarnation(row.count(5)?),
+        report: ReportNumber(row.count(6)?),
+        renewals: Renewals(row.count(7)?),
+        command: CommandNumber(row.count(9)?),
+        writers: BTreeMap::new(),
+        docker: row.flag(8)?,
+        apps: BTreeMap::new(),
+    };
+    Ok((DeviceId(row.id(0)?), device))
+}
+
+/// As a column holds it.
+pub fn device_state(text: &str) -> DeviceState {
+    match text {
+        "draining" => DeviceState::Draining,
+        "revoked" => DeviceState::Revoked,
+        _ => DeviceState::Active,
+    }
+}
+
+fn device_state_text(state: DeviceState) -> &'static str {
+    match state {
+        DeviceState::Active => "active",
+        DeviceState::Draining => "draining",
+        DeviceState::Revoked => "revoked",
+    }
+}
+
+const APP: &str = "SELECT a.app, a.name, a.revision, a.policy, a.wanted, a.generation, a.standby, a.stores, \
+     a.seal_every_s, a.volumes, a.known, a.problem, a.device, a.term, a.leased, a.renewed, a.withdrawn, a.forgotten, \
+     a.seen_heads, p.authorization_json FROM app a JOIN package p ON p.account = a.account AND p.app = a.app AND \
+     p.revision = a.revision WHERE a.account = $1";
+
+fn policy(text: &str) -> Policy {
+    if text == "auto" { Policy::Auto } else { Policy::Manual }
+}
+
+/// As a column holds it.
+pub fn policy_text(policy: Policy) -> &'static str {
+    match policy {
+        Policy::Auto => "auto",
+        Policy::Manual => "manual",
+    }
+}
+
+/// What is known of a volume, as a column holds it.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+struct KnownColumn {
+    epoch: u64,
+    seq: u64,
+    writers: Vec<Hex<16>>,
+}
+
+fn writer(hex: Hex<16>) -> Writer {
+    fs_format::DeviceId(hex.0)
+}
+
+fn known(text: &str) -> Result<BTreeMap<VolumeId, Known>, DbError> {
+    let columns: BTreeMap<Hex<32>, KnownColumn> = read(text)?;
+    let one = |(volume, known): (Hex<32>, KnownColumn)| {
+        let writers = known.writers.into_iter().map(writer).collect();
+        let known = Known { epoch: fs_format::Epoch(known.epoch), seq: fs_format::Seq(known.seq), writers };
+        (VolumeId(volume.0), known)
+    };
+    Ok(columns.into_iter().map(one).collect())
+}
+
+fn known_json(volumes: &BTreeMap<VolumeId, Known>) -> String {
+    let one = |(volume, known): (&VolumeId, &Known)| {
+        let writers = known.writers.iter().map(|writer| Hex(writer.0)).collect();
+        (Hex(volume.0), KnownColumn { epoch: known.epoch.0, seq: known.seq.0, writers })
+    };
+    json(&volumes.iter().map(one).collect::<BTreeMap<_, _>>())
+}
+
+fn writers(text: &str) -> Result<BTreeMap<VolumeId, Writer>, DbError> {
+    let columns: BTreeMap<Hex<32>, Hex<16>> = read(text)?;
+    Ok(columns.into_iter().map(|(volume, one)| (VolumeId(volume.0), writer(one))).collect())
+}
+
+fn writers_json(writers: &BTreeMap<VolumeId, Writer>) -> String {
+    json(&writers.iter().map(|(volume, one)| (Hex(volume.0), Hex(one.0))).collect::<BTreeMap<_, _>>())
+}
+
+fn app(row: &Row, all: &BTreeSet<DeviceId>) -> Result<(AppRow, App), Fail> {
+    let package = Authorization::parse(row.bytes(19)?)
+        .map_err(|error| DbError::Broken(format!("a package: {error}")))?;
+    let devices = match &package.devices {
+        Devices::All => all.clone(),
+        Devices::These(these) => these.iter().map(|id| DeviceId(id.0)).collect(),
+    };
+    let volumes: BTreeMap<String, Hex<32>> = read(row.text(9)?)?;
+    let seen = row.maybe(18, Row::text)?.map(read).transpose()?.unwrap_or_default();
+    let beside = AppRow {
+        id: AppId(row.id(0)?),
+        revision: row.count(2)?,
+        stores: read(row.text(7)?)?,
+        seal_every_s: row.count(8)?,
+        volumes: volumes.into_iter().map(|(name, key)| (name, VolumeId(key.0))).collect(),
+        seen,
+        package,
+    };
+    let placement = Placement {
+        device: row.maybe(12, Row::id::<16>)?.map(DeviceId),
+        term: Term(row.count(13)?),
+        leased: row.flag(14)?,
+        renewed: row.maybe(15, Row::count)?.map(Renewals),
+        withdrawn: row.flag(16)?,
+        forgotten: row.flag(17)?,
+    };
+    let app = App {
+        policy: policy(row.text(3)?),
+        wanted: row.flag(4)?,
+        generation: Generation(row.count(5)?),
+        devices,
+        volumes: known(row.text(10)?)?,
+        placement,
+        problem: row.maybe(11, Row::text)?.map(refused),
+    };
+    Ok((beside, app))
+}
+
+const OPERATION: &str = "SELECT operation, app, kind, step, count, data, state, code, result FROM operation \
+     WHERE account = $1";
+
+/// What runs beside others of an app is none that others wait for.
+const ALONE: &str = "kind NOT IN ('logs', 'action', 'moments')";
+
+/// As a column holds it.
+pub fn step(text: &str) -> Step {
+    match text {
+        "check" => Step::Check,
+        "prepare" => Step::Prepare,
+        "hand_over" => Step::HandOver,
+        "wait" => Step::WaitLease,
+        "start" => Step::Start,
+        "take_back" => Step::TakeBack,
+        "return" => Step::Return,
+        "stop" => Step::Stop,
+        "settings" => Step::Settings,
+        _ => Step::Task,
+    }
+}
+
+/// As people see it.
+pub fn step_text(step: Step) -> &'static str {
+    match step {
+        Step::Check => "check",
+        Step::Prepare => "prepare",
+        Step::HandOver => "hand_over",
+        Step::WaitLease => "wait",
+        Step::Start => "start",
+        Step::TakeBack => "take_back",
+        Step::Return => "return",
+        Step::Stop => "stop",
+        Step::Settings => "settings",
+        Step::Task => "task",
+    }
+}
+
+/// As people see it.
+pub fn kind_text(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Start => "start",
+        Kind::Stop => "stop",
+        Kind::Move => "move",
+        Kind::Force { .. } => "move_forced",
+        Kind::Failover => "failover",
+        Kind::Settings(_) => "settings",
+        Kind::Task => "task",
+    }
+}
+
+fn kind(text: &str, data: &OperationData) -> Kind {
+    match text {
+        "start" => Kind::Start,
+        "stop" => Kind::Stop,
+        "move" => Kind::Move,
+        "move_forced" => Kind::Force { even_if_online: data.even_if_online },
+        "failover" => Kind::Failover,
+        "settings" => Kind::Settings(data.policy.unwrap_or(Policy::Manual)),
+        _ => Kind::Task,
+    }
+}
+
+/// As people see it.
+pub fn refused_text(refused: Refused) -> &'static str {
+    match refused {
+        Refused::OperationRunning => "operation_running",
+        Refused::Recovering => "hive_recovering",
+        Refused::NotFound => "not_found",
+        Refused::State => "state",
+        Refused::DeviceSilent => "device_silent",
+        Refused::DeviceOnline => "device_online",
+        Refused::DeviceNotAuthorized => "device_not_authorized",
+        Refused::DeviceClosed => "device_draining",
+        Refused::NoCandidate => "no_candidate",
+        Refused::NotHeld => "not_held",
+        Refused::Forced => "forced",
+        Refused::LeaseOver => "lease_over",
+        Refused::Problem(problem) => problem.text(),
+    }
+}
+
+fn refused(text: &str) -> Refused {
+    let own = [
+        Refused::OperationRunning,
+        Refused::Recovering,
+        Refused::NotFound,
+        Refused::State,
+        Refused::DeviceSilent,
+        Refused::DeviceOnline,
+        Refused::DeviceNotAuthorized,
+        Refused::DeviceClosed,
+        Refused::NoCandidate,
+        Refused::NotHeld,
+        Refused::Forced,
+        Refused::LeaseOver,
+    ];
+    if let Some(own) = own.into_iter().find(|one| refused_text(*one) == text) {
+        return own;
+    }
+    let problem = Problem::ALL.iter().copied().find(|one| one.text() == text);
+    Refused::Problem(problem.unwrap_or(Problem::Unknown))
+}
+
+fn heads(list: &[HeadAt]) -> BTreeMap<VolumeId, Head> {
+    list.iter().map(HeadAt::head).collect()
+}
+
+fn heads_list(heads: &BTreeMap<VolumeId, Head>) -> Vec<HeadAt> {
+    heads.iter().map(|(volume, head)| HeadAt::of(*volume, head)).collect()
+}
+
+fn operation(row: &Row) -> Result<(OperationId, Option<AppId>, OperationRow, Operation), DbError> {
+    let data: OperationData = read(row.text(5)?)?;
+    let text = row.text(2)?.to_owned();
+    let state = match row.text(6)? {
+        "running" => OperationState::Running,
+        "done" => OperationState::Done,
+        "lost" => OperationState::Lost,
+        _ => OperationState::Failed(refused(row.maybe(7, Row::text)?.unwrap_or("state"))),
+    };
+    let app = row.maybe(1, Row::id::<16>)?.map(AppId);
+    let pure = Operation {
+        app: app.unwrap_or(AppId([0; 16])),
+        kind: kind(&text, &data),
+        step: step(row.text(3)?),
+        count: row.count(4)?,
+        waits: data.waits,
+        from: data.from,
+        to: data.to,
+        heads: data.heads.as_deref().map(heads),
+        rollback_to: heads(&data.rollback_to),
+        tried: data.tried.clone(),
+        reason: data.reason.as_deref().map(refused),
+        state,
+    };
+    let beside = OperationRow {
+        step: Some(row.text(3)?.to_owned()),
+        kind: text,
+        data,
+        result: row.maybe(8, Row::text)?.map(read).transpose()?,
+        problem: None,
+    };
+    Ok((OperationId(row.id(0)?), app, beside, pure))
+}
+
+impl Loaded {
+    fn begin(life: Life) -> Self {
+        let hive = Hive {
+            incarnation: life.incarnation,
+            recovering: life.recovering,
+            heard: life.heard,
+            floor: life.floor,
+            ..Hive::default()
+        };
+        let operations = BTreeMap::new();
+        Self { before: Hive::default(), hive, apps: BTreeMap::new(), operations, whole: false }
+    }
+
+    fn loaded(mut self) -> Self {
+        self.before = self.hive.clone();
+        self
+    }
+
+    /// What a decision about one app needs.
+    pub fn app(tenant: &mut Tenant<'_>, id: AppId) -> Result<Self, Fail> {
+        let mut loaded = Self::begin(life(tenant)?);
+        for row in tenant.query(DEVICE, &[])? {
+            let (id, device) = device(&row)?;
+            loaded.hive.devices.insert(id, device);
+        }
+        let all: BTreeSet<DeviceId> = loaded.hive.devices.keys().copied().collect();
+        let row = tenant.one(&format!("{APP} AND a.app = $2"), &[id.0.into()])?;
+        let (beside, row) = app(&row.ok_or_else(Fail::not_found)?, &all)?;
+        let known = tenant.query(
+            "SELECT device, term, phase, writers FROM device_app WHERE account = $1 AND app = $2",
+            &[id.0.into()],
+        )?;
+        for known in known {
+            let Some(device) = loaded.hive.devices.get_mut(&DeviceId(known.id(0)?)) else { continue };
+            device.writers = writers(known.text(3)?)?;
+            if let (Some(term), Some(phase)) = (known.maybe(1, Row::count)?, known.maybe(2, Row::text)?) {
+                let phase: PhaseColumn = read(phase)?;
+                let report = AppReport { term: Term(term), phase: phase.phase(), volumes: BTreeMap::new() };
+                device.apps.insert(id, report);
+            }
+        }
+        loaded.apps.insert(id, beside);
+        loaded.hive.apps.insert(id, row);
+        let sql = format!("{OPERATION} AND app = $2 AND state = 'running' AND {ALONE}");
+        for row in tenant.query(&sql, &[id.0.into()])? {
+            loaded.take(operation(&row)?);
+        }
+        Ok(loaded.loaded())
+    }
+
+    /// What a decision about an operation needs; none if it is about no app.
+    pub fn operation(tenant: &mut Tenant<'_>, id: OperationId) -> Result<Option<Self>, Fail> {
+        let row = tenant.one(&format!("{OPERATION} AND operation = $2"), &[id.0.into()])?;
+        let row = row.ok_or_else(Fail::not_found)?;
+        let found = operation(&row)?;
+        let Some(app) = found.1 else { return Ok(None) };
+        let mut loaded = Self::app(tenant, app)?;
+        loaded.take(found);
+        Ok(Some(loaded.loaded()))
+    }
+
+    fn take(&mut self, (id, _, beside, pure): (OperationId, Option<AppId>, OperationRow, Operation)) {
+        self.operations.insert(id, beside);
+        self.hive.operations.insert(id, pure);
+    }
+
+    /// What a hello or report needs: a device, and the apps that are placed on it or that it names.
+    pub fn device(
+        tenant: &mut Tenant<'_>,
+        id: DeviceId,
+        named: &BTreeSet<AppId>,
+        hello: bool,
+    ) -> Result<Self, Fail> {
+        let life = life(tenant)?;
+        let mut loaded = Self::begin(life);
+        let row = tenant.one(&format!("{DEVICE} AND device = $2"), &[id.0.into()])?;
+        let (_, mut row) = device(&row.ok_or(orchestrator_api::report::Refusal::Unknown)?)?;
+        let sql = "SELECT app, term, phase, writers FROM device_app WHERE account = $1 AND device = $2";
+        for known in tenant.query(sql, &[id.0.into()])? {
+            row.writers.extend(writers(known.text(3)?)?);
+        }
+        loaded.hive.devices.insert(id, row);
+        if hello && life.recovering {
+            // A recovery ends when each device of each account was heard.
+            let sql = "SELECT device, state, greeted FROM device";
+            for other in tenant.tx.query(sql, &[])? {
+                let greeted = Incarnation(other.count(2)?);
+                let state = device_state(other.text(1)?);
+                let other = DeviceId(other.id(0)?);
+                loaded.hive.devices.entry(other).or_insert(Device { state, greeted, ..Device::default() });
+            }
+        }
+        // Where it may run is not asked here.
+        let nobody = BTreeSet::new();
+        let mut rows = tenant.query(&format!("{APP} AND a.device = $2"), &[id.0.into()])?;
+        for app in named {
+            rows.extend(tenant.query(
+                &format!("{APP} AND a.app = $2 AND (a.device IS NULL OR a.device <> $3)"),
+                &[app.0.into(), id.0.into()],
+            )?);
+        }
+        for row in rows {
+            let (beside, row) = app(&row, &nobody)?;
+            loaded.hive.apps.insert(beside.id, row);
+            loaded.apps.insert(beside.id, beside);
+        }
+        if hello {
+            let sql = "SELECT body FROM command WHERE account = $1 AND device = $2 AND result IS NULL \
+                 AND verb = 'start'";
+            for row in tenant.query(sql, &[id.0.into()])? {
+                let command: wire::command::Command = read(row.text(0)?)?;
+                if let Some(command) = command.decided() {
+                    let given = crate::Given { command, result: None };
+                    loaded.hive.commands.insert((id, given.command.number), given);
+                }
+            }
+            for app in loaded.apps.keys().copied().collect::<Vec<_>>() {
+                let sql = format!("{OPERATION} AND app = $2 AND state = 'running' AND {ALONE}");
+                for row in tenant.query(&sql, &[app.0.into()])? {
+                    loaded.take(operation(&row)?);
+                }
+            }
+        }
+        Ok(loaded.loaded())
+    }
+
+    /// Commands that were put in to be answered are no new ones.
+    pub fn forget_commands(&mut self) {
+        self.before.commands = self.hive.commands.clone();
+    }
+
+    /// Ends an operation.
+    pub fn edit(&mut self, id: OperationId, state: OperationState) {
+        let Some(operation) = self.hive.operations.get_mut(&id) else { return };
+        operation.state = state;
+        operation.waits = None;
+        let app = operation.app;
+        if let Some(app) = self.hive.apps.get_mut(&app) {
+            app.placement.withdrawn = false;
+        }
+    }
+
+    /// Writes what a decision changed.
+    pub fn save(&mut self, tenant: &mut Tenant<'_>) -> Result<(), Fail> {
+        let (hive, before) = (&self.hive, &self.before);
+        let life = |hive: &Hive| (hive.incarnation, hive.recovering, hive.heard, hive.floor);
+        if life(hive) != life(before) {
+            tenant.tx.execute(
+                "UPDATE hive SET incarnation = $1, recovering = $2, heard = $3, floor = $4 WHERE id = 1",
+                &[hive.incarnation.0.into(), hive.recovering.into(), hive.heard.into(), hive.floor.into()],
+            )?;
+        }
+        for (id, device) in &hive.devices {
+            if before.devices.get(id).is_some_and(|was| was != device)
+                || (self.whole && hive.devices.len() == 1)
+            {
+                save_device(tenant, *id, device)?;
+            }
+        }
+        for (id, app) in &hive.apps {
+            if self.whole || before.apps.get(id) != Some(app) {
+                save_app(tenant, *id, app)?;
+                let was =
+                    before.apps.get(id).map(|was| (was.placement.term, was.policy, was.wanted, was.problem));
+                if was != Some((app.placement.term, app.policy, app.wanted, app.problem)) {
+                    tenant.changed("app", id);
+                }
+            }
+        }
+        let commands: Vec<Command> = hive
+            .commands
+            .iter()
+            .filter(|(key, _)| !before.commands.contains_key(key))
+            .map(|(_, given)| given.command.clone())
+            .collect();
+        for (id, operation) in &hive.operations {
+            let new = !before.operations.contains_key(id);
+            let beside = self.operations.entry(*id).or_default();
+            let ended = before.operations.get(id).is_none_or(|was| was.state == OperationState::Running)
+                && operation.state != OperationState::Running;
+            if new {
+                if beside.kind.is_empty() {
+                    beside.kind = kind_text(operation.kind).to_owned();
+                }
+                beside.data.begin(operation);
+                insert_operation(tenant, *id, Some(operation.app), beside, operation)?;
+            }
+            if new || before.operations.get(id) != Some(operation) {
+                if operation.kind != Kind::Task {
+                    beside.step = Some(step_text(operation.step).to_owned());
+                }
+                beside.data.begin(operation);
+                if ended {
+                    let app = hive.apps.get(&operation.app);
+                    super::outcome::close(tenant, *id, operation, beside, app)?;
+                }
+                update_operation(tenant, *id, beside, operation)?;
+                tenant.changed("operation", id);
+            }
+        }
+        for ((to, _), command) in hive
+            .commands
+            .iter()
+            .filter(|(key, _)| !before.commands.contains_key(key))
+            .map(|(key, _)| *key)
+            .zip(commands)
+        {
+            let app = self.apps.get(&command.app).ok_or_else(Fail::not_found)?;
+            let operation = self.operations.get(&command.operation);
+            let body = wire_command(tenant, &command, app, operation)?;
+            insert_command(tenant, to, &body)?;
+        }
+        self.before = self.hive.clone();
+        Ok(())
+    }
+}
+
+impl OperationData {
+    fn begin(&mut self, operation: &Operation) {
+        self.waits = operation.waits;
+        self.from = operation.from;
+        self.to = operation.to;
+        self.heads = operation.heads.as_ref().map(heads_list);
+        self.rollback_to = heads_list(&operation.rollback_to);
+        self.tried.clone_from(&operation.tried);
+        self.reason = operation.reason.map(|reason| refused_text(reason).to_owned());
+        match operation.kind {
+            Kind::Force { even_if_online } => self.even_if_online = even_if_online,
+            Kind::Settings(policy) => self.policy = Some(policy),
+            _ => {}
+        }
+    }
+}
+
+fn save_device(tenant: &mut Tenant<'_>, id: DeviceId, device: &Device) -> Result<(), DbError> {
+    tenant.execute(
+        "UPDATE device SET state = $3, hello = $4, run = $5, session = $6, greeted = $7, report_number = $8, \
+         renewals = $9, docker = $10, command_number = $11 WHERE account = $1 AND device = $2",
+        &[
+            id.0.into(),
+            device_state_text(device.state).into(),
+            device.hello.map(|(number, _)| number.0).into(),
+            device.hello.map(|(_, run)| run.0).into(),
+            device.session.map(|session| session.0).into(),
+            device.greeted.0.into(),
+            device.report.0.into(),
+            device.renewals.0.into(),
+            device.docker.into(),
+            device.command.0.into(),
+        ],
+    )?;
+    Ok(())
+}
+
+fn save_app(tenant: &mut Tenant<'_>, id: AppId, app: &App) -> Result<(), DbError> {
+    let placement = &app.placement;
+    tenant.execute(
+        "UPDATE app SET policy = $3, wanted = $4, generation = $5, known = $6, problem = $7, device = $8, \
+         term = $9, leased = $10, renewed = $11, withdrawn = $12, forgotten = $13 WHERE account = $1 AND app = $2",
+        &[
+            id.0.into(),
+            policy_text(app.policy).into(),
+            app.wanted.into(),
+            app.generation.0.into(),
+            known_json(&app.volumes).into(),
+            app.problem.map(refused_text).into(),
+            placement.device.map(|id| id.0).into(),
+            placement.term.0.into(),
+            placement.leased.into(),
+            placement.renewed.map(|number| number.0).into(),
+            placement.withdrawn.into(),
+            placement.forgotten.into(),
+        ],
+    )?;
+    Ok(())
+}
+
+/// Writes a new operation down, without what `update_operation` writes.
+pub fn insert_operation(
+    tenant: &mut Tenant<'_>,
+    id: OperationId,
+    app: Option<AppId>,
+    beside: &OperationRow,
+    operation: &Operation,
+) -> Result<(), Fail> {
+    let row = tenant.one("SELECT operation_number FROM account WHERE account = $1", &[])?;
+    let number = row.ok_or_else(Fail::not_found)?.count(0)? + 1;
+    tenant.execute("UPDATE account SET operation_number = $2 WHERE account = $1", &[number.into()])?;
+    let device = beside.data.to.or(beside.data.from);
+    let state = if operation.state == OperationState::Running { "running" } else { "begun" };
+    let by = json(&tenant.by);
+    let inserted = tenant.execute(
+        "INSERT INTO operation (account, operation, number, app, device, kind, step, count, data, state, code, \
+         result, begun, ended, by_whom) VALUES ($1, $2, $3, $4, $5, $6, $7, 0, '{}', $8, NULL, NULL, $9, NULL, $10)",
+        &[
+            id.0.into(),
+            number.into(),
+            app.map(|id| id.0).into(),
+            device.map(|id| id.0).into(),
+            (&beside.kind).into(),
+            "check".into(),
+            state.into(),
+            chance::now().into(),
+            by.into(),
+        ],
+    );
+    match inserted {
+        Err(DbError::Unique) => {
+            return Err(Fail::new(
+                orchestrator_api::error::Code::OperationRunning,
+                "something else is being done with this app",
+            ));
+        }
+        other => other?,
+    };
+    let about = About { app, device, operation: Some(id), ..About::default() };
+    tenant.event("ordered", about.with("do", beside.kind.as_str()))
+}
+
+/// Writes down where an operation is.
+pub fn update_operation(
+    tenant: &mut Tenant<'_>,
+    id: OperationId,
+    beside: &OperationRow,
+    operation: &Operation,
+) -> Result<(), DbError> {
+    let (state, code) = match operation.state {
+        OperationState::Running => ("running", None),
+        OperationState::Done => ("done", None),
+        OperationState::Failed(_) if beside.data.cancelled => ("cancelled", None),
+        OperationState::Failed(refused) => ("failed", Some(refused_text(refused))),
+        OperationState::Lost => ("lost", None),
+    };
+    let ended = (operation.state != OperationState::Running).then(chance::now);
+    let device = beside.data.to.or(beside.data.from);
+    tenant.execute(
+        "UPDATE operation SET device = $3, step = $4, count = $5, data = $6, state = $7, code = $8, result = $9, \
+         ended = $10 WHERE account = $1 AND operation = $2",
+        &[
+            id.0.into(),
+            device.map(|id| id.0).into(),
+            beside.step.as_deref().unwrap_or(step_text(operation.step)).into(),
+            operation.count.into(),
+            json(&beside.data).into(),
+            state.into(),
+            code.into(),
+            beside.result.as_ref().map(json).into(),
+            ended.into(),
+        ],
+    )?;
+    Ok(())
+}
+
+/// Writes a command down for a device.
+pub fn insert_command(
+    tenant: &mut Tenant<'_>,
+    to: DeviceId,
+    command: &wire::command::Command,
+) -> Result<(), Fail> {
+    let body = json(command);
+    let verb = serde_json::to_value(&command.order).ok();
+    let verb = verb.as_ref().and_then(|order| order.get("do")).and_then(|verb| verb.as_str()).unwrap_or("");
+    tenant.execute(
+        "INSERT INTO command (account, device, number, operation, app, term, verb, body, result, at) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, NULL, $9)",
+        &[
+            to.0.into(),
+            command.number.0.into(),
+            command.operation.0.into(),
+            command.app.map(|id| id.0).into(),
+            command.term.map_or(0, |term| term.0).into(),
+            verb.into(),
+            body.into(),
+            chance::now().into(),
+        ],
+    )?;
+    tenant.wakes.insert(Wake::Device(to));
+    Ok(())
+}
+
+/// The stores of an app, as its devices need them.
+pub fn stores(tenant: &mut Tenant<'_>, ids: &[Uuid]) -> Result<List<StoreName, 8>, Fail> {
+    let mut found = Vec::new();
+    for id in ids {
+        let row = tenant.one("SELECT url FROM store WHERE account = $1 AND store = $2", &[id.0.into()])?;
+        if let Some(row) = row {
+            let url = Text::try_from(row.text(0)?.to_owned())
+                .map_err(|_| DbError::Broken("a store's address".to_owned()))?;
+            found.push(StoreName { store: *id, url });
+        }
+    }
+    Ok(List::cut(found))
+}
+
+fn key(name: &str) -> Result<Key, DbError> {
+    name.parse().map_err(|_| DbError::Broken("the name of a volume".to_owned()))
+}
+
+/// A command as the device gets it: what was decided, with what the rows have beside.
+fn wire_command(
+    tenant: &mut Tenant<'_>,
+    command: &Command,
+    app: &AppRow,
+    operation: Option<&OperationRow>,
+) -> Result<wire::command::Command, Fail> {
+    let revision = Number(app.revision);
+    let order = match &command.order {
+        Order::Prepare { .. } => {
+            let named = |(name, volume): (&String, &VolumeId)| {
+                key(name).map(|name| NamedVolume { name, volume: Hex(volume.0) })
+            };
+            let volumes = app.volumes.iter().map(named).collect::<Result<Vec<_>, _>>()?;
+            wire::command::Order::Prepare(Prepare {
+                revision,
+                stores: stores(tenant, &app.stores)?,
+                volumes: List::cut(volumes),
+                fill: operation.is_some_and(|operation| operation.kind == "move"),
+            })
+        }
+        Order::Start(start) => {
+            let fresh = || Expect::Since { epoch: Number(0), seq: Number(0), writers: List::default() };
+            let volume = |name: &str| {
+                let known = app.volumes.get(name);
+                let expect = known.and_then(|volume| start.volumes.get(volume)).map(Expect::from);
+                Ok(StartVolume {
+                    name: key(name)?,
+                    volume: known.map(|volume| Hex(volume.0)),
+                    expect: expect.unwrap_or_else(fresh),
+                })
+            };
+            let volumes: Result<Vec<_>, DbError> =
+                app.package.volumes.iter().map(|one| volume(&one.name)).collect();
+            let back = |(volume, head): (&VolumeId, &Head)| (Hex(volume.0), Number(head.seq.0));
+            let seals: BTreeMap<_, _> = start.rollback_to.iter().map(back).collect();
+            wire::command::Order::Start(Start {
+                revision,
+                policy: start.policy,
+                stores: stores(tenant, &app.stores)?,
+                seal_every_s: Number(app.seal_every_s),
+                volumes: List::cut(volumes?),
+                rollback_to: Some(MomentName::Seals(seals)).filter(MomentName::is_bounded),
+            })
+        }
+        Order::Stop => wire::command::Order::Stop,
+        Order::HandOver => {
+            wire::command::Order::HandOver { to: operation.and_then(|operation| operation.data.to) }
+        }
+        Order::Settings(policy) => wire::command::Order::Settings(Settings {
+            policy: *policy,
+            seal_every_s: Number(app.seal_every_s),
+            stores: stores(tenant, &app.stores)?,
+        }),
+    };
+    Ok(wire::command::Command {
+        number: command.number,
+        operation: command.operation,
+        app: Some(command.app),
+        term: Some(command.term),
+        generation: Some(command.generation),
+        order,
+    })
+}
+
+/// What a device has of an app, as a report says it: written only where it changed.
+pub fn save_device_app(
+    tenant: &mut Tenant<'_>,
+    device: DeviceId,
+    app: AppId,
+    column: Option<(Term, PhaseColumn)>,
+    writers: &BTreeMap<VolumeId, Writer>,
+    branches: Option<String>,
+) -> Result<(), DbError> {
+    let live = column.as_ref().is_some_and(|(_, phase)| phase.phase().is_live());
+    let values: [Value; 7] = [
+        app.0.into(),
+        device.0.into(),
+        column.as_ref().map(|(term, _)| term.0).into(),
+        column.as_ref().map(|(_, phase)| json(phase)).into(),
+        live.into(),
+        writers_json(writers).into(),
+        branches.into(),
+    ];
+    tenant.execute(
+        "INSERT INTO device_app (account, app, device, term, phase, live, writers, branches) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT (account, app, device) DO UPDATE SET \
+         term = excluded.term, phase = excluded.phase, live = excluded.live, writers = excluded.writers, \
+         branches = excluded.branches",
+        &values,
+    )?;
+    Ok(())
+}

@@ -1,0 +1,327 @@
+//! Who counts time: one process looks every second, or sooner when something is due.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use orchestrator_api::ids::{AppId, DeviceId, Incarnation, OperationId, Renewals, SessionId, Term};
+use orchestrator_api::report::AppReport;
+use orchestrator_api::times::{FRESH, WATCH_EVERY};
+use tokio::time::Instant;
+
+use super::database::{DbError, How, Row};
+use super::fail::Fail;
+use super::outcome;
+use super::rows::{self, Loaded, PhaseColumn};
+use super::tenant::{About, AccountId, Tenant, Wake, read};
+use super::{Shared, apps, backup, chance};
+use crate::{App, Device, Hive, Kind, Look, Operation, OperationState, Placement, Scheduler, decide};
+
+/// How often draining devices are looked at.
+const SLOW_EVERY: Duration = Duration::from_secs(3);
+const CLEAN_EVERY: Duration = Duration::from_secs(3600);
+const DAY: Duration = Duration::from_secs(86_400);
+const RESULTS_KEPT_MS: i64 = 7 * 86_400_000;
+/// Sooner than this it does not look again, whatever is due.
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// Looks until the hive closes.
+pub async fn run(shared: Arc<Shared>) {
+    let mut schedulers: BTreeMap<AccountId, Scheduler> = BTreeMap::new();
+    let begun = Instant::now();
+    let (mut slow, mut clean, mut night) = (begun, begun + Duration::from_secs(60), begun + DAY);
+    if shared.backups.is_some() {
+        night = begun + Duration::from_secs(60);
+    }
+    let mut leads = false;
+    while !shared.is_closing() {
+        match look(&shared, &mut schedulers, begun).await {
+            Ok(()) => leads = true,
+            Err(Fail::Db(DbError::NotLeader)) => {
+                leads = false;
+                schedulers.clear();
+            }
+            Err(fail) => {
+                tracing::warn!(%fail, "the scheduler could not look");
+                // What was not seen is not counted: after a gap every watch begins anew by itself.
+            }
+        }
+        if leads && Instant::now() >= slow {
+            slow = Instant::now() + SLOW_EVERY;
+            told(empty_devices(&shared).await, "devices could not be emptied");
+        }
+        if leads && Instant::now() >= clean {
+            clean = Instant::now() + CLEAN_EVERY;
+            told(clean_up(&shared).await, "old rows could not be removed");
+        }
+        if let Some(folder) = shared.backups.as_ref().filter(|_| leads && Instant::now() >= night) {
+            night = Instant::now() + DAY;
+            told(backup::nightly(&shared.database, folder).await, "the backup of the night failed");
+        }
+        tokio::time::sleep(PAUSE).await;
+        let rest = Duration::from_millis(WATCH_EVERY) - PAUSE;
+        tokio::select! {
+            () = tokio::time::sleep(rest) => {}
+            () = shared.nudge.notified() => {}
+            () = shared.closed() => {}
+        }
+    }
+}
+
+fn told(done: Result<(), Fail>, what: &str) {
+    if let Err(fail) = done {
+        tracing::warn!(%fail, "{what}");
+    }
+}
+
+/// What the scheduler looks at of all accounts.
+fn state(tx: &mut dyn super::database::Tx) -> Result<BTreeMap<AccountId, Hive>, Fail> {
+    let rows = tx.query("SELECT incarnation, recovering, heard, floor FROM hive WHERE id = 1", &[])?;
+    let row = rows.first().ok_or_else(|| Fail::start("the database has no hive in it"))?;
+    let blank = Hive {
+        incarnation: Incarnation(row.count(0)?),
+        recovering: row.flag(1)?,
+        heard: row.flag(2)?,
+        floor: row.count(3)?,
+        ..Hive::default()
+    };
+    let mut all: BTreeMap<AccountId, Hive> = BTreeMap::new();
+    for row in tx.query("SELECT account, device, state, session, renewals FROM device", &[])? {
+        let device = Device {
+            state: rows::device_state(row.text(2)?),
+            session: row.maybe(3, Row::id::<16>)?.map(SessionId),
+            renewals: Renewals(row.count(4)?),
+            ..Device::default()
+        };
+        let hive = all.entry(row.id(0)?).or_insert_with(|| blank.clone());
+        hive.devices.insert(DeviceId(row.id(1)?), device);
+    }
+    // Apps of which nothing can be due are not read: those that run as they should without a lease.
+    let sql = "SELECT a.account, a.app, a.policy, a.wanted, a.device, a.term, a.leased, a.renewed, a.withdrawn, \
+         a.forgotten, d.term, d.phase FROM app a LEFT JOIN device_app d ON d.account = a.account AND d.app = a.app \
+         AND d.device = a.device WHERE a.device IS NOT NULL AND (a.leased = 1 OR a.forgotten = 1 \
+         OR (a.wanted = 1 AND (d.live IS NULL OR d.live = 0)) OR (a.wanted = 0 AND d.live = 1))";
+    for row in tx.query(sql, &[])? {
+        let Some(hive) = all.get_mut(&row.id::<16>(0)?) else { continue };
+        let (app, device) = (AppId(row.id(1)?), DeviceId(row.id(4)?));
+        let placement = Placement {
+            device: Some(device),
+            term: Term(row.count(5)?),
+            leased: row.flag(6)?,
+            renewed: row.maybe(7, Row::count)?.map(Renewals),
+            withdrawn: row.flag(8)?,
+            forgotten: row.flag(9)?,
+        };
+        if let (Some(term), Some(phase)) = (row.maybe(10, Row::count)?, row.maybe(11, Row::text)?) {
+            let phase: PhaseColumn = read(phase)?;
+            let report = AppReport { term: Term(term), phase: phase.phase(), volumes: BTreeMap::new() };
+            if let Some(device) = hive.devices.get_mut(&device) {
+                device.apps.insert(app, report);
+            }
+        }
+        let policy = match row.text(2)? {
+            "auto" => orchestrator_api::placement::Policy::Auto,
+            _ => orchestrator_api::placement::Policy::Manual,
+        };
+        let row = App {
+            policy,
+            wanted: row.flag(3)?,
+            generation: Default::default(),
+            devices: Default::default(),
+            volumes: BTreeMap::new(),
+            placement,
+            problem: None,
+        };
+        hive.apps.insert(app, row);
+    }
+    let sql = "SELECT account, operation, app, kind, step, count FROM operation WHERE state = 'running' \
+         AND app IS NOT NULL AND kind NOT IN ('logs', 'action', 'moments')";
+    for row in tx.query(sql, &[])? {
+        let Some(hive) = all.get_mut(&row.id::<16>(0)?) else { continue };
+        let operation = Operation {
+            app: AppId(row.id(2)?),
+            kind: if row.text(3)? == "failover" { Kind::Failover } else { Kind::Task },
+            step: rows::step(row.text(4)?),
+            count: row.count(5)?,
+            waits: None,
+            from: None,
+            to: None,
+            heads: None,
+            rollback_to: BTreeMap::new(),
+            tried: Default::default(),
+            reason: None,
+            state: OperationState::Running,
+        };
+        hive.operations.insert(OperationId(row.id(1)?), operation);
+    }
+    Ok(all)
+}
+
+async fn look(
+    shared: &Arc<Shared>,
+    schedulers: &mut BTreeMap<AccountId, Scheduler>,
+    begun: Instant,
+) -> Result<(), Fail> {
+    let all = shared.database.transact(How::Lead, state).await?;
+    let now = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
+    schedulers.retain(|account, _| all.contains_key(account));
+    let mut recovered = !all.is_empty();
+    let mut due = Vec::new();
+    for (account, hive) in &all {
+        let looks = schedulers.entry(*account).or_default().look(hive, now);
+        recovered &= looks.contains(&Look::Recovered);
+        due.extend(looks.into_iter().filter(|look| *look != Look::Recovered).map(|look| (*account, look)));
+    }
+    if recovered {
+        finish(shared).await?;
+    }
+    for (account, look) in due {
+        match one(shared, account, look).await {
+            Ok(()) => {}
+            Err(Fail::Db(error)) => return Err(Fail::Db(error)),
+            // What is not there any more, or not as it was, is looked at again.
+            Err(fail) => tracing::debug!(%fail, "what was due is not any more"),
+        }
+    }
+    Ok(())
+}
+
+async fn one(shared: &Arc<Shared>, account: AccountId, look: Look) -> Result<(), Fail> {
+    let wakes = shared
+        .database
+        .transact(How::Lead, move |tx| {
+            let mut tenant = Tenant::new(tx, account);
+            tenant.alone()?;
+            let id = OperationId(chance::uuid().0);
+            let loaded = match &look {
+                Look::Check(operation, _) | Look::Late(operation, _) => {
+                    Loaded::operation(&mut tenant, *operation)?
+                }
+                Look::End(app, ..) | Look::Stop(app) => Some(Loaded::app(&mut tenant, *app)?),
+                Look::Recovered => None,
+            };
+            let Some(mut loaded) = loaded else { return Ok(tenant.wakes) };
+            if let Look::Check(operation, fresh) = &look
+                && may_report(&mut tenant, &loaded, *operation, fresh)?
+            {
+                return Ok(tenant.wakes);
+            }
+            let ended = match &look {
+                Look::End(app, ..) => loaded.hive.apps.get(app).map(|row| (*app, row.placement.clone())),
+                _ => None,
+            };
+            decide(&mut loaded.hive, look.clone().event(id));
+            let failover = loaded.hive.operations.get(&id).is_some_and(|it| it.kind == Kind::Failover);
+            if let (true, Some((app, placement))) = (failover, ended)
+                && let Some(device) = placement.device
+            {
+                let lost = outcome::lost(&mut tenant, app, device, placement.leased)?;
+                loaded.operations.entry(id).or_default().data.lost = Some(lost);
+            }
+            loaded.save(&mut tenant)?;
+            tenant.flush()?;
+            Ok(tenant.wakes)
+        })
+        .await?;
+    shared.deliver(wakes.into_iter().filter(|wake| *wake != Wake::Scheduler).collect());
+    Ok(())
+}
+
+/// Whether a device that an operation needs reported lately, though not twice since the scheduler looks: it is waited
+/// for, and not called silent.
+fn may_report(
+    tenant: &mut Tenant<'_>,
+    loaded: &Loaded,
+    operation: OperationId,
+    fresh: &std::collections::BTreeSet<DeviceId>,
+) -> Result<bool, Fail> {
+    let Some(operation) = loaded.hive.operations.get(&operation) else { return Ok(false) };
+    let placed = loaded.hive.apps.get(&operation.app).and_then(|app| app.placement.device);
+    let source = placed.filter(|_| operation.kind == Kind::Move);
+    for device in [operation.to.or(placed), source].into_iter().flatten() {
+        let sql = "SELECT seen FROM device WHERE account = $1 AND device = $2";
+        let row = tenant.one(sql, &[device.0.into()])?;
+        let seen = row.map(|row| row.maybe(0, Row::int)).transpose()?.flatten();
+        let lately = seen.is_some_and(|seen| chance::now() - seen < FRESH as i64);
+        if !fresh.contains(&device) && lately {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// The devices were heard, and leases of before are over.
+async fn finish(shared: &Arc<Shared>) -> Result<(), Fail> {
+    let work = |tx: &mut dyn super::database::Tx| {
+        tx.lock(0, false)?;
+        tx.execute("UPDATE hive SET recovering = 0, heard = 0 WHERE id = 1 AND heard = 1", &[])?;
+        tx.execute(
+            "UPDATE app SET wanted = 0, problem = 'not_held' WHERE device IS NULL AND wanted = 1",
+            &[],
+        )?;
+        let accounts = tx.query("SELECT account FROM account", &[])?;
+        for row in accounts {
+            let account = row.id(0)?;
+            Tenant::new(tx, account).event("recovered", About::default())?;
+        }
+        Ok(())
+    };
+    shared.database.transact(How::Lead, work).await?;
+    tracing::info!("the hive has recovered");
+    Ok(())
+}
+
+/// Moves apps away from devices that are being emptied, one by one.
+async fn empty_devices(shared: &Arc<Shared>) -> Result<(), Fail> {
+    let wakes = shared
+        .database
+        .transact(How::Lead, |tx| {
+            let sql = "SELECT account, device FROM device WHERE state = 'draining'";
+            let mut wakes = std::collections::BTreeSet::new();
+            for row in tx.query(sql, &[])? {
+                let (account, device) = (row.id(0)?, DeviceId(row.id(1)?));
+                let mut tenant = Tenant::new(tx, account);
+                tenant.alone()?;
+                let busy = tenant.one(
+                    "SELECT 1 FROM operation o JOIN app a ON a.account = o.account AND a.app = o.app \
+                     WHERE o.account = $1 AND o.state = 'running' AND a.device = $2",
+                    &[device.0.into()],
+                )?;
+                if busy.is_some() {
+                    continue;
+                }
+                let live = tenant.query(
+                    "SELECT a.app FROM app a JOIN device_app d ON d.account = a.account AND d.app = a.app AND \
+                     d.device = a.device WHERE a.account = $1 AND a.device = $2 AND d.live = 1 ORDER BY a.name",
+                    &[device.0.into()],
+                )?;
+                for row in live {
+                    if apps::move_away(&mut tenant, AppId(row.id(0)?), device, false)? {
+                        break;
+                    }
+                }
+                tenant.flush()?;
+                wakes.extend(tenant.wakes);
+            }
+            Ok(wakes)
+        })
+        .await?;
+    shared.deliver(wakes);
+    Ok(())
+}
+
+/// Removes what nobody asks for any more.
+async fn clean_up(shared: &Arc<Shared>) -> Result<(), Fail> {
+    let work = |tx: &mut dyn super::database::Tx| {
+        let now = chance::now();
+        tx.execute("DELETE FROM idempotency WHERE ends <= $1", &[now.into()])?;
+        tx.execute("DELETE FROM token WHERE ends <= $1", &[now.into()])?;
+        tx.execute("DELETE FROM invite WHERE ends <= $1", &[now.into()])?;
+        tx.execute(
+            "DELETE FROM command WHERE result IS NOT NULL AND at <= $1",
+            &[(now - RESULTS_KEPT_MS).into()],
+        )?;
+        Ok(())
+    };
+    shared.database.transact(How::Lead, work).await
+}

@@ -1,0 +1,166 @@
+//! Text of apps on its way to a person: sealed from the hive, which only passes it on.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
+use orchestrator_api::error::Code;
+use orchestrator_api::ids::DeviceId;
+use orchestrator_api::text::Uuid;
+use parking_lot::Mutex;
+use tokio::sync::{mpsc, watch};
+
+use super::call::{Answering, Body, Call, Reply};
+use super::fail::Fail;
+use super::tenant::AccountId;
+
+const OPEN_MAX: usize = 16;
+const OF_A_DEVICE_MAX: usize = 4;
+const HELD_BYTES_MAX: usize = 4 << 20;
+const UNREAD: Duration = Duration::from_secs(60);
+
+/// The streams that are open.
+#[derive(Debug, Default)]
+pub struct Streams {
+    open: Mutex<BTreeMap<Uuid, Stream>>,
+}
+
+#[derive(Debug)]
+struct Stream {
+    account: AccountId,
+    device: DeviceId,
+    parts: VecDeque<(u64, Bytes)>,
+    held: usize,
+    next: u64,
+    read_at: Instant,
+    /// Part numbers that were sent are told here.
+    told: watch::Sender<u64>,
+    ended: bool,
+}
+
+/// Parts that nobody read yet, and where more are told.
+type Taken = (Vec<(u64, Bytes)>, watch::Receiver<u64>);
+
+impl Streams {
+    /// A person waits for what a device will send.
+    pub fn open(&self, account: AccountId, id: Uuid, device: DeviceId) -> Result<(), Fail> {
+        let mut open = self.open.lock();
+        open.retain(|_, stream| stream.read_at.elapsed() < UNREAD);
+        let mut devices: HashMap<DeviceId, usize> = HashMap::new();
+        for stream in open.values().filter(|stream| stream.account == account) {
+            *devices.entry(stream.device).or_default() += 1;
+        }
+        if let Some(stream) = open.get(&id) {
+            return match stream.account == account && stream.device == device {
+                true => Ok(()),
+                false => Err(Fail::new(Code::Exists, "a stream of that id is open already")),
+            };
+        }
+        let many = devices.values().sum::<usize>() >= OPEN_MAX;
+        if many || devices.get(&device).is_some_and(|count| *count >= OF_A_DEVICE_MAX) {
+            return Err(Fail::slow_down(10_000));
+        }
+        let stream = Stream {
+            account,
+            device,
+            parts: VecDeque::new(),
+            held: 0,
+            next: 0,
+            read_at: Instant::now(),
+            told: watch::channel(0).0,
+            ended: false,
+        };
+        open.insert(id, stream);
+        Ok(())
+    }
+
+    fn put(
+        &self,
+        account: AccountId,
+        device: DeviceId,
+        id: Uuid,
+        part: u64,
+        bytes: Bytes,
+    ) -> Result<(), Fail> {
+        let gone = || Fail::state("nobody listens any more");
+        let mut open = self.open.lock();
+        let Some(stream) = open.get_mut(&id) else { return Err(gone()) };
+        if stream.account != account || stream.device != device {
+            return Err(gone());
+        }
+        if stream.read_at.elapsed() >= UNREAD || stream.ended {
+            open.remove(&id);
+            return Err(gone());
+        }
+        if part < stream.next {
+            return Ok(());
+        }
+        if part > stream.next {
+            return Err(Fail::field("part", format!("part {} is still missing", stream.next)));
+        }
+        if stream.held + bytes.len() > HELD_BYTES_MAX {
+            return Err(Fail::slow_down(1_000));
+        }
+        stream.next = part + 1;
+        stream.held += bytes.len();
+        stream.parts.push_back((part, bytes));
+        stream.told.send_replace(part + 1);
+        Ok(())
+    }
+
+    fn take(&self, account: AccountId, id: Uuid) -> Option<Taken> {
+        let mut open = self.open.lock();
+        let stream = open.get_mut(&id).filter(|stream| stream.account == account)?;
+        stream.read_at = Instant::now();
+        stream.held = 0;
+        Some((stream.parts.drain(..).collect(), stream.told.subscribe()))
+    }
+}
+
+/// `POST /v1/device/streams/{id}`.
+pub fn send(call: Arc<Call>) -> Answering {
+    Box::pin(async move {
+        let (id, (device, _)): (Uuid, _) = (call.param(0)?, call.device()?);
+        let part = call.number("part")?.ok_or_else(|| Fail::field("part", "a part has its number"))?;
+        call.shared.streams.put(call.account()?, device, id, part, call.body.clone())?;
+        Ok(Reply::none())
+    })
+}
+
+/// `GET /v1/streams/{id}`.
+pub fn receive(call: Arc<Call>) -> Answering {
+    Box::pin(async move {
+        let (account, id): (_, Uuid) = (call.account()?, call.param(0)?);
+        let (mut parts, mut told) = call.shared.streams.take(account, id).ok_or_else(Fail::not_found)?;
+        let shared = call.shared.clone();
+        let (send, receive) = mpsc::channel::<Bytes>(16);
+        tokio::spawn(async move {
+            loop {
+                for (number, bytes) in parts.drain(..) {
+                    let text = format!("event: part\nid: {number}\ndata: {}\n\n", STANDARD.encode(&bytes));
+                    if send.send(text.into()).await.is_err() {
+                        return;
+                    }
+                }
+                if shared.is_closing() {
+                    return;
+                }
+                let waited = tokio::time::timeout(Duration::from_secs(10), told.changed()).await;
+                if waited.is_err() && send.send(Bytes::from_static(b": here\n\n")).await.is_err() {
+                    return;
+                }
+                match shared.streams.take(account, id) {
+                    Some((more, _)) => parts = more,
+                    None => {
+                        let _ = send.send(Bytes::from_static(b"event: end\ndata: {}\n\n")).await;
+                        return;
+                    }
+                }
+            }
+        });
+        Ok(Reply { body: Body::Events(receive), ..Reply::none().status(200) })
+    })
+}

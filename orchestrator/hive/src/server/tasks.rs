@@ -1,0 +1,346 @@
+//! Operations that neither give nor end a term: one command to a device, and what follows it.
+
+use orchestrator_api::error::Code;
+use orchestrator_api::ids::{AppId, CommandNumber, DeviceId, Generation, OperationId, Term};
+use orchestrator_api::placement::Problem;
+use orchestrator_api::text::Hex;
+use orchestrator_api::wire::command::{Command, CommandResult, Order, ResultState};
+use orchestrator_api::wire::operation::Outcome;
+use serde::{Deserialize, Serialize};
+
+use super::apps;
+use super::chance;
+use super::database::Row;
+use super::fail::Fail;
+use super::rows::{self, OperationRow};
+use super::tenant::{About, Tenant, json, read};
+use crate::{Kind, Operation, OperationState, Refused, Step};
+
+/// What follows a command of a task.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Task {
+    /// Nothing.
+    Plain,
+    /// The moments are kept.
+    Moments,
+    /// The app has another revision.
+    Update {
+        /// Which.
+        revision: u64,
+    },
+    /// There is another app.
+    Fork {
+        /// Its id.
+        app: AppId,
+        /// What it is called.
+        name: String,
+        /// Of which one it is made.
+        of: AppId,
+        /// Who made it.
+        device: DeviceId,
+    },
+    /// The app is stopped; then it is forgotten.
+    Remove {
+        /// Whether devices keep its volumes.
+        keep_data: bool,
+    },
+}
+
+/// Kinds that may run beside others of an app: they change nothing of it.
+const BESIDE: [&str; 3] = ["logs", "action", "moments"];
+
+/// Whether an operation is a task.
+pub fn is_task(tenant: &mut Tenant<'_>, operation: OperationId) -> Result<bool, Fail> {
+    let sql = "SELECT data FROM operation WHERE account = $1 AND operation = $2";
+    let row = tenant.one(sql, &[operation.0.into()])?.ok_or_else(Fail::not_found)?;
+    let data: rows::OperationData = read(row.text(0)?)?;
+    Ok(data.task.is_some())
+}
+
+fn blank(app: Option<AppId>, to: Option<DeviceId>, state: OperationState) -> Operation {
+    Operation {
+        app: app.unwrap_or(AppId([0; 16])),
+        kind: Kind::Task,
+        step: Step::Task,
+        count: 0,
+        waits: None,
+        from: None,
+        to,
+        heads: None,
+        rollback_to: Default::default(),
+        tried: Default::default(),
+        reason: None,
+        state,
+    }
+}
+
+/// Begins a task: its operation, and its command.
+pub fn begin(
+    tenant: &mut Tenant<'_>,
+    kind: &str,
+    app: Option<AppId>,
+    device: DeviceId,
+    task: Task,
+    order: Order,
+) -> Result<OperationId, Fail> {
+    if rows::life(tenant)?.recovering {
+        return Err(recovering());
+    }
+    if let Some(app) = app
+        && !BESIDE.contains(&kind)
+    {
+        apps::nothing_runs(tenant, app)?;
+    }
+    let id = OperationId(chance::uuid().0);
+    let mut beside =
+        OperationRow { kind: kind.to_owned(), step: Some(kind.to_owned()), ..OperationRow::default() };
+    beside.data.task = Some(task);
+    beside.data.to = Some(device);
+    let mut operation = blank(app, Some(device), OperationState::Running);
+    rows::insert_operation(tenant, id, app, &beside, &operation)?;
+    let number = command(tenant, id, app, device, order)?;
+    operation.waits = Some((device, number));
+    beside.data.waits = operation.waits;
+    operation.count = 1;
+    rows::update_operation(tenant, id, &beside, &operation)?;
+    tenant.changed("operation", id);
+    Ok(id)
+}
+
+/// An operation that is done as soon as it was ordered.
+pub fn done(
+    tenant: &mut Tenant<'_>,
+    kind: &str,
+    app: Option<AppId>,
+    device: Option<DeviceId>,
+) -> Result<OperationId, Fail> {
+    let id = OperationId(chance::uuid().0);
+    let mut beside =
+        OperationRow { kind: kind.to_owned(), step: Some(kind.to_owned()), ..OperationRow::default() };
+    beside.data.task = Some(Task::Plain);
+    beside.data.to = device;
+    let operation = blank(app, device, OperationState::Done);
+    rows::insert_operation(tenant, id, app, &beside, &operation)?;
+    rows::update_operation(tenant, id, &beside, &operation)?;
+    tenant.changed("operation", id);
+    Ok(id)
+}
+
+/// The hive waits for its devices.
+pub fn recovering() -> Fail {
+    Fail::new(Code::HiveRecovering, "the hive was restored, and waits for its devices")
+        .hint("`comb hive recover` shows which are missing")
+}
+
+/// Writes a command of an operation down.
+pub fn command(
+    tenant: &mut Tenant<'_>,
+    operation: OperationId,
+    app: Option<AppId>,
+    device: DeviceId,
+    order: Order,
+) -> Result<CommandNumber, Fail> {
+    let floor = rows::life(tenant)?.floor;
+    let sql = "SELECT command_number, state FROM device WHERE account = $1 AND device = $2";
+    let row = tenant.one(sql, &[device.0.into()])?.ok_or_else(Fail::not_found)?;
+    let number = CommandNumber(row.count(0)?).next_above(floor);
+    tenant.execute(
+        "UPDATE device SET command_number = $3 WHERE account = $1 AND device = $2",
+        &[device.0.into(), number.0.into()],
+    )?;
+    let placed = match app {
+        Some(app) => {
+            let sql = "SELECT term, generation FROM app WHERE account = $1 AND app = $2";
+            let row = tenant.one(sql, &[app.0.into()])?.ok_or_else(Fail::not_found)?;
+            Some((Term(row.count(0)?), Generation(row.count(1)?)))
+        }
+        None => None,
+    };
+    let command = Command {
+        number,
+        operation,
+        app,
+        term: placed.map(|(term, _)| term),
+        generation: placed.map(|(_, generation)| generation),
+        order,
+    };
+    rows::insert_command(tenant, device, &command)?;
+    Ok(number)
+}
+
+/// A command of a task was answered.
+pub fn answered(
+    tenant: &mut Tenant<'_>,
+    id: OperationId,
+    device: DeviceId,
+    command: &Command,
+    result: &CommandResult,
+) -> Result<(), Fail> {
+    let sql =
+        "SELECT kind, step, count, data, state, app FROM operation WHERE account = $1 AND operation = $2";
+    let row = tenant.one(sql, &[id.0.into()])?.ok_or_else(Fail::not_found)?;
+    let data: rows::OperationData = read(row.text(3)?)?;
+    if row.text(4)? != "running" || data.waits != Some((device, command.number)) {
+        return Ok(());
+    }
+    let app = row.maybe(5, Row::id::<16>)?.map(AppId);
+    let task = data.task.clone().unwrap_or(Task::Plain);
+    let mut beside = OperationRow {
+        kind: row.text(0)?.to_owned(),
+        step: Some(row.text(1)?.to_owned()),
+        data,
+        result: Some(Outcome { to: None, lost: None, data: result.data.clone() }),
+        problem: result.problem.clone(),
+    };
+    let mut state = match result.state {
+        ResultState::Done => OperationState::Done,
+        ResultState::Obsolete => OperationState::Failed(Refused::Problem(Problem::Obsolete)),
+        ResultState::Failed => {
+            let told = result.code.or(result.problem.as_ref().map(|problem| problem.code));
+            OperationState::Failed(Refused::Problem(told.unwrap_or(Problem::Unknown)))
+        }
+    };
+    let mut about = About { app, device: Some(device), operation: Some(id), ..About::default() };
+    let mut kind = "finished";
+    if state == OperationState::Done {
+        match &task {
+            Task::Plain => {}
+            Task::Moments => {
+                if let Some(app) = app {
+                    keep_moments(tenant, app, result)?;
+                }
+            }
+            Task::Update { revision } if result.data.rolled_back == Some(true) => {
+                state = OperationState::Failed(Refused::Problem(Problem::UpdateRolledBack));
+                kind = "rolled_back";
+                about = about.with("revision", *revision);
+            }
+            Task::Update { revision } => {
+                if let Some(app) = app {
+                    tenant.execute(
+                        "UPDATE app SET revision = $3, generation = generation + 1 WHERE account = $1 AND app = $2",
+                        &[app.0.into(), (*revision).into()],
+                    )?;
+                    tenant.changed("app", app);
+                }
+                kind = "updated";
+                about = about.with("revision", *revision);
+            }
+            Task::Fork { app, name, of, device } => {
+                apps::forked(tenant, *app, name, *of, *device, &result.data)?;
+                kind = "app_added";
+                about.app = Some(*app);
+            }
+            Task::Remove { keep_data } => {
+                if let Some(app) = app {
+                    forget(tenant, id, app, *keep_data)?;
+                }
+                kind = "app_removed";
+            }
+        }
+    }
+    if let OperationState::Failed(refused) = state {
+        about = about.with("code", rows::refused_text(refused));
+        if kind != "rolled_back" {
+            kind = "failed";
+        }
+    }
+    about = about.with("do", beside.kind.as_str());
+    beside.data.waits = None;
+    let mut operation = blank(app, Some(device), state);
+    operation.count = row.count(2)? + 1;
+    rows::update_operation(tenant, id, &beside, &operation)?;
+    tenant.changed("operation", id);
+    tenant.event(kind, about)
+}
+
+fn keep_moments(tenant: &mut Tenant<'_>, app: AppId, result: &CommandResult) -> Result<(), Fail> {
+    tenant.execute(
+        "INSERT INTO moments (account, app, moments, at) VALUES ($1, $2, $3, $4) \
+         ON CONFLICT (account, app) DO UPDATE SET moments = excluded.moments, at = excluded.at",
+        &[app.0.into(), json(&result.data.moments).into(), chance::now().into()],
+    )?;
+    Ok(())
+}
+
+/// Forgets an app, and tells the devices that have something of it.
+pub fn forget(
+    tenant: &mut Tenant<'_>,
+    operation: OperationId,
+    app: AppId,
+    keep_data: bool,
+) -> Result<(), Fail> {
+    let sql = "SELECT d.device FROM device_app d JOIN device v ON v.account = d.account AND v.device = d.device \
+         WHERE d.account = $1 AND d.app = $2 AND v.state <> 'revoked'";
+    let devices: Vec<DeviceId> = tenant
+        .query(sql, &[app.0.into()])?
+        .iter()
+        .map(|row| row.id(0).map(DeviceId))
+        .collect::<Result<_, _>>()?;
+    for device in devices {
+        command(tenant, operation, Some(app), device, Order::Forget { keep_data })?;
+    }
+    for table in ["app", "device_app", "moments", "package"] {
+        tenant.execute(&format!("DELETE FROM {table} WHERE account = $1 AND app = $2"), &[app.0.into()])?;
+    }
+    tenant.changed("app", app);
+    Ok(())
+}
+
+/// A device is nobody any more: its apps go elsewhere, with force, or nowhere.
+pub fn close_device(tenant: &mut Tenant<'_>, device: DeviceId, stores_open: bool) -> Result<(), Fail> {
+    let changed = tenant.execute(
+        "UPDATE device SET state = 'revoked', session = NULL, stores_open = $3, generation = generation + 1 \
+         WHERE account = $1 AND device = $2",
+        &[device.0.into(), stores_open.into()],
+    )?;
+    if changed == 0 {
+        return Err(Fail::not_found());
+    }
+    tenant.event("revoked", About::device(device))?;
+    tenant.changed("device", device);
+    tenant.wakes.insert(super::tenant::Wake::Device(device));
+    let placed =
+        tenant.query("SELECT app FROM app WHERE account = $1 AND device = $2", &[device.0.into()])?;
+    for row in placed {
+        let app = AppId(row.id(0)?);
+        if !apps::move_away(tenant, app, device, true)? {
+            tenant.execute(
+                "UPDATE app SET wanted = 0, device = NULL, problem = 'no_candidate', generation = generation + 1 \
+                 WHERE account = $1 AND app = $2",
+                &[app.0.into()],
+            )?;
+            tenant.changed("app", app);
+        }
+    }
+    Ok(())
+}
+
+/// Tells the account's other devices that there is a newer ring.
+pub fn tell_ring(tenant: &mut Tenant<'_>, number: u64, from: Option<DeviceId>) -> Result<(), Fail> {
+    let sql = "SELECT device FROM device WHERE account = $1 AND state <> 'revoked' AND locked = 0";
+    let devices: Vec<DeviceId> =
+        tenant.query(sql, &[])?.iter().map(|row| row.id(0).map(DeviceId)).collect::<Result<_, _>>()?;
+    // One that did not fetch the last one yet fetches the newest anyway.
+    for device in devices.into_iter().filter(|device| Some(*device) != from) {
+        tenant.execute(
+            "DELETE FROM command WHERE account = $1 AND device = $2 AND verb = 'ring' AND result IS NULL",
+            &[device.0.into()],
+        )?;
+        let operation = OperationId(chance::uuid().0);
+        command(
+            tenant,
+            operation,
+            None,
+            device,
+            Order::Ring { number: orchestrator_api::wire::value::Number(number) },
+        )?;
+    }
+    Ok(())
+}
+
+/// The id of a key, as a column of JSON names it.
+pub fn volume_id(volume: &Hex<32>) -> fs_format::VolumeId {
+    fs_format::VolumeId(volume.0)
+}

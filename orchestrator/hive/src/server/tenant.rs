@@ -1,0 +1,220 @@
+//! One account in one transaction. There is no other way to its rows for a route.
+//!
+//! What has to be told when the transaction is committed is gathered here: devices that have commands, and what
+//! changed.
+
+use std::collections::BTreeSet;
+
+use orchestrator_api::ids::{AppId, DeviceId, OperationId, Term};
+use orchestrator_api::text::{Hex, Uuid};
+use orchestrator_api::wire::operation::{By, Event};
+use orchestrator_api::wire::value::{Number, Text};
+use serde_json::{Map, Value as Json};
+
+use super::chance;
+use super::database::{DbError, Row, Tx, Value};
+use super::fail::Fail;
+
+/// Events that are kept of an account.
+const EVENTS_MAX: u64 = 100_000;
+/// Changes that are kept of all.
+const CHANGES_MAX: i64 = 10_000;
+
+/// An account's id in this hive.
+pub type AccountId = [u8; 16];
+
+/// What is told when a transaction is committed.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Wake {
+    /// A device has commands, or is not what it was.
+    Device(DeviceId),
+    /// Something of an account changed: kind and id.
+    Changed(AccountId, String, String),
+    /// Something is due for the scheduler.
+    Scheduler,
+}
+
+/// One account in one transaction.
+pub struct Tenant<'a> {
+    /// The transaction.
+    pub tx: &'a mut dyn Tx,
+    /// Whose rows.
+    pub account: AccountId,
+    /// Who does it.
+    pub by: By,
+    /// From which address.
+    pub from: Option<String>,
+    /// What is told when it is committed.
+    pub wakes: BTreeSet<Wake>,
+}
+
+/// The number by which an account's transactions wait for each other.
+pub fn lock_number(account: &AccountId) -> i64 {
+    let (half, _) = account.split_at(8);
+    i64::from_le_bytes(half.try_into().expect("half of an id is eight bytes"))
+}
+
+impl<'a> Tenant<'a> {
+    /// For what only looks, or for the hive itself.
+    pub fn new(tx: &'a mut dyn Tx, account: AccountId) -> Self {
+        let by = By { hive: true, ..By::default() };
+        Self { tx, account, by, from: None, wakes: BTreeSet::new() }
+    }
+
+    /// The account's id as a parameter.
+    pub fn id(&self) -> Value {
+        self.account.into()
+    }
+
+    /// Rows of the account; the statement's first parameter is the account, the others follow.
+    pub fn query(&mut self, sql: &str, more: &[Value]) -> Result<Vec<Row>, DbError> {
+        self.tx.query(sql, &self.with(more))
+    }
+
+    /// The only row.
+    pub fn one(&mut self, sql: &str, more: &[Value]) -> Result<Option<Row>, DbError> {
+        Ok(self.query(sql, more)?.into_iter().next())
+    }
+
+    /// Changes rows of the account, by the same rule.
+    pub fn execute(&mut self, sql: &str, more: &[Value]) -> Result<u64, DbError> {
+        self.tx.execute(sql, &self.with(more))
+    }
+
+    fn with(&self, more: &[Value]) -> Vec<Value> {
+        let mut all = Vec::with_capacity(1 + more.len());
+        all.push(self.id());
+        all.extend_from_slice(more);
+        all
+    }
+
+    /// Nobody else decides about this account until the end of the transaction.
+    pub fn alone(&mut self) -> Result<(), DbError> {
+        self.tx.lock(lock_number(&self.account), false)
+    }
+
+    /// Nobody decides about this account until the end of the transaction; other devices may report.
+    pub fn beside(&mut self, device: &DeviceId) -> Result<(), DbError> {
+        self.tx.lock(lock_number(&self.account), true)?;
+        self.tx.lock(lock_number(&device.0), false)
+    }
+
+    /// Tells those who watch that something is not what it was.
+    pub fn changed(&mut self, kind: &str, id: impl std::fmt::Display) {
+        self.wakes.insert(Wake::Changed(self.account, kind.to_owned(), id.to_string()));
+    }
+
+    /// Writes down what happened, in the chain of the account's events.
+    pub fn event(&mut self, kind: &str, about: About) -> Result<(), Fail> {
+        let row = self.one("SELECT event_number, event_hash FROM account WHERE account = $1", &[])?;
+        let row = row.ok_or_else(Fail::not_found)?;
+        let number = row.count(0)? + 1;
+        let before = row.id::<32>(1)?;
+        let mut event = Event {
+            number: Number(number),
+            time: chance::time(chance::now()),
+            kind: kind.to_owned(),
+            by: self.by.clone(),
+            from: self.from.as_deref().map(Text::cut),
+            app: about.app,
+            device: about.device,
+            operation: about.operation,
+            term: about.term,
+            data: about.data,
+            hash: Hex([0; 32]),
+        };
+        let bytes = json(&event);
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(&before);
+        hasher.update(bytes.as_bytes());
+        event.hash = Hex(*hasher.finalize().as_bytes());
+        self.execute(
+            "UPDATE account SET event_number = $2, event_hash = $3 WHERE account = $1",
+            &[number.into(), event.hash.0.into()],
+        )?;
+        self.execute(
+            "INSERT INTO event (account, number, app, device, event) VALUES ($1, $2, $3, $4, $5)",
+            &[
+                number.into(),
+                about.app.map(|id| id.0).into(),
+                about.device.map(|id| id.0).into(),
+                json(&event).into(),
+            ],
+        )?;
+        if number.is_multiple_of(1000) {
+            let keep = number.saturating_sub(EVENTS_MAX);
+            self.execute("DELETE FROM event WHERE account = $1 AND number <= $2", &[keep.into()])?;
+        }
+        self.changed("event", number);
+        Ok(())
+    }
+
+    /// Writes down what those who watch by other processes will be told.
+    pub fn flush(&mut self) -> Result<(), DbError> {
+        for wake in self.wakes.clone() {
+            let (kind, id) = match &wake {
+                Wake::Changed(_, kind, id) => (kind.clone(), id.clone()),
+                Wake::Device(device) => ("command".to_owned(), device.to_string()),
+                Wake::Scheduler => continue,
+            };
+            self.execute(
+                "INSERT INTO change (account, kind, id) VALUES ($1, $2, $3)",
+                &[kind.into(), id.into()],
+            )?;
+        }
+        if chance::bytes::<1>()[0] == 0 {
+            let sql = "DELETE FROM change WHERE revision <= (SELECT max(revision) FROM change) - $1";
+            self.tx.execute(sql, &[CHANGES_MAX.into()])?;
+        }
+        Ok(())
+    }
+}
+
+/// What an event is about.
+#[derive(Debug, Clone, Default)]
+pub struct About {
+    /// An app.
+    pub app: Option<AppId>,
+    /// A device.
+    pub device: Option<DeviceId>,
+    /// An operation.
+    pub operation: Option<OperationId>,
+    /// A term of the app.
+    pub term: Option<Term>,
+    /// Numbers and codes.
+    pub data: Map<String, Json>,
+}
+
+impl About {
+    /// A device.
+    pub fn device(device: DeviceId) -> Self {
+        Self { device: Some(device), ..Self::default() }
+    }
+
+    /// An app.
+    pub fn app(app: AppId) -> Self {
+        Self { app: Some(app), ..Self::default() }
+    }
+
+    /// With a number or code beside.
+    #[must_use]
+    pub fn with(mut self, name: &str, value: impl Into<Json>) -> Self {
+        self.data.insert(name.to_owned(), value.into());
+        self
+    }
+}
+
+/// What a column of JSON holds.
+pub fn json<T: serde::Serialize>(value: &T) -> String {
+    serde_json::to_string(value).expect("what the hive writes is JSON")
+}
+
+/// Reads what [`json`] wrote.
+pub fn read<T: serde::de::DeserializeOwned>(text: &str) -> Result<T, DbError> {
+    serde_json::from_str(text).map_err(|error| DbError::Broken(format!("a column's JSON: {error}")))
+}
+
+/// An id of a kind that has no type of its own.
+pub fn uuid(row: &Row, at: usize) -> Result<Uuid, DbError> {
+    row.id(at).map(Uuid)
+}

@@ -1,0 +1,382 @@
+//! Apps: added, started, moved, taken over; what is refused; what a backup keeps.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::world::{Machine, Owner, Person, VOLUME, World, cut, databases, manifest, uuid};
+
+/// Two devices, and an app that runs on the first.
+struct Scene {
+    world: World,
+    ada: Person,
+    owner: Owner,
+    attic: Machine,
+    cellar: Machine,
+    app: String,
+    term: Value,
+}
+
+impl Scene {
+    async fn on(database: &str, folder: std::sync::Arc<tempfile::TempDir>, policy: &str) -> Scene {
+        let world = World::on(database, folder).await;
+        let ada = world.set_up().await;
+        let owner = Owner::new(1);
+        ada.ring(&owner).await;
+        let mut attic = ada.device(&world, "attic").await;
+        let cellar = ada.device(&world, "cellar").await;
+        let app = uuid();
+        let store = ada.post("/v1/stores", &json!({"url": "s3://b/p"})).await.is(200);
+        ada.package(&owner, &app, "photos", 1).await.is(201);
+        let add = json!({
+            "app": app, "revision": 1, "device": attic.uuid(), "policy": policy, "stores": [store["id"]], "start": true
+        });
+        let ordered = ada.post("/v1/apps", &add).await.is(202);
+        let command = attic.expect("prepare").await;
+        assert_eq!(command["stores"][0]["url"], "s3://b/p");
+        attic.answer(&command, "done", None, json!({})).await.is(204);
+        let start = attic.expect("start").await;
+        let term = start["term"].clone();
+        assert_eq!(start["volumes"][0]["volume"], Value::Null);
+        assert_eq!(start["volumes"][0]["expect"]["since"]["epoch"], 0);
+        let writers = json!([{"volume": VOLUME, "writer": attic.writer()}]);
+        let data = json!({"cuts": [cut(1, 1, None)], "writers": writers, "started": true, "healthy": true});
+        attic.answer(&start, "done", None, data).await.is(204);
+        let id = ordered["operation"]["id"].as_str().expect("has an id");
+        assert_eq!(ada.wait(id, 20).await["state"], "done");
+        attic.has(&app, &term, "running", None, Some((1, 5)));
+        attic.report().await.is(200);
+        Scene { world, ada, owner, attic, cellar, app, term }
+    }
+
+    async fn shown(&self) -> Value {
+        self.ada.get(&format!("/v1/apps/{}", self.app)).await
+    }
+
+    async fn order(&self, what: &str, body: Value) -> crate::world::Reply {
+        self.ada.post(&format!("/v1/apps/{}/{what}", self.app), &body).await
+    }
+}
+
+fn id(ordered: &Value) -> String {
+    ordered["operation"]["id"].as_str().expect("an order has an operation").to_owned()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_app_is_added_started_and_moved_as_planned() {
+    for (database, folder) in databases().await {
+        let mut scene = Scene::on(&database, folder, "manual").await;
+        let shown = scene.shown().await;
+        assert_eq!(shown["device"], scene.attic.uuid());
+        assert_eq!(shown["volumes"][0]["volume"], VOLUME);
+        assert_eq!(
+            (shown["wanted"].clone(), shown["report"]["phase"].clone()),
+            (json!("running"), json!("running"))
+        );
+
+        scene.cellar.report().await.is(200);
+        let ordered = scene.order("move", json!({"to": scene.cellar.uuid()})).await.is(202);
+        assert_eq!(ordered["at_stake"]["bytes"], 512);
+        scene.order("stop", json!({})).await.fails(409, "operation_running");
+        scene.attic.report().await.is(200);
+        let prepare = scene.cellar.expect("prepare").await;
+        assert_eq!(
+            (prepare["fill"].clone(), prepare["volumes"][0]["volume"].clone()),
+            (json!(true), json!(VOLUME))
+        );
+        let writers = json!([{"volume": VOLUME, "writer": scene.cellar.writer()}]);
+        scene.cellar.answer(&prepare, "done", None, json!({"writers": writers})).await.is(204);
+        let hand_over = scene.attic.expect("hand_over").await;
+        assert_eq!(hand_over["to"], scene.cellar.uuid());
+        let head = json!({"volume": VOLUME, "epoch": 1, "seq": 9, "manifest": manifest(9)});
+        let data = json!({"heads": [head], "started": true, "healthy": true});
+        scene.attic.answer(&hand_over, "done", None, data).await.is(204);
+        let start = scene.cellar.expect("start").await;
+        assert_eq!(
+            start["volumes"][0]["expect"]["exactly"],
+            json!({"epoch": 1, "seq": 9, "manifest": manifest(9)})
+        );
+        assert!(start["term"].as_u64() > scene.term.as_u64());
+        let data =
+            json!({"cuts": [cut(2, 10, Some(9))], "writers": writers, "started": true, "healthy": true});
+        scene.cellar.answer(&start, "done", None, data).await.is(204);
+        let done = scene.ada.wait(&id(&ordered), 20).await;
+        assert_eq!(done["state"], "done");
+        assert_eq!(done["result"]["to"], scene.cellar.uuid());
+        assert_eq!(done["result"]["lost"], Value::Null);
+        assert_eq!(done["result"]["cuts"][0]["parent"], manifest(9));
+        // The first device hears of it in the answer to its next report.
+        let heard = scene.attic.report().await.is(200);
+        assert_eq!(heard["over"], json!([{"app": scene.app, "term": start["term"]}]));
+        assert_eq!(heard["granted"], json!([]));
+        let events = scene.ada.get(&format!("/v1/events?app={}", scene.app)).await;
+        let kinds: Vec<&str> =
+            events["items"].as_array().expect("a list").iter().filter_map(|it| it["kind"].as_str()).collect();
+        assert!(kinds.contains(&"moved") && kinds.contains(&"app_added"), "{kinds:?}");
+        scene.world.end().await;
+    }
+}
+
+/// A held request for commands is not a report: a device that only holds one is silent.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_device_that_only_asks_for_commands_is_silent() {
+    for (database, folder) in databases().await {
+        let mut scene = Scene::on(&database, folder, "manual").await;
+        scene.cellar.report().await.is(200);
+        let to = scene.cellar.uuid();
+        let force = json!({"to": to, "forced": true, "accept_loss": true});
+        scene.order("move", force.clone()).await.fails(422, "device_online");
+        scene.order("move", json!({"to": to, "forced": true})).await.fails(400, "bad_request");
+        // The source asks for commands all the while, and says nothing of itself.
+        let mut held = scene.attic;
+        let waiting = tokio::spawn(async move {
+            let commands = held.commands().await;
+            (held, commands)
+        });
+        for _ in 0..5 {
+            tokio::time::sleep(Duration::from_secs(4)).await;
+            scene.cellar.report().await.is(200);
+        }
+        let begun = scene.ada.post(&format!("/v1/apps/{}/move", scene.app), &force).await.is(202);
+        let prepare = scene.cellar.expect("prepare").await;
+        let writers = json!([{"volume": VOLUME, "writer": scene.cellar.writer()}]);
+        scene.cellar.answer(&prepare, "done", None, json!({"writers": writers})).await.is(204);
+        let start = scene.cellar.expect("start").await;
+        let since = &start["volumes"][0]["expect"]["since"];
+        assert_eq!((since["epoch"].clone(), since["seq"].clone()), (json!(1), json!(5)), "{start}");
+        assert!(!since["writers"].as_array().expect("a list").is_empty(), "{start}");
+        let data =
+            json!({"cuts": [cut(2, 6, Some(5))], "writers": writers, "started": true, "healthy": true});
+        scene.cellar.answer(&start, "done", None, data).await.is(204);
+        let done = scene.ada.wait(&id(&begun), 20).await;
+        assert_eq!(done["state"], "done", "{done}");
+        let lost = &done["result"]["lost"];
+        // Manual: nobody knows how long it went on.
+        assert_eq!(
+            (lost["lost_seconds_max"].clone(), lost["lost_bytes_known"].clone()),
+            (Value::Null, json!(512))
+        );
+        // It returns with a branch: the exact figures take the place of what was guessed.
+        let (mut held, _) = waiting.await.expect("it was held");
+        held.has(&scene.app, &start["term"], "standing_by", None, None);
+        held.apps[0]["branches"] =
+            json!([{"volume": VOLUME, "name": "cut-6-e1", "seals": 2, "bytes": 700, "span_ms": 2500}]);
+        held.report().await.is(200);
+        let told = scene.ada.get(&format!("/v1/operations/{}", id(&begun))).await;
+        assert_eq!(told["result"]["lost"]["exact"], json!({"seconds": 3, "bytes": 700}));
+        let shown = scene.ada.get(&format!("/v1/apps/{}", scene.app)).await;
+        assert_eq!(shown["branches"][0]["name"], "cut-6-e1");
+        scene.world.end().await;
+    }
+}
+
+/// The scheduler ends a term whose device is not heard for the whole watch, and gives the next one elsewhere.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_auto_app_fails_over_when_its_lease_is_over() {
+    for (database, folder) in databases().await {
+        let mut scene = Scene::on(&database, folder, "auto").await;
+        scene.cellar.report().await.is(200);
+        let silent = std::time::Instant::now();
+        let (mut prepared, mut started) = (None, None);
+        while silent.elapsed() < Duration::from_secs(90) && started.is_none() {
+            scene.cellar.report().await.is(200);
+            let wait = tokio::time::timeout(Duration::from_secs(4), scene.cellar.commands()).await;
+            for command in wait.unwrap_or_default() {
+                let writers = json!([{"volume": VOLUME, "writer": scene.cellar.writer()}]);
+                match command["do"].as_str() {
+                    Some("prepare") => {
+                        prepared = Some(silent.elapsed());
+                        scene
+                            .cellar
+                            .answer(&command, "done", None, json!({"writers": writers}))
+                            .await
+                            .is(204);
+                    }
+                    Some("start") => {
+                        started = Some(silent.elapsed());
+                        let data = json!({"cuts": [cut(2, 6, Some(5))], "writers": writers, "started": true, "healthy": true});
+                        scene.cellar.answer(&command, "done", None, data).await.is(204);
+                    }
+                    _ => {}
+                }
+            }
+        }
+        let (prepared, started) = (prepared.expect("it is prepared"), started.expect("it is started"));
+        assert!(prepared >= Duration::from_millis(46_000), "not before the watch is over: {prepared:?}");
+        assert!(started < Duration::from_secs(60), "{started:?}");
+        let operations = scene.ada.get(&format!("/v1/operations?app={}", scene.app)).await;
+        let failover = &operations["items"][0];
+        assert_eq!((failover["kind"].clone(), failover["state"].clone()), (json!("failover"), json!("done")));
+        let lost = &failover["result"]["lost"];
+        let seconds = lost["lost_seconds_max"].as_u64().expect("a lease says how long");
+        assert!((45..=50).contains(&seconds), "{lost}");
+        assert_eq!(failover["by"]["hive"], true);
+        // Who comes back late is told, and renews nothing.
+        let heard = scene.attic.report().await.is(200);
+        assert_eq!(
+            (heard["granted"].clone(), heard["over"][0]["app"].clone()),
+            (json!([]), json!(scene.app))
+        );
+        scene.world.end().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_order_is_refused_before_anything_changed() {
+    let (database, folder) = databases().await.remove(0);
+    let mut scene = Scene::on(&database, folder, "manual").await;
+    let to = json!({"to": scene.cellar.uuid()});
+    scene.cellar.docker = "stopped";
+    scene.cellar.report().await.is(200);
+    scene.order("move", to.clone()).await.fails(422, "docker_away");
+    (scene.cellar.docker, scene.cellar.free_bytes) = ("ok", 1 << 20);
+    scene.cellar.report().await.is(200);
+    let full = scene.order("move", to.clone()).await.fails(422, "no_space");
+    assert_eq!(full["error"]["details"]["free_bytes"], 1 << 20);
+    scene.order("move", json!({"to": uuid()})).await.fails(404, "not_found");
+    scene.order("update", json!({"revision": 9})).await.fails(404, "not_found");
+    scene.order("rollback", json!({"to": {}})).await.fails(400, "bad_request");
+    let stale = scene
+        .ada
+        .ask("POST", &format!("/v1/apps/{}/stop", scene.app), &json!({}), &[("if-match", "\"1\"".into())])
+        .await;
+    stale.fails(412, "changed");
+    scene.ada.package(&Owner::new(2), &scene.app, "photos", 2).await.fails(422, "policy_refused");
+    scene.ada.package(&scene.owner, &scene.app, "photos", 1).await.is(200);
+    assert_eq!(scene.shown().await["operation"], Value::Null);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_start_that_does_not_end_is_cancelled() {
+    let (database, folder) = databases().await.remove(0);
+    let mut scene = Scene::on(&database, folder, "manual").await;
+    let stopped = scene.order("stop", json!({})).await.is(202);
+    let stop = scene.attic.expect("stop").await;
+    scene.attic.answer(&stop, "done", None, json!({})).await.is(204);
+    assert_eq!(scene.ada.wait(&id(&stopped), 20).await["state"], "done");
+    scene.attic.has(&scene.app, &scene.term, "stopped", Some("ordered"), Some((1, 7)));
+    scene.attic.report().await.is(200);
+    let begun = scene.order("start", json!({})).await.is(202);
+    let prepare = scene.attic.expect("prepare").await;
+    assert_eq!(prepare["do"], "prepare");
+    // Its Docker hangs: a person does not wait.
+    let cancelled =
+        scene.ada.post(&format!("/v1/operations/{}/cancel", id(&begun)), &json!({})).await.is(200);
+    assert_eq!(cancelled["state"], "cancelled");
+    assert_eq!(scene.shown().await["operation"], Value::Null);
+    let again = scene.ada.post(&format!("/v1/operations/{}/cancel", id(&begun)), &json!({})).await;
+    again.fails(409, "state");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tasks_are_done_one_after_the_other_and_told() {
+    for (database, folder) in databases().await {
+        let mut scene = Scene::on(&database, folder, "manual").await;
+        let begun = scene.order("snapshot", json!({"tag": "before"})).await.is(202);
+        let command = scene.attic.expect("snapshot").await;
+        assert_eq!((command["tag"].clone(), command["term"].clone()), (json!("before"), scene.term.clone()));
+        let moment = json!({
+            "tag": "comb-0123456789abcdef", "time": "2026-11-22T08:00:00.000Z", "reason": "asked",
+            "volumes": [{"volume": VOLUME, "seq": 6, "uuid": null, "files": 3, "bytes": 4096}]
+        });
+        scene.attic.answer(&command, "done", None, json!({"moment": moment})).await.is(204);
+        let done = scene.ada.wait(&id(&begun), 10).await;
+        assert_eq!(done["result"]["moment"]["tag"], moment["tag"]);
+
+        // A new revision, which is not well: the app keeps the old one.
+        scene.ada.package(&scene.owner, &scene.app, "photos", 2).await.is(201);
+        let begun = scene.order("update", json!({"revision": 2})).await.is(202);
+        let command = scene.attic.expect("update").await;
+        scene.attic.answer(&command, "done", None, json!({"rolled_back": true})).await.is(204);
+        let done = scene.ada.wait(&id(&begun), 10).await;
+        assert_eq!(
+            (done["state"].clone(), done["code"].clone()),
+            (json!("failed"), json!("update_rolled_back"))
+        );
+        assert_eq!(scene.shown().await["revision"], 1);
+        let begun = scene.order("update", json!({"revision": 2})).await.is(202);
+        let command = scene.attic.expect("update").await;
+        scene.attic.answer(&command, "done", None, json!({"moment": moment})).await.is(204);
+        assert_eq!(scene.ada.wait(&id(&begun), 10).await["state"], "done");
+        assert_eq!(scene.shown().await["revision"], 2);
+
+        // Another app of what this one has: the device seals its package and makes its volumes.
+        let new = uuid();
+        let begun = scene.order("fork", json!({"name": "copy", "app": new})).await.is(202);
+        let command = scene.attic.expect("fork").await;
+        let package = serde_json::to_vec(&scene.owner.package(&new, "copy", 1)).expect("is JSON");
+        scene.attic.ask("POST", "/v1/packages", &package).await.is(201);
+        let other = "00000000000000000000000000000000000000000000000000000000000000cc";
+        let data = json!({"volumes": [{"name": "data", "volume": other}], "revision": 1});
+        scene.attic.answer(&command, "done", None, data).await.is(204);
+        assert_eq!(scene.ada.wait(&id(&begun), 10).await["state"], "done");
+        let copy = scene.ada.get(&format!("/v1/apps/{new}")).await;
+        assert_eq!(
+            (copy["name"].clone(), copy["volumes"][0]["volume"].clone()),
+            (json!("copy"), json!(other))
+        );
+
+        // Removed: stopped, then forgotten, and each device that had it is told.
+        let path = format!("/v1/apps/{}?keep_data=false", scene.app);
+        let begun = scene.ada.ask("DELETE", &path, &Value::Null, &[]).await.is(202);
+        let stop = scene.attic.expect("stop").await;
+        scene.attic.answer(&stop, "done", None, json!({})).await.is(204);
+        assert_eq!(scene.ada.wait(&id(&begun), 10).await["state"], "done");
+        let forget = scene.attic.expect("forget").await;
+        assert_eq!(forget["keep_data"], false);
+        scene.attic.answer(&forget, "done", None, json!({})).await.is(204);
+        scene
+            .ada
+            .ask("GET", &format!("/v1/apps/{}", scene.app), &Value::Null, &[])
+            .await
+            .fails(404, "not_found");
+        scene.world.end().await;
+    }
+}
+
+/// A backup of either database is restored into an empty one; what devices know better is believed.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restored_hive_learns_from_its_devices() {
+    let all = databases().await;
+    let kinds = all.len();
+    for (database, folder) in all {
+        let mut scene = Scene::on(&database, folder.clone(), "manual").await;
+        let file = folder.path().join(format!("backup-{kinds}-{}", crate::world::fresh()));
+        let bytes =
+            orchestrator_hive::back_up_to(&database, &file).await.expect("a backup is made beside the hive");
+        assert!(bytes > 100);
+        // After the backup the app is stopped, which the backup does not know.
+        let stopped = scene.order("stop", json!({})).await.is(202);
+        let stop = scene.attic.expect("stop").await;
+        scene.attic.answer(&stop, "done", None, json!({})).await.is(204);
+        scene.ada.wait(&id(&stopped), 20).await;
+        scene.world.end().await;
+
+        let (restored, folder) = databases().await.remove(kinds - 1);
+        orchestrator_hive::restore_from(&restored, &file).await.expect("it is restored");
+        orchestrator_hive::restore_from(&restored, &file).await.expect_err("not twice");
+        let world = World::on(&restored, folder).await;
+        assert_eq!((world.key, world.setup_code.clone()), (scene.world.key, None));
+        let ada = world.person(&scene.ada.token);
+        let info = ada.get("/v1/hive").await;
+        assert_eq!(info["recovering"], true);
+        assert_eq!(info["missing_devices"].as_array().map(Vec::len), Some(2));
+        let path = format!("/v1/apps/{}/start", scene.app);
+        // Which of the two it says first depends on how long ago the devices reported.
+        let refused = ada.post(&path, &json!({})).await;
+        assert!(matches!(refused.status, 422 | 503), "{}", refused.status);
+        let term = scene.term.as_u64().expect("is a number") + 1;
+        scene.attic.line = world.line();
+        scene.attic.hello_apps = vec![json!({
+            "app": scene.app, "term": term, "mine": true, "leased": false, "stopped": true, "generation": 99, "revision": 1
+        })];
+        scene.attic.hello().await.is(200);
+        assert_eq!(ada.get("/v1/hive").await["missing_devices"].as_array().map(Vec::len), Some(1));
+        let shown = ada.get(&format!("/v1/apps/{}", scene.app)).await;
+        assert_eq!((shown["term"].clone(), shown["wanted"].clone()), (json!(term), json!("stopped")));
+        let told = orchestrator_hive::recover(&restored, true).await.expect("it is told");
+        assert_eq!((told.recovering, told.missing), (true, vec!["cellar".to_owned()]));
+        let mut world = world;
+        world.end().await;
+    }
+}

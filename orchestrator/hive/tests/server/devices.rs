@@ -1,0 +1,122 @@
+//! Devices join, say hello, report and are told what to do; nobody else is taken for one.
+
+use std::time::Duration;
+
+use orchestrator_api::code::JoinCode;
+use orchestrator_api::request::NOBODY;
+use serde_json::{Value, json};
+
+use crate::world::{Machine, World, databases};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_device_joins_by_a_code_once() {
+    for (database, folder) in databases().await {
+        let world = World::on(&database, folder).await;
+        let ada = world.set_up().await;
+        let made = ada.post("/v1/device-codes", &json!({"name": "attic"})).await.is(200);
+        let code = JoinCode::parse(made["code"].as_str().expect("has a code")).expect("is a code");
+        assert_eq!(code.hive, world.key);
+        let mut attic = Machine::new(&world);
+        let joined = attic.join(&code, "host").await.is(201);
+        assert_eq!(joined["name"], "attic");
+        // The answer was lost: the same identity gets the same again; another one does not.
+        assert_eq!(attic.join(&code, "host").await.is(201), joined);
+        Machine::new(&world).join(&code, "thief").await.fails(403, "code_used");
+        let other = JoinCode::new(world.key, orchestrator_api::code::Secret::new([1; 20]));
+        Machine::new(&world).join(&other, "guess").await.fails(403, "code_wrong");
+        assert_eq!(ada.get("/v1/device-codes").await["items"], json!([]));
+
+        attic.hello().await.is(200);
+        let device = format!("/v1/devices/{}", attic.uuid());
+        assert_eq!(ada.get(&device).await["state"], "silent");
+        attic.report().await.is(200);
+        let shown = ada.get(&device).await;
+        assert_eq!((shown["state"].clone(), shown["docker"].clone()), (json!("online"), json!("ok")));
+        let events = ada.get("/v1/events").await;
+        let kinds: Vec<&str> = events["items"]
+            .as_array()
+            .expect("a list")
+            .iter()
+            .filter_map(|one| one["kind"].as_str())
+            .collect();
+        assert!(kinds.contains(&"joined"), "{kinds:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_not_signed_for_this_session_is_refused_and_the_refusal_is_signed() {
+    let world = World::new().await;
+    let ada = world.set_up().await;
+    let mut attic = ada.device(&world, "attic").await;
+    let body = serde_json::to_vec(&attic.report_json(9)).expect("is JSON");
+    attic.signed(NOBODY, 9, "POST", "/v1/device/report", &body, None).await.fails(401, "session_over");
+    // A report that was taken is not taken again.
+    attic.report().await.is(200);
+    let mut again = attic.copy(&world);
+    again.hello_again().await.fails(403, "device_cloned");
+    // One who knows the id has no key.
+    let mut thief = Machine::new(&world);
+    thief.id = attic.id;
+    thief.hello().await.fails(401, "bad_signature");
+    thief.id = [0x40; 16];
+    thief.id[6] = 0x40;
+    thief.id[8] = 0x80;
+    thief.hello().await.fails(401, "device_unknown");
+    // The same hello of the same run is the same session; the next hello ends it.
+    attic.hello_again().await.is(200);
+    attic.hello().await.is(200);
+    attic.report().await.is(200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_old_report_and_a_number_that_was_not_signed_are_refused() {
+    let world = World::new().await;
+    let ada = world.set_up().await;
+    let mut attic = ada.device(&world, "attic").await;
+    attic.report().await.is(200);
+    let old = serde_json::to_vec(&attic.report_json(1)).expect("is JSON");
+    let reply = attic.ask("POST", "/v1/device/report", &old).await;
+    reply.fails(400, "bad_request");
+    let mut more = attic.report_json(100);
+    more["containers"] = json!(["somebody-elses"]);
+    let more = serde_json::to_vec(&more).expect("is JSON");
+    attic.ask("POST", "/v1/device/report", &more).await.fails(400, "unknown_field");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_revoked_device_is_nobody() {
+    for (database, folder) in databases().await {
+        let world = World::on(&database, folder).await;
+        let ada = world.set_up().await;
+        let mut attic = ada.device(&world, "attic").await;
+        let path = format!("/v1/devices/{}/revoke", attic.uuid());
+        ada.post(&path, &json!({"stores_closed": false})).await.is(202);
+        attic.report().await.fails(401, "session_over");
+        attic.hello().await.fails(403, "device_revoked");
+        let shown = ada.get(&format!("/v1/devices/{}", attic.uuid())).await;
+        assert_eq!((shown["state"].clone(), shown["stores_open"].clone()), (json!("revoked"), json!(true)));
+        let rename = ada
+            .ask(
+                "PATCH",
+                &format!("/v1/devices/{}", attic.uuid()),
+                &json!({"name": "cellar"}),
+                &[("if-match", "\"1\"".into())],
+            )
+            .await;
+        rename.fails(412, "changed");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_held_request_ends_the_first() {
+    let world = World::new().await;
+    let ada = world.set_up().await;
+    let mut attic = ada.device(&world, "attic").await;
+    let mut twin = attic.twin(&world);
+    let first = tokio::spawn(async move { twin.commands().await });
+    tokio::time::sleep(Duration::from_millis(700)).await;
+    assert!(!first.is_finished(), "it is held");
+    let second = tokio::time::timeout(Duration::from_secs(2), attic.commands()).await;
+    assert!(second.is_err(), "this one is held now");
+    assert_eq!(first.await.expect("it was answered"), Vec::<Value>::new());
+}
