@@ -433,9 +433,11 @@ pub(super) async fn is_mounted(folder: &Path) -> bool {
     look.await.unwrap_or(true)
 }
 
-/// Whether the root of a mount answers in time. A daemon that hangs holds the thread, not the device.
+/// Whether a mount's daemon answers in time. One that hangs holds the thread, not the device.
+///
+/// What the kernel remembers of files says nothing of the daemon; how much room there is, it always asks.
 pub(super) async fn is_alive(folder: &Path) -> bool {
-    let marker = folder.join("comb.json");
-    let look = tokio::task::spawn_blocking(move || std::fs::symlink_metadata(marker).is_ok());
+    let folder = folder.to_owned();
+    let look = tokio::task::spawn_blocking(move || rustix::fs::statvfs(&folder).is_ok());
     matches!(tokio::time::timeout(ALIVE_WAIT, look).await, Ok(Ok(true)))
 }
