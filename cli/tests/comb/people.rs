@@ -22,7 +22,7 @@ fn the_first_account_takes_the_setup_code_once() {
     };
     world.private("any", PASSWORD);
     world.comb(&format!("login {} --name owner --password-file any", hive.url)).refused(4, "no account yet");
-    create("wrong", "password").refused(8, "setup");
+    create("wrong", "password").refused(8, "the code that the hive printed");
     create("setup", "short").refused(2, "at least 12");
     create("setup", "password").done();
     create("setup", "password").refused(4, "has an account already");
@@ -63,6 +63,7 @@ fn a_login_ends_where_it_is_ended() {
     other.private("new", "a new password of mine");
     other.comb("account password --old-password-file password --password-file new").done();
     login("password").refused(8, "name or password is wrong");
+    owner.private("new", "a new password of mine");
     login("new").done();
 }
 
@@ -155,7 +156,7 @@ fn a_store_is_known_to_the_hive_and_its_credentials_are_not() {
     owner.comb("account store add file:///mnt/nas/comb --shared").done();
     let stores = owner.comb("account store --json").json();
     assert_eq!(stores.as_array().expect("a list").len(), 2);
-    assert!(owner.comb("key ring show").done().contains("s3://bucket/comb, with its credentials"));
+    assert!(owner.comb("key ring show").done().contains("s3://bucket/comb/, with its credentials"));
     owner.comb("account store remove file:///mnt/nas/comb").done();
     assert_eq!(owner.comb("account store --json").json().as_array().expect("a list").len(), 1);
 

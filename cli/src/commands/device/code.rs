@@ -3,6 +3,7 @@
 use clap::Args;
 use orchestrator_api::code::JoinCode;
 use orchestrator_api::wire::account::{MakeDeviceCode, NewDeviceCode};
+use orchestrator_api::wire::value::Hidden;
 
 use crate::failure::{Failure, Kind, Result};
 use crate::hive::HiveArgs;
@@ -41,7 +42,7 @@ pub fn run(state: &State, args: &CodeArgs) -> Result<()> {
     let client = args.hive.client(state)?;
     let name = args.name.as_ref().map(|name| name.parse()).transpose();
     let name = name.map_err(|error| Failure::new(Kind::Usage, format!("the device's name {error}")))?;
-    let made: NewDeviceCode =
+    let mut made: NewDeviceCode =
         client.post_once("/v1/device-codes", &MakeDeviceCode { name, auto_update: args.auto_update })?;
     // A device trusts the key in its code, and nothing else says which hive it joins.
     let code = JoinCode::parse(made.code.reveal())
@@ -52,6 +53,11 @@ pub fn run(state: &State, args: &CodeArgs) -> Result<()> {
             format!("the code is not of the hive that you logged in at: its key is not {}", login.key),
         )
         .hint("somebody may answer in the hive's place; if it was made anew, `comb account logout --forget`, then log in"));
+    }
+    // The hive does not know under which address it is reached.
+    for line in [&mut made.command, &mut made.docker] {
+        let filled = line.reveal().replacen(" HIVE ", &format!(" {} ", login.hive), 1);
+        *line = Hidden::new(filled).map_err(|error| Failure::new(Kind::Foreign, error.to_string()))?;
     }
     if args.json {
         return output::json(&made);

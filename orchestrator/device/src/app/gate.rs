@@ -126,7 +126,10 @@ impl Seen {
         let exit = one.exit.unwrap_or(-1);
         let wanted = match service.restart {
             Restart::No => false,
-            Restart::OnFailure(max) => exit != 0 && max.is_none_or(|max| self.exits < max),
+            // Counted is what was decided; that is due yet.
+            Restart::OnFailure(max) => {
+                exit != 0 && (self.start_at.is_some() || max.is_none_or(|max| self.exits < max))
+            }
             Restart::Always | Restart::UnlessStopped => true,
         };
         if !wanted {

@@ -101,10 +101,11 @@ pub(crate) mod tests {
     use super::*;
 
     pub(crate) const ACCOUNT: [u8; 16] = [7; 16];
+    const APP: Uuid = Uuid([7, 7, 7, 7, 7, 7, 0x47, 7, 0x87, 7, 7, 7, 7, 7, 7, 7]);
 
     fn authorization(devices: serde_json::Value, expires: Option<&str>) -> Authorization {
         let text = json!({
-            "comb": "package", "format": 1, "account": "07".repeat(16), "app": Uuid([0x4a; 16]).to_string(),
+            "comb": "package", "format": 1, "account": "07".repeat(16), "app": APP.to_string(),
             "name": "photos", "revision": 3, "version": "1", "domain": null, "body": "00".repeat(32),
             "services": [{"name": "web", "image": "busybox", "digest": format!("sha256:{}", "22".repeat(32)), "pull": false}],
             "volumes": [], "ports": [], "actions": [], "health_seconds": 60, "permissions": [], "devices": devices,
@@ -115,7 +116,7 @@ pub(crate) mod tests {
 
     fn body() -> Body {
         let text = json!({
-            "app": Uuid([0x4a; 16]).to_string(), "revision": 3, "compose": "compose.yaml",
+            "app": APP.to_string(), "revision": 3, "compose": "compose.yaml",
             "files": [{"path": "compose.yaml", "mode": 420, "bytes": "c2VydmljZXM6IHt9Cg=="}],
             "options": [{"name": "TITLE", "value": "canary of the body"}], "secrets": [], "grants": [],
         });

@@ -508,6 +508,8 @@ mod tests {
 
     use super::*;
 
+    const APP: AppId = AppId([5, 5, 5, 5, 5, 5, 0x45, 5, 0x85, 5, 5, 5, 5, 5, 5, 5]);
+
     fn record(term: u64, phase: Phase) -> Record {
         let head = Head {
             epoch: fs_format::Epoch(3),
@@ -522,7 +524,7 @@ mod tests {
             volumes: [(volume, placement::Expect::Exactly(head)), (VolumeId([2; 32]), expect.clone())].into(),
             rollback_to: [(volume, head)].into(),
         };
-        let app = AppId([5; 16]);
+        let app = APP;
         let command = Command {
             number: CommandNumber(4),
             operation: OperationId([6; 16]),
@@ -598,7 +600,7 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let mut files = Files::new(folder.path()).expect("made");
         files.write_record(&record(1, Phase::Running), false).expect("written");
-        let app = files.app(AppId([5; 16]));
+        let app = files.app(APP);
         // A folder where the new file would be written is as good as a full disk.
         fs::create_dir(app.join("record.new")).expect("made");
         let gives_up = record(1, Phase::Stopping(Why::LeaseOver));
