@@ -155,7 +155,7 @@ pub(crate) mod tests {
     #[test]
     fn one_for_other_devices_or_of_the_past_is_refused() {
         let owner = OwnerKey::from_seed([1; 32]);
-        let elsewhere = json!([Uuid([0x4e; 16]).to_string()]);
+        let elsewhere = json!([APP.to_string()]);
         let sealed = seal(authorization(elsewhere, None), &body(), &owner, &[5; 32]).expect("sealed");
         assert!(open(&sealed, &owner, &judge(0)).is_err());
         let ends = Some("2026-11-22T09:00:00.000Z");

@@ -527,7 +527,7 @@ mod tests {
         let app = APP;
         let command = Command {
             number: CommandNumber(4),
-            operation: OperationId([6; 16]),
+            operation: OperationId(APP.0),
             app,
             term: Term(term),
             generation: Generation(2),
@@ -555,7 +555,7 @@ mod tests {
             doing: Some(command),
             command: CommandNumber(4),
             results: vec![Kept {
-                operation: OperationId([7; 16]),
+                operation: OperationId(APP.0),
                 verb: Verb::HandOver,
                 result,
                 acknowledged: true,
