@@ -15,10 +15,12 @@
 //! - `report`    what is told, from what was seen last
 //! - `socket`    people at this machine
 //! - `facts`     figures of the machine
+//! - `history`   what happened, a line each
 
 pub mod enrol;
 mod facts;
 pub mod files;
+mod history;
 mod loaded;
 mod orders;
 mod report;
@@ -109,6 +111,7 @@ struct World {
     docker: Docker,
     compose: Compose,
     events: UnboundedSender<Event>,
+    history: history::History,
     apps: Mutex<BTreeMap<AppId, AppState>>,
     seen: Mutex<Seen>,
     begun: Boottime,
@@ -198,7 +201,8 @@ impl World {
         events: UnboundedSender<Event>,
     ) -> Result<Self, Ended> {
         let hive = Hive::new(&hive_file.url, hive_file.key.0, Some(hive_file.device), identity)?;
-        let docker = Docker::new(&setup.docker, hive_file.device);
+        let device = hive_file.device;
+        let docker = Docker::new(&setup.docker, device);
         let compose = Compose::new(&setup.docker, folder.0.join("home"));
         Ok(Self {
             docker,
@@ -209,6 +213,7 @@ impl World {
             apps: Mutex::default(),
             seen: Mutex::new(Seen { results: orders::Results::read(&folder.0), ..Seen::default() }),
             begun: clock::boottime(),
+            history: history::History::new(&folder.0, device),
             folder,
             setup,
         })
@@ -248,6 +253,9 @@ impl World {
                 Ok(None) => return Ok(()),
                 Err(_) => Event::Tick,
             };
+            if let Event::Done { done: crate::Done::Published { heads, .. }, .. } = &event {
+                self.history.write(history::of_published(heads));
+            }
             let effects = decide(&mut device, event, clock::boottime());
             self.perform(effects, &mut files)?;
             if device.disk.identity.refused == Some(Refusal::Revoked)
@@ -294,6 +302,13 @@ impl World {
     fn perform(self: &Arc<Self>, effects: Vec<Effect>, files: &mut Files) -> Result<(), Ended> {
         let mut effects = effects.into_iter().peekable();
         while let Some(effect) = effects.next() {
+            if let Effect::Lease { app, end: Some(end) }
+            | Effect::Begin { app, what: Step::Mount { lease: Some(end), .. }, .. } = &effect
+            {
+                let term = self.app(*app, |state| state.record.as_ref().map(|record| record.term));
+                let lease = |term| orchestrator_api::history::What::Lease { app: *app, term, end_ms: *end };
+                self.history.write(term.map(lease));
+            }
             match effect {
                 Effect::WriteIdentity(identity) => files.write_identity(&identity)?,
                 Effect::WriteRecord { record, reserved } => {
@@ -360,6 +375,7 @@ impl World {
     fn recorded(self: &Arc<Self>, record: Record) {
         let mut apps = self.apps.lock();
         let state = apps.entry(record.app).or_default();
+        self.history.write(history::of_record(state.record.as_ref(), &record));
         let before = state.record.as_ref().map(|before| (before.phase, before.term));
         if before != Some((record.phase, record.term)) {
             state.phase_at = clock::boottime();

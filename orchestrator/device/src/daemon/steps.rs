@@ -12,8 +12,8 @@ use orchestrator_api::wire::command::Seen;
 use orchestrator_api::wire::value::Number;
 use serde::{Deserialize, Serialize};
 
-use super::World;
 use super::files::AppFile;
+use super::{World, history};
 use crate::app::volume_name;
 use crate::doors::clock;
 use crate::doors::disk;
@@ -390,13 +390,17 @@ impl World {
 
     /// Looks for tails, to tell of them.
     pub(super) async fn note_branches(&self, app: AppId) {
-        let mut found = Vec::new();
-        for name in self.names(app).values() {
+        let (mut found, mut volumes) = (Vec::new(), Vec::new());
+        for (volume, name) in &self.names(app) {
             if let Ok(branches) = self.setup.volumes.branches(name).await {
+                volumes.extend(branches.iter().map(|branch| (*volume, branch.name.clone())));
                 found.extend(branches.into_iter().map(|branch| (name.clone(), branch)));
             }
         }
-        self.app(app, |state| state.branches = found);
+        let before = self.app(app, |state| std::mem::replace(&mut state.branches, found));
+        let before: Vec<&str> = before.iter().map(|(_, branch)| branch.name.as_str()).collect();
+        let after = volumes.iter().map(|(volume, name)| (*volume, name.as_str()));
+        self.history.write(history::of_branches(app, &before, after));
     }
 
     pub(super) async fn lease(&self, app: AppId, end: Option<Boottime>) {

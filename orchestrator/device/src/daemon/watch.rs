@@ -1,16 +1,17 @@
 //! What is looked at while apps run: containers, mounts, volumes, Docker, the machine.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::StreamExt;
-use orchestrator_api::ids::AppId;
+use orchestrator_api::ids::{AppId, Epoch, VolumeId};
 use orchestrator_api::placement::Phase;
 use orchestrator_api::wire::report::Docker as DockerState;
 
-use super::World;
 use super::facts::{Ticks, load};
 use super::steps::{is_alive, is_mounted};
+use super::{World, history};
 use crate::Event;
 use crate::app::gate::Verdict;
 use crate::doors::clock;
@@ -217,7 +218,9 @@ pub(super) async fn volumes(world: Arc<World>) {
                     .filter(|one| one.is_others || one.arbiter.as_ref().is_some_and(|store| store.fenced))
                     .map(|one| one.volume)
                     .collect();
-                world.seen.lock().volumes = states;
+                let epochs = epochs(&world);
+                let before = std::mem::replace(&mut world.seen.lock().volumes, states.clone());
+                world.history.write(history::of_volumes(&before, &states, &epochs));
                 for app in apps_of(&world, &fenced) {
                     let _ = world.events.send(Event::Fenced(app));
                 }
@@ -226,6 +229,14 @@ pub(super) async fn volumes(world: Arc<World>) {
         }
         tokio::time::sleep(VOLUMES_EVERY).await;
     }
+}
+
+/// The epochs that this device has.
+fn epochs(world: &World) -> BTreeMap<VolumeId, Epoch> {
+    let apps = world.apps.lock();
+    let records = apps.values().filter_map(|state| state.record.as_ref());
+    let volumes = records.flat_map(|record| &record.volumes);
+    volumes.filter_map(|(volume, one)| Some((*volume, one.cut?.head.epoch))).collect()
 }
 
 fn apps_of(world: &World, volumes: &[orchestrator_api::ids::VolumeId]) -> Vec<AppId> {
