@@ -20,6 +20,13 @@ PASSWORD = f"not the passphrase {secrets.token_hex(6)}"
 S3_KEYS = "[default]\naws_access_key_id = comb-test\naws_secret_access_key = comb-test-secret\n"
 
 
+def history_checker():
+    """The program that holds histories against the invariants; as the crates' tests build it, so that nothing is built twice."""
+    words = ["cargo", "build", "--quiet", "--workspace", "--locked", "--bin", "comb-history"]
+    stage.run(*words, cwd=stage.ROOT, timeout=1200)
+    return pathlib.Path(os.environ.get("CARGO_TARGET_DIR", stage.ROOT / "target")) / "debug/comb-history"
+
+
 def boottime_ms():
     """The one clock of all parties."""
     return time.clock_gettime_ns(time.CLOCK_BOOTTIME) // 1_000_000

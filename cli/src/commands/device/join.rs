@@ -109,9 +109,8 @@ fn open_ring(state: &State, args: &JoinArgs, enrolled: &Enrolled) -> Result<()> 
                 );
             }
             let opened = ring::open_here(state)?;
-            let (number, object) = (opened.ring.number().0, opened.object()?);
-            drop(opened);
-            stores::block_on(async { enrolled.put_ring(number, &object).await.map_err(hive) })
+            let object = opened.object()?;
+            stores::block_on(async { enrolled.put_ring(&opened.ring, &object).await.map_err(hive) })
         }
     }
 }

@@ -148,8 +148,8 @@ pub enum Order {
     },
     /// There is a newer ring.
     Ring {
-        /// Its number.
-        number: Number,
+        /// Its number; the command has one too.
+        version: Number,
     },
     /// One that this program does not know: answered `unknown_command`.
     #[serde(other)]

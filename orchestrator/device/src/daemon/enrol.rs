@@ -4,7 +4,7 @@ use std::io;
 use std::path::Path;
 use std::time::Duration;
 
-use fs_crypto::Identity;
+use fs_crypto::{Identity, Ring};
 use orchestrator_api::code::JoinCode;
 use orchestrator_api::ids::{HelloNumber, SessionId};
 use orchestrator_api::text::Hex;
@@ -15,6 +15,7 @@ use super::files::{Folder, HiveFile};
 use super::talk::{first_hello, join_words};
 use crate::doors::disk::Files;
 use crate::doors::hive::{Ask, Hive, HiveError};
+use crate::doors::ring;
 use crate::record;
 
 /// How long an answer is waited for.
@@ -129,8 +130,8 @@ impl Enrolled {
     }
 
     /// Hands a key ring to the hive.
-    pub async fn put_ring(&self, number: u64, object: &[u8]) -> Result<(), EnrolError> {
-        let path = format!("/v1/ring/{number}");
+    pub async fn put_ring(&self, ring: &Ring, object: &[u8]) -> Result<(), EnrolError> {
+        let path = ring::path(ring);
         let ask = Ask { method: "PUT", json: false, ..Ask::post(self.session, &path, object, WAIT) };
         self.hive.bytes(&ask).await?;
         Ok(())

@@ -298,8 +298,8 @@ impl World {
         let app =
             command.app.ok_or_else(|| Trouble::new(Problem::UnknownCommand, "the command names no app"));
         match &command.order {
-            Order::Ring { number } => {
-                self.take_ring(session, number.0).await;
+            Order::Ring { version } => {
+                self.take_ring(session, version.0).await;
                 let number = crate::doors::ring::open(&self.setup.state)?.number().0;
                 Ok(Data { number: Some(Number::from(number)), ..Data::default() })
             }

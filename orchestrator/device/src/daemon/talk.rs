@@ -304,10 +304,11 @@ impl World {
     /// Brings the ring of this machine to the hive; what somebody else put there meanwhile is united with it.
     pub(super) async fn publish_ring(&self, session: SessionId) -> Result<()> {
         for _ in 0..RING_ROUNDS_MAX {
-            let number = ring::open(&self.setup.state)?.number().0;
+            let opened = ring::open(&self.setup.state)?;
+            let (number, path) = (opened.number().0, ring::path(&opened));
+            drop(opened);
             let object = ring::object(&self.setup.state)
                 .map_err(|error| Trouble::new(Problem::PackageSealed, error.to_string()))?;
-            let path = format!("/v1/ring/{number}");
             let ask = Ask { method: "PUT", json: false, ..Ask::post(session, &path, &object, ASK_WAIT) };
             match self.hive.bytes(&ask).await {
                 Ok(_) => return Ok(()),

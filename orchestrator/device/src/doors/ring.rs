@@ -15,6 +15,7 @@ use std::path::Path;
 use fs_crypto::{DeviceSecret, Ring, Zeroizing};
 use fs_format::ring::RING_BYTES_MAX;
 use orchestrator_api::placement::Problem;
+use orchestrator_api::text::Hex;
 
 use crate::trouble::{Result, Trouble};
 
@@ -44,6 +45,11 @@ pub fn open(state: &Path) -> Result<Ring> {
     let secret: [u8; 32] = secret[..].try_into().map_err(|_| locked())?;
     Ring::open_on_device(&object, &key, &DeviceSecret::from_bytes(secret))
         .map_err(|error| sealed(format!("the key ring of this machine {error}")))
+}
+
+/// Where a version goes at the hive; the first one of an account tells which key signs its packages.
+pub fn path(ring: &Ring) -> String {
+    format!("/v1/ring/{}?owner={}", ring.number().0, Hex(ring.owner().public()))
 }
 
 /// The ring's object, as it travels.

@@ -334,7 +334,7 @@ pub fn tell_ring(tenant: &mut Tenant<'_>, number: u64, from: Option<DeviceId>) -
             operation,
             None,
             device,
-            Order::Ring { number: orchestrator_api::wire::value::Number(number) },
+            Order::Ring { version: orchestrator_api::wire::value::Number(number) },
         )?;
     }
     Ok(())
