@@ -607,7 +607,10 @@ impl Loaded {
             .filter(|(key, _)| !before.commands.contains_key(key))
             .map(|(_, given)| given.command.clone())
             .collect();
-        for (id, operation) in &hive.operations {
+        // One that ends makes room for the next one of its app: those that are known come first.
+        let (new, known): (Vec<_>, Vec<_>) =
+            hive.operations.iter().partition(|(id, _)| !before.operations.contains_key(id));
+        for (id, operation) in known.into_iter().chain(new) {
             let new = !before.operations.contains_key(id);
             let beside = self.operations.entry(*id).or_default();
             let ended = before.operations.get(id).is_none_or(|was| was.state == OperationState::Running)

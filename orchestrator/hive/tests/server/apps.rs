@@ -170,6 +170,32 @@ async fn a_device_that_only_asks_for_commands_is_silent() {
     }
 }
 
+/// Nobody has to wait for the planned move from a device that was lost meanwhile.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_forced_move_ends_the_planned_one_that_waits() {
+    for (database, folder) in databases().await {
+        let mut scene = Scene::on(&database, folder, "manual").await;
+        scene.cellar.report().await.is(200);
+        let to = scene.cellar.uuid();
+        let planned = scene.order("move", json!({"to": to})).await.is(202);
+        for _ in 0..5 {
+            tokio::time::sleep(Duration::from_secs(4)).await;
+            scene.cellar.report().await.is(200);
+        }
+        let force = json!({"to": to, "forced": true, "accept_loss": true});
+        let forced = scene.order("move", force).await.is(202);
+        let ended = scene.ada.wait(&id(&planned), 1).await;
+        assert_eq!(
+            (ended["state"].as_str(), ended["code"].as_str()),
+            (Some("failed"), Some("forced")),
+            "{ended}"
+        );
+        let going_on = scene.ada.get(&format!("/v1/operations/{}", id(&forced))).await;
+        assert_eq!(going_on["state"], "running", "{going_on}");
+        scene.world.end().await;
+    }
+}
+
 /// The scheduler ends a term whose device is not heard for the whole watch, and gives the next one elsewhere.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_auto_app_fails_over_when_its_lease_is_over() {
