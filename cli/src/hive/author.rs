@@ -90,7 +90,7 @@ impl Draft {
     pub fn seal(&self, owner: &OwnerKey, revision: u64) -> Result<Package> {
         let authorization = Authorization { revision, ..self.authorization.clone() };
         let body = Body { revision, ..self.body.clone() };
-        sealed::seal(owner, authorization, &body, &*keys::random()?)
+        sealed::seal(owner, authorization, &body)
     }
 }
 

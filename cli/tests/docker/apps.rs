@@ -3,7 +3,8 @@
 use std::path::Path;
 
 use fs_crypto::{DeviceSecret, Ring};
-use orchestrator_device::app::package::{Sealed, seal};
+use orchestrator_api::wire::account::Package as Sealed;
+use orchestrator_device::app::package::seal;
 use serde_json::{Value, json};
 
 use super::machine::{Machine, image};

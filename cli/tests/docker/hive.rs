@@ -6,12 +6,10 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
 use fs_crypto::Identity;
 use orchestrator_api::code::{JoinCode, Secret};
 use orchestrator_api::request::{Answer, DeviceHeader, HIVE_CONTEXT, Request, show_signature};
-use orchestrator_device::app::package::Sealed;
+use orchestrator_api::wire::account::Package as Sealed;
 use serde_json::{Value, json};
 
 /// How long a request for commands is held here.
@@ -269,11 +267,7 @@ impl Hive {
             }
             ("GET", ["packages", app, revision]) => {
                 let sealed = inside.packages.get(&((*app).to_owned(), revision.parse().unwrap()))?;
-                told(json!({
-                    "authorization": STANDARD.encode(&sealed.authorization),
-                    "signature": STANDARD.encode(sealed.signature),
-                    "body": STANDARD.encode(&sealed.body),
-                }))
+                told(serde_json::to_value(sealed).unwrap())
             }
             _ => {
                 Some((404, br#"{"error":{"code":"not_found","message":"there is no such thing"}}"#.to_vec()))

@@ -8,7 +8,6 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use orchestrator_api::compose::{Plan, PlannedVolume, VolumeKind};
 use orchestrator_api::package::{Authorization, Body};
-use orchestrator_api::wire::account::Package;
 use orchestrator_api::wire::app::{App, Plain, Wanted};
 use orchestrator_api::wire::operation::Ordered;
 
@@ -48,8 +47,7 @@ pub fn run(state: &State, args: &EjectArgs) -> Result<()> {
     refuse_full(&args.to)?;
     let volumes = here(state, &app)?;
     let opened = ring::open(state, &client, &args.passphrase)?;
-    let package: Package = client.get(&format!("/v1/packages/{}/{}", app.id, app.revision.0))?;
-    let (authorization, body) = sealed::open(opened.ring.owner(), &package)?;
+    let (authorization, body) = sealed::fetch(&client, opened.ring.owner(), &app)?;
     drop(opened);
     let plan = author::plan_of(&authorization, &body)?;
 

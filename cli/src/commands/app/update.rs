@@ -3,7 +3,6 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use orchestrator_api::wire::account::Package;
 use orchestrator_api::wire::app::{App, Update};
 use orchestrator_api::wire::operation::Ordered;
 use orchestrator_api::wire::value::Number;
@@ -81,8 +80,7 @@ pub fn update(
     order: &OrderArgs,
 ) -> Result<bool> {
     let opened = ring::open(state, client, passphrase)?;
-    let package: Package = client.get(&format!("/v1/packages/{}/{}", app.id, app.revision.0))?;
-    let before = sealed::open(opened.ring.owner(), &package)?;
+    let before = sealed::fetch(client, opened.ring.owner(), app)?;
     let folder = folder.unwrap_or_else(|| AppFolder::of_package(&before.1.compose, &before.1.files));
     let draft = author::draft(opened.ring.account(), &folder, wishes, Some(&before))?;
     if draft.is_same(&before) && !always {

@@ -18,7 +18,7 @@ use tokio::sync::OnceCell;
 
 use super::World;
 use crate::app::folder::Folder;
-use crate::app::package::{self, Package, Sealed};
+use crate::app::package::{self, Package, Wanted};
 use crate::app::variables::{self, Text};
 use crate::app::{project, short};
 use crate::doors::hive::{Ask, HiveError};
@@ -62,13 +62,8 @@ impl World {
             revision_seen: 0,
             now: wall_clock(),
         };
-        let package = package::open(&sealed, ring.owner(), &judge)?;
-        if package.authorization.app.0 != app.0 || package.authorization.revision != revision {
-            return Err(Trouble::new(
-                Problem::PackageWrong,
-                "the hive handed out the package of something else",
-            ));
-        }
+        let wanted = Wanted { app: Uuid(app.0), revision };
+        let package = package::open(&sealed, ring.owner(), wanted, &judge)?;
         let known = self.app(app, |state| state.loaded.clone());
         if let Some(known) = known.filter(|known| known.package.authorization == package.authorization) {
             return Ok(known);
@@ -79,17 +74,9 @@ impl World {
         Ok(loaded)
     }
 
-    async fn package(&self, app: AppId, revision: u64) -> Result<Sealed> {
-        let unsealed = |package: account::Package| -> Option<Sealed> {
-            Some(Sealed {
-                authorization: package.authorization.0,
-                signature: package.signature.0.try_into().ok()?,
-                body: package.body.0,
-            })
-        };
-        let wrong = || Trouble::new(Problem::PackageWrong, "the package is not whole");
+    async fn package(&self, app: AppId, revision: u64) -> Result<account::Package> {
         if let Ok(Some(package)) = self.folder.read_package(app, revision) {
-            return unsealed(package).ok_or_else(wrong);
+            return Ok(package);
         }
         let away = |error: HiveError| Trouble::new(Problem::PackageWrong, format!("no package: {error}"));
         let Some(session) = self.seen.lock().session else {
@@ -101,7 +88,7 @@ impl World {
         self.folder
             .write_package(app, revision, &package)
             .map_err(|error| crate::app::folder::no_space(&self.folder.0, &error))?;
-        unsealed(package).ok_or_else(wrong)
+        Ok(package)
     }
 
     /// Where an app's files lie.
