@@ -330,6 +330,7 @@ impl Up {
             rings: Arc::new(RingFolder(state.clone())),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             chance,
+            takes_updates: false,
         };
         self.device = Some(self.runtime.spawn(daemon::run(setup)));
         let begun = Instant::now();

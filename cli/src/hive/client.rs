@@ -25,6 +25,8 @@ use crate::stores;
 const CONNECT_WAIT: Duration = Duration::from_secs(10);
 /// How long it may take to answer, beside what it was asked to wait.
 const ANSWER_WAIT: Duration = Duration::from_secs(30);
+/// The slowest line that a large object is waited for on, in bytes a second.
+const SLOWEST: u64 = 64 << 10;
 /// The largest answer that is read, in bytes: a page of apps, or a package.
 const ANSWER_BYTES_MAX: usize = 16 << 20;
 /// How often a request is sent before the hive counts as away.
@@ -170,9 +172,10 @@ impl Client {
         self.done(Method::PUT, path, json(body)?)
     }
 
-    /// Puts an object, and hands out what the hive refuses it for.
+    /// Puts an object, and hands out what the hive refuses it for. A large one may take its time.
     pub fn put_object(&self, path: &str, object: &[u8]) -> Result<std::result::Result<(), Box<ApiError>>> {
-        match self.bytes(Method::PUT, path, Body::Bytes(object.to_vec()), Repeat::Yes, Duration::ZERO) {
+        let wait = Duration::from_secs(object.len() as u64 / SLOWEST);
+        match self.bytes(Method::PUT, path, Body::Bytes(object.to_vec()), Repeat::Yes, wait) {
             Ok(_) => Ok(Ok(())),
             Err(Trouble::Refused(error)) => Ok(Err(error)),
             Err(trouble) => Err(self.failure(trouble)),

@@ -23,6 +23,7 @@ pub mod doors;
 mod hive;
 mod lease;
 mod phases;
+pub mod programs;
 mod record;
 pub mod rules;
 mod start;

@@ -5,12 +5,14 @@ mod drain;
 mod install_unit;
 mod join;
 mod list;
+mod release;
 mod rename;
 mod revoke;
 mod run;
 mod show;
 mod status;
 mod unlock;
+mod update;
 
 use clap::Subcommand;
 
@@ -26,6 +28,8 @@ pub enum DeviceCommand {
     Rename(rename::RenameArgs),
     Drain(drain::DrainArgs),
     Revoke(revoke::RevokeArgs),
+    Update(update::UpdateArgs),
+    Release(release::ReleaseArgs),
     Join(join::JoinArgs),
     Run(run::RunArgs),
     Status(status::StatusArgs),
@@ -42,6 +46,8 @@ pub fn run(state: &State, command: DeviceCommand) -> Result<()> {
         DeviceCommand::Rename(args) => rename::run(state, &args),
         DeviceCommand::Drain(args) => drain::run(state, &args),
         DeviceCommand::Revoke(args) => revoke::run(state, &args),
+        DeviceCommand::Update(args) => update::run(state, &args),
+        DeviceCommand::Release(args) => release::run(state, &args),
         DeviceCommand::Join(args) => join::run(state, &args),
         DeviceCommand::Run(args) => run::run(state, &args),
         DeviceCommand::Status(args) => status::run(state, &args),

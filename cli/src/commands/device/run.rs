@@ -1,20 +1,41 @@
-//! `comb device run`.
+//! `comb device run`: two processes, a small one that never changes while it runs, and the device that it starts.
+//!
+//! The small one starts the program that is in its place (`orchestrator_device::programs`): the one that was installed,
+//! or a release. A device that ends to be updated is started again as another program, which has to show that it is well
+//! in time; else the one before is put back. Whatever else a device ends with, the small one ends with it.
 
 use std::path::PathBuf;
+use std::process::ExitStatus;
 use std::sync::Arc;
+use std::time::Duration;
 
 use clap::Args;
 use orchestrator_device::daemon::files::Folder;
 use orchestrator_device::daemon::{self, Ended, Setup};
+use orchestrator_device::programs::{Next, Programs};
+use rustix::process::{Pid, Signal, kill_process, set_parent_process_death_signal};
+use tokio::process::{Child, Command};
+use tokio::signal::unix::{SignalKind, signal};
 
 use crate::device::{Commands, RingFolder, apps_folder, docker_socket};
 use crate::failure::{Context, Failure, Kind, Result};
 use crate::output;
 use crate::state::State;
 
+/// How long a new program may take to show that it is well.
+const WELL_WAIT: Duration = Duration::from_secs(600);
+/// How often it is looked whether it has.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// How long a device may take to end that was asked to.
+const END_WAIT: Duration = Duration::from_secs(20);
+/// Before a new program that ended is tried again.
+const TRY_AGAIN: Duration = Duration::from_secs(1);
+
 /// Run this machine's device, until it is stopped
 ///
-/// Apps and their volumes stay as they are when it ends: the next run finds them again.
+/// Apps and their volumes stay as they are when it ends: the next run finds them again. A release that `comb device update`
+/// brought runs in the place of this program from then on; removing `orchestrator/bin` in the state folder brings this
+/// program back.
 #[derive(Debug, Args)]
 pub struct RunArgs {
     /// Where the files of apps lie, for people to read [default: /apps, or below another --state]
@@ -24,11 +45,122 @@ pub struct RunArgs {
     /// Docker's socket [default: what DOCKER_HOST names, else /var/run/docker.sock]
     #[arg(long, value_name = "SOCKET")]
     docker: Option<PathBuf>,
+
+    /// Be the device that `comb device run` started
+    #[arg(long, hide = true)]
+    kept: bool,
 }
 
 /// Runs the device.
 pub fn run(state: &State, args: &RunArgs) -> Result<()> {
     state.prepare()?;
+    match args.kept {
+        true => device(state, args),
+        false => keep(state),
+    }
+}
+
+/// Starts the device's program, and the one that takes its place.
+fn keep(state: &State) -> Result<()> {
+    let programs = Programs::of(&Folder::of(state.root()).0);
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("starting the device's program")?;
+    let code: Result<Option<i32>> = runtime.block_on(async {
+        loop {
+            let next = programs.next().context("update.json of the device")?;
+            if let Some(number) = next.tries {
+                output::note(&format!("release {number} is tried as this device's program"));
+            }
+            let child = start(&next)?;
+            match watch(child, &programs, next.tries).await? {
+                Watched::Ended(status) => match programs.read().context("update.json of the device")?.trying {
+                    // It ended to be followed by another, or what follows it has ended: either is for the next round.
+                    Some(_) => tokio::time::sleep(TRY_AGAIN).await,
+                    None if next.tries.is_some() => tokio::time::sleep(TRY_AGAIN).await,
+                    None => return Ok(status.code()),
+                },
+                Watched::Asked => return Ok(Some(0)),
+                Watched::Late(number) => {
+                    programs.go_back().context("update.json of the device")?;
+                    output::note(&format!(
+                        "release {number} did not show within {} minutes that it is well: the program before it runs again",
+                        WELL_WAIT.as_secs() / 60
+                    ));
+                }
+            }
+        }
+    });
+    match code? {
+        Some(0) => Ok(()),
+        // It has said why.
+        Some(code) => std::process::exit(code),
+        None => Err(Failure::other("the device's process was killed")),
+    }
+}
+
+/// How watching a device ended.
+enum Watched {
+    /// It ended by itself.
+    Ended(ExitStatus),
+    /// A signal asked for its end, and it has ended.
+    Asked,
+    /// It is not well in time as this release, and was ended.
+    Late(u64),
+}
+
+fn start(next: &Next) -> Result<Child> {
+    let program = match &next.program {
+        Some(program) => program.clone(),
+        None => std::env::current_exe().context("finding this program")?,
+    };
+    Command::new(&program).args(std::env::args_os().skip(1)).arg("--kept").spawn().context(program.display())
+}
+
+async fn watch(mut child: Child, programs: &Programs, tries: Option<u64>) -> Result<Watched> {
+    let handler = |kind| signal(kind).context("waiting for signals");
+    let mut end = handler(SignalKind::terminate())?;
+    let mut interrupt = handler(SignalKind::interrupt())?;
+    let until = tokio::time::Instant::now() + WELL_WAIT;
+    let mut tries = tries;
+    loop {
+        tokio::select! {
+            status = child.wait() => return status.map(Watched::Ended).context("the device's process"),
+            _ = end.recv() => return ended(child).await.map(|()| Watched::Asked),
+            _ = interrupt.recv() => return ended(child).await.map(|()| Watched::Asked),
+            () = tokio::time::sleep(LOOK_EVERY), if tries.is_some() => {
+                let known = programs.read().context("update.json of the device")?;
+                match (known.trying, tries) {
+                    (None, _) => tries = None,
+                    (Some(_), Some(number)) if tokio::time::Instant::now() >= until => {
+                        ended(child).await?;
+                        return Ok(Watched::Late(number));
+                    }
+                    _ => {}
+                }
+            }
+        }
+    }
+}
+
+/// Asks a device to end, and ends it.
+async fn ended(mut child: Child) -> Result<()> {
+    let pid = child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
+    if let Some(pid) = pid {
+        // One that is gone already needs none.
+        let _ = kill_process(pid, Signal::TERM);
+    }
+    if tokio::time::timeout(END_WAIT, child.wait()).await.is_err() {
+        child.kill().await.context("ending the device's process")?;
+    }
+    Ok(())
+}
+
+/// The device itself.
+fn device(state: &State, args: &RunArgs) -> Result<()> {
+    // Alone it could not be stopped as one: a crash of the one that started it is a crash of this.
+    let _ = set_parent_process_death_signal(Some(Signal::KILL));
     let filter = tracing_subscriber::EnvFilter::try_from_env("COMB_LOG")
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info,hyper=warn,reqwest=warn,bollard=warn"));
     let _ = tracing_subscriber::fmt()
@@ -51,6 +183,7 @@ pub fn run(state: &State, args: &RunArgs) -> Result<()> {
         rings: Arc::new(RingFolder(state.clone())),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         chance,
+        takes_updates: true,
     };
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
@@ -63,15 +196,15 @@ pub fn run(state: &State, args: &RunArgs) -> Result<()> {
             () = signalled() => None,
         }
     });
-    runtime.shutdown_timeout(std::time::Duration::from_secs(1));
+    runtime.shutdown_timeout(Duration::from_secs(1));
     match ended {
-        None | Some(Ok(())) => Ok(()),
+        None | Some(Ok(()) | Err(Ended::Replaced)) => Ok(()),
         Some(Err(ended)) => {
             let kind = match &ended {
                 Ended::NotJoined => Kind::NotFound,
                 Ended::Revoked => Kind::NotPermitted,
                 Ended::Disk(_) => Kind::NoSpace,
-                Ended::Hive(_) => Kind::Unreachable,
+                Ended::Hive(_) | Ended::Replaced => Kind::Unreachable,
             };
             Err(Failure::new(kind, ended.to_string()))
         }
@@ -79,7 +212,6 @@ pub fn run(state: &State, args: &RunArgs) -> Result<()> {
 }
 
 async fn signalled() {
-    use tokio::signal::unix::{SignalKind, signal};
     let (Ok(mut end), Ok(mut interrupt)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
     else {
         return std::future::pending().await;

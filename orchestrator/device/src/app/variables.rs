@@ -48,7 +48,8 @@ pub fn read(package: &Package) -> Result<Text> {
     Ok(Text { source, variables, options })
 }
 
-fn filled(name: &str, domain: Option<&str>) -> BTreeMap<String, String> {
+/// What a device fills in, but for the tokens of links.
+pub fn filled(name: &str, domain: Option<&str>) -> BTreeMap<String, String> {
     let domain = domain.unwrap_or_default();
     let url = if domain.is_empty() { String::new() } else { format!("https://{domain}") };
     [

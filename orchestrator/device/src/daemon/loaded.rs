@@ -135,7 +135,7 @@ impl World {
         Ok(Planned { config, plan })
     }
 
-    async fn comb_folders(&self) -> Vec<String> {
+    pub(super) async fn comb_folders(&self) -> Vec<String> {
         let text = |path: &Path| path.to_string_lossy().into_owned();
         let mut folders = vec![text(&self.setup.state), text(&self.setup.apps)];
         if let Ok((_, Some(root))) = self.docker.version().await {

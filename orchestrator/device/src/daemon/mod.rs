@@ -16,11 +16,16 @@
 //! - `socket`    people at this machine
 //! - `facts`     figures of the machine
 //! - `history`   what happened, a line each
+//! - `fork`      a new app of another's moment
+//! - `author`    packages that the hive may have sealed here
+//! - `update`    another program for the device itself
 
+mod author;
 pub mod enrol;
 mod facts;
 pub mod files;
 mod history;
+mod fork;
 mod loaded;
 mod orders;
 mod report;
@@ -28,7 +33,8 @@ pub mod socket;
 mod start;
 mod steps;
 mod streams;
-mod talk;
+pub mod talk;
+mod update;
 mod watch;
 
 use std::collections::BTreeMap;
@@ -81,6 +87,8 @@ pub struct Setup {
     pub version: String,
     /// Random bytes.
     pub chance: fn() -> [u8; 32],
+    /// Whether somebody starts it again as another program when it ends for that.
+    pub takes_updates: bool,
 }
 
 /// Why the daemon ended.
@@ -94,6 +102,9 @@ pub enum Ended {
         "the hive has revoked this device: its apps are stopped, its keys are removed; branches and packages stay"
     )]
     Revoked,
+    /// It is to be started again, as the program that is in its place now.
+    #[error("another program takes over")]
+    Replaced,
     /// Its folder cannot be used.
     #[error("{0}")]
     Disk(#[from] io::Error),
@@ -115,6 +126,8 @@ struct World {
     apps: Mutex<BTreeMap<AppId, AppState>>,
     seen: Mutex<Seen>,
     begun: Boottime,
+    /// Another program is in this one's place.
+    replaced: Notify,
 }
 
 /// What is known of an app beside its record.
@@ -160,6 +173,10 @@ struct Seen {
     damaged: Vec<AppId>,
     commands_have: u64,
     answer: String,
+    /// When the hive answered a report of this process.
+    reported: Option<Boottime>,
+    /// The release that is being fetched.
+    updating: Option<u64>,
 }
 
 /// Runs the device until it is ended; does not return by itself unless it is no device any more.
@@ -176,9 +193,16 @@ pub async fn run(setup: Setup) -> Result<(), Ended> {
         tokio::spawn(watch::docker_events(world.clone())),
         tokio::spawn(watch::volumes(world.clone())),
         tokio::spawn(socket::serve(world.clone())),
+        tokio::spawn(update::watch(world.clone())),
     ];
     let ended = loop {
-        match world.live(&mut inbox).await {
+        let life = async {
+            tokio::select! {
+                ended = world.live(&mut inbox) => ended,
+                () = world.replaced.notified() => Err(Ended::Replaced),
+            }
+        };
+        match life.await {
             Ok(()) => break Ok(()),
             Err(Ended::Disk(error)) => {
                 // What cannot be written down is not done: it begins again from what is on the disk.
@@ -214,6 +238,7 @@ impl World {
             seen: Mutex::new(Seen { results: orders::Results::read(&folder.0), ..Seen::default() }),
             begun: clock::boottime(),
             history: history::History::new(&folder.0, device),
+            replaced: Notify::new(),
             folder,
             setup,
         })

@@ -41,7 +41,7 @@ const PRECOPY_MAX: Duration = Duration::from_secs(600);
 /// The most moments that are told.
 const MOMENTS_MAX: usize = 1_000;
 /// What volumes keep, unless the file says otherwise.
-const RETAIN: &str = "keep all for 1h, 1h for 2d, 1d for 30d; keep last 3";
+pub(super) const RETAIN: &str = "keep all for 1h, 1h for 2d, 1d for 30d; keep last 3";
 
 /// Results of commands that no record decides about.
 #[derive(Debug, Default)]
@@ -337,6 +337,11 @@ impl World {
                     services.as_ref().map(|list| list.iter().map(|one| one.as_str().to_owned()).collect());
                 self.logs(session, app?, services, lines.0, *follow, *stream).await
             }
+            Order::Fork(fork) => self.fork(session, app?, command.operation, fork).await,
+            Order::Author(wish) => self.author(session, wish).await,
+            Order::UpdateDevice { release, signature } => {
+                self.update_device(session, &release.0, &signature.0).await
+            }
             _ => Err(Trouble::new(Problem::UnknownCommand, "this device does not know the command")),
         }
     }
@@ -482,18 +487,18 @@ impl World {
         Ok(moments)
     }
 
-    /// Stops, goes back, starts if it ran.
-    async fn rollback(self: &Arc<Self>, app: AppId, to: &MomentName, start: Option<bool>) -> Result<Data> {
-        let runs = self.phase(app) == Some(Phase::Running);
-        let names = self.names(app);
-        let whens = match to {
+    /// What a moment is for each volume: a tag, or a seal's number. It is there in each of them.
+    pub(super) async fn whens(
+        &self,
+        names: &BTreeMap<VolumeId, String>,
+        to: &MomentName,
+    ) -> Result<BTreeMap<VolumeId, String>> {
+        let whens: BTreeMap<VolumeId, String> = match to {
             MomentName::Tag(tag) => names.keys().map(|volume| (*volume, tag.as_str().to_owned())).collect(),
-            MomentName::Seals(seals) => seals
-                .iter()
-                .map(|(volume, seq)| (VolumeId(volume.0), seq.0.to_string()))
-                .collect::<BTreeMap<_, _>>(),
+            MomentName::Seals(seals) => {
+                seals.iter().map(|(volume, seq)| (VolumeId(volume.0), seq.0.to_string())).collect()
+            }
         };
-        // What is to be gone back to must be there in each volume before anything is touched.
         for (volume, when) in &whens {
             let name = names
                 .get(volume)
@@ -510,11 +515,25 @@ impl World {
                 ));
             }
         }
+        Ok(whens)
+    }
+
+    /// Stops, goes back, starts if it ran.
+    async fn rollback(self: &Arc<Self>, app: AppId, to: &MomentName, start: Option<bool>) -> Result<Data> {
+        let runs = self.phase(app) == Some(Phase::Running);
+        let names = self.names(app);
+        // What is to be gone back to must be there in each volume before anything is touched.
+        let whens = self.whens(&names, to).await?;
         if runs {
             self.app(app, |state| state.rollback = whens);
             let _ = self.events.send(Event::Again(app));
             tokio::time::sleep(Duration::from_millis(300)).await;
             self.settled(app).await?;
+            let loaded = self.app(app, |state| state.loaded.clone());
+            let hook = loaded.and_then(|loaded| loaded.text.source.block().after_restore.clone());
+            if let Some(hook) = hook {
+                self.hook(app, &hook).await?;
+            }
         } else if matches!(self.phase(app), Some(Phase::Stopped(_))) {
             if start == Some(true) {
                 return Err(Trouble::new(Problem::State, "it is stopped: a start brings it back"));

@@ -53,7 +53,7 @@ impl World {
             number: report.number,
             boottime_ms: Number::from(now),
             version: Text::cut(&self.setup.version),
-            update: None,
+            update: self.update_report(seen.updating),
             commands_have: CommandNumber(commands_have),
             load: seen.load.unwrap_or_else(|| facts::load(Ticks::default(), Ticks::default())),
             disks: List::cut(disks.into_iter().filter_map(|(what, path)| facts::disk(what, path))),
@@ -201,7 +201,7 @@ fn container_health(one: &docker::Container) -> Health {
 }
 
 /// What its services say together.
-fn health(phase: Phase, state: &AppState, seen: &Seen) -> Health {
+pub(super) fn health(phase: Phase, state: &AppState, seen: &Seen) -> Health {
     if matches!(seen.docker, Some(Docker::Stopped | Docker::Missing)) {
         return Health::Unknown;
     }

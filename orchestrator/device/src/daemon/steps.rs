@@ -419,7 +419,7 @@ impl World {
 }
 
 /// The folder under a mount: empty, and nobody's.
-fn mount_point(folder: &Path) -> Result<()> {
+pub(super) fn mount_point(folder: &Path) -> Result<()> {
     use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
     let failed = |error: std::io::Error| crate::app::folder::no_space(folder, &error);
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(failed)?;

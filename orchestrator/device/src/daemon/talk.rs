@@ -35,7 +35,7 @@ const ASK_WAIT: Duration = Duration::from_secs(15);
 const RING_ROUNDS_MAX: usize = 8;
 
 /// What this program can be asked for beside what all can.
-const FEATURES: [&str; 3] = ["move", "auto", "update"];
+const FEATURES: [&str; 4] = ["move", "auto", "update", "author"];
 
 /// This machine's processor.
 pub const ARCH: Arch = if cfg!(target_arch = "aarch64") { Arch::Aarch64 } else { Arch::X86_64 };
@@ -153,6 +153,7 @@ impl World {
         match self.hive.ask::<ReportAnswer>(&ask).await {
             Ok(answer) => {
                 self.note_answer("online");
+                self.seen.lock().reported = Some(clock::boottime());
                 let answer = answer.decided(number);
                 let _ = self.events.send(Event::Answered(session, Ok(answer)));
             }

@@ -109,8 +109,28 @@ pub struct Image {
     pub id: String,
     /// The digests under which registries know it, `sha256:…`.
     pub digests: Vec<String>,
+    /// The same with their repositories before them: `name@sha256:…`.
+    pub names: Vec<String>,
     /// The user that it runs as.
     pub user: Option<String>,
+}
+
+impl Image {
+    /// The digest that an image's own registry gave it; none of one that was never in a registry.
+    pub fn digest_of(&self, image: &str) -> Option<&str> {
+        let wanted = repository(image);
+        let of_it = self.names.iter().filter_map(|one| one.split_once('@'));
+        of_it.filter(|(name, _)| repository(name) == wanted).map(|(_, digest)| digest).next()
+    }
+}
+
+/// The name of an image without its tag, as registries call it.
+fn repository(name: &str) -> &str {
+    let name = name.split('@').next().unwrap_or_default();
+    // A colon behind the last slash begins a tag; one before it a port.
+    let cut = name.rfind('/').map_or(0, |slash| slash + 1);
+    let end = name[cut..].find(':').map_or(name.len(), |colon| cut + colon);
+    name[..end].trim_start_matches("docker.io/").trim_start_matches("library/")
 }
 
 /// What a container uses.
@@ -295,12 +315,12 @@ impl Docker {
     pub async fn image(&self, name: &str) -> Result<Option<Image>> {
         let api = self.api().await?;
         let Some(image) = found(api.inspect_image(name)).await? else { return Ok(None) };
-        let digests = image.repo_digests.unwrap_or_default();
-        let digests =
-            digests.iter().filter_map(|one| one.split_once('@')).map(|(_, digest)| digest.to_owned());
+        let names = image.repo_digests.unwrap_or_default();
+        let digests = names.iter().filter_map(|one| one.split_once('@')).map(|(_, digest)| digest.to_owned());
         Ok(Some(Image {
             id: image.id.unwrap_or_default(),
             digests: digests.collect(),
+            names,
             user: image.config.and_then(|config| config.user).filter(|user| !user.is_empty()),
         }))
     }
