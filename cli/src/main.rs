@@ -25,6 +25,7 @@
 //! - `device`   what this machine's device asks of the filesystem and the key ring
 //! - `daemon_log`   what a daemon says of itself, in a file that does not grow for ever
 //! - `hive`     the hive as a person speaks with it; packages of apps
+//! - `carry`    a folder of this machine into another one, with all that it holds
 //! - `ask`      questions to a person
 //! - `tree`, `writer`, `pax`   reading a sealed tree, and writing it into a folder or an archive
 //! - `mounts`   what the kernel knows of mounts
@@ -32,6 +33,7 @@
 
 mod ask;
 mod branches;
+mod carry;
 mod commands;
 mod control;
 mod cost;

@@ -349,7 +349,7 @@ impl Volumes for Commands {
         volume: VolumeId,
         stores: &[String],
         fill: Option<Duration>,
-    ) -> Result<()> {
+    ) -> Result<Option<u64>> {
         let here = self.find(name).await?;
         if here.is_some_and(|here| here != volume) {
             let text = format!("volume \"{name}\" is another one on this device");
@@ -388,8 +388,9 @@ impl Volumes for Commands {
         }
         match opened {
             // What is not here yet is fetched when it is read.
-            Err(refused) if fill.is_some() && refused.kind.is_none() => Ok(()),
-            opened => opened.map(|_| ()).map_err(Refused::trouble),
+            Err(refused) if fill.is_some() && refused.kind.is_none() => Ok(None),
+            // It ends when all of it is here.
+            opened => opened.map(|_| fill.map(|_| 0)).map_err(Refused::trouble),
         }
     }
 

@@ -56,6 +56,8 @@ pub struct Wishes {
 pub struct Draft {
     authorization: Authorization,
     body: Body,
+    plan: Plan,
+    quotas: BTreeMap<String, u64>,
 }
 
 impl Draft {
@@ -67,6 +69,16 @@ impl Draft {
     /// Which app.
     pub fn app(&self) -> Uuid {
         self.authorization.app
+    }
+
+    /// What compose made of it.
+    pub fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
+    /// How much a volume may hold, if its file says so.
+    pub fn quota(&self, volume: &str) -> Option<u64> {
+        self.quotas.get(volume).copied()
     }
 
     /// Services whose images are on this machine only.
@@ -208,7 +220,9 @@ pub fn draft(
         secrets: values_of(secrets),
         grants: asks.iter().map(grant).collect(),
     };
-    Ok(Draft { authorization, body })
+    let quotas =
+        block.volumes.iter().filter_map(|(name, one)| Some((name.clone(), one.quota_bytes?))).collect();
+    Ok(Draft { authorization, body, plan, quotas })
 }
 
 /// What a package that was signed becomes; compose is asked again, and nothing new is granted.

@@ -299,7 +299,7 @@ pub fn versions() -> Result<Versions> {
     Ok(Versions { docker, took: begun.elapsed(), compose: word(&["compose", "version", "--short"])? })
 }
 
-fn dockers_own() -> Command {
+pub(super) fn dockers_own() -> Command {
     let mut command = Command::new("docker");
     command.env_clear();
     for name in DOCKERS_OWN {
@@ -311,15 +311,17 @@ fn dockers_own() -> Command {
 }
 
 /// What a program said.
-struct Said {
-    well: bool,
-    answer: Vec<u8>,
+pub(super) struct Said {
+    /// Whether it did what it was asked for.
+    pub well: bool,
+    /// Its answer.
+    pub answer: Vec<u8>,
     /// The end of what it said besides: the reason stands there.
-    words: String,
+    pub words: String,
 }
 
 /// Runs a program to its end, or until it has taken too long.
-fn run(mut command: Command, limit: Duration, answer_max: usize) -> Result<Said> {
+pub(super) fn run(mut command: Command, limit: Duration, answer_max: usize) -> Result<Said> {
     let name = command.get_program().to_string_lossy().into_owned();
     let what = shown(&command);
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());

@@ -9,7 +9,9 @@
 //! - `ring`      the key ring of this machine and of the hive
 //! - `folder`, `compose`, `author`, `sealed`   making a package of an app's folder
 //! - `stream`    what a device says to whoever has the ring
+//! - `here`      orders that this machine's device takes where the hive does not answer
 //! - `moments`   the past of an app
+//! - `old`       a compose project as it ran before it was an app of Comb
 //!
 //! Answers to people are not signed: TLS protects them, or that both are one machine. So a token goes over plain http to
 //! loopback only, unless a person says that the network is theirs. What a hive says is shown and placed, and never
@@ -21,8 +23,10 @@ pub mod client;
 pub mod compose;
 pub mod find;
 pub mod folder;
+pub mod here;
 pub mod logins;
 pub mod moments;
+pub mod old;
 pub mod orders;
 pub mod ring;
 pub mod sealed;

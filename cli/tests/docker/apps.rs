@@ -20,7 +20,7 @@ pub fn ring(machine: &Machine) -> Ring {
 
 /// A package with one service that runs a shell's command, with a volume at /data.
 pub fn package(machine: &Machine, revision: u64, command: &str, restart: &str, more: &str) -> Sealed {
-    let (name, id) = image();
+    let (name, _) = image();
     // Compose takes a dollar for a variable's.
     let command = serde_json::to_string(command).unwrap().replace('$', "$$");
     let compose = format!(
@@ -28,29 +28,41 @@ pub fn package(machine: &Machine, revision: u64, command: &str, restart: &str, m
          restart: {restart}\n    stop_grace_period: 1s\n    environment:\n      SECRET: ${{SECRET}}\n    \
          ports: [\"8000\"]\n    volumes: [\"data:/data\", \"./seed:/seed\"]\nvolumes:\n  data: {{}}\n"
     );
+    let say = json!([{ "name": "say", "service": "web", "input": [{ "name": "word", "type": "name" }] }]);
+    let actions = if more.contains("actions:") { say } else { json!([]) };
+    sealed(machine, revision, &compose, json!({ "actions": actions }))
+}
+
+/// A compose file as a package; of its authorization `changed` says what is not as usual.
+pub fn sealed(machine: &Machine, revision: u64, compose: &str, changed: Value) -> Sealed {
+    let (name, id) = image();
     let ring = ring(machine);
-    let file = |path: &str, text: &str| {
-        use base64::Engine;
-        json!({ "path": path, "mode": 420, "bytes": base64::engine::general_purpose::STANDARD.encode(text) })
-    };
-    let authorization: Value = json!({
+    let mut authorization: Value = json!({
         "comb": "package", "format": 1, "account": ring.account().to_hex(), "app": APP, "name": "ledger",
-        "revision": revision, "version": "1", "domain": null, "body": "00".repeat(32),
+        "revision": revision, "version": "1", "domain": "hasty-hopper-kvbt.example.org", "body": "00".repeat(32),
         "services": [{ "name": "web", "image": name, "digest": id, "pull": false }],
         "volumes": [{ "name": "data", "link": false }, { "name": "seed", "link": false }],
         "ports": [{ "service": "web", "port": 8000, "protocol": "tcp", "wish": null }],
-        "actions": if more.contains("actions:") { json!([{ "name": "say", "service": "web", "input": [{ "name": "word", "type": "name" }] }]) } else { json!([]) },
-        "health_seconds": 60, "permissions": [], "devices": "all", "expires": null, "author": null,
+        "actions": [], "health_seconds": 60, "permissions": [], "devices": "all", "expires": null, "author": null,
         "made": "2026-11-22T08:30:00.000Z",
     });
+    for (field, value) in changed.as_object().unwrap() {
+        authorization[field] = value.clone();
+    }
     let body = json!({
         "app": APP, "revision": revision, "compose": "compose.yaml",
-        "files": [file("compose.yaml", &compose), file("seed/first.txt", "canary of the package's file")],
+        "files": [file("compose.yaml", compose), file("seed/first.txt", "canary of the package's file")],
         "options": [], "secrets": [{ "name": "SECRET", "value": "canary-of-the-secret" }], "grants": [],
     });
     let (authorization, body) =
         (serde_json::from_value(authorization).unwrap(), serde_json::from_value(body).unwrap());
     seal(authorization, &body, ring.owner(), &[revision as u8; 32]).unwrap()
+}
+
+/// A file of a folder, as it travels.
+pub fn file(path: &str, text: &str) -> Value {
+    use base64::Engine;
+    json!({ "path": path, "mode": 420, "bytes": base64::engine::general_purpose::STANDARD.encode(text) })
 }
 
 /// A service that writes numbered, synced records, and ends at once when it is asked to.

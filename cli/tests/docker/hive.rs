@@ -20,6 +20,7 @@ struct Inside {
     devices: BTreeMap<String, Device>,
     ring: Vec<Vec<u8>>,
     packages: BTreeMap<(String, u64), Sealed>,
+    programs: BTreeMap<u64, Vec<u8>>,
     numbers: u64,
     received: Vec<Vec<u8>>,
 }
@@ -34,6 +35,7 @@ struct Device {
     report: Option<(Instant, Value)>,
     over: Vec<Value>,
     silent: bool,
+    revoked: bool,
     streams: BTreeMap<String, Vec<Vec<u8>>>,
 }
 
@@ -138,6 +140,21 @@ impl Hive {
         self.lock().packages.insert((app.to_owned(), revision), sealed);
     }
 
+    /// A package that it has, also of a device's making.
+    pub fn package(&self, app: &str, revision: u64) -> Option<Sealed> {
+        self.lock().packages.get(&(app.to_owned(), revision)).cloned()
+    }
+
+    /// The program that is handed out for a release.
+    pub fn put_program(&self, release: u64, bytes: &[u8]) {
+        self.lock().programs.insert(release, bytes.to_vec());
+    }
+
+    /// From now on the device is refused.
+    pub fn revoke(&self, device: &str) {
+        self.lock().devices.get_mut(device).unwrap().revoked = true;
+    }
+
     /// Everything that devices sent.
     pub fn received(&self) -> Vec<Vec<u8>> {
         self.lock().received.clone()
@@ -185,6 +202,10 @@ impl Hive {
         let device = inside.devices.get_mut(&id)?;
         if device.silent {
             return None;
+        }
+        if device.revoked {
+            let no = br#"{"error":{"code":"device_revoked","message":"this device was revoked"}}"#;
+            return Some((403, no.to_vec()));
         }
         let hello = path == "/v1/device/hello";
         let signed = Request {
@@ -264,6 +285,17 @@ impl Hive {
             ("PUT", ["ring", _]) => {
                 inside.ring.push(body.to_vec());
                 Some((201, Vec::new()))
+            }
+            ("POST", ["packages"]) => {
+                let sealed: Sealed = serde_json::from_slice(body).unwrap();
+                let said: Value = serde_json::from_slice(&sealed.authorization.0).unwrap();
+                let app = said["app"].as_str().unwrap().to_owned();
+                inside.packages.insert((app, said["revision"].as_u64().unwrap()), sealed);
+                told(json!({ "app": said["app"], "revision": said["revision"] }))
+            }
+            ("GET", ["device", "releases", number, _]) => {
+                let program = inside.programs.get(&number.parse().unwrap())?;
+                Some((200, program.clone()))
             }
             ("GET", ["packages", app, revision]) => {
                 let sealed = inside.packages.get(&((*app).to_owned(), revision.parse().unwrap()))?;

@@ -51,27 +51,23 @@ pub fn image() -> (String, String) {
 impl Machine {
     /// Joins a hive and runs.
     pub fn join(hive: &Hive, name: &str) -> Machine {
+        Self::join_with(hive, name, &[])
+    }
+
+    /// The same, with more words. One that is `--locked` gives no passphrase.
+    pub fn join_with(hive: &Hive, name: &str, more: &[&str]) -> Machine {
         let folder = tempfile::tempdir().unwrap();
         let passphrase = folder.path().join("passphrase");
         std::fs::write(&passphrase, PASSPHRASE).unwrap();
         std::fs::set_permissions(&passphrase, std::fs::Permissions::from_mode(0o600)).unwrap();
         let state = folder.path().join("state");
-        let output = comb()
-            .arg("--state")
-            .arg(&state)
-            .args([
-                "device",
-                "join",
-                &hive.url(),
-                "--code",
-                &hive.code(),
-                "--name",
-                name,
-                "--passphrase-file",
-            ])
-            .arg(&passphrase)
-            .output()
-            .unwrap();
+        let mut join = comb();
+        join.arg("--state").arg(&state);
+        join.args(["device", "join", &hive.url(), "--code", &hive.code(), "--name", name]).args(more);
+        if !more.contains(&"--locked") {
+            join.arg("--passphrase-file").arg(&passphrase);
+        }
+        let output = join.output().unwrap();
         assert!(output.status.success(), "join: {}", String::from_utf8_lossy(&output.stderr));
         let hive_file: Value =
             serde_json::from_slice(&std::fs::read(state.join("orchestrator/hive.json")).unwrap()).unwrap();
@@ -115,6 +111,20 @@ impl Machine {
         if let Some(mut daemon) = self.daemon.take() {
             daemon.kill().unwrap();
             daemon.wait().unwrap();
+        }
+    }
+
+    /// The exit code of a process that ends by itself.
+    #[track_caller]
+    pub fn ends(&mut self, wait: Duration) -> Option<i32> {
+        let begun = Instant::now();
+        loop {
+            if let Some(status) = self.daemon.as_mut().unwrap().try_wait().unwrap() {
+                self.daemon = None;
+                return status.code();
+            }
+            assert!(begun.elapsed() < wait, "it does not end within {wait:?}; log:\n{}", self.log());
+            std::thread::sleep(Duration::from_millis(100));
         }
     }
 

@@ -7,6 +7,12 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on should stop where it is")]
 
 mod apps;
+mod authoring;
+mod faults;
 mod hive;
 mod machine;
 mod orders;
+mod reports;
+mod streams;
+mod updates;
+mod whole;

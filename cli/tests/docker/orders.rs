@@ -8,17 +8,17 @@ use super::apps::{APP, WRITES, exactly, new_volumes, package, records, start};
 use super::hive::Hive;
 use super::machine::{Machine, PASSPHRASE, docker, store};
 
-const SOON: Duration = Duration::from_secs(120);
+pub const SOON: Duration = Duration::from_secs(120);
 
-struct Scene {
-    hive: Hive,
-    attic: Machine,
-    store: Value,
-    cuts: Value,
+pub struct Scene {
+    pub hive: Hive,
+    pub attic: Machine,
+    pub store: Value,
+    pub cuts: Value,
 }
 
 /// A device on which the app runs.
-fn running(policy: &str, restart: &str, more: &str) -> Scene {
+pub fn running(policy: &str, restart: &str, more: &str) -> Scene {
     let hive = Hive::start();
     let attic = Machine::join(&hive, "attic");
     hive.put_package(APP, 1, package(&attic, 1, WRITES, restart, more));
@@ -249,9 +249,20 @@ fn logs_and_actions_come_sealed() {
         (Some("done"), Some(0)),
         "{result:#}"
     );
-    let parts = hive.stream(&attic.id, id);
-    let ring = super::apps::ring(&attic);
-    let id = id.parse::<orchestrator_api::text::Uuid>().unwrap().0;
+    let text = read_stream(&hive, &attic, id);
+    let line: &Value = &text[0];
+    assert_eq!(
+        (line["service"].as_str(), line["text"].as_str()),
+        (Some("web"), Some("canary-of-the-output hello"))
+    );
+    no_canary(&hive, &[&attic]);
+}
+
+/// The lines of a stream, as who has the ring reads them.
+pub fn read_stream(hive: &Hive, machine: &Machine, stream: &str) -> Vec<Value> {
+    let parts = hive.stream(&machine.id, stream);
+    let ring = super::apps::ring(machine);
+    let id = stream.parse::<orchestrator_api::text::Uuid>().unwrap().0;
     let mut text = Vec::new();
     for (number, part) in parts.iter().enumerate() {
         let salt: [u8; 32] = part[..32].try_into().unwrap();
@@ -263,17 +274,13 @@ fn logs_and_actions_come_sealed() {
         cipher.open(number as u64, &associated, &mut plain, tag.try_into().unwrap()).unwrap();
         text.extend(plain);
     }
-    let line: Value = serde_json::from_slice(text.split(|byte| *byte == b'\n').next().unwrap()).unwrap();
-    assert_eq!(
-        (line["service"].as_str(), line["text"].as_str()),
-        (Some("web"), Some("canary-of-the-output hello"))
-    );
-    no_canary(&hive, &[&attic]);
+    let lines = text.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
+    lines.map(|line| serde_json::from_slice(line).unwrap()).collect()
 }
 
 /// Nothing secret crossed the wire or stands in a log.
 #[track_caller]
-fn no_canary(hive: &Hive, machines: &[&Machine]) {
+pub fn no_canary(hive: &Hive, machines: &[&Machine]) {
     let words = [
         "canary-of-the-secret",
         "canary of the package",

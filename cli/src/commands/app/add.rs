@@ -180,7 +180,8 @@ pub fn tell(app: &App) -> Result<()> {
     }
 }
 
-fn refuse_second(client: &Client, name: &str) -> Result<()> {
+/// Refuses a name that an app has already.
+pub fn refuse_second(client: &Client, name: &str) -> Result<()> {
     if find::apps(client)?.iter().any(|app| app.name == name) {
         return Err(Failure::new(Kind::InTheWay, format!("there is an app \"{name}\" already")).hint(
             format!(

@@ -1,6 +1,7 @@
 //! `comb app`: compose projects that run on the account's devices, with their data.
 
 pub mod add;
+mod adopt;
 pub mod authoring;
 mod eject;
 mod exec_action;
@@ -49,6 +50,7 @@ pub enum AppCommand {
     Update(update::UpdateArgs),
     Remove(remove::RemoveArgs),
     Eject(eject::EjectArgs),
+    Adopt(adopt::AdoptArgs),
 }
 
 /// Runs the command.
@@ -73,5 +75,6 @@ pub fn run(state: &State, command: AppCommand) -> Result<()> {
         AppCommand::Update(args) => update::run(state, &args),
         AppCommand::Remove(args) => remove::run(state, &args),
         AppCommand::Eject(args) => eject::run(state, &args),
+        AppCommand::Adopt(args) => adopt::run(state, &args),
     }
 }

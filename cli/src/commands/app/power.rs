@@ -3,10 +3,11 @@
 use clap::Args;
 use orchestrator_api::wire::app::{Plain, Restart};
 use orchestrator_api::wire::operation::Ordered;
+use orchestrator_device::daemon::socket::AppOrder;
 
 use crate::failure::{Failure, Kind, Result};
-use crate::hive::find;
 use crate::hive::orders::OrderArgs;
+use crate::hive::{find, here};
 use crate::state::State;
 
 /// Start an app where it was, or where its data is free
@@ -57,19 +58,31 @@ pub fn start(state: &State, args: &StartArgs) -> Result<()> {
 
 /// Stops.
 pub fn stop(state: &State, args: &StopArgs) -> Result<()> {
-    let client = args.order.hive.client(state)?;
-    let app = find::app(&client, &args.name)?;
-    let ordered = client.post(&format!("/v1/apps/{}/stop", app.id), &Plain {})?;
-    args.order.finish(&client, ordered, &format!("stopping \"{}\"", app.name)).map(drop)
+    let what = format!("stopping \"{}\"", args.name);
+    let asked = || {
+        let client = args.order.hive.client(state)?;
+        let app = find::app(&client, &args.name)?;
+        let ordered = client.post(&format!("/v1/apps/{}/stop", app.id), &Plain {})?;
+        args.order.finish(&client, ordered, &what).map(drop)
+    };
+    here::or_here(state, asked(), &args.name, AppOrder::Stop, &what)
 }
 
 /// Restarts.
 pub fn restart(state: &State, args: &RestartArgs) -> Result<()> {
-    let client = args.order.hive.client(state)?;
-    let app = find::app(&client, &args.name)?;
-    let ordered = client
-        .post(&format!("/v1/apps/{}/restart", app.id), &Restart { services: services(&args.services)? })?;
-    args.order.finish(&client, ordered, &format!("restarting \"{}\"", app.name)).map(drop)
+    let what = format!("restarting \"{}\"", args.name);
+    let asked = || {
+        let client = args.order.hive.client(state)?;
+        let app = find::app(&client, &args.name)?;
+        let wish = Restart { services: services(&args.services)? };
+        let ordered = client.post(&format!("/v1/apps/{}/restart", app.id), &wish)?;
+        args.order.finish(&client, ordered, &what).map(drop)
+    };
+    match args.services.is_empty() {
+        true => here::or_here(state, asked(), &args.name, AppOrder::Restart, &what),
+        // The device restarts all of an app by itself, and no part.
+        false => asked(),
+    }
 }
 
 /// Services as they travel; none for all.

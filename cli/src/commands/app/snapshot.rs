@@ -3,10 +3,11 @@
 use clap::Args;
 use orchestrator_api::wire::app::Snapshot;
 use orchestrator_api::wire::operation::Ordered;
+use orchestrator_device::daemon::socket::AppOrder;
 
 use crate::failure::{Failure, Kind, Result};
-use crate::hive::find;
 use crate::hive::orders::OrderArgs;
+use crate::hive::{find, here};
 use crate::output;
 use crate::state::State;
 
@@ -40,10 +41,19 @@ pub fn run(state: &State, args: &SnapshotArgs) -> Result<()> {
         .map_err(|error| usage("the tag is not", &error))?;
     let message = args.message.as_ref().map(|text| text.parse()).transpose();
     let message = message.map_err(|error| usage("the message", &error))?;
+    let asked = || through_hive(state, args, Snapshot { tag, message });
+    let what = format!("a snapshot of \"{}\"", args.name);
+    match args.tag.is_none() && args.message.is_none() {
+        true => here::or_here(state, asked(), &args.name, AppOrder::Snapshot, &what),
+        // By itself the device gives a moment its own name.
+        false => asked(),
+    }
+}
+
+fn through_hive(state: &State, args: &SnapshotArgs, wish: Snapshot) -> Result<()> {
     let client = args.order.hive.client(state)?;
     let app = find::app(&client, &args.name)?;
-    let ordered: Ordered =
-        client.post(&format!("/v1/apps/{}/snapshot", app.id), &Snapshot { tag, message })?;
+    let ordered: Ordered = client.post(&format!("/v1/apps/{}/snapshot", app.id), &wish)?;
     let watched = args.order.finish(&client, ordered, &format!("a snapshot of \"{}\"", app.name))?;
     let moment = watched.operation.result.and_then(|result| result.data.moment);
     match moment.filter(|_| !args.order.json) {

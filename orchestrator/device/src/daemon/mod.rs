@@ -37,6 +37,8 @@ pub mod talk;
 mod update;
 mod watch;
 
+pub use steps::Marker;
+
 use std::collections::BTreeMap;
 use std::io;
 use std::path::PathBuf;
@@ -433,23 +435,29 @@ impl World {
         self.app(app, |state| state.trouble = Some(trouble.clone()));
     }
 
-    /// What this device was, is removed; branches and packages stay.
+    /// What this device was, is removed, and every key; packs and branches stay, which nobody here can read then.
     fn wipe(&self) -> io::Result<()> {
-        for name in ["ring.key"] {
-            match std::fs::remove_file(self.setup.state.join(name)) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-                _ => {}
-            }
+        gone(std::fs::remove_file(self.setup.state.join("ring.key")))?;
+        let volumes = std::fs::read_dir(self.setup.state.join("volumes"));
+        for volume in volumes.into_iter().flatten() {
+            gone(std::fs::remove_file(volume?.path().join("key")))?;
         }
-        match std::fs::remove_dir_all(self.folder.0.join("stores")) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
+        for name in ["stores", "keys"] {
+            gone(std::fs::remove_dir_all(self.folder.0.join(name)))?;
         }
         self.folder.remove_identity()
     }
 
     fn is_locked(&self) -> bool {
         ring::is_locked(&self.setup.state)
+    }
+}
+
+/// What is not there is removed.
+fn gone(removed: io::Result<()>) -> io::Result<()> {
+    match removed {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        other => other,
     }
 }
 

@@ -232,11 +232,15 @@ impl World {
             if let (false, Some(name)) = (ours, self.names(app).remove(&volume)) {
                 let urls = self.app(app, |state| state.file.urls());
                 let fill = fill.then_some(PRECOPY_MAX);
-                self.setup.volumes.follow(&name, volume, &urls, fill).await?;
+                let missing = self.setup.volumes.follow(&name, volume, &urls, fill).await?;
+                return Ok((volume, look.writer, missing));
             }
-            Ok((volume, look.writer))
+            Ok((volume, look.writer, Some(0)))
         });
-        join_all(looks).await.into_iter().collect()
+        let looks: Vec<_> = join_all(looks).await.into_iter().collect::<Result<_>>()?;
+        let missing = looks.iter().map(|(.., missing)| *missing).sum();
+        self.app(app, |state| state.missing_bytes = missing);
+        Ok(looks.into_iter().map(|(volume, writer, _)| (volume, writer)).collect())
     }
 
     /// Does what no record decides about, and tells of it.
@@ -377,6 +381,23 @@ impl World {
                     return Err(Trouble::new(Problem::GateLate, "the app did not start again in time"));
                 }
                 Some(_) => tokio::time::sleep(Duration::from_millis(250)).await,
+            }
+        }
+    }
+
+    /// Waits until an app that was stopped stands still.
+    pub(super) async fn stopped(&self, app: AppId) -> Result<()> {
+        let begun = clock::boottime();
+        loop {
+            // What was ordered is heard first.
+            tokio::time::sleep(Duration::from_millis(250)).await;
+            match self.phase(app) {
+                Some(phase) if !phase.is_live() => return Ok(()),
+                None => return Ok(()),
+                Some(_) if clock::boottime() - begun > PHASE_WAIT.as_secs() * 1_000 => {
+                    return Err(Trouble::new(Problem::StopLate, "the app is not stopped yet"));
+                }
+                Some(_) => {}
             }
         }
     }

@@ -144,7 +144,7 @@ fn app_report(
             })
         })),
         address: state.address.as_deref().filter(|_| live).map(Text::cut),
-        missing_bytes: state.missing_bytes.map(Number::from),
+        missing_bytes: state.missing_bytes.filter(|_| !live).map(Number::from),
         volumes: List::cut(volumes),
         branches: List::cut(branches(app, state)),
     }

@@ -163,7 +163,7 @@ impl World {
                 match order {
                     AppOrder::Stop => {
                         let _ = self.events.send(Event::StopHere(app));
-                        Ok(Value::Null)
+                        self.stopped(app).await.map(|()| Value::Null)
                     }
                     AppOrder::Restart => self.restart(app, None).await.map(|()| Value::Null),
                     AppOrder::Snapshot => {

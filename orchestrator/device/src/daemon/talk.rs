@@ -225,9 +225,14 @@ impl World {
 
     pub(super) async fn result(self: Arc<Self>, session: SessionId, result: Decided) {
         let mut told = CommandResult::of(&result, 0);
-        let (trouble, record, file, seen) = self.app(result.app, |state| {
-            (state.trouble.clone(), state.record.clone(), state.file.clone(), state.seen_heads.clone())
+        let (trouble, record, file, seen, missing) = self.app(result.app, |state| {
+            let seen = state.seen_heads.clone();
+            (state.trouble.clone(), state.record.clone(), state.file.clone(), seen, state.missing_bytes)
         });
+        if !told.data.writers.is_empty() {
+            // Of a `prepare`.
+            told.data.missing_bytes = missing.map(Number::from);
+        }
         if let (Outcome::Failed(problem), Some(trouble)) = (result.outcome, trouble)
             && trouble.problem == problem
         {

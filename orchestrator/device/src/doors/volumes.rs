@@ -132,7 +132,7 @@ pub trait Volumes: Send + Sync {
         volume: VolumeId,
         stores: &[String],
         fill: Option<Duration>,
-    ) -> Result<()>;
+    ) -> Result<Option<u64>>;
 
     /// What the arbiter holds, and what is here. Changes nothing.
     async fn look(&self, name: &str) -> Result<Look>;

@@ -1,0 +1,47 @@
+//! Orders that this machine's own device takes where the hive does not answer (`orchestrator/docs/api.md`, section 12).
+//!
+//! A start needs a new term, which only the hive gives; so what can be asked for here is what an app that runs here may do.
+
+use std::time::Duration;
+
+use orchestrator_device::daemon::socket::{self, AppOrder, Ask};
+use serde_json::Value;
+
+use crate::failure::{Context, Failure, Kind, Result};
+use crate::output;
+use crate::state::State;
+use crate::stores;
+
+/// How long an order may take: an app's containers stop and start in it.
+const ORDER_WAIT: Duration = Duration::from_secs(1_200);
+
+/// What the hive did, or this machine's device in its place: if the hive does not answer, and the app is here.
+pub fn or_here(state: &State, asked: Result<()>, name: &str, order: AppOrder, what: &str) -> Result<()> {
+    let Err(failure) = asked else { return Ok(()) };
+    if failure.kind != Kind::Unreachable {
+        return Err(failure);
+    }
+    match ask(state, name, order)? {
+        None => Err(failure),
+        Some(done) => {
+            output::note(&format!("{}; the device of this machine did it instead: {what}", failure.message));
+            match done["tag"].as_str() {
+                Some(tag) => output::line(tag),
+                None => Ok(()),
+            }
+        }
+    }
+}
+
+/// What the device of this machine says; none if there is none.
+fn ask(state: &State, name: &str, order: AppOrder) -> Result<Option<Value>> {
+    let question = Ask::App { name: name.to_owned(), order };
+    let answer = stores::block_on(async {
+        socket::ask(state.root(), &question, ORDER_WAIT).await.context("the device's socket")
+    })?;
+    let Some(answer) = answer else { return Ok(None) };
+    match answer["failed"]["message"].as_str() {
+        Some(message) => Err(Failure::other(message)),
+        None => Ok(Some(answer["done"].clone())),
+    }
+}

@@ -1,0 +1,424 @@
+//! A real hive, a real device, and a person at both: what is done with whole apps.
+
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+use super::apps::records;
+use super::machine::{PASSPHRASE, docker, docker_socket, image};
+
+const SOON: Duration = Duration::from_secs(120);
+
+/// One machine with a hive and a device, and a person who is logged in.
+struct Home {
+    folder: TempDir,
+    hive: Option<Child>,
+    device: Option<Child>,
+    address: String,
+}
+
+fn comb() -> Command {
+    Command::new(env!("CARGO_BIN_EXE_comb"))
+}
+
+fn private(path: &Path, text: &str) {
+    fs::write(path, text).unwrap();
+    fs::set_permissions(path, fs::Permissions::from_mode(0o600)).unwrap();
+}
+
+impl Home {
+    fn new() -> Home {
+        let folder = tempfile::tempdir().unwrap();
+        let mut home = Home { folder, hive: None, device: None, address: "127.0.0.1:0".to_owned() };
+        let code = home.run_hive().expect("a new hive says its setup code");
+        private(&home.path("code"), &code);
+        private(&home.path("password"), "a password of the owner");
+        private(&home.path("passphrase"), PASSPHRASE);
+        let url = format!("http://{}", home.address);
+        let words = ["--title", "Home", "--setup-code-file", "code", "--password-file", "password"];
+        home.done(&[&["account", "create", &url], &words[..]].concat());
+        let code: Value = serde_json::from_str(&home.done(&["device", "code", "--json"])).unwrap();
+        home.done(&[
+            "device",
+            "join",
+            &url,
+            "--code",
+            code["code"].as_str().unwrap(),
+            "--name",
+            "attic",
+            "--passphrase-file",
+            "passphrase",
+        ]);
+        home.run_device();
+        let store = home.path("store");
+        fs::create_dir(&store).unwrap();
+        home.done(&["account", "store", "add", &format!("file://{}", store.display()), "--shared"]);
+        home.until("online", |home| {
+            let list: Value = serde_json::from_str(&home.done(&["device", "list", "--json"])).unwrap();
+            list[0]["state"] == "online" && !list[0]["seen_age_ms"].is_null()
+        });
+        home
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn state(&self) -> PathBuf {
+        self.path("state")
+    }
+
+    /// Starts the hive where it was; a new one prints its setup code.
+    fn run_hive(&mut self) -> Option<String> {
+        let is_new = !self.path("hive.db").exists();
+        let database = format!("sqlite:{}", self.path("hive.db").display());
+        let mut process = comb()
+            .arg("--state")
+            .arg(self.path("hive-state"))
+            .args(["hive", "run", "--listen", &self.address, "--db", &database])
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let (said, lines) = mpsc::channel();
+        let pipes: [Box<dyn std::io::Read + Send>; 2] =
+            [Box::new(process.stdout.take().unwrap()), Box::new(process.stderr.take().unwrap())];
+        for pipe in pipes {
+            let said = said.clone();
+            std::thread::spawn(move || {
+                for line in BufReader::new(pipe).lines().map_while(Result::ok) {
+                    let _ = said.send(line);
+                }
+            });
+        }
+        self.hive = Some(process);
+        let (mut address, mut code) = (None, None);
+        while address.is_none() || (is_new && code.is_none()) {
+            let line = lines.recv_timeout(SOON).expect("the hive says where it is");
+            for word in line.split_whitespace() {
+                let word = word.trim_matches(|one: char| !one.is_ascii_alphanumeric());
+                if let Some(found) = word.strip_prefix("http://") {
+                    address = Some(found.to_owned());
+                }
+                if word.len() == 35 && word.matches('-').count() == 3 {
+                    code = Some(word.to_owned());
+                }
+            }
+        }
+        self.address = address.unwrap();
+        code
+    }
+
+    fn run_device(&mut self) {
+        let log = fs::OpenOptions::new().create(true).append(true).open(self.path("log")).unwrap();
+        let device = comb()
+            .arg("--state")
+            .arg(self.state())
+            .args(["device", "run", "--apps"])
+            .arg(self.path("apps"))
+            .arg("--docker")
+            .arg(docker_socket())
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(log)
+            .spawn()
+            .unwrap();
+        self.device = Some(device);
+    }
+
+    fn away(&mut self) {
+        if let Some(mut hive) = self.hive.take() {
+            hive.kill().unwrap();
+            hive.wait().unwrap();
+        }
+    }
+
+    fn comb(&self, args: &[&str]) -> Output {
+        comb()
+            .arg("--state")
+            .arg(self.state())
+            .args(args)
+            .current_dir(self.folder.path())
+            .stdin(Stdio::null())
+            .output()
+            .unwrap()
+    }
+
+    /// What a command prints that does what it is asked for.
+    #[track_caller]
+    fn done(&self, args: &[&str]) -> String {
+        let output = self.comb(args);
+        let errors = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success(), "comb {args:?}: {errors}\nlog:\n{}", self.log());
+        eprint!("{errors}");
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    }
+
+    /// The words of a command that is refused with this code.
+    #[track_caller]
+    fn refused(&self, args: &[&str], code: i32) -> String {
+        let output = self.comb(args);
+        let errors = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(code), "comb {args:?}: {errors}");
+        errors
+    }
+
+    fn log(&self) -> String {
+        fs::read_to_string(self.path("log")).unwrap_or_default()
+    }
+
+    #[track_caller]
+    fn until(&self, what: &str, holds: impl Fn(&Home) -> bool) {
+        let begun = Instant::now();
+        while !holds(self) {
+            assert!(begun.elapsed() < SOON, "not {what}; log:\n{}", self.log());
+            std::thread::sleep(Duration::from_millis(250));
+        }
+    }
+
+    fn app(&self, name: &str) -> Value {
+        serde_json::from_str(&self.done(&["app", "show", name, "--json"])).unwrap()
+    }
+
+    /// Where a volume of an app is mounted here.
+    fn mount(&self, name: &str, volume: &str) -> PathBuf {
+        let app = self.app(name);
+        let app = app["id"].as_str().or(app["app"]["id"].as_str()).unwrap().to_owned();
+        self.state().join("orchestrator/apps").join(app).join("volumes").join(volume).join("data")
+    }
+
+    fn containers(&self) -> usize {
+        let file: Value =
+            serde_json::from_slice(&fs::read(self.state().join("orchestrator/hive.json")).unwrap()).unwrap();
+        let filter = format!("label=io.comb.device={}", file["device"].as_str().unwrap());
+        docker(&["ps", "-q", "--filter", &filter]).lines().count()
+    }
+}
+
+impl Drop for Home {
+    fn drop(&mut self) {
+        self.away();
+        if let Some(mut device) = self.device.take() {
+            let _ = device.kill();
+            let _ = device.wait();
+        }
+        if std::thread::panicking() {
+            eprintln!("log of the device:\n{}", self.log());
+        }
+        let of = |kind: &[&str]| docker(kind).lines().map(str::to_owned).collect::<Vec<_>>();
+        let file = fs::read(self.state().join("orchestrator/hive.json")).unwrap_or_default();
+        let file: Value = serde_json::from_slice(&file).unwrap_or_default();
+        let filter = format!("label=io.comb.device={}", file["device"].as_str().unwrap_or("none"));
+        for id in of(&["ps", "-aq", "--filter", &filter]) {
+            let _ = Command::new("docker").args(["rm", "-f", &id]).output();
+        }
+        for name in of(&["volume", "ls", "-q", "--filter", &filter]) {
+            let _ = Command::new("docker").args(["volume", "rm", "-f", &name]).output();
+        }
+        let own = self.folder.path().to_string_lossy().into_owned();
+        let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+        for folder in
+            mounts.lines().filter_map(|line| line.split(' ').nth(4)).filter(|one| one.starts_with(&own))
+        {
+            let _ = self.comb(&["unmount", folder]);
+            let _ = Command::new("umount").args(["-l", folder]).output();
+        }
+    }
+}
+
+const WRITES: &str = "trap 'exit 0' TERM; echo started >> /data/starts; i=$$(wc -l < /data/log 2>/dev/null || echo 0); \
+     while true; do i=$$((i+1)); echo $$i >> /data/log; sync; sleep 0.2 & wait $$!; done";
+
+/// A compose project of somebody who never heard of Comb.
+fn project(home: &Home, name: &str) -> PathBuf {
+    let (image, _) = image();
+    let folder = home.path(name);
+    fs::create_dir_all(folder.join("conf")).unwrap();
+    let command = serde_json::to_string(WRITES).unwrap();
+    let compose = format!(
+        "services:\n  web:\n    image: {image}\n    entrypoint: [\"sh\", \"-c\"]\n    command: [{command}]\n    restart: always\n    \
+         stop_grace_period: 2s\n    volumes: [\"data:/data\", \"./conf:/conf\"]\nvolumes:\n  data: {{}}\n"
+    );
+    fs::write(folder.join("compose.yaml"), compose).unwrap();
+    fs::write(folder.join("conf/settings"), "canary of the settings").unwrap();
+    folder
+}
+
+#[test]
+#[ignore = "needs root and a Docker Engine"]
+fn a_project_is_adopted_with_its_data_forked_and_ejected_again() {
+    let home = Home::new();
+    let folder = project(&home, "diary");
+    let text = folder.to_str().unwrap().to_owned();
+    docker(&["compose", "--project-directory", &text, "up", "-d", "--quiet-pull"]);
+    let mountpoint = PathBuf::from(docker(&["volume", "inspect", "-f", "{{.Mountpoint}}", "diary_data"]));
+    home.until("written", |_| mountpoint.join("log").exists() && records(&mountpoint.join("log")) > 3);
+    // What is hard to copy.
+    fs::write(mountpoint.join("owned"), "by the app's user").unwrap();
+    std::os::unix::fs::chown(mountpoint.join("owned"), Some(999), Some(998)).unwrap();
+    fs::set_permissions(mountpoint.join("owned"), fs::Permissions::from_mode(0o2640)).unwrap();
+    fs::hard_link(mountpoint.join("owned"), mountpoint.join("again")).unwrap();
+    std::os::unix::fs::symlink("/nowhere", mountpoint.join("link")).unwrap();
+    let sparse = fs::File::create(mountpoint.join("sparse")).unwrap();
+    sparse.set_len(1 << 30).unwrap();
+    rustix::fs::lsetxattr(mountpoint.join("owned"), c"user.colour", b"blue", rustix::fs::XattrFlags::empty())
+        .unwrap();
+
+    // A stranger that has the volume open is for a person to stop.
+    let (name, _) = image();
+    docker(&[
+        "run",
+        "-d",
+        "--name",
+        "diary-stranger",
+        "-v",
+        "diary_data:/x",
+        "--entrypoint",
+        "sleep",
+        &name,
+        "1000",
+    ]);
+    let words = home.refused(&["app", "adopt", "diary", "--yes", "--passphrase-file", "passphrase"], 4);
+    assert!(words.contains("diary-stranger"), "{words}");
+    docker(&["rm", "-f", "diary-stranger"]);
+    assert_eq!(
+        docker(&["ps", "-q", "--filter", "label=com.docker.compose.project=diary"]).lines().count(),
+        1
+    );
+    let words = home.refused(&["app", "adopt", "diary", "--passphrase-file", "passphrase"], 2);
+    assert!(words.contains("terminal"), "without --yes somebody is asked: {words}");
+
+    let begun = Instant::now();
+    let output = home.comb(&["app", "adopt", "diary", "--yes", "--passphrase-file", "passphrase"]);
+    let told = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success(), "{told}\nlog:\n{}", home.log());
+    eprintln!("adopted in {:.1} s:\n{told}", begun.elapsed().as_secs_f64());
+    assert!(told.contains("\"diary_data\"") && told.contains("conf"), "what is left is named: {told}");
+    assert_eq!(docker(&["ps", "-q", "--filter", "label=com.docker.compose.project=diary"]), "");
+    let old = docker(&["ps", "-aq", "--filter", "label=com.docker.compose.project=diary"]);
+    assert_eq!(docker(&["inspect", "-f", "{{.HostConfig.RestartPolicy.Name}}", &old]), "no");
+
+    let data = home.mount("diary", "data");
+    let before = records(&mountpoint.join("log"));
+    home.until("writing", |_| records(&data.join("log")) > before);
+    let text_of = |path: &Path| fs::read_to_string(path).unwrap();
+    assert_eq!(
+        text_of(&data.join("log"))[..text_of(&mountpoint.join("log")).len()],
+        text_of(&mountpoint.join("log"))
+    );
+    let owned = fs::metadata(data.join("owned")).unwrap();
+    assert_eq!((owned.uid(), owned.gid(), owned.mode() & 0o7777, owned.nlink()), (999, 998, 0o2640, 2));
+    let mut value = [0; 8];
+    assert_eq!(rustix::fs::lgetxattr(data.join("owned"), c"user.colour", &mut value), Ok(4));
+    assert_eq!(fs::metadata(data.join("sparse")).unwrap().len(), 1 << 30);
+    assert_eq!(fs::read_link(data.join("link")).unwrap(), Path::new("/nowhere"));
+    assert_eq!(text_of(&home.mount("diary", "conf").join("settings")), "canary of the settings");
+    home.refused(&["app", "adopt", "diary", "--yes", "--passphrase-file", "passphrase"], 4);
+
+    // A fork by the real hive, and its start.
+    home.done(&["app", "snapshot", "diary", "--tag", "before"]);
+    home.done(&["app", "fork", "diary@before", "--as", "copy"]);
+    home.done(&["app", "start", "copy"]);
+    assert_eq!(home.containers(), 2);
+    assert!(records(&home.mount("copy", "data").join("log")) >= before);
+    home.done(&["app", "stop", "copy"]);
+
+    // Out of Comb again: the folder runs with plain compose, on plain folders.
+    home.done(&["app", "eject", "diary", "--to", "plain", "--passphrase-file", "passphrase"]);
+    assert_eq!(home.containers(), 0);
+    let plain = home.path("plain");
+    let kept = records(&plain.join("volumes/data/log"));
+    assert!(kept > before);
+    assert_eq!(text_of(&plain.join("conf/settings")), "canary of the settings");
+    let owned = fs::metadata(plain.join("volumes/data/owned")).unwrap();
+    assert_eq!((owned.uid(), owned.gid(), owned.mode() & 0o7777), (999, 998, 0o2640));
+    assert_eq!(fs::metadata(plain.join(".env")).unwrap().mode() & 0o777, 0o600);
+    docker(&[
+        "compose",
+        "-p",
+        "diary-plain",
+        "--project-directory",
+        plain.to_str().unwrap(),
+        "up",
+        "-d",
+        "--quiet-pull",
+    ]);
+    home.until("writing", |_| records(&plain.join("volumes/data/log")) > kept);
+    for project in ["diary-plain", "diary"] {
+        docker(&["compose", "-p", project, "down", "-v"]);
+    }
+}
+
+#[test]
+#[ignore = "needs root and a Docker Engine"]
+fn without_the_hive_a_person_stops_restarts_and_keeps_moments_at_the_device() {
+    let mut home = Home::new();
+    let (image, _) = image();
+    let folder = home.path("notes");
+    fs::create_dir(&folder).unwrap();
+    let compose = format!(
+        "services:\n  web:\n    image: {image}\n    entrypoint: [\"sh\", \"-c\"]\n    command: [\"echo x >> /data/starts; exec sleep 1000\"]\n    \
+         stop_grace_period: 1s\n    volumes: [\"data:/data\"]\nvolumes:\n  data: {{}}\n"
+    );
+    fs::write(folder.join("compose.yaml"), compose).unwrap();
+    home.done(&["app", "add", "notes", "--passphrase-file", "passphrase"]);
+    let starts = home.mount("notes", "data").join("starts");
+    assert_eq!(fs::read_to_string(&starts).unwrap(), "x\n");
+
+    home.away();
+    home.done(&["app", "restart", "notes"]);
+    assert_eq!((fs::read_to_string(&starts).unwrap().as_str(), home.containers()), ("x\nx\n", 1));
+    let tag = home.done(&["app", "snapshot", "notes"]);
+    assert!(tag.starts_with("here-"), "{tag}");
+    home.done(&["app", "stop", "notes"]);
+    assert_eq!((home.containers(), starts.exists()), (0, false));
+    let words = home.refused(&["app", "start", "notes"], 10);
+    assert!(words.contains(&home.address), "a start is the hive's: {words}");
+    home.refused(&["app", "stop", "other"], 1);
+
+    // It is still wanted, so the hive starts it when it is back, in a term of its own.
+    home.run_hive();
+    home.until("running again", |home| home.containers() == 1);
+    home.until("told", |home| {
+        fs::read_to_string(&starts).is_ok() && home.app("notes").to_string().contains("running")
+    });
+    assert_eq!(fs::read_to_string(&starts).unwrap(), "x\nx\nx\n");
+    let log = home.done(&["app", "log", "notes", "--json"]);
+    assert!(log.contains(tag.trim()), "the moment is the app's: {log}");
+}
+
+#[test]
+#[ignore = "needs root and a Docker Engine"]
+fn a_release_goes_from_a_person_to_a_device_by_a_real_hive() {
+    let home = Home::new();
+    home.refused(&["device", "update", "attic"], 3);
+    let script = home.path("no-program");
+    fs::write(&script, "#!/bin/sh\n").unwrap();
+    home.refused(&["device", "release", "no-program", "--passphrase-file", "passphrase"], 2);
+    // Without what only a debugger reads: a release has at most 256 MiB.
+    let stripped = home.path("comb-next");
+    let strip = Command::new("strip").arg("-o").arg(&stripped).arg(env!("CARGO_BIN_EXE_comb")).output();
+    if !strip.is_ok_and(|output| output.status.success()) {
+        fs::copy(env!("CARGO_BIN_EXE_comb"), &stripped).unwrap();
+    }
+    let said = home.done(&["device", "release", "comb-next", "--passphrase-file", "passphrase"]);
+    assert!(said.starts_with("release 1 ("), "{said}");
+    let begun = Instant::now();
+    home.done(&["device", "update", "attic"]);
+    eprintln!("updated in {:.1} s", begun.elapsed().as_secs_f64());
+    let runs = home.state().join("orchestrator/bin/comb");
+    assert_eq!(fs::read(&runs).unwrap(), fs::read(&stripped).unwrap());
+    home.until("told", |home| {
+        let device: Value = serde_json::from_str(&home.done(&["device", "show", "attic", "--json"])).unwrap();
+        device["update"]["number"] == 1 && device["update"]["state"] == "done"
+    });
+    let list: Value = serde_json::from_str(&home.done(&["device", "release", "--json"])).unwrap();
+    assert_eq!((list[0]["number"].as_u64(), list[0]["missing"].as_array().unwrap().len()), (Some(1), 0));
+}
