@@ -113,7 +113,7 @@ fn the_gate_asks_the_page_that_the_file_names() {
 }
 
 /// A registry that says the same to everybody.
-fn registry(status: &'static str) -> u16 {
+fn registry(status: &'static str, code: &'static str) -> u16 {
     let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
     let port = listener.local_addr().unwrap().port();
     std::thread::spawn(move || {
@@ -127,7 +127,8 @@ fn registry(status: &'static str) -> u16 {
             }
             // The question whether there is a registry is answered by all.
             let status = if first.starts_with("GET /v2/ ") { "200 OK" } else { status };
-            let body = r#"{"errors":[{"code":"SAID","message":"canary of the registry"}]}"#;
+            let body =
+                json!({ "errors": [{ "code": code, "message": "canary of the registry" }] }).to_string();
             let _ = write!(
                 stream,
                 "HTTP/1.1 {status}\r\ncontent-type: application/json\r\ndocker-distribution-api-version: registry/2.0\r\n\
@@ -147,9 +148,9 @@ fn an_image_that_no_registry_gives_is_told_and_nothing_is_left() {
     let store = store(&attic.folder.path().join("store"));
     let nobody = TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port();
     let tries = [
-        (registry("404 Not Found"), "image_unknown"),
-        (registry("403 Forbidden"), "pull_failed"),
-        (registry("500 Internal Server Error"), "pull_failed"),
+        (registry("404 Not Found", "MANIFEST_UNKNOWN"), "image_unknown"),
+        (registry("403 Forbidden", "DENIED"), "pull_failed"),
+        (registry("500 Internal Server Error", "UNKNOWN"), "pull_failed"),
         (nobody, "pull_failed"),
     ];
     for (number, (port, expected)) in (1..).zip(tries) {
@@ -260,7 +261,8 @@ fn an_engine_that_restarts_starts_nothing_and_the_device_everything() {
     engine("halt");
     let report = || hive.report(&attic.id).unwrap();
     attic.until(SOON, "told", |_| {
-        report()["docker"] == "stopped" && report()["apps"][0]["health"] == "unknown"
+        ["stopped", "missing"].contains(&report()["docker"].as_str().unwrap())
+            && report()["apps"][0]["health"] == "unknown"
     });
     let written = records(&log);
     engine("resume");

@@ -171,19 +171,7 @@ impl Drop for Machine {
         if std::thread::panicking() {
             eprintln!("log of {}:\n{}", self.id, self.log());
         }
-        let filter = format!("label=io.comb.device={}", self.id);
-        for kind in [["ps", "-aq"], ["volume", "ls"]] {
-            let mut args = kind.to_vec();
-            if kind[0] == "volume" {
-                args.push("-q");
-            }
-            args.extend(["--filter", &filter]);
-            for one in docker(&args).lines() {
-                let remove: &[&str] =
-                    if kind[0] == "volume" { &["volume", "rm", "-f"] } else { &["rm", "-f"] };
-                let _ = Command::new("docker").args(remove).arg(one).output();
-            }
-        }
+        clean_engine(&self.id);
         let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
         let own = self.folder.path().to_string_lossy().into_owned();
         for folder in
@@ -192,6 +180,21 @@ impl Drop for Machine {
             let _ = self.comb(&["unmount", folder]);
             let _ = Command::new("umount").args(["-l", folder]).output();
         }
+    }
+}
+
+/// Removes what a device left in the engine, if that answers.
+pub fn clean_engine(device: &str) {
+    let filter = format!("label=io.comb.device={device}");
+    let lines = |args: &[&str]| {
+        let output = Command::new("docker").args(args).output().unwrap();
+        String::from_utf8_lossy(&output.stdout).lines().map(str::to_owned).collect::<Vec<_>>()
+    };
+    for one in lines(&["ps", "-aq", "--filter", &filter]) {
+        let _ = Command::new("docker").args(["rm", "-f", &one]).output();
+    }
+    for one in lines(&["volume", "ls", "-q", "--filter", &filter]) {
+        let _ = Command::new("docker").args(["volume", "rm", "-f", &one]).output();
     }
 }
 

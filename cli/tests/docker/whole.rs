@@ -12,7 +12,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use super::apps::records;
-use super::machine::{PASSPHRASE, docker, docker_socket, image};
+use super::machine::{PASSPHRASE, clean_engine, docker, docker_socket, image};
 
 const SOON: Duration = Duration::from_secs(120);
 
@@ -212,16 +212,9 @@ impl Drop for Home {
         if std::thread::panicking() {
             eprintln!("log of the device:\n{}", self.log());
         }
-        let of = |kind: &[&str]| docker(kind).lines().map(str::to_owned).collect::<Vec<_>>();
         let file = fs::read(self.state().join("orchestrator/hive.json")).unwrap_or_default();
         let file: Value = serde_json::from_slice(&file).unwrap_or_default();
-        let filter = format!("label=io.comb.device={}", file["device"].as_str().unwrap_or("none"));
-        for id in of(&["ps", "-aq", "--filter", &filter]) {
-            let _ = Command::new("docker").args(["rm", "-f", &id]).output();
-        }
-        for name in of(&["volume", "ls", "-q", "--filter", &filter]) {
-            let _ = Command::new("docker").args(["volume", "rm", "-f", &name]).output();
-        }
+        clean_engine(file["device"].as_str().unwrap_or("none"));
         let own = self.folder.path().to_string_lossy().into_owned();
         let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
         for folder in

@@ -124,6 +124,14 @@ impl Image {
     }
 }
 
+/// Why an image did not come, by the engine's words: that nobody has it is told as any other failure.
+fn not_pulled(message: String) -> Trouble {
+    let lower = message.to_lowercase();
+    let is_unknown =
+        ["manifest unknown", "name unknown", "not found"].iter().any(|word| lower.contains(word));
+    Trouble::new(if is_unknown { Problem::ImageUnknown } else { Problem::PullFailed }, message)
+}
+
 /// The name of an image without its tag, as registries call it.
 fn repository(name: &str) -> &str {
     let name = name.split('@').next().unwrap_or_default();
@@ -330,11 +338,13 @@ impl Docker {
         let api = self.api().await?;
         let options = CreateImageOptionsBuilder::new().from_image(name).build();
         let mut steps = api.create_image(Some(options), None, None).boxed();
-        let failed = |error: Error| match &error {
+        let failed = |error: Error| match error {
             Error::DockerResponseServerError { status_code: 404, message } => {
-                Trouble::new(Problem::ImageUnknown, message.clone())
+                Trouble::new(Problem::ImageUnknown, message)
             }
-            _ => Trouble::new(Problem::PullFailed, error.to_string()),
+            Error::DockerResponseServerError { message, .. }
+            | Error::DockerStreamError { error: message } => not_pulled(message),
+            error => not_pulled(error.to_string()),
         };
         loop {
             match timeout(PULL_WAIT, steps.next()).await {
@@ -343,7 +353,7 @@ impl Docker {
                 Ok(Some(step)) => {
                     let step = step.map_err(failed)?;
                     if let Some(message) = step.error_detail.and_then(|detail| detail.message) {
-                        return Err(Trouble::new(Problem::PullFailed, message));
+                        return Err(not_pulled(message));
                     }
                 }
             }
