@@ -25,6 +25,11 @@ pub fn or_here(state: &State, asked: Result<()>, name: &str, order: AppOrder, wh
         None => Err(failure),
         Some(done) => {
             output::note(&format!("{}; the device of this machine did it instead: {what}", failure.message));
+            if order == AppOrder::Stop {
+                output::note(
+                    "the hive wants it to run still, and starts it when it is back: stop it there, too, if it is to stay",
+                );
+            }
             match done["tag"].as_str() {
                 Some(tag) => output::line(tag),
                 None => Ok(()),

@@ -149,7 +149,8 @@ fn an_image_that_no_registry_gives_is_told_and_nothing_is_left() {
     let nobody = TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port();
     let tries = [
         (registry("404 Not Found", "MANIFEST_UNKNOWN"), "image_unknown"),
-        (registry("403 Forbidden", "DENIED"), "pull_failed"),
+        // The engine takes it for one that does not exist, as registries do not tell the two apart to strangers.
+        (registry("403 Forbidden", "DENIED"), "image_unknown"),
         (registry("500 Internal Server Error", "UNKNOWN"), "pull_failed"),
         (nobody, "pull_failed"),
     ];

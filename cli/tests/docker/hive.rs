@@ -282,7 +282,7 @@ impl Hive {
                 let object = inside.ring.iter().find(|object| number_of(object) == number)?;
                 Some((200, object.clone()))
             }
-            ("PUT", ["ring", _]) => {
+            ("PUT", ["ring", _, ..]) => {
                 inside.ring.push(body.to_vec());
                 Some((201, Vec::new()))
             }

@@ -37,7 +37,7 @@ pub struct ReleaseArgs {
 
     /// What people call it [default: what the program for this machine's processor says of itself]
     #[arg(long, value_name = "TEXT")]
-    version: Option<String>,
+    called: Option<String>,
 
     #[command(flatten)]
     passphrase: PassphraseArgs,
@@ -54,7 +54,7 @@ pub fn run(state: &State, args: &ReleaseArgs) -> Result<()> {
         return list(&known, args.order.json);
     }
     let programs = args.files.iter().map(|file| read(file)).collect::<Result<Vec<_>>>()?;
-    let version = match &args.version {
+    let version = match &args.called {
         Some(version) => version.clone(),
         None => version_of(&args.files, &programs)?,
     };
@@ -155,7 +155,7 @@ fn version_of(files: &[PathBuf], programs: &[Program]) -> Result<String> {
     let here = files.iter().zip(programs).find(|(_, program)| program.binary.arch == ARCH);
     let unknown = || {
         Failure::new(Kind::Usage, "none of the programs says its version on this machine")
-            .hint("give it with --version")
+            .hint("--called TEXT says what people call it")
     };
     let (file, _) = here.ok_or_else(unknown)?;
     let file = file.canonicalize().context(file.display())?;
