@@ -363,9 +363,11 @@ mod tests {
         assert!(room < 1 << 20, "the hole is a hole: {room}");
     }
 
+    type Change = fn(&Path);
+
     #[test]
     fn each_kind_of_difference_is_found_and_named() {
-        let changes: [(&str, fn(&Path)); 8] = [
+        let changes: [(&str, Change); 8] = [
             ("content", |to| {
                 let file = File::options().write(true).open(to.join("sub/a")).expect("open");
                 let time = file.metadata().expect("metadata").modified().expect("a time");
