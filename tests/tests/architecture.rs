@@ -26,8 +26,8 @@ const ARROWS: &[(&str, &[&str], &[&str])] = &[
     // What hive, devices and people say to each other: ids, hashes and signatures are the format's. No secret, no I/O.
     ("orchestrator-api", &["fs-format"], &[]),
     // Decides where apps run. It cannot read, and asks no store. Of the format it uses ids, signed digests, and what
-    // stands in the clear of a ring.
-    ("orchestrator-hive", &["fs-format", "orchestrator-api"], &[]),
+    // stands in the clear of a ring. Its tests hold what it wrote down against the invariants.
+    ("orchestrator-hive", &["fs-format", "orchestrator-api"], &["comb-tests"]),
     // Decides what a device does, and does it: opens the ring, signs as the device and seals for the owner. The filesystem's
     // commands are a door, so no `fs-volume`.
     ("orchestrator-device", &["fs-crypto", "fs-format", "orchestrator-api"], &[]),

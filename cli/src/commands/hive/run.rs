@@ -55,15 +55,16 @@ pub struct RunArgs {
 
 /// Serves until a signal.
 pub fn run(state: &State, args: RunArgs) -> Result<()> {
+    let beside = Options::new(super::database(state, args.db.as_deref())?, args.listen);
     let options = Options {
-        database: super::database(state, args.db.as_deref())?,
-        listen: args.listen,
         domain: args.domain,
         store: args.store,
         tls: args.tls_cert.zip(args.tls_key),
         proxies: args.proxy,
         new_setup_code: args.new_setup_code,
         backups: args.backups,
+        history: beside.history.clone().or_else(|| Some(state.root().join("history.jsonl"))),
+        ..beside
     };
     let filter = tracing_subscriber::EnvFilter::try_from_env("COMB_LOG")
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));

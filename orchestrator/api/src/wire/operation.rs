@@ -5,8 +5,9 @@ use serde_json::{Map, Value};
 
 use super::app::AtStake;
 use super::command::Data;
+use super::device::APPS_MAX;
 use super::report::ProblemReport;
-use super::value::{Number, Text};
+use super::value::{List, Number, Text};
 use crate::ids::{AppId, DeviceId, OperationId, Term};
 use crate::text::{Hex, Time, Uuid};
 
@@ -103,9 +104,25 @@ pub struct Outcome {
     /// What was lost; none where nothing can be.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lost: Option<Lost>,
+    /// Of a device that was emptied: the apps that stay, and why.
+    #[serde(default, skip_serializing_if = "none_left")]
+    pub left: List<Left, APPS_MAX>,
     /// The last command's.
     #[serde(flatten)]
     pub data: Data,
+}
+
+fn none_left(left: &List<Left, APPS_MAX>) -> bool {
+    left.is_empty()
+}
+
+/// An app that stays where it is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Left {
+    /// Which.
+    pub app: AppId,
+    /// Why: a code of errors or problems, or `stopped`: it does not run, so there is nothing to hand over.
+    pub code: String,
 }
 
 /// What was lost: `failover.md`, section 9.

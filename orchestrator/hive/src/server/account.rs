@@ -8,17 +8,19 @@ use orchestrator_api::ids::DeviceId;
 use orchestrator_api::text::Hex;
 use orchestrator_api::wire::account::{HiveInfo, Recovered};
 use orchestrator_api::wire::command::Order;
-use orchestrator_api::wire::device::{Drain, Revoke, ToStream, UpdateDevice};
-use orchestrator_api::wire::value::{Base64, List};
+use orchestrator_api::wire::device::{DeviceState, Drain, Revoke, ToStream, UpdateDevice};
+use orchestrator_api::wire::value::List;
 
 use super::call::{Answering, Call, Caller, Reply};
 use super::database::How;
 use super::devices;
+use super::drain;
 use super::fail::Fail;
 use super::operations;
+use super::rollout;
 use super::rows;
 use super::tasks::{self, Task};
-use super::tenant::{About, Tenant};
+use super::tenant::{Tenant, Wake};
 use crate::{Event, Hive, decide};
 
 /// `GET /healthz`.
@@ -118,15 +120,17 @@ pub fn drain(call: &Call, tenant: &mut Tenant<'_>) -> Result<Reply, Fail> {
     let (id, wish): (DeviceId, Drain) = (call.param(0)?, call.read()?);
     let device = devices::seen(tenant, id)?;
     call.matches(device.generation.0)?;
-    tenant.execute(
-        "UPDATE device SET state = $3, generation = generation + 1 WHERE account = $1 AND device = $2 \
-         AND state <> 'revoked'",
-        &[id.0.into(), if wish.on { "draining" } else { "active" }.into()],
-    )?;
-    tenant.event("drained", About::device(id).with("on", wish.on))?;
-    tenant.changed("device", id);
-    tenant.wakes.insert(super::tenant::Wake::Scheduler);
-    let operation = tasks::done(tenant, "drain", None, Some(id))?;
+    if device.state == DeviceState::Revoked {
+        return Err(Fail::state(format!("\"{}\" was revoked: its apps went already", device.name)));
+    }
+    let operation = match wish.on {
+        true => drain::begin(tenant, id)?,
+        false => {
+            drain::undo(tenant, id)?;
+            tasks::done(tenant, "drain", None, Some(id))?
+        }
+    };
+    tenant.told.insert(Wake::Scheduler);
     operations::ordered(tenant, operation, None, None)
 }
 
@@ -142,13 +146,14 @@ pub fn revoke(call: &Call, tenant: &mut Tenant<'_>) -> Result<Reply, Fail> {
 
 fn to_stream(call: &Call, tenant: &mut Tenant<'_>, kind: &str) -> Result<Reply, Fail> {
     let (id, wish): (DeviceId, ToStream) = (call.param(0)?, call.read()?);
-    devices::seen(tenant, id)?;
+    devices::online(tenant, id)?;
     call.shared.streams.open(tenant.account, wish.stream, id)?;
     let order = match kind {
         "doctor" => Order::Doctor { stream: wish.stream },
         _ => Order::Facts { stream: wish.stream },
     };
-    let operation = tasks::begin(tenant, kind, None, id, Task::Plain, order)?;
+    let follow = Task::Stream { stream: wish.stream };
+    let operation = tasks::begin(tenant, kind, None, id, follow, order)?;
     operations::ordered(tenant, operation, None, None)
 }
 
@@ -165,13 +170,6 @@ pub fn facts(call: &Call, tenant: &mut Tenant<'_>) -> Result<Reply, Fail> {
 /// `POST /v1/devices/{id}/update`.
 pub fn update_device(call: &Call, tenant: &mut Tenant<'_>) -> Result<Reply, Fail> {
     let (id, wish): (DeviceId, UpdateDevice) = (call.param(0)?, call.read()?);
-    devices::seen(tenant, id)?;
-    let sql = "SELECT release_json, signature FROM release WHERE account = $1 AND number = $2";
-    let row = tenant.one(sql, &[wish.release.0.into()])?.ok_or_else(Fail::not_found)?;
-    let order = Order::UpdateDevice {
-        release: Base64(row.bytes(0)?.to_vec()),
-        signature: Base64(row.bytes(1)?.to_vec()),
-    };
-    let operation = tasks::begin(tenant, "update_device", None, id, Task::Plain, order)?;
+    let operation = rollout::order(tenant, id, wish.release.0)?;
     operations::ordered(tenant, operation, None, None)
 }

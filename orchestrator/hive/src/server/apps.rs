@@ -1,20 +1,20 @@
 //! Apps: how people see them, and what they order.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use orchestrator_api::error::Code;
 use orchestrator_api::ids::{AppId, DeviceId, Generation, OperationId, Term};
 use orchestrator_api::package::{Authorization, Devices};
-use orchestrator_api::placement::Policy;
+use orchestrator_api::placement::{Policy, Problem};
 use orchestrator_api::text::{Hex, Time, Uuid};
 use orchestrator_api::wire::account::Store;
 use orchestrator_api::wire::app::{
     Action, ActionInput, AgedReport, App, AppProblem, AuthorApp, ChangeApp, Fork, KeptBranch, Logs, MakeApp,
     Move, Plain, Restart, Restore, Rollback, RunAction, Service, Snapshot, Update, Volume, Wanted,
 };
-use orchestrator_api::wire::command::{Author, Data, Fork as ForkOrder, Order, Prepare};
+use orchestrator_api::wire::command::{Author, Data, Fork as ForkOrder, Order};
 use orchestrator_api::wire::device::DeviceState;
-use orchestrator_api::wire::report::{AppReport, Branch, DiskUse, Docker};
+use orchestrator_api::wire::report::{AppReport, Branch, DiskUse, Docker, Phase};
 use orchestrator_api::wire::value::{List, Number, Page};
 
 use super::call::{Call, Reply};
@@ -24,7 +24,8 @@ use super::devices;
 use super::fail::Fail;
 use super::operations;
 use super::outcome;
-use super::rows::{self, Loaded};
+use super::rows::{self, ALONE, Loaded};
+use super::standby;
 use super::stores;
 use super::tasks::{self, Task};
 use super::tenant::{About, Tenant, Wake, json, read};
@@ -32,8 +33,6 @@ use crate::{Answer, Event, Kind, Refused, Wish, decide};
 
 const APPS_MAX: u64 = 20_000;
 const ON_A_DEVICE_MAX: usize = 200;
-/// A device is asked for something new only if it reported so lately.
-const FRESH_MS: u64 = 15_000;
 /// What must be free beside an app's volumes.
 const ROOM: u64 = 1 << 30;
 const SEAL_EVERY_S: u64 = 15;
@@ -67,10 +66,9 @@ fn view(tenant: &mut Tenant<'_>, row: &Row) -> Result<App, Fail> {
         let device = DeviceId(kept.id(0)?);
         branches.extend(list.into_iter().map(|branch| KeptBranch { device, branch }));
     }
-    let sql = "SELECT operation FROM operation WHERE account = $1 AND app = $2 AND state = 'running' \
-         AND kind NOT IN ('logs', 'action', 'moments')";
-    let running = tenant.one(sql, &[id.0.into()])?;
-    let operation = running.map(|row| row.id(0).map(OperationId)).transpose()?;
+    let operation = busy(tenant, id)?;
+    let runs = reported.as_ref().is_some_and(|(app, _)| app.phase == Phase::Running);
+    let lonely = runs && row.text(3)? == "auto" && !standby::there_is(tenant, id)?;
     let own = row.maybe(10, Row::text)?.map(str::to_owned);
     let told = reported.as_ref().and_then(|(report, _)| report.problem.clone());
     let problem = match (told, own) {
@@ -78,6 +76,9 @@ fn view(tenant: &mut Tenant<'_>, row: &Row) -> Result<App, Fail> {
             Some(AppProblem { code: problem.code.text().to_owned(), device, problem: Some(problem) })
         }
         (None, Some(code)) => Some(AppProblem { code, device: None, problem: None }),
+        (None, None) if lonely => {
+            Some(AppProblem { code: "no_standby".to_owned(), device: None, problem: None })
+        }
         (None, None) => None,
     };
     let inputs = |action: &orchestrator_api::package::ActionName| {
@@ -163,18 +164,31 @@ pub fn show(call: &Call, tenant: &mut Tenant<'_>) -> Result<Reply, Fail> {
     Ok(Reply::json(&app).etag(generation))
 }
 
+/// What is being done with an app, beside what changes nothing of it.
+fn busy(tenant: &mut Tenant<'_>, app: AppId) -> Result<Option<OperationId>, Fail> {
+    let sql = "SELECT operation FROM operation WHERE account = $1 AND app = $2 AND state = 'running'";
+    let row = tenant.one(&format!("{sql} AND {ALONE}"), &[app.0.into()])?;
+    Ok(row.map(|row| row.id(0).map(OperationId)).transpose()?)
+}
+
+/// Whether something is being done with an app.
+pub fn is_busy(tenant: &mut Tenant<'_>, app: AppId) -> Result<bool, Fail> {
+    Ok(busy(tenant, app)?.is_some())
+}
+
 /// Refuses while something is being done with an app.
 pub fn nothing_runs(tenant: &mut Tenant<'_>, app: AppId) -> Result<(), Fail> {
-    let sql = "SELECT operation FROM operation WHERE account = $1 AND app = $2 AND state = 'running' \
-         AND kind NOT IN ('logs', 'action', 'moments')";
-    match tenant.one(sql, &[app.0.into()])? {
-        Some(row) => {
-            let id = OperationId(row.id(0)?).to_string();
-            Err(Fail::new(Code::OperationRunning, "something else is being done with this app")
-                .detail("operation", id))
-        }
+    match busy(tenant, app)? {
+        Some(id) => Err(Fail::new(Code::OperationRunning, "something else is being done with this app")
+            .hint(format!("`comb operation wait {id}` waits for it, `comb operation cancel {id}` ends it"))
+            .detail("operation", id.to_string())),
         None => Ok(()),
     }
+}
+
+/// No device has the app.
+pub fn nowhere() -> Fail {
+    Fail::state("no device has this app").hint("`comb app start` gives it to one")
 }
 
 fn unprocessable(code: Code, text: impl Into<String>) -> Fail {
@@ -198,19 +212,19 @@ pub fn check_target(tenant: &mut Tenant<'_>, target: &Target<'_>) -> Result<(), 
     let device = devices::seen(tenant, target.device)?;
     let name = &device.name;
     if device.state == DeviceState::Revoked {
-        return Err(unprocessable(Code::DeviceRevoked, format!("the device \"{name}\" was revoked")));
+        return Err(unprocessable(Code::DeviceRevoked, format!("the device \"{name}\" was revoked"))
+            .hint("choose another device"));
     }
     let row = devices::row(tenant, target.device)?;
     if row.text(2)? == "draining" {
-        return Err(unprocessable(Code::DeviceDraining, format!("\"{name}\" is being emptied")));
+        return Err(unprocessable(Code::DeviceDraining, format!("\"{name}\" is being emptied"))
+            .hint("choose another device, or `comb device drain --undo` it"));
     }
     if device.locked {
         let error = unprocessable(Code::DeviceLocked, format!("\"{name}\" waits for its passphrase"));
         return Err(error.hint("`comb device unlock` on its machine asks for it"));
     }
-    if device.seen_age_ms.is_none_or(|age| age.0 > FRESH_MS) {
-        return Err(unprocessable(Code::DeviceSilent, format!("\"{name}\" has not reported for 15 seconds")));
-    }
+    devices::online(tenant, target.device)?;
     if let Devices::These(these) = &target.package.devices
         && !these.contains(&Uuid(target.device.0))
     {
@@ -238,6 +252,7 @@ pub fn check_target(tenant: &mut Tenant<'_>, target: &Target<'_>) -> Result<(), 
                 Code::NoSpace,
                 format!("\"{name}\" has {free} bytes free, and {} are needed", bytes + ROOM),
             )
+            .hint("make room there, or choose another device")
             .detail("free_bytes", free)
             .detail("needed_bytes", bytes + ROOM));
         }
@@ -259,6 +274,7 @@ pub fn check_target(tenant: &mut Tenant<'_>, target: &Target<'_>) -> Result<(), 
                     Code::PortTaken,
                     format!("port {} of \"{name}\" is another app's", port.given.0),
                 )
+                .hint("choose another device, or stop the other app")
                 .detail("port", port.given.0));
             }
         }
@@ -290,7 +306,8 @@ fn store(tenant: &mut Tenant<'_>, id: Uuid) -> Result<Store, Fail> {
     })
 }
 
-fn package(tenant: &mut Tenant<'_>, app: AppId, revision: u64) -> Result<Authorization, Fail> {
+/// A package of an app.
+pub fn package(tenant: &mut Tenant<'_>, app: AppId, revision: u64) -> Result<Authorization, Fail> {
     let sql = "SELECT authorization_json FROM package WHERE account = $1 AND app = $2 AND revision = $3";
     let row = tenant.one(sql, &[app.0.into(), revision.into()])?.ok_or_else(|| {
         Fail::new(Code::NotFound, format!("revision {revision} of this app's package is not here"))
@@ -322,7 +339,7 @@ pub fn make(call: &Call, tenant: &mut Tenant<'_>) -> Result<Reply, Fail> {
             check_target(tenant, &target(device))?;
             device
         }
-        None => choose(tenant, &package, &wish.stores, None)?,
+        None => choose(tenant, &package, &wish.stores, &BTreeSet::new(), None)?,
     };
     let count = tenant.one("SELECT count(*) FROM app WHERE account = $1", &[])?;
     if count.map(|row| row.count(0)).transpose()?.unwrap_or(0) >= APPS_MAX {
@@ -367,18 +384,19 @@ fn insert(
 }
 
 /// The device that may take an app and has most free memory.
-fn choose(
+pub fn choose(
     tenant: &mut Tenant<'_>,
     package: &Authorization,
     stores: &[Uuid],
-    without: Option<DeviceId>,
+    without: &BTreeSet<DeviceId>,
+    bytes: Option<u64>,
 ) -> Result<DeviceId, Fail> {
     let sql = "SELECT device FROM device WHERE account = $1 AND state = 'active' ORDER BY name";
     let ids: Vec<DeviceId> =
         tenant.query(sql, &[])?.iter().map(|row| row.id(0).map(DeviceId)).collect::<Result<_, _>>()?;
     let (mut best, mut why) = (None, None);
-    for device in ids.into_iter().filter(|device| Some(*device) != without) {
-        match check_target(tenant, &Target { device, package, stores, bytes: None }) {
+    for device in ids.into_iter().filter(|device| !without.contains(device)) {
+        match check_target(tenant, &Target { device, package, stores, bytes }) {
             Ok(()) => {
                 let load = devices::seen(tenant, device)?.load;
                 let free = load.map_or(0, |load| load.memory_free_bytes.0);
@@ -422,7 +440,7 @@ pub fn order(tenant: &mut Tenant<'_>, wish: Wish, change: Option<Change<'_>>) ->
         change(&mut loaded, id);
     }
     loaded.save(tenant)?;
-    tenant.wakes.insert(Wake::Scheduler);
+    tenant.told.insert(Wake::Scheduler);
     Ok(id)
 }
 
@@ -455,7 +473,7 @@ pub fn start(call: &Call, tenant: &mut Tenant<'_>) -> Result<Reply, Fail> {
             check_target(tenant, &target)?;
             device
         }
-        None => choose(tenant, &package, &app.stores, None)?,
+        None => choose(tenant, &package, &app.stores, &BTreeSet::new(), None)?,
     };
     let operation = order(tenant, Wish { app: id, kind: Kind::Start, to: Some(device) }, None)?;
     operations::ordered(tenant, operation, None, None)
@@ -488,14 +506,13 @@ pub fn relocate(call: &Call, tenant: &mut Tenant<'_>) -> Result<Reply, Fail> {
         nothing_runs(tenant, id)?;
     }
     let package = package(tenant, id, app.revision.0)?;
-    let bytes = app.report.as_ref().map(|report| report.report.volumes.iter().map(|one| one.bytes.0).sum());
-    let bytes = bytes.filter(|_| !wish.forced);
+    let bytes = bytes(&app).filter(|_| !wish.forced);
     check_target(tenant, &Target { device: wish.to, package: &package, stores: &app.stores, bytes })?;
     let source = match app.device {
         Some(device) => devices::seen(tenant, device)?.seen_age_ms.map(|age| age.0),
         None => None,
     };
-    let online = source.is_some_and(|age| age <= FRESH_MS);
+    let online = source.is_some_and(|age| age <= devices::FRESH_MS.unsigned_abs());
     if wish.forced && online && !wish.even_if_online && app.device != Some(wish.to) {
         return Err(unprocessable(
             Code::DeviceOnline,
@@ -530,19 +547,27 @@ pub fn relocate(call: &Call, tenant: &mut Tenant<'_>) -> Result<Reply, Fail> {
     operations::ordered(tenant, operation, at_stake, None)
 }
 
-/// Moves an app from a device that is being emptied or revoked; whether there is where to.
-pub fn move_away(tenant: &mut Tenant<'_>, app: AppId, from: DeviceId, forced: bool) -> Result<bool, Fail> {
+/// How much an app's volumes hold, if that was told.
+pub fn bytes(app: &App) -> Option<u64> {
+    app.report.as_ref().map(|report| report.report.volumes.iter().map(|one| one.bytes.0).sum())
+}
+
+/// Moves an app from a device that is being emptied or revoked: the operation, or the code of what is in the way.
+pub fn move_away(
+    tenant: &mut Tenant<'_>,
+    app: AppId,
+    from: DeviceId,
+    forced: bool,
+) -> Result<Result<OperationId, String>, Fail> {
     let row = seen(tenant, app)?;
     let package = package(tenant, app, row.revision.0)?;
-    let to = match choose(tenant, &package, &row.stores, Some(from)) {
-        Ok(to) => to,
-        Err(Fail::Api(_)) => return Ok(false),
-        Err(other) => return Err(other),
-    };
+    let bytes = bytes(&row).filter(|_| !forced);
     let kind = if forced { Kind::Force { even_if_online: true } } else { Kind::Move };
-    match order(tenant, Wish { app, kind, to: Some(to) }, None) {
-        Ok(_) => Ok(true),
-        Err(Fail::Api(_)) => Ok(false),
+    let ordered = choose(tenant, &package, &row.stores, &BTreeSet::from([from]), bytes)
+        .and_then(|to| order(tenant, Wish { app, kind, to: Some(to) }, None));
+    match ordered {
+        Ok(operation) => Ok(Ok(operation)),
+        Err(Fail::Api(error)) => Ok(Err(error.code.text().to_owned())),
         Err(other) => Err(other),
     }
 }
@@ -586,28 +611,16 @@ fn set_standby(tenant: &mut Tenant<'_>, app: &App, standby: &List<DeviceId, 8>) 
         let target = Target { device: *device, package: &package, stores: &app.stores, bytes: None };
         check_target(tenant, &target)?;
     }
-    let volumes = app.volumes.iter().filter_map(|one| {
-        let name = one.name.parse().ok()?;
-        Some(orchestrator_api::wire::command::NamedVolume { name, volume: one.volume? })
-    });
-    let volumes: Vec<_> = volumes.collect();
     for device in
         standby.iter().filter(|device| !app.standby.contains(device) && app.device != Some(**device))
     {
-        let order = Order::Prepare(Prepare {
-            revision: app.revision,
-            stores: rows::stores(tenant, &app.stores)?,
-            volumes: List::cut(volumes.clone()),
-            fill: false,
-        });
-        let operation = OperationId(chance::uuid().0);
-        tasks::command(tenant, operation, Some(app.id), *device, order)?;
+        standby::prepare(tenant, app, *device)?;
     }
     for device in
         app.standby.iter().filter(|device| !standby.contains(device) && app.device != Some(**device))
     {
-        let operation = OperationId(chance::uuid().0);
-        tasks::command(tenant, operation, Some(app.id), *device, Order::Forget { keep_data: true })?;
+        let forget = Order::Forget { keep_data: true };
+        tasks::begin(tenant, "standby", Some(app.id), *device, Task::Plain, forget)?;
     }
     tenant.execute(
         "UPDATE app SET standby = $3, generation = generation + 1 WHERE account = $1 AND app = $2",
@@ -620,11 +633,8 @@ fn set_standby(tenant: &mut Tenant<'_>, app: &App, standby: &List<DeviceId, 8>) 
 fn running(call: &Call, tenant: &mut Tenant<'_>) -> Result<(App, DeviceId), Fail> {
     let app = seen(tenant, call.param(0)?)?;
     call.matches(app.generation.0)?;
-    let device = app.device.ok_or_else(|| Fail::state("no device has this app"))?;
-    let age = devices::seen(tenant, device)?.seen_age_ms;
-    if age.is_none_or(|age| age.0 > FRESH_MS) {
-        return Err(unprocessable(Code::DeviceSilent, "the app's device has not reported for 15 seconds"));
-    }
+    let device = app.device.ok_or_else(nowhere)?;
+    devices::online(tenant, device)?;
     Ok((app, device))
 }
 
@@ -706,11 +716,9 @@ pub fn fork(call: &Call, tenant: &mut Tenant<'_>) -> Result<Reply, Fail> {
     free_name(tenant, wish.name.as_str())?;
     let device = match wish.device.or(app.device) {
         Some(device) => device,
-        None => return Err(Fail::state("no device has this app")),
+        None => return Err(nowhere()),
     };
-    if devices::seen(tenant, device)?.seen_age_ms.is_none_or(|age| age.0 > FRESH_MS) {
-        return Err(unprocessable(Code::DeviceSilent, "the device has not reported for 15 seconds"));
-    }
+    devices::online(tenant, device)?;
     let order = Order::Fork(ForkOrder {
         to: wish.to,
         branches: wish.branches,
@@ -723,7 +731,7 @@ pub fn fork(call: &Call, tenant: &mut Tenant<'_>) -> Result<Reply, Fail> {
     operations::ordered(tenant, operation, None, Some(wish.app))
 }
 
-/// A device made volumes and a package of an app for another one.
+/// A device made volumes and a package of an app for another one; why that cannot be had.
 pub fn forked(
     tenant: &mut Tenant<'_>,
     app: AppId,
@@ -731,12 +739,22 @@ pub fn forked(
     of: AppId,
     device: DeviceId,
     data: &Data,
-) -> Result<(), Fail> {
+) -> Result<Option<Refused>, Fail> {
     let revision = data.revision.map_or(1, |number| number.0);
-    package(tenant, app, revision)?;
-    let sql = "SELECT policy, stores FROM app WHERE account = $1 AND app = $2";
-    let row = tenant.one(sql, &[of.0.into()])?.ok_or_else(Fail::not_found)?;
-    let stores: Vec<Uuid> = read(row.text(1)?)?;
+    match package(tenant, app, revision) {
+        Ok(_) => {}
+        // It was to post the package before.
+        Err(Fail::Api(_)) => return Ok(Some(Refused::Problem(Problem::PackageWrong))),
+        Err(other) => return Err(other),
+    }
+    let taken = "SELECT 1 FROM app WHERE account = $1 AND (app = $2 OR name = $3)";
+    let sql = "SELECT stores FROM app WHERE account = $1 AND app = $2";
+    let first = tenant.one(sql, &[of.0.into()])?;
+    let (Some(row), None) = (first, tenant.one(taken, &[app.0.into(), name.into()])?) else {
+        // Removed meanwhile, or somebody took the name.
+        return Ok(Some(Refused::State));
+    };
+    let stores: Vec<Uuid> = read(row.text(0)?)?;
     insert(tenant, app, name, revision, Policy::Manual, &stores, Some(device))?;
     let volumes: BTreeMap<&str, Hex<32>> =
         data.volumes.iter().map(|one| (one.name.as_str(), one.volume)).collect();
@@ -753,7 +771,7 @@ pub fn forked(
         "UPDATE app SET volumes = $3, known = $4 WHERE account = $1 AND app = $2",
         &[app.0.into(), json(&volumes).into(), json(&known).into()],
     )?;
-    Ok(())
+    Ok(None)
 }
 
 /// `…/update`.
@@ -782,7 +800,7 @@ pub fn action(call: &Call, tenant: &mut Tenant<'_>) -> Result<Reply, Fail> {
     call.shared.streams.open(tenant.account, wish.stream, device)?;
     let name = name.parse().map_err(|_| Fail::not_found())?;
     let order = Order::Action { name, input: wish.input, stream: wish.stream };
-    task(tenant, "action", (&app, device), Task::Plain, order)
+    task(tenant, "action", (&app, device), Task::Stream { stream: wish.stream }, order)
 }
 
 /// `…/logs`.
@@ -792,7 +810,7 @@ pub fn logs(call: &Call, tenant: &mut Tenant<'_>) -> Result<Reply, Fail> {
     call.shared.streams.open(tenant.account, wish.stream, device)?;
     let order =
         Order::Logs { services: wish.services, lines: wish.lines, follow: wish.follow, stream: wish.stream };
-    task(tenant, "logs", (&app, device), Task::Plain, order)
+    task(tenant, "logs", (&app, device), Task::Stream { stream: wish.stream }, order)
 }
 
 /// `POST /v1/apps/author`.
@@ -806,9 +824,7 @@ pub fn author(call: &Call, tenant: &mut Tenant<'_>) -> Result<Reply, Fail> {
         )
         .hint("`comb device join --accept-authoring` on its machine lets the hive add apps"));
     }
-    if device.seen_age_ms.is_none_or(|age| age.0 > FRESH_MS) {
-        return Err(unprocessable(Code::DeviceSilent, "the device has not reported for 15 seconds"));
-    }
+    devices::online(tenant, wish.device)?;
     free_name(tenant, wish.name.as_str())?;
     let new = AppId(chance::uuid().0);
     let order = Order::Author(Box::new(Author {

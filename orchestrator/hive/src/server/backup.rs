@@ -3,6 +3,7 @@
 use std::io::{Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
+use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -159,20 +160,33 @@ fn insert(tx: &mut dyn Tx, packed: &[u8]) -> Result<(), Fail> {
 }
 
 const NIGHTS_KEPT: usize = 7;
+/// From one backup to the next.
+const NIGHT: Duration = Duration::from_secs(86_400 - 1_800);
 
-/// Makes a backup of the night, and keeps the last seven.
+fn is_nightly(path: &Path) -> bool {
+    let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    name.starts_with("hive-") && name.ends_with(".comb")
+}
+
+/// Makes a backup if the last one is a day old, and keeps the last seven. One that begins again and again makes no more.
 pub async fn nightly(database: &Database, folder: &Path) -> Result<(), Fail> {
     let failed = |error: std::io::Error| Fail::start(format!("{}: {error}", folder.display()));
     std::fs::create_dir_all(folder).map_err(failed)?;
+    let newest = std::fs::read_dir(folder)
+        .map_err(failed)?
+        .filter_map(|entry| {
+            entry.ok().filter(|entry| is_nightly(&entry.path()))?.metadata().ok()?.modified().ok()
+        })
+        .max();
+    if newest.is_some_and(|newest| newest.elapsed().is_ok_and(|age| age < NIGHT)) {
+        return Ok(());
+    }
     let name = chance::time(chance::now()).to_string().replace(':', "-");
     write(database, &folder.join(format!("hive-{name}.comb"))).await?;
     let mut files: Vec<_> = std::fs::read_dir(folder)
         .map_err(failed)?
         .filter_map(|entry| entry.ok().map(|entry| entry.path()))
-        .filter(|path| {
-            let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-            name.starts_with("hive-") && name.ends_with(".comb")
-        })
+        .filter(|path| is_nightly(path))
         .collect();
     files.sort();
     let gone = files.len().saturating_sub(NIGHTS_KEPT);

@@ -33,6 +33,8 @@ const DEVICES_MAX: u64 = 1000;
 const POLL_HOLD: Duration = Duration::from_secs(25);
 const SESSION_MS: i64 = 24 * 3_600_000;
 const SILENT_AFTER: i64 = 30_000;
+/// A device is asked for something new only if it reported so lately.
+pub const FRESH_MS: i64 = 15_000;
 /// The second report of a session comes so soon, in milliseconds.
 const REPORT_EVERY_FIRST: u64 = 2_000;
 
@@ -40,7 +42,8 @@ fn arch(text: &str) -> Arch {
     if text == "aarch64" { Arch::Aarch64 } else { Arch::X86_64 }
 }
 
-fn arch_text(arch: Arch) -> &'static str {
+/// As it travels.
+pub fn arch_text(arch: Arch) -> &'static str {
     match arch {
         Arch::X86_64 => "x86_64",
         Arch::Aarch64 => "aarch64",
@@ -83,7 +86,7 @@ pub fn join(call: Arc<Call>) -> Answering {
         }
         let bytes = request.bytes();
         let address = call.address.to_string();
-        let (joined, wakes) = call
+        let (joined, told) = call
             .shared
             .database
             .transact(How::Write, move |tx| {
@@ -100,10 +103,10 @@ pub fn join(call: Arc<Call>) -> Answering {
                 tenant.alone()?;
                 let joined = join_by(&mut tenant, code, &wish, header.code)?;
                 tenant.flush()?;
-                Ok((joined, tenant.wakes))
+                Ok((joined, tenant.told))
             })
             .await?;
-        call.shared.deliver(wakes);
+        call.shared.deliver(told);
         Ok(Reply::json(&joined).status(201))
     })
 }
@@ -269,10 +272,17 @@ pub fn hello(call: &Call, tenant: &mut Tenant<'_>) -> Result<Reply, Fail> {
 }
 
 /// `POST /v1/device/report`.
-pub fn report(call: &Call, tenant: &mut Tenant<'_>) -> Result<Reply, Fail> {
+pub fn report(call: Arc<Call>) -> Answering {
+    Box::pin(async move {
+        // Read here, and not where all others wait to write.
+        let report: Report = call.read()?;
+        call.write(move |call, tenant| take_report(call, tenant, &report)).await
+    })
+}
+
+fn take_report(call: &Call, tenant: &mut Tenant<'_>, report: &Report) -> Result<Reply, Fail> {
     let (device, session) = call.device()?;
     let session = session.ok_or(Refusal::SessionOver)?;
-    let report: Report = call.read()?;
     if call.signed.map(|header| header.number) != Some(report.number.0) {
         return Err(Fail::field("number", "the report's number is not that of its signature"));
     }
@@ -280,7 +290,7 @@ pub fn report(call: &Call, tenant: &mut Tenant<'_>) -> Result<Reply, Fail> {
     let named: BTreeSet<AppId> = report.apps.iter().map(|app| app.app).collect();
     let mut loaded = Loaded::device(tenant, device, &named, false)?;
     let had = loaded.hive.devices.get(&device).map(|row| row.writers.clone()).unwrap_or_default();
-    let said = orchestrator_api::report::Report::from(&report);
+    let said = orchestrator_api::report::Report::from(report);
     let answer = match decide(&mut loaded.hive, Event::Report { device, session, report: said }) {
         Answer::Report(answer) => answer,
         Answer::Refused(refusal) => return Err(refusal.into()),
@@ -388,7 +398,7 @@ fn keep_apps<'r>(
             let data = about.with("phase", phase).with("health", health).with("problem", problem);
             tenant.event("phase", data)?;
             tenant.changed("app", app.app);
-            tenant.wakes.insert(super::tenant::Wake::Scheduler);
+            tenant.told.insert(super::tenant::Wake::Scheduler);
         }
         if branches != kept && branches.is_some() {
             let about = About { app: Some(app.app), device: Some(device), ..About::default() };
@@ -512,7 +522,7 @@ pub fn result(call: &Call, tenant: &mut Tenant<'_>) -> Result<Reply, Fail> {
     let writers = loaded.hive.devices.get(&device).map(|row| row.writers.clone()).unwrap_or_default();
     outcome::keep_writers(tenant, app, device, &writers)?;
     loaded.save(tenant)?;
-    tenant.wakes.insert(super::tenant::Wake::Scheduler);
+    tenant.told.insert(super::tenant::Wake::Scheduler);
     Ok(Reply::none())
 }
 
@@ -574,6 +584,21 @@ pub fn row(tenant: &mut Tenant<'_>, device: DeviceId) -> Result<Row, Fail> {
 pub fn seen(tenant: &mut Tenant<'_>, device: DeviceId) -> Result<Device, Fail> {
     let row = row(tenant, device)?;
     view(tenant, &row)
+}
+
+/// A device that reported lately: only such a one is asked for something new.
+pub fn online(tenant: &mut Tenant<'_>, device: DeviceId) -> Result<Device, Fail> {
+    let device = seen(tenant, device)?;
+    let name = &device.name;
+    if device.state == DeviceState::Revoked {
+        return Err(Fail::new(Code::DeviceRevoked, format!("the device \"{name}\" was revoked"))
+            .hint("`comb device code` makes a code by which it joins again"));
+    }
+    if device.seen_age_ms.is_none_or(|age| age.0 > FRESH_MS.unsigned_abs()) {
+        return Err(Fail::new(Code::DeviceSilent, format!("\"{name}\" has not reported for 15 seconds"))
+            .hint("see that its machine runs and reaches the hive, then order it again"));
+    }
+    Ok(device)
 }
 
 /// `GET /v1/devices`.

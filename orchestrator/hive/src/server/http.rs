@@ -335,7 +335,7 @@ impl Call {
         mut work: impl FnMut(&Call, &mut Tenant<'_>) -> Result<Reply, Fail> + Send + 'static,
     ) -> Result<Reply, Fail> {
         let (account, inside) = (self.account()?, self.clone());
-        let (reply, wakes) = self
+        let (reply, told) = self
             .shared
             .database
             .transact(How::Write, move |tx| {
@@ -345,10 +345,10 @@ impl Call {
                 }
                 let reply = work(&inside, &mut tenant)?;
                 tenant.flush()?;
-                Ok((reply, tenant.wakes))
+                Ok((reply, tenant.told))
             })
             .await?;
-        self.shared.deliver(wakes);
+        self.shared.deliver(told);
         Ok(reply)
     }
 }

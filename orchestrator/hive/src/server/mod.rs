@@ -5,6 +5,9 @@
 //! - `http`, `routes`, `call`, `auth`   a request on its way to its handler
 //! - `people`, `account`, `stores`, `devices`, `apps`, `operations`, `streams`   the handlers
 //! - `tasks`, `outcome`   operations that give no term; what comes of all of them
+//! - `history`   what was given and ended, a line each, for those who look afterwards
+//! - `drain`, `standby`, `rollout`   what the hive goes on with by itself: devices that are emptied, that stand by, that
+//!   take releases
 //! - `scheduler`, `recovery`, `backup`   who counts time; a database that is older than what devices know
 //!
 //! Invariants
@@ -19,21 +22,25 @@ mod call;
 mod chance;
 mod database;
 mod devices;
+mod drain;
 mod fail;
+mod history;
 mod http;
 mod operations;
 mod outcome;
 mod people;
 mod recovery;
+mod rollout;
 mod routes;
 mod rows;
 mod scheduler;
+mod standby;
 mod stores;
 mod streams;
 mod tasks;
 mod tenant;
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 use std::future::Future;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -52,7 +59,8 @@ use tokio_rustls::TlsAcceptor;
 
 use database::{Database, How, Row};
 pub use fail::Fail;
-use tenant::{Tenant, Wake};
+use history::History;
+use tenant::{Tenant, Told, Wake};
 
 /// Watchers at a time.
 const WATCHERS_MAX: usize = 500;
@@ -85,13 +93,18 @@ pub struct Options {
     pub new_setup_code: bool,
     /// Where a backup is made each night.
     pub backups: Option<PathBuf>,
+    /// Where the history of terms and operations is written.
+    pub history: Option<PathBuf>,
 }
 
 impl Options {
-    /// With a database and an address, and nothing else.
+    /// With a database and an address, and nothing else. The history is written beside a database that is a file.
     pub fn new(database: impl Into<String>, listen: SocketAddr) -> Self {
+        let database = database.into();
+        let file = database.strip_prefix("sqlite:").map(Path::new);
         Self {
-            database: database.into(),
+            history: file.map(|file| file.with_file_name("history.jsonl")),
+            database,
             listen,
             domain: "home.arpa".to_owned(),
             store: None,
@@ -111,6 +124,7 @@ pub struct Shared {
     pub(crate) store: Option<String>,
     pub(crate) proxies: Vec<IpAddr>,
     pub(crate) backups: Option<PathBuf>,
+    pub(crate) history: Option<History>,
     pub(crate) limits: auth::Limits,
     pub(crate) passwords: Semaphore,
     pub(crate) watchers: Arc<Semaphore>,
@@ -147,9 +161,12 @@ impl Shared {
     }
 
     /// Tells what a committed transaction gathered.
-    pub(crate) fn deliver(&self, wakes: BTreeSet<Wake>) {
+    pub(crate) fn deliver(&self, told: Told) {
+        if let Some(history) = &self.history {
+            history.write(told.happened);
+        }
         let mut changed = false;
-        for wake in wakes {
+        for wake in told.wakes {
             match wake {
                 Wake::Device(device) => {
                     if let Some((_, told)) = self.held.lock().get(&device) {
@@ -158,6 +175,7 @@ impl Shared {
                 }
                 Wake::Changed(..) => changed = true,
                 Wake::Scheduler => self.nudge.notify_one(),
+                Wake::Stream(stream, code) => self.streams.end(stream, &code),
             }
         }
         if changed {
@@ -206,6 +224,10 @@ impl Server {
         let database = Database::open(&options.database).await?;
         let again = options.new_setup_code;
         let (seed, setup_code) = database.transact(How::Write, move |tx| prepare(tx, again)).await?;
+        let history = match &options.history {
+            Some(path) => Some(History::begin(path, &database).await?),
+            None => None,
+        };
         let listener = TcpListener::bind(options.listen)
             .await
             .map_err(|error| Fail::start(format!("{} cannot be listened on: {error}", options.listen)))?;
@@ -216,6 +238,7 @@ impl Server {
             store: options.store,
             proxies: options.proxies,
             backups: options.backups,
+            history,
             limits: auth::Limits::default(),
             passwords: Semaphore::new(PASSWORDS_MAX),
             watchers: Arc::new(Semaphore::new(WATCHERS_MAX)),
@@ -355,7 +378,7 @@ async fn listen(shared: Arc<Shared>) {
         if let Ok((newest, devices)) = found {
             if seen.is_some_and(|seen| newest > seen) {
                 let wakes = devices.iter().filter_map(|id| id.parse().ok()).map(Wake::Device).collect();
-                shared.deliver(wakes);
+                shared.deliver(Told { wakes, ..Told::default() });
                 shared.changes.send_modify(|count| *count += 1);
                 shared.nudge.notify_one();
             }

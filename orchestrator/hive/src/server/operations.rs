@@ -21,6 +21,7 @@ use super::call::{Answering, Body, Call, Reply};
 use super::chance;
 use super::database::{How, Row};
 use super::devices;
+use super::drain;
 use super::fail::Fail;
 use super::outcome;
 use super::rows::{self, Loaded};
@@ -79,6 +80,10 @@ fn view(tenant: &mut Tenant<'_>, row: &Row) -> Result<Operation, Fail> {
         }
         _ => {}
     }
+    let drained = match &data.task {
+        Some(Task::Drain(drain)) => Some(drain.progress()),
+        _ => None,
+    };
     let result: Option<Outcome> = row.maybe(9, Row::text)?.map(read).transpose()?;
     let can_cancel = state == State::Running && (can_cancel(&kind, &step) || data.task.is_some());
     Ok(Operation {
@@ -90,8 +95,8 @@ fn view(tenant: &mut Tenant<'_>, row: &Row) -> Result<Operation, Fail> {
         device: row.maybe(3, Row::id::<16>)?.map(DeviceId),
         state,
         step: Some(step).filter(|_| state == State::Running || state == State::Failed),
-        done: progress.as_ref().and_then(|it| it.done),
-        total: progress.as_ref().and_then(|it| it.total),
+        done: drained.map(|(done, _)| done).or(progress.as_ref().and_then(|it| it.done)),
+        total: drained.map(|(_, total)| total).or(progress.as_ref().and_then(|it| it.total)),
         code,
         problem,
         result,
@@ -197,16 +202,10 @@ pub fn cancel(call: &Call, tenant: &mut Tenant<'_>) -> Result<Reply, Fail> {
         return Err(Fail::state("it is too late to cancel this").hint("when it is done, order the opposite"));
     }
     if tasks::is_task(tenant, id)? {
-        // Whatever the device still does of it, nobody waits for it.
-        tenant.execute(
-            "DELETE FROM command WHERE account = $1 AND operation = $2 AND result IS NULL",
-            &[id.0.into()],
-        )?;
-        tenant.execute(
-            "UPDATE operation SET state = 'cancelled', ended = $3 WHERE account = $1 AND operation = $2",
-            &[id.0.into(), chance::now().into()],
-        )?;
-        tenant.changed("operation", id);
+        match found.device.filter(|_| found.kind == "drain") {
+            Some(device) => drain::undo(tenant, device)?,
+            None => tasks::cancel(tenant, id)?,
+        }
         return Ok(Reply::json(&seen(tenant, id)?));
     }
     let Some(mut loaded) = Loaded::operation(tenant, id)? else { return Err(Fail::not_found()) };
@@ -218,10 +217,7 @@ pub fn cancel(call: &Call, tenant: &mut Tenant<'_>) -> Result<Reply, Fail> {
         (_, true) => {
             loaded.edit(id, OperationState::Failed(crate::Refused::State));
             loaded.save(tenant)?;
-            tenant.execute(
-                "DELETE FROM command WHERE account = $1 AND operation = $2 AND result IS NULL",
-                &[id.0.into()],
-            )?;
+            tasks::forget_commands(tenant, id)?;
         }
         // The way back, on request.
         (Kind::Move, false) => {
@@ -236,7 +232,7 @@ pub fn cancel(call: &Call, tenant: &mut Tenant<'_>) -> Result<Reply, Fail> {
             apps::order(tenant, Wish { app, kind: Kind::Stop, to: None }, None)?;
         }
     }
-    tenant.wakes.insert(super::tenant::Wake::Scheduler);
+    tenant.told.insert(super::tenant::Wake::Scheduler);
     Ok(Reply::json(&seen(tenant, id)?))
 }
 
@@ -347,14 +343,8 @@ pub fn moments(call: Arc<Call>) -> Answering {
         let asked = call
             .write(move |_, tenant| {
                 let app = apps::seen(tenant, app)?;
-                let device = app.device.ok_or_else(|| Fail::state("no device has this app"))?;
-                let age = devices::seen(tenant, device)?.seen_age_ms;
-                if age.is_none_or(|age| age.0 > 15_000) {
-                    return Err(Fail::new(
-                        Code::DeviceSilent,
-                        "the app's device has not reported for 15 seconds",
-                    ));
-                }
+                let device = app.device.ok_or_else(apps::nowhere)?;
+                devices::online(tenant, device)?;
                 let id =
                     tasks::begin(tenant, "moments", Some(app.id), device, Task::Moments, Order::Moments)?;
                 ordered(tenant, id, None, None)
@@ -397,7 +387,8 @@ pub fn moments(call: Arc<Call>) -> Answering {
             return Err(Fail::new(
                 Code::DeviceSilent,
                 "the app's device does not answer, and never told its moments",
-            ));
+            )
+            .hint("see that its machine runs and reaches the hive, then ask again"));
         };
         items.sort_by_key(|moment| std::cmp::Reverse((moment.time, moment.reason == MomentReason::Asked)));
         Ok(Reply::json(&Moments { items, as_of: (!fresh).then(|| chance::time(at)) }))

@@ -7,7 +7,7 @@ use orchestrator_api::ids::{AppId, DeviceId, OperationId};
 use orchestrator_api::text::Hex;
 use orchestrator_api::times::LEASE_END;
 use orchestrator_api::wire::app::AtStake;
-use orchestrator_api::wire::command::CommandResult;
+use orchestrator_api::wire::command::{CommandResult, WriterAt};
 use orchestrator_api::wire::operation::{Exact, Lost, Outcome};
 use orchestrator_api::wire::report::{AppReport, Phase, Report};
 use orchestrator_api::wire::value::Number;
@@ -82,7 +82,12 @@ pub fn learn(
 ) -> Result<(), Fail> {
     if let Some(beside) = loaded.operations.get_mut(&operation) {
         let to = beside.data.to.or(Some(device));
-        beside.result = Some(Outcome { to, lost: beside.data.lost.clone(), data: result.data.clone() });
+        beside.result = Some(Outcome {
+            to,
+            lost: beside.data.lost.clone(),
+            data: result.data.clone(),
+            ..Outcome::default()
+        });
         beside.problem.clone_from(&result.problem);
     }
     let Some(row) = loaded.apps.get_mut(&app) else { return Ok(()) };
@@ -90,7 +95,7 @@ pub fn learn(
     for cut in &result.data.cuts {
         let volume = VolumeId(cut.volume.0);
         let name = cut.name.as_str().to_owned();
-        let declared = row.package.volumes.iter().any(|one| one.name == name);
+        let declared = row.package()?.volumes.iter().any(|one| one.name == name);
         if declared && !row.volumes.contains_key(&name) {
             row.volumes.insert(name, volume);
             learnt = true;
@@ -134,6 +139,23 @@ pub fn keep_writers(
         &[app.0.into(), device.0.into(), json(&text).into()],
     )?;
     Ok(())
+}
+
+/// Adds the pseudonyms of a device that stands by.
+pub fn add_writers(
+    tenant: &mut Tenant<'_>,
+    app: AppId,
+    device: DeviceId,
+    writers: &[WriterAt],
+) -> Result<(), Fail> {
+    let sql = "SELECT writers FROM device_app WHERE account = $1 AND app = $2 AND device = $3";
+    let mut all: BTreeMap<Hex<32>, Hex<16>> = match tenant.one(sql, &[app.0.into(), device.0.into()])? {
+        Some(row) => read(row.text(0)?)?,
+        None => BTreeMap::new(),
+    };
+    all.extend(writers.iter().map(|one| (one.volume, one.writer)));
+    let all = all.into_iter().map(|(volume, writer)| (VolumeId(volume.0), Writer(writer.0))).collect();
+    keep_writers(tenant, app, device, &all)
 }
 
 /// What is told when an operation ended.

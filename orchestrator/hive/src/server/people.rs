@@ -106,7 +106,7 @@ pub fn setup(call: Arc<Call>) -> Answering {
         let password = hashed(&call, &wish.password).await?;
         let (store, address) = (call.shared.store.clone(), call.address.to_string());
         let account: AccountId = chance::uuid().0;
-        let (made, wakes) = call
+        let (made, told) = call
             .shared
             .database
             .transact(How::Write, move |tx| {
@@ -134,10 +134,10 @@ pub fn setup(call: Arc<Call>) -> Answering {
                 let token = make_token(&mut tenant, person, "setup", Role::Owner, TOKEN_S)?;
                 tenant.event("login", About::default())?;
                 tenant.flush()?;
-                Ok((token, tenant.wakes))
+                Ok((token, tenant.told))
             })
             .await?;
-        call.shared.deliver(wakes);
+        call.shared.deliver(told);
         Ok(Reply::json(&made).once())
     })
 }
@@ -188,7 +188,7 @@ pub fn login(call: Arc<Call>) -> Answering {
         let address = call.address.to_string();
         let title = wish.title.as_ref().map_or("login", |title| title.as_str()).to_owned();
         let ends_in_s = wish.ends_in_s.map_or(TOKEN_S, |it| it.0);
-        let (made, wakes) = call
+        let (made, told) = call
             .shared
             .database
             .transact(How::Write, move |tx| {
@@ -210,10 +210,10 @@ pub fn login(call: Arc<Call>) -> Answering {
                     false => None,
                 };
                 tenant.flush()?;
-                Ok((made, tenant.wakes))
+                Ok((made, tenant.told))
             })
             .await?;
-        call.shared.deliver(wakes);
+        call.shared.deliver(told);
         Ok(Reply::json(&made.ok_or_else(wrong)?).once())
     })
 }
@@ -337,7 +337,7 @@ pub fn accept(call: Arc<Call>) -> Answering {
         let secret = Secret::parse(wish.invite.reveal()).map_err(|_| wrong())?;
         let password = hashed(&call, &wish.password).await?;
         let address = call.address.to_string();
-        let (made, wakes) = call
+        let (made, told) = call
             .shared
             .database
             .transact(How::Write, move |tx| {
@@ -369,10 +369,10 @@ pub fn accept(call: Arc<Call>) -> Answering {
                 let token = make_token(&mut tenant, person, "invitation", role, TOKEN_S)?;
                 tenant.event("login", About::default())?;
                 tenant.flush()?;
-                Ok((token, tenant.wakes))
+                Ok((token, tenant.told))
             })
             .await?;
-        call.shared.deliver(wakes);
+        call.shared.deliver(told);
         Ok(Reply::json(&made).once())
     })
 }

@@ -141,7 +141,7 @@ pub const ROUTES: &[Route] = &[
     route("GET", "/v1/watch", Person(Viewer), Free(operations::watch)),
     route("POST", "/v1/device/join", Join, Free(devices::join)),
     route("POST", "/v1/device/hello", Hello, Write(devices::hello)),
-    large(REPORT_BYTES_MAX, route("POST", "/v1/device/report", Device, Write(devices::report))),
+    large(REPORT_BYTES_MAX, route("POST", "/v1/device/report", Device, Free(devices::report))),
     route("GET", "/v1/device/commands", Device, Free(devices::commands)),
     route("POST", "/v1/device/commands/{number}/result", Device, Write(devices::result)),
     large(PART_BYTES_MAX, route("POST", "/v1/device/streams/{id}", Device, Free(streams::send))),

@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use orchestrator_api::command::{Command, Order};
+use orchestrator_api::history::What;
 use orchestrator_api::ids::{
     AppId, CommandNumber, DeviceId, Generation, HelloNumber, Incarnation, OperationId, Renewals,
     ReportNumber, RunId, SessionId, Term, VolumeId, Writer,
@@ -44,8 +45,15 @@ pub struct AppRow {
     pub volumes: BTreeMap<String, VolumeId>,
     /// Whom a device saw in the store that nobody expected.
     pub seen: Vec<wire::command::Seen>,
+    /// What the owner signed; not read for a report, which asks nothing of it.
+    package: Option<Authorization>,
+}
+
+impl AppRow {
     /// What the owner signed.
-    pub package: Authorization,
+    pub fn package(&self) -> Result<&Authorization, DbError> {
+        self.package.as_ref().ok_or_else(|| DbError::Broken("a package was not read".to_owned()))
+    }
 }
 
 /// Rows that a decision needs, as they were and as they become.
@@ -192,10 +200,21 @@ fn device_state_text(state: DeviceState) -> &'static str {
     }
 }
 
-const APP: &str = "SELECT a.app, a.name, a.revision, a.policy, a.wanted, a.generation, a.standby, a.stores, \
-     a.seal_every_s, a.volumes, a.known, a.problem, a.device, a.term, a.leased, a.renewed, a.withdrawn, a.forgotten, \
-     a.seen_heads, p.authorization_json FROM app a JOIN package p ON p.account = a.account AND p.app = a.app AND \
-     p.revision = a.revision WHERE a.account = $1";
+macro_rules! app_columns {
+    () => {
+        "SELECT a.app, a.name, a.revision, a.policy, a.wanted, a.generation, a.standby, a.stores, a.seal_every_s, \
+         a.volumes, a.known, a.problem, a.device, a.term, a.leased, a.renewed, a.withdrawn, a.forgotten, a.seen_heads"
+    };
+}
+
+const APP: &str = concat!(
+    app_columns!(),
+    ", p.authorization_json FROM app a JOIN package p ON p.account = a.account AND p.app = a.app AND \
+     p.revision = a.revision WHERE a.account = $1"
+);
+
+/// The same without the package.
+const APP_BARE: &str = concat!(app_columns!(), " FROM app a WHERE a.account = $1");
 
 fn policy(text: &str) -> Policy {
     if text == "auto" { Policy::Auto } else { Policy::Manual }
@@ -249,11 +268,12 @@ fn writers_json(writers: &BTreeMap<VolumeId, Writer>) -> String {
 }
 
 fn app(row: &Row, all: &BTreeSet<DeviceId>) -> Result<(AppRow, App), Fail> {
-    let package = Authorization::parse(row.bytes(19)?)
-        .map_err(|error| DbError::Broken(format!("a package: {error}")))?;
-    let devices = match &package.devices {
-        Devices::All => all.clone(),
-        Devices::These(these) => these.iter().map(|id| DeviceId(id.0)).collect(),
+    let package = row.maybe(19, Row::bytes)?.map(Authorization::parse).transpose();
+    let package = package.map_err(|error| DbError::Broken(format!("a package: {error}")))?;
+    let devices = match package.as_ref().map(|package| &package.devices) {
+        None => BTreeSet::new(),
+        Some(Devices::All) => all.clone(),
+        Some(Devices::These(these)) => these.iter().map(|id| DeviceId(id.0)).collect(),
     };
     let volumes: BTreeMap<String, Hex<32>> = read(row.text(9)?)?;
     let seen = row.maybe(18, Row::text)?.map(read).transpose()?.unwrap_or_default();
@@ -289,8 +309,8 @@ fn app(row: &Row, all: &BTreeSet<DeviceId>) -> Result<(AppRow, App), Fail> {
 const OPERATION: &str = "SELECT operation, app, kind, step, count, data, state, code, result FROM operation \
      WHERE account = $1";
 
-/// What runs beside others of an app is none that others wait for.
-const ALONE: &str = "kind NOT IN ('logs', 'action', 'moments')";
+/// What runs beside others of an app is none that others wait for: it changes nothing of it.
+pub const ALONE: &str = "kind NOT IN ('logs', 'action', 'moments', 'standby')";
 
 /// As a column holds it.
 pub fn step(text: &str) -> Step {
@@ -368,7 +388,8 @@ pub fn refused_text(refused: Refused) -> &'static str {
     }
 }
 
-fn refused(text: &str) -> Refused {
+/// As a column holds it.
+pub fn refused(text: &str) -> Refused {
     let own = [
         Refused::OperationRunning,
         Refused::Recovering,
@@ -526,12 +547,11 @@ impl Loaded {
         }
         // Where it may run is not asked here.
         let nobody = BTreeSet::new();
-        let mut rows = tenant.query(&format!("{APP} AND a.device = $2"), &[id.0.into()])?;
-        for app in named {
-            rows.extend(tenant.query(
-                &format!("{APP} AND a.app = $2 AND (a.device IS NULL OR a.device <> $3)"),
-                &[app.0.into(), id.0.into()],
-            )?);
+        let columns = if hello { APP } else { APP_BARE };
+        let mut rows = tenant.query(&format!("{columns} AND a.device = $2"), &[id.0.into()])?;
+        let placed = rows.iter().map(|row| row.id(0).map(AppId)).collect::<Result<BTreeSet<_>, _>>()?;
+        for app in named.difference(&placed) {
+            rows.extend(tenant.query(&format!("{columns} AND a.app = $2"), &[app.0.into()])?);
         }
         for row in rows {
             let (beside, row) = app(&row, &nobody)?;
@@ -599,6 +619,7 @@ impl Loaded {
                 if was != Some((app.placement.term, app.policy, app.wanted, app.problem)) {
                     tenant.changed("app", id);
                 }
+                tell_term(tenant, *id, before.apps.get(id).map(|was| &was.placement), app);
             }
         }
         let commands: Vec<Command> = hive
@@ -632,6 +653,10 @@ impl Loaded {
                     super::outcome::close(tenant, *id, operation, beside, app)?;
                 }
                 update_operation(tenant, *id, beside, operation)?;
+                let was = before.operations.get(id).map(|was| (was.step, was.state));
+                if was != Some((operation.step, operation.state)) {
+                    tell_operation(tenant, *id, Some(operation.app), beside, operation);
+                }
                 tenant.changed("operation", id);
             }
         }
@@ -712,6 +737,49 @@ fn save_app(tenant: &mut Tenant<'_>, id: AppId, app: &App) -> Result<(), DbError
     Ok(())
 }
 
+/// The history gets what is over, and what was given.
+fn tell_term(tenant: &mut Tenant<'_>, id: AppId, was: Option<&Placement>, app: &App) {
+    let now = &app.placement;
+    if let Some(was) = was.filter(|was| was.term != now.term && was.term > Term(0) && was.device.is_some()) {
+        tenant.happened(What::Ended { app: id, term: was.term });
+    }
+    let same = was.is_some_and(|was| (was.term, was.device) == (now.term, now.device));
+    if let Some(device) = now.device.filter(|_| !same && now.term > Term(0)) {
+        let (term, generation, leased) = (now.term, app.generation, now.leased);
+        tenant.happened(What::Granted { app: id, term, device, generation, leased });
+    }
+}
+
+/// The history gets where an operation is.
+pub fn tell_operation(
+    tenant: &mut Tenant<'_>,
+    operation: OperationId,
+    app: Option<AppId>,
+    beside: &OperationRow,
+    pure: &Operation,
+) {
+    let step = beside.step.clone().unwrap_or_else(|| step_text(pure.step).to_owned());
+    let (kind, state) = (beside.kind.clone(), state_text(pure.state, beside).0);
+    tenant.happened(What::Operation {
+        operation,
+        app,
+        kind: kind.into(),
+        step: step.into(),
+        state: state.into(),
+    });
+}
+
+/// How an operation stands, as a column holds it, and why it failed.
+fn state_text(state: OperationState, beside: &OperationRow) -> (&'static str, Option<&'static str>) {
+    match state {
+        OperationState::Running => ("running", None),
+        OperationState::Done => ("done", None),
+        OperationState::Failed(_) if beside.data.cancelled => ("cancelled", None),
+        OperationState::Failed(refused) => ("failed", Some(refused_text(refused))),
+        OperationState::Lost => ("lost", None),
+    }
+}
+
 /// Writes a new operation down, without what `update_operation` writes.
 pub fn insert_operation(
     tenant: &mut Tenant<'_>,
@@ -761,13 +829,7 @@ pub fn update_operation(
     beside: &OperationRow,
     operation: &Operation,
 ) -> Result<(), DbError> {
-    let (state, code) = match operation.state {
-        OperationState::Running => ("running", None),
-        OperationState::Done => ("done", None),
-        OperationState::Failed(_) if beside.data.cancelled => ("cancelled", None),
-        OperationState::Failed(refused) => ("failed", Some(refused_text(refused))),
-        OperationState::Lost => ("lost", None),
-    };
+    let (state, code) = state_text(operation.state, beside);
     let ended = (operation.state != OperationState::Running).then(chance::now);
     let device = beside.data.to.or(beside.data.from);
     tenant.execute(
@@ -811,7 +873,7 @@ pub fn insert_command(
             chance::now().into(),
         ],
     )?;
-    tenant.wakes.insert(Wake::Device(to));
+    tenant.told.insert(Wake::Device(to));
     Ok(())
 }
 
@@ -866,7 +928,7 @@ fn wire_command(
                 })
             };
             let volumes: Result<Vec<_>, DbError> =
-                app.package.volumes.iter().map(|one| volume(&one.name)).collect();
+                app.package()?.volumes.iter().map(|one| volume(&one.name)).collect();
             let back = |(volume, head): (&VolumeId, &Head)| (Hex(volume.0), Number(head.seq.0));
             let seals: BTreeMap<_, _> = start.rollback_to.iter().map(back).collect();
             wire::command::Order::Start(Start {

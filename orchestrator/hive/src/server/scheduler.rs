@@ -12,15 +12,16 @@ use tokio::time::Instant;
 use super::database::{DbError, How, Row};
 use super::fail::Fail;
 use super::outcome;
-use super::rows::{self, Loaded, PhaseColumn};
+use super::rows::{self, ALONE, Loaded, PhaseColumn};
+use super::standby::{self, Looked};
 use super::tenant::{About, AccountId, Tenant, Wake, read};
-use super::{Shared, apps, backup, chance};
+use super::{Shared, backup, chance, drain, rollout};
 use crate::{App, Device, Hive, Kind, Look, Operation, OperationState, Placement, Scheduler, decide};
 
-/// How often draining devices are looked at.
+/// How often what the hive goes on with by itself is looked at.
 const SLOW_EVERY: Duration = Duration::from_secs(3);
+/// How often old rows are removed, and it is seen whether a backup is due.
 const CLEAN_EVERY: Duration = Duration::from_secs(3600);
-const DAY: Duration = Duration::from_secs(86_400);
 const RESULTS_KEPT_MS: i64 = 7 * 86_400_000;
 /// Sooner than this it does not look again, whatever is due.
 const PAUSE: Duration = Duration::from_millis(50);
@@ -29,10 +30,8 @@ const PAUSE: Duration = Duration::from_millis(50);
 pub async fn run(shared: Arc<Shared>) {
     let mut schedulers: BTreeMap<AccountId, Scheduler> = BTreeMap::new();
     let begun = Instant::now();
-    let (mut slow, mut clean, mut night) = (begun, begun + Duration::from_secs(60), begun + DAY);
-    if shared.backups.is_some() {
-        night = begun + Duration::from_secs(60);
-    }
+    let (mut slow, mut clean, mut night) = (begun, begun + Duration::from_secs(60), begun);
+    let mut looked = Looked::default();
     let mut leads = false;
     while !shared.is_closing() {
         match look(&shared, &mut schedulers, begun).await {
@@ -48,14 +47,23 @@ pub async fn run(shared: Arc<Shared>) {
         }
         if leads && Instant::now() >= slow {
             slow = Instant::now() + SLOW_EVERY;
-            told(empty_devices(&shared).await, "devices could not be emptied");
+            for (done, what) in [
+                (drain::go_on(&shared.database).await, "devices could not be emptied"),
+                (
+                    standby::choose(&shared.database, &mut looked).await,
+                    "no device could be asked to stand by",
+                ),
+                (rollout::go_on(&shared.database).await, "releases could not be brought to devices"),
+            ] {
+                told(done.map(|told| shared.deliver(told)), what);
+            }
         }
         if leads && Instant::now() >= clean {
             clean = Instant::now() + CLEAN_EVERY;
             told(clean_up(&shared).await, "old rows could not be removed");
         }
         if let Some(folder) = shared.backups.as_ref().filter(|_| leads && Instant::now() >= night) {
-            night = Instant::now() + DAY;
+            night = Instant::now() + CLEAN_EVERY;
             told(backup::nightly(&shared.database, folder).await, "the backup of the night failed");
         }
         tokio::time::sleep(PAUSE).await;
@@ -135,8 +143,8 @@ fn state(tx: &mut dyn super::database::Tx) -> Result<BTreeMap<AccountId, Hive>, 
         hive.apps.insert(app, row);
     }
     let sql = "SELECT account, operation, app, kind, step, count FROM operation WHERE state = 'running' \
-         AND app IS NOT NULL AND kind NOT IN ('logs', 'action', 'moments')";
-    for row in tx.query(sql, &[])? {
+         AND app IS NOT NULL";
+    for row in tx.query(&format!("{sql} AND {ALONE}"), &[])? {
         let Some(hive) = all.get_mut(&row.id::<16>(0)?) else { continue };
         let operation = Operation {
             app: AppId(row.id(2)?),
@@ -162,7 +170,9 @@ async fn look(
     schedulers: &mut BTreeMap<AccountId, Scheduler>,
     begun: Instant,
 ) -> Result<(), Fail> {
-    let all = shared.database.transact(How::Lead, state).await?;
+    // Where there is one process it leads, and what it looks at need not wait for what is being written.
+    let how = if shared.database.has_several() { How::Lead } else { How::Read };
+    let all = shared.database.transact(how, state).await?;
     let now = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
     schedulers.retain(|account, _| all.contains_key(account));
     let mut recovered = !all.is_empty();
@@ -187,7 +197,7 @@ async fn look(
 }
 
 async fn one(shared: &Arc<Shared>, account: AccountId, look: Look) -> Result<(), Fail> {
-    let wakes = shared
+    let mut told = shared
         .database
         .transact(How::Lead, move |tx| {
             let mut tenant = Tenant::new(tx, account);
@@ -200,11 +210,11 @@ async fn one(shared: &Arc<Shared>, account: AccountId, look: Look) -> Result<(),
                 Look::End(app, ..) | Look::Stop(app) => Some(Loaded::app(&mut tenant, *app)?),
                 Look::Recovered => None,
             };
-            let Some(mut loaded) = loaded else { return Ok(tenant.wakes) };
+            let Some(mut loaded) = loaded else { return Ok(tenant.told) };
             if let Look::Check(operation, fresh) = &look
                 && may_report(&mut tenant, &loaded, *operation, fresh)?
             {
-                return Ok(tenant.wakes);
+                return Ok(tenant.told);
             }
             let ended = match &look {
                 Look::End(app, ..) => loaded.hive.apps.get(app).map(|row| (*app, row.placement.clone())),
@@ -220,10 +230,11 @@ async fn one(shared: &Arc<Shared>, account: AccountId, look: Look) -> Result<(),
             }
             loaded.save(&mut tenant)?;
             tenant.flush()?;
-            Ok(tenant.wakes)
+            Ok(tenant.told)
         })
         .await?;
-    shared.deliver(wakes.into_iter().filter(|wake| *wake != Wake::Scheduler).collect());
+    told.wakes.remove(&Wake::Scheduler);
+    shared.deliver(told);
     Ok(())
 }
 
@@ -268,45 +279,6 @@ async fn finish(shared: &Arc<Shared>) -> Result<(), Fail> {
     };
     shared.database.transact(How::Lead, work).await?;
     tracing::info!("the hive has recovered");
-    Ok(())
-}
-
-/// Moves apps away from devices that are being emptied, one by one.
-async fn empty_devices(shared: &Arc<Shared>) -> Result<(), Fail> {
-    let wakes = shared
-        .database
-        .transact(How::Lead, |tx| {
-            let sql = "SELECT account, device FROM device WHERE state = 'draining'";
-            let mut wakes = std::collections::BTreeSet::new();
-            for row in tx.query(sql, &[])? {
-                let (account, device) = (row.id(0)?, DeviceId(row.id(1)?));
-                let mut tenant = Tenant::new(tx, account);
-                tenant.alone()?;
-                let busy = tenant.one(
-                    "SELECT 1 FROM operation o JOIN app a ON a.account = o.account AND a.app = o.app \
-                     WHERE o.account = $1 AND o.state = 'running' AND a.device = $2",
-                    &[device.0.into()],
-                )?;
-                if busy.is_some() {
-                    continue;
-                }
-                let live = tenant.query(
-                    "SELECT a.app FROM app a JOIN device_app d ON d.account = a.account AND d.app = a.app AND \
-                     d.device = a.device WHERE a.account = $1 AND a.device = $2 AND d.live = 1 ORDER BY a.name",
-                    &[device.0.into()],
-                )?;
-                for row in live {
-                    if apps::move_away(&mut tenant, AppId(row.id(0)?), device, false)? {
-                        break;
-                    }
-                }
-                tenant.flush()?;
-                wakes.extend(tenant.wakes);
-            }
-            Ok(wakes)
-        })
-        .await?;
-    shared.deliver(wakes);
     Ok(())
 }
 

@@ -5,7 +5,7 @@ use orchestrator_api::code::{JoinCode, Secret};
 use orchestrator_api::error::Code;
 use orchestrator_api::ids::{AppId, DeviceId};
 use orchestrator_api::package::Authorization;
-use orchestrator_api::release::{Arch, Release};
+use orchestrator_api::release::Release;
 use orchestrator_api::text::{Hex, Uuid};
 use orchestrator_api::wire::account::{
     Made, MakeDeviceCode, MakeRelease, MakeStore, NewDeviceCode, OpenDeviceCode, Package, PackageName,
@@ -16,6 +16,7 @@ use orchestrator_api::wire::value::{Base64, Hidden, Number, Page};
 use super::call::{Call, Reply};
 use super::chance;
 use super::database::Row;
+use super::devices::arch_text;
 use super::fail::Fail;
 use super::tenant::{About, Tenant, uuid};
 
@@ -345,13 +346,6 @@ pub fn get_package(call: &Call, tenant: &mut Tenant<'_>) -> Result<Reply, Fail> 
         signature: Base64(row.bytes(1)?.to_vec()),
         body: Base64(row.bytes(2)?.to_vec()),
     }))
-}
-
-fn arch_text(arch: Arch) -> &'static str {
-    match arch {
-        Arch::X86_64 => "x86_64",
-        Arch::Aarch64 => "aarch64",
-    }
 }
 
 fn release_info(tenant: &mut Tenant<'_>, number: u64, bytes: &[u8]) -> Result<ReleaseInfo, Fail> {

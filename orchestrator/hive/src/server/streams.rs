@@ -38,11 +38,19 @@ struct Stream {
     read_at: Instant,
     /// Part numbers that were sent are told here.
     told: watch::Sender<u64>,
-    ended: bool,
+    /// How what fed it ended.
+    ended: Option<String>,
 }
 
-/// Parts that nobody read yet, and where more are told.
-type Taken = (Vec<(u64, Bytes)>, watch::Receiver<u64>);
+/// What a reader gets.
+struct Taken {
+    /// Parts that nobody read yet.
+    parts: Vec<(u64, Bytes)>,
+    /// How it ended, when there are no more.
+    ended: Option<String>,
+    /// Where more is told.
+    told: watch::Receiver<u64>,
+}
 
 impl Streams {
     /// A person waits for what a device will send.
@@ -71,7 +79,7 @@ impl Streams {
             next: 0,
             read_at: Instant::now(),
             told: watch::channel(0).0,
-            ended: false,
+            ended: None,
         };
         open.insert(id, stream);
         Ok(())
@@ -91,8 +99,7 @@ impl Streams {
         if stream.account != account || stream.device != device {
             return Err(gone());
         }
-        if stream.read_at.elapsed() >= UNREAD || stream.ended {
-            open.remove(&id);
+        if stream.read_at.elapsed() >= UNREAD || stream.ended.is_some() {
             return Err(gone());
         }
         if part < stream.next {
@@ -116,7 +123,16 @@ impl Streams {
         let stream = open.get_mut(&id).filter(|stream| stream.account == account)?;
         stream.read_at = Instant::now();
         stream.held = 0;
-        Some((stream.parts.drain(..).collect(), stream.told.subscribe()))
+        let parts = stream.parts.drain(..).collect();
+        Some(Taken { parts, ended: stream.ended.clone(), told: stream.told.subscribe() })
+    }
+
+    /// What fed a stream ended: nothing comes behind what is there.
+    pub fn end(&self, id: Uuid, code: &str) {
+        if let Some(stream) = self.open.lock().get_mut(&id) {
+            stream.ended = Some(code.to_owned());
+            stream.told.send_modify(|_| {});
+        }
     }
 }
 
@@ -134,28 +150,32 @@ pub fn send(call: Arc<Call>) -> Answering {
 pub fn receive(call: Arc<Call>) -> Answering {
     Box::pin(async move {
         let (account, id): (_, Uuid) = (call.account()?, call.param(0)?);
-        let (mut parts, mut told) = call.shared.streams.take(account, id).ok_or_else(Fail::not_found)?;
+        let mut taken = call.shared.streams.take(account, id).ok_or_else(Fail::not_found)?;
         let shared = call.shared.clone();
         let (send, receive) = mpsc::channel::<Bytes>(16);
         tokio::spawn(async move {
             loop {
-                for (number, bytes) in parts.drain(..) {
+                for (number, bytes) in taken.parts.drain(..) {
                     let text = format!("event: part\nid: {number}\ndata: {}\n\n", STANDARD.encode(&bytes));
                     if send.send(text.into()).await.is_err() {
                         return;
                     }
                 }
+                if let Some(code) = taken.ended {
+                    let _ = send.send(format!("event: end\ndata: {code}\n\n").into()).await;
+                    return;
+                }
                 if shared.is_closing() {
                     return;
                 }
-                let waited = tokio::time::timeout(Duration::from_secs(10), told.changed()).await;
+                let waited = tokio::time::timeout(Duration::from_secs(10), taken.told.changed()).await;
                 if waited.is_err() && send.send(Bytes::from_static(b": here\n\n")).await.is_err() {
                     return;
                 }
                 match shared.streams.take(account, id) {
-                    Some((more, _)) => parts = more,
+                    Some(more) => taken = more,
                     None => {
-                        let _ = send.send(Bytes::from_static(b"event: end\ndata: {}\n\n")).await;
+                        let _ = send.send(Bytes::from_static(b"event: end\ndata: late\n\n")).await;
                         return;
                     }
                 }

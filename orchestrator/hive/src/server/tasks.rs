@@ -1,9 +1,10 @@
 //! Operations that neither give nor end a term: one command to a device, and what follows it.
 
 use orchestrator_api::error::Code;
+use orchestrator_api::history::What;
 use orchestrator_api::ids::{AppId, CommandNumber, DeviceId, Generation, OperationId, Term};
 use orchestrator_api::placement::Problem;
-use orchestrator_api::text::Hex;
+use orchestrator_api::text::{Hex, Uuid};
 use orchestrator_api::wire::command::{Command, CommandResult, Order, ResultState};
 use orchestrator_api::wire::operation::Outcome;
 use serde::{Deserialize, Serialize};
@@ -11,9 +12,11 @@ use serde::{Deserialize, Serialize};
 use super::apps;
 use super::chance;
 use super::database::Row;
+use super::drain::Drain;
 use super::fail::Fail;
+use super::outcome;
 use super::rows::{self, OperationRow};
-use super::tenant::{About, Tenant, json, read};
+use super::tenant::{About, Tenant, Wake, json, read};
 use crate::{Kind, Operation, OperationState, Refused, Step};
 
 /// What follows a command of a task.
@@ -22,6 +25,11 @@ use crate::{Kind, Operation, OperationState, Refused, Step};
 pub enum Task {
     /// Nothing.
     Plain,
+    /// The stream of what it says is over.
+    Stream {
+        /// Its id.
+        stream: Uuid,
+    },
     /// The moments are kept.
     Moments,
     /// The app has another revision.
@@ -40,6 +48,15 @@ pub enum Task {
         /// Who made it.
         device: DeviceId,
     },
+    /// The device stands by for the app.
+    Standby,
+    /// A device is being emptied.
+    Drain(Drain),
+    /// A device takes a release of its program.
+    UpdateDevice {
+        /// Which.
+        release: u64,
+    },
     /// The app is stopped; then it is forgotten.
     Remove {
         /// Whether devices keep its volumes.
@@ -48,7 +65,7 @@ pub enum Task {
 }
 
 /// Kinds that may run beside others of an app: they change nothing of it.
-const BESIDE: [&str; 3] = ["logs", "action", "moments"];
+const BESIDE: [&str; 4] = ["logs", "action", "moments", "standby"];
 
 /// Whether an operation is a task.
 pub fn is_task(tenant: &mut Tenant<'_>, operation: OperationId) -> Result<bool, Fail> {
@@ -92,20 +109,99 @@ pub fn begin(
     {
         apps::nothing_runs(tenant, app)?;
     }
+    let id = open(tenant, kind, app, device, task)?;
+    let number = command(tenant, id, app, device, order)?;
+    if let Some(mut open) = load(tenant, id)? {
+        open.beside.data.waits = Some((device, number));
+        open.operation.count = 1;
+        rows::update_operation(tenant, id, &open.beside, &open.operation)?;
+    }
+    Ok(id)
+}
+
+/// A task without a command: what it needs is ordered as it goes on.
+pub fn open(
+    tenant: &mut Tenant<'_>,
+    kind: &str,
+    app: Option<AppId>,
+    device: DeviceId,
+    task: Task,
+) -> Result<OperationId, Fail> {
     let id = OperationId(chance::uuid().0);
     let mut beside =
         OperationRow { kind: kind.to_owned(), step: Some(kind.to_owned()), ..OperationRow::default() };
     beside.data.task = Some(task);
     beside.data.to = Some(device);
-    let mut operation = blank(app, Some(device), OperationState::Running);
+    let operation = blank(app, Some(device), OperationState::Running);
     rows::insert_operation(tenant, id, app, &beside, &operation)?;
-    let number = command(tenant, id, app, device, order)?;
-    operation.waits = Some((device, number));
-    beside.data.waits = operation.waits;
-    operation.count = 1;
     rows::update_operation(tenant, id, &beside, &operation)?;
+    rows::tell_operation(tenant, id, app, &beside, &operation);
     tenant.changed("operation", id);
     Ok(id)
+}
+
+/// A task that runs, read to be changed.
+pub struct Open {
+    /// Its id.
+    pub id: OperationId,
+    /// Its app.
+    pub app: Option<AppId>,
+    /// How it stands.
+    pub operation: Operation,
+    /// What is kept beside.
+    pub beside: OperationRow,
+}
+
+/// Reads a task; none if it ended.
+pub fn load(tenant: &mut Tenant<'_>, id: OperationId) -> Result<Option<Open>, Fail> {
+    let sql = "SELECT kind, step, count, data, app FROM operation WHERE account = $1 AND operation = $2 \
+         AND state = 'running'";
+    let Some(row) = tenant.one(sql, &[id.0.into()])? else { return Ok(None) };
+    let data: rows::OperationData = read(row.text(3)?)?;
+    let app = row.maybe(4, Row::id::<16>)?.map(AppId);
+    let operation = Operation { count: row.count(2)?, ..blank(app, data.to, OperationState::Running) };
+    let beside = OperationRow {
+        kind: row.text(0)?.to_owned(),
+        step: Some(row.text(1)?.to_owned()),
+        data,
+        ..OperationRow::default()
+    };
+    Ok(Some(Open { id, app, operation, beside }))
+}
+
+/// Writes down how a task stands.
+pub fn save(tenant: &mut Tenant<'_>, id: OperationId, open: &Open) -> Result<(), Fail> {
+    rows::update_operation(tenant, id, &open.beside, &open.operation)?;
+    if open.operation.state != OperationState::Running {
+        rows::tell_operation(tenant, id, open.app, &open.beside, &open.operation);
+        if let Some(Task::Stream { stream }) = open.beside.data.task {
+            let code = match open.operation.state {
+                OperationState::Done => "done",
+                OperationState::Failed(refused) if !open.beside.data.cancelled => rows::refused_text(refused),
+                _ => "cancelled",
+            };
+            tenant.told.insert(Wake::Stream(stream, code.to_owned()));
+        }
+    }
+    tenant.changed("operation", id);
+    Ok(())
+}
+
+/// A person does not want a task any more: whatever the device still does of it, nobody waits for it.
+pub fn cancel(tenant: &mut Tenant<'_>, id: OperationId) -> Result<(), Fail> {
+    let Some(mut open) = load(tenant, id)? else { return Ok(()) };
+    forget_commands(tenant, id)?;
+    open.beside.data.cancelled = true;
+    open.beside.data.waits = None;
+    open.operation.state = OperationState::Failed(Refused::State);
+    save(tenant, id, &open)
+}
+
+/// Takes back what a device did not answer yet.
+pub fn forget_commands(tenant: &mut Tenant<'_>, id: OperationId) -> Result<(), Fail> {
+    let sql = "DELETE FROM command WHERE account = $1 AND operation = $2 AND result IS NULL";
+    tenant.execute(sql, &[id.0.into()])?;
+    Ok(())
 }
 
 /// An operation that is done as soon as it was ordered.
@@ -123,6 +219,7 @@ pub fn done(
     let operation = blank(app, device, OperationState::Done);
     rows::insert_operation(tenant, id, app, &beside, &operation)?;
     rows::update_operation(tenant, id, &beside, &operation)?;
+    rows::tell_operation(tenant, id, app, &beside, &operation);
     tenant.changed("operation", id);
     Ok(id)
 }
@@ -177,22 +274,14 @@ pub fn answered(
     command: &Command,
     result: &CommandResult,
 ) -> Result<(), Fail> {
-    let sql =
-        "SELECT kind, step, count, data, state, app FROM operation WHERE account = $1 AND operation = $2";
-    let row = tenant.one(sql, &[id.0.into()])?.ok_or_else(Fail::not_found)?;
-    let data: rows::OperationData = read(row.text(3)?)?;
-    if row.text(4)? != "running" || data.waits != Some((device, command.number)) {
+    let Some(open) = load(tenant, id)? else { return Ok(()) };
+    if open.beside.data.waits != Some((device, command.number)) {
         return Ok(());
     }
-    let app = row.maybe(5, Row::id::<16>)?.map(AppId);
-    let task = data.task.clone().unwrap_or(Task::Plain);
-    let mut beside = OperationRow {
-        kind: row.text(0)?.to_owned(),
-        step: Some(row.text(1)?.to_owned()),
-        data,
-        result: Some(Outcome { to: None, lost: None, data: result.data.clone() }),
-        problem: result.problem.clone(),
-    };
+    let Open { app, mut operation, mut beside, .. } = open;
+    let task = beside.data.task.clone().unwrap_or(Task::Plain);
+    beside.result = Some(Outcome { data: result.data.clone(), ..Outcome::default() });
+    beside.problem.clone_from(&result.problem);
     let mut state = match result.state {
         ResultState::Done => OperationState::Done,
         ResultState::Obsolete => OperationState::Failed(Refused::Problem(Problem::Obsolete)),
@@ -205,7 +294,16 @@ pub fn answered(
     let mut kind = "finished";
     if state == OperationState::Done {
         match &task {
-            Task::Plain => {}
+            Task::Plain | Task::Stream { .. } | Task::Drain(_) => {}
+            Task::Standby => {
+                if let Some(app) = app {
+                    outcome::add_writers(tenant, app, device, &result.data.writers)?;
+                }
+            }
+            Task::UpdateDevice { release } => {
+                kind = "updated";
+                about = about.with("release", *release);
+            }
             Task::Moments => {
                 if let Some(app) = app {
                     keep_moments(tenant, app, result)?;
@@ -228,8 +326,10 @@ pub fn answered(
                 about = about.with("revision", *revision);
             }
             Task::Fork { app, name, of, device } => {
-                apps::forked(tenant, *app, name, *of, *device, &result.data)?;
-                kind = "app_added";
+                match apps::forked(tenant, *app, name, *of, *device, &result.data)? {
+                    None => kind = "app_added",
+                    Some(refused) => state = OperationState::Failed(refused),
+                }
                 about.app = Some(*app);
             }
             Task::Remove { keep_data } => {
@@ -248,10 +348,9 @@ pub fn answered(
     }
     about = about.with("do", beside.kind.as_str());
     beside.data.waits = None;
-    let mut operation = blank(app, Some(device), state);
-    operation.count = row.count(2)? + 1;
-    rows::update_operation(tenant, id, &beside, &operation)?;
-    tenant.changed("operation", id);
+    operation.state = state;
+    operation.count += 1;
+    save(tenant, id, &Open { id, app, operation, beside })?;
     tenant.event(kind, about)
 }
 
@@ -281,6 +380,12 @@ pub fn forget(
     for device in devices {
         command(tenant, operation, Some(app), device, Order::Forget { keep_data })?;
     }
+    // What ran beside is over, too.
+    let sql = "SELECT operation FROM operation WHERE account = $1 AND app = $2 AND state = 'running' \
+         AND operation <> $3";
+    for row in tenant.query(sql, &[app.0.into(), operation.0.into()])? {
+        cancel(tenant, OperationId(row.id(0)?))?;
+    }
     for table in ["app", "device_app", "moments", "package"] {
         tenant.execute(&format!("DELETE FROM {table} WHERE account = $1 AND app = $2"), &[app.0.into()])?;
     }
@@ -300,17 +405,20 @@ pub fn close_device(tenant: &mut Tenant<'_>, device: DeviceId, stores_open: bool
     }
     tenant.event("revoked", About::device(device))?;
     tenant.changed("device", device);
-    tenant.wakes.insert(super::tenant::Wake::Device(device));
+    tenant.told.insert(Wake::Device(device));
     let placed =
-        tenant.query("SELECT app FROM app WHERE account = $1 AND device = $2", &[device.0.into()])?;
+        tenant.query("SELECT app, term FROM app WHERE account = $1 AND device = $2", &[device.0.into()])?;
     for row in placed {
-        let app = AppId(row.id(0)?);
-        if !apps::move_away(tenant, app, device, true)? {
+        let (app, term) = (AppId(row.id(0)?), Term(row.count(1)?));
+        if apps::move_away(tenant, app, device, true)?.is_err() {
             tenant.execute(
                 "UPDATE app SET wanted = 0, device = NULL, problem = 'no_candidate', generation = generation + 1 \
                  WHERE account = $1 AND app = $2",
                 &[app.0.into()],
             )?;
+            if term > Term(0) {
+                tenant.happened(What::Ended { app, term });
+            }
             tenant.changed("app", app);
         }
     }

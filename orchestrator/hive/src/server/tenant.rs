@@ -5,6 +5,7 @@
 
 use std::collections::BTreeSet;
 
+use orchestrator_api::history::What;
 use orchestrator_api::ids::{AppId, DeviceId, OperationId, Term};
 use orchestrator_api::text::{Hex, Uuid};
 use orchestrator_api::wire::operation::{By, Event};
@@ -32,6 +33,30 @@ pub enum Wake {
     Changed(AccountId, String, String),
     /// Something is due for the scheduler.
     Scheduler,
+    /// What fed a stream ended, and how.
+    Stream(Uuid, String),
+}
+
+/// What a transaction gathers to be told when it is committed.
+#[derive(Debug, Default)]
+pub struct Told {
+    /// Whom it wakes.
+    pub wakes: BTreeSet<Wake>,
+    /// What the history gets, and when it happened.
+    pub happened: Vec<(u64, What)>,
+}
+
+impl Told {
+    /// Wakes somebody.
+    pub fn insert(&mut self, wake: Wake) {
+        self.wakes.insert(wake);
+    }
+
+    /// Adds what another transaction gathered.
+    pub fn extend(&mut self, other: Told) {
+        self.wakes.extend(other.wakes);
+        self.happened.extend(other.happened);
+    }
 }
 
 /// One account in one transaction.
@@ -45,7 +70,7 @@ pub struct Tenant<'a> {
     /// From which address.
     pub from: Option<String>,
     /// What is told when it is committed.
-    pub wakes: BTreeSet<Wake>,
+    pub told: Told,
 }
 
 /// The number by which an account's transactions wait for each other.
@@ -58,7 +83,7 @@ impl<'a> Tenant<'a> {
     /// For what only looks, or for the hive itself.
     pub fn new(tx: &'a mut dyn Tx, account: AccountId) -> Self {
         let by = By { hive: true, ..By::default() };
-        Self { tx, account, by, from: None, wakes: BTreeSet::new() }
+        Self { tx, account, by, from: None, told: Told::default() }
     }
 
     /// The account's id as a parameter.
@@ -101,7 +126,12 @@ impl<'a> Tenant<'a> {
 
     /// Tells those who watch that something is not what it was.
     pub fn changed(&mut self, kind: &str, id: impl std::fmt::Display) {
-        self.wakes.insert(Wake::Changed(self.account, kind.to_owned(), id.to_string()));
+        self.told.insert(Wake::Changed(self.account, kind.to_owned(), id.to_string()));
+    }
+
+    /// Something for the history of terms and operations.
+    pub fn happened(&mut self, what: What) {
+        self.told.happened.push((chance::boottime(), what));
     }
 
     /// Writes down what happened, in the chain of the account's events.
@@ -151,11 +181,11 @@ impl<'a> Tenant<'a> {
 
     /// Writes down what those who watch by other processes will be told.
     pub fn flush(&mut self) -> Result<(), DbError> {
-        for wake in self.wakes.clone() {
+        for wake in self.told.wakes.clone() {
             let (kind, id) = match &wake {
                 Wake::Changed(_, kind, id) => (kind.clone(), id.clone()),
                 Wake::Device(device) => ("command".to_owned(), device.to_string()),
-                Wake::Scheduler => continue,
+                Wake::Scheduler | Wake::Stream(..) => continue,
             };
             self.execute(
                 "INSERT INTO change (account, kind, id) VALUES ($1, $2, $3)",

@@ -4,63 +4,8 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::world::{Machine, Owner, Person, VOLUME, World, cut, databases, manifest, uuid};
-
-/// Two devices, and an app that runs on the first.
-struct Scene {
-    world: World,
-    ada: Person,
-    owner: Owner,
-    attic: Machine,
-    cellar: Machine,
-    app: String,
-    term: Value,
-}
-
-impl Scene {
-    async fn on(database: &str, folder: std::sync::Arc<tempfile::TempDir>, policy: &str) -> Scene {
-        let world = World::on(database, folder).await;
-        let ada = world.set_up().await;
-        let owner = Owner::new(1);
-        ada.ring(&owner).await;
-        let mut attic = ada.device(&world, "attic").await;
-        let cellar = ada.device(&world, "cellar").await;
-        let app = uuid();
-        let store = ada.post("/v1/stores", &json!({"url": "s3://b/p"})).await.is(200);
-        ada.package(&owner, &app, "photos", 1).await.is(201);
-        let add = json!({
-            "app": app, "revision": 1, "device": attic.uuid(), "policy": policy, "stores": [store["id"]], "start": true
-        });
-        let ordered = ada.post("/v1/apps", &add).await.is(202);
-        let command = attic.expect("prepare").await;
-        assert_eq!(command["stores"][0]["url"], "s3://b/p");
-        attic.answer(&command, "done", None, json!({})).await.is(204);
-        let start = attic.expect("start").await;
-        let term = start["term"].clone();
-        assert_eq!(start["volumes"][0]["volume"], Value::Null);
-        assert_eq!(start["volumes"][0]["expect"]["since"]["epoch"], 0);
-        let writers = json!([{"volume": VOLUME, "writer": attic.writer()}]);
-        let data = json!({"cuts": [cut(1, 1, None)], "writers": writers, "started": true, "healthy": true});
-        attic.answer(&start, "done", None, data).await.is(204);
-        let id = ordered["operation"]["id"].as_str().expect("has an id");
-        assert_eq!(ada.wait(id, 20).await["state"], "done");
-        attic.has(&app, &term, "running", None, Some((1, 5)));
-        attic.report().await.is(200);
-        Scene { world, ada, owner, attic, cellar, app, term }
-    }
-
-    async fn shown(&self) -> Value {
-        self.ada.get(&format!("/v1/apps/{}", self.app)).await
-    }
-
-    async fn order(&self, what: &str, body: Value) -> crate::world::Reply {
-        self.ada.post(&format!("/v1/apps/{}/{what}", self.app), &body).await
-    }
-}
-
-fn id(ordered: &Value) -> String {
-    ordered["operation"]["id"].as_str().expect("an order has an operation").to_owned()
-}
+use crate::scene::{Scene, id};
+use crate::world::{Owner, VOLUME, World, cut, databases, manifest, uuid};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_app_is_added_started_and_moved_as_planned() {
@@ -201,34 +146,31 @@ async fn a_forced_move_ends_the_planned_one_that_waits() {
 async fn an_auto_app_fails_over_when_its_lease_is_over() {
     for (database, folder) in databases().await {
         let mut scene = Scene::on(&database, folder, "auto").await;
+        // Nobody named a standby: the hive asks the cellar by itself.
+        let prepare = scene.cellar.expect("prepare").await;
+        assert_eq!((&prepare["fill"], &prepare["volumes"][0]["volume"]), (&json!(false), &json!(VOLUME)));
+        assert_eq!(scene.shown().await["problem"]["code"], "no_standby");
+        let writers = json!([{"volume": VOLUME, "writer": scene.cellar.writer()}]);
+        scene.cellar.answer(&prepare, "done", None, json!({"writers": writers})).await.is(204);
+        scene.cellar.has(&scene.app, &scene.term, "standing_by", None, None);
         scene.cellar.report().await.is(200);
+        assert_eq!(scene.shown().await["problem"], Value::Null);
+        scene.attic.report().await.is(200);
+
+        // Then its device is silent. Who stands by gets the term at once.
         let silent = std::time::Instant::now();
-        let (mut prepared, mut started) = (None, None);
-        while silent.elapsed() < Duration::from_secs(90) && started.is_none() {
+        let started = loop {
+            assert!(silent.elapsed() < Duration::from_secs(90), "it is not started");
             scene.cellar.report().await.is(200);
             let wait = tokio::time::timeout(Duration::from_secs(4), scene.cellar.commands()).await;
-            for command in wait.unwrap_or_default() {
-                let writers = json!([{"volume": VOLUME, "writer": scene.cellar.writer()}]);
-                match command["do"].as_str() {
-                    Some("prepare") => {
-                        prepared = Some(silent.elapsed());
-                        scene
-                            .cellar
-                            .answer(&command, "done", None, json!({"writers": writers}))
-                            .await
-                            .is(204);
-                    }
-                    Some("start") => {
-                        started = Some(silent.elapsed());
-                        let data = json!({"cuts": [cut(2, 6, Some(5))], "writers": writers, "started": true, "healthy": true});
-                        scene.cellar.answer(&command, "done", None, data).await.is(204);
-                    }
-                    _ => {}
-                }
+            if let Some(command) = wait.unwrap_or_default().pop() {
+                assert_eq!(command["do"], "start", "{command}");
+                let data = json!({"cuts": [cut(2, 6, Some(5))], "writers": writers, "started": true, "healthy": true});
+                scene.cellar.answer(&command, "done", None, data).await.is(204);
+                break silent.elapsed();
             }
-        }
-        let (prepared, started) = (prepared.expect("it is prepared"), started.expect("it is started"));
-        assert!(prepared >= Duration::from_millis(46_000), "not before the watch is over: {prepared:?}");
+        };
+        assert!(started >= Duration::from_millis(46_000), "not before the watch is over: {started:?}");
         assert!(started < Duration::from_secs(60), "{started:?}");
         let operations = scene.ada.get(&format!("/v1/operations?app={}", scene.app)).await;
         let failover = &operations["items"][0];
@@ -405,4 +347,50 @@ async fn a_restored_hive_learns_from_its_devices() {
         let mut world = world;
         world.end().await;
     }
+}
+
+/// What a hive writes down of starts and moves breaks no invariant, and a hive that begins again adds what it left out.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_history_says_what_was_given_and_ended() {
+    let (database, folder) = databases().await.remove(0);
+    let mut scene = Scene::on(&database, folder.clone(), "manual").await;
+    scene.cellar.report().await.is(200);
+    let ordered = scene.move_planned().await;
+    let path = folder.path().join("history.jsonl");
+    let read = || std::fs::read_to_string(&path).expect("the hive writes a history");
+    let lines = |text: &str| -> Vec<Value> {
+        text.lines().map(|line| serde_json::from_str(line).expect("is JSON")).collect()
+    };
+    let check = |text: &str| {
+        let mut all = comb_tests::history::Histories::default();
+        all.add("history.jsonl", text).expect("it can be read");
+        comb_tests::history::check(&all)
+    };
+    let text = read();
+    let seen = check(&text).expect("nothing is broken");
+    assert_eq!((seen.terms, seen.operations), (2, 2), "{text}");
+    let all = lines(&text);
+    let of = |what: &str| all.iter().filter(|line| line["what"] == what).cloned().collect::<Vec<_>>();
+    let granted = of("granted");
+    assert_eq!(granted[0]["term"], scene.term);
+    assert_eq!((&granted[0]["device"], &granted[0]["leased"]), (&json!(scene.attic.uuid()), &json!(false)));
+    assert_eq!(granted[1]["device"], scene.cellar.uuid());
+    assert_eq!((&of("ended")[0]["term"], &of("ended")[0]["who"]), (&scene.term, &json!("hive")));
+    let steps: Vec<&str> = all
+        .iter()
+        .filter(|line| line["operation"] == ordered.as_str())
+        .filter_map(|line| line["step"].as_str())
+        .collect();
+    assert_eq!(steps, ["check", "prepare", "hand_over", "start", "start"], "{text}");
+    assert!(!text.contains("photos"), "no name of an app: {text}");
+
+    // A crash between a commit and its lines: they are there when the hive begins again.
+    scene.world.end().await;
+    let kept: Vec<&str> = text.split_inclusive('\n').take(text.lines().count() - 4).collect();
+    std::fs::write(&path, kept.concat()).expect("the tail is lost");
+    assert!(check(&read()).is_err(), "an operation that never ended is noticed");
+    let mut world = scene.world.again().await;
+    let seen = check(&read()).expect("what was left out is added");
+    assert_eq!((seen.terms, seen.operations), (2, 2), "{}", read());
+    world.end().await;
 }

@@ -1,7 +1,7 @@
-//! Many devices at once: how long a report takes, and what it costs.
+//! Many devices at once: how long a report takes, and what the hive uses for it, in a process of its own.
 //!
-//! The long form is `COMB_LOAD_DEVICES=1000 COMB_LOAD_APPS=20 COMB_LOAD_SECONDS=3600 cargo test --release
-//! -p orchestrator-hive --test server -- --ignored load --nocapture`.
+//! The long form is `COMB_LOAD_DEVICES=1000 COMB_LOAD_APPS=20 COMB_LOAD_SECONDS=300 cargo test --workspace --test server
+//! --config 'profile.dev.package.orchestrator-hive.opt-level=2' -- --ignored many_devices --nocapture`.
 
 use std::time::{Duration, Instant};
 
@@ -9,112 +9,201 @@ use orchestrator_hive::Options;
 use serde_json::json;
 use tokio::task::JoinSet;
 
-use crate::world::{Machine, Owner, World, databases, uuid};
+use crate::world::{Machine, Owner, Person, Process, VOLUME, World, databases, uuid};
 
 fn setting(name: &str, otherwise: u64) -> u64 {
     std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(otherwise)
 }
 
-/// Processor time of this process, devices and hive together, in seconds; memory in MiB.
-fn used() -> (f64, u64) {
-    let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
+/// Processor time of a process, in seconds; its memory in MiB.
+fn used(process: u32) -> (f64, u64) {
+    let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default();
     let rest = stat.rsplit_once(')').map_or("", |(_, rest)| rest);
     let fields: Vec<f64> =
         rest.split_whitespace().skip(11).take(2).filter_map(|text| text.parse().ok()).collect();
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let status = std::fs::read_to_string(format!("/proc/{process}/status")).unwrap_or_default();
     let memory = status
         .lines()
         .find_map(|line| line.strip_prefix("VmRSS:")?.split_whitespace().next()?.parse::<u64>().ok());
     (fields.iter().sum::<f64>() / 100.0, memory.unwrap_or(0) / 1024)
 }
 
+/// An app for each of some devices, as if each had been added and started: rows like those of the one that was.
+async fn settle(database: &str, like: &str, apps: &[(String, String, String)]) {
+    let postgres = database.starts_with("postgres");
+    let bytes = |id: &str| match (id.replace('-', ""), postgres) {
+        (hex, true) => format!("'\\x{hex}'::bytea"),
+        (hex, false) => format!("x'{hex}'"),
+    };
+    let mut sql = String::from("BEGIN;");
+    for (app, name, device) in apps {
+        let (id, device, like, volume) = (bytes(app), bytes(device), bytes(like), volume(app));
+        sql.push_str(&format!(
+            "INSERT INTO package SELECT account, {id}, revision, authorization_json, signature, body FROM package \
+             WHERE app = {like}; INSERT INTO app SELECT account, {id}, '{name}', revision, policy, 1, 1, standby, \
+             stores, seal_every_s, '{{\"data\":\"{volume}\"}}', \
+             '{{\"{volume}\":{{\"epoch\":1,\"seq\":5,\"writers\":[]}}}}', NULL, {device}, 1, leased, NULL, 0, 0, NULL \
+             FROM app WHERE app = {like};"
+        ));
+    }
+    sql.push_str("COMMIT;");
+    match database.strip_prefix("sqlite:") {
+        Some(path) => {
+            let connection = rusqlite::Connection::open(path).expect("it is there");
+            connection.execute_batch(&sql).expect("rows are made");
+        }
+        None => {
+            let (client, connection) =
+                tokio_postgres::connect(database, tokio_postgres::NoTls).await.expect("PostgreSQL answers");
+            tokio::spawn(connection);
+            client.batch_execute(&sql).await.expect("rows are made");
+        }
+    }
+}
+
+/// A volume of its own for each app.
+fn volume(app: &str) -> String {
+    app.replace('-', "").repeat(2)
+}
+
 async fn load(devices: u64, apps: u64, seconds: u64, every: Duration) -> Vec<Duration> {
     let (database, folder) = databases().await.pop().expect("there is one");
-    // A proxy tells another address of each device: joins of one are limited.
-    let mut options = Options::new(database.as_str(), "127.0.0.1:0".parse().expect("is an address"));
-    options.proxies = vec!["127.0.0.1".parse().expect("is an address")];
-    let mut world = World::with(options, folder).await;
+    let hive = Process::begin(&database);
+    println!("on {}", database.split(':').next().unwrap_or_default());
+    let options = Options::new(database.as_str(), "127.0.0.1:0".parse().expect("is an address"));
+    let world = hive.world(options.clone(), folder.clone());
     let ada = world.set_up().await;
     let owner = Owner::new(1);
     ada.ring(&owner).await;
     let store = ada.post("/v1/stores", &json!({"url": "s3://b/p"})).await.is(200);
     // A token is good for 20 requests a second.
     let mut tokens = Vec::new();
-    for _ in 0..(devices * apps / 50).clamp(1, 150) {
-        let made = ada.post("/v1/tokens", &json!({"title": "load", "role": "owner"})).await;
-        if made.status == 429 {
-            tokio::time::sleep(Duration::from_secs(1)).await;
-            continue;
-        }
-        tokens.push(world.person(made.is(200)["token"].as_str().expect("has a token")));
+    for _ in 0..(devices / 50).clamp(1, 20) {
+        let made = ada.post("/v1/tokens", &json!({"title": "load", "role": "owner"})).await.is(200);
+        tokens.push(world.person(made["token"].as_str().expect("has a token")));
     }
     let mut machines = Vec::new();
     for at in 0..devices {
-        let ada = tokens[at as usize % tokens.len()].clone();
-        machines.push(join(&world, &ada, at).await);
-        let device = machines.last().expect("is there").uuid();
-        machines.last_mut().expect("is there").report().await.is(200);
+        machines.push(join(&world, &tokens[at as usize % tokens.len()], at).await);
+    }
+    machines.first_mut().expect("there is one").report().await.is(200);
+    let (like, device) = (uuid(), machines.first().expect("there is one").uuid());
+    ada.package(&owner, &like, "like", 1).await.is(201);
+    let add = json!({
+        "app": like, "revision": 1, "device": device, "policy": "manual", "stores": [store["id"]], "start": false
+    });
+    ada.post("/v1/apps", &add).await.is(202);
+    // The rows of the others are put in while no hive runs.
+    drop(hive);
+    let mut rows = Vec::new();
+    for (at, machine) in machines.iter_mut().enumerate() {
         for number in 0..apps {
             let app = uuid();
-            ada.package(&owner, &app, &format!("a{at}-{number}"), 1).await.is(201);
-            let add = json!({
-                "app": app, "revision": 1, "device": device, "policy": "manual", "stores": [store["id"]], "start": false
-            });
-            ada.post("/v1/apps", &add).await.is(202);
-            let machine = machines.last_mut().expect("is there");
-            machine.has(&app, &json!(0), "running", None, Some((1, 5)));
+            machine.has(&app, &json!(1), "running", None, Some((1, 5)));
+            machine.apps.last_mut().expect("it has it")["volumes"][0]["volume"] = json!(volume(&app));
+            rows.push((app, format!("a{at}-{number}"), machine.uuid()));
         }
     }
-    let (before, memory) = used();
-    let begun = Instant::now();
+    settle(&database, &like, &rows).await;
+    let hive = Process::begin(&database);
+    let world = hive.world(options, folder);
+    for machine in &mut machines {
+        machine.line = world.line();
+    }
+    run(machines, &world, hive.id(), seconds, every).await
+}
+
+/// Lets all report, and ask for commands all the while.
+async fn run(
+    machines: Vec<Machine>,
+    world: &World,
+    hive: u32,
+    seconds: u64,
+    every: Duration,
+) -> Vec<Duration> {
+    let devices = machines.len();
+    let mut asking = JoinSet::new();
+    for machine in &machines {
+        let mut twin = machine.twin(world);
+        asking.spawn(async move {
+            loop {
+                twin.commands().await;
+            }
+        });
+    }
+    // All say once what they have: afterwards only what changes is written.
     let mut running = JoinSet::new();
+    let begun = Instant::now();
+    let warm = every;
     for (at, mut machine) in machines.into_iter().enumerate() {
         running.spawn(async move {
-            tokio::time::sleep(every.mul_f64(at as f64 / devices as f64)).await;
-            let (mut times, mut next, mut seq) = (Vec::new(), tokio::time::Instant::now(), 5u64);
-            while begun.elapsed() < Duration::from_secs(seconds) {
+            let mut next = tokio::time::Instant::now() + every.mul_f64(at as f64 / devices as f64);
+            let (mut times, mut seq) = (Vec::new(), 5u64);
+            while begun.elapsed() < warm + Duration::from_secs(seconds) {
+                tokio::time::sleep_until(next).await;
+                next += every;
                 seq += 1;
                 for app in &mut machine.apps {
                     app["volumes"][0]["seq"] = json!(seq);
                     app["volumes"][0]["replicated_seq"] = json!(seq);
                 }
                 let sent = Instant::now();
-                machine.report().await.is(200);
-                times.push(sent.elapsed());
-                next += every;
-                tokio::time::sleep_until(next).await;
+                let answer = machine.report().await.is(200);
+                if seq > 6 {
+                    times.push(sent.elapsed());
+                }
+                let (granted, apps) = (answer["granted"].as_array().map(Vec::len), machine.apps.len());
+                assert_eq!(granted, Some(apps), "each of its terms goes on");
             }
             times
         });
     }
-    let mut times = Vec::new();
-    while let Some(done) = running.join_next().await {
-        times.extend(done.expect("a device reported"));
+    tokio::time::sleep(warm).await;
+    let ((before, memory), measured) = (used(hive), Instant::now());
+    let (mut most, mut times) = (memory, Vec::new());
+    let mut middle = 0;
+    let mut look = tokio::time::interval(Duration::from_secs(1));
+    let mut after = before;
+    loop {
+        tokio::select! {
+            done = running.join_next() => match done {
+                Some(done) => times.extend(done.expect("a device reported")),
+                None => break,
+            },
+            _ = look.tick() => {
+                let (processor, now) = used(hive);
+                (after, most) = (processor, most.max(now));
+                if measured.elapsed().as_secs() * 2 <= seconds {
+                    middle = now;
+                }
+            }
+        }
     }
+    let (wall, (_, grown)) = (measured.elapsed().as_secs_f64(), used(hive));
     times.sort();
-    let (after, grown) = used();
-    let wall = begun.elapsed().as_secs_f64();
     let at = |part: f64| times[((times.len() - 1) as f64 * part) as usize];
     println!(
-        "{devices} devices with {apps} apps on {}: {} reports in {wall:.0} s, p50 {:?}, p99 {:?}, most {:?}; \
-         processor {:.2} cores with the devices, memory {memory} then {grown} MiB",
-        database.split(':').next().unwrap_or_default(),
+        "{} reports in {wall:.0} s: p50 {:?}, p99 {:?}, most {:?}; the hive used {:.2} cores ({:.2} ms of processor a \
+         report); memory {memory} MiB, {middle} halfway, {grown} at the end, {most} at most; load {}",
         times.len(),
         at(0.5),
         at(0.99),
         at(1.0),
-        (after - before) / wall
+        (after - before) / wall,
+        (after - before) * 1000.0 / times.len() as f64,
+        std::fs::read_to_string("/proc/loadavg").unwrap_or_default().trim()
     );
-    world.end().await;
+    asking.abort_all();
     times
 }
 
-async fn join(world: &World, ada: &crate::world::Person, at: u64) -> Machine {
+async fn join(world: &World, ada: &Person, at: u64) -> Machine {
     let made = ada.post("/v1/device-codes", &json!({"name": format!("d{at}")})).await;
     let made = made.is(200);
     let code =
         orchestrator_api::code::JoinCode::parse(made["code"].as_str().expect("a code")).expect("is a code");
     let mut machine = Machine::new(world);
+    // A proxy tells another address of each device: joins of one are limited.
     machine.forwarded = Some(format!("10.0.{}.{}", at / 200, at % 200 + 1));
     machine.join(&code, "d").await.is(201);
     machine.hello().await.is(200);
@@ -123,6 +212,7 @@ async fn join(world: &World, ada: &crate::world::Person, at: u64) -> Machine {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn some_devices_report_in_time() {
+    assert_eq!(VOLUME.len(), volume(&uuid()).len());
     let times = load(8, 10, 10, Duration::from_millis(500)).await;
     assert!(times.len() > 80, "{}", times.len());
     // A machine that builds beside may be slow; what must not happen is that reports wait for each other.

@@ -4,8 +4,14 @@
 
 mod apps;
 mod devices;
+mod fleet;
 mod load;
+mod nights;
 mod people;
 mod routes;
+mod scene;
+mod tasks;
 mod tls;
+mod two;
+mod watch;
 mod world;

@@ -17,6 +17,7 @@ use hyper::client::conn::http1::{SendRequest, handshake};
 use hyper_util::rt::TokioIo;
 use orchestrator_api::code::JoinCode;
 use orchestrator_api::package::{Authorization, BodyHeader, PACKAGE_CONTEXT};
+use orchestrator_api::release::RELEASE_CONTEXT;
 use orchestrator_api::request::{
     Answer, DEVICE_CONTEXT, DeviceHeader, JoinHeader, NOBODY, Request, parse_signature,
 };
@@ -206,6 +207,91 @@ impl World {
     }
 }
 
+/// A hive in a process of its own, which can be killed.
+pub struct Process {
+    pub address: SocketAddr,
+    pub key: [u8; 32],
+    pub setup_code: Option<String>,
+    child: std::process::Child,
+}
+
+/// Where such a process finds its database.
+const DATABASE: &str = "COMB_TEST_HIVE_DATABASE";
+
+impl Process {
+    /// Begins one: this very program, told to be a hive.
+    pub fn begin(database: &str) -> Self {
+        use std::io::BufRead;
+        let mut child = std::process::Command::new(std::env::current_exe().expect("a test is a program"))
+            .args(["world::a_hive_of_its_own", "--exact", "--ignored", "--nocapture"])
+            .env(DATABASE, database)
+            .stdout(std::process::Stdio::piped())
+            .spawn()
+            .expect("it begins");
+        let out = std::io::BufReader::new(child.stdout.take().expect("is piped"));
+        let said = out.lines().map_while(Result::ok).find_map(|line| {
+            let (_, said) = line.split_once("hive ")?;
+            let mut words = said.split(' ').map(str::to_owned);
+            Some((words.next()?, words.next()?, words.next()?))
+        });
+        let (address, key, code) = said.expect("it says where it listens");
+        Self {
+            address: address.parse().expect("is an address"),
+            key: key.parse::<orchestrator_api::text::Hex<32>>().expect("is a key").0,
+            setup_code: Some(code).filter(|code| code != "-"),
+            child,
+        }
+    }
+
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    pub fn kill(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+
+    /// As a world of which only the addresses are used.
+    pub fn world(&self, options: Options, folder: std::sync::Arc<tempfile::TempDir>) -> World {
+        World {
+            address: self.address,
+            key: self.key,
+            setup_code: self.setup_code.clone(),
+            options,
+            stop: None,
+            serves: None,
+            _folder: folder,
+        }
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "is the other process of tests that need one"]
+async fn a_hive_of_its_own() {
+    let Ok(database) = std::env::var(DATABASE) else { return };
+    let local = "127.0.0.1".parse().expect("is an address");
+    let mut options = Options::new(database, SocketAddr::new(local, 0));
+    options.proxies = vec![local];
+    let server = Server::begin(options).await.expect("a hive begins");
+    let (address, key) = (server.address().expect("it listens"), hex(&server.key()));
+    println!("hive {address} {key} {} ", server.setup_code().unwrap_or("-"));
+    // Until it is killed, or nobody is left who began it.
+    let parent = std::os::unix::process::parent_id();
+    let left = async move {
+        while std::os::unix::process::parent_id() == parent {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+    };
+    server.serve(left).await.expect("it served");
+}
+
 /// Somebody with a token.
 #[derive(Clone)]
 pub struct Person {
@@ -222,6 +308,23 @@ impl Person {
         headers.extend(more.iter().cloned());
         let bytes = if body.is_null() { Vec::new() } else { serde_json::to_vec(body).expect("is JSON") };
         Line::new(self.to).send(method, path, &headers, &bytes).await
+    }
+
+    /// Follows what the hive tells as it happens.
+    pub async fn follow(&self, path: &str, last: Option<&str>) -> Events {
+        let stream = TcpStream::connect(self.to).await.expect("the hive listens");
+        let (mut open, connection) = handshake(TokioIo::new(stream)).await.expect("it speaks HTTP");
+        tokio::spawn(connection);
+        let mut request = hyper::Request::builder().method("GET").uri(path).header("host", "hive");
+        request = request.header("authorization", format!("Bearer {}", self.token));
+        if let Some(last) = last {
+            request = request.header("last-event-id", last);
+        }
+        let request = request.body(Full::new(Bytes::new())).expect("is a request");
+        let response = open.send_request(request).await.expect("it answers");
+        assert_eq!(response.status(), 200);
+        assert_eq!(response.headers()["content-type"], "text/event-stream");
+        Events { body: response.into_body(), text: String::new() }
     }
 
     pub async fn get(&self, path: &str) -> Value {
@@ -303,15 +406,23 @@ impl Owner {
     }
 
     pub fn package(&self, app: &str, name: &str, revision: u64) -> Value {
+        self.package_with(app, name, revision, &json!({}))
+    }
+
+    /// A package of which some fields are other ones.
+    pub fn package_with(&self, app: &str, name: &str, revision: u64, more: &Value) -> Value {
         let mut body = BodyHeader { account: AccountId(self.account), salt: [9; 32] }.encode().to_vec();
         body.extend_from_slice(&[5; 4096 + 16]);
-        let text = json!({
+        let mut text = json!({
             "comb": "package", "format": 1, "account": hex(&self.account), "app": app, "name": name,
             "revision": revision, "version": "1", "domain": null, "body": blake3::hash(&body).to_hex().as_str(),
             "services": [{"name": "web", "image": "nginx", "digest": format!("sha256:{}", "a".repeat(64)), "pull": true}],
             "volumes": [{"name": "data", "link": false}], "ports": [], "actions": [], "health_seconds": 60,
             "permissions": [], "devices": "all", "expires": null, "author": null, "made": "2026-11-22T08:00:00.000Z"
         });
+        for (name, value) in more.as_object().expect("is an object") {
+            text[name] = value.clone();
+        }
         let bytes = serde_json::to_vec(&text).expect("is JSON");
         Authorization::parse(&bytes).expect("is a package");
         let signature = self.key.sign(&signed_digest(PACKAGE_CONTEXT, &bytes)).to_bytes();
@@ -319,6 +430,62 @@ impl Owner {
             "authorization": STANDARD.encode(&bytes), "signature": STANDARD.encode(signature),
             "body": STANDARD.encode(&body)
         })
+    }
+}
+
+impl Owner {
+    /// A release of the device's program, signed; for one processor.
+    pub fn release(&self, number: u64, program: &[u8]) -> Value {
+        let text = json!({
+            "comb": "release", "format": 1, "account": hex(&self.account), "number": number,
+            "version": format!("0.{number}.0"),
+            "binaries": [{"arch": "x86_64", "blake3": blake3::hash(program).to_hex().as_str(), "bytes": program.len()}]
+        });
+        let bytes = serde_json::to_vec(&text).expect("is JSON");
+        let signature = self.key.sign(&signed_digest(RELEASE_CONTEXT, &bytes)).to_bytes();
+        json!({"release": STANDARD.encode(&bytes), "signature": STANDARD.encode(signature)})
+    }
+}
+
+/// Server-sent events, as they come.
+pub struct Events {
+    body: hyper::body::Incoming,
+    text: String,
+}
+
+impl Events {
+    /// The next one that is no comment: its kind, id and data.
+    pub async fn next(&mut self) -> (String, String, String) {
+        loop {
+            if let Some((event, rest)) = self.text.split_once("\n\n") {
+                let (event, rest) = (event.to_owned(), rest.to_owned());
+                self.text = rest;
+                let field = |name: &str| {
+                    let found = event.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": "));
+                    found.unwrap_or_default().to_owned()
+                };
+                if !field("event").is_empty() {
+                    return (field("event"), field("id"), field("data"));
+                }
+                continue;
+            }
+            let frame = tokio::time::timeout(Duration::from_secs(15), self.body.frame()).await;
+            let frame = frame.expect("an event comes").expect("the stream goes on").expect("it can be read");
+            let bytes = frame.into_data().expect("is data");
+            self.text.push_str(std::str::from_utf8(&bytes).expect("is text"));
+        }
+    }
+
+    /// The next one that says that such a thing changed; its id and the thing's.
+    pub async fn changed(&mut self, kind: &str) -> (String, String) {
+        loop {
+            let (event, id, data) = self.next().await;
+            assert_eq!(event, "changed", "{data}");
+            let data: Value = serde_json::from_str(&data).expect("is JSON");
+            if data["kind"] == kind {
+                return (id, data["id"].as_str().expect("has an id").to_owned());
+            }
+        }
     }
 }
 
@@ -339,6 +506,9 @@ pub struct Machine {
     pub apps: Vec<Value>,
     pub renew: Vec<Value>,
     pub docker: &'static str,
+    /// Whether it takes releases by itself, and which it has.
+    pub auto_update: bool,
+    pub update: Value,
     pub free_bytes: u64,
     pub line: Line,
     pub hello_apps: Vec<Value>,
@@ -365,6 +535,8 @@ impl Machine {
             apps: Vec::new(),
             renew: Vec::new(),
             docker: "ok",
+            auto_update: false,
+            update: Value::Null,
             free_bytes: 1 << 40,
             line: world.line(),
             hello_apps: Vec::new(),
@@ -434,7 +606,7 @@ impl Machine {
     pub async fn hello_again(&mut self) -> Reply {
         let body = json!({
             "hello": self.hello, "run": self.run, "incarnation": 1, "version": "0.1.0", "arch": "x86_64",
-            "features": self.features, "locked": false, "auto_update": false, "accepts_authoring": true,
+            "features": self.features, "locked": false, "auto_update": self.auto_update, "accepts_authoring": true,
             "commands_have": self.have, "apps": self.hello_apps
         });
         let body = serde_json::to_vec(&body).expect("is JSON");
@@ -466,7 +638,7 @@ impl Machine {
 
     pub fn report_json(&self, number: u64) -> Value {
         json!({
-            "number": number, "boottime_ms": 1, "version": "0.1.0", "update": null, "commands_have": self.have,
+            "number": number, "boottime_ms": 1, "version": "0.1.0", "update": self.update, "commands_have": self.have,
             "load": {"cpu_percent": 1, "memory_bytes": 8, "memory_free_bytes": 4, "load_1m": 1},
             "disks": [{"for": "state", "bytes": 1u64 << 41, "free_bytes": self.free_bytes}],
             "docker": self.docker, "stores": [], "renew": self.renew, "apps": self.apps
@@ -512,6 +684,53 @@ impl Machine {
         }
     }
 
+    /// Reports, and does what it is told, as a device does it where all goes well; the verbs of what it did.
+    pub async fn obey(&mut self) -> Vec<String> {
+        self.report().await.is(200);
+        let waited = tokio::time::timeout(Duration::from_millis(600), self.commands()).await;
+        let mut done = Vec::new();
+        for command in waited.unwrap_or_default() {
+            let verb = command["do"].as_str().expect("has a verb").to_owned();
+            let data = self.did(&verb, &command);
+            self.answer(&command, "done", None, data).await.is(204);
+            done.push(verb);
+        }
+        if !done.is_empty() {
+            self.report().await.is(200);
+        }
+        done
+    }
+
+    fn did(&mut self, verb: &str, command: &Value) -> Value {
+        let app = command["app"].as_str().unwrap_or_default().to_owned();
+        let term = command["term"].clone();
+        let writers = json!([{"volume": VOLUME, "writer": self.writer()}]);
+        let mine = self.apps.iter().find(|one| one["app"] == app.as_str()).cloned().unwrap_or_default();
+        let number = |value: &Value| value.as_u64().unwrap_or(0);
+        let (epoch, seq) = (number(&mine["volumes"][0]["epoch"]), number(&mine["volumes"][0]["seq"]) + 1);
+        match verb {
+            "prepare" => json!({"writers": writers}),
+            "start" => {
+                let expect = &command["volumes"][0]["expect"];
+                let head = if expect["exactly"].is_null() { &expect["since"] } else { &expect["exactly"] };
+                let (epoch, seq) = (number(&head["epoch"]) + 1, number(&head["seq"]) + 1);
+                self.has(&app, &term, "running", None, Some((epoch, seq)));
+                let cuts = json!([cut(epoch, seq, (seq > 1).then_some(seq - 1))]);
+                json!({"cuts": cuts, "writers": writers, "started": true, "healthy": true})
+            }
+            "hand_over" => {
+                self.has(&app, &term, "stopped", Some("hand_over"), Some((epoch, seq)));
+                let head = json!({"volume": VOLUME, "epoch": epoch, "seq": seq, "manifest": manifest(seq)});
+                json!({"heads": [head], "started": true, "healthy": true})
+            }
+            "stop" => {
+                self.has(&app, &term, "stopped", Some("ordered"), Some((epoch, seq)));
+                json!({})
+            }
+            _ => json!({}),
+        }
+    }
+
     pub async fn answer(&mut self, command: &Value, state: &str, code: Option<&str>, data: Value) -> Reply {
         let number = &command["number"];
         let body = json!({"number": number, "state": state, "code": code, "data": data, "ended_age_ms": 0});
@@ -545,9 +764,9 @@ impl Machine {
             "phase_age_ms": 1, "health": "healthy", "operation": null, "problem": null, "services": [], "ports": [],
             "address": null, "missing_bytes": null, "volumes": volumes, "branches": []
         }));
-        self.renew = vec![json!({"app": app, "term": term})];
-        if phase != "running" {
-            self.renew.clear();
+        self.renew.retain(|one| one["app"] != app);
+        if phase == "running" {
+            self.renew.push(json!({"app": app, "term": term}));
         }
     }
 }

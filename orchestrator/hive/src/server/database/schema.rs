@@ -264,7 +264,7 @@ const ALL: &[Table] = &[
         columns: OPERATION,
         key: "account, operation",
         more: &[
-            "CREATE UNIQUE INDEX operation_running ON operation (account, app) WHERE state = 'running' AND kind NOT IN ('logs', 'action', 'moments')",
+            "CREATE UNIQUE INDEX operation_running ON operation (account, app) WHERE state = 'running' AND kind NOT IN ('logs', 'action', 'moments', 'standby')",
             "CREATE INDEX operation_number ON operation (account, number)",
             "CREATE INDEX operation_state ON operation (state)",
         ],
