@@ -26,6 +26,7 @@ use tokio::runtime::Runtime;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
+use super::account::store::keep_credentials;
 use super::app::add::{self, Adding};
 use super::app::authoring::AuthorArgs;
 use super::app::update;
@@ -76,6 +77,14 @@ pub struct UpArgs {
     /// Where the data goes [default: a folder beside the state folder, on this disk only]
     #[arg(long, value_name = "URL")]
     store: Option<String>,
+
+    /// A file with what this kind of store reads: for s3:// an AWS credentials file with one profile. It goes into the key ring
+    #[arg(long, value_name = "F", requires = "store")]
+    credentials_file: Option<PathBuf>,
+
+    /// Of a folder: each device sees the same one under this path, as on a network share
+    #[arg(long, requires = "store")]
+    shared: bool,
 
     /// Where the hive listens, for further devices [default: 127.0.0.1:8420, or the next free port]
     #[arg(long, value_name = "ADDR")]
@@ -200,7 +209,11 @@ fn begin(state: &State, args: &UpArgs) -> Result<(Up, Option<String>, Address, [
         };
         server.serve(stop).await.map_err(|error| error.to_string())
     });
-    let address = Address::parse(&format!("http://127.0.0.1:{port}"))?;
+    let ip = match listen.ip() {
+        ip if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
+        ip => ip,
+    };
+    let address = Address::parse(&format!("http://{}", SocketAddr::new(ip, port)))?;
     Ok((Up { runtime, hive, end_hive: Some(end), device: None }, setup_code, address, key))
 }
 
@@ -273,7 +286,8 @@ fn log_in(state: &State, hive: Address, setup_code: Option<String>, key: [u8; 32
         account: "Home".to_owned(),
         role: token.role,
         ends: token.ends,
-        insecure_http: false,
+        // What goes to an address of this machine does not leave it.
+        insecure_http: true,
         is_of_up: true,
         token: token.token,
     };
@@ -402,13 +416,20 @@ fn store(state: &State, args: &UpArgs, client: &Client, device: DeviceId) -> Res
         }
     };
     stores::refuse_own(state, &url)?;
+    if let Some(file) = &args.credentials_file {
+        keep_credentials(state, client, &args.passphrase, &url, file)?;
+    }
     if let Some(known) = find::stores(client)?.into_iter().find(|store| store.url == url) {
         return Ok(known);
     }
-    let device = url.starts_with("file://").then_some(device);
+    let is_folder = url.starts_with("file://");
+    if args.shared && !is_folder {
+        return Err(Failure::new(Kind::Usage, "--shared is about folders"));
+    }
+    let device = (is_folder && !args.shared).then_some(device);
     let make = MakeStore {
         url: url.parse().map_err(|error| Failure::new(Kind::Usage, format!("the URL {error}")))?,
-        shared: false,
+        shared: args.shared,
         device,
     };
     let Made { id } = client.post("/v1/stores", &make)?;

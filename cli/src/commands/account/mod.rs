@@ -8,7 +8,7 @@ mod password;
 mod people;
 mod ring;
 mod show;
-mod store;
+pub(super) mod store;
 mod tokens;
 
 use clap::Subcommand;

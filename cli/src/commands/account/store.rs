@@ -1,13 +1,13 @@
 //! `comb account store`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
 use orchestrator_api::wire::account::{Made, MakeStore, Store};
 
 use crate::commands::key::ring::store as ring_store;
 use crate::failure::{Failure, Kind, Result};
-use crate::hive::{HiveArgs, find, ring};
+use crate::hive::{Client, HiveArgs, find, ring};
 use crate::output::{self, Align, Table};
 use crate::passphrase::PassphraseArgs;
 use crate::state::State;
@@ -103,6 +103,21 @@ fn list(state: &State, args: &StoreArgs) -> Result<()> {
     table.print()
 }
 
+/// Puts what opens a store into the key ring, here and at the hive.
+pub fn keep_credentials(
+    state: &State,
+    client: &Client,
+    passphrase: &PassphraseArgs,
+    url: &str,
+    file: &Path,
+) -> Result<()> {
+    let credentials = ring_store::read(file, url)?;
+    let mut opened = ring::open(state, client, passphrase)?;
+    opened.ring.add_store(url, credentials).map_err(|error| local::failure("the key ring", &error))?;
+    opened.save()?;
+    ring::publish(state, &mut opened, client)
+}
+
 fn add(state: &State, args: &AddArgs) -> Result<()> {
     let url = stores::parse_url(&args.url)?;
     stores::refuse_own(state, &url)?;
@@ -120,11 +135,7 @@ fn add(state: &State, args: &AddArgs) -> Result<()> {
         return Err(Failure::new(Kind::Usage, "--shared and --device are about folders"));
     }
     if let Some(file) = &args.credentials_file {
-        let credentials = ring_store::read(file, &url)?;
-        let mut opened = ring::open(state, &client, &args.passphrase)?;
-        opened.ring.add_store(&url, credentials).map_err(|error| local::failure("the key ring", &error))?;
-        opened.save()?;
-        ring::publish(state, &mut opened, &client)?;
+        keep_credentials(state, &client, &args.passphrase, &url, file)?;
     }
     let url = url.parse().map_err(|error| Failure::new(Kind::Usage, format!("the URL {error}")))?;
     let Made { id } = client.post("/v1/stores", &MakeStore { url, shared: args.shared, device })?;
