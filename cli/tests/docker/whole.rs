@@ -490,7 +490,8 @@ fn a_device_runs_in_a_container_and_through_its_restart() {
         words.extend(["-v".to_owned(), bound]);
     }
     let url = format!("http://{}", home.address);
-    words.extend(["--entrypoint", "comb", &image].map(str::to_owned));
+    // The image of the tests has a user of its own.
+    words.extend(["--user", "0:0", "--entrypoint", "comb", &image].map(str::to_owned));
     words.extend(["--state", state_text, "device", "run", "--apps", apps_text].map(str::to_owned));
     words.extend(["--join", &url, "--code", &home.code(&[]), "--name", "box"].map(str::to_owned));
     docker(&words.iter().map(String::as_str).collect::<Vec<_>>());
