@@ -72,6 +72,67 @@ fn a_fork_is_an_app_of_its_own_with_the_data_of_a_moment() {
     no_canary(&hive, &[&attic]);
 }
 
+#[test]
+#[ignore = "needs root and a Docker Engine"]
+fn a_tail_that_a_returned_device_kept_becomes_an_app() {
+    let Scene { hive, attic, store, .. } = running("manual", "always", "");
+    let log = attic.mount(APP, "data").join("data/log");
+    let app = hive.until(&attic.id, SOON, "reported", |app| app["volumes"][1]["state"] == "mounted");
+    let expected = app["volumes"].as_array().unwrap().iter().map(|volume| {
+        let name = attic.json(&["volume", "list", "--json"]);
+        let named =
+            name.as_array().unwrap().iter().find(|one| one["public_key"] == volume["volume"]).unwrap();
+        let name = named["name"].as_str().unwrap().rsplit('-').next().unwrap().to_owned();
+        let since = json!({ "epoch": volume["epoch"], "seq": 0, "writers": [volume["writer"]] });
+        json!({ "name": name, "volume": volume["volume"], "expect": { "since": since } })
+    });
+    let expected: Value = expected.collect();
+    hive.silence(&attic.id, true);
+    let cellar = Machine::join(&hive, "cellar");
+    let number = hive.order(&cellar.id, start(2, 1, "manual", expected, &store));
+    let result = hive.result(&cellar.id, number, SOON);
+    // Both have one engine here, in which the first one's containers still run: it gets as far as the claim.
+    assert_eq!(result["code"], "compose_failed", "{result:#}");
+    assert_eq!(result["data"]["heads"].as_array().unwrap().len(), 2, "{result:#}");
+    let log_of = |machine: &Machine, app: &str, folder: &str| {
+        let folder = machine.folder.path().join(folder);
+        let name = format!("app-{}-data@head:/data/log", &app[..8]);
+        let restored = machine.comb(&["restore", &name, "--to", folder.to_str().unwrap()]);
+        assert!(restored.status.success(), "{}", String::from_utf8_lossy(&restored.stderr));
+        std::fs::read_to_string(folder.join("log")).unwrap()
+    };
+    let cut = log_of(&cellar, APP, "cut");
+
+    // The first one wrote on until it noticed; that is a branch now.
+    attic.until(SOON, "stopped", |machine| machine.containers().is_empty());
+    hive.silence(&attic.id, false);
+    hive.over(&attic.id, APP, 2);
+    let app = hive.until(&attic.id, SOON, "told", |app| {
+        app["phase"] == "standing_by" && app["branches"].as_array().is_some_and(|list| !list.is_empty())
+    });
+    assert!(!log.exists());
+    let branches: serde_json::Map<String, Value> = app["branches"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|one| (one["volume"].as_str().unwrap().to_owned(), one["name"].clone()))
+        .collect();
+    let fork = json!({
+        "app": APP, "term": 2, "generation": 2, "do": "fork", "to": null, "branches": branches, "new_app": COPY,
+        "new_name": "tail", "revision": 1,
+    });
+    let number = hive.order(&attic.id, fork);
+    let made = hive.result(&attic.id, number, SOON);
+    assert_eq!(
+        (made["state"].as_str(), made["data"]["volumes"].as_array().unwrap().len()),
+        (Some("done"), 2),
+        "{made:#}"
+    );
+    let tail = log_of(&attic, COPY, "tail");
+    assert!(tail.starts_with(&cut) && tail.len() > cut.len(), "all before the cut, and what came after it");
+    assert_eq!(tail.lines().last().unwrap(), tail.lines().count().to_string(), "without a hole");
+}
+
 fn author(command: &str, more: &str) -> Value {
     let (name, _) = image();
     let compose = format!(

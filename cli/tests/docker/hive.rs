@@ -36,6 +36,7 @@ struct Device {
     over: Vec<Value>,
     silent: bool,
     revoked: bool,
+    hellos: Vec<Value>,
     streams: BTreeMap<String, Vec<Vec<u8>>>,
 }
 
@@ -150,6 +151,11 @@ impl Hive {
         self.lock().programs.insert(release, bytes.to_vec());
     }
 
+    /// What a device said of itself, each time.
+    pub fn hellos(&self, device: &str) -> Vec<Value> {
+        self.lock().devices[device].hellos.clone()
+    }
+
     /// From now on the device is refused.
     pub fn revoke(&self, device: &str) {
         self.lock().devices.get_mut(device).unwrap().revoked = true;
@@ -224,6 +230,7 @@ impl Hive {
         let parts: Vec<&str> = path.trim_start_matches("/v1/").split(['/', '?']).collect();
         match (method, &parts[..]) {
             ("POST", ["device", "hello"]) => {
+                device.hellos.push(read());
                 device.sessions += 1;
                 device.session = [device.sessions; 16];
                 let session: String = device.session.iter().map(|byte| format!("{byte:02x}")).collect();

@@ -95,6 +95,12 @@ fn a_locked_device_starts_nothing_until_somebody_types_the_passphrase() {
     let yes = cellar.comb(&["device", "unlock", "--passphrase-file", right.to_str().unwrap()]);
     assert!(yes.status.success(), "{}", String::from_utf8_lossy(&yes.stderr));
     assert!(!is_locked());
+    let hellos = hive.hellos(&cellar.id);
+    assert_eq!(
+        (hellos.first().unwrap()["locked"].clone(), hellos.last().unwrap()["locked"].clone()),
+        (json!(true), json!(false)),
+        "the hive is told"
+    );
     let number = hive.order(&cellar.id, start(3, 1, "manual", volumes, &store));
     let result = hive.result(&cellar.id, number, Duration::from_secs(180));
     assert_eq!(result["state"], "done", "{result:#}");

@@ -35,6 +35,33 @@ fn private(path: &Path, text: &str) {
 
 impl Home {
     fn new() -> Home {
+        Self::with(&[])
+    }
+
+    /// The same, with more words for the device's code.
+    fn with(more: &[&str]) -> Home {
+        let mut home = Self::without_device();
+        let url = format!("http://{}", home.address);
+        let code = home.code(more);
+        let words = ["--name", "attic", "--passphrase-file", "passphrase"];
+        home.done(&[&["device", "join", &url, "--code", &code], &words[..]].concat());
+        home.run_device();
+        home.until("online", Home::is_online);
+        home
+    }
+
+    fn code(&self, more: &[&str]) -> String {
+        let code = self.done(&[&["device", "code", "--json"], more].concat());
+        let code: Value = serde_json::from_str(&code).unwrap();
+        code["code"].as_str().unwrap().to_owned()
+    }
+
+    fn is_online(&self) -> bool {
+        let list: Value = serde_json::from_str(&self.done(&["device", "list", "--json"])).unwrap();
+        list[0]["state"] == "online" && !list[0]["seen_age_ms"].is_null()
+    }
+
+    fn without_device() -> Home {
         let folder = tempfile::tempdir().unwrap();
         let mut home = Home { folder, hive: None, device: None, address: "127.0.0.1:0".to_owned() };
         let code = home.run_hive().expect("a new hive says its setup code");
@@ -44,26 +71,9 @@ impl Home {
         let url = format!("http://{}", home.address);
         let words = ["--title", "Home", "--setup-code-file", "code", "--password-file", "password"];
         home.done(&[&["account", "create", &url], &words[..]].concat());
-        let code: Value = serde_json::from_str(&home.done(&["device", "code", "--json"])).unwrap();
-        home.done(&[
-            "device",
-            "join",
-            &url,
-            "--code",
-            code["code"].as_str().unwrap(),
-            "--name",
-            "attic",
-            "--passphrase-file",
-            "passphrase",
-        ]);
-        home.run_device();
         let store = home.path("store");
         fs::create_dir(&store).unwrap();
         home.done(&["account", "store", "add", &format!("file://{}", store.display()), "--shared"]);
-        home.until("online", |home| {
-            let list: Value = serde_json::from_str(&home.done(&["device", "list", "--json"])).unwrap();
-            list[0]["state"] == "online" && !list[0]["seen_age_ms"].is_null()
-        });
         home
     }
 
@@ -414,4 +424,137 @@ fn a_release_goes_from_a_person_to_a_device_by_a_real_hive() {
     });
     let list: Value = serde_json::from_str(&home.done(&["device", "release", "--json"])).unwrap();
     assert_eq!((list[0]["number"].as_u64(), list[0]["missing"].as_array().unwrap().len()), (Some(1), 0));
+}
+
+#[test]
+#[ignore = "needs root and a Docker Engine"]
+fn a_device_that_takes_releases_by_itself_gets_them_when_they_are_made() {
+    let home = Home::with(&["--auto-update"]);
+    let said = home.done(&[
+        "device",
+        "release",
+        env!("CARGO_BIN_EXE_comb"),
+        "--called",
+        "the next one",
+        "--passphrase-file",
+        "passphrase",
+    ]);
+    assert!(said.starts_with("release 1 (the next one)"), "{said}");
+    let runs = home.state().join("orchestrator/bin/comb");
+    assert_eq!(fs::metadata(runs).unwrap().len(), fs::metadata(env!("CARGO_BIN_EXE_comb")).unwrap().len());
+}
+
+#[test]
+#[ignore = "needs root and a Docker Engine"]
+fn a_device_runs_in_a_container_and_through_its_restart() {
+    let home = Home::without_device();
+    home.done(&["key", "ring", "init", "--passphrase-file", "passphrase"]);
+    home.done(&["account", "kit", "--out", "kit", "--passphrase-file", "passphrase"]);
+    let state = home.path("device");
+    let apps = home.path("apps");
+    for folder in [&state, &apps] {
+        fs::create_dir(folder).unwrap();
+    }
+    // As a machine has it whose root is shared.
+    let mount = |args: &[&str]| {
+        let done = Command::new("mount").args(args).arg(&state).output().unwrap();
+        assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    };
+    mount(&["--bind", state.to_str().unwrap()]);
+    mount(&["--make-rshared"]);
+    let name = format!("comb-device-{}", std::process::id());
+    let program = |path: &str, inside: &str| format!("{path}:{inside}:ro");
+    let docker_program =
+        String::from_utf8(Command::new("which").arg("docker").output().unwrap().stdout).unwrap();
+    let (image, _) = image();
+    let (state_text, apps_text) = (state.to_str().unwrap(), apps.to_str().unwrap());
+    let passphrase = home.path("passphrase");
+    let mut words: Vec<String> = ["run", "-d", "--name", &name, "--network", "host", "--device", "/dev/fuse"]
+        .map(str::to_owned)
+        .to_vec();
+    words.extend(
+        ["--cap-add", "SYS_ADMIN", "--cap-add", "DAC_READ_SEARCH", "--security-opt", "apparmor=unconfined"]
+            .map(str::to_owned),
+    );
+    for bound in [
+        format!("{}:/var/run/docker.sock", docker_socket().display()),
+        format!("{state_text}:{state_text}:rshared"),
+        format!("{apps_text}:{apps_text}"),
+        // The store is a folder here, and the passphrase comes from a file instead of a terminal.
+        format!("{0}:{0}", home.path("store").display()),
+        program(passphrase.to_str().unwrap(), "/passphrase"),
+        program(env!("CARGO_BIN_EXE_comb"), "/usr/local/bin/comb"),
+        program(docker_program.trim(), "/usr/local/bin/docker"),
+        program("/usr/libexec/docker/cli-plugins", "/usr/libexec/docker/cli-plugins"),
+    ] {
+        words.extend(["-v".to_owned(), bound]);
+    }
+    let url = format!("http://{}", home.address);
+    // The image of the tests has a user of its own.
+    words.extend(["--user", "0:0", "--entrypoint", "comb", &image].map(str::to_owned));
+    words.extend(["--state", state_text, "device", "run", "--apps", apps_text].map(str::to_owned));
+    words.extend(["--join", &url, "--code", &home.code(&[]), "--name", "box"].map(str::to_owned));
+    docker(&words.iter().map(String::as_str).collect::<Vec<_>>());
+    let _gone = Gone { name: name.clone(), state: state.clone() };
+    home.until("online", Home::is_online);
+    let told = || docker(&["logs", &name]);
+    assert!(told().contains("this machine is device \"box\""), "{}", told());
+    docker(&[
+        "exec",
+        &name,
+        "comb",
+        "--state",
+        state_text,
+        "device",
+        "unlock",
+        "--passphrase-file",
+        "/passphrase",
+    ]);
+
+    let folder = project(&home, "diary");
+    fs::write(folder.join("conf/more"), "x").unwrap();
+    home.done(&["app", "add", "diary", "--passphrase-file", "passphrase"]);
+    let app = home.app("diary");
+    let app = app["id"].as_str().or(app["app"]["id"].as_str()).unwrap().to_owned();
+    let log = state.join("orchestrator/apps").join(app).join("volumes/data/data/log");
+    home.until("writing", |_| log.exists() && records(&log) > 3);
+    let written = records(&log);
+
+    docker(&["restart", "-t", "20", &name]);
+    home.until("writing again", |_| log.exists() && records(&log) > written + 3);
+    let zombies =
+        docker(&["exec", &name, "sh", "-c", "grep -l '^State:.Z' /proc/[0-9]*/status 2>/dev/null | wc -l"]);
+    assert_eq!(zombies, "0");
+    home.done(&["app", "stop", "diary"]);
+    assert!(!log.exists());
+}
+
+/// Takes the container and its mounts away.
+struct Gone {
+    name: String,
+    state: PathBuf,
+}
+
+impl Drop for Gone {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let output = Command::new("docker").args(["logs", &self.name]).output().unwrap();
+            eprintln!("the container: {}", String::from_utf8_lossy(&output.stderr));
+        }
+        let file = fs::read(self.state.join("orchestrator/hive.json")).unwrap_or_default();
+        let file: Value = serde_json::from_slice(&file).unwrap_or_default();
+        clean_engine(file["device"].as_str().unwrap_or("none"));
+        let _ = Command::new("docker").args(["rm", "-f", &self.name]).output();
+        let own = self.state.to_string_lossy().into_owned();
+        let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+        let mut inside: Vec<&str> = mounts
+            .lines()
+            .filter_map(|line| line.split(' ').nth(4))
+            .filter(|one| one.starts_with(&own))
+            .collect();
+        inside.sort_by_key(|one| std::cmp::Reverse(one.len()));
+        for folder in inside {
+            let _ = Command::new("umount").args(["-l", folder]).output();
+        }
+    }
 }

@@ -48,45 +48,65 @@ pub struct JoinArgs {
 
 /// Joins.
 pub fn run(state: &State, args: &JoinArgs) -> Result<()> {
-    let code = JoinCode::parse(&args.code).map_err(|error| {
-        Failure::new(Kind::Usage, format!("the code is not one: {error}"))
-            .hint("`comb device code` on a machine that is logged in makes one")
-    })?;
     state.prepare()?;
     if Folder::of(state.root()).hive().context("the device's folder")?.is_some() {
         return Err(Failure::new(Kind::InTheWay, "this machine is a device of a hive already")
             .hint("`comb device status` shows which; another --state makes another device"));
     }
-    let name = args.name.clone().unwrap_or_else(host_name);
-    let run: [u8; 16] = keys::chance()?;
-    let of = JoinOf {
-        state: state.root(),
-        url: &args.hive,
-        code: &code,
-        name: &name,
-        version: env!("CARGO_PKG_VERSION"),
-        accepts_authoring: args.accept_authoring,
-        seed: *keys::random()?,
-        run,
-    };
-    let enrolled =
-        stores::block_on(async { enrol::join(of).await.map_err(|error| failure(&args.hive, &error)) })?;
-    output::line(&format!("this machine is device \"{}\" of {}", enrolled.joined.name, args.hive))?;
-    if args.accept_authoring {
-        output::note(
-            "The hive may install apps on this device by itself. Whoever controls the hive can then run programs in containers here, \
-             without access to the data of other apps.",
-        );
-    }
+    let enrolled = enrol(state, &args.hive, &args.code, args.name.as_deref(), args.accept_authoring)?;
     if args.locked {
-        output::note(
-            "it is locked: `comb device unlock` asks for the passphrase; before that it starts no app",
-        );
+        tell_locked();
         return Ok(());
     }
     open_ring(state, args, &enrolled)?;
     output::note("`comb device run` runs it; `comb device install-unit` has systemd do so");
     Ok(())
+}
+
+/// Joins, and leaves the device locked: for one that runs where nobody can be asked.
+pub fn locked(state: &State, hive: &str, code: &str, name: Option<&str>) -> Result<()> {
+    enrol(state, hive, code, name, false)?;
+    tell_locked();
+    Ok(())
+}
+
+fn tell_locked() {
+    output::note("it is locked: `comb device unlock` asks for the passphrase; before that it starts no app");
+}
+
+/// Makes this machine a device, without a word about its ring.
+fn enrol(
+    state: &State,
+    hive: &str,
+    code: &str,
+    name: Option<&str>,
+    accepts_authoring: bool,
+) -> Result<Enrolled> {
+    let code = JoinCode::parse(code).map_err(|error| {
+        Failure::new(Kind::Usage, format!("the code is not one: {error}"))
+            .hint("`comb device code` on a machine that is logged in makes one")
+    })?;
+    let name = name.map_or_else(host_name, str::to_owned);
+    let run: [u8; 16] = keys::chance()?;
+    let of = JoinOf {
+        state: state.root(),
+        url: hive,
+        code: &code,
+        name: &name,
+        version: env!("CARGO_PKG_VERSION"),
+        accepts_authoring,
+        seed: *keys::random()?,
+        run,
+    };
+    let enrolled = stores::block_on(async { enrol::join(of).await.map_err(|error| failure(hive, &error)) })?;
+    output::line(&format!("this machine is device \"{}\" of {hive}", enrolled.joined.name))?;
+    if accepts_authoring {
+        output::note(
+            "The hive may install apps on this device by itself. Whoever controls the hive can then run programs in containers here, \
+             without access to the data of other apps.",
+        );
+    }
+    Ok(enrolled)
 }
 
 /// Opens the account's ring here, or makes it.

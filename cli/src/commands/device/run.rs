@@ -4,7 +4,7 @@
 //! or a release. A device that ends to be updated is started again as another program, which has to show that it is well
 //! in time; else the one before is put back. Whatever else a device ends with, the small one ends with it.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,10 +13,11 @@ use clap::Args;
 use orchestrator_device::daemon::files::Folder;
 use orchestrator_device::daemon::{self, Ended, Setup};
 use orchestrator_device::programs::{Next, Programs};
-use rustix::process::{Pid, Signal, kill_process, set_parent_process_death_signal};
+use rustix::process::{Pid, Signal, WaitOptions, kill_process, set_parent_process_death_signal, waitpid};
 use tokio::process::{Child, Command};
 use tokio::signal::unix::{SignalKind, signal};
 
+use super::join;
 use crate::device::{Commands, RingFolder, apps_folder, docker_socket};
 use crate::failure::{Context, Failure, Kind, Result};
 use crate::output;
@@ -46,6 +47,19 @@ pub struct RunArgs {
     #[arg(long, value_name = "SOCKET")]
     docker: Option<PathBuf>,
 
+    /// Join this hive first, if this machine is no device yet: for a container, which begins with this command each time.
+    /// The device is locked then until `comb device unlock`
+    #[arg(long, value_name = "HIVE", requires = "code")]
+    join: Option<String>,
+
+    /// The code that the hive made, for --join
+    #[arg(long, value_name = "C", requires = "join")]
+    code: Option<String>,
+
+    /// What the device is called, for --join [default: this machine's name]
+    #[arg(long, value_name = "N", requires = "join")]
+    name: Option<String>,
+
     /// Be the device that `comb device run` started
     #[arg(long, hide = true)]
     kept: bool,
@@ -54,10 +68,15 @@ pub struct RunArgs {
 /// Runs the device.
 pub fn run(state: &State, args: &RunArgs) -> Result<()> {
     state.prepare()?;
-    match args.kept {
-        true => device(state, args),
-        false => keep(state),
+    if args.kept {
+        return device(state, args);
     }
+    if let (Some(hive), Some(code)) = (&args.join, &args.code)
+        && Folder::of(state.root()).hive().context("the device's folder")?.is_none()
+    {
+        join::locked(state, hive, code, args.name.as_deref())?;
+    }
+    keep(state)
 }
 
 /// Starts the device's program, and the one that takes its place.
@@ -129,7 +148,8 @@ async fn watch(mut child: Child, programs: &Programs, tries: Option<u64>) -> Res
             status = child.wait() => return status.map(Watched::Ended).context("the device's process"),
             _ = end.recv() => return ended(child).await.map(|()| Watched::Asked),
             _ = interrupt.recv() => return ended(child).await.map(|()| Watched::Asked),
-            () = tokio::time::sleep(LOOK_EVERY), if tries.is_some() => {
+            () = tokio::time::sleep(LOOK_EVERY), if tries.is_some() || is_first() => {
+                reap(&child);
                 let known = programs.read().context("update.json of the device")?;
                 match (known.trying, tries) {
                     (None, _) => tries = None,
@@ -140,6 +160,28 @@ async fn watch(mut child: Child, programs: &Programs, tries: Option<u64>) -> Res
                     _ => {}
                 }
             }
+        }
+    }
+}
+
+/// Whether this is the first process of a container: then what loses its parent becomes this one's child.
+fn is_first() -> bool {
+    std::process::id() == 1
+}
+
+/// Lets go of daemons of volumes that have ended: as long as nobody asks how, they look as if they lived.
+fn reap(child: &Child) {
+    let mine = |stat: &str| {
+        // The name in the middle may hold blanks and parentheses.
+        let mut words = stat[stat.rfind(')')? + 1..].split_whitespace();
+        (words.next() == Some("Z") && words.next() == Some("1")).then_some(())
+    };
+    for entry in std::fs::read_dir("/proc").into_iter().flatten().flatten().filter(|_| is_first()) {
+        let pid = entry.file_name().to_str().and_then(|name| name.parse::<i32>().ok());
+        let pid = pid.filter(|pid| child.id() != u32::try_from(*pid).ok()).and_then(Pid::from_raw);
+        let stat = std::fs::read_to_string(entry.path().join("stat")).unwrap_or_default();
+        if let (Some(pid), Some(())) = (pid, mine(&stat)) {
+            let _ = waitpid(Some(pid), WaitOptions::NOHANG);
         }
     }
 }
@@ -168,9 +210,9 @@ fn device(state: &State, args: &RunArgs) -> Result<()> {
         .with_ansi(false)
         .with_writer(std::io::stderr)
         .try_init();
-    if !is_shared() {
+    if !is_shared(state.root()) {
         output::note(
-            "warning: mounts are not shared on this machine, so containers may not see volumes: `mount --make-rshared /`",
+            "warning: what is mounted here is not shared with the machine, so containers may not see volumes: `mount --make-rshared /`",
         );
     }
     let apps = apps_folder(state, args.apps.as_deref());
@@ -226,9 +268,32 @@ fn chance() -> [u8; 32] {
     *crate::keys::random().expect("a machine that runs has random bytes")
 }
 
-/// Whether what is mounted here later shows in containers.
-fn is_shared() -> bool {
+/// Whether what is mounted in a folder later shows in containers, and outside of the one that this may run in.
+fn is_shared(folder: &Path) -> bool {
     let text = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
-    let root = text.lines().find(|line| line.split(' ').nth(4) == Some("/"));
-    root.is_none_or(|line| line.contains(" shared:"))
+    let folder = folder.canonicalize().unwrap_or_else(|_| folder.to_owned());
+    is_shared_in(&text, &folder)
+}
+
+/// The same by the kernel's list: what counts is the mount that the folder lies in, the last of several.
+fn is_shared_in(mounts: &str, folder: &Path) -> bool {
+    let place = |line: &str| line.split(' ').nth(4).map(|path| path.replace("\\040", " "));
+    let around = mounts.lines().filter_map(|line| Some((place(line)?, line)));
+    let around = around.filter(|(place, _)| folder.starts_with(place));
+    around.max_by_key(|(place, _)| place.len()).is_none_or(|(_, line)| line.contains(" shared:"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_counts_is_the_mount_that_holds_the_folder() {
+        let mounts = "21 1 8:1 / / rw,relatime - ext4 /dev/sda1 rw\n\
+                      36 21 8:1 /var/lib/comb /var/lib/comb rw shared:7 - ext4 /dev/sda1 rw\n\
+                      37 21 8:1 /x /var/lib/c\\040d rw shared:8 - ext4 /dev/sda1 rw\n";
+        let shared = |folder: &str| is_shared_in(mounts, Path::new(folder));
+        assert!(shared("/var/lib/comb") && shared("/var/lib/comb/more") && shared("/var/lib/c d"));
+        assert!(!shared("/var/lib") && !shared("/var/lib/combat"));
+    }
 }

@@ -116,9 +116,11 @@ impl World {
             .map(|(id, name)| (*id, name.clone()))
             .collect();
         if !rest.is_empty() {
-            let whens = match &fork.to {
-                Some(to) => self.whens(&rest, to).await?,
-                None => {
+            let whens = match (&fork.to, &fork.branches) {
+                (Some(to), _) => self.whens(&rest, to).await?,
+                // Nothing of them was left behind: the newest that is here.
+                (None, Some(_)) => rest.keys().map(|volume| (*volume, "head".to_owned())).collect(),
+                (None, None) => {
                     // As all of it is now, at one instant.
                     let tag = instant_tag(operation);
                     self.snapshot(app, &tag, "", MomentReason::Asked).await?;

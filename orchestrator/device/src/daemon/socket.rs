@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use orchestrator_api::ids::AppId;
+use orchestrator_api::ids::{AppId, SessionId};
+use orchestrator_api::report::Refusal;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
@@ -22,6 +23,8 @@ use crate::trouble::{Result, Trouble};
 const LINE_BYTES_MAX: u64 = 64 << 10;
 /// How long a caller may take to say what it wants.
 const LINE_WAIT: Duration = Duration::from_secs(10);
+/// How long the answer to a hello is waited for.
+const HELLO_WAIT_MS: u64 = 10_000;
 
 /// What can be asked of a device on its own machine.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -147,6 +150,7 @@ impl World {
                 let session = self.seen.lock().session;
                 if let Some(session) = session {
                     self.publish_ring(session).await?;
+                    self.hello_again(session).await;
                 }
                 Ok(Value::Null)
             }
@@ -174,6 +178,15 @@ impl World {
                     }
                 }
             }
+        }
+    }
+
+    /// Says hello anew: what only a hello tells has changed. Waits for the answer, so that whoever asked can go on with it.
+    async fn hello_again(&self, session: SessionId) {
+        let _ = self.events.send(Event::Answered(session, Err(Refusal::SessionOver)));
+        let begun = clock::boottime();
+        while self.seen.lock().session == Some(session) && clock::boottime() - begun < HELLO_WAIT_MS {
+            tokio::time::sleep(Duration::from_millis(50)).await;
         }
     }
 
