@@ -613,7 +613,10 @@ impl Loaded {
         }
         for (id, app) in &hive.apps {
             if self.whole || before.apps.get(id) != Some(app) {
-                save_app(tenant, *id, app)?;
+                match before.apps.get(id).filter(|was| !self.whole && is_only_known(was, app)) {
+                    Some(_) => save_known(tenant, *id, app)?,
+                    None => save_app(tenant, *id, app)?,
+                }
                 let was =
                     before.apps.get(id).map(|was| (was.placement.term, was.policy, was.wanted, was.problem));
                 if was != Some((app.placement.term, app.policy, app.wanted, app.problem)) {
@@ -710,6 +713,23 @@ fn save_device(tenant: &mut Tenant<'_>, id: DeviceId, device: &Device) -> Result
             device.docker.into(),
             device.command.0.into(),
         ],
+    )?;
+    Ok(())
+}
+
+/// Whether nothing but what is known of the volumes changed, as with each report.
+fn is_only_known(was: &App, app: &App) -> bool {
+    let App { policy, wanted, generation, devices, volumes: _, placement, problem } = was;
+    (policy, wanted, generation, placement, problem)
+        == (&app.policy, &app.wanted, &app.generation, &app.placement, &app.problem)
+        && *devices == app.devices
+}
+
+/// No index is touched by this.
+fn save_known(tenant: &mut Tenant<'_>, id: AppId, app: &App) -> Result<(), DbError> {
+    tenant.execute(
+        "UPDATE app SET known = $3 WHERE account = $1 AND app = $2",
+        &[id.0.into(), known_json(&app.volumes).into()],
     )?;
     Ok(())
 }

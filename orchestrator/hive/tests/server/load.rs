@@ -40,10 +40,10 @@ async fn settle(database: &str, like: &str, apps: &[(String, String, String)]) {
         let (id, device, like, volume) = (bytes(app), bytes(device), bytes(like), volume(app));
         sql.push_str(&format!(
             "INSERT INTO package SELECT account, {id}, revision, authorization_json, signature, body FROM package \
-             WHERE app = {like}; INSERT INTO app SELECT account, {id}, '{name}', revision, policy, 1, 1, standby, \
+             WHERE account = (SELECT account FROM account) AND app = {like}; INSERT INTO app SELECT account, {id}, '{name}', revision, policy, 1, 1, standby, \
              stores, seal_every_s, '{{\"data\":\"{volume}\"}}', \
              '{{\"{volume}\":{{\"epoch\":1,\"seq\":5,\"writers\":[]}}}}', NULL, {device}, 1, leased, NULL, 0, 0, NULL \
-             FROM app WHERE app = {like};"
+             FROM app WHERE account = (SELECT account FROM account) AND app = {like};"
         ));
     }
     sql.push_str("COMMIT;");

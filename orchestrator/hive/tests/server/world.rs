@@ -229,12 +229,15 @@ impl Process {
             .spawn()
             .expect("it begins");
         let out = std::io::BufReader::new(child.stdout.take().expect("is piped"));
-        let said = out.lines().map_while(Result::ok).find_map(|line| {
+        let mut lines = out.lines().map_while(Result::ok);
+        let said = lines.find_map(|line| {
             let (_, said) = line.split_once("hive ")?;
             let mut words = said.split(' ').map(str::to_owned);
             Some((words.next()?, words.next()?, words.next()?))
         });
         let (address, key, code) = said.expect("it says where it listens");
+        // What tests are run by says more after a minute, and ends if nobody listens.
+        std::thread::spawn(move || lines.for_each(drop));
         Self {
             address: address.parse().expect("is an address"),
             key: key.parse::<orchestrator_api::text::Hex<32>>().expect("is a key").0,
