@@ -87,8 +87,8 @@ pub fn watch(client: &Client, first: Operation, what: &str) -> Result<Watched> {
             bar.finish_and_clear();
             return Ok(Watched { operation, waited: true });
         }
-        if let (Some(done), Some(total)) = (operation.done, operation.total) {
-            bar.set_message(format!("{} of {}", output::size(done.0), output::size(total.0)));
+        if let Some(progress) = words::progress(&operation) {
+            bar.set_message(progress);
         }
         let still = changed.elapsed();
         if still >= SAY_AFTER {

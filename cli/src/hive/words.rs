@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use orchestrator_api::compose::Protocol;
 use orchestrator_api::release::Arch;
-use orchestrator_api::wire::operation::Lost;
+use orchestrator_api::wire::operation::{Lost, Operation};
 use orchestrator_api::wire::report::ProblemReport;
 
 use crate::output;
@@ -122,6 +122,34 @@ pub fn problem(code: &str) -> (String, Option<&'static str>) {
         "not_held" => ("no device has it any more", Some("`comb app start NAME` starts it")),
         "device_silent" => ("the device is silent", Some("`comb device list` says when it was heard of")),
         "forced" => ("a forced move took its place", None),
+        "stopped" => ("it does not run, so there is nothing to hand over", None),
+        "operation_running" => (
+            "something else is being done with it",
+            Some("`comb operation list --running` shows what; wait for it, or cancel it"),
+        ),
+        "hive_recovering" => (
+            "the hive was restored, and waits for its devices",
+            Some("`comb hive recover` shows which are missing"),
+        ),
+        "device_online" => (
+            "the device reports, and a planned move loses nothing",
+            Some("move it without --force, or add --even-if-online"),
+        ),
+        "device_not_authorized" => (
+            "the owner did not name the device for it",
+            Some("`comb app update NAME --may-run-on DEVICE` signs it anew"),
+        ),
+        "device_draining" => {
+            ("the device gets no app any more", Some("choose another one, or `comb device drain --undo` it"))
+        }
+        "device_locked" => {
+            ("the device waits for its passphrase", Some("`comb device unlock` on that machine asks for it"))
+        }
+        "docker_away" => ("Docker does not answer there", Some("start Docker on that machine")),
+        "store_is_local" => (
+            "its store is a folder on another device",
+            Some("`comb app add` it with a store that both devices reach"),
+        ),
         "cancelled" => ("it was cancelled", None),
         other => return (other.replace('_', " "), None),
     };
@@ -138,6 +166,15 @@ pub fn problem_at(report: &ProblemReport) -> String {
         text = format!("{}:{}: {text}", output::escape(file.as_str().as_bytes()), line.0);
     }
     text
+}
+
+/// How far an operation is: apps of a device that is emptied, else bytes.
+pub fn progress(operation: &Operation) -> Option<String> {
+    let (done, total) = (operation.done?.0, operation.total?.0);
+    Some(match operation.kind.as_str() {
+        "drain" => format!("{done} of {total} apps"),
+        _ => format!("{} of {}", output::size(done), output::size(total)),
+    })
 }
 
 /// An age for a person: `3 s`, `4 min`, `2 h`, `5 d`.

@@ -176,8 +176,8 @@ fn show(client: &Client, operation: &Operation, json: bool) -> Result<()> {
         let here = if operation.step.as_ref() == Some(step) { " ←" } else { "" };
         line("step", &format!("{}{here}", words::step(step)))?;
     }
-    if let (Some(done), Some(total)) = (operation.done, operation.total) {
-        line("done", &format!("{} of {}", output::size(done.0), output::size(total.0)))?;
+    if let Some(progress) = words::progress(operation) {
+        line("done", &progress)?;
     }
     if let Some(problem) = &operation.problem {
         line("problem", &words::problem_at(problem))?;
@@ -186,6 +186,13 @@ fn show(client: &Client, operation: &Operation, json: bool) -> Result<()> {
     }
     if let Some(lost) = operation.result.as_ref().and_then(|result| result.lost.as_ref()) {
         line("lost", &words::lost(lost))?;
+    }
+    let left = operation.result.as_ref().map(|result| &result.left[..]).unwrap_or_default();
+    if !left.is_empty() {
+        let apps = find::app_names(&find::apps(client)?);
+        for one in left {
+            line("stays", &format!("{}: {}", words::named(&apps, &one.app), words::problem(&one.code).0))?;
+        }
     }
     line("begun", &output::time_local(operation.begun.0.saturating_mul(1_000_000)))?;
     if let Some(ended) = operation.ended {
