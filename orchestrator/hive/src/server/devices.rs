@@ -12,9 +12,9 @@ use orchestrator_api::report::Refusal;
 use orchestrator_api::request::{JoinHeader, NOBODY, Request};
 use orchestrator_api::text::{Hex, Uuid};
 use orchestrator_api::times::REPORT_EVERY;
-use orchestrator_api::wire::command::{COMMANDS_MAX, Command, CommandResult, Commands};
+use orchestrator_api::wire::command::{COMMANDS_MAX, Command, CommandResult, Commands, Order, ResultState};
 use orchestrator_api::wire::device::{ChangeDevice, Device, DeviceState, Hello, Join, Joined, Welcome};
-use orchestrator_api::wire::report::{AppReport, AppTerm, Report, ReportAnswer};
+use orchestrator_api::wire::report::{AppReport, AppTerm, Phase, Report, ReportAnswer, Why};
 use orchestrator_api::wire::value::{List, Number, Page};
 
 use super::auth::Whose;
@@ -522,6 +522,20 @@ pub fn result(call: &Call, tenant: &mut Tenant<'_>) -> Result<Reply, Fail> {
     let writers = loaded.hive.devices.get(&device).map(|row| row.writers.clone()).unwrap_or_default();
     outcome::keep_writers(tenant, app, device, &writers)?;
     loaded.save(tenant)?;
+    if matches!(command.order, Order::Stop) && result.state == ResultState::Done {
+        // Its next report says so, too. Until then nobody stops it again.
+        let stopped =
+            PhaseColumn { phase: Phase::Stopped, why: Some(Why::Ordered), problem: None, health: None };
+        tenant.execute(
+            "UPDATE device_app SET phase = $5, live = 0 WHERE account = $1 AND app = $2 AND device = $3 AND term = $4",
+            &[
+                app.0.into(),
+                device.0.into(),
+                command.term.map_or(0, |term| term.0).into(),
+                json(&stopped).into(),
+            ],
+        )?;
+    }
     tenant.told.insert(super::tenant::Wake::Scheduler);
     Ok(Reply::none())
 }

@@ -222,6 +222,10 @@ async fn a_start_that_does_not_end_is_cancelled() {
     let stop = scene.attic.expect("stop").await;
     scene.attic.answer(&stop, "done", None, json!({})).await.is(204);
     assert_eq!(scene.ada.wait(&id(&stopped), 20).await["state"], "done");
+    // Before its next report nobody stops it once more.
+    tokio::time::sleep(Duration::from_millis(2_500)).await;
+    let all = scene.ada.get(&format!("/v1/operations?app={}", scene.app)).await;
+    assert_eq!(all["items"].as_array().map(Vec::len), Some(2), "{all}");
     scene.attic.has(&scene.app, &scene.term, "stopped", Some("ordered"), Some((1, 7)));
     scene.attic.report().await.is(200);
     let begun = scene.order("start", json!({})).await.is(202);
