@@ -21,7 +21,6 @@ pub struct Scheduler {
     steps: BTreeMap<OperationId, (u64, u64)>,
     reports: BTreeMap<DeviceId, (Renewals, u64)>,
     begun: BTreeMap<AppId, u64>,
-    busy: BTreeMap<AppId, u64>,
     heard: Option<(Incarnation, u64)>,
 }
 
@@ -86,13 +85,7 @@ impl Scheduler {
             // A step of an operation is answered for by its command.
             let step = hive.running(*id).and_then(|operation| hive.operations.get(&operation));
             let waits = step.is_none_or(|operation| operation.step == Step::WaitLease);
-            // What came of the last operation is in the next report.
-            let told = step.is_none() && self.busy.get(id).is_none_or(|at| now - at >= FRESH);
-            let forgotten = told && !app.wanted && hive.lives(*id);
-            if step.is_some() || forgotten {
-                self.busy.insert(*id, now);
-            }
-            if forgotten {
+            if step.is_none() && !app.wanted && hive.lives(*id) {
                 due.push(Look::Stop(*id));
             }
             let stopped = waits && hive.has_ended(*id);
