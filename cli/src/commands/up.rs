@@ -504,10 +504,10 @@ fn tell(state: &State, args: &UpArgs, client: &Client, store: &Store) {
         state.root().display()
     ));
     output::note(&match store.url.strip_prefix("file://") {
-        Some(folder) => format!(
+        Some(folder) if store.device.is_some() => format!(
             "the apps' data is replicated to {folder}, only on this disk: `comb up --store s3://…` keeps a copy elsewhere"
         ),
-        None => format!("the apps' data is replicated to {}", store.url),
+        _ => format!("the apps' data is replicated to {}", store.url),
     });
     output::note(&match args.listen {
         Some(_) => "`comb device code` in another terminal prints the command that adds a device".to_owned(),
