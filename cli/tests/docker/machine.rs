@@ -48,6 +48,23 @@ pub fn image() -> (String, String) {
     found.expect("`tests/servers/docker images` builds the images")
 }
 
+/// Begins the daemon of a device; what it says goes to a log.
+pub fn run_device(state: &Path, apps: &Path, log: &Path) -> Child {
+    let log = std::fs::OpenOptions::new().create(true).append(true).open(log).unwrap();
+    comb()
+        .arg("--state")
+        .arg(state)
+        .args(["device", "run", "--apps"])
+        .arg(apps)
+        .arg("--docker")
+        .arg(docker_socket())
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(log)
+        .spawn()
+        .unwrap()
+}
+
 impl Machine {
     /// Joins a hive and runs.
     pub fn join(hive: &Hive, name: &str) -> Machine {
@@ -86,23 +103,7 @@ impl Machine {
     }
 
     pub fn start(&mut self) {
-        let log = std::fs::OpenOptions::new()
-            .create(true)
-            .append(true)
-            .open(self.folder.path().join("log"))
-            .unwrap();
-        let daemon = comb()
-            .arg("--state")
-            .arg(self.state())
-            .args(["device", "run", "--apps"])
-            .arg(self.apps())
-            .arg("--docker")
-            .arg(docker_socket())
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(log)
-            .spawn()
-            .unwrap();
+        let daemon = run_device(&self.state(), &self.apps(), &self.folder.path().join("log"));
         self.daemon = Some(daemon);
     }
 

@@ -12,7 +12,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use super::apps::records;
-use super::machine::{PASSPHRASE, clean_engine, docker, docker_socket, image};
+use super::machine::{PASSPHRASE, clean_engine, docker, docker_socket, image, run_device};
 
 const SOON: Duration = Duration::from_secs(120);
 
@@ -127,19 +127,7 @@ impl Home {
     }
 
     fn run_device(&mut self) {
-        let log = fs::OpenOptions::new().create(true).append(true).open(self.path("log")).unwrap();
-        let device = comb()
-            .arg("--state")
-            .arg(self.state())
-            .args(["device", "run", "--apps"])
-            .arg(self.path("apps"))
-            .arg("--docker")
-            .arg(docker_socket())
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(log)
-            .spawn()
-            .unwrap();
+        let device = run_device(&self.state(), &self.path("apps"), &self.path("log"));
         self.device = Some(device);
     }
 
