@@ -28,8 +28,8 @@ RESULTS = stage.ROOT / "target/benches"
 class Work:
     """A folder on the disk for one run of a measurement; deleted at its very end.
 
-    Nothing is deleted before: ext4 creates files several times slower right after a mass deletion, which would be measured
-    as somebody's slowness.
+    No small file is deleted before: ext4 creates files several times slower right after a mass deletion, which would be
+    measured as somebody's slowness.
     """
 
     def __init__(self, place):
@@ -48,6 +48,15 @@ class Work:
         """Deletes all of it."""
         stage.unmount_below(self.path)
         shutil.rmtree(self.path, ignore_errors=True)
+
+
+def remove_large(place):
+    """Deletes the large files of somebody who is unmounted: the disk shall have room for the others."""
+    for folder, _, names in os.walk(place):
+        for name in names:
+            path = os.path.join(folder, name)
+            if os.lstat(path).st_size >= MIB:
+                os.unlink(path)
 
 
 def drop_caches():
