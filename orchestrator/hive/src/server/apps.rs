@@ -347,7 +347,7 @@ pub fn make(call: &Call, tenant: &mut Tenant<'_>) -> Result<Reply, Fail> {
     }
     let stores = wish.stores.to_vec();
     insert(tenant, wish.app, &package.name, wish.revision.0, wish.policy, &stores, Some(device))?;
-    tenant.event("app_added", About { device: Some(device), ..About::app(wish.app) })?;
+    tenant.event("app_added", About { device: Some(device), ..About::app(wish.app) });
     let operation = match wish.start {
         true => order(tenant, Wish { app: wish.app, kind: Kind::Start, to: Some(device) }, None)?,
         false => tasks::done(tenant, "add", Some(wish.app), Some(device))?,
@@ -872,7 +872,7 @@ pub fn remove(call: &Call, tenant: &mut Tenant<'_>) -> Result<Reply, Fail> {
         None => {
             let operation = tasks::done(tenant, "remove", Some(app.id), app.device)?;
             tasks::forget(tenant, operation, app.id, keep_data)?;
-            tenant.event("app_removed", About::app(app.id))?;
+            tenant.event("app_removed", About::app(app.id));
             operation
         }
     };

@@ -102,8 +102,7 @@ pub fn join(call: Arc<Call>) -> Answering {
                 let mut tenant = Tenant { from: Some(address.clone()), ..Tenant::new(tx, account) };
                 tenant.alone()?;
                 let joined = join_by(&mut tenant, code, &wish, header.code)?;
-                tenant.flush()?;
-                Ok((joined, tenant.told))
+                Ok((joined, tenant.end()?))
             })
             .await?;
         call.shared.deliver(told);
@@ -206,7 +205,7 @@ fn insert(
     );
     made.map_err(|error| Fail::from(error).taken("this identity joined before: make a new one"))?;
     tenant.by = orchestrator_api::wire::operation::By { device: Some(device), ..Default::default() };
-    tenant.event("joined", About::device(device))?;
+    tenant.event("joined", About::device(device));
     tenant.changed("device", device);
     Ok(())
 }
@@ -396,13 +395,13 @@ fn keep_apps<'r>(
             let health = serde_json::to_value(app.health).unwrap_or_default();
             let problem = column.problem.map(|problem| problem.text());
             let data = about.with("phase", phase).with("health", health).with("problem", problem);
-            tenant.event("phase", data)?;
+            tenant.event("phase", data);
             tenant.changed("app", app.app);
             tenant.told.insert(super::tenant::Wake::Scheduler);
         }
         if branches != kept && branches.is_some() {
             let about = About { app: Some(app.app), device: Some(device), ..About::default() };
-            tenant.event("tail_kept", about.with("branches", app.branches.len()))?;
+            tenant.event("tail_kept", about.with("branches", app.branches.len()));
         }
         outcome::returned(tenant, device, app, was.map(|was| was.phase))?;
     }
@@ -646,7 +645,7 @@ pub fn rename(call: &Call, tenant: &mut Tenant<'_>) -> Result<Reply, Fail> {
         &[id.0.into(), wish.name.as_str().into()],
     );
     changed.map_err(|error| Fail::from(error).taken("another device has that name"))?;
-    tenant.event("renamed", About::device(id))?;
+    tenant.event("renamed", About::device(id));
     tenant.changed("device", id);
     show(call, tenant)
 }

@@ -73,7 +73,7 @@ fn set_state(tenant: &mut Tenant<'_>, device: DeviceId, state: &str, on: bool) -
         &[device.0.into(), state.into()],
     )?;
     if changed > 0 {
-        tenant.event("drained", About::device(device).with("on", on))?;
+        tenant.event("drained", About::device(device).with("on", on));
         tenant.changed("device", device);
     }
     Ok(())
@@ -90,8 +90,7 @@ pub async fn go_on(database: &super::database::Database) -> Result<Told, Fail> {
                 let mut tenant = Tenant::new(tx, row.id(0)?);
                 tenant.alone()?;
                 step(&mut tenant, OperationId(row.id(1)?), DeviceId(row.id(2)?))?;
-                tenant.flush()?;
-                told.extend(tenant.told);
+                told.extend(tenant.end()?);
             }
             Ok(told)
         })
@@ -184,5 +183,6 @@ fn end(tenant: &mut Tenant<'_>, mut open: Open, drain: Drain, state: OperationSt
     open.beside.data.task = Some(Task::Drain(drain));
     open.operation.state = state;
     tasks::save(tenant, open.id, &open)?;
-    tenant.event(kind, about)
+    tenant.event(kind, about);
+    Ok(())
 }

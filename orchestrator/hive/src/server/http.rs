@@ -344,8 +344,7 @@ impl Call {
                     tenant.alone()?;
                 }
                 let reply = work(&inside, &mut tenant)?;
-                tenant.flush()?;
-                Ok((reply, tenant.told))
+                Ok((reply, tenant.end()?))
             })
             .await?;
         self.shared.deliver(told);

@@ -192,14 +192,15 @@ pub fn close(
                 }
                 _ => ("finished", about.with("do", beside.kind.as_str())),
             };
-            tenant.event(kind, about)
+            tenant.event(kind, about);
         }
         OperationState::Failed(refused) => {
             let about = about.with("do", beside.kind.as_str()).with("code", refused_text(refused));
-            tenant.event("failed", about)
+            tenant.event("failed", about);
         }
-        OperationState::Lost | OperationState::Running => Ok(()),
+        OperationState::Lost | OperationState::Running => {}
     }
+    Ok(())
 }
 
 /// A device that returned says what was lost: exact figures take the place of the estimate.
@@ -236,7 +237,7 @@ pub fn returned(
     )?;
     let about =
         About { app: Some(app.app), device: Some(device), operation: Some(operation), ..About::default() };
-    tenant.event("loss_known", about.with("seconds", exact.seconds.0).with("bytes", exact.bytes.0))?;
+    tenant.event("loss_known", about.with("seconds", exact.seconds.0).with("bytes", exact.bytes.0));
     tenant.changed("operation", operation);
     Ok(())
 }

@@ -132,9 +132,8 @@ pub fn setup(call: Arc<Call>) -> Answering {
                 tenant.by =
                     orchestrator_api::wire::operation::By { person: Some(person), ..Default::default() };
                 let token = make_token(&mut tenant, person, "setup", Role::Owner, TOKEN_S)?;
-                tenant.event("login", About::default())?;
-                tenant.flush()?;
-                Ok((token, tenant.told))
+                tenant.event("login", About::default());
+                Ok((token, tenant.end()?))
             })
             .await?;
         call.shared.deliver(told);
@@ -204,13 +203,12 @@ pub fn login(call: Arc<Call>) -> Answering {
                     "UPDATE person SET failures = $3, locked_until = $4 WHERE account = $1 AND person = $2",
                     &[person.0.into(), count.into(), until.into()],
                 )?;
-                tenant.event(if right { "login" } else { "login_failed" }, About::default())?;
+                tenant.event(if right { "login" } else { "login_failed" }, About::default());
                 let made = match right {
                     true => Some(make_token(&mut tenant, person, &title, role, ends_in_s)?),
                     false => None,
                 };
-                tenant.flush()?;
-                Ok((made, tenant.told))
+                Ok((made, tenant.end()?))
             })
             .await?;
         call.shared.deliver(told);
@@ -305,7 +303,7 @@ pub fn invite(call: &Call, tenant: &mut Tenant<'_>) -> Result<Reply, Fail> {
         "INSERT INTO invite (hash, id, account, role, new_account, ends) VALUES ($2, $3, $1, $4, $5, $6)",
         &[secret.hash().0.into(), id.0.into(), role.text().into(), wish.new_account.into(), ends.into()],
     )?;
-    tenant.event("invited", About::default().with("role", role.text()))?;
+    tenant.event("invited", About::default().with("role", role.text()));
     let invite = Hidden::new(secret.show()).map_err(|_| Fail::start("an invitation is too long"))?;
     Ok(Reply::json(&NewInvite { id, invite, ends: chance::time(ends) }).once())
 }
@@ -367,9 +365,8 @@ pub fn accept(call: Arc<Call>) -> Answering {
                 tenant.by =
                     orchestrator_api::wire::operation::By { person: Some(person), ..Default::default() };
                 let token = make_token(&mut tenant, person, "invitation", role, TOKEN_S)?;
-                tenant.event("login", About::default())?;
-                tenant.flush()?;
-                Ok((token, tenant.told))
+                tenant.event("login", About::default());
+                Ok((token, tenant.end()?))
             })
             .await?;
         call.shared.deliver(told);
@@ -405,7 +402,7 @@ pub fn change(call: &Call, tenant: &mut Tenant<'_>) -> Result<Reply, Fail> {
     if changed == 0 {
         return Err(Fail::not_found());
     }
-    tenant.event("role", About::default().with("person", id.to_string()).with("role", wish.role.text()))?;
+    tenant.event("role", About::default().with("person", id.to_string()).with("role", wish.role.text()));
     tenant.changed("people", id);
     let row = tenant.one("SELECT name FROM person WHERE account = $1 AND person = $2", &[id.0.into()])?;
     let name = row.ok_or_else(Fail::not_found)?.text(0)?.to_owned();
@@ -458,7 +455,7 @@ pub fn token(call: &Call, tenant: &mut Tenant<'_>) -> Result<Reply, Fail> {
     }
     let ends_in_s = wish.ends_in_s.map_or(TOKEN_S, |it| it.0);
     let made = make_token(tenant, person, wish.title.as_str(), wish.role, ends_in_s)?;
-    tenant.event("token_made", About::default().with("token", made.id.to_string()))?;
+    tenant.event("token_made", About::default().with("token", made.id.to_string()));
     Ok(Reply::json(&made).once())
 }
 
@@ -471,7 +468,7 @@ pub fn untoken(call: &Call, tenant: &mut Tenant<'_>) -> Result<Reply, Fail> {
         return Err(Fail::not_found());
     }
     tenant.execute("DELETE FROM token WHERE account = $1 AND id = $2", &[id.0.into()])?;
-    tenant.event("token_gone", About::default().with("token", id.to_string()))?;
+    tenant.event("token_gone", About::default().with("token", id.to_string()));
     Ok(Reply::none())
 }
 

@@ -36,5 +36,6 @@ pub fn forget(tenant: &mut Tenant<'_>, hive: &Hive) -> Result<(), Fail> {
             state: "lost".into(),
         });
     }
-    tenant.event("recovering", super::tenant::About::default())
+    tenant.event("recovering", super::tenant::About::default());
+    Ok(())
 }

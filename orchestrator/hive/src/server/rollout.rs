@@ -25,8 +25,7 @@ pub async fn go_on(database: &Database) -> Result<Told, Fail> {
                 let mut tenant = Tenant::new(tx, row.id(0)?);
                 tenant.alone()?;
                 next(&mut tenant, row.count(1)?)?;
-                tenant.flush()?;
-                told.extend(tenant.told);
+                told.extend(tenant.end()?);
             }
             Ok(told)
         })

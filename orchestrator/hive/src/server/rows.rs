@@ -854,7 +854,8 @@ pub fn insert_operation(
         other => other?,
     };
     let about = About { app, device, operation: Some(id), ..About::default() };
-    tenant.event("ordered", about.with("do", beside.kind.as_str()))
+    tenant.event("ordered", about.with("do", beside.kind.as_str()));
+    Ok(())
 }
 
 /// Writes down where an operation is.

@@ -229,8 +229,7 @@ async fn one(shared: &Arc<Shared>, account: AccountId, look: Look) -> Result<(),
                 loaded.operations.entry(id).or_default().data.lost = Some(lost);
             }
             loaded.save(&mut tenant)?;
-            tenant.flush()?;
-            Ok(tenant.told)
+            tenant.end()
         })
         .await?;
     told.wakes.remove(&Wake::Scheduler);
@@ -273,7 +272,9 @@ async fn finish(shared: &Arc<Shared>) -> Result<(), Fail> {
         let accounts = tx.query("SELECT account FROM account", &[])?;
         for row in accounts {
             let account = row.id(0)?;
-            Tenant::new(tx, account).event("recovered", About::default())?;
+            let mut tenant = Tenant::new(tx, account);
+            tenant.event("recovered", About::default());
+            tenant.end()?;
         }
         Ok(())
     };

@@ -87,8 +87,7 @@ fn choose_in(tx: &mut dyn Tx, found: &[(AccountId, AppId)]) -> Result<(Told, See
             Ok(false) | Err(Fail::Api(_)) => seen.push(*one),
             Err(other) => return Err(other),
         }
-        tenant.flush()?;
-        told.extend(tenant.told);
+        told.extend(tenant.end()?);
     }
     Ok((told, seen))
 }

@@ -80,7 +80,7 @@ pub fn insert(
         "INSERT INTO store (account, store, url, shared, device) VALUES ($1, $2, $3, $4, $5)",
         &[id.0.into(), url.into(), shared.into(), device.map(|id| id.0).into()],
     )?;
-    tenant.event("store", About::default().with("store", id.to_string()))?;
+    tenant.event("store", About::default().with("store", id.to_string()));
     tenant.changed("store", id);
     Ok(id)
 }
@@ -268,7 +268,7 @@ pub fn put_ring(call: &Call, tenant: &mut Tenant<'_>) -> Result<Reply, Fail> {
         "INSERT INTO ring (account, number, object, made) VALUES ($1, $2, $3, $4)",
         &[number.into(), call.body.to_vec().into(), chance::now().into()],
     )?;
-    tenant.event("ring", About::default().with("number", number))?;
+    tenant.event("ring", About::default().with("number", number));
     tenant.changed("ring", number);
     super::tasks::tell_ring(tenant, number, call.device().ok().map(|(device, _)| device))?;
     Ok(Reply::none().status(201))

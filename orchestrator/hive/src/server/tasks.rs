@@ -351,7 +351,8 @@ pub fn answered(
     operation.state = state;
     operation.count += 1;
     save(tenant, id, &Open { id, app, operation, beside })?;
-    tenant.event(kind, about)
+    tenant.event(kind, about);
+    Ok(())
 }
 
 fn keep_moments(tenant: &mut Tenant<'_>, app: AppId, result: &CommandResult) -> Result<(), Fail> {
@@ -403,7 +404,7 @@ pub fn close_device(tenant: &mut Tenant<'_>, device: DeviceId, stores_open: bool
     if changed == 0 {
         return Err(Fail::not_found());
     }
-    tenant.event("revoked", About::device(device))?;
+    tenant.event("revoked", About::device(device));
     tenant.changed("device", device);
     tenant.told.insert(Wake::Device(device));
     let placed =

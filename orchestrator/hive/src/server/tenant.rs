@@ -18,6 +18,8 @@ use super::fail::Fail;
 
 /// Events that are kept of an account.
 const EVENTS_MAX: u64 = 100_000;
+/// Rows that one statement inserts: it is prepared once for each number of them.
+const ROWS_MAX: usize = 32;
 /// Changes that are kept of all.
 const CHANGES_MAX: i64 = 10_000;
 
@@ -71,6 +73,8 @@ pub struct Tenant<'a> {
     pub from: Option<String>,
     /// What is told when it is committed.
     pub told: Told,
+    /// What happened, and is not written down yet.
+    pub(super) events: Vec<Event>,
 }
 
 /// The number by which an account's transactions wait for each other.
@@ -83,7 +87,7 @@ impl<'a> Tenant<'a> {
     /// For what only looks, or for the hive itself.
     pub fn new(tx: &'a mut dyn Tx, account: AccountId) -> Self {
         let by = By { hive: true, ..By::default() };
-        Self { tx, account, by, from: None, told: Told::default() }
+        Self { tx, account, by, from: None, told: Told::default(), events: Vec::new() }
     }
 
     /// The account's id as a parameter.
@@ -134,17 +138,10 @@ impl<'a> Tenant<'a> {
         self.told.happened.push((chance::boottime(), what));
     }
 
-    /// Writes down what happened, in the chain of the account's events.
-    pub fn event(&mut self, kind: &str, about: About) -> Result<(), Fail> {
-        // Counted and read at once: reports of one account are committed beside each other, and each waits here for the
-        // event before its own.
-        let sql = "UPDATE account SET event_number = event_number + 1 WHERE account = $1 \
-             RETURNING event_number, event_hash";
-        let row = self.one(sql, &[])?.ok_or_else(Fail::not_found)?;
-        let number = row.count(0)?;
-        let before = row.id::<32>(1)?;
-        let mut event = Event {
-            number: Number(number),
+    /// Something happened, which is written into the chain of the account's events by [`Tenant::end`].
+    pub fn event(&mut self, kind: &str, about: About) {
+        self.events.push(Event {
+            number: Number(0),
             time: chance::time(chance::now()),
             kind: kind.to_owned(),
             by: self.by.clone(),
@@ -155,46 +152,78 @@ impl<'a> Tenant<'a> {
             term: about.term,
             data: about.data,
             hash: Hex([0; 32]),
-        };
-        let bytes = json(&event);
-        let mut hasher = blake3::Hasher::new();
-        hasher.update(&before);
-        hasher.update(bytes.as_bytes());
-        event.hash = Hex(*hasher.finalize().as_bytes());
-        self.execute("UPDATE account SET event_hash = $2 WHERE account = $1", &[event.hash.0.into()])?;
-        self.execute(
-            "INSERT INTO event (account, number, app, device, event) VALUES ($1, $2, $3, $4, $5)",
-            &[
-                number.into(),
-                about.app.map(|id| id.0).into(),
-                about.device.map(|id| id.0).into(),
-                json(&event).into(),
-            ],
-        )?;
-        if number.is_multiple_of(1000) {
-            let keep = number.saturating_sub(EVENTS_MAX);
-            self.execute("DELETE FROM event WHERE account = $1 AND number <= $2", &[keep.into()])?;
-        }
-        self.changed("event", number);
-        Ok(())
+        });
     }
 
-    /// Writes down what those who watch by other processes will be told.
-    pub fn flush(&mut self) -> Result<(), DbError> {
-        for wake in self.told.wakes.clone() {
-            let (kind, id) = match &wake {
-                Wake::Changed(_, kind, id) => (kind.clone(), id.clone()),
-                Wake::Device(device) => ("command".to_owned(), device.to_string()),
-                Wake::Scheduler | Wake::Stream(..) => continue,
-            };
-            self.execute(
-                "INSERT INTO change (account, kind, id) VALUES ($1, $2, $3)",
-                &[kind.into(), id.into()],
-            )?;
+    /// Writes down what happened, and what those who watch by other processes will be told; returns what is told when
+    /// all of it is committed. Whoever changed something ends with this.
+    pub fn end(mut self) -> Result<Told, Fail> {
+        self.write_events()?;
+        let mut rows = Vec::new();
+        for wake in &self.told.wakes {
+            match wake {
+                Wake::Changed(_, kind, id) => {
+                    rows.push([self.id(), kind.as_str().into(), id.as_str().into()])
+                }
+                Wake::Device(device) => rows.push([self.id(), "command".into(), device.to_string().into()]),
+                Wake::Scheduler | Wake::Stream(..) => {}
+            }
         }
+        self.insert("change (account, kind, id)", &rows)?;
         if chance::bytes::<1>()[0] == 0 {
             let sql = "DELETE FROM change WHERE revision <= (SELECT max(revision) FROM change) - $1";
             self.tx.execute(sql, &[CHANGES_MAX.into()])?;
+        }
+        Ok(self.told)
+    }
+
+    /// All at once and at the very end: reports of one account are taken beside each other, and each waits from here to
+    /// its commit for the events before its own.
+    fn write_events(&mut self) -> Result<(), Fail> {
+        let mut events = std::mem::take(&mut self.events);
+        if events.is_empty() {
+            return Ok(());
+        }
+        let count = events.len() as u64;
+        let sql = "UPDATE account SET event_number = event_number + $2 WHERE account = $1 \
+             RETURNING event_number, event_hash";
+        let row = self.one(sql, &[count.into()])?.ok_or_else(Fail::not_found)?;
+        let newest = row.count(0)?;
+        let mut before = row.id::<32>(1)?;
+        let mut rows = Vec::with_capacity(events.len());
+        for (event, number) in events.iter_mut().zip(newest - count + 1..) {
+            event.number = Number(number);
+            let mut hasher = blake3::Hasher::new();
+            hasher.update(&before);
+            hasher.update(json(event).as_bytes());
+            before = *hasher.finalize().as_bytes();
+            event.hash = Hex(before);
+            rows.push([
+                self.id(),
+                number.into(),
+                event.app.map(|id| id.0).into(),
+                event.device.map(|id| id.0).into(),
+                json(event).into(),
+            ]);
+            self.changed("event", number);
+        }
+        self.execute("UPDATE account SET event_hash = $2 WHERE account = $1", &[before.into()])?;
+        self.insert("event (account, number, app, device, event)", &rows)?;
+        if newest / 1000 != (newest - count) / 1000 {
+            let keep = newest.saturating_sub(EVENTS_MAX);
+            self.execute("DELETE FROM event WHERE account = $1 AND number <= $2", &[keep.into()])?;
+        }
+        Ok(())
+    }
+
+    /// Inserts rows, as many with one statement as are there.
+    fn insert<const N: usize>(&mut self, into: &str, rows: &[[Value; N]]) -> Result<(), DbError> {
+        for rows in rows.chunks(ROWS_MAX) {
+            let places: Vec<String> = (0..rows.len())
+                .map(|row| (1..=N).map(|at| format!("${}", row * N + at)).collect::<Vec<_>>().join(", "))
+                .collect();
+            let sql = format!("INSERT INTO {into} VALUES ({})", places.join("), ("));
+            self.tx.execute(&sql, rows.as_flattened())?;
         }
         Ok(())
     }
