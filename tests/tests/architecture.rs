@@ -25,9 +25,11 @@ const ARROWS: &[(&str, &[&str], &[&str])] = &[
     ("fs-sim", &["fs-crypto", "fs-format", "fs-volume"], &[]),
     // What hive, devices and people say to each other: ids, hashes and signatures are the format's. No secret, no I/O.
     ("orchestrator-api", &["fs-format"], &[]),
+    // What pages look like; it finds nothing out by itself, so neither a database nor HTTP, and no secret.
+    ("orchestrator-console", &["orchestrator-api"], &[]),
     // Decides where apps run. It cannot read, and asks no store. Of the format it uses ids, signed digests, and what
     // stands in the clear of a ring. Its tests hold what it wrote down against the invariants.
-    ("orchestrator-hive", &["fs-format", "orchestrator-api"], &["comb-tests"]),
+    ("orchestrator-hive", &["fs-format", "orchestrator-api", "orchestrator-console"], &["comb-tests"]),
     // Decides what a device does, and does it: opens the ring, signs as the device and seals for the owner. The filesystem's
     // commands are a door, so no `fs-volume`.
     ("orchestrator-device", &["fs-crypto", "fs-format", "orchestrator-api"], &[]),
@@ -81,6 +83,9 @@ const KEPT: &[(&str, &[&str])] = &[
     ("bollard", &["orchestrator-device"]),
     // What other people wrote into an app's folder is read in one room.
     ("saphyr-parser", &["orchestrator-api"]),
+    // So are pages.
+    ("askama", &["orchestrator-console"]),
+    ("qrcode", &["orchestrator-console"]),
     // Words for a person are made in one room.
     ("clap", &["comb"]),
     ("indicatif", &["comb"]),

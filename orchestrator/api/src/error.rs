@@ -45,11 +45,12 @@ macro_rules! codes {
 
 codes! {
     400: BadRequest "bad_request", BadJson "bad_json", BadName "bad_name", UnknownField "unknown_field";
-    401: NotLoggedIn "not_logged_in", TokenEnded "token_ended", BadSignature "bad_signature", SessionOver "session_over",
+    401: NotLoggedIn "not_logged_in", SecondNeeded "second_needed", TokenEnded "token_ended", BadSignature "bad_signature", SessionOver "session_over",
         DeviceUnknown "device_unknown";
     // To a device; an order for one that is revoked is refused with 422.
     403: RoleTooLow "role_too_low", DeviceRevoked "device_revoked", DeviceCloned "device_cloned", CodeWrong "code_wrong",
-        CodeUsed "code_used", CodeExpired "code_expired", SetupCodeWrong "setup_code_wrong", LoginWrong "login_wrong";
+        CodeUsed "code_used", CodeExpired "code_expired", SetupCodeWrong "setup_code_wrong", LoginWrong "login_wrong",
+        SecondWrong "second_wrong", FormOld "form_old";
     404: NotFound "not_found";
     409: Exists "exists", OperationRunning "operation_running", RingMoved "ring_moved", RevisionOld "revision_old",
         TermOver "term_over", State "state", ReportOld "report_old";

@@ -63,6 +63,9 @@ pub struct Login {
     /// How long it is good.
     #[serde(default)]
     pub ends_in_s: Option<Within<1, TOKEN_S_MAX>>,
+    /// A code of the second factor, or a recovery code, where the person has one.
+    #[serde(default)]
+    pub second: Option<Text<32>>,
 }
 
 /// The answer to setup, login, an accepted invitation and a new token: the only time that it is shown.

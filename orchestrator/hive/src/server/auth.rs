@@ -101,6 +101,47 @@ pub fn person(tx: &mut dyn Tx, token: &str) -> Result<Caller, Fail> {
     })
 }
 
+/// A browser in its session.
+pub struct Visitor {
+    /// Who it is.
+    pub caller: Caller,
+    /// By name.
+    pub name: String,
+    /// When it was last written down as used.
+    pub used: i64,
+}
+
+/// A session that nobody used for so long is over.
+pub const SESSION_IDLE_MS: i64 = 7 * 86_400_000;
+
+/// Who has a session. One that waits for the second factor is nobody's.
+pub fn visitor(tx: &mut dyn Tx, secret: &str) -> Result<Option<Visitor>, Fail> {
+    let now = chance::now();
+    let rows = tx.query(
+        "SELECT s.account, s.person, s.id, p.role, a.first, p.name, s.used FROM session s \
+         JOIN person p ON p.account = s.account AND p.person = s.person \
+         JOIN account a ON a.account = s.account \
+         WHERE s.hash = $1 AND s.half = 0 AND s.ends > $2 AND s.used > $3",
+        &[token_hash(secret).into(), now.into(), (now - SESSION_IDLE_MS).into()],
+    )?;
+    let Some(row) = rows.first() else { return Ok(None) };
+    let caller = Caller::Person {
+        account: row.id(0)?,
+        person: Uuid(row.id(1)?),
+        token: Uuid(row.id(2)?),
+        role: role(row.text(3)?),
+        first: row.flag(4)?,
+    };
+    Ok(Some(Visitor { caller, name: row.text(5)?.to_owned(), used: row.int(6)? }))
+}
+
+/// Writes down that a session is used.
+pub fn used(tx: &mut dyn Tx, secret: &str) -> Result<(), Fail> {
+    let sql = "UPDATE session SET used = $2 WHERE hash = $1";
+    tx.execute(sql, &[token_hash(secret).into(), chance::now().into()])?;
+    Ok(())
+}
+
 /// The device that signed a request.
 pub fn device(
     tx: &mut dyn Tx,

@@ -19,6 +19,7 @@ use tokio::sync::mpsc;
 
 use super::Shared;
 use super::fail::Fail;
+use super::pages::Visit;
 use super::tenant::{AccountId, Tenant};
 
 /// Who is asking.
@@ -51,6 +52,7 @@ pub enum Caller {
 }
 
 /// A request.
+#[derive(Clone)]
 pub struct Call {
     /// The hive.
     pub shared: Arc<Shared>,
@@ -76,6 +78,8 @@ pub struct Call {
     pub body: Bytes,
     /// From where.
     pub address: IpAddr,
+    /// Of a request for a page: cookies and form.
+    pub visit: Visit,
 }
 
 /// What a handler answers.
@@ -90,6 +94,8 @@ pub struct Reply {
     pub secret: bool,
     /// An operation that began, which the caller may wait for.
     pub order: Option<orchestrator_api::ids::OperationId>,
+    /// Headers beside the usual ones.
+    pub headers: Vec<(&'static str, String)>,
 }
 
 /// What is sent.
@@ -102,23 +108,27 @@ pub enum Body {
     Object(Vec<u8>),
     /// Server-sent events.
     Events(mpsc::Receiver<Bytes>),
+    /// A page of the console.
+    Page(Vec<u8>),
+    /// What pages load.
+    Asset(&'static orchestrator_console::assets::Asset),
 }
 
 impl Reply {
     /// A thing.
     pub fn json<T: Serialize>(thing: &T) -> Self {
         let body = serde_json::to_vec(thing).expect("what the hive answers is JSON");
-        Self { status: 200, body: Body::Json(body), etag: None, secret: false, order: None }
+        Self { body: Body::Json(body), ..Self::none().status(200) }
     }
 
     /// Nothing to say.
     pub fn none() -> Self {
-        Self { status: 204, body: Body::Empty, etag: None, secret: false, order: None }
+        Self { status: 204, body: Body::Empty, etag: None, secret: false, order: None, headers: Vec::new() }
     }
 
     /// An object.
     pub fn object(bytes: Vec<u8>) -> Self {
-        Self { status: 200, body: Body::Object(bytes), etag: None, secret: false, order: None }
+        Self { body: Body::Object(bytes), ..Self::none().status(200) }
     }
 
     /// With another status.
@@ -133,6 +143,19 @@ impl Reply {
         Self { etag: Some(generation), ..self }
     }
 
+    /// With a header.
+    #[must_use]
+    pub fn header(mut self, header: (&'static str, String)) -> Self {
+        self.headers.push(header);
+        self
+    }
+
+    /// What it answers, as a value: pages ask the same handlers as programs.
+    pub fn thing<T: DeserializeOwned>(&self) -> Result<T, Fail> {
+        let Body::Json(bytes) = &self.body else { return Err(Fail::start("an answer is no JSON")) };
+        serde_json::from_slice(bytes).map_err(|error| Fail::start(format!("an answer of our own: {error}")))
+    }
+
     /// It is shown once.
     #[must_use]
     pub fn once(self) -> Self {
@@ -144,6 +167,17 @@ impl Reply {
 pub type Answering = Pin<Box<dyn Future<Output = Result<Reply, Fail>> + Send>>;
 
 impl Call {
+    /// The same request with a JSON body: what a form stands for. Fields that are null say nothing.
+    pub fn asking(&self, body: &serde_json::Value) -> Self {
+        Self { body: body.to_string().into(), ..self.clone() }
+    }
+
+    /// The same request with other words behind the question mark.
+    pub fn listing<const N: usize>(&self, query: [(&str, Option<String>); N]) -> Self {
+        let query = query.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))).collect();
+        Self { query, ..self.clone() }
+    }
+
     /// What came, as a type; unknown fields are refused.
     pub fn read<T: DeserializeOwned>(&self) -> Result<T, Fail> {
         let empty: &[u8] = b"{}";

@@ -29,8 +29,9 @@ use super::call::{Body, Call, Caller, Reply, not_logged_in};
 use super::chance;
 use super::database::{How, Row};
 use super::fail::Fail;
+use super::pages;
 use super::people::may;
-use super::routes::{self, Handler, Route, Who};
+use super::routes::{self, Door, Handler, Route, Who};
 use super::tenant::Tenant;
 use super::{Shared, operations};
 
@@ -95,11 +96,26 @@ async fn answer(shared: Arc<Shared>, request: HttpRequest<Incoming>, peer: IpAdd
     if let Some(ms) = retry {
         response = response.header(RETRY_AFTER, ms.div_ceil(1000));
     }
-    response = response.header("cache-control", "no-store").header("x-content-type-options", "nosniff");
+    if !reply.0.headers.iter().any(|(name, _)| *name == "cache-control") {
+        response = response.header("cache-control", "no-store");
+    }
+    for (name, value) in &reply.0.headers {
+        response = response.header(*name, value);
+    }
+    response = response.header("x-content-type-options", "nosniff");
     let (kind, bytes) = match reply.0.body {
         Body::Empty => (None, Bytes::new()),
         Body::Json(bytes) => (Some("application/json"), bytes.into()),
         Body::Object(bytes) => (Some("application/octet-stream"), bytes.into()),
+        Body::Page(bytes) => {
+            response = response
+                .header("content-security-policy", pages::POLICY)
+                .header("referrer-policy", "no-referrer")
+                .header("cross-origin-opener-policy", "same-origin")
+                .header("x-frame-options", "DENY");
+            (Some("text/html; charset=utf-8"), bytes.into())
+        }
+        Body::Asset(asset) => (Some(asset.kind), Bytes::from_static(asset.bytes)),
         Body::Events(receive) => {
             let response = response.header(CONTENT_TYPE, "text/event-stream").body(events(receive));
             return response.unwrap_or_else(|_| Response::new(empty()));
@@ -190,12 +206,26 @@ async fn handled(
     let path = request.uri().path().to_owned();
     let path_and_query = request.uri().path_and_query().map_or(path.clone(), |all| all.as_str().to_owned());
     let parts = segments(&path).map_err(|error| person(Fail::new(Code::BadRequest, error.to_string())))?;
-    let (route, params) = routes::find(request.method().as_str(), &parts)
-        .ok_or_else(|| person(Fail::new(Code::NotFound, "there is no such route")))?;
-    let query = query(request.uri().query().unwrap_or_default()).map_err(person)?;
+    let Some((route, params)) = routes::find(request.method().as_str(), &parts) else {
+        let is_page = header(request.headers(), "accept").is_some_and(|kinds| kinds.contains("text/html"));
+        if is_page && !path.starts_with("/v1/") {
+            let (head, _) = request.into_parts();
+            let address = address(shared, &head.headers, peer);
+            let is_secure = shared.is_secure(&head.headers, peer);
+            return Ok((pages::nothing(shared, &head, address, is_secure), None));
+        }
+        return Err(person(Fail::new(Code::NotFound, "there is no such route")));
+    };
+    let told = request.uri().query().unwrap_or_default();
+    let query = if route.door == Door::Json { query(told) } else { pages::query(told) }.map_err(person)?;
     let (head, incoming) = request.into_parts();
     let body = read(route, &head.headers, incoming).await.map_err(person)?;
     let address = address(shared, &head.headers, peer);
+    if route.door != Door::Json {
+        let is_secure = shared.is_secure(&head.headers, peer);
+        let asked = pages::Asked { route, params, query, path_and_query, body, address, is_secure };
+        return Ok((pages::answer(shared, asked, &head).await, None));
+    }
     let bearer = header(&head.headers, AUTHORIZATION.as_str()).and_then(|text| text.strip_prefix("Bearer "));
     let asked = Asked { path_and_query: &path_and_query, body: &body, address };
     let caller = caller(shared, route, bearer, signed, &asked).await.map_err(person)?;
@@ -217,6 +247,7 @@ async fn handled(
         path_and_query,
         body,
         address,
+        visit: pages::Visit::default(),
     });
     let reply = match route.handler {
         Handler::Free(handler) => handler(call.clone()).await,
@@ -320,7 +351,8 @@ async fn caller(
 
 type Work = fn(&Call, &mut Tenant<'_>) -> Result<Reply, Fail>;
 
-async fn looked(call: &Arc<Call>, handler: Work) -> Result<Reply, Fail> {
+/// A look, in a transaction of the caller's account.
+pub async fn looked(call: &Arc<Call>, handler: Work) -> Result<Reply, Fail> {
     let (account, inside) = (call.account()?, call.clone());
     call.shared
         .database
@@ -350,6 +382,11 @@ impl Call {
         self.shared.deliver(told);
         Ok(reply)
     }
+}
+
+/// A change by a form: it is sent once, since the answer is another page.
+pub async fn changed_by_form(call: &Arc<Call>, handler: Work) -> Result<Reply, Fail> {
+    call.write(handler).await
 }
 
 async fn changed(call: &Arc<Call>, handler: Work, key: Option<String>) -> Result<Reply, Fail> {
@@ -387,8 +424,7 @@ fn once(
                     status,
                     body: Body::Json(answer.to_vec()),
                     order: order.map(|ordered| ordered.operation.id),
-                    etag: None,
-                    secret: false,
+                    ..Reply::none()
                 };
                 Ok(reply)
             }

@@ -3,7 +3,9 @@
 //! - `database`  one schema and one set of statements, in SQLite and in PostgreSQL
 //! - `tenant`, `rows`   one account in one transaction; rows as values that [`crate::decide`] takes, and back
 //! - `http`, `routes`, `call`, `auth`   a request on its way to its handler
+//! - `second`   the second factor of a login
 //! - `people`, `account`, `stores`, `devices`, `apps`, `operations`, `streams`   the handlers
+//! - `pages`   the console: the same handlers, asked by forms and shown as pages
 //! - `tasks`, `outcome`   operations that give no term; what comes of all of them
 //! - `history`   what was given and ended, a line each, for those who look afterwards
 //! - `drain`, `standby`, `rollout`   what the hive goes on with by itself: devices that are emptied, that stand by, that
@@ -28,12 +30,15 @@ mod history;
 mod http;
 mod operations;
 mod outcome;
+mod pages;
 mod people;
 mod recovery;
 mod rollout;
 mod routes;
 mod rows;
 mod scheduler;
+#[allow(dead_code, reason = "its pages come next")]
+mod second;
 mod standby;
 mod stores;
 mod streams;
@@ -72,6 +77,11 @@ const CHANGE_LOOK_EVERY: Duration = Duration::from_millis(250);
 /// All routes: method and path.
 pub fn routes() -> Vec<(&'static str, &'static str)> {
     routes::ROUTES.iter().map(|route| (route.method, route.path)).collect()
+}
+
+/// All routes of the console's pages: method and path.
+pub fn pages() -> Vec<(&'static str, &'static str)> {
+    routes::PAGES.iter().map(|route| (route.method, route.path)).collect()
 }
 
 /// How a hive is run.
@@ -123,6 +133,8 @@ pub struct Shared {
     pub(crate) domain: String,
     pub(crate) store: Option<String>,
     pub(crate) proxies: Vec<IpAddr>,
+    /// Whether it speaks TLS itself.
+    pub(crate) tls: bool,
     pub(crate) backups: Option<PathBuf>,
     pub(crate) history: Option<History>,
     pub(crate) limits: auth::Limits,
@@ -139,6 +151,12 @@ impl Shared {
     /// The hive's public key.
     pub(crate) fn public(&self) -> [u8; 32] {
         self.key.verifying_key().to_bytes()
+    }
+
+    /// Whether a browser reaches the hive by TLS: its own, or that of a proxy whose word is taken.
+    pub(crate) fn is_secure(&self, headers: &hyper::HeaderMap, peer: IpAddr) -> bool {
+        let told = headers.get("x-forwarded-proto").is_some_and(|proto| proto == "https");
+        self.tls || (told && self.proxies.contains(&peer))
     }
 
     /// Holds a device's request; the one before it ends.
@@ -237,6 +255,7 @@ impl Server {
             domain: options.domain,
             store: options.store,
             proxies: options.proxies,
+            tls: tls.is_some(),
             backups: options.backups,
             history,
             limits: auth::Limits::default(),

@@ -16,6 +16,7 @@ use super::call::{Answering, Call, Caller, Reply, not_logged_in};
 use super::chance;
 use super::database::{How, Row, Value};
 use super::fail::Fail;
+use super::second;
 use super::tenant::{About, AccountId, Tenant, uuid};
 
 const PEOPLE_MAX: u64 = 50;
@@ -36,6 +37,70 @@ async fn hashed(call: &Arc<Call>, password: &Hidden) -> Result<String, Fail> {
 
 fn door(call: &Call) -> Result<(), Fail> {
     call.shared.limits.take(Whose::Door(call.address)).map_err(Fail::slow_down)
+}
+
+/// What a login gives.
+#[derive(Debug, Clone)]
+pub enum Grant {
+    /// A token, for programs.
+    Token,
+    /// A session, for a browser that says what it is.
+    Session(String),
+}
+
+/// What came of a login.
+pub struct Entered {
+    /// The token, or the session's letters.
+    pub made: NewToken,
+    /// Whether a code of the second factor is still to come.
+    pub is_half: bool,
+}
+
+/// How long a session is good, in seconds, if it is used.
+pub const SESSION_S: u64 = 30 * DAY_S;
+/// How long a browser may take to give the second factor.
+const HALF_S: u64 = 300;
+const SESSIONS_MAX: u64 = 50;
+
+fn grant(
+    tenant: &mut Tenant<'_>,
+    person: Uuid,
+    (title, role, ends_in_s): (&str, Role, u64),
+    grant: &Grant,
+    is_half: bool,
+) -> Result<NewToken, Fail> {
+    let Grant::Session(agent) = grant else { return make_token(tenant, person, title, role, ends_in_s) };
+    let now = chance::now();
+    tenant.execute(
+        "DELETE FROM session WHERE account = $1 AND (ends <= $2 OR used <= $3)",
+        &[now.into(), (now - super::auth::SESSION_IDLE_MS).into()],
+    )?;
+    // The oldest go, so that nobody is kept out.
+    tenant.execute(
+        "DELETE FROM session WHERE account = $1 AND person = $2 AND id NOT IN (SELECT id FROM session \
+         WHERE account = $1 AND person = $2 ORDER BY used DESC LIMIT $3)",
+        &[person.0.into(), (SESSIONS_MAX - 1).into()],
+    )?;
+    let (secret, id) = (chance::token(), chance::uuid());
+    let ends_in_s = if is_half { HALF_S } else { SESSION_S };
+    let ends = now + i64::try_from(ends_in_s * 1000).unwrap_or(0);
+    let agent: orchestrator_api::wire::value::Text<200> = orchestrator_api::wire::value::Text::cut(agent);
+    tenant.execute(
+        "INSERT INTO session (hash, id, account, person, half, made, used, ends, agent, address) \
+         VALUES ($2, $3, $1, $4, $5, $6, $6, $7, $8, $9)",
+        &[
+            token_hash(&secret).into(),
+            id.0.into(),
+            person.0.into(),
+            is_half.into(),
+            now.into(),
+            ends.into(),
+            agent.as_str().into(),
+            tenant.from.clone().unwrap_or_default().into(),
+        ],
+    )?;
+    let token = Hidden::new(secret).map_err(|_| Fail::start("a session is too long"))?;
+    Ok(NewToken { id, token, role, ends: chance::time(ends) })
 }
 
 fn make_token(
@@ -98,122 +163,204 @@ fn make_person(tenant: &mut Tenant<'_>, name: &str, password: &str, role: Role) 
 
 /// `POST /v1/setup`.
 pub fn setup(call: Arc<Call>) -> Answering {
-    Box::pin(async move {
-        door(&call)?;
-        let wish: Setup = call.read()?;
-        let wrong = || Fail::new(Code::SetupCodeWrong, "this is not the code that the hive printed");
-        let code = Secret::parse(wish.setup_code.reveal()).map_err(|_| wrong())?;
-        let password = hashed(&call, &wish.password).await?;
-        let (store, address) = (call.shared.store.clone(), call.address.to_string());
-        let account: AccountId = chance::uuid().0;
-        let (made, told) = call
-            .shared
-            .database
-            .transact(How::Write, move |tx| {
-                tx.lock(0, false)?;
-                let rows = tx.query("SELECT setup_hash FROM hive WHERE id = 1", &[])?;
-                let hash = rows.first().map(|row| row.maybe(0, Row::id::<32>)).transpose()?.flatten();
-                if !tx.query("SELECT 1 FROM account WHERE first = 1", &[])?.is_empty() {
-                    return Err(Fail::new(Code::Exists, "this hive is set up already"));
-                }
-                if !hash.is_some_and(|hash| code.matches(&Hex(hash))) {
-                    return Err(Fail::new(
-                        Code::SetupCodeWrong,
-                        "this is not the code that the hive printed",
-                    ));
-                }
-                tx.execute("UPDATE hive SET setup_hash = NULL WHERE id = 1", &[])?;
-                let mut tenant = Tenant { from: Some(address.clone()), ..Tenant::new(tx, account) };
-                make_account(&mut tenant, wish.account.as_str(), true)?;
-                let person = make_person(&mut tenant, wish.name.as_str(), &password, Role::Owner)?;
-                if let Some(url) = &store {
-                    super::stores::insert(&mut tenant, url, false, None)?;
-                }
-                tenant.by =
-                    orchestrator_api::wire::operation::By { person: Some(person), ..Default::default() };
-                let token = make_token(&mut tenant, person, "setup", Role::Owner, TOKEN_S)?;
-                tenant.event("login", About::default());
-                Ok((token, tenant.end()?))
-            })
-            .await?;
-        call.shared.deliver(told);
-        Ok(Reply::json(&made).once())
-    })
+    Box::pin(async move { Ok(Reply::json(&set_up(call, Grant::Token).await?).once()) })
+}
+
+/// Sets the hive up; its first owner is logged in.
+pub async fn set_up(call: Arc<Call>, how: Grant) -> Result<NewToken, Fail> {
+    door(&call)?;
+    let wish: Setup = call.read()?;
+    let wrong = || Fail::new(Code::SetupCodeWrong, "this is not the code that the hive printed");
+    let code = Secret::parse(wish.setup_code.reveal()).map_err(|_| wrong())?;
+    let password = hashed(&call, &wish.password).await?;
+    let (store, address) = (call.shared.store.clone(), call.address.to_string());
+    let account: AccountId = chance::uuid().0;
+    let (made, told) = call
+        .shared
+        .database
+        .transact(How::Write, move |tx| {
+            tx.lock(0, false)?;
+            let rows = tx.query("SELECT setup_hash FROM hive WHERE id = 1", &[])?;
+            let hash = rows.first().map(|row| row.maybe(0, Row::id::<32>)).transpose()?.flatten();
+            if !tx.query("SELECT 1 FROM account WHERE first = 1", &[])?.is_empty() {
+                return Err(Fail::new(Code::Exists, "this hive is set up already"));
+            }
+            if !hash.is_some_and(|hash| code.matches(&Hex(hash))) {
+                return Err(Fail::new(Code::SetupCodeWrong, "this is not the code that the hive printed"));
+            }
+            tx.execute("UPDATE hive SET setup_hash = NULL WHERE id = 1", &[])?;
+            let mut tenant = Tenant { from: Some(address.clone()), ..Tenant::new(tx, account) };
+            make_account(&mut tenant, wish.account.as_str(), true)?;
+            let person = make_person(&mut tenant, wish.name.as_str(), &password, Role::Owner)?;
+            if let Some(url) = &store {
+                super::stores::insert(&mut tenant, url, false, None)?;
+            }
+            tenant.by = orchestrator_api::wire::operation::By { person: Some(person), ..Default::default() };
+            let token = grant(&mut tenant, person, ("setup", Role::Owner, TOKEN_S), &how, false)?;
+            tenant.event("login", About::default());
+            Ok((token, tenant.end()?))
+        })
+        .await?;
+    call.shared.deliver(told);
+    Ok(made)
 }
 
 /// `POST /v1/login`.
 pub fn login(call: Arc<Call>) -> Answering {
-    Box::pin(async move {
-        door(&call)?;
-        let wish: Login = call.read()?;
-        let text = wish.name.as_str().to_owned();
-        let (name, letters) = match text.split_once('@') {
-            Some((name, letters)) => (name.to_owned(), Some(letters.to_owned())),
-            None => (text, None),
-        };
-        let found = call
-            .shared
-            .database
-            .transact(How::Read, move |tx| {
-                let (which, value): (_, Value) = match &letters {
-                    Some(letters) => ("a.letters = $2", letters.into()),
-                    None => ("a.first = $2", 1i64.into()),
-                };
-                let sql = format!(
-                    "SELECT p.account, p.person, p.password, p.role, p.failures, p.locked_until FROM person p \
+    Box::pin(async move { Ok(Reply::json(&log_in(call, Grant::Token).await?.made).once()) })
+}
+
+/// Counts a login that failed, or forgets those that did.
+fn count_failures(tenant: &mut Tenant<'_>, person: Uuid, failures: i64, is_right: bool) -> Result<(), Fail> {
+    let (count, until) = match (is_right, failures + 1 >= FAILURES_MAX) {
+        (true, _) => (0, 0),
+        (false, false) => (failures + 1, 0),
+        (false, true) => (0, chance::now() + LOCKED_MS),
+    };
+    tenant.execute(
+        "UPDATE person SET failures = $3, locked_until = $4 WHERE account = $1 AND person = $2",
+        &[person.0.into(), count.into(), until.into()],
+    )?;
+    tenant.event(if is_right { "login" } else { "login_failed" }, About::default());
+    Ok(())
+}
+
+fn second_wrong() -> Fail {
+    Fail::new(Code::SecondWrong, "this code is wrong, or was used already")
+        .hint("wait for the next code of the app, or use a recovery code")
+}
+
+/// The second step of a login in a browser; the session's letters.
+pub async fn log_in_second(call: Arc<Call>) -> Result<Hidden, Fail> {
+    door(&call)?;
+    let over = || {
+        Fail::new(Code::NotLoggedIn, "this login took too long, or was never begun")
+            .hint("Begin again with name and password.")
+    };
+    let half = token_hash(call.visit.half().ok_or_else(over)?);
+    let (given, address) = (call.visit.form.text("code").to_owned(), call.address.to_string());
+    let agent = Grant::Session(call.visit.agent.clone());
+    let (made, told) = call
+        .shared
+        .database
+        .transact(How::Write, move |tx| {
+            let now = chance::now();
+            let rows = tx.query(
+                "SELECT s.account, s.person, p.role, p.failures, p.locked_until FROM session s \
+                 JOIN person p ON p.account = s.account AND p.person = s.person \
+                 WHERE s.hash = $1 AND s.half = 1 AND s.ends > $2",
+                &[half.into(), now.into()],
+            )?;
+            let row = rows.first().ok_or_else(over)?;
+            if row.int(4)? > now {
+                return Err(Fail::slow_down((row.int(4)? - now).unsigned_abs()));
+            }
+            let (account, person, role) = (row.id::<16>(0)?, uuid(row, 1)?, role(row.text(2)?));
+            let by = orchestrator_api::wire::operation::By { person: Some(person), ..Default::default() };
+            let mut tenant = Tenant { by, from: Some(address.clone()), ..Tenant::new(tx, account) };
+            tenant.alone()?;
+            let is_right = second::check(&mut tenant, person, &given)?;
+            count_failures(&mut tenant, person, row.int(3)?, is_right)?;
+            let made = match is_right {
+                true => {
+                    tenant.execute("DELETE FROM session WHERE account = $1 AND hash = $2", &[half.into()])?;
+                    Some(grant(&mut tenant, person, ("", role, 0), &agent, false)?)
+                }
+                false => None,
+            };
+            Ok((made, tenant.end()?))
+        })
+        .await?;
+    call.shared.deliver(told);
+    Ok(made.ok_or_else(second_wrong)?.token)
+}
+
+/// A login with name and password, and the second factor where it is on.
+pub async fn log_in(call: Arc<Call>, how: Grant) -> Result<Entered, Fail> {
+    door(&call)?;
+    let wish: Login = call.read()?;
+    let text = wish.name.as_str().to_owned();
+    let (name, letters) = match text.split_once('@') {
+        Some((name, letters)) => (name.to_owned(), Some(letters.to_owned())),
+        None => (text, None),
+    };
+    let found = call
+        .shared
+        .database
+        .transact(How::Read, move |tx| {
+            let (which, value): (_, Value) = match &letters {
+                Some(letters) => ("a.letters = $2", letters.into()),
+                None => ("a.first = $2", 1i64.into()),
+            };
+            let sql = format!(
+                "SELECT p.account, p.person, p.password, p.role, p.failures, p.locked_until FROM person p \
                      JOIN account a ON a.account = p.account WHERE p.name = $1 AND {which}"
-                );
-                let rows = tx.query(&sql, &[(&name).into(), value])?;
-                Ok(rows.into_iter().next())
-            })
-            .await?;
-        let now = chance::now();
-        if let Some(row) = &found
-            && row.int(5)? > now
-        {
-            return Err(Fail::slow_down((row.int(5)? - now).unsigned_abs()));
-        }
-        let kept = found.as_ref().map(|row| row.text(2).map(str::to_owned)).transpose()?;
-        let password = wish.password.clone();
-        let right = {
-            let _permit = call.shared.passwords.acquire().await;
-            let check = move || is_password(password.reveal(), kept.as_deref());
-            tokio::task::spawn_blocking(check).await.unwrap_or(false)
-        };
-        let wrong = || Fail::new(Code::LoginWrong, "name or password is wrong");
-        let Some(row) = found else { return Err(wrong()) };
-        let (account, person, role) = (row.id::<16>(0)?, uuid(&row, 1)?, role(row.text(3)?));
-        let failures = row.int(4)?;
-        let address = call.address.to_string();
-        let title = wish.title.as_ref().map_or("login", |title| title.as_str()).to_owned();
-        let ends_in_s = wish.ends_in_s.map_or(TOKEN_S, |it| it.0);
-        let (made, told) = call
-            .shared
-            .database
-            .transact(How::Write, move |tx| {
-                let by = orchestrator_api::wire::operation::By { person: Some(person), ..Default::default() };
-                let mut tenant = Tenant { by, from: Some(address.clone()), ..Tenant::new(tx, account) };
-                tenant.alone()?;
-                let (count, until) = match (right, failures + 1 >= FAILURES_MAX) {
-                    (true, _) => (0, 0),
-                    (false, false) => (failures + 1, 0),
-                    (false, true) => (0, now + LOCKED_MS),
-                };
-                tenant.execute(
-                    "UPDATE person SET failures = $3, locked_until = $4 WHERE account = $1 AND person = $2",
-                    &[person.0.into(), count.into(), until.into()],
-                )?;
-                tenant.event(if right { "login" } else { "login_failed" }, About::default());
-                let made = match right {
-                    true => Some(make_token(&mut tenant, person, &title, role, ends_in_s)?),
-                    false => None,
-                };
-                Ok((made, tenant.end()?))
-            })
-            .await?;
-        call.shared.deliver(told);
-        Ok(Reply::json(&made.ok_or_else(wrong)?).once())
-    })
+            );
+            let rows = tx.query(&sql, &[(&name).into(), value])?;
+            Ok(rows.into_iter().next())
+        })
+        .await?;
+    let now = chance::now();
+    if let Some(row) = &found
+        && row.int(5)? > now
+    {
+        return Err(Fail::slow_down((row.int(5)? - now).unsigned_abs()));
+    }
+    let kept = found.as_ref().map(|row| row.text(2).map(str::to_owned)).transpose()?;
+    let password = wish.password.clone();
+    let right = {
+        let _permit = call.shared.passwords.acquire().await;
+        let check = move || is_password(password.reveal(), kept.as_deref());
+        tokio::task::spawn_blocking(check).await.unwrap_or(false)
+    };
+    let wrong = || Fail::new(Code::LoginWrong, "name or password is wrong");
+    let Some(row) = found else { return Err(wrong()) };
+    let (account, person, role) = (row.id::<16>(0)?, uuid(&row, 1)?, role(row.text(3)?));
+    let failures = row.int(4)?;
+    let address = call.address.to_string();
+    let title = wish.title.as_ref().map_or("login", |title| title.as_str()).to_owned();
+    let ends_in_s = wish.ends_in_s.map_or(TOKEN_S, |it| it.0);
+    let given = wish.second.as_ref().map(|text| text.as_str().to_owned());
+    let (made, told) = call
+        .shared
+        .database
+        .transact(How::Write, move |tx| {
+            let by = orchestrator_api::wire::operation::By { person: Some(person), ..Default::default() };
+            let mut tenant = Tenant { by, from: Some(address.clone()), ..Tenant::new(tx, account) };
+            tenant.alone()?;
+            let needs = right && second::is_on(&mut tenant, person)?;
+            let wish = (title.as_str(), role, ends_in_s);
+            let made = match (right, needs, &given, &how) {
+                (false, ..) => Err(wrong()),
+                (true, false, ..) => Ok(false),
+                // The code comes on a page of its own.
+                (true, true, None, Grant::Session(_)) => Ok(true),
+                (true, true, None, Grant::Token) => {
+                    Err(Fail::new(Code::SecondNeeded, "this login needs a code of the second factor besides"))
+                }
+                (true, true, Some(given), _) => match second::check(&mut tenant, person, given)? {
+                    true => Ok(false),
+                    false => Err(second_wrong()),
+                },
+            };
+            let made = match made {
+                Ok(is_half) => {
+                    if !is_half {
+                        count_failures(&mut tenant, person, failures, true)?;
+                    }
+                    Ok(Entered { made: grant(&mut tenant, person, wish, &how, is_half)?, is_half })
+                }
+                Err(Fail::Api(error)) if error.code == Code::SecondNeeded => Err(Fail::Api(error)),
+                Err(fail) => {
+                    count_failures(&mut tenant, person, failures, false)?;
+                    Err(fail)
+                }
+            };
+            Ok((made, tenant.end()?))
+        })
+        .await?;
+    call.shared.deliver(told);
+    made
 }
 
 /// `DELETE /v1/login`.
@@ -276,6 +423,10 @@ pub fn password(call: Arc<Call>) -> Answering {
                 "DELETE FROM token WHERE account = $1 AND person = $2 AND id <> $3",
                 &[person.0.into(), token.0.into()],
             )?;
+            tenant.execute(
+                "DELETE FROM session WHERE account = $1 AND person = $2 AND id <> $3",
+                &[person.0.into(), token.0.into()],
+            )?;
             Ok(Reply::none())
         })
         .await
@@ -328,50 +479,52 @@ pub fn uninvite(call: &Call, tenant: &mut Tenant<'_>) -> Result<Reply, Fail> {
 
 /// `POST /v1/people/accept`.
 pub fn accept(call: Arc<Call>) -> Answering {
-    Box::pin(async move {
-        door(&call)?;
-        let wish: Accept = call.read()?;
-        let wrong = || Fail::new(Code::CodeWrong, "this invitation is not one that is open");
-        let secret = Secret::parse(wish.invite.reveal()).map_err(|_| wrong())?;
-        let password = hashed(&call, &wish.password).await?;
-        let address = call.address.to_string();
-        let (made, told) = call
-            .shared
-            .database
-            .transact(How::Write, move |tx| {
-                let hash: Value = secret.hash().0.into();
-                let sql = "SELECT account, role, new_account, ends FROM invite WHERE hash = $1";
-                let rows = tx.query(sql, std::slice::from_ref(&hash))?;
-                let row = rows
-                    .first()
-                    .ok_or_else(|| Fail::new(Code::CodeWrong, "this invitation is not one that is open"))?;
-                if row.int(3)? <= chance::now() {
-                    return Err(Fail::new(Code::CodeExpired, "this invitation ended"));
-                }
-                let (host, role, new) = (row.id::<16>(0)?, role(row.text(1)?), row.flag(2)?);
-                if tx.execute("DELETE FROM invite WHERE hash = $1", &[hash])? == 0 {
-                    return Err(Fail::new(Code::CodeUsed, "this invitation was accepted already"));
-                }
-                let account = if new { chance::uuid().0 } else { host };
-                let mut tenant = Tenant { from: Some(address.clone()), ..Tenant::new(tx, account) };
-                if new {
-                    let title = wish.account.as_ref().ok_or_else(|| {
-                        Fail::field("account", "this invitation is for a new account: say what it is called")
-                    })?;
-                    make_account(&mut tenant, title.as_str(), false)?;
-                }
-                tenant.alone()?;
-                let person = make_person(&mut tenant, wish.name.as_str(), &password, role)?;
-                tenant.by =
-                    orchestrator_api::wire::operation::By { person: Some(person), ..Default::default() };
-                let token = make_token(&mut tenant, person, "invitation", role, TOKEN_S)?;
-                tenant.event("login", About::default());
-                Ok((token, tenant.end()?))
-            })
-            .await?;
-        call.shared.deliver(told);
-        Ok(Reply::json(&made).once())
-    })
+    Box::pin(async move { Ok(Reply::json(&accepted(call, Grant::Token).await?).once()) })
+}
+
+/// Takes an invitation up; who does is logged in.
+pub async fn accepted(call: Arc<Call>, how: Grant) -> Result<NewToken, Fail> {
+    door(&call)?;
+    let wish: Accept = call.read()?;
+    let wrong = || Fail::new(Code::CodeWrong, "this invitation is not one that is open");
+    let secret = Secret::parse(wish.invite.reveal()).map_err(|_| wrong())?;
+    let password = hashed(&call, &wish.password).await?;
+    let address = call.address.to_string();
+    let (made, told) = call
+        .shared
+        .database
+        .transact(How::Write, move |tx| {
+            let hash: Value = secret.hash().0.into();
+            let sql = "SELECT account, role, new_account, ends FROM invite WHERE hash = $1";
+            let rows = tx.query(sql, std::slice::from_ref(&hash))?;
+            let row = rows
+                .first()
+                .ok_or_else(|| Fail::new(Code::CodeWrong, "this invitation is not one that is open"))?;
+            if row.int(3)? <= chance::now() {
+                return Err(Fail::new(Code::CodeExpired, "this invitation ended"));
+            }
+            let (host, role, new) = (row.id::<16>(0)?, role(row.text(1)?), row.flag(2)?);
+            if tx.execute("DELETE FROM invite WHERE hash = $1", &[hash])? == 0 {
+                return Err(Fail::new(Code::CodeUsed, "this invitation was accepted already"));
+            }
+            let account = if new { chance::uuid().0 } else { host };
+            let mut tenant = Tenant { from: Some(address.clone()), ..Tenant::new(tx, account) };
+            if new {
+                let title = wish.account.as_ref().ok_or_else(|| {
+                    Fail::field("account", "this invitation is for a new account: say what it is called")
+                })?;
+                make_account(&mut tenant, title.as_str(), false)?;
+            }
+            tenant.alone()?;
+            let person = make_person(&mut tenant, wish.name.as_str(), &password, role)?;
+            tenant.by = orchestrator_api::wire::operation::By { person: Some(person), ..Default::default() };
+            let token = grant(&mut tenant, person, ("invitation", role, TOKEN_S), &how, false)?;
+            tenant.event("login", About::default());
+            Ok((token, tenant.end()?))
+        })
+        .await?;
+    call.shared.deliver(told);
+    Ok(made)
 }
 
 /// `GET /v1/people`.
@@ -415,7 +568,9 @@ pub fn remove(call: &Call, tenant: &mut Tenant<'_>) -> Result<Reply, Fail> {
     if last_owner(tenant, id)? {
         return Err(Fail::state("the last owner stays"));
     }
-    tenant.execute("DELETE FROM token WHERE account = $1 AND person = $2", &[id.0.into()])?;
+    for table in ["token", "session", "second"] {
+        tenant.execute(&format!("DELETE FROM {table} WHERE account = $1 AND person = $2"), &[id.0.into()])?;
+    }
     let gone = tenant.execute("DELETE FROM person WHERE account = $1 AND person = $2", &[id.0.into()])?;
     if gone == 0 {
         return Err(Fail::not_found());

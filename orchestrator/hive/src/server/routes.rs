@@ -13,7 +13,7 @@ use serde_json::{Map, Value, json};
 use super::call::{Answering, Call, Reply};
 use super::fail::Fail;
 use super::tenant::Tenant;
-use super::{account, apps, devices, operations, people, stores, streams};
+use super::{account, apps, devices, operations, pages, people, stores, streams};
 
 /// Who may ask.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,6 +30,26 @@ pub enum Who {
     Hello,
     /// A machine that has a code.
     Join,
+}
+
+/// What comes and goes: JSON, or a page of the console with what belongs to it.
+#[derive(Clone, Copy)]
+pub enum Door {
+    /// A program asks; it has a token, or signs.
+    Json,
+    /// A browser asks for a page; it has a cookie. Without a login it is led to where one logs in.
+    Page,
+    /// A browser sends a form, with its CSRF token. What went wrong is told on the page that `again` makes.
+    Form {
+        /// The page that has the form.
+        again: Handler,
+    },
+}
+
+impl PartialEq for Door {
+    fn eq(&self, other: &Self) -> bool {
+        std::mem::discriminant(self) == std::mem::discriminant(other)
+    }
 }
 
 /// What answers.
@@ -56,10 +76,21 @@ pub struct Route {
     pub max: usize,
     /// What answers.
     pub handler: Handler,
+    /// Programs or browsers.
+    pub door: Door,
 }
 
 const fn route(method: &'static str, path: &'static str, who: Who, handler: Handler) -> Route {
-    Route { method, path, who, max: BODY_BYTES_MAX, handler }
+    Route { method, path, who, max: BODY_BYTES_MAX, handler, door: Door::Json }
+}
+
+const fn page(path: &'static str, who: Who, handler: Handler) -> Route {
+    Route { door: Door::Page, ..route("GET", path, who, handler) }
+}
+
+/// What a form orders, and the page that has the form, which has the same places in its path.
+const fn form(path: &'static str, who: Who, handler: Handler, again: Handler) -> Route {
+    Route { door: Door::Form { again }, ..route("POST", path, who, handler) }
 }
 
 const fn large(max: usize, route: Route) -> Route {
@@ -149,10 +180,26 @@ pub const ROUTES: &[Route] = &[
     route("POST", "/v1/device/leave", Device, Write(devices::leave)),
 ];
 
+/// The pages of the console: `console.md`. Forms are sent by POST, and answer with another page.
+#[rustfmt::skip]
+pub const PAGES: &[Route] = &[
+    page("/", All, Free(pages::root)),
+    page("/assets/{hash}/{name}", All, Free(pages::asset)),
+    form("/theme", All, Free(pages::theme), Free(pages::root)),
+    page("/setup", All, Free(pages::setup)),
+    form("/setup", All, Free(pages::setup_do), Free(pages::setup)),
+    page("/login", All, Free(pages::login)),
+    form("/login", All, Free(pages::login_do), Free(pages::login)),
+    page("/login/second", All, Free(pages::second)),
+    form("/login/second", All, Free(pages::second_do), Free(pages::second)),
+    form("/logout", Person(Viewer), Free(pages::logout), Free(pages::root)),
+    page("/live", Person(Viewer), Free(operations::watch)),
+];
+
 /// The route of a request, and what stands in its places.
 pub fn find(method: &str, segments: &[String]) -> Option<(&'static Route, Vec<String>)> {
-    ROUTES.iter().filter(|route| route.method == method).find_map(|route| {
-        let pattern: Vec<&str> = route.path.trim_start_matches('/').split('/').collect();
+    ROUTES.iter().chain(PAGES).filter(|route| route.method == method).find_map(|route| {
+        let pattern: Vec<&str> = route.path.split('/').filter(|part| !part.is_empty()).collect();
         if pattern.len() != segments.len() {
             return None;
         }

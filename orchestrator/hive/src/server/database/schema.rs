@@ -6,7 +6,7 @@ use super::Tx;
 use crate::server::fail::Fail;
 
 /// The number of the last migration.
-pub const SCHEMA: i64 = 1;
+pub const SCHEMA: i64 = 2;
 
 /// A column's kind; a question mark after it: it may be missing.
 struct Table {
@@ -14,6 +14,8 @@ struct Table {
     columns: &'static [&'static str],
     key: &'static str,
     more: &'static [&'static str],
+    /// The migration that makes it.
+    since: i64,
 }
 
 /// All tables that a backup has, in the order in which they are restored, with their columns.
@@ -36,6 +38,8 @@ pub const TABLES: &[(&str, &[&str])] = &[
     ("release", RELEASE),
     ("release_binary", RELEASE_BINARY),
     ("moments", MOMENTS),
+    ("second", SECOND),
+    ("channel", CHANNEL),
 ];
 
 const HIVE: &[&str] = &[
@@ -202,37 +206,65 @@ const IDEMPOTENCY: &[&str] = &[
     "answer BYTES?",
     "ends INT",
 ];
+const SESSION: &[&str] = &[
+    "hash BYTES",
+    "id BYTES",
+    "account BYTES",
+    "person BYTES",
+    "half INT",
+    "made INT",
+    "used INT",
+    "ends INT",
+    "agent TEXT",
+    "address TEXT",
+];
+const SECOND: &[&str] =
+    &["account BYTES", "person BYTES", "secret BYTES", "is_on INT", "step INT", "codes TEXT"];
+const SAMPLES: &[&str] = &["account BYTES", "subject BYTES", "span TEXT", "at INT", "points BYTES"];
+const CHANNEL: &[&str] = &[
+    "account BYTES",
+    "channel BYTES",
+    "kind TEXT",
+    "settings TEXT",
+    "events TEXT",
+    "sent INT",
+    "problem TEXT?",
+];
 const CHANGE: &[&str] = &["revision SERIAL", "account BYTES", "kind TEXT", "id TEXT"];
 
 const ALL: &[Table] = &[
-    Table { name: "hive", columns: HIVE, key: "id", more: &[] },
+    Table { name: "hive", columns: HIVE, key: "id", more: &[], since: 1 },
     Table {
         name: "account",
         columns: ACCOUNT,
         key: "account",
         more: &["CREATE UNIQUE INDEX account_letters ON account (letters)"],
+        since: 1,
     },
     Table {
         name: "person",
         columns: PERSON,
         key: "account, person",
         more: &["CREATE UNIQUE INDEX person_name ON person (account, name)"],
+        since: 1,
     },
     Table {
         name: "token",
         columns: TOKEN,
         key: "hash",
         more: &["CREATE INDEX token_person ON token (account, person)"],
+        since: 1,
     },
-    Table { name: "invite", columns: INVITE, key: "hash", more: &[] },
-    Table { name: "ring", columns: RING, key: "account, number", more: &[] },
+    Table { name: "invite", columns: INVITE, key: "hash", more: &[], since: 1 },
+    Table { name: "ring", columns: RING, key: "account, number", more: &[], since: 1 },
     Table {
         name: "store",
         columns: STORE,
         key: "account, store",
         more: &["CREATE UNIQUE INDEX store_url ON store (account, url)"],
+        since: 1,
     },
-    Table { name: "device_code", columns: DEVICE_CODE, key: "code_id", more: &[] },
+    Table { name: "device_code", columns: DEVICE_CODE, key: "code_id", more: &[], since: 1 },
     Table {
         name: "device",
         columns: DEVICE,
@@ -242,14 +274,16 @@ const ALL: &[Table] = &[
             "CREATE UNIQUE INDEX device_identity ON device (identity)",
             "CREATE UNIQUE INDEX device_name ON device (account, name)",
         ],
+        since: 1,
     },
     Table {
         name: "device_app",
         columns: DEVICE_APP,
         key: "account, app, device",
         more: &["CREATE INDEX device_app_device ON device_app (account, device)"],
+        since: 1,
     },
-    Table { name: "package", columns: PACKAGE, key: "account, app, revision", more: &[] },
+    Table { name: "package", columns: PACKAGE, key: "account, app, revision", more: &[], since: 1 },
     Table {
         name: "app",
         columns: APP,
@@ -258,6 +292,7 @@ const ALL: &[Table] = &[
             "CREATE UNIQUE INDEX app_name ON app (account, name)",
             "CREATE INDEX app_device ON app (account, device)",
         ],
+        since: 1,
     },
     Table {
         name: "operation",
@@ -268,6 +303,7 @@ const ALL: &[Table] = &[
             "CREATE INDEX operation_number ON operation (account, number)",
             "CREATE INDEX operation_state ON operation (state)",
         ],
+        since: 1,
     },
     Table {
         name: "command",
@@ -277,13 +313,30 @@ const ALL: &[Table] = &[
             "CREATE INDEX command_operation ON command (account, operation)",
             "CREATE INDEX command_open ON command (account, device) WHERE result IS NULL",
         ],
+        since: 1,
     },
-    Table { name: "event", columns: EVENT, key: "account, number", more: &[] },
-    Table { name: "idempotency", columns: IDEMPOTENCY, key: "account, token, key", more: &[] },
-    Table { name: "release", columns: RELEASE, key: "account, number", more: &[] },
-    Table { name: "release_binary", columns: RELEASE_BINARY, key: "account, number, arch", more: &[] },
-    Table { name: "moments", columns: MOMENTS, key: "account, app", more: &[] },
-    Table { name: "change", columns: CHANGE, key: "", more: &[] },
+    Table { name: "event", columns: EVENT, key: "account, number", more: &[], since: 1 },
+    Table { name: "idempotency", columns: IDEMPOTENCY, key: "account, token, key", more: &[], since: 1 },
+    Table { name: "release", columns: RELEASE, key: "account, number", more: &[], since: 1 },
+    Table {
+        name: "release_binary",
+        columns: RELEASE_BINARY,
+        key: "account, number, arch",
+        more: &[],
+        since: 1,
+    },
+    Table { name: "moments", columns: MOMENTS, key: "account, app", more: &[], since: 1 },
+    Table { name: "change", columns: CHANGE, key: "", more: &[], since: 1 },
+    Table {
+        name: "session",
+        columns: SESSION,
+        key: "hash",
+        more: &["CREATE INDEX session_person ON session (account, person)"],
+        since: 2,
+    },
+    Table { name: "second", columns: SECOND, key: "account, person", more: &[], since: 2 },
+    Table { name: "samples", columns: SAMPLES, key: "account, subject, span", more: &[], since: 2 },
+    Table { name: "channel", columns: CHANNEL, key: "account, channel", more: &[], since: 2 },
 ];
 
 /// What differs between the two in words; what they do is the same.
@@ -320,18 +373,24 @@ pub(super) fn migrate(tx: &mut dyn Tx) -> Result<(), Fail> {
         }
         false => "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'hive'",
     };
-    if tx.query(there, &[])?.is_empty() {
-        for table in ALL {
-            tx.execute(&statement(table, postgres), &[])?;
-            for more in table.more {
-                tx.execute(more, &[])?;
-            }
+    let make = |tx: &mut dyn Tx, table: &Table| -> Result<(), Fail> {
+        tx.execute(&statement(table, postgres), &[])?;
+        for more in table.more {
+            tx.execute(more, &[])?;
         }
-        return Ok(());
+        Ok(())
+    };
+    if tx.query(there, &[])?.is_empty() {
+        return ALL.iter().try_for_each(|table| make(tx, table));
     }
     let rows = tx.query("SELECT schema FROM hive WHERE id = 1", &[])?;
     match rows.first().map(|row| row.int(0)).transpose()? {
         None | Some(SCHEMA) => Ok(()),
+        Some(number) if (1..SCHEMA).contains(&number) => {
+            ALL.iter().filter(|table| table.since > number).try_for_each(|table| make(tx, table))?;
+            tx.execute("UPDATE hive SET schema = $1", &[SCHEMA.into()])?;
+            Ok(())
+        }
         Some(number) => Err(Fail::start(format!(
             "the database has the tables of another comb: number {number}, this one knows {SCHEMA}"
         ))),

@@ -1,0 +1,136 @@
+// Makes pages live. Every page works without it: it asks for the same page again, and puts in what changed.
+//
+//   <section id="apps" data-live="app device" data-every="10">   asked for again when an app or device changed, and every 10 s
+//   <section id="x" data-live="device" data-from="/path">          … from another path
+//   <time data-ago datetime>, <time data-until datetime>           counted on
+//   <button data-copy="id">                                        copies what stands in that element
+"use strict";
+(() => {
+  const root = document.documentElement;
+  const away = document.getElementById("away");
+  const skew = Date.now() - Date.parse(root.dataset.now || new Date().toISOString());
+
+  const span = (ms) => {
+    const s = Math.floor(ms / 1000);
+    if (s < 120) return s + " s";
+    if (s < 7200) return Math.floor(s / 60) + " min";
+    if (s < 172800) return Math.floor(s / 3600) + " h";
+    if (s < 5184000) return Math.floor(s / 86400) + " days";
+    if (s < 63072000) return Math.floor(s / 2592000) + " months";
+    return Math.floor(s / 31536000) + " years";
+  };
+  const tick = () => {
+    const now = Date.now() - skew;
+    for (const it of document.querySelectorAll("time[data-ago]")) {
+      const ms = now - Date.parse(it.dateTime);
+      it.textContent = ms < 0 ? "just now" : span(ms) + " ago";
+    }
+    for (const it of document.querySelectorAll("time[data-until]")) {
+      const ms = Date.parse(it.dateTime) - now;
+      it.textContent = ms < 0 ? "over" : "in " + span(ms);
+    }
+  };
+  setInterval(tick, 1000);
+
+  document.addEventListener("click", (event) => {
+    const button = event.target.closest("button[data-copy]");
+    const from = button && document.getElementById(button.dataset.copy);
+    if (!from) return;
+    const text = from.textContent.trim();
+    const said = button.textContent;
+    const done = () => {
+      button.textContent = "Copied";
+      setTimeout(() => { button.textContent = said; }, 2000);
+    };
+    const select = () => getSelection().selectAllChildren(from);
+    if (navigator.clipboard) navigator.clipboard.writeText(text).then(done, select);
+    else { select(); if (document.execCommand("copy")) done(); }
+  });
+  for (const it of document.querySelectorAll("[data-copy]")) it.hidden = false;
+  for (const form of document.querySelectorAll("form")) {
+    // An order is given once.
+    form.addEventListener("submit", () => setTimeout(() => {
+      for (const button of form.querySelectorAll("button")) button.disabled = true;
+    }, 0));
+  }
+  addEventListener("pageshow", (event) => {
+    if (event.persisted) for (const it of document.querySelectorAll("button")) it.disabled = false;
+  });
+
+  const gone = (is) => { if (away) away.hidden = !is; };
+  const live = () => [...document.querySelectorAll("[data-live][id]")];
+  // What somebody is at is left alone.
+  const busy = (it) => {
+    const at = document.activeElement;
+    return it.contains(at) && at.matches("input, select, textarea, button");
+  };
+  const put = (it, page) => {
+    const fresh = page.getElementById(it.id);
+    if (!fresh) return location.reload();
+    if (busy(it) || fresh.outerHTML === it.outerHTML) return;
+    const open = [...it.querySelectorAll("details")].map((one) => one.open);
+    const focus = it.contains(document.activeElement) && document.activeElement.getAttribute("href");
+    it.replaceWith(fresh);
+    [...fresh.querySelectorAll("details")].forEach((one, at) => { if (open[at]) one.open = true; });
+    for (const one of fresh.querySelectorAll("[data-copy]")) one.hidden = false;
+    const again = focus && [...fresh.querySelectorAll("a")].find((one) => one.getAttribute("href") === focus);
+    if (again) again.focus();
+  };
+  const load = async (those) => {
+    const paths = new Map();
+    for (const it of those) {
+      const path = it.dataset.from || location.pathname + location.search;
+      paths.set(path, [...(paths.get(path) || []), it.id]);
+    }
+    for (const [path, ids] of paths) {
+      let answer;
+      try {
+        answer = await fetch(path, { headers: { accept: "text/html" }, credentials: "same-origin" });
+      } catch { return gone(true); }
+      if (answer.status >= 500) return gone(true);
+      gone(false);
+      // A login that ended, or a thing that is gone: the browser shows it.
+      if (answer.redirected || !answer.ok) return location.reload();
+      const page = new DOMParser().parseFromString(await answer.text(), "text/html");
+      for (const id of ids) { const it = document.getElementById(id); if (it) put(it, page); }
+      tick();
+    }
+  };
+  let waiting = new Set(), timer = null;
+  const soon = (those) => {
+    for (const it of those) waiting.add(it.id);
+    timer = timer || setTimeout(() => {
+      const those = live().filter((it) => waiting.has(it.id));
+      waiting = new Set(); timer = null;
+      if (those.length && !document.hidden) load(those);
+    }, 400);
+  };
+  const source = root.dataset.live;
+  if (!source || !live().length) return;
+
+  let wait = 1000, watch = null;
+  const connect = () => {
+    watch = new EventSource(source);
+    watch.addEventListener("begun", () => { wait = 1000; gone(false); });
+    watch.addEventListener("all", () => soon(live()));
+    watch.addEventListener("changed", (event) => {
+      const { kind } = JSON.parse(event.data);
+      soon(live().filter((it) => it.dataset.live.split(" ").includes(kind)));
+    });
+    watch.onerror = () => {
+      watch.close();
+      // The hive begins anew, or the login ended: a page asked for tells which.
+      setTimeout(() => { if (!document.hidden) soon(live()); connect(); }, wait);
+      wait = Math.min(wait * 2, 15000);
+    };
+  };
+  connect();
+  let seconds = 0;
+  setInterval(() => {
+    seconds += 1;
+    if (document.hidden) return;
+    soon(live().filter((it) => it.dataset.every && seconds % Number(it.dataset.every) === 0));
+  }, 1000);
+  document.addEventListener("visibilitychange", () => { if (!document.hidden) soon(live()); });
+  addEventListener("pagehide", () => watch && watch.close());
+})();
