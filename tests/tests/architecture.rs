@@ -25,14 +25,20 @@ const ARROWS: &[(&str, &[&str], &[&str])] = &[
     ("fs-sim", &["fs-crypto", "fs-format", "fs-volume"], &[]),
     // What hive, devices and people say to each other: ids, hashes and signatures are the format's. No secret, no I/O.
     ("orchestrator-api", &["fs-format"], &[]),
+    // The file in which hive and device write down what happened, line by line: `api` says what a line is, and does no I/O.
+    ("orchestrator-history", &["orchestrator-api"], &[]),
     // What pages look like; it finds nothing out by itself, so neither a database nor HTTP, and no secret.
     ("orchestrator-console", &["orchestrator-api"], &[]),
     // Decides where apps run. It cannot read, and asks no store. Of the format it uses ids, signed digests, and what
     // stands in the clear of a ring. Its tests hold what it wrote down against the invariants.
-    ("orchestrator-hive", &["fs-format", "orchestrator-api", "orchestrator-console"], &["comb-tests"]),
+    (
+        "orchestrator-hive",
+        &["fs-format", "orchestrator-api", "orchestrator-console", "orchestrator-history"],
+        &["comb-tests"],
+    ),
     // Decides what a device does, and does it: opens the ring, signs as the device and seals for the owner. The filesystem's
     // commands are a door, so no `fs-volume`.
-    ("orchestrator-device", &["fs-crypto", "fs-format", "orchestrator-api"], &[]),
+    ("orchestrator-device", &["fs-crypto", "fs-format", "orchestrator-api", "orchestrator-history"], &[]),
     // Both of them, on fakes of every door.
     ("orchestrator-sim", &["fs-format", "orchestrator-api", "orchestrator-device", "orchestrator-hive"], &[]),
     // The one binary: speaks with hives in the types of `api`; the device asks the filesystem through its commands.

@@ -97,14 +97,14 @@ pub enum What {
         /// The term that is over.
         term: Term,
     },
-    /// A device has a lease: an end of it that is new.
+    /// A device has a lease with another end, or needs none any more.
     Lease {
         /// The app.
         app: AppId,
         /// Its term.
         term: Term,
-        /// When volumes refuse writes, in `CLOCK_BOOTTIME`.
-        end_ms: u64,
+        /// When volumes refuse writes, in `CLOCK_BOOTTIME`; none if nothing but an order ends the term.
+        end_ms: Option<u64>,
     },
     /// A device begins to stop an app.
     Stopping {

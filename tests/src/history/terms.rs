@@ -58,21 +58,21 @@ struct Writing<'a> {
 /// Invariant 2: under a lease, what one device writes has ended before what another one writes begins; and nobody writes in a
 /// term after having written down that it is over.
 pub(super) fn written(histories: &Histories, seen: &mut Seen) -> Result<(), Broken> {
-    let mut leases: BTreeMap<(AppId, Term), u64> = BTreeMap::new();
-    let mut leased: BTreeMap<(AppId, Term), bool> = BTreeMap::new();
+    // Whether a term has an end of its own, and the latest that was told. A change of policy changes it within a term.
+    let mut leases: BTreeMap<(AppId, Term), (bool, Option<u64>)> = BTreeMap::new();
     let mut stopped: BTreeMap<(DeviceId, AppId), Term> = BTreeMap::new();
     let mut writings: Vec<Writing<'_>> = Vec::new();
     for (line, at) in histories.iter() {
         let Who::Device(device) = line.who else {
             if let What::Granted { app, term, leased: with, .. } = &line.what {
-                leased.insert((*app, *term), *with);
+                leases.insert((*app, *term), (*with, None));
             }
             continue;
         };
         match &line.what {
             What::Lease { app, term, end_ms } => {
-                let end = leases.entry((*app, *term)).or_default();
-                *end = (*end).max(*end_ms);
+                let (leased, end) = leases.entry((*app, *term)).or_default();
+                (*leased, *end) = (end_ms.is_some(), (*end).max(*end_ms));
             }
             What::Stopped { app, term, .. } => {
                 stopped.insert((device, *app), *term);
@@ -103,10 +103,7 @@ pub(super) fn written(histories: &Histories, seen: &mut Seen) -> Result<(), Brok
             writings[..number].iter().filter(|one| one.volume == later.volume && one.device != later.device)
         {
             // Without a lease nothing ends a term but a fence: there only the store decides (invariant 1).
-            if !leased.get(&(earlier.app, earlier.term)).copied().unwrap_or(false) {
-                continue;
-            }
-            let lease = leases.get(&(earlier.app, earlier.term)).copied();
+            let Some((true, lease)) = leases.get(&(earlier.app, earlier.term)).copied() else { continue };
             let gone = histories.gone(earlier.device, earlier.began);
             let end = [earlier.ended, lease, gone].into_iter().flatten().min();
             if end.is_none_or(|end| end > later.began.boottime_ms) {

@@ -38,7 +38,7 @@ fn ended(term: u64) -> What {
 }
 
 fn lease(term: u64, end_ms: u64) -> What {
-    What::Lease { app: APP, term: Term(term), end_ms }
+    What::Lease { app: APP, term: Term(term), end_ms: Some(end_ms) }
 }
 
 fn stopped(term: u64) -> What {
@@ -141,6 +141,32 @@ fn a_lease_that_goes_on_while_another_device_writes_is_found() {
     // It was killed afterwards.
     all.deaths.insert(ATTIC, vec![400]);
     assert!(check(&all).is_err());
+}
+
+#[test]
+fn a_lease_counts_from_the_change_of_the_policy_to_the_next() {
+    // Given as `manual`, and made `auto` in its term.
+    let manual = |what: &What| {
+        !matches!(what, What::WriteEnded { .. } | What::Lease { .. } | What::Granted { term: Term(1), .. })
+    };
+    let with = |more: Vec<(u64, Who, What)>| {
+        let given = What::Granted {
+            app: APP,
+            term: Term(1),
+            device: ATTIC,
+            generation: Generation(1),
+            leased: false,
+        };
+        let mut lines = vec![(10, HIVE, given)];
+        lines.extend(planned_but(manual, more));
+        lines
+    };
+    assert!(check(&histories(with(Vec::new()))).is_ok(), "nothing ends a manual term but the store");
+    assert_eq!(broken(with(vec![(60, A, lease(1, 44_560))])), 2);
+    assert!(check(&histories(with(vec![(60, A, lease(1, 145))]))).is_ok(), "it was over");
+    // And back.
+    let none = What::Lease { app: APP, term: Term(1), end_ms: None };
+    assert!(check(&histories(with(vec![(60, A, lease(1, 44_560)), (65, A, none)]))).is_ok());
 }
 
 #[test]

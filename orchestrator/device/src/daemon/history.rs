@@ -4,83 +4,81 @@
 //! written is told in the log and changes nothing. What is told of an app comes from its record, as it is on the disk.
 
 use std::collections::BTreeMap;
-use std::fs::{File, OpenOptions};
-use std::io::{self, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use orchestrator_api::history::{Line, Manifest, What, Who};
-use orchestrator_api::ids::{AppId, DeviceId, Epoch, VolumeId};
+use orchestrator_api::history::{Manifest, What, Who};
+use orchestrator_api::ids::{AppId, DeviceId, Epoch, Term, VolumeId};
 use orchestrator_api::placement::{Head, Phase, Why};
 use orchestrator_api::text::Hex;
+use orchestrator_history::{History as Lines, boottime};
 use parking_lot::Mutex;
 
-use crate::doors::clock;
 use crate::doors::volumes::VolumeState;
 use crate::record::Record;
 
-/// The largest file, in bytes; the one before it is kept beside it.
-const BYTES_MAX: u64 = 64 << 20;
-
-/// The file.
+/// This device's.
 pub(super) struct History {
-    path: PathBuf,
-    boot: Hex<16>,
-    who: Who,
-    file: Mutex<Option<File>>,
+    lines: Lines,
+    writing: Mutex<Writing>,
 }
+
+/// Which volumes of an app can be written, and since which term: what a line told, and none took back.
+type Writing = BTreeMap<AppId, (Term, Vec<Hex<32>>)>;
 
 impl History {
     /// That of a device, in its folder.
     pub(super) fn new(folder: &Path, device: DeviceId) -> Self {
-        let path = folder.join("history.jsonl");
-        Self { path, boot: Hex(boot()), who: Who::Device(device), file: Mutex::default() }
+        let lines = Lines::new(&folder.join("history.jsonl"), Who::Device(device));
+        let mut writing = Writing::new();
+        // What a process before this one told of is ended by this one.
+        let read = lines.begin(|what| match what {
+            What::WriteBegan { app, term, volume, .. } => {
+                let open = writing.entry(app).or_default();
+                if open.0 != term {
+                    *open = (term, Vec::new());
+                }
+                open.1.push(volume);
+            }
+            What::WriteEnded { app, volume, .. } => {
+                let ended = |(_, volumes): &mut (Term, Vec<Hex<32>>)| volumes.retain(|one| *one != volume);
+                writing.entry(app).and_modify(ended);
+            }
+            _ => {}
+        });
+        if let Err(error) = read {
+            tracing::warn!(%error, "the history cannot be read");
+        }
+        writing.retain(|_, (_, volumes)| !volumes.is_empty());
+        Self { lines, writing: Mutex::new(writing) }
     }
 
     /// Writes lines down.
     pub(super) fn write(&self, happened: impl IntoIterator<Item = What>) {
-        let boottime_ms = clock::boottime();
-        let lines =
-            happened.into_iter().map(|what| Line { boottime_ms, boot: self.boot, who: self.who, what });
-        let text: String = lines.map(|line| line.to_json()).collect();
-        if text.is_empty() {
-            return;
-        }
-        if let Err(error) = self.append(&text) {
-            tracing::warn!(%error, "the history cannot be written");
-        }
+        let now = boottime();
+        self.lines.write(happened.into_iter().map(|what| (now, what)));
     }
 
-    fn append(&self, text: &str) -> io::Result<()> {
-        let mut open = self.file.lock();
-        if open.as_ref().map(File::metadata).transpose()?.is_some_and(|file| file.len() >= BYTES_MAX) {
-            std::fs::rename(&self.path, self.path.with_extension("1.jsonl"))?;
-            *open = None;
-        }
-        let file = match &mut *open {
-            Some(file) => file,
-            none => none.insert(OpenOptions::new().create(true).append(true).open(&self.path)?),
-        };
-        // One write: a crash tears the last line only.
-        file.write_all(text.as_bytes())
+    /// What a record tells that the one before did not.
+    pub(super) fn record(&self, before: Option<&Record>, after: &Record) {
+        let mut writing = self.writing.lock();
+        self.write(of_record(&mut writing, before, after));
     }
-}
-
-fn boot() -> [u8; 16] {
-    let text = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
-    let digits: String = text.chars().filter(char::is_ascii_hexdigit).collect();
-    digits.parse::<Hex<16>>().map_or([0; 16], |boot| boot.0)
 }
 
 fn manifest(volume: VolumeId, head: Head) -> Manifest {
     Manifest { volume: Hex(volume.0), epoch: head.epoch.0, seq: head.seq.0, manifest: Hex(head.manifest.0) }
 }
 
-/// Whether volumes may be mounted to be written.
-fn writes(record: &Record) -> bool {
-    matches!(
-        record.phase,
-        Phase::Mounting | Phase::Starting | Phase::Running | Phase::Stopping(_) | Phase::Flushing(_)
-    )
+/// What becomes of writing in a phase.
+///
+/// The term that is written is the one of the mount. A record has a later one as soon as it is heard of, while what was
+/// mounted is still to be stopped; and a device that only hears that it is fenced has nothing mounted.
+fn goes_on(phase: Phase, same_term: bool) -> bool {
+    match phase {
+        Phase::Mounting | Phase::Starting | Phase::Running => same_term,
+        Phase::Stopping(_) | Phase::Flushing(_) => true,
+        Phase::StandingBy | Phase::Claiming | Phase::Stopped(_) | Phase::Settling => false,
+    }
 }
 
 fn phase(phase: Phase) -> &'static str {
@@ -109,16 +107,14 @@ fn reason(why: Why) -> &'static str {
 }
 
 /// What a record tells that the one before did not.
-pub(super) fn of_record(before: Option<&Record>, after: &Record) -> Vec<What> {
+fn of_record(writing: &mut Writing, before: Option<&Record>, after: &Record) -> Vec<What> {
     let (app, term) = (after.app, after.term);
     let mut told = Vec::new();
-    if let Some(before) = before.filter(|before| writes(before)) {
-        // The volumes of a stopped app may be forgotten with its record; they were told of when it began.
-        if !writes(after) || before.term != term {
-            let ended =
-                |volume: &VolumeId| What::WriteEnded { app, term: before.term, volume: Hex(volume.0) };
-            told.extend(before.volumes.keys().map(ended));
-        }
+    let is_over = |(since, _): &mut (Term, _)| !goes_on(after.phase, *since == term);
+    if let Some((since, volumes)) =
+        writing.get_mut(&app).is_some_and(is_over).then(|| writing.remove(&app)).flatten()
+    {
+        told.extend(volumes.into_iter().map(|volume| What::WriteEnded { app, term: since, volume }));
     }
     let cut_before = |volume: &VolumeId| before?.volumes.get(volume)?.cut;
     for (volume, now) in &after.volumes {
@@ -127,7 +123,9 @@ pub(super) fn of_record(before: Option<&Record>, after: &Record) -> Vec<What> {
             told.push(What::Claimed { app, term, cut: manifest(*volume, cut.head), parent });
         }
     }
-    if writes(after) && !before.is_some_and(|before| writes(before) && before.term == term) {
+    let begins = matches!(after.phase, Phase::Mounting | Phase::Starting | Phase::Running);
+    if begins && !writing.contains_key(&app) && !after.volumes.is_empty() {
+        writing.insert(app, (term, after.volumes.keys().map(|volume| Hex(volume.0)).collect()));
         let began = |(volume, now): (&VolumeId, &crate::VolumeRecord)| {
             let epoch = now.cut.map_or(0, |cut| cut.head.epoch.0);
             What::WriteBegan { app, term, volume: Hex(volume.0), epoch }
@@ -192,13 +190,15 @@ pub(super) fn of_branches<'a>(
 
 #[cfg(test)]
 mod tests {
-    use orchestrator_api::ids::{ManifestId, Seq, Term};
+    use orchestrator_api::history::Line;
+    use orchestrator_api::ids::{ManifestId, Seq};
     use orchestrator_api::placement::Expect;
 
     use super::*;
     use crate::record::Cut;
 
-    const APP: AppId = AppId([1; 16]);
+    const APP: AppId = AppId(*b"\x05\x05\x05\x05\x05\x05\x45\x05\x85\x05\x05\x05\x05\x05\x05\x05");
+    const DEVICE: DeviceId = DeviceId(*b"\x07\x07\x07\x07\x07\x07\x47\x07\x87\x07\x07\x07\x07\x07\x07\x07");
     const VOLUME: VolumeId = VolumeId([7; 32]);
 
     fn record(term: u64, phase: Phase, epoch: Option<u64>) -> Record {
@@ -209,56 +209,107 @@ mod tests {
         Record { term: Term(term), phase, volumes, ..Record::new(APP) }
     }
 
-    /// The words of what is told when one record follows the other.
-    fn words(before: Option<&Record>, after: &Record) -> Vec<String> {
-        let what =
-            |what: &What| serde_json::to_value(what).map(|json| json["what"].as_str().map(str::to_owned));
-        of_record(before, after).iter().map(|one| what(one).ok().flatten().expect("a word")).collect()
+    /// A device whose records follow each other.
+    struct Device {
+        folder: tempfile::TempDir,
+        history: History,
+        record: Option<Record>,
+        lines: usize,
+    }
+
+    impl Device {
+        fn new() -> Self {
+            let folder = tempfile::tempdir().expect("a folder");
+            let history = History::new(folder.path(), DEVICE);
+            Self { folder, history, record: None, lines: 0 }
+        }
+
+        /// The words of what is told when a record is written, with their terms.
+        fn tells(&mut self, after: Record) -> Vec<String> {
+            self.history.record(self.record.as_ref(), &after);
+            self.record = Some(after);
+            let text = std::fs::read_to_string(self.folder.path().join("history.jsonl")).unwrap_or_default();
+            let new = text.lines().skip(self.lines).map(|line| {
+                let line = Line::from_json(line).expect("each line is whole");
+                let json = serde_json::to_value(&line.what).expect("it was JSON");
+                format!("{} {}", json["what"].as_str().expect("a word"), json["term"])
+            });
+            let new: Vec<String> = new.collect();
+            self.lines += new.len();
+            new
+        }
+
+        /// Its process ends, and another one begins.
+        fn restarts(&mut self) {
+            self.history = History::new(self.folder.path(), DEVICE);
+        }
     }
 
     #[test]
     fn writing_begins_before_the_mount_and_ends_after_the_unmount() {
-        let claiming = record(2, Phase::Claiming, None);
+        let mut device = Device::new();
+        assert_eq!(device.tells(record(2, Phase::Claiming, None)), ["phase 2"]);
         let mounting = record(2, Phase::Mounting, Some(2));
-        let running = record(2, Phase::Running, Some(2));
-        let stopping = record(2, Phase::Stopping(Why::LeaseOver), Some(2));
-        let stopped = record(2, Phase::Stopped(Why::LeaseOver), Some(2));
-        assert_eq!(words(None, &claiming), ["phase"]);
-        assert_eq!(words(Some(&claiming), &mounting), ["claimed", "write_began", "phase"]);
-        assert_eq!(words(Some(&mounting), &running), ["phase"]);
-        assert_eq!(words(Some(&running), &running), [""; 0]);
-        assert_eq!(words(Some(&running), &stopping), ["phase", "stopping"]);
-        assert_eq!(words(Some(&stopping), &stopped), ["write_ended", "phase", "stopped"]);
+        assert_eq!(device.tells(mounting), ["claimed 2", "write_began 2", "phase 2"]);
+        assert_eq!(device.tells(record(2, Phase::Running, Some(2))), ["phase 2"]);
+        assert_eq!(device.tells(record(2, Phase::Running, Some(2))), [""; 0]);
+        let why = Why::LeaseOver;
+        assert_eq!(device.tells(record(2, Phase::Stopping(why), Some(2))), ["phase 2", "stopping 2"]);
+        assert_eq!(device.tells(record(2, Phase::Flushing(why), Some(2))), ["phase 2"]);
+        let stopped = record(2, Phase::Stopped(why), Some(2));
+        assert_eq!(device.tells(stopped), ["write_ended 2", "phase 2", "stopped 2"]);
+        // What was late is published once more; nothing is mounted to be written for it.
+        assert_eq!(device.tells(record(2, Phase::Flushing(why), Some(2))), ["phase 2"]);
     }
 
     #[test]
-    fn a_later_term_ends_writing_in_the_one_before() {
-        let (running, later) = (record(2, Phase::Running, Some(2)), record(3, Phase::Claiming, None));
-        assert_eq!(words(Some(&running), &later), ["write_ended", "phase"]);
+    fn a_later_term_writes_when_it_is_mounted_and_ends_the_one_before_when_that_is_unmounted() {
+        let mut device = Device::new();
+        device.tells(record(2, Phase::Running, Some(2)));
+        // Its order comes while the older term runs.
+        assert_eq!(device.tells(record(3, Phase::Stopping(Why::Again), None)), ["phase 3", "stopping 3"]);
+        assert_eq!(device.tells(record(3, Phase::Flushing(Why::Again), None)), ["phase 3"]);
+        assert_eq!(device.tells(record(3, Phase::Claiming, None)), ["write_ended 2", "phase 3"]);
+        let mounting = record(3, Phase::Mounting, Some(3));
+        assert_eq!(device.tells(mounting), ["claimed 3", "write_began 3", "phase 3"]);
     }
 
     #[test]
-    fn who_is_fenced_says_of_which_volumes() {
-        let (running, fenced) =
-            (record(2, Phase::Running, Some(2)), record(2, Phase::Stopping(Why::Fenced), Some(2)));
-        assert_eq!(words(Some(&running), &fenced), ["phase", "stopping", "fenced"]);
+    fn who_is_fenced_says_of_which_volumes_and_ends_the_term_that_it_had() {
+        let mut device = Device::new();
+        device.tells(record(2, Phase::Running, Some(2)));
+        // Another device has the later term.
+        let fenced = |phase: fn(Why) -> Phase| record(3, phase(Why::Fenced), Some(2));
+        assert_eq!(device.tells(fenced(Phase::Stopping)), ["phase 3", "stopping 3", "fenced 3"]);
+        assert_eq!(device.tells(fenced(Phase::Flushing)), ["phase 3"]);
+        assert_eq!(device.tells(record(3, Phase::Settling, Some(2))), ["write_ended 2", "phase 3"]);
     }
 
     #[test]
-    fn lines_are_appended_and_can_be_read() {
-        let folder = tempfile::tempdir().expect("a folder");
-        let history = History::new(
-            folder.path(),
-            DeviceId(*b"\x07\x07\x07\x07\x07\x07\x47\x07\x87\x07\x07\x07\x07\x07\x07\x07"),
-        );
-        history.write(of_published(&BTreeMap::from([(
-            VOLUME,
-            Head { epoch: Epoch(1), seq: Seq(2), manifest: ManifestId([3; 32]) },
-        )])));
-        history.write([]);
-        history.write([What::Branch { app: APP, volume: Hex(VOLUME.0), name: "cut-1-e2".into() }]);
-        let text = std::fs::read_to_string(folder.path().join("history.jsonl")).expect("it was written");
-        assert_eq!(text.lines().count(), 2);
-        assert!(Line::from_json(text.lines().next().expect("a line")).is_ok(), "{text}");
+    fn a_device_that_returns_and_finds_itself_fenced_tells_of_no_writing() {
+        let mut device = Device::new();
+        device.tells(record(2, Phase::Running, Some(2)));
+        // Its machine was killed, and boots: nothing is mounted.
+        device.restarts();
+        assert_eq!(device.tells(record(2, Phase::Claiming, Some(2))), ["write_ended 2", "phase 2"]);
+        let hand_over = Phase::Stopping(Why::HandOver { resume: false });
+        assert_eq!(device.tells(record(2, hand_over, Some(2))), ["phase 2", "stopping 2"]);
+        let fenced = |phase: fn(Why) -> Phase| record(3, phase(Why::Fenced), Some(2));
+        assert_eq!(device.tells(fenced(Phase::Stopping)), ["phase 3", "stopping 3", "fenced 3"]);
+        assert_eq!(device.tells(fenced(Phase::Flushing)), ["phase 3"]);
+        assert_eq!(device.tells(record(3, Phase::Settling, Some(2))), ["phase 3"]);
+    }
+
+    #[test]
+    fn a_process_ends_what_the_one_before_it_began() {
+        let mut device = Device::new();
+        device.tells(record(2, Phase::Running, Some(2)));
+        device.tells(record(3, Phase::Stopping(Why::Fenced), Some(2)));
+        device.restarts();
+        assert_eq!(device.tells(record(3, Phase::Flushing(Why::Fenced), Some(2))), ["phase 3"]);
+        device.restarts();
+        assert_eq!(device.tells(record(3, Phase::Settling, Some(2))), ["write_ended 2", "phase 3"]);
+        device.restarts();
+        assert_eq!(device.tells(record(3, Phase::StandingBy, Some(2))), ["phase 3"]);
     }
 }

@@ -329,8 +329,8 @@ impl World {
     fn perform(self: &Arc<Self>, effects: Vec<Effect>, files: &mut Files) -> Result<(), Ended> {
         let mut effects = effects.into_iter().peekable();
         while let Some(effect) = effects.next() {
-            if let Effect::Lease { app, end: Some(end) }
-            | Effect::Begin { app, what: Step::Mount { lease: Some(end), .. }, .. } = &effect
+            if let Effect::Lease { app, end }
+            | Effect::Begin { app, what: Step::Mount { lease: end @ Some(_), .. }, .. } = &effect
             {
                 let term = self.app(*app, |state| state.record.as_ref().map(|record| record.term));
                 let lease = |term| orchestrator_api::history::What::Lease { app: *app, term, end_ms: *end };
@@ -402,7 +402,7 @@ impl World {
     fn recorded(self: &Arc<Self>, record: Record) {
         let mut apps = self.apps.lock();
         let state = apps.entry(record.app).or_default();
-        self.history.write(history::of_record(state.record.as_ref(), &record));
+        self.history.record(state.record.as_ref(), &record);
         let before = state.record.as_ref().map(|before| (before.phase, before.term));
         if before != Some((record.phase, record.term)) {
             state.phase_at = clock::boottime();

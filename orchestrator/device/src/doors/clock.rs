@@ -2,16 +2,10 @@
 
 use std::time::Duration;
 
-use rustix::time::{ClockId, clock_gettime};
-
 use crate::Boottime;
 
 /// Now, on `CLOCK_BOOTTIME`, in milliseconds.
-pub fn boottime() -> Boottime {
-    let now = clock_gettime(ClockId::Boottime);
-    let (seconds, nanos) = (u64::try_from(now.tv_sec), u64::try_from(now.tv_nsec));
-    seconds.unwrap_or_default() * 1_000 + nanos.unwrap_or_default() / 1_000_000
-}
+pub use orchestrator_history::boottime;
 
 /// How long it is to a moment; nothing if it has passed.
 pub fn until(moment: Boottime) -> Duration {

@@ -5,7 +5,6 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use orchestrator_api::text::{Hex, Time, Uuid};
-use rustix::time::{ClockId, clock_gettime};
 
 /// Bytes that nobody can guess.
 pub fn bytes<const N: usize>() -> [u8; N] {
@@ -41,20 +40,6 @@ pub fn letters() -> String {
 pub fn now() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
-}
-
-/// `CLOCK_BOOTTIME`, in milliseconds: for the history only.
-pub fn boottime() -> u64 {
-    let now = clock_gettime(ClockId::Boottime);
-    let (seconds, nanos) = (u64::try_from(now.tv_sec), u64::try_from(now.tv_nsec));
-    seconds.unwrap_or_default() * 1_000 + nanos.unwrap_or_default() / 1_000_000
-}
-
-/// The boot that [`boottime`] counts from.
-pub fn boot() -> Hex<16> {
-    let text = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
-    let digits: String = text.chars().filter(char::is_ascii_hexdigit).collect();
-    digits.parse().unwrap_or(Hex([0; 16]))
 }
 
 /// A moment as it travels.

@@ -5,36 +5,24 @@
 //! is committed; what a crash kept from being written is written when the hive begins again.
 
 use std::collections::HashMap;
-use std::fs::{File, OpenOptions};
-use std::io::{self, BufRead, BufReader, Read, Write};
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use orchestrator_api::history::{LINE_BYTES_MAX, Line, What, Who};
+use orchestrator_api::history::{What, Who};
 use orchestrator_api::ids::{AppId, DeviceId, Generation, OperationId, Term};
-use orchestrator_api::text::Hex;
+use orchestrator_history::{History as Lines, Moment, boottime};
 use parking_lot::Mutex;
 
-use super::chance;
 use super::database::{Database, How, Tx};
 use super::fail::Fail;
 
-/// The largest file, in bytes; the one before it is kept beside it.
-const BYTES_MAX: u64 = 64 << 20;
-
-/// The file.
+/// This hive's.
 pub struct History {
-    path: PathBuf,
-    boot: Hex<16>,
-    open: Mutex<Open>,
+    lines: Lines,
+    /// What the file says of terms: each is told once.
+    highest: Mutex<Terms>,
 }
 
-#[derive(Default)]
-struct Open {
-    file: Option<File>,
-    /// What the file says of terms: each is told once.
-    highest: HashMap<AppId, Term>,
-}
+type Terms = HashMap<AppId, Term>;
 
 /// What a history says that is not over: operations, with how they were told.
 type Running = HashMap<OperationId, What>;
@@ -42,20 +30,17 @@ type Running = HashMap<OperationId, What>;
 impl History {
     /// Reads what was written before, and adds what a crash left out.
     pub async fn begin(path: &Path, database: &Database) -> Result<Self, Fail> {
-        let mut open = Open::default();
-        let mut running = Running::new();
-        let read = scan(&older(path), &mut open.highest, &mut running)
-            .and_then(|_| scan(path, &mut open.highest, &mut running))
-            .and_then(|whole| cut(path, whole));
-        if let Err(error) = read {
-            return Err(Fail::start(format!("{} cannot be read: {error}", path.display())));
-        }
-        let known = open.highest.clone();
-        let history = Self { path: path.to_owned(), boot: chance::boot(), open: Mutex::new(open) };
+        let lines = Lines::new(path, Who::Hive);
+        let (mut highest, mut running) = (Terms::new(), Running::new());
+        lines
+            .begin(|what| told(what, &mut highest, &mut running))
+            .map_err(|error| Fail::start(format!("{} cannot be read: {error}", path.display())))?;
+        let known = highest.clone();
+        let history = Self { lines, highest: Mutex::new(highest) };
         // Where several processes share a database, each tells what it did itself.
         if !database.has_several() {
             let work = move |tx: &mut dyn Tx| left_out(tx, &known, &running);
-            let at = chance::boottime();
+            let at = boottime();
             let left = database.transact(How::Read, work).await?;
             history.write(left.into_iter().map(|what| (at, what)).collect());
         }
@@ -63,84 +48,31 @@ impl History {
     }
 
     /// Writes what happened, with its moments.
-    pub fn write(&self, happened: Vec<(u64, What)>) {
-        if happened.is_empty() {
-            return;
-        }
-        let mut open = self.open.lock();
-        let mut text = String::new();
-        for (boottime_ms, what) in happened {
-            if let What::Granted { app, term, .. } = &what
-                && open.highest.insert(*app, *term).is_some_and(|told| told >= *term)
-            {
-                // A restored hive hears of terms that its history has.
-                continue;
-            }
-            text.push_str(&Line { boottime_ms, boot: self.boot, who: Who::Hive, what }.to_json());
-        }
-        if let Err(error) = self.append(&mut open, &text) {
-            tracing::warn!(%error, "the history cannot be written");
-        }
-    }
-
-    fn append(&self, open: &mut Open, text: &str) -> io::Result<()> {
-        if open.file.as_ref().map(File::metadata).transpose()?.is_some_and(|file| file.len() >= BYTES_MAX) {
-            std::fs::rename(&self.path, older(&self.path))?;
-            open.file = None;
-        }
-        let file = match &mut open.file {
-            Some(file) => file,
-            none => none.insert(OpenOptions::new().create(true).append(true).mode(0o600).open(&self.path)?),
-        };
-        // One write: a crash tears the last line only.
-        file.write_all(text.as_bytes())
+    pub fn write(&self, mut happened: Vec<Moment>) {
+        let mut highest = self.highest.lock();
+        // A restored hive hears of terms that its history has.
+        happened.retain(|(_, what)| match what {
+            What::Granted { app, term, .. } => highest.insert(*app, *term).is_none_or(|told| told < *term),
+            _ => true,
+        });
+        self.lines.write(happened);
     }
 }
 
-fn older(path: &Path) -> PathBuf {
-    path.with_extension("1.jsonl")
-}
-
-/// Reads a file, if it is there; up to where its lines are whole.
-fn scan(path: &Path, highest: &mut HashMap<AppId, Term>, running: &mut Running) -> io::Result<u64> {
-    let file = match File::open(path) {
-        Ok(file) => file,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(0),
-        Err(error) => return Err(error),
-    };
-    let (mut reader, mut line, mut whole) = (BufReader::new(file), Vec::new(), 0);
-    loop {
-        line.clear();
-        let read = (&mut reader).take(LINE_BYTES_MAX as u64 + 1).read_until(b'\n', &mut line)?;
-        if read == 0 || !line.ends_with(b"\n") {
-            return Ok(whole);
+/// What a line says of terms and operations.
+fn told(what: What, highest: &mut Terms, running: &mut Running) {
+    match what {
+        What::Granted { app, term, .. } => {
+            let told = highest.entry(app).or_default();
+            *told = term.max(*told);
         }
-        whole += read as u64;
-        let text = String::from_utf8_lossy(&line);
-        let Ok(Line { what, .. }) = Line::from_json(text.trim_end()) else { continue };
-        match what {
-            What::Granted { app, term, .. } => {
-                let told = highest.entry(app).or_default();
-                *told = term.max(*told);
-            }
-            What::Operation { operation, ref state, .. } if state == "running" => {
-                running.insert(operation, what);
-            }
-            What::Operation { operation, .. } => {
-                running.remove(&operation);
-            }
-            _ => {}
+        What::Operation { operation, ref state, .. } if state == "running" => {
+            running.insert(operation, what);
         }
-    }
-}
-
-/// Takes away the line that a crash tore.
-fn cut(path: &Path, whole: u64) -> io::Result<()> {
-    match OpenOptions::new().write(true).open(path) {
-        Ok(file) if file.metadata()?.len() > whole => file.set_len(whole),
-        Ok(_) => Ok(()),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        Err(error) => Err(error),
+        What::Operation { operation, .. } => {
+            running.remove(&operation);
+        }
+        _ => {}
     }
 }
 
@@ -183,6 +115,11 @@ fn left_out(tx: &mut dyn Tx, known: &HashMap<AppId, Term>, running: &Running) ->
 
 #[cfg(test)]
 mod tests {
+    use std::fs::OpenOptions;
+    use std::io::Write;
+
+    use orchestrator_api::history::Line;
+
     use super::*;
 
     fn granted(term: u64) -> What {

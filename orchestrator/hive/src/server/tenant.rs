@@ -135,7 +135,7 @@ impl<'a> Tenant<'a> {
 
     /// Something for the history of terms and operations.
     pub fn happened(&mut self, what: What) {
-        self.told.happened.push((chance::boottime(), what));
+        self.told.happened.push((orchestrator_history::boottime(), what));
     }
 
     /// Something happened, which is written into the chain of the account's events by [`Tenant::end`].
