@@ -47,7 +47,8 @@ pub struct Keeper {
 }
 
 impl Keeper {
-    /// Starts keeping. With `seal_every`, what changed is sealed at least that often.
+    /// Starts keeping. With `seal_every`, what changed is sealed at least that often, and what a crash left at once: nobody
+    /// knows how old it is, and it may be nowhere else.
     pub fn start(volume: Arc<Volume>, seal_every: Option<Duration>) -> Self {
         let pace = SealPace::default();
         pace.set(seal_every);
@@ -132,10 +133,11 @@ fn keep_journal(volume: &Volume, stop: &Receiver<()>) {
 
 fn keep_sealed(volume: &Volume, stop: &Receiver<()>, pace: &SealPace) {
     let mut sealed = Instant::now();
+    let mut left_by_a_crash = volume.is_dirty();
     let mut wait = LOOK_EVERY;
     while !stopped(stop, wait) {
         wait = LOOK_EVERY;
-        let due = pace.get().is_some_and(|every| sealed.elapsed() >= every);
+        let due = pace.get().is_some_and(|every| left_by_a_crash || sealed.elapsed() >= every);
         if !volume.wants_seal() && !due {
             continue;
         }
@@ -145,6 +147,7 @@ fn keep_sealed(volume: &Volume, stop: &Receiver<()>, pace: &SealPace) {
         }
         match volume.seal(None) {
             Ok(info) => {
+                left_by_a_crash = false;
                 tracing::debug!(seq = %info.seq, added = info.added, "sealed");
                 return_memory();
             }

@@ -111,6 +111,29 @@ fn how_often_is_sealed_may_change_while_a_volume_is_kept() {
 }
 
 #[test]
+fn what_a_crash_left_is_sealed_at_once() {
+    let stage = Stage::new();
+    let volume = stage.open();
+    make(&volume, "file");
+    volume.sync().expect("it is in the journal");
+    let before = volume.head().seq;
+    drop(volume);
+    let volume = Arc::new(stage.open());
+    assert_eq!(volume.head().seq, before, "opening seals nothing");
+    let keeper = Keeper::start(volume.clone(), Some(Duration::from_secs(3600)));
+    let began = Instant::now();
+    while volume.head().seq == before {
+        assert!(began.elapsed() < PATIENCE, "nobody sealed it");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let sealed = volume.head().seq;
+    make(&volume, "later");
+    std::thread::sleep(Duration::from_millis(500));
+    assert_eq!(volume.head().seq, sealed, "what comes later waits");
+    keeper.stop().expect("stops");
+}
+
+#[test]
 fn nobody_waits_while_the_journal_is_given_back() {
     let stage = Stage::new();
     let volume = Arc::new(stage.open());
