@@ -12,15 +12,15 @@
 //! 2026-11-21T18:00:00Z.3          seal 3, as `.snapshots` lists it among several of one second
 //! 2026-11-21 18:00  2026-11-21    the same in local time
 //! today 09:30  yesterday 18:00
-//! 10m ago                         s, m, h, d, w
+//! 10m ago  10m                    s, m, h, d, w
 //! ```
 //!
 //! Seals have nanoseconds, and lists show whole seconds. So a time is as long as it is written: a second
 //! is all of it, a minute too, and the newest seal within it is meant. A time that a list shows finds
 //! what it was shown for. A date alone is the midnight that begins it.
 //!
-//! A tag wins over the beginning of a uuid, and a number over both: [`check_tag`] refuses tags that
-//! would never be found.
+//! A tag wins over the beginning of a uuid, and a number or a time over both: [`check_tag`] refuses tags that
+//! would never be found. What may begin a uuid, such as `100d`, is no time without "ago": nothing but what was meant is found.
 
 use fs_format::manifest::TAG_BYTES_MAX;
 use fs_volume::SealInfo;
@@ -39,7 +39,7 @@ const MATCHES_SHOWN_MAX: usize = 8;
 
 /// What a person may write for a moment; for messages.
 pub const FORMS: &str = "a moment is a seq (42), `head`, a tag, a snapshot's uuid or its beginning, \
-                         2026-11-21T18:00:00Z, \"2026-11-21 18:00\", \"yesterday 18:00\" or \"10m ago\"";
+                         2026-11-21T18:00:00Z, \"2026-11-21 18:00\", \"yesterday 18:00\" or 10m (ago)";
 
 /// A moment as written, not yet looked up.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -178,13 +178,18 @@ fn has_tag(seal: &SealInfo, tag: &str) -> bool {
     seal.snapshot.as_ref().is_some_and(|label| label.tags.iter().any(|have| have == tag))
 }
 
+/// Whether it may be a uuid or the beginning of one.
+fn may_begin_a_uuid(text: &str) -> bool {
+    text.bytes().filter(|b| *b != b'-').count() >= UUID_DIGITS_MIN
+        && text.bytes().all(|b| b == b'-' || b.is_ascii_hexdigit())
+}
+
 /// The snapshot whose uuid begins with `text`; `None` if there is none or `text` is no such beginning.
 fn by_uuid<'a>(text: &str, seals: &'a [SealInfo]) -> Result<Option<&'a SealInfo>> {
-    let lower = text.to_ascii_lowercase();
-    let digits = lower.bytes().filter(|b| *b != b'-').count();
-    if digits < UUID_DIGITS_MIN || !lower.bytes().all(|b| b == b'-' || b.is_ascii_hexdigit()) {
+    if !may_begin_a_uuid(text) {
         return Ok(None);
     }
+    let lower = text.to_ascii_lowercase();
     // With or without the hyphens of the usual form.
     let begins = |seal: &&SealInfo| {
         seal.snapshot.as_ref().is_some_and(|label| {
@@ -217,7 +222,7 @@ pub fn check_tag(tag: &str) -> std::result::Result<(), String> {
     if let Some(bad) = tag.chars().find(|c| !is_name_char(*c)) {
         return Err(format!("a tag has letters, digits, '.', '_' and '-', but no {bad:?}"));
     }
-    // The answer does not depend on the hour: every form that needs it has a space.
+    // The answer does not depend on the hour.
     let noon = Zoned::new(Timestamp::UNIX_EPOCH, TimeZone::UTC);
     match When::parse(tag, &noon) {
         Ok(When::Name(_)) => Ok(()),
@@ -227,7 +232,12 @@ pub fn check_tag(tag: &str) -> std::result::Result<(), String> {
 
 fn parse_time(text: &str, now: &Zoned) -> Option<Span> {
     if let Some(span) = text.strip_suffix("ago") {
-        return ago(span, now).map(Span::instant);
+        return span.ends_with(char::is_whitespace).then(|| ago(span.trim_end(), now)).flatten();
+    }
+    if !may_begin_a_uuid(text)
+        && let Some(time) = ago(text, now)
+    {
+        return Some(time);
     }
     if let Some(clock) = text.strip_prefix("today ") {
         return local(now.date(), clock, now.time_zone());
@@ -252,13 +262,12 @@ fn parse_listed(text: &str) -> Option<(Span, u64)> {
     if digits { Some((time, seq.parse().ok()?)) } else { None }
 }
 
-/// `10m `, with whitespace before "ago".
-fn ago(text: &str, now: &Zoned) -> Option<Timestamp> {
-    let span = text.trim_end();
-    if span.len() == text.len() || span.bytes().all(|b| b.is_ascii_digit()) {
+/// `10m`: so long before now.
+fn ago(span: &str, now: &Zoned) -> Option<Span> {
+    if span.bytes().all(|b| b.is_ascii_digit()) {
         return None;
     }
-    now.timestamp().checked_sub(parse_span(span).ok()?).ok()
+    now.timestamp().checked_sub(parse_span(span).ok()?).ok().map(Span::instant)
 }
 
 /// Exactly `YYYY-MM-DD`.
@@ -434,6 +443,11 @@ mod tests {
             ("3h ago", 4),
             ("1d ago", 0),
             ("0s ago", 6),
+            ("10m", 5),
+            ("10min", 5),
+            ("3h", 4),
+            ("1d", 0),
+            ("0s", 6),
             ("2026-12-24 18:00", 6),
             ("2026-11-20T17:59:59.9999999999999Z", 2),
             ("2026-11-20T12:00:00-05:30", 2),
@@ -461,7 +475,6 @@ mod tests {
             "yesterday 25:00",
             "today 9:30",
             "10 ago",
-            "10m",
             "m ago",
             "10mago",
             "ten minutes ago",
@@ -482,7 +495,7 @@ mod tests {
         for text in table {
             match When::parse(text, &now()) {
                 // These have the letters of a tag; that they are none is for the volume to say.
-                Ok(When::Name(_)) => assert!(["yesterday", "10m", "10mago"].contains(&text), "{text:?}"),
+                Ok(When::Name(_)) => assert!(["yesterday", "10mago"].contains(&text), "{text:?}"),
                 Ok(other) => panic!("{text:?} was read as {other:?}"),
                 Err(failure) => assert_eq!(failure.kind, Kind::Usage, "{text:?}"),
             }
@@ -500,7 +513,7 @@ mod tests {
 
     #[test]
     fn what_is_not_there_is_not_found() {
-        for text in ["7", "0", "nothing", "abc", "ffff", "2026-11-20T15:59:59Z", "99d ago"] {
+        for text in ["7", "0", "nothing", "abc", "ffff", "2026-11-20T15:59:59Z", "99d ago", "99d", "100d"] {
             assert_eq!(find(text).expect_err(text).kind, Kind::NotFound, "{text:?}");
         }
     }
@@ -565,7 +578,9 @@ mod tests {
         for good in ["release", "v1.2", "beef", "a-b_c", "2026-11-21-evening"] {
             assert_eq!(check_tag(good), Ok(()), "{good}");
         }
-        for bad in ["", "head", "12", "2026-11-21", "2026-11-21T18:00:00", "a b", "ü", &"x".repeat(256)] {
+        for bad in
+            ["", "head", "12", "10m", "2026-11-21", "2026-11-21T18:00:00", "a b", "ü", &"x".repeat(256)]
+        {
             assert!(check_tag(bad).is_err(), "{bad:?} was taken");
         }
     }

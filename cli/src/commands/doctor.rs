@@ -64,11 +64,24 @@ pub fn run(state: &State, args: &DoctorArgs) -> Result<()> {
     let mut checks = vec![fuse(), docker(), key_ring(state)];
     checks.extend(hives(state)?);
     match device(state) {
-        Ok(Some(more)) => checks.extend(more),
+        Ok(Some(more)) => unite(&mut checks, more),
         Ok(None) => {}
         Err(failure) => checks.push(wrong("device", failure.in_one_line())),
     }
     tell(&checks, args.json)
+}
+
+/// What this program and the device both look at: told once, and where only one of them finds something wrong, by that one.
+const BOTH: [&str; 3] = ["fuse", "docker", "key ring"];
+
+fn unite(checks: &mut Vec<Check>, devices: Vec<Check>) {
+    for check in devices {
+        match checks.iter_mut().find(|mine| mine.what == check.what && BOTH.contains(&mine.what.as_str())) {
+            Some(mine) if mine.ok && !check.ok => *mine = check,
+            Some(_) => {}
+            None => checks.push(check),
+        }
+    }
 }
 
 fn tell(checks: &[Check], json: bool) -> Result<()> {
@@ -237,6 +250,28 @@ mod tests {
         assert_eq!(tell(&[well("a", "b")], true), Ok(()));
         let failure = tell(&[well("a", "b"), wrong("c", "d")], true).expect_err("one is wrong");
         assert_eq!((failure.exit_code(), failure.message.as_str()), (1, "1 of 2 things are wrong"));
+    }
+
+    #[test]
+    fn what_both_look_at_is_told_once() {
+        let mut checks = vec![
+            well("fuse", "mine"),
+            well("docker", "mine"),
+            wrong("key ring", "mine"),
+            well("hive", "mine"),
+        ];
+        let devices = ["fuse", "key ring", "hive", "disk"].map(|what| well(what, "the device's")).into_iter();
+        unite(&mut checks, devices.chain([wrong("docker", "the device's")]).collect());
+        let told: Vec<_> = checks.iter().map(|one| (one.what.as_str(), one.ok, one.text.as_str())).collect();
+        let want = [
+            ("fuse", true, "mine"),
+            ("docker", false, "the device's"),
+            ("key ring", false, "mine"),
+            ("hive", true, "mine"),
+            ("hive", true, "the device's"),
+            ("disk", true, "the device's"),
+        ];
+        assert_eq!(told, want);
     }
 
     #[test]

@@ -49,7 +49,7 @@ A moment (WHEN) is written as
   7d0c2e4a                a snapshot by its uuid, or at least 4 digits of its beginning
   2026-11-21T18:00:00Z    the newest seal at or before this time
   \"2026-11-21 18:00\"      the same in local time; also \"today 09:30\", \"yesterday 18:00\"
-  \"10m ago\"               s, m, h, d, w";
+  10m                     so long ago: s, m, h, d, w; also \"10m ago\"";
 
 /// Encrypted volumes that can be mounted, snapshotted and trusted.
 ///

@@ -13,7 +13,7 @@ use orchestrator_api::code::JoinCode;
 use orchestrator_api::ids::DeviceId;
 use orchestrator_api::placement::Policy;
 use orchestrator_api::wire::PORT;
-use orchestrator_api::wire::account::{Made, MakeDeviceCode, MakeStore, NewDeviceCode, Store};
+use orchestrator_api::wire::account::{Made, MakeDeviceCode, NewDeviceCode, Store};
 use orchestrator_api::wire::app::{App, Plain, Wanted};
 use orchestrator_api::wire::device::{Device, DeviceState};
 use orchestrator_api::wire::operation::Ordered;
@@ -26,7 +26,7 @@ use tokio::runtime::Runtime;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
-use super::account::store::keep_credentials;
+use super::account::store::{is_folder, keep_credentials, made};
 use super::app::add::{self, Adding};
 use super::app::authoring::AuthorArgs;
 use super::app::update;
@@ -416,22 +416,14 @@ fn store(state: &State, args: &UpArgs, client: &Client, device: DeviceId) -> Res
         }
     };
     stores::refuse_own(state, &url)?;
+    let device = (is_folder(&url) && !args.shared).then_some(device);
+    let make = made(&url, args.shared, device)?;
     if let Some(file) = &args.credentials_file {
         keep_credentials(state, client, &args.passphrase, &url, file)?;
     }
     if let Some(known) = find::stores(client)?.into_iter().find(|store| store.url == url) {
         return Ok(known);
     }
-    let is_folder = url.starts_with("file://");
-    if args.shared && !is_folder {
-        return Err(Failure::new(Kind::Usage, "--shared is about folders"));
-    }
-    let device = (is_folder && !args.shared).then_some(device);
-    let make = MakeStore {
-        url: url.parse().map_err(|error| Failure::new(Kind::Usage, format!("the URL {error}")))?,
-        shared: args.shared,
-        device,
-    };
     let Made { id } = client.post("/v1/stores", &make)?;
     find::stores(client)?
         .into_iter()

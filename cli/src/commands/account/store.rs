@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
+use orchestrator_api::ids::DeviceId;
 use orchestrator_api::wire::account::{Made, MakeStore, Store};
 
 use crate::commands::key::ring::store as ring_store;
@@ -118,27 +119,61 @@ pub fn keep_credentials(
     ring::publish(state, &mut opened, client)
 }
 
+/// A store as the hive is to know it: a folder is the same one on each device, or one device's.
+pub fn made(url: &str, shared: bool, device: Option<DeviceId>) -> Result<MakeStore> {
+    let is_folder = is_folder(url);
+    if is_folder && !shared && device.is_none() {
+        return Err(Failure::new(Kind::Usage, format!("{url} is a folder of one machine: say whose"))
+            .hint("--device DEVICE names it; --shared says that each device sees the same folder there"));
+    }
+    if !is_folder && (shared || device.is_some()) {
+        return Err(Failure::new(
+            Kind::Usage,
+            format!("{url} is no folder: only a folder is shared, or one device's"),
+        ));
+    }
+    let url = url.parse().map_err(|error| Failure::new(Kind::Usage, format!("the URL {error}")))?;
+    Ok(MakeStore { url, shared, device })
+}
+
+/// Whether a store is a folder, which other machines may not see.
+pub fn is_folder(url: &str) -> bool {
+    url.starts_with("file://")
+}
+
 fn add(state: &State, args: &AddArgs) -> Result<()> {
     let url = stores::parse_url(&args.url)?;
     stores::refuse_own(state, &url)?;
     let client = args.hive.client(state)?;
-    let is_folder = url.starts_with("file://");
     let device = match &args.device {
         Some(name) => Some(find::device(&client, name)?.id),
         None => None,
     };
-    if is_folder && !args.shared && device.is_none() {
-        return Err(Failure::new(Kind::Usage, format!("{url} is a folder of one machine: say whose"))
-            .hint("--device DEVICE names it; --shared says that each device sees the same folder there"));
-    }
-    if !is_folder && (args.shared || device.is_some()) {
-        return Err(Failure::new(Kind::Usage, "--shared and --device are about folders"));
-    }
+    let make = made(&url, args.shared, device)?;
     if let Some(file) = &args.credentials_file {
         keep_credentials(state, &client, &args.passphrase, &url, file)?;
     }
-    let url = url.parse().map_err(|error| Failure::new(Kind::Usage, format!("the URL {error}")))?;
-    let Made { id } = client.post("/v1/stores", &MakeStore { url, shared: args.shared, device })?;
+    let Made { id } = client.post("/v1/stores", &make)?;
     output::note(&format!("the account has the store {}, {id}", args.url));
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_is_shared_or_one_devices_and_nothing_else_is() {
+        let device = Some(DeviceId([7; 16]));
+        for (url, shared, device, is_made) in [
+            ("file:///mnt/nas/comb", true, None, true),
+            ("file:///mnt/nas/comb", false, device, true),
+            ("file:///mnt/nas/comb", false, None, false),
+            ("s3://bucket/folder", false, None, true),
+            ("s3://bucket/folder", true, None, false),
+            ("s3://bucket/folder", false, device, false),
+        ] {
+            assert_eq!(made(url, shared, device).is_ok(), is_made, "{url} {shared} {device:?}");
+        }
+    }
 }

@@ -48,14 +48,8 @@ pub struct AddArgs {
     #[arg(long, value_name = "DEVICE")]
     device: Option<String>,
 
-    /// Whether it moves by itself when its device is lost
-    #[arg(long, value_enum, default_value_t = PolicyArg::Manual)]
-    policy: PolicyArg,
-
-    /// A store for its volumes, by URL or id; may be given several times, and the first decides who writes
-    /// [default: those of the account]
-    #[arg(long, value_name = "STORE")]
-    store: Vec<String>,
+    #[command(flatten)]
+    keeping: KeepingArgs,
 
     /// Add it and do not start it
     #[arg(long)]
@@ -69,6 +63,19 @@ pub struct AddArgs {
 
     #[command(flatten)]
     order: OrderArgs,
+}
+
+/// What is chosen of a new app beside its package: who moves it, and where its data goes.
+#[derive(Debug, Args)]
+pub struct KeepingArgs {
+    /// Whether it moves by itself when its device is lost
+    #[arg(long, value_enum, default_value_t = PolicyArg::Manual)]
+    pub policy: PolicyArg,
+
+    /// A store for its volumes, by URL or id; may be given several times, and the first decides who writes
+    /// [default: those of the account]
+    #[arg(long, value_name = "STORE")]
+    pub store: Vec<String>,
 }
 
 /// Who moves an app.
@@ -106,9 +113,9 @@ pub fn run(state: &State, args: &AddArgs) -> Result<()> {
         folder,
         wishes,
         device,
-        policy: args.policy.into(),
+        policy: args.keeping.policy.into(),
         // What would be refused at the end is told before anybody is asked anything.
-        stores: stores(&client, &args.store, device)?,
+        stores: stores(&client, &args.keeping.store, device)?,
         start: !args.stopped,
     };
     adding.run(state, &client, &args.passphrase, &args.order)

@@ -18,7 +18,7 @@ use orchestrator_device::doors::disk;
 use orchestrator_device::doors::volumes::Volumes;
 use orchestrator_device::trouble::Trouble;
 
-use super::add::{self, PolicyArg};
+use super::add::{self, KeepingArgs};
 use super::authoring::{self, AuthorArgs};
 use crate::carry::{self, Sum};
 use crate::device::Commands;
@@ -68,14 +68,8 @@ pub struct AdoptArgs {
     #[arg(long)]
     yes: bool,
 
-    /// Whether it moves by itself when its device is lost
-    #[arg(long, value_enum, default_value_t = PolicyArg::Manual)]
-    policy: PolicyArg,
-
-    /// A store for its volumes, by URL or id; may be given several times, and the first decides who writes
-    /// [default: those of the account]
-    #[arg(long, value_name = "STORE")]
-    store: Vec<String>,
+    #[command(flatten)]
+    keeping: KeepingArgs,
 
     #[command(flatten)]
     author: AuthorArgs,
@@ -105,7 +99,7 @@ pub fn run(state: &State, args: &AdoptArgs) -> Result<()> {
     let path = folder.path.clone();
     let wishes =
         author::Wishes { name: args.name.clone(), ..args.author.wishes(state, &client, Images::Here)? };
-    let chosen = add::stores(&client, &args.store, Some(device))?;
+    let chosen = add::stores(&client, &args.keeping.store, Some(device))?;
     if let Some(name) = wishes.name.clone().or_else(|| folder.name()) {
         add::refuse_second(&client, &name)?;
     }
@@ -131,7 +125,7 @@ pub fn run(state: &State, args: &AdoptArgs) -> Result<()> {
             app: AppId(draft.app().0),
             revision: Number(revision),
             device: Some(device),
-            policy: args.policy.into(),
+            policy: args.keeping.policy.into(),
             stores: List::cut(chosen.iter().map(|store| store.id)),
             start: true,
         };
