@@ -8,6 +8,7 @@ import re
 import secrets
 import signal
 import socket
+import sqlite3
 import subprocess
 import threading
 import time
@@ -62,6 +63,11 @@ class Store:
     def stop(self):
         self.script("stop")
 
+    def data(self):
+        """Where its objects lie."""
+        place = pathlib.Path(os.environ.get("TMPDIR", "/tmp")) / f"comb-test-servers-{os.getuid()}"
+        return place / f"s3-versitygw-{self.port}/data"
+
 
 class Hive:
     """`comb hive run` on SQLite."""
@@ -92,6 +98,11 @@ class Hive:
 
     def history(self):
         return self.folder / "history.jsonl"
+
+    def dump(self):
+        """All of the database as text."""
+        with contextlib.closing(sqlite3.connect(f"file:{self.folder}/hive.db?mode=ro", uri=True)) as database:
+            return "\n".join(database.iterdump()).encode()
 
 
 class Device:
@@ -139,6 +150,10 @@ class Device:
 
     def history(self):
         return self.state / "orchestrator/history.jsonl"
+
+    def logs(self):
+        """What it and the daemons of its volumes told."""
+        return [self.log, self.history(), *self.state.glob("volumes/*/log")]
 
 
 class Person:
