@@ -107,6 +107,7 @@ pub fn run(state: &State, args: &LoginArgs) -> Result<()> {
         password: args.how.password(&format!("\"{name}\" at {}", client.hive()))?,
         title: title(),
         ends_in_s: Some(Within(args.days * DAY_S)),
+        second: None,
     };
     let token: NewToken = client.post_once("/v1/login", &request)?;
     welcome(state, client, info.key, token, args.how.insecure_http)
