@@ -237,7 +237,7 @@ def play(world, watch):
     stage.expect(said["word"] in logs, "the app's log does not have what it wrote: the search would prove nothing")
     given = dict(line.split("=", 1) for line in world.inside(world.two, "keeper", "keeper", "env").splitlines() if "=" in line)
     volume = world.volume("keeper", "data")
-    identity = next(one for one in world.two.json("volume", "list") if one["name"] == volume)["id"]
+    identity = next(one for one in world.two.json("volume", "list") if one["name"] == volume)["public_key"]
     secrets = {
         **{name: text.encode() for name, text in said.items()},
         "made": given["MADE"].encode(),
@@ -249,14 +249,17 @@ def play(world, watch):
     (folder / "proof").mkdir()
     search.proves_itself(folder / "proof")
 
-    backup, dump = folder / "backup", folder / "dump"
+    backup, restored, dump = folder / "backup", folder / "restored", folder / "dump"
     world.hive.comb("hive", "backup", backup)
+    # A backup is compressed: what is in it is what comes out of it.
+    restored.mkdir()
+    world.hive.comb("hive", "restore", backup, "--db", f"sqlite:{restored}/hive.db")
     dump.write_bytes(world.hive.dump())
     (folder / "seen").mkdir()
     places = {
         "the hive's database, history and log": [world.hive.folder],
         "its dump": [dump],
-        "its backup": [backup],
+        "its backup, as it is and restored": [backup, restored],
         "devices' logs and histories": [one for device in world.devices for one in device.logs()],
         "the store": [world.store.data()],
         "processes and the wire": [watch.ends(folder / "seen")],
