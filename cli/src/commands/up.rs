@@ -274,6 +274,7 @@ fn log_in(state: &State, hive: Address, setup_code: Option<String>, key: [u8; 32
                 )?)?,
                 title: login::title(),
                 ends_in_s: None,
+                second: None,
             };
             client.post_once("/v1/login", &request)?
         }

@@ -221,15 +221,9 @@ const SESSION: &[&str] = &[
 const SECOND: &[&str] =
     &["account BYTES", "person BYTES", "secret BYTES", "is_on INT", "step INT", "codes TEXT"];
 const SAMPLES: &[&str] = &["account BYTES", "subject BYTES", "span TEXT", "at INT", "points BYTES"];
-const CHANNEL: &[&str] = &[
-    "account BYTES",
-    "channel BYTES",
-    "kind TEXT",
-    "settings TEXT",
-    "events TEXT",
-    "sent INT",
-    "problem TEXT?",
-];
+const CHANNEL: &[&str] = &["account BYTES", "channel BYTES", "settings TEXT", "sent INT?", "problem TEXT?"];
+const TROUBLE: &[&str] =
+    &["account BYTES", "subject BYTES", "kind TEXT", "since INT", "told INT", "title TEXT"];
 const CHANGE: &[&str] = &["revision SERIAL", "account BYTES", "kind TEXT", "id TEXT"];
 
 const ALL: &[Table] = &[
@@ -337,6 +331,7 @@ const ALL: &[Table] = &[
     Table { name: "second", columns: SECOND, key: "account, person", more: &[], since: 2 },
     Table { name: "samples", columns: SAMPLES, key: "account, subject, span", more: &[], since: 2 },
     Table { name: "channel", columns: CHANNEL, key: "account, channel", more: &[], since: 2 },
+    Table { name: "trouble", columns: TROUBLE, key: "account, subject, kind", more: &[], since: 2 },
 ];
 
 /// What differs between the two in words; what they do is the same.
