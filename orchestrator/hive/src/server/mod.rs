@@ -242,6 +242,7 @@ impl Server {
     /// Opens the database, makes what is missing of it, and listens.
     pub async fn begin(options: Options) -> Result<Self, Fail> {
         let tls = options.tls.as_ref().map(|(cert, key)| acceptor(cert, key)).transpose()?;
+        backup::before_migration(&options.database, options.backups.as_deref()).await?;
         let database = Database::open(&options.database).await?;
         let again = options.new_setup_code;
         let (seed, setup_code) = database.transact(How::Write, move |tx| prepare(tx, again)).await?;

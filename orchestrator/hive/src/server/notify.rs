@@ -36,7 +36,7 @@ const CHANNELS_MAX: u64 = 20;
 /// A message has so long to arrive.
 const SEND_WAIT: Duration = Duration::from_secs(20);
 /// Trouble is told when it lasts so long.
-const LASTS_MS: i64 = 60_000;
+const LASTS_MS: i64 = 30_000;
 /// A device is silent after this.
 const SILENT_MS: i64 = 30_000;
 /// Data is late after this.

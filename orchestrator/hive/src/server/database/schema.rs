@@ -42,6 +42,12 @@ pub const TABLES: &[(&str, &[&str])] = &[
     ("channel", CHANNEL),
 ];
 
+/// The tables of a backup that a database of this number has.
+pub fn tables(schema: i64) -> impl Iterator<Item = &'static (&'static str, &'static [&'static str])> {
+    let is_there = move |name: &str| ALL.iter().any(|table| table.name == name && table.since <= schema);
+    TABLES.iter().filter(move |(name, _)| is_there(name))
+}
+
 const HIVE: &[&str] = &[
     "id INT",
     "key_seed BYTES",
@@ -358,16 +364,21 @@ fn statement(table: &Table, postgres: bool) -> String {
     format!("CREATE TABLE {name} ({}){}", parts.join(", "), if postgres { "" } else { " STRICT" })
 }
 
-/// Makes what is missing; refuses what a newer hive wrote.
-pub(super) fn migrate(tx: &mut dyn Tx) -> Result<(), Fail> {
-    tx.lock(0x6d69_6772, false)?;
-    let postgres = tx.is_postgres();
-    let there = match postgres {
+/// Whether a database has the hive's tables.
+pub fn is_made(tx: &mut dyn Tx) -> Result<bool, Fail> {
+    let there = match tx.is_postgres() {
         true => {
             "SELECT 1 FROM information_schema.tables WHERE table_schema = current_schema() AND table_name = 'hive'"
         }
         false => "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'hive'",
     };
+    Ok(!tx.query(there, &[])?.is_empty())
+}
+
+/// Makes what is missing; refuses what a newer hive wrote.
+pub(super) fn migrate(tx: &mut dyn Tx) -> Result<(), Fail> {
+    tx.lock(0x6d69_6772, false)?;
+    let postgres = tx.is_postgres();
     let make = |tx: &mut dyn Tx, table: &Table| -> Result<(), Fail> {
         tx.execute(&statement(table, postgres), &[])?;
         for more in table.more {
@@ -375,7 +386,7 @@ pub(super) fn migrate(tx: &mut dyn Tx) -> Result<(), Fail> {
         }
         Ok(())
     };
-    if tx.query(there, &[])?.is_empty() {
+    if !is_made(tx)? {
         return ALL.iter().try_for_each(|table| make(tx, table));
     }
     let rows = tx.query("SELECT schema FROM hive WHERE id = 1", &[])?;

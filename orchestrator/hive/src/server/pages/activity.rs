@@ -109,7 +109,7 @@ fn what(event: &Event) -> String {
         "failed_over" => "another device went on".to_owned(),
         "tail_kept" => "kept what was not replicated as a branch".to_owned(),
         "loss_known" => "it is known what was lost".to_owned(),
-        "phase" => with("is", "phase"),
+        "phase" => text("phase").map_or_else(|| "changed".to_owned(), |phase| format!("is {phase}")),
         "behind" => "data is late".to_owned(),
         "safe_again" => "data is safe again".to_owned(),
         "login" => "logged in".to_owned(),

@@ -101,7 +101,7 @@ fn backlog(bytes: u64, age_ms: Option<u64>) -> String {
 
 fn names(tenant: &mut Tenant<'_>, sql: &str) -> Result<BTreeMap<[u8; 16], String>, Fail> {
     let rows = tenant.query(sql, &[])?;
-    Ok(rows.iter().map(|row| Ok((row.id(0)?, row.text(1)?.to_owned()))).collect::<Result<_, Fail>>()?)
+    rows.iter().map(|row| Ok((row.id(0)?, row.text(1)?.to_owned()))).collect()
 }
 
 /// The apps' names.
@@ -164,7 +164,7 @@ pub fn list(call: &Call, tenant: &mut Tenant<'_>) -> Result<Reply, Fail> {
         let name = code.name.unwrap_or_else(|| "a device".to_owned());
         (
             name,
-            Html::pair("over ", show::until(code.ends, frame.now)),
+            Html::pair("ends ", show::until(code.ends, frame.now)),
             format!("/devices/codes/{}/remove", code.id),
         )
     };

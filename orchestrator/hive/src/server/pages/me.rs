@@ -5,7 +5,7 @@ use std::sync::Arc;
 use orchestrator_api::text::Uuid;
 use orchestrator_api::wire::people::Me;
 use orchestrator_console::pages::{self, Once, SessionRow};
-use orchestrator_console::show::{self, Field, Kind};
+use orchestrator_console::show::{self, Field, Html, Kind};
 use serde_json::json;
 
 use super::super::call::{Answering, Call, Reply};
@@ -31,7 +31,10 @@ pub fn me(call: &Call, tenant: &mut Tenant<'_>) -> Result<Reply, Fail> {
     for row in tenant.query(sql, &[me.person.0.into(), frame.now.0.into()])? {
         let id = uuid(&row, 0)?;
         sessions.push(SessionRow {
-            agent: show::name(row.text(1)?),
+            agent: match row.text(1)? {
+                "" => Html::text("a browser that does not say what it is"),
+                text => browser(text).unwrap_or_else(|| show::name(text)),
+            },
             address: row.text(2)?.to_owned(),
             used: show::ago(chance::time(row.int(3)?), frame.now),
             is_this: id == this,
@@ -59,6 +62,29 @@ pub fn me(call: &Call, tenant: &mut Tenant<'_>) -> Result<Reply, Fail> {
         sessions,
         frame,
     }))
+}
+
+/// What most browsers say they are, in two words.
+fn browser(agent: &str) -> Option<Html> {
+    let first = |table: &[(&str, &'static str)]| {
+        table.iter().find(|(part, _)| agent.contains(part)).map(|(_, name)| *name)
+    };
+    let browser = first(&[
+        ("Firefox/", "Firefox"),
+        ("Edg/", "Edge"),
+        ("OPR/", "Opera"),
+        ("Chrome/", "Chrome"),
+        ("Safari/", "Safari"),
+    ])?;
+    let system = first(&[
+        ("Android", "Android"),
+        ("iPhone", "an iPhone"),
+        ("iPad", "an iPad"),
+        ("Windows", "Windows"),
+        ("Mac OS X", "a Mac"),
+        ("Linux", "Linux"),
+    ])?;
+    Some(Html::text(&format!("{browser} on {system}")))
 }
 
 fn code_field(label: &str) -> Field {

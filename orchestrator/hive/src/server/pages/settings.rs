@@ -117,7 +117,7 @@ pub fn show(call: &Call, tenant: &mut Tenant<'_>) -> Result<Reply, Fail> {
                 } else {
                     role_name(invite.role)
                 },
-                ends: Html::pair("over ", show::until(invite.ends, frame.now)),
+                ends: Html::pair("ends ", show::until(invite.ends, frame.now)),
                 path: format!("/settings/invites/{}/remove", invite.id),
             });
         }
@@ -161,10 +161,7 @@ pub fn show(call: &Call, tenant: &mut Tenant<'_>) -> Result<Reply, Fail> {
         retention.push(RetentionRow {
             path: format!("/apps/{}", Uuid(row.id(0)?)),
             name: show::name(row.text(1)?),
-            keeps: format!(
-                "a moment at least every {} s while it writes; kept as its folder says, else all of the last hour, hourly ones for 2 days, daily ones for 30 days, and the last 3 always",
-                row.count(2)?
-            ),
+            keeps: format!("a moment at least every {} s while it writes", row.count(2)?),
         });
     }
     let life = rows::life(tenant)?;
