@@ -83,8 +83,9 @@ const KEPT: &[(&str, &[&str])] = &[
     ("tokio-postgres", &["orchestrator-hive"]),
     // What speaks to a network for a volume; nobody else does.
     ("object_store", &["fs-store"]),
-    // The hive's routes are asked with the same client, by devices and people.
-    ("reqwest", &["comb", "fs-store", "orchestrator-device"]),
+    // The hive's routes are asked with the same client, by devices and people; the hive asks webhooks.
+    ("reqwest", &["comb", "fs-store", "orchestrator-device", "orchestrator-hive"]),
+    ("lettre", &["orchestrator-hive"]),
     // Docker is a detail of one room.
     ("bollard", &["orchestrator-device"]),
     // What other people wrote into an app's folder is read in one room.

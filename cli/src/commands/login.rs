@@ -102,14 +102,24 @@ pub fn run(state: &State, args: &LoginArgs) -> Result<()> {
         Some(name) => name.clone(),
         None => ask::line("Name: ")?,
     };
-    let request = Request {
+    let mut request = Request {
         name: name.parse().map_err(|error| Failure::new(Kind::Usage, format!("the name {error}")))?,
         password: args.how.password(&format!("\"{name}\" at {}", client.hive()))?,
         title: title(),
         ends_in_s: Some(Within(args.days * DAY_S)),
         second: None,
     };
-    let token: NewToken = client.post_once("/v1/login", &request)?;
+    let token: NewToken = match client.try_post_once("/v1/login", &request)? {
+        Ok(token) => token,
+        // The password is right: the code is asked for on the terminal, since it is good for half a minute.
+        Err(_) => {
+            let code = ask::line("Code of your authenticator app, or a recovery code: ")?;
+            let code = code.trim().parse();
+            request.second =
+                Some(code.map_err(|error| Failure::new(Kind::Usage, format!("the code {error}")))?);
+            client.post_once("/v1/login", &request)?
+        }
+    };
     welcome(state, client, info.key, token, args.how.insecure_http)
 }
 

@@ -162,6 +162,19 @@ impl Client {
         }
     }
 
+    /// The same where the answer holds a secret.
+    pub fn try_post_once<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        body: &impl Serialize,
+    ) -> Result<std::result::Result<T, Box<ApiError>>> {
+        match self.bytes(Method::POST, path, json(body)?, Repeat::Unsent, Duration::ZERO) {
+            Ok(bytes) => self.read(&bytes).map(Ok),
+            Err(Trouble::Refused(error)) if error.code == Code::SecondNeeded => Ok(Err(error)),
+            Err(trouble) => Err(self.failure(trouble)),
+        }
+    }
+
     /// Changes something.
     pub fn patch<T: DeserializeOwned>(&self, path: &str, body: &impl Serialize) -> Result<T> {
         self.answer(Method::PATCH, path, json(body)?, Repeat::Yes, Duration::ZERO)

@@ -83,8 +83,14 @@ fn told(server: &Server, secure: bool) {
         say(&format!("listening on {scheme}://{address}"));
     }
     say(&format!("key {key}"));
+    if let Ok(address) = server.address() {
+        // A browser cannot go to the address that stands for all of them.
+        let any = address.ip().is_unspecified();
+        let host = if any { format!("localhost:{}", address.port()) } else { address.to_string() };
+        say(&format!("open {scheme}://{host} in a browser, or use `comb login`"));
+    }
     if let Some(code) = server.setup_code() {
         say(&format!("setup code {code}"));
-        say("it is shown once; `comb account create` asks for it");
+        say("it is shown once; the first page of the console asks for it, or `comb account create`");
     }
 }

@@ -99,6 +99,18 @@ pub struct Load {
     pub memory_free_bytes: Number,
     /// In hundredths.
     pub load_1m: Number,
+    /// What its network received since it began; none where that is not known.
+    #[serde(default)]
+    pub received_bytes: Option<Number>,
+    /// What it sent.
+    #[serde(default)]
+    pub sent_bytes: Option<Number>,
+    /// What its disks read since it began.
+    #[serde(default)]
+    pub read_bytes: Option<Number>,
+    /// What they wrote.
+    #[serde(default)]
+    pub written_bytes: Option<Number>,
 }
 
 /// Room on a disk.

@@ -30,3 +30,13 @@ pub struct Login {
     /// Whether the password was right, and a code is asked for.
     pub is_second: bool,
 }
+
+/// An invitation is taken up.
+#[derive(Debug, Template)]
+#[template(path = "pages/accept.html")]
+pub struct Accept {
+    /// What all pages have.
+    pub frame: Frame,
+    /// Invitation, name, password, and what a new account is called.
+    pub fields: Vec<Field>,
+}

@@ -44,6 +44,7 @@ impl Choice {
 #[derive(Debug, Clone, Template)]
 #[template(path = "show/field.html")]
 pub struct Field {
+    id: String,
     name: String,
     label: String,
     kind: Kind,
@@ -63,6 +64,7 @@ impl Field {
     /// A field that must be filled in.
     pub fn new(name: &str, label: &str, kind: Kind) -> Self {
         Self {
+            id: name.to_owned(),
             name: name.to_owned(),
             label: label.to_owned(),
             kind,
@@ -75,6 +77,12 @@ impl Field {
             pattern: None,
             focus: false,
         }
+    }
+
+    /// In one of several forms of a page: what is its own among them.
+    #[must_use]
+    pub fn of(self, form: &str) -> Self {
+        Self { id: format!("{form}-{}", self.name), ..self }
     }
 
     /// What helps to fill it in.
@@ -139,8 +147,8 @@ impl Field {
     }
 
     fn described(&self) -> String {
-        let hint = self.hint.is_some().then(|| format!("{}-hint", self.name));
-        let error = self.error.is_some().then(|| format!("{}-error", self.name));
+        let hint = self.hint.is_some().then(|| format!("{}-hint", self.id));
+        let error = self.error.is_some().then(|| format!("{}-error", self.id));
         hint.into_iter().chain(error).collect::<Vec<_>>().join(" ")
     }
 }

@@ -101,6 +101,18 @@ impl Graph {
         out
     }
 
+    /// A time at the axis: the clock within a day, else the date.
+    fn mark(&self, time: Time) -> String {
+        let text = exact(time);
+        let is_day = self.to.0 - self.from.0 <= 86_400_000;
+        let part = if is_day {
+            text.get(11..16).map(|clock| format!("{clock} UTC"))
+        } else {
+            text.get(..10).map(str::to_owned)
+        };
+        part.unwrap_or(text)
+    }
+
     /// In a sentence: each line's lowest, highest and last.
     pub fn words(&self) -> String {
         let mut parts = Vec::new();
@@ -169,9 +181,9 @@ impl Graph {
         }
         out.push_str(&format!(
             "</svg><p class=\"axis\" aria-hidden=\"true\"><span>{}</span><span>top: {}</span><span>{}</span></p>",
-            exact(self.from),
+            self.mark(self.from),
             self.unit.show(top),
-            exact(self.to)
+            self.mark(self.to)
         ));
         if self.lines.len() > 1 {
             out.push_str("<p class=\"legend\" aria-hidden=\"true\">");

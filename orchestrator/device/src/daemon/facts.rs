@@ -50,7 +50,53 @@ pub fn load(before: Ticks, now: Ticks) -> Load {
         memory_bytes: field("MemTotal"),
         memory_free_bytes: field("MemAvailable"),
         load_1m: Number::from((load * 100.0) as u64),
+        received_bytes: network().map(|(received, _)| received.into()),
+        sent_bytes: network().map(|(_, sent)| sent.into()),
+        read_bytes: disks().map(|(read, _)| read.into()),
+        written_bytes: disks().map(|(_, written)| written.into()),
     }
+}
+
+/// Bytes that the network received and sent since the machine began.
+fn network() -> Option<(u64, u64)> {
+    let text = std::fs::read_to_string("/proc/net/dev").ok()?;
+    let is_real = |name: &str| Path::new("/sys/class/net").join(name).join("device").exists();
+    Some(sum_network(&text, is_real))
+}
+
+/// Cards are counted, and not what is made of them (bridges, containers' ends); where there is no card, all but loopback.
+fn sum_network(text: &str, is_real: impl Fn(&str) -> bool) -> (u64, u64) {
+    let row = |line: &str| {
+        let (name, numbers) = line.split_once(':')?;
+        let numbers: Vec<u64> = numbers.split_whitespace().filter_map(|one| one.parse().ok()).collect();
+        Some((name.trim().to_owned(), *numbers.first()?, *numbers.get(8)?))
+    };
+    let rows: Vec<_> = text.lines().filter_map(row).filter(|(name, ..)| name != "lo").collect();
+    let has_real = rows.iter().any(|(name, ..)| is_real(name));
+    let counted = rows.iter().filter(|(name, ..)| !has_real || is_real(name));
+    counted.fold((0u64, 0u64), |(received, sent), (_, more_received, more_sent)| {
+        (received.saturating_add(*more_received), sent.saturating_add(*more_sent))
+    })
+}
+
+/// Bytes that the disks read and wrote since the machine began.
+fn disks() -> Option<(u64, u64)> {
+    let text = std::fs::read_to_string("/proc/diskstats").ok()?;
+    let is_real =
+        |name: &str| Path::new("/sys/block").join(name).join("device").exists() || name.starts_with("vd");
+    Some(sum_disks(&text, is_real))
+}
+
+/// Whole disks are counted; a sector of these figures has 512 bytes, whatever the disk's own.
+fn sum_disks(text: &str, is_real: impl Fn(&str) -> bool) -> (u64, u64) {
+    let row = |line: &str| {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let number = |at: usize| words.get(at)?.parse::<u64>().ok();
+        is_real(words.get(2)?).then_some((number(5)?, number(9)?))
+    };
+    text.lines().filter_map(row).fold((0, 0), |(read, written), (more_read, more_written)| {
+        (read + more_read.saturating_mul(512), written + more_written.saturating_mul(512))
+    })
 }
 
 /// Room on the disk of a path.
@@ -88,6 +134,17 @@ mod tests {
         assert_eq!(now.percent_since(before), 50);
         assert_eq!(before.percent_since(now), 0);
         assert_eq!(Ticks::parse("").percent_since(Ticks::default()), 0);
+    }
+
+    #[test]
+    fn cards_and_whole_disks_are_counted() {
+        let text = "Inter-|   Receive\n face |bytes\n  lo: 9 1 0 0 0 0 0 0 9 1 0 0 0 0 0 0\n\
+            eth0: 100 1 0 0 0 0 0 0 50 1 0 0 0 0 0 0\nveth1: 7 1 0 0 0 0 0 0 8 1 0 0 0 0 0 0\n";
+        assert_eq!(sum_network(text, |name| name == "eth0"), (100, 50));
+        assert_eq!(sum_network(text, |_| false), (107, 58));
+        let text = " 8 0 sda 1 0 2 0 1 0 4 0 0 0 0\n 8 1 sda1 1 0 2 0 1 0 4 0 0 0 0\n 7 0 loop0 1 0 2 0\n";
+        assert_eq!(sum_disks(text, |name| name == "sda"), (1024, 2048));
+        assert_eq!(sum_disks("nonsense", |_| true), (0, 0));
     }
 
     #[test]

@@ -28,7 +28,9 @@ fn column(column: &str) -> (&str, &str) {
 fn lines(tx: &mut dyn Tx) -> Result<Vec<u8>, Fail> {
     let broken = |error: std::io::Error| Fail::start(format!("a backup could not be packed: {error}"));
     let mut out = zstd::Encoder::new(Vec::new(), LEVEL).map_err(broken)?;
-    for (table, columns) in TABLES {
+    let rows = tx.query("SELECT schema FROM hive WHERE id = 1", &[])?;
+    let schema = rows.first().map(|row| row.int(0)).transpose()?.unwrap_or(super::database::SCHEMA);
+    for (table, columns) in super::database::tables(schema) {
         let names: Vec<&str> = columns.iter().map(|one| column(one).0).collect();
         let rows = tx.query(&format!("SELECT {} FROM {table}", names.join(", ")), &[])?;
         for row in rows {
@@ -100,13 +102,14 @@ pub async fn restore(database: &Database, path: &Path) -> Result<(), Fail> {
         let mut hive = Hive { incarnation: life.incarnation, floor: life.floor, ..Hive::default() };
         decide(&mut hive, Event::Restored { now_ms });
         tenant.tx.execute(
-            "UPDATE hive SET incarnation = $1, recovering = 1, heard = 0, floor = $2 WHERE id = 1",
-            &[hive.incarnation.0.into(), hive.floor.into()],
+            "UPDATE hive SET incarnation = $1, recovering = 1, heard = 0, floor = $2, schema = $3 WHERE id = 1",
+            &[hive.incarnation.0.into(), hive.floor.into(), super::database::SCHEMA.into()],
         )?;
         for sql in [
             "UPDATE operation SET state = 'lost' WHERE state = 'running'",
             "DELETE FROM command WHERE result IS NULL",
             "UPDATE device SET session = NULL",
+            "DELETE FROM session",
             "UPDATE device_app SET term = NULL, phase = NULL, live = 0",
             "UPDATE app SET withdrawn = 0, leased = 0",
         ] {
@@ -156,6 +159,27 @@ fn insert(tx: &mut dyn Tx, packed: &[u8]) -> Result<(), Fail> {
     }
     let mut rest = Vec::new();
     reader.read_to_end(&mut rest).map_err(|error| broken(error.to_string()))?;
+    Ok(())
+}
+
+/// Makes a backup of a database whose tables an older comb made, before they are changed. One that is there stays.
+pub async fn before_migration(url: &str, folder: Option<&Path>) -> Result<(), Fail> {
+    let file = url.strip_prefix("sqlite:").map(Path::new);
+    let folder = folder.or_else(|| file.and_then(Path::parent));
+    let Some(folder) = folder.filter(|_| file.is_none_or(Path::exists)) else { return Ok(()) };
+    let database = Database::look(url).await?;
+    let ask = |tx: &mut dyn Tx| {
+        let there = super::database::is_made(tx)?;
+        let rows = if there { tx.query("SELECT schema FROM hive WHERE id = 1", &[])? } else { Vec::new() };
+        Ok(rows.first().map(|row| row.int(0)).transpose()?)
+    };
+    let Some(schema) = database.transact(How::Read, ask).await? else { return Ok(()) };
+    let path = folder.join(format!("hive-before-tables-{}.comb", super::database::SCHEMA));
+    if schema >= super::database::SCHEMA || path.exists() {
+        return Ok(());
+    }
+    std::fs::create_dir_all(folder).map_err(|error| Fail::start(format!("{}: {error}", folder.display())))?;
+    write(&database, &path).await?;
     Ok(())
 }
 

@@ -22,6 +22,7 @@ use super::call::{Answering, Call, Reply};
 use super::chance;
 use super::database::{How, Row, Value};
 use super::fail::Fail;
+use super::figures;
 use super::outcome;
 use super::rows::{self, Loaded, PhaseColumn};
 use super::tasks;
@@ -311,6 +312,8 @@ fn take_report(call: &Call, tenant: &mut Tenant<'_>, report: &Report) -> Result<
         }
     }
     loaded.save(tenant)?;
+    let seen = figures::seen(tenant, device)?;
+    figures::take(tenant, device, report, seen)?;
     tenant.execute(
         "UPDATE device SET seen = $3, report = $4, version = $5 WHERE account = $1 AND device = $2",
         &[

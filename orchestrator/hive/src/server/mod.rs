@@ -7,7 +7,9 @@
 //! - `people`, `account`, `stores`, `devices`, `apps`, `operations`, `streams`   the handlers
 //! - `pages`   the console: the same handlers, asked by forms and shown as pages
 //! - `tasks`, `outcome`   operations that give no term; what comes of all of them
+//! - `figures`   what devices and apps used, for graphs
 //! - `history`   what was given and ended, a line each, for those who look afterwards
+//! - `notify`   what somebody should know, told by webhook and e-mail
 //! - `drain`, `standby`, `rollout`   what the hive goes on with by itself: devices that are emptied, that stand by, that
 //!   take releases
 //! - `scheduler`, `recovery`, `backup`   who counts time; a database that is older than what devices know
@@ -26,8 +28,10 @@ mod database;
 mod devices;
 mod drain;
 mod fail;
+mod figures;
 mod history;
 mod http;
+mod notify;
 mod operations;
 mod outcome;
 mod pages;
@@ -37,7 +41,6 @@ mod rollout;
 mod routes;
 mod rows;
 mod scheduler;
-#[allow(dead_code, reason = "its pages come next")]
 mod second;
 mod standby;
 mod stores;
@@ -239,6 +242,7 @@ impl Server {
     /// Opens the database, makes what is missing of it, and listens.
     pub async fn begin(options: Options) -> Result<Self, Fail> {
         let tls = options.tls.as_ref().map(|(cert, key)| acceptor(cert, key)).transpose()?;
+        backup::before_migration(&options.database, options.backups.as_deref()).await?;
         let database = Database::open(&options.database).await?;
         let again = options.new_setup_code;
         let (seed, setup_code) = database.transact(How::Write, move |tx| prepare(tx, again)).await?;

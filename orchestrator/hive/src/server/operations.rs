@@ -259,6 +259,43 @@ pub fn events(call: &Call, tenant: &mut Tenant<'_>) -> Result<Reply, Fail> {
     Ok(Reply::json(&Page { items, next }))
 }
 
+/// Which events are looked for.
+#[derive(Debug, Default)]
+pub struct Looked {
+    /// Of an app.
+    pub app: Option<[u8; 16]>,
+    /// Of a device.
+    pub device: Option<[u8; 16]>,
+    /// Of these kinds only, if there are any.
+    pub kinds: &'static [&'static str],
+    /// With smaller numbers than this.
+    pub before: Option<u64>,
+}
+
+/// Events, newest first.
+pub fn newest(tenant: &mut Tenant<'_>, looked: &Looked, limit: usize) -> Result<Vec<Event>, Fail> {
+    let mut sql = "SELECT event FROM event WHERE account = $1 AND number < $2".to_owned();
+    let mut values: Vec<super::database::Value> = vec![looked.before.unwrap_or(i64::MAX as u64).into()];
+    for (column, id) in [("app", looked.app), ("device", looked.device)] {
+        if let Some(id) = id {
+            values.push(id.into());
+            sql.push_str(&format!(" AND {column} = ${}", values.len() + 1));
+        }
+    }
+    if !looked.kinds.is_empty() {
+        let mut any = Vec::new();
+        for kind in looked.kinds {
+            values.push(format!("%\"kind\":\"{kind}\"%").into());
+            any.push(format!("event LIKE ${}", values.len() + 1));
+        }
+        sql.push_str(&format!(" AND ({})", any.join(" OR ")));
+    }
+    values.push((limit as u64).into());
+    sql.push_str(&format!(" ORDER BY number DESC LIMIT ${}", values.len() + 1));
+    let rows = tenant.query(&sql, &values)?;
+    Ok(rows.iter().map(|row| row.text(0).and_then(read)).collect::<Result<_, _>>()?)
+}
+
 /// Behind so much, a watcher is told that all changed.
 const BEHIND_MAX: u64 = 1000;
 const WATCHERS_QUEUE: usize = 64;

@@ -15,13 +15,17 @@ use super::outcome;
 use super::rows::{self, ALONE, Loaded, PhaseColumn};
 use super::standby::{self, Looked};
 use super::tenant::{About, AccountId, Tenant, Wake, read};
-use super::{Shared, backup, chance, drain, rollout};
+use super::{Shared, backup, chance, drain, notify, rollout};
 use crate::{App, Device, Hive, Kind, Look, Operation, OperationState, Placement, Scheduler, decide};
 
 /// How often what the hive goes on with by itself is looked at.
 const SLOW_EVERY: Duration = Duration::from_secs(3);
 /// How often old rows are removed, and it is seen whether a backup is due.
 const CLEAN_EVERY: Duration = Duration::from_secs(3600);
+/// How often trouble is looked for.
+const TROUBLE_EVERY: Duration = Duration::from_secs(20);
+/// Figures of a device that is not heard any more.
+const FIGURES_KEPT_MS: i64 = 32 * 86_400_000;
 const RESULTS_KEPT_MS: i64 = 7 * 86_400_000;
 /// Sooner than this it does not look again, whatever is due.
 const PAUSE: Duration = Duration::from_millis(50);
@@ -31,6 +35,7 @@ pub async fn run(shared: Arc<Shared>) {
     let mut schedulers: BTreeMap<AccountId, Scheduler> = BTreeMap::new();
     let begun = Instant::now();
     let (mut slow, mut clean, mut night) = (begun, begun + Duration::from_secs(60), begun);
+    let mut trouble = begun + TROUBLE_EVERY;
     let mut looked = Looked::default();
     let mut leads = false;
     while !shared.is_closing() {
@@ -57,6 +62,13 @@ pub async fn run(shared: Arc<Shared>) {
             ] {
                 told(done.map(|told| shared.deliver(told)), what);
             }
+        }
+        if leads && Instant::now() >= trouble {
+            trouble = Instant::now() + TROUBLE_EVERY;
+            told(
+                notify::look(&shared).await.map(|told| shared.deliver(told)),
+                "trouble could not be looked for",
+            );
         }
         if leads && Instant::now() >= clean {
             clean = Instant::now() + CLEAN_EVERY;
@@ -290,6 +302,8 @@ async fn clean_up(shared: &Arc<Shared>) -> Result<(), Fail> {
         tx.execute("DELETE FROM idempotency WHERE ends <= $1", &[now.into()])?;
         tx.execute("DELETE FROM token WHERE ends <= $1", &[now.into()])?;
         tx.execute("DELETE FROM invite WHERE ends <= $1", &[now.into()])?;
+        tx.execute("DELETE FROM session WHERE ends <= $1", &[now.into()])?;
+        tx.execute("DELETE FROM samples WHERE at <= $1", &[(now - FIGURES_KEPT_MS).into()])?;
         tx.execute(
             "DELETE FROM command WHERE result IS NOT NULL AND at <= $1",
             &[(now - RESULTS_KEPT_MS).into()],

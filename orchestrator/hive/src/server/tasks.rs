@@ -371,6 +371,7 @@ pub fn forget(
     app: AppId,
     keep_data: bool,
 ) -> Result<(), Fail> {
+    super::figures::forget(tenant, app.0)?;
     let sql = "SELECT d.device FROM device_app d JOIN device v ON v.account = d.account AND v.device = d.device \
          WHERE d.account = $1 AND d.app = $2 AND v.state <> 'revoked'";
     let devices: Vec<DeviceId> = tenant

@@ -7,6 +7,7 @@ mod devices;
 mod fleet;
 mod load;
 mod nights;
+mod notify;
 mod pages;
 mod people;
 mod routes;

@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use crate::world::{Line, Reply, World};
+use crate::scene::Scene;
+use crate::world::{Line, Reply, World, databases};
 use orchestrator_hive::pages;
-use serde_json::json;
+use serde_json::{Value, json};
 
 /// A browser: it keeps cookies, and sends forms with what the page gave it.
 pub struct Browser {
@@ -228,4 +229,445 @@ async fn the_first_page_is_small_and_loads_nothing_from_elsewhere() {
             && !markup.contains("<style")
     );
     assert!(!markup.contains("onclick") && markup.matches("<script").count() == 1, "no inline script");
+}
+
+/// The paths of the document's tables: method, path, who.
+fn documented() -> Vec<(String, String, String)> {
+    let document = include_str!("../../../docs/console.md");
+    let (_, behind) = document.split_once("## 2. Pages of the hive").expect("the section is there");
+    let (rows, _) = behind.split_once("## 3.").expect("it ends");
+    let mut all = Vec::new();
+    for row in rows.lines().filter(|row| row.starts_with("| GET") || row.starts_with("| POST")) {
+        let cells: Vec<&str> = row.trim_matches('|').split('|').map(str::trim).collect();
+        for (at, part) in cells[0].split('`').enumerate().filter(|(at, _)| at % 2 == 1) {
+            let methods = cells[0].split('`').nth(at - 1).expect("stands before");
+            for method in ["GET", "POST"].into_iter().filter(|method| methods.contains(method)) {
+                all.push((method.to_owned(), part.to_owned(), cells[1].to_owned()));
+            }
+        }
+    }
+    all
+}
+
+#[test]
+fn the_pages_are_those_of_the_document() {
+    let documented: std::collections::BTreeSet<(String, String)> =
+        documented().into_iter().map(|(method, path, _)| (method, path)).collect();
+    let built: std::collections::BTreeSet<(String, String)> =
+        pages().into_iter().map(|(method, path)| (method.to_owned(), path.to_owned())).collect();
+    let missing: Vec<_> = built.difference(&documented).collect();
+    let more: Vec<_> = documented.difference(&built).collect();
+    assert!(missing.is_empty() && more.is_empty(), "not documented: {missing:?}; not built: {more:?}");
+}
+
+/// A browser of somebody with a role: invited by the owner.
+async fn invited(world: &World, owner: &mut Browser, role: &str, name: &str) -> Browser {
+    let page = owner.fill("/settings", "/settings/invites", &[("role", role), ("days", "1")]).await;
+    assert_eq!(page.status, 200, "{}", text(&page));
+    let (_, rest) = text(&page)
+        .split_once("<pre id=\"secret\">")
+        .map(|(a, b)| (a.to_owned(), b.to_owned()))
+        .expect("is shown");
+    let invite = rest.split('<').next().expect("it ends").to_owned();
+    let mut guest = Browser::new(world);
+    let fields = [("invite", invite.as_str()), ("name", name), ("password", "another long password")];
+    let reply = guest.fill("/accept", "/accept", &fields).await;
+    assert_eq!((reply.status, location(&reply)), (303, "/"), "{}", text(&reply));
+    guest
+}
+
+const POLICY: &str = "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; connect-src 'self'; \
+     form-action 'self'; frame-ancestors 'none'; base-uri 'none'";
+
+fn is_safe(reply: &Reply, path: &str) {
+    if reply
+        .headers
+        .get("content-type")
+        .is_none_or(|kind| !kind.to_str().expect("is text").starts_with("text/html"))
+    {
+        return;
+    }
+    assert_eq!(reply.headers["content-security-policy"], POLICY, "{path}");
+    assert_eq!(reply.headers["x-content-type-options"], "nosniff", "{path}");
+    assert_eq!(reply.headers["referrer-policy"], "no-referrer", "{path}");
+    assert_eq!(reply.headers["cache-control"], "no-store", "{path}");
+    let text = text(reply);
+    assert!(
+        !text.contains(" style=")
+            && !text.contains("<style")
+            && !text.contains(" onclick")
+            && !text.contains("javascript:"),
+        "{path}"
+    );
+    for script in text.split("<script").skip(1) {
+        assert!(script.starts_with(" src=\"/assets/"), "{path}");
+    }
+    // Each label has its field, and no id is there twice.
+    let ids: Vec<&str> =
+        text.split(" id=\"").skip(1).map(|part| part.split('"').next().unwrap_or_default()).collect();
+    let once: std::collections::BTreeSet<&&str> = ids.iter().collect();
+    assert_eq!(ids.len(), once.len(), "{path}: {ids:?}");
+    for label in text.split("<label for=\"").skip(1) {
+        let of = label.split('"').next().unwrap_or_default();
+        assert!(ids.contains(&of), "{path}: {of}");
+    }
+}
+
+/// Every page and form: without a login, as each role, and with the ids of another account.
+#[tokio::test(flavor = "multi_thread")]
+async fn every_page_refuses_who_may_not_see_it() {
+    let (database, folder) = databases().await.remove(0);
+    let scene = Scene::on(&database, folder, "manual").await;
+    let world = &scene.world;
+    let mut owner = Browser::log_in(world, "ada", "a long password").await;
+    let mut operator = invited(world, &mut owner, "operator", "ben").await;
+    let mut viewer = invited(world, &mut owner, "viewer", "cleo").await;
+    let code = scene.ada.post("/v1/device-codes", &json!({})).await.is(200);
+    let of_ada = |path: &str| -> String {
+        let id = match path {
+            path if path.starts_with("/devices/codes") => code["id"].as_str().expect("has an id").to_owned(),
+            path if path.starts_with("/devices") => scene.attic.uuid(),
+            path if path.starts_with("/apps") => scene.app.clone(),
+            _ => crate::world::uuid(),
+        };
+        path.replace("{id}", &id).replace("{hash}", "0").replace("{name}", "x")
+    };
+    for (method, pattern, who) in documented() {
+        let path = of_ada(&pattern);
+        let mut nobody = Browser::new(world);
+        if method == "GET" {
+            let reply = nobody.get(&path).await;
+            is_safe(&reply, &path);
+            if who != "all" {
+                assert_eq!(reply.status, 303, "{path}");
+                assert!(location(&reply).starts_with("/login"), "{path}: {}", location(&reply));
+            }
+            for (browser, role) in [(&mut viewer, 0), (&mut operator, 1), (&mut owner, 2)] {
+                if path == "/live" {
+                    continue;
+                }
+                let reply = browser.get(&path).await;
+                is_safe(&reply, &path);
+                let needs = match who.as_str() {
+                    "o" => 2,
+                    "p" => 1,
+                    _ => 0,
+                };
+                match role >= needs {
+                    true => {
+                        assert!(reply.status != 403 && reply.status < 500, "{path} {role}: {}", text(&reply))
+                    }
+                    false => assert_eq!(reply.status, 403, "{path} {role}"),
+                }
+            }
+        } else if who != "all" {
+            let reply = nobody.send(&path, &[], &[]).await;
+            assert_eq!((reply.status, location(&reply)), (303, "/login"), "{path}");
+            let needs = match who.as_str() {
+                "o" => 2,
+                "p" => 1,
+                _ => 0,
+            };
+            for (browser, role) in [(&mut viewer, 0), (&mut operator, 1)] {
+                if role >= needs {
+                    continue;
+                }
+                let csrf = csrf(&browser.get("/").await);
+                let reply = browser.send(&path, &[("csrf", &csrf)], &[]).await;
+                assert_eq!(reply.status, 403, "{path} {role}");
+                assert!(
+                    text(&reply).contains("this needs somebody who is"),
+                    "{path} {role}: {}",
+                    text(&reply)
+                );
+                is_safe(&reply, &path);
+            }
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_another_account_has_is_not_there() {
+    let (database, folder) = databases().await.remove(0);
+    let scene = Scene::on(&database, folder, "manual").await;
+    let world = &scene.world;
+    let mut owner = Browser::log_in(world, "ada", "a long password").await;
+    let fields = [("role", "owner"), ("days", "1"), ("new_account", "on")];
+    let page = owner.fill("/settings", "/settings/invites", &fields).await;
+    let page = text(&page);
+    let invite =
+        page.split("<pre id=\"secret\">").nth(1).and_then(|rest| rest.split('<').next()).expect("is shown");
+    let mut eve = Browser::new(world);
+    let fields =
+        [("invite", invite), ("name", "eve"), ("password", "another long password"), ("account", "Other")];
+    assert_eq!(eve.fill("/accept", "/accept", &fields).await.status, 303);
+    assert!(text(&eve.get("/").await).contains("No devices yet"), "what is ada's is not seen");
+    assert!(!text(&eve.get("/activity").await).contains("attic"));
+    let code = scene.ada.post("/v1/device-codes", &json!({})).await.is(200);
+    let token = scene.ada.post("/v1/tokens", &json!({"title": "t", "role": "viewer"})).await.is(200);
+    let invite = scene.ada.post("/v1/people/invites", &json!({"role": "viewer"})).await.is(200);
+    let store = scene.ada.get("/v1/stores").await["items"][0]["id"].clone();
+    let person = scene.ada.get("/v1/me").await["person"].clone();
+    let operation = scene.ada.get("/v1/operations").await["items"][0]["id"].clone();
+    let hook =
+        owner.fill("/settings", "/settings/channels/webhook", &[("url", "https://example.invalid/x")]).await;
+    assert_eq!(hook.status, 303, "{}", text(&hook));
+    let settings = text(&owner.get("/settings").await);
+    let channel = settings
+        .split("/settings/channels/")
+        .find_map(|part| part.get(..36).filter(|id| id.contains('-')))
+        .expect("is there")
+        .to_owned();
+    let text_of = |value: &Value| value.as_str().expect("is text").to_owned();
+    let id = |path: &str| match path {
+        path if path.starts_with("/devices/codes") => text_of(&code["id"]),
+        path if path.starts_with("/devices") => scene.attic.uuid(),
+        path if path.starts_with("/settings/tokens") => text_of(&token["id"]),
+        path if path.starts_with("/settings/invites") => text_of(&invite["id"]),
+        path if path.starts_with("/settings/stores") => text_of(&store),
+        path if path.starts_with("/settings/people") => text_of(&person),
+        path if path.starts_with("/settings/channels") => channel.clone(),
+        path if path.starts_with("/activity") => text_of(&operation),
+        path if path.starts_with("/me/sessions") => crate::world::uuid(),
+        _ => scene.app.clone(),
+    };
+    let csrf = csrf(&eve.get("/").await);
+    for (method, path) in pages().into_iter().filter(|(_, path)| path.contains("{id}")) {
+        let path = path.replace("{id}", &id(path));
+        let fields = [
+            ("csrf", csrf.as_str()),
+            ("name", "mine"),
+            ("role", "viewer"),
+            ("release", "1"),
+            ("stores_closed", "on"),
+        ];
+        let reply = match method {
+            "GET" => eve.get(&format!("{path}?release=1")).await,
+            _ => eve.send(&path, &fields, &[]).await,
+        };
+        assert_eq!(reply.status, 404, "{method} {path}: {}", text(&reply));
+    }
+    // And nothing of it was done.
+    assert_eq!(scene.ada.get(&format!("/v1/devices/{}", scene.attic.uuid())).await["name"], "attic");
+    assert!(text(&owner.get("/settings").await).contains(&channel));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_device_is_added_renamed_and_seen_with_its_figures() {
+    let (database, folder) = databases().await.remove(0);
+    let mut scene = Scene::on(&database, folder, "manual").await;
+    let world = &scene.world;
+    let mut owner = Browser::log_in(world, "ada", "a long password").await;
+    let page = text(&owner.fill("/devices/add", "/devices/add", &[("name", "shed")]).await);
+    let command =
+        page.split("<pre id=\"command\">").nth(1).and_then(|rest| rest.split('<').next()).expect("is shown");
+    let (start, code) = command.split_once(" --code ").expect("has a code");
+    assert_eq!(start, "comb device join http://hive");
+    let waits =
+        page.split("data-from=\"").nth(1).and_then(|rest| rest.split('"').next()).expect("waits").to_owned();
+    assert!(text(&owner.get(&waits).await).contains("Waiting for the device"));
+    let mut shed = crate::world::Machine::new(world);
+    let code = orchestrator_api::code::JoinCode::parse(code).expect("is a code");
+    shed.join(&code, "shed").await.is(201);
+    let came = text(&owner.get(&waits).await);
+    assert!(came.contains("joined.</b>") && came.contains("shed") && !came.contains("--code"), "{came}");
+
+    scene.attic.load = json!({
+        "cpu_percent": 42, "memory_bytes": 8u64 << 30, "memory_free_bytes": 2u64 << 30, "load_1m": 1,
+        "received_bytes": 1000, "sent_bytes": 2000, "read_bytes": null, "written_bytes": null
+    });
+    scene.attic.report().await.is(200);
+    let path = format!("/devices/{}", scene.attic.uuid());
+    let page = text(&owner.get(&path).await);
+    assert!(page.contains("42 %, 6 GiB of 8 GiB"), "{page}");
+    assert!(
+        page.contains("photos") && page.contains("Processors") && page.contains("<svg role=\"img\""),
+        "{page}"
+    );
+    for span in ["hour", "day", "month", "nonsense"] {
+        assert_eq!(owner.get(&format!("{path}?span={span}")).await.status, 200);
+    }
+    let reply = owner.fill(&path, &format!("{path}/rename"), &[("name", "loft")]).await;
+    assert_eq!(location(&reply), format!("{path}?done=renamed"));
+    assert!(text(&owner.get(location(&reply)).await).contains("The name was changed."));
+    let reply = owner.fill(&path, &format!("{path}/rename"), &[("name", "<b>Bad Name</b>")]).await;
+    assert_eq!(reply.status, 400);
+    let page = text(&reply);
+    assert!(
+        page.contains("&#60;b&#62;Bad Name")
+            && !page.contains("<b>Bad")
+            && page.contains("aria-invalid=\"true\""),
+        "{page}"
+    );
+    let reply = owner.fill(&path, &format!("{path}/rename"), &[("name", "cellar")]).await;
+    assert_eq!(reply.status, 409, "another device has that name");
+    let reply = owner.fill(&format!("{path}/revoke"), &format!("{path}/revoke"), &[]).await;
+    assert_eq!(reply.status, 303, "{}", text(&reply));
+    assert!(text(&owner.get(&path).await).contains("revoked, its stores are open"));
+    let activity = text(&owner.get("/activity?kind=orders").await);
+    assert!(activity.contains("revoked") && activity.contains("renamed"), "{activity}");
+    assert!(!text(&owner.get("/activity?kind=people").await).contains("renamed"));
+}
+
+/// What a device or a person called something is shown, and does nothing.
+#[tokio::test(flavor = "multi_thread")]
+async fn hostile_words_do_nothing() {
+    let world = World::new().await;
+    let ada = world.set_up().await;
+    let title = "<img src=x onerror=alert(1)>\"'";
+    ada.post("/v1/tokens", &json!({"title": title, "role": "viewer"})).await.is(200);
+    ada.post("/v1/stores", &json!({"url": "s3://bucket/<script>alert(1)</script>"})).await.is(200);
+    let mut browser = Browser::new(&world);
+    let csrf = csrf(&browser.get("/login").await);
+    let agent = "<script>alert('agent')</script>".to_owned();
+    let fields = [("csrf", csrf.as_str()), ("name", "ada"), ("password", "a long password")];
+    assert_eq!(browser.send("/login", &fields, &[("user-agent", agent)]).await.status, 303);
+    for path in [
+        "/settings",
+        "/me",
+        "/activity",
+        "/activity?kind=%3Cscript%3E&app=",
+        "/login?to=%22%3E%3Cscript%3E",
+        "/?done=%3Cscript%3E",
+    ] {
+        let reply = browser.get(path).await;
+        let page = text(&reply);
+        assert!(!page.contains("<script>alert") && !page.contains("<img src=x"), "{path}: {page}");
+        is_safe(&reply, path);
+    }
+    assert!(text(&browser.get("/settings").await).contains("&lt;img src=x onerror=alert(1)&gt;&quot;&#39;"));
+    assert!(text(&browser.get("/me").await).contains("&lt;script&gt;alert(&#39;agent&#39;)"));
+    let mut nobody = Browser::new(&world);
+    for to in ["//evil.example", "https://evil.example", "/%5Cevil.example"] {
+        let csrf_page = format!("/login?to={to}");
+        let fields = [("name", "ada"), ("password", "a long password"), ("to", to)];
+        let reply = nobody.fill(&csrf_page, "/login", &fields).await;
+        assert!(
+            reply.status == 303 && !location(&reply).contains("evil.example")
+                || location(&reply).starts_with("/%5C"),
+            "{}",
+            location(&reply)
+        );
+        nobody = Browser::new(&world);
+    }
+    let reply = browser.get("/no/such/page").await;
+    assert_eq!(reply.status, 404);
+    assert!(text(&reply).contains("href=\"/\""), "there is a way back");
+}
+
+/// The code of now, as an authenticator app makes it.
+fn totp(secret: &str, steps_ahead: u64) -> String {
+    use hmac::{Hmac, KeyInit, Mac};
+    let (mut bits, mut held, mut key) = (0u32, 0, Vec::new());
+    for letter in secret.bytes() {
+        let value =
+            b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567".iter().position(|one| *one == letter).expect("is base32");
+        bits = bits << 5 | value as u32;
+        held += 5;
+        if held >= 8 {
+            held -= 8;
+            key.push((bits >> held) as u8);
+            bits &= (1 << held) - 1;
+        }
+    }
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("is later").as_secs();
+    let mut mac = Hmac::<sha1::Sha1>::new_from_slice(&key).expect("takes any key");
+    mac.update(&(now / 30 + steps_ahead).to_be_bytes());
+    let hash = mac.finalize().into_bytes();
+    let at = usize::from(hash[19] & 15);
+    let four = [hash[at] & 0x7f, hash[at + 1], hash[at + 2], hash[at + 3]];
+    format!("{:06}", u32::from_be_bytes(four) % 1_000_000)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_factor_is_asked_for_and_is_good_once() {
+    let world = World::new().await;
+    world.set_up().await;
+    let mut browser = Browser::log_in(&world, "ada", "a long password").await;
+    let page = text(&browser.get("/me/second").await);
+    let secret = page
+        .split("<pre id=\"secret\">")
+        .nth(1)
+        .and_then(|rest| rest.split('<').next())
+        .expect("is shown")
+        .to_owned();
+    let reply = browser.fill("/me/second", "/me/second", &[("code", "000000")]).await;
+    assert_eq!(reply.status, 400, "a wrong code turns nothing on");
+    assert!(text(&browser.get("/me").await).contains("It is off"));
+    let first = totp(&secret, 0);
+    let reply = browser.fill("/me/second", "/me/second", &[("code", &first)]).await;
+    assert_eq!(reply.status, 200, "{}", text(&reply));
+    let page = text(&reply);
+    let codes =
+        page.split("<pre id=\"secret\">").nth(1).and_then(|rest| rest.split('<').next()).expect("is shown");
+    let codes: Vec<String> = codes.lines().map(str::to_owned).collect();
+    assert_eq!(codes.len(), 10);
+    let file = world.options.database.strip_prefix("sqlite:").expect("is a file").to_owned();
+    for name in [file.clone(), format!("{file}-wal")] {
+        let bytes = std::fs::read(&name).unwrap_or_default();
+        assert!(
+            !bytes.windows(19).any(|part| part == codes[0].as_bytes()),
+            "recovery codes are kept as hashes"
+        );
+    }
+
+    // A program needs it, too.
+    let login = json!({"name": "ada", "password": "a long password"});
+    world.nobody("POST", "/v1/login", &login).await.fails(401, "second_needed");
+    let with = |code: &str| json!({"name": "ada", "password": "a long password", "second": code});
+    world.nobody("POST", "/v1/login", &with(&first)).await.fails(403, "second_wrong");
+    world.nobody("POST", "/v1/login", &with(&totp(&secret, 1))).await.is(200);
+
+    // A browser that knows the password alone is nobody.
+    let mut other = Browser::new(&world);
+    let reply = other
+        .fill("/login", "/login", &[("name", "ada"), ("password", "a long password"), ("to", "/me")])
+        .await;
+    assert_eq!(location(&reply), "/login/second?to=/me");
+    assert_eq!(location(&other.get("/me").await), "/login?to=/me");
+    let reply = other.fill("/login/second", "/login/second", &[("code", &totp(&secret, 1))]).await;
+    assert_eq!(reply.status, 403, "a code that was used is refused");
+    let reply = other
+        .fill("/login/second", "/login/second", &[("code", &codes[3].to_lowercase()), ("to", "/me")])
+        .await;
+    assert_eq!((reply.status, location(&reply)), (303, "/me"), "{}", text(&reply));
+    let page = text(&other.get("/me").await);
+    assert!(page.contains("9 recovery codes are left"), "{page}");
+    let mut third = Browser::new(&world);
+    third.fill("/login", "/login", &[("name", "ada"), ("password", "a long password")]).await;
+    let reply = third.fill("/login/second", "/login/second", &[("code", &codes[3])]).await;
+    assert_eq!(reply.status, 403, "a recovery code is good once");
+    let reply = browser.fill("/me", "/me/second/off", &[("code", &codes[4])]).await;
+    assert_eq!(reply.status, 303, "{}", text(&reply));
+    assert!(text(&browser.get("/me").await).contains("It is off"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn guessing_is_slowed_down_and_sessions_are_ended() {
+    let world = World::new().await;
+    world.set_up().await;
+    let mut one = Browser::log_in(&world, "ada", "a long password").await;
+    let mut two = Browser::log_in(&world, "ada", "a long password").await;
+    let page = text(&one.get("/me").await);
+    let end = page
+        .split("action=\"")
+        .find_map(|part| part.strip_prefix("/me/sessions/"))
+        .and_then(|rest| rest.split('"').next())
+        .expect("the other one is listed");
+    assert_eq!(one.fill("/me", &format!("/me/sessions/{end}"), &[]).await.status, 303);
+    assert_eq!(location(&two.get("/").await), "/login");
+    let mut two = Browser::log_in(&world, "ada", "a long password").await;
+    let fields = [("old", "a long password"), ("new", "a longer password still")];
+    let reply = one.fill("/me", "/me/password", &fields).await;
+    assert_eq!(reply.status, 303, "{}", text(&reply));
+    assert_eq!(location(&two.get("/").await), "/login", "a new password ends other sessions");
+    assert_eq!(one.get("/").await.status, 200);
+    let mut guess = Browser::new(&world);
+    let mut statuses = Vec::new();
+    for _ in 0..12 {
+        let reply = guess.fill("/login", "/login", &[("name", "ada"), ("password", "not this one")]).await;
+        statuses.push(reply.status);
+    }
+    assert_eq!(statuses.first(), Some(&403));
+    assert_eq!(statuses.last(), Some(&429), "{statuses:?}");
 }

@@ -513,6 +513,8 @@ pub struct Machine {
     pub auto_update: bool,
     pub update: Value,
     pub free_bytes: u64,
+    /// What it says of its machine.
+    pub load: Value,
     pub line: Line,
     pub hello_apps: Vec<Value>,
     /// The address that a proxy tells of it.
@@ -541,6 +543,7 @@ impl Machine {
             auto_update: false,
             update: Value::Null,
             free_bytes: 1 << 40,
+            load: json!({"cpu_percent": 1, "memory_bytes": 8, "memory_free_bytes": 4, "load_1m": 1}),
             line: world.line(),
             hello_apps: Vec::new(),
             forwarded: None,
@@ -642,7 +645,7 @@ impl Machine {
     pub fn report_json(&self, number: u64) -> Value {
         json!({
             "number": number, "boottime_ms": 1, "version": "0.1.0", "update": self.update, "commands_have": self.have,
-            "load": {"cpu_percent": 1, "memory_bytes": 8, "memory_free_bytes": 4, "load_1m": 1},
+            "load": self.load,
             "disks": [{"for": "state", "bytes": 1u64 << 41, "free_bytes": self.free_bytes}],
             "docker": self.docker, "stores": [], "renew": self.renew, "apps": self.apps
         })

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
-pub use schema::{SCHEMA, TABLES};
+pub use schema::{SCHEMA, TABLES, is_made, tables};
 
 use super::fail::Fail;
 

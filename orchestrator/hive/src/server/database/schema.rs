@@ -42,6 +42,12 @@ pub const TABLES: &[(&str, &[&str])] = &[
     ("channel", CHANNEL),
 ];
 
+/// The tables of a backup that a database of this number has.
+pub fn tables(schema: i64) -> impl Iterator<Item = &'static (&'static str, &'static [&'static str])> {
+    let is_there = move |name: &str| ALL.iter().any(|table| table.name == name && table.since <= schema);
+    TABLES.iter().filter(move |(name, _)| is_there(name))
+}
+
 const HIVE: &[&str] = &[
     "id INT",
     "key_seed BYTES",
@@ -221,15 +227,9 @@ const SESSION: &[&str] = &[
 const SECOND: &[&str] =
     &["account BYTES", "person BYTES", "secret BYTES", "is_on INT", "step INT", "codes TEXT"];
 const SAMPLES: &[&str] = &["account BYTES", "subject BYTES", "span TEXT", "at INT", "points BYTES"];
-const CHANNEL: &[&str] = &[
-    "account BYTES",
-    "channel BYTES",
-    "kind TEXT",
-    "settings TEXT",
-    "events TEXT",
-    "sent INT",
-    "problem TEXT?",
-];
+const CHANNEL: &[&str] = &["account BYTES", "channel BYTES", "settings TEXT", "sent INT?", "problem TEXT?"];
+const TROUBLE: &[&str] =
+    &["account BYTES", "subject BYTES", "kind TEXT", "since INT", "told INT", "title TEXT"];
 const CHANGE: &[&str] = &["revision SERIAL", "account BYTES", "kind TEXT", "id TEXT"];
 
 const ALL: &[Table] = &[
@@ -337,6 +337,7 @@ const ALL: &[Table] = &[
     Table { name: "second", columns: SECOND, key: "account, person", more: &[], since: 2 },
     Table { name: "samples", columns: SAMPLES, key: "account, subject, span", more: &[], since: 2 },
     Table { name: "channel", columns: CHANNEL, key: "account, channel", more: &[], since: 2 },
+    Table { name: "trouble", columns: TROUBLE, key: "account, subject, kind", more: &[], since: 2 },
 ];
 
 /// What differs between the two in words; what they do is the same.
@@ -363,16 +364,21 @@ fn statement(table: &Table, postgres: bool) -> String {
     format!("CREATE TABLE {name} ({}){}", parts.join(", "), if postgres { "" } else { " STRICT" })
 }
 
-/// Makes what is missing; refuses what a newer hive wrote.
-pub(super) fn migrate(tx: &mut dyn Tx) -> Result<(), Fail> {
-    tx.lock(0x6d69_6772, false)?;
-    let postgres = tx.is_postgres();
-    let there = match postgres {
+/// Whether a database has the hive's tables.
+pub fn is_made(tx: &mut dyn Tx) -> Result<bool, Fail> {
+    let there = match tx.is_postgres() {
         true => {
             "SELECT 1 FROM information_schema.tables WHERE table_schema = current_schema() AND table_name = 'hive'"
         }
         false => "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'hive'",
     };
+    Ok(!tx.query(there, &[])?.is_empty())
+}
+
+/// Makes what is missing; refuses what a newer hive wrote.
+pub(super) fn migrate(tx: &mut dyn Tx) -> Result<(), Fail> {
+    tx.lock(0x6d69_6772, false)?;
+    let postgres = tx.is_postgres();
     let make = |tx: &mut dyn Tx, table: &Table| -> Result<(), Fail> {
         tx.execute(&statement(table, postgres), &[])?;
         for more in table.more {
@@ -380,7 +386,7 @@ pub(super) fn migrate(tx: &mut dyn Tx) -> Result<(), Fail> {
         }
         Ok(())
     };
-    if tx.query(there, &[])?.is_empty() {
+    if !is_made(tx)? {
         return ALL.iter().try_for_each(|table| make(tx, table));
     }
     let rows = tx.query("SELECT schema FROM hive WHERE id = 1", &[])?;

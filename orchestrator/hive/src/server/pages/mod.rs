@@ -3,8 +3,12 @@
 //! A page asks the same functions as the JSON routes, and no other rules: [`Call::asking`] hands a form on as the JSON
 //! that it stands for. Who may see a page stands in its route.
 
+pub mod activity;
+pub mod devices;
 mod enter;
 mod home;
+pub mod me;
+pub mod settings;
 mod visit;
 
 use std::collections::BTreeMap;
@@ -60,6 +64,11 @@ pub fn query(text: &str) -> Result<BTreeMap<String, String>, Fail> {
     Ok(form.below("").map(|(name, value)| (name.to_owned(), value.to_owned())).collect())
 }
 
+/// Of HTTP/2, which has no `Host`.
+fn authority(head: &Parts) -> Option<&str> {
+    head.uri.authority().map(|authority| authority.as_str())
+}
+
 /// Answers with a page, whatever happens.
 pub async fn answer(shared: &Arc<Shared>, asked: Asked, head: &Parts) -> Reply {
     let mut call = Call {
@@ -79,7 +88,7 @@ pub async fn answer(shared: &Arc<Shared>, asked: Asked, head: &Parts) -> Reply {
         path_and_query: asked.path_and_query,
         body: asked.body,
         address: asked.address,
-        visit: Visit::of(&head.headers, asked.is_secure),
+        visit: Visit::of(&head.headers, authority(head), asked.is_secure),
     };
     let reply = match answered(&mut call, asked.route).await {
         Ok(reply) => reply,
@@ -204,14 +213,13 @@ pub fn nothing(shared: &Arc<Shared>, head: &Parts, address: IpAddr, is_secure: b
         path_and_query: "/".to_owned(),
         body: Bytes::new(),
         address,
-        visit: Visit::of(&head.headers, is_secure),
+        visit: Visit::of(&head.headers, authority(head), is_secure),
     };
     error(&call, ApiError::new(Code::NotFound, "no page has this address"))
 }
 
 /// Where one is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[allow(dead_code, reason = "its pages come next")]
 pub enum Here {
     None,
     Home,

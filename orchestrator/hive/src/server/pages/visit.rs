@@ -41,13 +41,15 @@ pub struct Visit {
     pub agent: String,
     /// Whether another site led here.
     pub is_foreign: bool,
+    /// How the browser reached the hive: name or address, and port.
+    host: String,
     is_secure: bool,
     new_door: bool,
 }
 
 impl Visit {
     /// Of a request's headers.
-    pub fn of(headers: &HeaderMap<HeaderValue>, is_secure: bool) -> Self {
+    pub fn of(headers: &HeaderMap<HeaderValue>, authority: Option<&str>, is_secure: bool) -> Self {
         let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
         let mut cookies = BTreeMap::new();
         for value in headers.get_all(COOKIE) {
@@ -69,6 +71,12 @@ impl Visit {
             theme: cookies.get(THEME).map_or(Theme::Auto, |text| Theme::of(text)),
             agent: text("user-agent").to_owned(),
             is_foreign: !matches!(text("sec-fetch-site"), "" | "same-origin" | "none"),
+            // It is put into a line for a shell: nothing but a name or an address, and a port.
+            host: Some(authority.unwrap_or_else(|| text("host")))
+                .filter(|host| (1..=255).contains(&host.len()))
+                .filter(|host| host.bytes().all(|one| one.is_ascii_alphanumeric() || b".-:[]".contains(&one)))
+                .unwrap_or("HIVE")
+                .to_owned(),
             is_secure,
             new_door,
             ..Self::default()
@@ -88,6 +96,18 @@ impl Visit {
     /// The letters of a session that may wait for its second factor.
     pub fn half(&self) -> Option<&str> {
         self.half.as_ref().map(Hidden::reveal)
+    }
+
+    /// The address under which the browser reached the hive.
+    pub fn origin(&self) -> String {
+        format!("{}://{}", if self.is_secure { "https" } else { "http" }, self.host)
+    }
+
+    /// Whether that address leads to the hive from its own machine only.
+    pub fn is_loopback(&self) -> bool {
+        let name = self.host.rsplit_once(':').map_or(self.host.as_str(), |(name, _)| name);
+        let name = name.trim_matches(['[', ']']);
+        name == "localhost" || name.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
     }
 
     /// What every form carries: made of the cookie, so that another site cannot know it.
@@ -146,7 +166,6 @@ impl std::fmt::Debug for Form {
     }
 }
 
-#[allow(dead_code, reason = "its pages come next")]
 impl Form {
     /// Reads `application/x-www-form-urlencoded`.
     pub fn read(bytes: &[u8]) -> Result<Self, Fail> {
@@ -176,11 +195,6 @@ impl Form {
     /// Whether a box is ticked.
     pub fn flag(&self, name: &str) -> bool {
         !self.text(name).is_empty()
-    }
-
-    /// All values of a name.
-    pub fn all<'f>(&'f self, name: &'f str) -> impl Iterator<Item = &'f str> {
-        self.0.iter().filter(move |(one, _)| one == name).map(|(_, value)| value.as_str())
     }
 
     /// All names that begin so, without that beginning, with their values.
@@ -216,7 +230,6 @@ mod tests {
     fn a_form_is_read_or_refused() {
         let form = Form::read(b"a=1+2&b=%C3%BC%26&a=3&empty=&flag&option.x=y").expect("is a form");
         assert_eq!((form.text("a"), form.text("b"), form.text("none")), ("1 2", "ü&", ""));
-        assert_eq!(form.all("a").collect::<Vec<_>>(), ["1 2", "3"]);
         assert_eq!(form.below("option.").collect::<Vec<_>>(), [("x", "y")]);
         assert_eq!((form.maybe("empty"), form.flag("flag")), (None, false));
         for wrong in [&b"a=%"[..], b"a=%4", b"a=%zz", b"a=%ff", &b"x=1&".repeat(600)] {
@@ -231,7 +244,7 @@ mod tests {
             let mut headers = HeaderMap::new();
             headers.insert("cookie", cookie.parse().expect("is a header"));
             headers.insert("sec-fetch-site", site.parse().expect("is a header"));
-            Visit { form: Form::read(form.as_bytes()).expect("is a form"), ..Visit::of(&headers, true) }
+            Visit { form: Form::read(form.as_bytes()).expect("is a form"), ..Visit::of(&headers, None, true) }
         };
         let (one, two) = ("comb_session=aaaaaaaaaaaaaaaaaaaaaaaa", "comb_session=bbbbbbbbbbbbbbbbbbbbbbbb");
         let csrf = with(one, "", "same-origin").csrf();

@@ -1,0 +1,610 @@
+//! Notifications: what somebody should know, told by webhook and e-mail when it begins and when it is over.
+//!
+//! Trouble is looked for, not listened to: what is the matter now is compared with what was the matter at the last look, so
+//! nothing is told twice, and nothing is missed while the hive was away. It is told when it lasts.
+//!
+//! Invariants
+//! - What opens a mailbox is kept here, since the hive must use it; it is in no page, log or answer.
+//! - A webhook is asked once, no redirect is followed, and nothing of its answer is shown but whether it was well.
+//! - Only the hive's first account may send into the hive's own network.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use lettre::message::header::ContentType;
+use lettre::transport::smtp::authentication::Credentials;
+use lettre::transport::smtp::client::{Tls, TlsParameters};
+use lettre::transport::smtp::extension::ClientId;
+use lettre::{AsyncSmtpTransport, AsyncTransport, Message, Tokio1Executor};
+use orchestrator_api::error::Code;
+use orchestrator_api::ids::{AppId, DeviceId};
+use orchestrator_api::text::{Uuid, is_email};
+use orchestrator_api::wire::report::{Report, UpdateStep};
+use serde::{Deserialize, Serialize};
+
+use super::call::Call;
+use super::chance;
+use super::database::{How, Row};
+use super::fail::Fail;
+use super::rows::PhaseColumn;
+use super::tenant::{About, AccountId, Tenant, Told, json, read, uuid};
+use super::{Shared, rows};
+
+const CHANNELS_MAX: u64 = 20;
+/// A message has so long to arrive.
+const SEND_WAIT: Duration = Duration::from_secs(20);
+/// Trouble is told when it lasts so long.
+const LASTS_MS: i64 = 30_000;
+/// A device is silent after this.
+const SILENT_MS: i64 = 30_000;
+/// Data is late after this.
+const BEHIND_MS: u64 = 120_000;
+/// What failed is trouble for so long.
+const FAILED_MS: i64 = 3_600_000;
+/// Messages that are sent because of one look.
+const MESSAGES_MAX: usize = 20;
+
+/// Where messages go. Prints its kind only.
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Target {
+    /// A POST with JSON.
+    Webhook {
+        /// Where to.
+        url: String,
+    },
+    /// E-mail.
+    Mail {
+        /// To whom.
+        to: String,
+        /// From whom.
+        from: String,
+        /// The mail server.
+        host: String,
+        /// Its port.
+        port: u16,
+        /// `starttls`, `tls` or `none`.
+        security: String,
+        /// User and password.
+        login: Option<(String, String)>,
+    },
+}
+
+impl std::fmt::Debug for Target {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.kind())
+    }
+}
+
+impl Target {
+    /// Of an address.
+    pub fn webhook(url: &str) -> Result<Self, Fail> {
+        let parsed = reqwest::Url::parse(url)
+            .ok()
+            .filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host());
+        match parsed {
+            Some(_) if url.len() <= 2048 => Ok(Self::Webhook { url: url.to_owned() }),
+            _ => Err(Fail::field("url", "an address begins with https:// or http://")),
+        }
+    }
+
+    /// Of a mail server and addresses.
+    pub fn mail(
+        to: String,
+        from: String,
+        (host, port): (String, u16),
+        security: &str,
+        login: Option<(String, String)>,
+    ) -> Result<Self, Fail> {
+        for (field, address) in [("to", &to), ("from", &from)] {
+            if !is_email(address) || address.parse::<lettre::Address>().is_err() {
+                return Err(Fail::field(field, "this is no address of mail"));
+            }
+        }
+        let is_host =
+            host.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b':'));
+        if host.is_empty() || host.len() > 253 || !is_host || port == 0 {
+            return Err(Fail::field("host", "this is no name of a mail server"));
+        }
+        if !matches!(security, "starttls" | "tls" | "none") {
+            return Err(Fail::field("security", "say how the mail server is spoken to"));
+        }
+        if login.as_ref().is_some_and(|(user, password)| user.len() > 320 || password.len() > 1024) {
+            return Err(Fail::field("user", "this is too long"));
+        }
+        if security == "none" && login.is_some() {
+            return Err(Fail::field("security", "a password is sent over an encrypted connection only"));
+        }
+        Ok(Self::Mail { to, from, host, port, security: security.to_owned(), login })
+    }
+
+    /// In a word.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Webhook { .. } => "Webhook",
+            Self::Mail { .. } => "E-mail",
+        }
+    }
+
+    /// Where to, without what opens something: of a webhook its host, since paths often are secrets.
+    pub fn shown(&self) -> String {
+        match self {
+            Self::Webhook { url } => {
+                let host = reqwest::Url::parse(url).ok().and_then(|url| url.host_str().map(str::to_owned));
+                host.unwrap_or_default()
+            }
+            Self::Mail { to, host, .. } => format!("{to} by {host}"),
+        }
+    }
+}
+
+/// A target that was set up.
+#[derive(Debug, Clone)]
+pub struct Channel {
+    /// Its id.
+    pub id: Uuid,
+    /// Where messages go.
+    pub target: Target,
+    /// When the last one arrived.
+    pub sent: Option<i64>,
+    /// Why the last one did not.
+    pub problem: Option<String>,
+}
+
+/// The channels of an account.
+pub fn channels(tenant: &mut Tenant<'_>) -> Result<Vec<Channel>, Fail> {
+    let sql = "SELECT channel, settings, sent, problem FROM channel WHERE account = $1 ORDER BY channel";
+    let channel = |row: &Row| {
+        Ok(Channel {
+            id: uuid(row, 0)?,
+            target: read(row.text(1)?)?,
+            sent: row.maybe(2, Row::int)?,
+            problem: row.maybe(3, Row::text)?.map(str::to_owned),
+        })
+    };
+    tenant.query(sql, &[])?.iter().map(channel).collect()
+}
+
+/// Sets one up.
+pub fn add(tenant: &mut Tenant<'_>, target: Target) -> Result<(), Fail> {
+    let count = tenant.one("SELECT count(*) FROM channel WHERE account = $1", &[])?;
+    if count.map(|row| row.count(0)).transpose()?.unwrap_or(0) >= CHANNELS_MAX {
+        return Err(Fail::state("there are 20 of them already").hint("Remove one first."));
+    }
+    tenant.execute(
+        "INSERT INTO channel (account, channel, settings, sent, problem) VALUES ($1, $2, $3, NULL, NULL)",
+        &[chance::uuid().0.into(), json(&target).into()],
+    )?;
+    Ok(())
+}
+
+/// Removes one.
+pub fn remove(tenant: &mut Tenant<'_>, id: Uuid) -> Result<(), Fail> {
+    match tenant.execute("DELETE FROM channel WHERE account = $1 AND channel = $2", &[id.0.into()])? {
+        0 => Err(Fail::not_found()),
+        _ => Ok(()),
+    }
+}
+
+/// A message.
+#[derive(Debug, Clone, Serialize)]
+pub struct Note {
+    /// For programs: `silent`, `not_well`, `behind`, `failed_over`, `update_failed`, `over`, `test`.
+    pub kind: &'static str,
+    /// A few words.
+    pub title: String,
+    /// A sentence or two.
+    pub text: String,
+    /// When.
+    pub time: String,
+}
+
+impl Note {
+    fn new(kind: &'static str, title: String, text: String) -> Self {
+        Self { kind, title, text, time: chance::time(chance::now()).to_string() }
+    }
+}
+
+/// Addresses of the hive's own machine and network.
+fn is_near(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(it) => {
+            let [a, b, ..] = it.octets();
+            it.is_private()
+                || it.is_loopback()
+                || it.is_link_local()
+                || it.is_unspecified()
+                || it.is_broadcast()
+                || it.is_multicast()
+                || a == 0
+                || (a == 100 && (64..128).contains(&b))
+        }
+        IpAddr::V6(it) => match it.to_ipv4() {
+            Some(it) => is_near(it.into()),
+            None => {
+                it.is_loopback()
+                    || it.is_unspecified()
+                    || it.is_multicast()
+                    || matches!(it.segments()[0], 0xfc00..=0xfdff | 0xfe80..=0xfebf)
+            }
+        },
+    }
+}
+
+async fn addresses(host: &str, port: u16, may_be_near: bool) -> Result<Vec<SocketAddr>, String> {
+    let found = tokio::net::lookup_host((host.trim_matches(['[', ']']), port)).await;
+    let all: Vec<SocketAddr> = found.map_err(|_| "its name leads nowhere".to_owned())?.collect();
+    if !may_be_near && all.iter().any(|address| is_near(address.ip())) {
+        return Err("it lies in the hive's own network".to_owned());
+    }
+    if all.is_empty() { Err("its name leads nowhere".to_owned()) } else { Ok(all) }
+}
+
+async fn post(url: &str, note: &Note, may_be_near: bool) -> Result<(), String> {
+    let url = reqwest::Url::parse(url).map_err(|_| "its address is wrong".to_owned())?;
+    let host = url.host_str().unwrap_or_default().to_owned();
+    let all = addresses(&host, url.port_or_known_default().unwrap_or(443), may_be_near).await?;
+    let client = reqwest::Client::builder()
+        .redirect(reqwest::redirect::Policy::none())
+        .timeout(SEND_WAIT)
+        .no_proxy()
+        // The addresses that were looked at, and no others.
+        .resolve_to_addrs(&host, &all)
+        .build()
+        .map_err(|_| "no client can be made".to_owned())?;
+    let body = serde_json::to_vec(note).map_err(|_| "it cannot be written".to_owned())?;
+    let sent = client.post(url).header("content-type", "application/json").body(body).send().await;
+    match sent {
+        Ok(answer) if answer.status().is_success() => Ok(()),
+        Ok(answer) => Err(format!("it answers with {}", answer.status().as_u16())),
+        Err(error) if error.is_timeout() => Err("it does not answer in time".to_owned()),
+        Err(_) => Err("it cannot be reached".to_owned()),
+    }
+}
+
+async fn mail(target: &Target, note: &Note, may_be_near: bool) -> Result<(), String> {
+    let Target::Mail { to, from, host, port, security, login } = target else { return Ok(()) };
+    let all = addresses(host, *port, may_be_near).await?;
+    let address = |text: &str| text.parse().map_err(|_| "an address of mail is wrong".to_owned());
+    let message = Message::builder()
+        .from(address(from)?)
+        .to(address(to)?)
+        .subject(format!("Comb: {}", note.title))
+        .header(ContentType::TEXT_PLAIN)
+        .body(format!("{}\n\n{}\n", note.text, note.time))
+        .map_err(|_| "the message cannot be written".to_owned())?;
+    let tls =
+        || TlsParameters::new(host.clone()).map_err(|_| "TLS cannot be begun with that name".to_owned());
+    let tls = match security.as_str() {
+        "tls" => Tls::Wrapper(tls()?),
+        "starttls" => Tls::Required(tls()?),
+        _ => Tls::None,
+    };
+    // The address that was looked at; TLS still asks for the name.
+    let server = all.first().map(|address| address.ip().to_string()).unwrap_or_default();
+    let mut transport = AsyncSmtpTransport::<Tokio1Executor>::builder_dangerous(server)
+        .port(*port)
+        .tls(tls)
+        .hello_name(ClientId::Domain("comb".to_owned()))
+        .timeout(Some(SEND_WAIT));
+    if let Some((user, password)) = login {
+        transport = transport.credentials(Credentials::new(user.clone(), password.clone()));
+    }
+    match transport.build().send(message).await {
+        Ok(_) => Ok(()),
+        Err(error) if error.is_permanent() => Err("the mail server refuses it".to_owned()),
+        Err(error) if error.is_timeout() => Err("the mail server does not answer in time".to_owned()),
+        Err(_) => Err("the mail server cannot be used so".to_owned()),
+    }
+}
+
+/// Sends a note, and writes down how that went.
+async fn send(shared: &Arc<Shared>, account: AccountId, channel: Channel, note: Note) -> Result<(), String> {
+    let read = move |tx: &mut dyn super::database::Tx| {
+        let rows = tx.query("SELECT first FROM account WHERE account = $1", &[account.into()])?;
+        Ok(rows.first().map(|row| row.flag(0)).transpose()?.unwrap_or(false))
+    };
+    let is_first = shared.database.transact(How::Read, read).await.unwrap_or(false);
+    let work = async {
+        match &channel.target {
+            Target::Webhook { url } => post(url, &note, is_first).await,
+            target => mail(target, &note, is_first).await,
+        }
+    };
+    let done = tokio::time::timeout(SEND_WAIT * 2, work)
+        .await
+        .unwrap_or_else(|_| Err("it takes too long".to_owned()));
+    let (problem, id) = (done.clone().err(), channel.id);
+    let kept = shared
+        .database
+        .transact(How::Write, move |tx| {
+            let sql = "UPDATE channel SET problem = $3, sent = CASE WHEN $4 = 1 THEN $5 ELSE sent END \
+                 WHERE account = $1 AND channel = $2";
+            let is_well = problem.is_none();
+            Tenant::new(tx, account)
+                .execute(sql, &[id.0.into(), problem.clone().into(), is_well.into(), chance::now().into()])?;
+            Ok(())
+        })
+        .await;
+    if let Err(fail) = kept {
+        tracing::warn!(%fail, "how a notification went could not be written down");
+    }
+    done
+}
+
+/// Sends a test, and says what came of it.
+pub async fn test(call: &Arc<Call>) -> Result<(), Fail> {
+    let (account, id): (AccountId, Uuid) = (call.account()?, call.param(0)?);
+    let found =
+        call.shared.database.transact(How::Read, move |tx| channels(&mut Tenant::new(tx, account))).await?;
+    let channel = found.into_iter().find(|channel| channel.id == id).ok_or_else(Fail::not_found)?;
+    let note = Note::new(
+        "test",
+        "a test".to_owned(),
+        "This is how the hive tells when something is the matter.".to_owned(),
+    );
+    send(&call.shared, account, channel, note)
+        .await
+        .map_err(|problem| Fail::new(Code::State, format!("the test did not arrive: {problem}")))
+}
+
+/// What is the matter: its kind and with what, and how that is told.
+type Troubles = BTreeMap<([u8; 16], &'static str), (String, String)>;
+
+/// What is the matter with an account.
+fn troubles(tenant: &mut Tenant<'_>) -> Result<Troubles, Fail> {
+    let now = chance::now();
+    let mut all = Troubles::new();
+    let mut apps: BTreeMap<AppId, (String, Option<DeviceId>, bool)> = BTreeMap::new();
+    for row in tenant.query("SELECT app, name, device, wanted FROM app WHERE account = $1", &[])? {
+        let device = row.maybe(2, Row::id::<16>)?.map(DeviceId);
+        apps.insert(AppId(row.id(0)?), (row.text(1)?.to_owned(), device, row.flag(3)?));
+    }
+    let sql = "SELECT device, name, seen, report FROM device WHERE account = $1 AND state <> 'revoked' AND seen IS NOT NULL";
+    for row in tenant.query(sql, &[])? {
+        let (id, name, seen) = (DeviceId(row.id(0)?), row.text(1)?, row.int(2)?);
+        if now - seen > SILENT_MS {
+            let text = format!(
+                "\"{name}\" has not been heard since {}. See that its machine runs and reaches the hive.",
+                chance::time(seen)
+            );
+            all.insert((id.0, "silent"), (format!("{name} is silent"), text));
+            continue;
+        }
+        let Some(report) = row.maybe(3, Row::text)?.map(read::<Report>).transpose()? else { continue };
+        if report.update.is_some_and(|update| update.state == UpdateStep::GoneBack) {
+            let text = format!("\"{name}\" tried an update, was not well, and runs the version before.");
+            all.insert((id.0, "update_failed"), (format!("the update of {name} failed"), text));
+        }
+        for app in report.apps.iter() {
+            let Some((app_name, Some(holder), _)) = apps.get(&app.app) else { continue };
+            let late = app.volumes.iter().filter_map(|volume| volume.backlog_age_ms).map(|age| age.0).max();
+            if let Some(late) = late.filter(|late| *holder == id && *late > BEHIND_MS) {
+                let text = format!(
+                    "What \"{app_name}\" wrote on \"{name}\" in the last {} s is not safe elsewhere yet.",
+                    late / 1000
+                );
+                all.insert((app.app.0, "behind"), (format!("{app_name}: data is late"), text));
+            }
+        }
+    }
+    let sql = "SELECT app, device, phase FROM device_app WHERE account = $1 AND phase IS NOT NULL";
+    for row in tenant.query(sql, &[])? {
+        let (app, device) = (AppId(row.id(0)?), DeviceId(row.id(1)?));
+        let Some((name, holder, wanted)) = apps.get(&app) else { continue };
+        if *holder != Some(device) || !wanted || all.contains_key(&(device.0, "silent")) {
+            continue;
+        }
+        let phase: PhaseColumn = read(row.text(2)?)?;
+        let why = match (phase.problem, phase.health) {
+            (Some(problem), _) => Some(problem.text().replace('_', " ")),
+            (None, Some(orchestrator_api::wire::report::Health::Unhealthy)) => {
+                Some("it says so itself".to_owned())
+            }
+            _ => None,
+        };
+        if let Some(why) = why {
+            all.insert(
+                (app.0, "not_well"),
+                (format!("{name} is not well"), format!("\"{name}\" is not well: {why}.")),
+            );
+        }
+    }
+    let sql = "SELECT operation, app, kind, state FROM operation WHERE account = $1 AND ended > $2 AND \
+         ((kind = 'failover' AND state IN ('done', 'failed')) OR (kind = 'update' AND state = 'failed'))";
+    for row in tenant.query(sql, &[(now - FAILED_MS).into()])? {
+        let Some((name, ..)) = row.maybe(1, Row::id::<16>)?.and_then(|app| apps.get(&AppId(app))) else {
+            continue;
+        };
+        let (title, text, kind) = match (row.text(2)?, row.text(3)?) {
+            ("update", _) => (
+                format!("the update of {name} failed"),
+                format!("\"{name}\" runs as before its update, with its data."),
+                "update_failed",
+            ),
+            (_, "done") => (
+                format!("{name} failed over"),
+                format!("The device of \"{name}\" was lost, and another one went on with it."),
+                "failed_over",
+            ),
+            _ => (
+                format!("{name} could not fail over"),
+                format!("The device of \"{name}\" was lost, and no other one could go on."),
+                "failed_over",
+            ),
+        };
+        all.insert((row.id(0)?, kind), (title, text));
+    }
+    Ok(all)
+}
+
+/// Whether a kind of trouble is over some time, or just happened.
+fn lasts(kind: &str) -> bool {
+    kind != "failed_over"
+}
+
+/// The kinds of events that begin and end with trouble.
+fn events(kind: &str) -> Option<(&'static str, &'static str, bool)> {
+    match kind {
+        "silent" => Some(("silent", "back", false)),
+        "behind" => Some(("behind", "safe_again", true)),
+        _ => None,
+    }
+}
+
+fn look_at(tenant: &mut Tenant<'_>) -> Result<Vec<Note>, Fail> {
+    let now = chance::now();
+    let present = troubles(tenant)?;
+    let mut known: BTreeMap<([u8; 16], String), (i64, bool, String)> = BTreeMap::new();
+    for row in
+        tenant.query("SELECT subject, kind, since, told, title FROM trouble WHERE account = $1", &[])?
+    {
+        known.insert(
+            (row.id(0)?, row.text(1)?.to_owned()),
+            (row.int(2)?, row.flag(3)?, row.text(4)?.to_owned()),
+        );
+    }
+    let about = |subject: [u8; 16], is_app: bool| {
+        if is_app { About::app(AppId(subject)) } else { About::device(DeviceId(subject)) }
+    };
+    let mut notes = Vec::new();
+    for ((subject, kind), (title, text)) in &present {
+        let had = known.remove(&(*subject, (*kind).to_owned()));
+        match had {
+            None => {
+                tenant.execute(
+                    "INSERT INTO trouble (account, subject, kind, since, told, title) VALUES ($1, $2, $3, $4, 0, $5)",
+                    &[(*subject).into(), (*kind).into(), now.into(), title.into()],
+                )?;
+            }
+            Some((since, false, _)) if now - since >= LASTS_MS || !lasts(kind) => {
+                tenant.execute(
+                    "UPDATE trouble SET told = 1 WHERE account = $1 AND subject = $2 AND kind = $3",
+                    &[(*subject).into(), (*kind).into()],
+                )?;
+                if let Some((begins, _, is_app)) = events(kind) {
+                    tenant.event(begins, about(*subject, is_app));
+                }
+                notes.push(Note::new(kind, title.clone(), text.clone()));
+            }
+            Some(_) => {}
+        }
+    }
+    for ((subject, kind), (_, told, title)) in known {
+        tenant.execute(
+            "DELETE FROM trouble WHERE account = $1 AND subject = $2 AND kind = $3",
+            &[subject.into(), (&kind).into()],
+        )?;
+        if told && lasts(&kind) {
+            if let Some((_, ends, is_app)) = events(&kind) {
+                tenant.event(ends, about(subject, is_app));
+            }
+            notes.push(Note::new("over", format!("over: {title}"), format!("This is over: {title}.")));
+        }
+    }
+    if notes.len() > MESSAGES_MAX {
+        let more = notes.len() - MESSAGES_MAX;
+        notes.truncate(MESSAGES_MAX);
+        notes.push(Note::new(
+            "more",
+            format!("{more} more"),
+            format!("{more} more things changed at once: the console has them."),
+        ));
+    }
+    Ok(notes)
+}
+
+type Looked = (Told, Vec<(AccountId, Channel, Note)>);
+
+/// Looks for trouble, and tells what lasts. Sending goes on beside.
+pub async fn look(shared: &Arc<Shared>) -> Result<Told, Fail> {
+    let (told, notes): Looked = shared
+        .database
+        .transact(How::Lead, |tx| {
+            let (mut told, mut notes) = (Told::default(), Vec::new());
+            if rows::life(&mut Tenant::new(tx, [0; 16]))?.recovering {
+                return Ok((told, notes));
+            }
+            let accounts: Vec<AccountId> = tx
+                .query("SELECT account FROM account", &[])?
+                .iter()
+                .map(|row| row.id(0))
+                .collect::<Result<_, _>>()?;
+            for account in accounts {
+                let mut tenant = Tenant::new(tx, account);
+                let found = look_at(&mut tenant)?;
+                if !found.is_empty() {
+                    for channel in channels(&mut tenant)? {
+                        notes.extend(found.iter().map(|note| (account, channel.clone(), note.clone())));
+                    }
+                }
+                told.extend(tenant.end()?);
+            }
+            Ok((told, notes))
+        })
+        .await?;
+    let shared = shared.clone();
+    tokio::spawn(async move {
+        for (account, channel, note) in notes {
+            if let Err(problem) = send(&shared, account, channel, note).await {
+                tracing::warn!(%problem, "a notification did not arrive");
+            }
+        }
+    });
+    Ok(told)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_target_shows_nothing_that_opens_something() {
+        let hook = Target::webhook("https://hooks.example.org/T0/secret-letters").expect("is an address");
+        assert_eq!(hook.shown(), "hooks.example.org");
+        let login = Some(("ada".to_owned(), "hunter22".to_owned()));
+        let mail = |to: &str, security: &str, login| {
+            Target::mail(
+                to.to_owned(),
+                "hive@example.org".to_owned(),
+                ("mail.example.org".to_owned(), 587),
+                security,
+                login,
+            )
+        };
+        let kept = mail("ada@example.org", "starttls", login.clone()).expect("is right");
+        assert_eq!(
+            (kept.shown().as_str(), format!("{kept:?}").as_str()),
+            ("ada@example.org by mail.example.org", "E-mail")
+        );
+        assert!(mail("ada@example.org", "none", login).is_err(), "no password without encryption");
+        assert!(mail("ada\r\nBcc: eve@example.org", "tls", None).is_err());
+        for url in ["", "ftp://example.org", "file:///etc/passwd", "https://", "javascript:alert(1)"] {
+            assert!(Target::webhook(url).is_err(), "{url}");
+        }
+    }
+
+    #[test]
+    fn near_addresses_are_known() {
+        for near in [
+            "127.0.0.1",
+            "10.1.2.3",
+            "192.168.0.1",
+            "172.16.0.1",
+            "169.254.169.254",
+            "100.64.0.1",
+            "0.0.0.0",
+            "::1",
+            "fe80::1",
+            "fd00::1",
+            "::ffff:127.0.0.1",
+        ] {
+            assert!(is_near(near.parse().expect("is an address")), "{near}");
+        }
+        for far in ["192.0.2.1", "8.8.8.8", "2001:db8::1"] {
+            assert!(!is_near(far.parse().expect("is an address")), "{far}");
+        }
+    }
+}

@@ -1,0 +1,438 @@
+//! Settings: people, stores, notifications, tokens, how long the past is kept.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use orchestrator_api::text::{Hex, Uuid};
+use orchestrator_api::wire::account::Store;
+use orchestrator_api::wire::people::{NewInvite, NewToken, OpenInvite, Person, Role, Token};
+use orchestrator_api::wire::report::{Report, StoreState};
+use orchestrator_api::wire::value::Page;
+use orchestrator_console::pages::{
+    self, ChannelRow, Confirm, InviteRow, Once, PersonRow, RetentionRow, StoreRow, TokenRow,
+};
+use orchestrator_console::show::{self, Choice, Field, Health, Html, Kind};
+use serde_json::json;
+
+use super::super::call::{Answering, Call, Reply};
+use super::super::fail::Fail;
+use super::super::notify::{self, Target};
+use super::super::people;
+use super::super::tenant::{Tenant, read};
+use super::super::{chance, rows, second, stores};
+use super::{Here, frame};
+
+const DAY_S: u64 = 86_400;
+
+/// What one may do, in words.
+pub fn role_name(role: Role) -> &'static str {
+    match role {
+        Role::Owner => "owner",
+        Role::Operator => "operator",
+        Role::Viewer => "viewer",
+    }
+}
+
+fn roles(least: &[Role]) -> Kind {
+    let label = |role: &Role| match role {
+        Role::Viewer => "Viewer: sees everything",
+        Role::Operator => "Operator: starts, stops and moves apps",
+        Role::Owner => "Owner: everything",
+    };
+    Kind::Choices(least.iter().map(|role| Choice::new(role_name(*role), label(role))).collect())
+}
+
+/// Which form was sent, of those on this page.
+fn sent(call: &Call) -> &'static str {
+    if call.method != "POST" {
+        return "";
+    }
+    let path = call.path_and_query.as_str();
+    let forms = [
+        ("/settings/invites", "invite"),
+        ("/settings/stores", "store"),
+        ("/settings/channels/webhook", "webhook"),
+        ("/settings/channels/mail", "mail"),
+        ("/settings/tokens", "token"),
+    ];
+    forms.into_iter().find(|(form, _)| *form == path).map_or("", |(_, name)| name)
+}
+
+fn store_states(tenant: &mut Tenant<'_>) -> Result<BTreeMap<[u8; 16], StoreState>, Fail> {
+    let mut worst: BTreeMap<[u8; 16], StoreState> = BTreeMap::new();
+    let sql = "SELECT report FROM device WHERE account = $1 AND state <> 'revoked' AND report IS NOT NULL AND seen > $2";
+    for row in tenant.query(sql, &[(chance::now() - 60_000).into()])? {
+        let report: Report = read(row.text(0)?)?;
+        for store in report.stores.iter() {
+            let known = worst.entry(store.store.0).or_insert(store.state);
+            *known = (*known).max(store.state);
+        }
+    }
+    Ok(worst)
+}
+
+fn store_state(state: Option<StoreState>) -> Html {
+    match state {
+        Some(StoreState::Ok) => show::health(Health::Well, "answers"),
+        Some(StoreState::Unreachable) => show::health(Health::Bad, "a device cannot reach it"),
+        Some(StoreState::Denied) => show::health(Health::Bad, "it refuses the credentials"),
+        Some(StoreState::Other) => show::health(Health::Warn, "it answers with errors"),
+        None => show::health(Health::Unknown, "no device uses it now"),
+    }
+}
+
+/// `GET /settings`.
+pub fn show(call: &Call, tenant: &mut Tenant<'_>) -> Result<Reply, Fail> {
+    let mut frame = frame(call, Here::Settings);
+    let open = sent(call);
+    if call.method == "POST" {
+        frame.path = "/settings".to_owned();
+    }
+    let (me, _, own) = call.person()?;
+    let can_own = own == Role::Owner;
+    let given = |form: &str, field: Field, name: &str| {
+        let field = field.of(form);
+        if open == form { field.error(frame.error(name)).value(call.visit.form.text(name)) } else { field }
+    };
+    let (mut people_rows, mut invite_rows, mut channels) = (Vec::new(), Vec::new(), Vec::new());
+    if can_own {
+        let with_second = second::people(tenant)?;
+        let people: Page<Person> = people::list(call, tenant)?.thing()?;
+        for person in people.items {
+            people_rows.push(PersonRow {
+                name: show::name(&person.name),
+                role: Field::new("role", "May", roles(&[Role::Viewer, Role::Operator, Role::Owner]))
+                    .of(&person.id.to_string())
+                    .value(role_name(person.role)),
+                has_second: with_second.contains(&person.id),
+                is_self: person.id == me,
+                path: format!("/settings/people/{}", person.id),
+            });
+        }
+        let open: Page<OpenInvite> = people::invites(call, tenant)?.thing()?;
+        for invite in open.items {
+            invite_rows.push(InviteRow {
+                role: if invite.new_account {
+                    "owner of an account of their own"
+                } else {
+                    role_name(invite.role)
+                },
+                ends: Html::pair("ends ", show::until(invite.ends, frame.now)),
+                path: format!("/settings/invites/{}/remove", invite.id),
+            });
+        }
+        for channel in notify::channels(tenant)? {
+            let state = match (channel.problem, channel.sent) {
+                (Some(problem), _) => show::health(Health::Bad, &problem),
+                (None, Some(sent)) => Html::pair(
+                    show::health(Health::Well, "the last one arrived "),
+                    show::ago(chance::time(sent), frame.now),
+                ),
+                (None, None) => Html::text("nothing was sent yet"),
+            };
+            channels.push(ChannelRow {
+                kind: channel.target.kind(),
+                to: show::name(&channel.target.shown()),
+                state,
+                path: format!("/settings/channels/{}", channel.id),
+            });
+        }
+    }
+    let names = super::devices::people_names(tenant)?;
+    let tokens: Page<Token> = people::tokens(call, tenant)?.thing()?;
+    let token = |token: Token| TokenRow {
+        title: show::name(&token.title),
+        person: names.get(&token.person.0).map_or_else(|| Html::text("–"), |name| show::name(name)),
+        role: role_name(token.role),
+        ends: show::until(token.ends, frame.now),
+        path: format!("/settings/tokens/{}/end", token.id),
+    };
+    let states = store_states(tenant)?;
+    let all: Page<Store> = stores::list(call, tenant)?.thing()?;
+    let store = |store: Store| StoreRow {
+        url: show::name(&store.url),
+        state: store_state(states.get(&store.id.0).copied()),
+        path: format!("/settings/stores/{}/remove", store.id),
+    };
+    let mut retention = Vec::new();
+    for row in tenant
+        .query("SELECT app, name, seal_every_s FROM app WHERE account = $1 ORDER BY name LIMIT 200", &[])?
+    {
+        retention.push(RetentionRow {
+            path: format!("/apps/{}", Uuid(row.id(0)?)),
+            name: show::name(row.text(1)?),
+            keeps: format!("a moment at least every {} s while it writes", row.count(2)?),
+        });
+    }
+    let life = rows::life(tenant)?;
+    let facts = vec![
+        ("Version", Html::text(env!("CARGO_PKG_VERSION"))),
+        ("Base of apps' names", Html::text(&call.shared.domain)),
+        ("Its key", Html::text(&Hex(call.shared.public()).to_string())),
+        (
+            "State",
+            if life.recovering {
+                show::health(Health::Warn, "waits for its devices after a restore")
+            } else {
+                show::health(Health::Well, "well")
+            },
+        ),
+    ];
+    let days = |form: &str| {
+        given(
+            form,
+            Field::new("days", "Good for so many days", Kind::Number).value(if form == "invite" {
+                "1"
+            } else {
+                "90"
+            }),
+            "days",
+        )
+    };
+    let below: Vec<Role> =
+        [Role::Viewer, Role::Operator, Role::Owner].into_iter().filter(|role| *role <= own).collect();
+    let mut invite = vec![
+        given(
+            "invite",
+            Field::new("role", "They may", roles(&[Role::Viewer, Role::Operator, Role::Owner])),
+            "role",
+        ),
+        if open == "invite" {
+            days("invite")
+        } else {
+            Field::new("days", "Good for so many days", Kind::Number)
+                .of("invite")
+                .value("1")
+                .hint("At most 7.")
+        },
+    ];
+    if matches!(call.caller, super::Caller::Person { first: true, .. }) {
+        let own =
+            Field::new("new_account", "They get an account of their own here, apart from yours", Kind::Flag);
+        invite.push(given("invite", own, "new_account"));
+    }
+    let text = |form: &str, name: &str, label: &str, hint: &str| {
+        let field = Field::new(name, label, Kind::Text);
+        given(form, if hint.is_empty() { field } else { field.hint(hint) }, name)
+    };
+    let ways = Kind::Choices(vec![
+        Choice::new("starttls", "STARTTLS (usually port 587)"),
+        Choice::new("tls", "TLS from the beginning (usually port 465)"),
+        Choice::new("none", "Without encryption: on this machine or your own network"),
+    ]);
+    Ok(Reply::page(&pages::Settings {
+        can_own,
+        people: people_rows,
+        invites: invite_rows,
+        invite,
+        tokens: tokens.items.into_iter().map(token).collect(),
+        token: vec![
+            text("token", "title", "What it is called", "").length(64),
+            given("token", Field::new("role", "It may", roles(&below)), "role"),
+            if open == "token" {
+                days("token")
+            } else {
+                Field::new("days", "Good for so many days", Kind::Number)
+                    .of("token")
+                    .value("90")
+                    .hint("At most 365.")
+            },
+        ],
+        stores: all.items.into_iter().map(store).collect(),
+        store: vec![
+            text(
+                "store",
+                "url",
+                "Address",
+                "Like s3://BUCKET/PREFIX, gs://BUCKET, https://SERVER/FOLDER, or file:///FOLDER.",
+            ),
+            given(
+                "store",
+                Field::new("shared", "Of a folder: every device sees the same one", Kind::Flag),
+                "shared",
+            ),
+        ],
+        channels,
+        webhook: vec![given(
+            "webhook",
+            Field::new("url", "Address", Kind::Url)
+                .hint("A POST with JSON (title, text, kind, time) goes there."),
+            "url",
+        )],
+        mail: vec![
+            given("mail", Field::new("to", "To", Kind::Email), "to"),
+            given("mail", Field::new("from", "From", Kind::Email), "from"),
+            text("mail", "host", "Mail server", ""),
+            given("mail", Field::new("port", "Port", Kind::Number).value("587"), "port")
+                .value(if open == "mail" { call.visit.form.text("port") } else { "587" }),
+            given("mail", Field::new("security", "Encryption", ways), "security"),
+            text("mail", "user", "User", "").optional(),
+            Field::new("password", "Password", Kind::Password)
+                .of("mail")
+                .optional()
+                .hint("The hive keeps it, since it must log in with it: make one for this alone."),
+        ],
+        retention,
+        facts,
+        open,
+        frame,
+    }))
+}
+
+fn saved(part: &str) -> Reply {
+    Reply::to(format!("/settings?done=saved#{part}"))
+}
+
+fn removed(part: &str) -> Reply {
+    Reply::to(format!("/settings?done=removed#{part}"))
+}
+
+fn seconds(call: &Call) -> Result<u64, Fail> {
+    let days: u64 = call.visit.form.text("days").trim().parse().unwrap_or(0);
+    if days == 0 || days > 365 {
+        return Err(Fail::field("days", "say a number of days"));
+    }
+    Ok(days * DAY_S)
+}
+
+/// `POST /settings/people/{id}/role`.
+pub fn role(call: &Call, tenant: &mut Tenant<'_>) -> Result<Reply, Fail> {
+    people::change(&call.asking(&json!({"role": call.visit.form.text("role")})), tenant)?;
+    Ok(saved("people"))
+}
+
+/// `POST /settings/people/{id}/second-off`.
+pub fn second_off(call: &Call, tenant: &mut Tenant<'_>) -> Result<Reply, Fail> {
+    let id: Uuid = call.param(0)?;
+    let sql = "SELECT 1 FROM person WHERE account = $1 AND person = $2";
+    tenant.one(sql, &[id.0.into()])?.ok_or_else(Fail::not_found)?;
+    second::off(tenant, id)?;
+    Ok(saved("people"))
+}
+
+/// `GET /settings/people/{id}/remove`.
+pub fn person(call: &Call, tenant: &mut Tenant<'_>) -> Result<Reply, Fail> {
+    let id: Uuid = call.param(0)?;
+    let row = tenant.one("SELECT name FROM person WHERE account = $1 AND person = $2", &[id.0.into()])?;
+    let name = row.ok_or_else(Fail::not_found)?.text(0)?.to_owned();
+    let what = "They are logged out everywhere, and their tokens end. What they know already, they know: who had the data passphrase still has it.";
+    Ok(Reply::page(&Confirm {
+        frame: frame(call, Here::Settings),
+        title: format!("Remove {name}?"),
+        subject: show::name(&name),
+        what: vec![what.to_owned()],
+        fields: Vec::new(),
+        action: format!("/settings/people/{id}/remove"),
+        button: "Remove".to_owned(),
+        is_danger: true,
+        back: "/settings#people".to_owned(),
+    }))
+}
+
+/// `POST /settings/people/{id}/remove`.
+pub fn person_remove(call: &Call, tenant: &mut Tenant<'_>) -> Result<Reply, Fail> {
+    people::remove(call, tenant)?;
+    Ok(removed("people"))
+}
+
+/// `POST /settings/invites`.
+pub fn invite(call: &Call, tenant: &mut Tenant<'_>) -> Result<Reply, Fail> {
+    let form = &call.visit.form;
+    let wish = json!({"role": form.text("role"), "ends_in_s": seconds(call)?.min(7 * DAY_S), "new_account": form.flag("new_account")});
+    let made: NewInvite = people::invite(&call.asking(&wish), tenant)?.thing()?;
+    Ok(Reply::page(&Once {
+        frame: frame(call, Here::Settings),
+        title: "The invitation".to_owned(),
+        what: vec![format!(
+            "Give it to one person. It is taken up at {}/accept, once, until {}.",
+            call.visit.origin(),
+            show::exact(made.ends)
+        )],
+        secret: made.invite.reveal().to_owned(),
+        back: ("/settings#people", "Back to the settings"),
+    }))
+}
+
+/// `POST /settings/invites/{id}/remove`.
+pub fn uninvite(call: &Call, tenant: &mut Tenant<'_>) -> Result<Reply, Fail> {
+    people::uninvite(call, tenant)?;
+    Ok(removed("people"))
+}
+
+/// `POST /settings/tokens`.
+pub fn token(call: &Call, tenant: &mut Tenant<'_>) -> Result<Reply, Fail> {
+    let form = &call.visit.form;
+    let wish =
+        json!({"title": form.text("title").trim(), "role": form.text("role"), "ends_in_s": seconds(call)?});
+    let made: NewToken = people::token(&call.asking(&wish), tenant)?.thing()?;
+    Ok(Reply::page(&Once {
+        frame: frame(call, Here::Settings),
+        title: "The token".to_owned(),
+        what: vec![format!(
+            "Programs show it as `Authorization: Bearer …`. It may what a {} may, until {}.",
+            role_name(made.role),
+            show::exact(made.ends)
+        )],
+        secret: made.token.reveal().to_owned(),
+        back: ("/settings#tokens", "Back to the settings"),
+    }))
+}
+
+/// `POST /settings/tokens/{id}/end`.
+pub fn untoken(call: &Call, tenant: &mut Tenant<'_>) -> Result<Reply, Fail> {
+    people::untoken(call, tenant)?;
+    Ok(removed("tokens"))
+}
+
+/// `POST /settings/stores`.
+pub fn store(call: &Call, tenant: &mut Tenant<'_>) -> Result<Reply, Fail> {
+    let form = &call.visit.form;
+    stores::make(
+        &call.asking(&json!({"url": form.text("url").trim(), "shared": form.flag("shared")})),
+        tenant,
+    )?;
+    Ok(saved("stores"))
+}
+
+/// `POST /settings/stores/{id}/remove`.
+pub fn unstore(call: &Call, tenant: &mut Tenant<'_>) -> Result<Reply, Fail> {
+    stores::remove(call, tenant)?;
+    Ok(removed("stores"))
+}
+
+/// `POST /settings/channels/webhook`.
+pub fn webhook(call: &Call, tenant: &mut Tenant<'_>) -> Result<Reply, Fail> {
+    notify::add(tenant, Target::webhook(call.visit.form.text("url").trim())?)?;
+    Ok(saved("notify"))
+}
+
+/// `POST /settings/channels/mail`.
+pub fn mail(call: &Call, tenant: &mut Tenant<'_>) -> Result<Reply, Fail> {
+    let form = &call.visit.form;
+    let port = form
+        .text("port")
+        .trim()
+        .parse()
+        .map_err(|_| Fail::field("port", "a port is a number from 1 to 65535"))?;
+    let text = |name: &str| form.text(name).trim().to_owned();
+    let login = form.maybe("user").map(|user| (user.to_owned(), form.text("password").to_owned()));
+    notify::add(
+        tenant,
+        Target::mail(text("to"), text("from"), (text("host"), port), &text("security"), login)?,
+    )?;
+    Ok(saved("notify"))
+}
+
+/// `POST /settings/channels/{id}/test`.
+pub fn channel_test(call: Arc<Call>) -> Answering {
+    Box::pin(async move {
+        notify::test(&call).await?;
+        Ok(saved("notify"))
+    })
+}
+
+/// `POST /settings/channels/{id}/remove`.
+pub fn channel_remove(call: &Call, tenant: &mut Tenant<'_>) -> Result<Reply, Fail> {
+    notify::remove(tenant, call.param(0)?)?;
+    Ok(removed("notify"))
+}
