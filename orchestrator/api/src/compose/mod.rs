@@ -34,7 +34,7 @@ pub use plan::{
 };
 pub use policy::{CONFIG_BYTES_MAX, Given, PORTS_MAX, SERVICES_MAX, VOLUMES_MAX, check};
 pub(crate) use source::is_file_path;
-pub use source::{FILE_PATH_BYTES_MAX, FILES_MAX, FOLDER_BYTES_MAX, Folder, Source};
+pub use source::{Declared, FILE_PATH_BYTES_MAX, FILES_MAX, FOLDER_BYTES_MAX, Folder, Source};
 
 /// The most refusals that are told, and the most notes: who has more begins with these.
 pub const TOLD_MAX: usize = 100;

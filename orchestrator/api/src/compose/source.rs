@@ -36,6 +36,27 @@ pub struct Source {
     notes: Vec<Note>,
 }
 
+/// What a service says of the machine that it needs, as it stands in the text: nothing is resolved, and compose may read it
+/// otherwise. For showing only.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Declared {
+    /// The service.
+    pub service: String,
+    /// Its image; none if it is built.
+    pub image: Option<String>,
+    /// Whether it is built here.
+    pub is_built: bool,
+    /// For which processors: `linux/arm64`.
+    pub platform: Option<String>,
+    /// The most memory that it may have, or what it reserves.
+    pub memory: Option<String>,
+    /// What it asks for beyond the rules, in the file's words: no device grants that by itself.
+    pub asks: Vec<String>,
+}
+
+/// The most of what a service asks for that is told.
+const ASKS_MAX: usize = 16;
+
 /// A file on its way through the reader, with the folder that its paths are seen from.
 struct Wanted {
     file: String,
@@ -93,6 +114,13 @@ impl Source {
     /// The main file's path.
     pub fn main(&self) -> &str {
         &self.main
+    }
+
+    /// What each service says of the machine that it needs.
+    pub fn declared(&self) -> Vec<Declared> {
+        let services = self.files.get(&self.main).and_then(|root| root.get("services"));
+        let services = services.map_or(&[][..], |entry| entry.node.entries());
+        services.iter().take(super::SERVICES_MAX).map(declared).collect()
     }
 
     /// What the reading noted.
@@ -193,6 +221,46 @@ impl Source {
             None => file.to_owned(),
         };
         self.named(section, name, Some(&other)).map(|(file, node, _)| (file, node))
+    }
+}
+
+/// A text behind keys.
+fn below<'n>(node: &'n Node, keys: &[&str]) -> Option<&'n str> {
+    let mut node = node;
+    for key in keys {
+        node = &node.get(key)?.node;
+    }
+    node.text().filter(|text| !text.is_empty())
+}
+
+fn declared(service: &yaml::Entry) -> Declared {
+    let node = service.node.as_ref();
+    let text = |keys: &[&str]| below(node, keys).map(str::to_owned);
+    let memory = ["limits", "reservations"].map(|which| text(&["deploy", "resources", which, "memory"]));
+    let mut asks = Vec::new();
+    for key in ["cap_add", "devices", "gpus"] {
+        let Some(entry) = node.get(key) else { continue };
+        let items = one_or_many(&entry.node);
+        asks.extend(items.into_iter().map(|item| match item.text() {
+            Some(text) => format!("{key}: {text}"),
+            None => key.to_owned(),
+        }));
+    }
+    if below(node, &["network_mode"]) == Some("host") {
+        asks.push("network_mode: host".to_owned());
+    }
+    if node.get("privileged").and_then(|entry| entry.node.flag()) == Some(true) {
+        asks.push("privileged".to_owned());
+    }
+    asks.truncate(ASKS_MAX);
+    let [limit, reserved] = memory;
+    Declared {
+        service: service.key.clone(),
+        image: text(&["image"]),
+        is_built: node.get("build").is_some(),
+        platform: text(&["platform"]),
+        memory: text(&["mem_limit"]).or(limit).or(reserved),
+        asks,
     }
 }
 
@@ -515,4 +583,22 @@ pub(crate) fn is_file_path(path: &str) -> bool {
         && path.len() <= FILE_PATH_BYTES_MAX
         && !path.chars().any(|character| character.is_control() || character == '\\')
         && path.split('/').all(|part| !matches!(part, "" | "." | ".."))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_service_says_of_its_machine_is_told_as_it_stands() {
+        let text = "services:\n  web:\n    image: nginx:1\n    platform: linux/arm64\n    deploy: {resources: {limits: {memory: 512M}}}\n    \
+             cap_add: [NET_ADMIN]\n  own:\n    build: .\n    mem_limit: 1g\n";
+        let files = Files::from([("compose.yaml".to_owned(), text.as_bytes().to_vec())]);
+        let source = Source::read(Folder { files: &files, main: "compose.yaml" }, &BTreeSet::new())
+            .expect("is an app");
+        let [web, own] = source.declared().try_into().expect("are two");
+        assert_eq!((web.image.as_deref(), web.platform.as_deref()), (Some("nginx:1"), Some("linux/arm64")));
+        assert_eq!((web.memory.as_deref(), web.asks), (Some("512M"), vec!["cap_add: NET_ADMIN".to_owned()]));
+        assert_eq!((own.image, own.is_built, own.memory.as_deref()), (None, true, Some("1g")));
+    }
 }

@@ -62,6 +62,17 @@ const HARMLESS_IN_ENV: &[&str] =
 const FILLED_BEGINNINGS: &[&str] = &["COMB_", "LINK_DOMAIN_", "LINK_TOKEN_"];
 const FILLED: &[&str] = &["APP_VOLUME_NAME", "LINK_VOLUME_NAME"];
 
+/// What a device fills in for each app, whatever it is called.
+pub const FILLED_ALWAYS: &[&str] = &[
+    "APP_VOLUME_NAME",
+    "LINK_VOLUME_NAME",
+    "LINK_DOMAIN_DEFAULT",
+    "LINK_TOKEN_DEFAULT",
+    "COMB_APP",
+    "COMB_DOMAIN",
+    "COMB_URL",
+];
+
 /// Whether a variable of this name would steer the programs of the device. Upper and lower case are not told apart.
 pub fn steers(name: &str) -> bool {
     let upper = name.to_ascii_uppercase();

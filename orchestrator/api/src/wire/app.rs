@@ -194,6 +194,23 @@ pub struct AuthorApp {
     /// What was chosen.
     #[serde(default)]
     pub options: List<OptionValue, 128>,
+    /// Its name in the net, instead of what `x-comb` says.
+    #[serde(default)]
+    pub domain: Option<Text<253>>,
+    /// Makes the app as well, once it is sealed; else `POST /v1/apps` does.
+    #[serde(default)]
+    pub install: Option<Install>,
+}
+
+/// How an app is made of the package that a device sealed for the hive; it runs on that device.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Install {
+    /// Who may move it.
+    pub policy: Policy,
+    /// 1 to 8, the first arbitrates.
+    pub stores: List<Uuid, STORES_MAX>,
+    /// Whether it is started.
+    pub start: bool,
 }
 
 /// A file of an app's folder. Prints its path only.

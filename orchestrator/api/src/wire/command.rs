@@ -306,6 +306,9 @@ pub struct Author {
     pub name: Name,
     /// The id of what is made.
     pub new_app: AppId,
+    /// Its name in the net, instead of what `x-comb` says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub domain: Option<Text<253>>,
 }
 
 /// `POST /v1/device/commands/{number}/result`.

@@ -7,6 +7,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use orchestrator_api::compose::variables::FILLED_ALWAYS;
 use orchestrator_api::compose::{Block, Files, Folder as Text, Given, Plan, Refusal, Source, check};
 use orchestrator_api::ids::{AppId, SessionId};
 use orchestrator_api::package::{
@@ -51,6 +52,8 @@ impl World {
         let (source, options, secrets) = self.read_folder(wish, &files)?;
         let app = wish.new_app;
         let block = source.block();
+        let domain =
+            wish.domain.as_ref().map(|text| text.as_str().to_owned()).or_else(|| block.domain.clone());
         let body = Body {
             app: Uuid(app.0),
             revision: FIRST,
@@ -63,7 +66,7 @@ impl World {
         let name = wish.name.as_str().to_owned();
         let mut values = options;
         values.extend(secrets);
-        values.extend(variables::filled(&name, block.domain.as_deref()));
+        values.extend(variables::filled(&name, domain.as_deref()));
         let folder = Folder::new(&self.setup.apps, &format!("{name}-{}", short(app)));
         folder.write(&body)?;
         let planned = self.plan_without_permissions(app, &folder, &source, &values).await;
@@ -78,7 +81,7 @@ impl World {
             name,
             revision: FIRST,
             version: block.version.clone().unwrap_or_default(),
-            domain: block.domain.clone(),
+            domain,
             body: Hex([0; 32]),
             services: self.name_images(&plan).await?,
             volumes: plan
@@ -122,8 +125,7 @@ impl World {
             .collect();
         let texts: Files = files.iter().map(|file| (file.path.clone(), file.bytes.clone())).collect();
         let mut names: BTreeSet<String> = given.keys().cloned().collect();
-        names.extend(variables::filled(wish.name.as_str(), None).into_keys());
-        names.insert(LINK_TOKEN.to_owned());
+        names.extend(FILLED_ALWAYS.iter().map(|name| (*name).to_owned()));
         let source = Source::read(Text { files: &texts, main: wish.compose.as_str() }, &names)
             .map_err(|refusals| first(&refusals))?;
         let chosen = source.block().choose(&given).map_err(|wrong| {

@@ -6,11 +6,11 @@ use orchestrator_api::error::Code;
 use orchestrator_api::ids::{AppId, DeviceId, Generation, OperationId, Term};
 use orchestrator_api::package::{Authorization, Devices};
 use orchestrator_api::placement::{Policy, Problem};
-use orchestrator_api::text::{Hex, Time, Uuid};
+use orchestrator_api::text::{Hex, Time, Uuid, is_domain};
 use orchestrator_api::wire::account::Store;
 use orchestrator_api::wire::app::{
-    Action, ActionInput, AgedReport, App, AppProblem, AuthorApp, ChangeApp, Fork, KeptBranch, Logs, MakeApp,
-    Move, Plain, Restart, Restore, Rollback, RunAction, Service, Snapshot, Update, Volume, Wanted,
+    Action, ActionInput, AgedReport, App, AppProblem, AuthorApp, ChangeApp, Fork, Install, KeptBranch, Logs,
+    MakeApp, Move, Plain, Restart, Restore, Rollback, RunAction, Service, Snapshot, Update, Volume, Wanted,
 };
 use orchestrator_api::wire::command::{Author, Data, Fork as ForkOrder, Order};
 use orchestrator_api::wire::device::DeviceState;
@@ -280,17 +280,7 @@ pub fn check_target(tenant: &mut Tenant<'_>, target: &Target<'_>) -> Result<(), 
         }
     }
     for id in target.stores {
-        let store = store(tenant, *id)?;
-        if store.url.starts_with("file://")
-            && !store.shared
-            && store.device.is_some_and(|it| it != target.device)
-        {
-            return Err(unprocessable(
-                Code::StoreIsLocal,
-                format!("the store {} is a folder on another device", store.url),
-            )
-            .hint("`comb hive` keeps it as shared if each device sees the same folder"));
-        }
+        check_reach(&store(tenant, *id)?, target.device)?;
     }
     Ok(())
 }
@@ -319,11 +309,16 @@ pub fn package(tenant: &mut Tenant<'_>, app: AppId, revision: u64) -> Result<Aut
 /// `POST /v1/apps`.
 pub fn make(call: &Call, tenant: &mut Tenant<'_>) -> Result<Reply, Fail> {
     let wish: MakeApp = call.read()?;
-    let package = package(tenant, wish.app, wish.revision.0)?;
-    if wish.stores.is_empty() {
+    let operation = add(tenant, &wish)?;
+    operations::ordered(tenant, operation, None, Some(wish.app))
+}
+
+/// Refuses what cannot be the stores of an app; where its device is known already, also what that one does not reach.
+fn check_stores(tenant: &mut Tenant<'_>, ids: &[Uuid], device: Option<DeviceId>) -> Result<(), Fail> {
+    if ids.is_empty() {
         return Err(Fail::field("stores", "an app has 1 to 8 stores, of which the first arbitrates"));
     }
-    for (at, id) in wish.stores.iter().enumerate() {
+    for (at, id) in ids.iter().enumerate() {
         let store = store(tenant, *id)?;
         if at == 0 && !stores::arbitrates(&store.url) {
             return Err(unprocessable(
@@ -332,7 +327,29 @@ pub fn make(call: &Call, tenant: &mut Tenant<'_>) -> Result<Reply, Fail> {
             )
             .hint("put an s3, gs or file store first"));
         }
+        if let Some(device) = device {
+            check_reach(&store, device)?;
+        }
     }
+    Ok(())
+}
+
+/// Refuses a folder of one device for another one.
+fn check_reach(store: &Store, device: DeviceId) -> Result<(), Fail> {
+    if store.url.starts_with("file://") && !store.shared && store.device.is_some_and(|it| it != device) {
+        return Err(unprocessable(
+            Code::StoreIsLocal,
+            format!("the store {} is a folder on another device", store.url),
+        )
+        .hint("`comb hive` keeps it as shared if each device sees the same folder"));
+    }
+    Ok(())
+}
+
+/// Makes an app of a package that is here; the operation that starts it.
+fn add(tenant: &mut Tenant<'_>, wish: &MakeApp) -> Result<OperationId, Fail> {
+    let package = package(tenant, wish.app, wish.revision.0)?;
+    check_stores(tenant, &wish.stores, None)?;
     let target = |device| Target { device, package: &package, stores: &wish.stores, bytes: None };
     let device = match wish.device {
         Some(device) => {
@@ -345,14 +362,38 @@ pub fn make(call: &Call, tenant: &mut Tenant<'_>) -> Result<Reply, Fail> {
     if count.map(|row| row.count(0)).transpose()?.unwrap_or(0) >= APPS_MAX {
         return Err(Fail::state("the account has 20,000 apps"));
     }
+    // Said before anything is written: where it is a device's answer that adds the app, the rest of that is to stand.
+    free_name(tenant, &package.name)?;
     let stores = wish.stores.to_vec();
     insert(tenant, wish.app, &package.name, wish.revision.0, wish.policy, &stores, Some(device))?;
     tenant.event("app_added", About { device: Some(device), ..About::app(wish.app) });
-    let operation = match wish.start {
-        true => order(tenant, Wish { app: wish.app, kind: Kind::Start, to: Some(device) }, None)?,
-        false => tasks::done(tenant, "add", Some(wish.app), Some(device))?,
+    match wish.start {
+        true => order(tenant, Wish { app: wish.app, kind: Kind::Start, to: Some(device) }, None),
+        false => tasks::done(tenant, "add", Some(wish.app), Some(device)),
+    }
+}
+
+/// A device sealed the package of an app that is to be made of it; why that cannot be.
+pub fn authored(
+    tenant: &mut Tenant<'_>,
+    app: AppId,
+    device: DeviceId,
+    install: &Install,
+    data: &Data,
+) -> Result<Option<Refused>, Fail> {
+    let wish = MakeApp {
+        app,
+        revision: data.revision.unwrap_or(Number(1)),
+        device: Some(device),
+        policy: install.policy,
+        stores: install.stores.clone(),
+        start: install.start,
     };
-    operations::ordered(tenant, operation, None, Some(wish.app))
+    match add(tenant, &wish) {
+        Ok(_) => Ok(None),
+        Err(Fail::Api(error)) => Ok(Some(rows::refused(error.code.text()))),
+        Err(other) => Err(other),
+    }
 }
 
 fn insert(
@@ -826,15 +867,27 @@ pub fn author(call: &Call, tenant: &mut Tenant<'_>) -> Result<Reply, Fail> {
     }
     devices::online(tenant, wish.device)?;
     free_name(tenant, wish.name.as_str())?;
+    if wish.domain.as_ref().is_some_and(|domain| !is_domain(domain.as_str())) {
+        return Err(Fail::field("domain", "a domain is like photos.example.org, in small letters"));
+    }
+    if let Some(install) = &wish.install {
+        check_stores(tenant, &install.stores, Some(wish.device))?;
+    }
     let new = AppId(chance::uuid().0);
+    let name = wish.name.as_str().to_owned();
     let order = Order::Author(Box::new(Author {
         files: wish.files,
         compose: wish.compose,
         options: wish.options,
         name: wish.name,
         new_app: new,
+        domain: wish.domain,
     }));
-    let operation = tasks::begin(tenant, "author", None, wish.device, Task::Plain, order)?;
+    let follow = match wish.install {
+        Some(install) => Task::Author { app: new, name, device: wish.device, install },
+        None => Task::Plain,
+    };
+    let operation = tasks::begin(tenant, "author", None, wish.device, follow, order)?;
     operations::ordered(tenant, operation, None, Some(new))
 }
 

@@ -5,8 +5,10 @@ use orchestrator_api::history::What;
 use orchestrator_api::ids::{AppId, CommandNumber, DeviceId, Generation, OperationId, Term};
 use orchestrator_api::placement::Problem;
 use orchestrator_api::text::{Hex, Uuid};
-use orchestrator_api::wire::command::{Command, CommandResult, Order, ResultState};
+use orchestrator_api::wire::app::Install;
+use orchestrator_api::wire::command::{Author, Command, CommandResult, Order, ResultState};
 use orchestrator_api::wire::operation::Outcome;
+use orchestrator_api::wire::value::List;
 use serde::{Deserialize, Serialize};
 
 use super::apps;
@@ -47,6 +49,17 @@ pub enum Task {
         of: AppId,
         /// Who made it.
         device: DeviceId,
+    },
+    /// An app is made of the package that was sealed.
+    Author {
+        /// Its id.
+        app: AppId,
+        /// What it is called.
+        name: String,
+        /// Who sealed it, and is to run it.
+        device: DeviceId,
+        /// How it is made.
+        install: Install,
     },
     /// The device stands by for the app.
     Standby,
@@ -282,6 +295,9 @@ pub fn answered(
     let task = beside.data.task.clone().unwrap_or(Task::Plain);
     beside.result = Some(Outcome { data: result.data.clone(), ..Outcome::default() });
     beside.problem.clone_from(&result.problem);
+    if let Order::Author(wish) = &command.order {
+        forget_files(tenant, device, command, wish)?;
+    }
     let mut state = match result.state {
         ResultState::Done => OperationState::Done,
         ResultState::Obsolete => OperationState::Failed(Refused::Problem(Problem::Obsolete)),
@@ -332,6 +348,13 @@ pub fn answered(
                 }
                 about.app = Some(*app);
             }
+            Task::Author { app, device, install, .. } => {
+                // The event of the app that was added is written there.
+                if let Some(refused) = apps::authored(tenant, *app, *device, install, &result.data)? {
+                    state = OperationState::Failed(refused);
+                }
+                about.app = Some(*app);
+            }
             Task::Remove { keep_data } => {
                 if let Some(app) = app {
                     forget(tenant, id, app, *keep_data)?;
@@ -352,6 +375,20 @@ pub fn answered(
     operation.count += 1;
     save(tenant, id, &Open { id, app, operation, beside })?;
     tenant.event(kind, about);
+    Ok(())
+}
+
+/// What was filled in for an app is its device's from now on: the hive does not keep it.
+fn forget_files(
+    tenant: &mut Tenant<'_>,
+    device: DeviceId,
+    command: &Command,
+    wish: &Author,
+) -> Result<(), Fail> {
+    let empty = Author { files: List::cut([]), options: List::cut([]), ..wish.clone() };
+    let command = Command { order: Order::Author(Box::new(empty)), ..command.clone() };
+    let sql = "UPDATE command SET body = $4 WHERE account = $1 AND device = $2 AND number = $3";
+    tenant.execute(sql, &[device.0.into(), command.number.0.into(), json(&command).into()])?;
     Ok(())
 }
 
