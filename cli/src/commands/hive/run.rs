@@ -51,6 +51,11 @@ pub struct RunArgs {
     /// Where a backup is made each night; the last seven are kept
     #[arg(long, value_name = "DIR")]
     backups: Option<PathBuf>,
+
+    /// A folder of apps to choose from in the console: each sub-folder is a compose project, with a README.md and an
+    /// icon.svg or icon.png if you like
+    #[arg(long, value_name = "DIR")]
+    catalog: Option<PathBuf>,
 }
 
 /// Serves until a signal.
@@ -63,6 +68,7 @@ pub fn run(state: &State, args: RunArgs) -> Result<()> {
         proxies: args.proxy,
         new_setup_code: args.new_setup_code,
         backups: args.backups,
+        catalog: args.catalog,
         history: beside.history.clone().or_else(|| Some(state.root().join("history.jsonl"))),
         ..beside
     };

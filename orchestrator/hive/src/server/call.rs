@@ -110,6 +110,8 @@ pub enum Body {
     Events(mpsc::Receiver<Bytes>),
     /// A page of the console.
     Page(Vec<u8>),
+    /// A picture that somebody put into the catalog: its kind, and it.
+    Picture(&'static str, Vec<u8>),
     /// What pages load.
     Asset(&'static orchestrator_console::assets::Asset),
 }

@@ -115,6 +115,7 @@ async fn answer(shared: Arc<Shared>, request: HttpRequest<Incoming>, peer: IpAdd
                 .header("x-frame-options", "DENY");
             (Some("text/html; charset=utf-8"), bytes.into())
         }
+        Body::Picture(kind, bytes) => (Some(kind), bytes.into()),
         Body::Asset(asset) => (Some(asset.kind), Bytes::from_static(asset.bytes)),
         Body::Events(receive) => {
             let response = response.header(CONTENT_TYPE, "text/event-stream").body(events(receive));

@@ -4,6 +4,7 @@
 //! - `tenant`, `rows`   one account in one transaction; rows as values that [`crate::decide`] takes, and back
 //! - `http`, `routes`, `call`, `auth`   a request on its way to its handler
 //! - `second`   the second factor of a login
+//! - `catalog`           a folder of apps that people choose from
 //! - `people`, `account`, `stores`, `devices`, `apps`, `operations`, `streams`   the handlers
 //! - `pages`   the console: the same handlers, asked by forms and shown as pages
 //! - `tasks`, `outcome`   operations that give no term; what comes of all of them
@@ -23,6 +24,7 @@ mod apps;
 mod auth;
 mod backup;
 mod call;
+mod catalog;
 mod chance;
 mod database;
 mod devices;
@@ -84,7 +86,7 @@ pub fn routes() -> Vec<(&'static str, &'static str)> {
 
 /// All routes of the console's pages: method and path.
 pub fn pages() -> Vec<(&'static str, &'static str)> {
-    routes::PAGES.iter().map(|route| (route.method, route.path)).collect()
+    routes::PAGES.iter().chain(routes::APP_PAGES).map(|route| (route.method, route.path)).collect()
 }
 
 /// How a hive is run.
@@ -108,6 +110,8 @@ pub struct Options {
     pub backups: Option<PathBuf>,
     /// Where the history of terms and operations is written.
     pub history: Option<PathBuf>,
+    /// A folder of apps that people may choose from.
+    pub catalog: Option<PathBuf>,
 }
 
 impl Options {
@@ -125,6 +129,7 @@ impl Options {
             proxies: Vec::new(),
             new_setup_code: false,
             backups: None,
+            catalog: None,
         }
     }
 }
@@ -140,6 +145,7 @@ pub struct Shared {
     pub(crate) tls: bool,
     pub(crate) backups: Option<PathBuf>,
     pub(crate) history: Option<History>,
+    pub(crate) catalog: Option<Arc<catalog::Catalog>>,
     pub(crate) limits: auth::Limits,
     pub(crate) passwords: Semaphore,
     pub(crate) watchers: Arc<Semaphore>,
@@ -262,6 +268,7 @@ impl Server {
             tls: tls.is_some(),
             backups: options.backups,
             history,
+            catalog: options.catalog.map(|folder| Arc::new(catalog::Catalog::new(folder))),
             limits: auth::Limits::default(),
             passwords: Semaphore::new(PASSWORDS_MAX),
             watchers: Arc::new(Semaphore::new(WATCHERS_MAX)),

@@ -235,9 +235,47 @@ pub const PAGES: &[Route] = &[
     form("/settings/channels/{id}/remove", Person(Owner), Write(pages::settings::channel_remove), Read(pages::settings::show)),
 ];
 
+/// The pages of apps, beside those: the catalog, one app, its moments, its moves.
+#[rustfmt::skip]
+pub const APP_PAGES: &[Route] = &[
+    page("/catalog", Person(Viewer), Free(pages::catalog::list)),
+    page("/catalog/{name}", Person(Viewer), Free(pages::catalog::show)),
+    large(INSTALL_BYTES_MAX, form("/catalog/{name}", Person(Operator), Free(pages::catalog::install), Free(pages::catalog::show))),
+    page("/catalog/{name}/icon", Person(Viewer), Free(pages::catalog::icon)),
+    page("/installs/{id}", Person(Viewer), Read(pages::working::install)),
+    form("/installs/{id}/cancel", Person(Operator), Write(pages::working::install_cancel), Read(pages::working::install)),
+    page("/apps/{id}", Person(Viewer), Read(pages::app::show)),
+    form("/apps/{id}/start", Person(Operator), Write(pages::app::start), Read(pages::app::show)),
+    form("/apps/{id}/stop", Person(Operator), Write(pages::app::stop), Read(pages::app::show)),
+    form("/apps/{id}/restart", Person(Operator), Write(pages::app::restart), Read(pages::app::show)),
+    form("/apps/{id}/snapshot", Person(Operator), Write(pages::app::snapshot), Read(pages::app::show)),
+    page("/apps/{id}/settings", Person(Viewer), Read(pages::app::settings)),
+    form("/apps/{id}/settings", Person(Operator), Write(pages::app::change), Read(pages::app::settings)),
+    form("/apps/{id}/update", Person(Operator), Write(pages::app::update), Read(pages::app::settings)),
+    page("/apps/{id}/history", Person(Viewer), Read(pages::app::history)),
+    page("/apps/{id}/remove", Person(Owner), Read(pages::app::remove)),
+    form("/apps/{id}/remove", Person(Owner), Write(pages::app::remove_do), Read(pages::app::remove)),
+    page("/apps/{id}/actions/{name}", Person(Operator), Read(pages::app_action::show)),
+    form("/apps/{id}/actions/{name}", Person(Operator), Write(pages::app_action::run), Read(pages::app_action::show)),
+    page("/apps/{id}/moments", Person(Viewer), Free(pages::app_moments::list)),
+    page("/apps/{id}/rollback", Person(Operator), Read(pages::app_moments::rollback)),
+    form("/apps/{id}/rollback", Person(Operator), Write(pages::app_moments::rollback_do), Read(pages::app_moments::rollback)),
+    page("/apps/{id}/fork", Person(Operator), Read(pages::app_moments::fork)),
+    form("/apps/{id}/fork", Person(Operator), Write(pages::app_moments::fork_do), Read(pages::app_moments::fork)),
+    page("/apps/{id}/move", Person(Operator), Read(pages::moving::show)),
+    form("/apps/{id}/move", Person(Operator), Write(pages::moving::go), Read(pages::moving::show)),
+    page("/apps/{id}/force", Person(Operator), Read(pages::moving::force)),
+    form("/apps/{id}/force", Person(Operator), Write(pages::moving::force_do), Read(pages::moving::force)),
+    page("/apps/{id}/operations/{id}", Person(Viewer), Read(pages::working::show)),
+    form("/apps/{id}/operations/{id}/cancel", Person(Operator), Write(pages::working::cancel), Read(pages::working::show)),
+];
+
+/// The largest form of an installation: 128 options of 4,096 bytes, each written with three letters at worst.
+const INSTALL_BYTES_MAX: usize = 2 << 20;
+
 /// The route of a request, and what stands in its places.
 pub fn find(method: &str, segments: &[String]) -> Option<(&'static Route, Vec<String>)> {
-    ROUTES.iter().chain(PAGES).filter(|route| route.method == method).find_map(|route| {
+    ROUTES.iter().chain(PAGES).chain(APP_PAGES).filter(|route| route.method == method).find_map(|route| {
         let pattern: Vec<&str> = route.path.split('/').filter(|part| !part.is_empty()).collect();
         if pattern.len() != segments.len() {
             return None;

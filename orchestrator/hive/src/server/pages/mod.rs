@@ -4,12 +4,19 @@
 //! that it stands for. Who may see a page stands in its route.
 
 pub mod activity;
+pub mod app;
+pub mod app_action;
+pub mod app_moments;
+mod app_view;
+pub mod catalog;
 pub mod devices;
 mod enter;
 mod home;
 pub mod me;
+pub mod moving;
 pub mod settings;
 mod visit;
+pub mod working;
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
