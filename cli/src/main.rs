@@ -27,6 +27,8 @@
 //! - `hive`     the hive as a person speaks with it; packages of apps
 //! - `carry`    a folder of this machine into another one, with all that it holds
 //! - `ask`      questions to a person
+//! - `live`     the folder where a volume takes changes, opened so that nothing in it leads elsewhere
+//! - `page`     a part of a long list
 //! - `tree`, `writer`, `pax`   reading a sealed tree, and writing it into a folder or an archive
 //! - `mounts`   what the kernel knows of mounts
 //! - `output`, `progress`, `waits`, `failure`   what is printed, and the exit codes
@@ -50,11 +52,13 @@ mod hive;
 mod keys;
 mod lazy_disk;
 mod lease;
+mod live;
 mod metrics;
 mod mounts;
 mod name;
 mod notes;
 mod output;
+mod page;
 mod passphrase;
 mod pax;
 mod place;

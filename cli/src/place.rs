@@ -5,14 +5,38 @@
 //! one and is followed by `:` or the end. No moment holds `/`: a path written with a leading `/`
 //! is never taken for a part of the moment.
 
-use std::ffi::OsStr;
-use std::os::unix::ffi::OsStrExt;
+use std::borrow::Cow;
+use std::ffi::{OsStr, OsString};
+use std::io::Read;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
 use jiff::Zoned;
 
-use crate::failure::{Failure, Kind, Result};
+use crate::failure::{Context, Failure, Kind, Result};
 use crate::name::VolumeName;
 use crate::when::{FORMS, When};
+
+/// The longest place that is read from standard input, in bytes: longer than any path in a volume that can be opened.
+const INPUT_BYTES_MAX: u64 = 64 << 10;
+
+/// A place or a path as it was given; for `-` it is what standard input holds, to its end and byte by byte.
+///
+/// The words of a command are seen by everybody on the machine, and what a file is called is as private as what is in it.
+pub fn given(text: &OsStr) -> Result<Cow<'_, OsStr>> {
+    if text != "-" {
+        return Ok(Cow::Borrowed(text));
+    }
+    let mut bytes = Vec::new();
+    let mut input = std::io::stdin().lock().take(INPUT_BYTES_MAX + 1);
+    input.read_to_end(&mut bytes).context("standard input")?;
+    if bytes.len() as u64 > INPUT_BYTES_MAX {
+        return Err(Failure::new(
+            Kind::Usage,
+            format!("a place on standard input has at most {INPUT_BYTES_MAX} bytes"),
+        ));
+    }
+    Ok(Cow::Owned(OsString::from_vec(bytes)))
+}
 
 /// A volume, perhaps a moment, perhaps a path.
 #[derive(Debug, Clone, PartialEq, Eq)]

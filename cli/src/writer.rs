@@ -126,8 +126,18 @@ impl<'a> Writer<'a> {
     ) -> Result<Self> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let target = rustix::fs::open(target, flags, Mode::empty()).context(target.display())?;
+        Ok(Self::into_folder(tree, target, existing, progress))
+    }
+
+    /// Writes into a folder that is open.
+    pub fn into_folder(
+        tree: &'a dyn ReadTree,
+        target: OwnedFd,
+        existing: Existing,
+        progress: ProgressBar,
+    ) -> Self {
         let root = rustix::process::geteuid().is_root();
-        Ok(Self {
+        Self {
             tree,
             target,
             existing,
@@ -142,7 +152,18 @@ impl<'a> Writer<'a> {
                 std::process::id(),
                 jiff::Timestamp::now().as_nanosecond()
             ),
-        })
+        }
+    }
+
+    /// Makes `attr`, a folder, as `name` in the target, with nothing in it; opened.
+    pub fn make_folder(&mut self, attr: &Attr, name: &[u8]) -> Result<OwnedFd> {
+        let path = Path::new(OsStr::from_bytes(name));
+        rustix::fs::mkdirat(&self.target, path, Mode::RWXU).context(shown(path))?;
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let made = rustix::fs::openat(&self.target, path, flags, Mode::empty()).context(shown(path))?;
+        let dressed = made.try_clone().context(shown(path))?;
+        self.dress(&File::from(dressed), attr, path)?;
+        Ok(made)
     }
 
     /// Whether `name` exists in the target.

@@ -37,8 +37,12 @@ const ARROWS: &[(&str, &[&str], &[&str])] = &[
         &["comb-tests"],
     ),
     // Decides what a device does, and does it: opens the ring, signs as the device and seals for the owner. The filesystem's
-    // commands are a door, so no `fs-volume`.
-    ("orchestrator-device", &["fs-crypto", "fs-format", "orchestrator-api", "orchestrator-history"], &[]),
+    // commands are a door, so no `fs-volume`. Its own page is rendered with what the hive's are.
+    (
+        "orchestrator-device",
+        &["fs-crypto", "fs-format", "orchestrator-api", "orchestrator-console", "orchestrator-history"],
+        &[],
+    ),
     // Both of them, on fakes of every door.
     ("orchestrator-sim", &["fs-format", "orchestrator-api", "orchestrator-device", "orchestrator-hive"], &[]),
     // The one binary: speaks with hives in the types of `api`; the device asks the filesystem through its commands.
@@ -86,6 +90,9 @@ const KEPT: &[(&str, &[&str])] = &[
     // The hive's routes are asked with the same client, by devices and people; the hive asks webhooks.
     ("reqwest", &["comb", "fs-store", "orchestrator-device", "orchestrator-hive"]),
     ("lettre", &["orchestrator-hive"]),
+    // The page of a device has a certificate of its own, and says what changed in a text.
+    ("rcgen", &["orchestrator-device"]),
+    ("similar", &["orchestrator-device"]),
     // Docker is a detail of one room.
     ("bollard", &["orchestrator-device"]),
     // What other people wrote into an app's folder is read in one room.

@@ -8,7 +8,7 @@ use fs_format::FileKind;
 use fs_volume::ReadTree;
 
 use crate::failure::{Context, Failure, Kind, Result};
-use crate::place::Place;
+use crate::place::{self, Place};
 use crate::state::State;
 use crate::tree::READ_BYTES;
 use crate::{engine, output, tree};
@@ -16,14 +16,14 @@ use crate::{engine, output, tree};
 /// Print a file as it was at a moment
 #[derive(Debug, Args)]
 pub struct CatArgs {
-    /// The volume, the moment (now if left out) and the path
+    /// The volume, the moment (now if left out) and the path; `-` reads it from standard input
     #[arg(value_name = "NAME@WHEN:PATH")]
     place: OsString,
 }
 
 /// Prints a file.
 pub fn run(state: &State, args: &CatArgs) -> Result<()> {
-    let place = Place::parse(&args.place, &engine::now())?;
+    let place = Place::parse(&place::given(&args.place)?, &engine::now())?;
     let path = place.path_required("cat")?;
     let volume = state.volume(&place.name)?;
     let moment = engine::moment(state, &volume, place.when.as_ref().map(|(when, _)| when))?;

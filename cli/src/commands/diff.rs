@@ -10,7 +10,9 @@ use serde::Serialize;
 use crate::engine::Found;
 use crate::failure::Result;
 use crate::output::{self, JsonPath};
+use crate::page::Page;
 use crate::place::Place;
+use crate::report::SealReport;
 use crate::state::{State, VolumeFolder};
 use crate::when::When;
 use crate::{engine, progress};
@@ -32,6 +34,10 @@ pub struct DiffArgs {
     /// Print JSON
     #[arg(long)]
     json: bool,
+
+    /// Print, as JSON, both moments, how many paths were added, modified and removed, and these of them
+    #[arg(long, value_name = "FROM:COUNT", conflicts_with = "json")]
+    page: Option<Page>,
 }
 
 #[derive(Serialize)]
@@ -40,6 +46,22 @@ struct Json {
     #[serde(flatten)]
     path: JsonPath,
     kind: &'static str,
+}
+
+impl Json {
+    fn of(change: &Change) -> Self {
+        Self { change: word(change.kind), path: JsonPath::new(&change.path), kind: output::kind(change.file) }
+    }
+}
+
+#[derive(Serialize)]
+struct JsonPage {
+    from: SealReport,
+    to: SealReport,
+    added: usize,
+    modified: usize,
+    removed: usize,
+    changes: Vec<Json>,
 }
 
 /// Lists the differences.
@@ -52,27 +74,31 @@ pub fn run(state: &State, args: &DiffArgs) -> Result<()> {
 
     let volume = state.volume(&place.name)?;
     let to = engine::moment(state, &volume, to.as_ref())?;
-    let outcome = compare(&volume, &to, from, args.json);
+    let outcome = compare(&volume, &to, from, args);
     to.end(outcome)
 }
 
-fn compare(volume: &VolumeFolder, to: &Found, from: &When, json: bool) -> Result<()> {
+fn compare(volume: &VolumeFolder, to: &Found, from: &When, args: &DiffArgs) -> Result<()> {
     let from = engine::find(volume, &to.history, from)?;
     let bar = progress::waiting("comparing");
     let changes = to.history.diff(from.info().seq, to.view.info().seq);
     let changes = changes.map_err(|error| engine::fs_failure(&volume.name, &error))?;
     bar.finish_and_clear();
 
-    if json {
-        let list: Vec<Json> = changes
-            .iter()
-            .map(|change| Json {
-                change: word(change.kind),
-                path: JsonPath::new(&change.path),
-                kind: output::kind(change.file),
-            })
-            .collect();
-        return output::json(&list);
+    let told = |changes: &[Change]| changes.iter().map(Json::of).collect::<Vec<_>>();
+    if let Some(page) = args.page {
+        let count = |kind| changes.iter().filter(|change| change.kind == kind).count();
+        return output::json(&JsonPage {
+            from: SealReport::from(from.info()),
+            to: SealReport::from(to.view.info()),
+            added: count(ChangeKind::Added),
+            modified: count(ChangeKind::Modified),
+            removed: count(ChangeKind::Removed),
+            changes: told(&changes[page.of(changes.len())]),
+        });
+    }
+    if args.json {
+        return output::json(&told(&changes));
     }
     changes.iter().try_for_each(|change| output::line(&shown(change)))
 }

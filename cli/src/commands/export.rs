@@ -15,7 +15,7 @@ use rustix::fs::{CWD, RenameFlags, renameat_with};
 
 use crate::failure::{Context, Failure, Kind, Result};
 use crate::pax::{Archive, Entry, Runs, What};
-use crate::place::Place;
+use crate::place::{self, Place};
 use crate::state::State;
 use crate::tree::READ_BYTES;
 use crate::{engine, output, progress, tree};
@@ -30,7 +30,7 @@ const BUFFER_BYTES: usize = 1 << 20;
 /// place in one and are named. Damage ends it, since an archive cannot say what it lacks; `comb restore` takes out the rest.
 #[derive(Debug, Args)]
 pub struct ExportArgs {
-    /// The volume, the moment, and a path in it, if it is not to be all
+    /// The volume, the moment, and a path in it, if it is not to be all; `-` reads it from standard input
     #[arg(value_name = "NAME@WHEN[:PATH]")]
     place: OsString,
 
@@ -41,7 +41,7 @@ pub struct ExportArgs {
 
 /// Writes an archive.
 pub fn run(state: &State, args: &ExportArgs) -> Result<()> {
-    let place = Place::parse(&args.place, &engine::now())?;
+    let place = Place::parse(&place::given(&args.place)?, &engine::now())?;
     let when = place.when_required("export")?;
     let path = place.path.as_deref().unwrap_or_default();
     let volume = state.volume(&place.name)?;

@@ -21,7 +21,7 @@ pub struct LogArgs {
     /// The volume
     name: VolumeName,
 
-    /// Only the moments at which this path changed
+    /// Only the moments at which this path changed; `-` reads it from standard input
     path: Option<OsString>,
 
     /// Only snapshots, not every seal
@@ -55,7 +55,7 @@ fn list(volume: &VolumeFolder, history: &History, args: &LogArgs) -> Result<()> 
     match &args.path {
         None => print_seals(seals.iter().rev().take(number_max), args.json),
         Some(path) => {
-            let path = place::clean(path.as_bytes())?;
+            let path = place::clean(place::given(path)?.as_bytes())?;
             let mut versions = versions(volume, history, &seals, &path)?;
             versions.reverse();
             versions.truncate(number_max);

@@ -61,7 +61,12 @@ pub fn run(state: &State, args: SnapshotArgs) -> Result<()> {
 }
 
 /// Through the daemon if the volume is mounted, else by opening it.
-fn take(state: &State, volume: &VolumeFolder, message: String, tags: Vec<String>) -> Result<SealReport> {
+pub(super) fn take(
+    state: &State,
+    volume: &VolumeFolder,
+    message: String,
+    tags: Vec<String>,
+) -> Result<SealReport> {
     let request = Request::Snapshot { message: message.clone(), tags: tags.clone() };
     if let Some(seal) = Address::live(&volume.path).ask(&request)? {
         return Ok(seal);

@@ -337,11 +337,13 @@ impl Up {
         }
         let apps = apps_folder(state, args.apps.as_deref());
         fs::create_dir_all(&apps).context(apps.display())?;
+        let commands = Arc::new(Commands::new(state.clone(), folder.0.clone()));
         let setup = Setup {
             state: state.root().to_owned(),
             apps,
             docker: docker_socket(args.docker.as_deref()),
-            volumes: Arc::new(Commands::new(state.clone(), folder.0.clone())),
+            volumes: commands.clone(),
+            past: commands,
             rings: Arc::new(RingFolder(state.clone())),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             chance,
@@ -509,5 +511,8 @@ fn tell(state: &State, args: &UpArgs, client: &Client, store: &Store) {
                 .to_owned()
         }
     });
+    output::note(
+        "`comb device page` in another terminal opens the apps' files, of any moment, and their logs in a browser",
+    );
     output::note("an interrupt stops the apps and ends");
 }

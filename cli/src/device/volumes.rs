@@ -41,9 +41,9 @@ pub struct Commands {
 }
 
 /// What a command answers that did not do what it was asked for.
-struct Refused {
-    kind: Option<i32>,
-    text: String,
+pub(super) struct Refused {
+    pub(super) kind: Option<i32>,
+    pub(super) text: String,
 }
 
 impl Refused {
@@ -68,7 +68,7 @@ impl Refused {
     }
 }
 
-type Answer<T> = std::result::Result<T, Refused>;
+pub(super) type Answer<T> = std::result::Result<T, Refused>;
 
 impl Commands {
     /// This program on a state folder; `folder` is the device's own.
@@ -78,6 +78,33 @@ impl Commands {
     }
 
     async fn run(&self, args: &[&str], stores: &[String], limit: Duration) -> Answer<Said> {
+        self.run_with(args, stores, limit, &[]).await
+    }
+
+    /// The same with something on its standard input.
+    pub(super) async fn run_with(
+        &self,
+        args: &[&str],
+        stores: &[String],
+        limit: Duration,
+        input: &[u8],
+    ) -> Answer<Said> {
+        self.with_call(args, stores, limit, async |call| {
+            program::run_with(&call, input)
+                .await
+                .map_err(|silent| Refused { kind: None, text: silent.to_string() })
+        })
+        .await
+    }
+
+    /// A call of this program with its state folder, and what the stores ask for.
+    pub(super) async fn with_call<T>(
+        &self,
+        args: &[&str],
+        stores: &[String],
+        limit: Duration,
+        work: impl AsyncFnOnce(Call<'_>) -> Answer<T>,
+    ) -> Answer<T> {
         let failed = |text: String| Refused { kind: None, text };
         let root = self.state.root().to_string_lossy().into_owned();
         let mut all = vec!["--state", root.as_str()];
@@ -95,22 +122,11 @@ impl Commands {
             limit,
             output_bytes_max: OUTPUT_BYTES_MAX,
         };
-        program::run(&call).await.map_err(|silent| failed(silent.to_string()))
+        work(call).await
     }
 
     async fn ask(&self, args: &[&str], stores: &[String], limit: Duration) -> Answer<Said> {
-        let said = self.run(args, stores, limit).await?;
-        match said.code {
-            Some(0) => Ok(said),
-            kind => {
-                let lines = said
-                    .errors
-                    .lines()
-                    .filter(|line| line.starts_with("error:") || line.starts_with("hint:"));
-                let text = lines.collect::<Vec<_>>().join("\n");
-                Err(Refused { kind, text: text.trim_start_matches("error: ").to_owned() })
-            }
-        }
+        ended_well(self.run(args, stores, limit).await?)
     }
 
     async fn json<T: DeserializeOwned>(
@@ -124,7 +140,7 @@ impl Commands {
     }
 
     /// Where a volume of this machine goes.
-    fn stores(&self, name: &str) -> Vec<String> {
+    pub(super) fn stores(&self, name: &str) -> Vec<String> {
         let volume = name.parse::<VolumeName>().ok().and_then(|name| self.state.volume(&name).ok());
         let config = volume.and_then(|volume| volume.config().ok());
         config.map(|config| config.stores.into_iter().map(|store| store.url).collect()).unwrap_or_default()
@@ -140,7 +156,20 @@ impl Commands {
     }
 }
 
-fn read<T: DeserializeOwned>(said: &Said) -> Answer<T> {
+/// What a command said that did what it was asked for; else why it did not.
+pub(super) fn ended_well(said: Said) -> Answer<Said> {
+    match said.code {
+        Some(0) => Ok(said),
+        kind => {
+            let lines =
+                said.errors.lines().filter(|line| line.starts_with("error:") || line.starts_with("hint:"));
+            let text = lines.collect::<Vec<_>>().join("\n");
+            Err(Refused { kind, text: text.trim_start_matches("error: ").to_owned() })
+        }
+    }
+}
+
+pub(super) fn read<T: DeserializeOwned>(said: &Said) -> Answer<T> {
     serde_json::from_slice(&said.output).map_err(|error| Refused {
         kind: None,
         text: format!("what the command said is not understood: {error}"),

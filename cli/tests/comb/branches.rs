@@ -90,6 +90,9 @@ fn what_a_fenced_device_wrote_is_a_branch_and_the_device_goes_on() {
     world.comb("unmount past").done();
     world.words(["restore", &format!("{branch}@head:tail"), "--to", "mount/back"]).done();
     assert_eq!(read(&world, "back/tail"), "tail");
+    let back = world.words(["restore", &format!("{branch}@head:first"), "--beside", "--json"]).json();
+    assert_eq!(read(&world, back["path"].as_str().expect("a path")), "changed", "{back}");
+    assert_eq!(read(&world, "first"), "first", "nothing is replaced");
 
     // The other one learns of it, and follows.
     fs::write(world.path("mount/third"), "third").expect("written");

@@ -2,6 +2,7 @@
 
 mod apps;
 mod branches;
+mod browser;
 mod checking;
 mod expecting;
 mod exporting;
@@ -13,6 +14,7 @@ mod ipfs;
 mod lease;
 mod metrics;
 mod mounts;
+mod page;
 mod parting;
 mod people;
 mod retention;

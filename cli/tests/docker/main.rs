@@ -8,10 +8,13 @@
 
 mod apps;
 mod authoring;
+#[path = "../comb/browser.rs"]
+mod browser;
 mod faults;
 mod hive;
 mod machine;
 mod orders;
+mod page;
 mod reports;
 mod streams;
 mod updates;

@@ -18,7 +18,7 @@ pub struct Asset {
 /// How long a browser may keep an asset.
 pub const CACHING: &str = "public, max-age=31536000, immutable";
 
-fn asset(name: &str, kind: &'static str, bytes: &'static [u8]) -> Asset {
+pub(crate) fn asset(name: &str, kind: &'static str, bytes: &'static [u8]) -> Asset {
     let hash = blake3::hash(bytes).to_hex();
     Asset { path: format!("/assets/{}/{name}", &hash.as_str()[..16]), kind, bytes }
 }

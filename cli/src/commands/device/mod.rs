@@ -5,6 +5,7 @@ mod drain;
 mod install_unit;
 mod join;
 mod list;
+mod page;
 mod release;
 mod rename;
 mod revoke;
@@ -33,6 +34,7 @@ pub enum DeviceCommand {
     Join(join::JoinArgs),
     Run(run::RunArgs),
     Status(status::StatusArgs),
+    Page(page::PageArgs),
     Unlock(unlock::UnlockArgs),
     InstallUnit(install_unit::InstallUnitArgs),
 }
@@ -51,6 +53,7 @@ pub fn run(state: &State, command: DeviceCommand) -> Result<()> {
         DeviceCommand::Join(args) => join::run(state, &args),
         DeviceCommand::Run(args) => run::run(state, &args),
         DeviceCommand::Status(args) => status::run(state, &args),
+        DeviceCommand::Page(args) => page::run(state, &args),
         DeviceCommand::Unlock(args) => unlock::run(state, &args),
         DeviceCommand::InstallUnit(args) => install_unit::run(state, &args),
     }

@@ -217,11 +217,13 @@ fn device(state: &State, args: &RunArgs) -> Result<()> {
     }
     let apps = apps_folder(state, args.apps.as_deref());
     std::fs::create_dir_all(&apps).context(apps.display())?;
+    let commands = Arc::new(Commands::new(state.clone(), Folder::of(state.root()).0));
     let setup = Setup {
         state: state.root().to_owned(),
         apps,
         docker: docker_socket(args.docker.as_deref()),
-        volumes: Arc::new(Commands::new(state.clone(), Folder::of(state.root()).0)),
+        volumes: commands.clone(),
+        past: commands,
         rings: Arc::new(RingFolder(state.clone())),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         chance,

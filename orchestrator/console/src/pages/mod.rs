@@ -13,6 +13,7 @@ mod me;
 mod moving;
 mod once;
 mod onward;
+pub mod own;
 mod settings;
 
 pub use activity::{Activity, Happened, Running};

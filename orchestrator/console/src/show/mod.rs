@@ -20,4 +20,4 @@ pub use problem::problem;
 pub use progress::{Progress, words};
 pub use qr::qr;
 pub use size::{bytes, percent, rate};
-pub use time::{ago, as_of, exact, span, until, when};
+pub use time::{ago, as_of, clock, exact, span, until, when};

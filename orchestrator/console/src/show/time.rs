@@ -56,6 +56,12 @@ pub fn when(then: Time) -> Html {
     time(then, &exact(then), "")
 }
 
+/// The time of its day, to the second.
+pub fn clock(then: Time) -> Html {
+    let text = then.to_string();
+    time(then, text.get(11..19).unwrap_or_default(), "")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

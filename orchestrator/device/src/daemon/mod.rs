@@ -17,6 +17,7 @@
 //! - `facts`     figures of the machine
 //! - `history`   what happened, a line each
 //! - `fork`      a new app of another's moment
+//! - `page`      what is in volumes, for a browser that this device let in itself
 //! - `author`    packages that the hive may have sealed here
 //! - `update`    another program for the device itself
 
@@ -28,6 +29,7 @@ mod fork;
 mod history;
 mod loaded;
 mod orders;
+mod page;
 mod report;
 pub mod socket;
 mod start;
@@ -61,6 +63,7 @@ use crate::doors::compose::Compose;
 use crate::doors::disk::Files;
 use crate::doors::docker::{Container, Docker, Usage};
 use crate::doors::hive::Hive;
+use crate::doors::past::Past;
 use crate::doors::ring::Rings;
 use crate::doors::volumes::{Branch, VolumeState, Volumes};
 use crate::doors::{clock, ring};
@@ -83,6 +86,8 @@ pub struct Setup {
     pub docker: PathBuf,
     /// The filesystem's commands.
     pub volumes: Arc<dyn Volumes>,
+    /// The past of volumes, for the page.
+    pub past: Arc<dyn Past>,
     /// Changes the ring of this machine.
     pub rings: Arc<dyn Rings>,
     /// The program's version.
@@ -130,6 +135,7 @@ struct World {
     begun: Boottime,
     /// Another program is in this one's place.
     replaced: Notify,
+    page: page::Page,
 }
 
 /// What is known of an app beside its record.
@@ -215,6 +221,7 @@ pub async fn run(setup: Setup) -> Result<(), Ended> {
         }
     };
     helpers.iter().for_each(JoinHandle::abort);
+    world.page.close();
     ended
 }
 
@@ -241,6 +248,7 @@ impl World {
             begun: clock::boottime(),
             history: history::History::new(&folder.0, device),
             replaced: Notify::new(),
+            page: page::Page::default(),
             folder,
             setup,
         })

@@ -476,7 +476,7 @@ impl World {
         }
     }
 
-    async fn moments(&self, app: AppId) -> Result<Vec<Moment>> {
+    pub(super) async fn moments(&self, app: AppId) -> Result<Vec<Moment>> {
         let mut by_tag: BTreeMap<String, Vec<(VolumeId, Seal)>> = BTreeMap::new();
         let mut alone = Vec::new();
         for (volume, name) in self.names(app) {
@@ -696,7 +696,7 @@ impl World {
         for one in wanted {
             let service = one.service.clone();
             let lines = u32::try_from(lines).unwrap_or(u32::MAX);
-            let log = self.docker.logs(one, lines, follow).await?;
+            let log = self.docker.logs(one, lines, follow, false).await?;
             parts.push(log.map(move |line| (service.clone(), line)).boxed());
         }
         let mut all = futures_util::stream::select_all(parts);
@@ -850,7 +850,7 @@ fn moment(tag: Option<&str>, reason: MomentReason, seals: &[(VolumeId, Seal)]) -
 }
 
 /// A time as seals tell it, which may have more digits than travel.
-fn time_of(text: &str) -> Option<orchestrator_api::text::Time> {
+pub(super) fn time_of(text: &str) -> Option<orchestrator_api::text::Time> {
     let (seconds, rest) = text.strip_suffix('Z')?.split_at_checked(19)?;
     let millis: String = rest.trim_start_matches('.').chars().take(3).collect();
     format!("{seconds}.{millis:0<3}Z").parse().ok()

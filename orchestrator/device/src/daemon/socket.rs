@@ -1,5 +1,6 @@
 //! People at this machine: a Unix socket, one line of JSON in, one out (`api.md`, section 12).
 
+use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -45,6 +46,14 @@ pub enum Ask {
     },
     /// What is wrong, and what to do.
     Doctor,
+    /// Serve the page, and say how it is opened.
+    Page {
+        /// Where, if not where it is.
+        #[serde(default)]
+        listen: Option<SocketAddr>,
+    },
+    /// Serve the page no more; every session ends.
+    ClosePage,
 }
 
 /// An order about an app.
@@ -161,6 +170,11 @@ impl World {
                     Err(text) => json!({ "what": what, "ok": false, "text": text }),
                 });
                 Ok(told.collect())
+            }
+            Ask::Page { listen } => self.open_page(listen).await,
+            Ask::ClosePage => {
+                self.page.close();
+                Ok(Value::Null)
             }
             Ask::App { name, order } => {
                 let app = self.named(&name)?;

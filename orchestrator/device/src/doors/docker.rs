@@ -376,16 +376,21 @@ impl Docker {
         Ok(Usage { cpu_nanos: cpu.unwrap_or_default(), memory_bytes: memory.unwrap_or_default(), at })
     }
 
-    /// The last lines of a container, and those that come.
+    /// The last lines of a container, and those that come; with a time before each, if that is asked for.
     pub async fn logs(
         &self,
         container: &Container,
         lines: u32,
         follow: bool,
+        timed: bool,
     ) -> Result<BoxStream<'static, Line>> {
         let api = self.api().await?;
-        let options =
-            LogsOptionsBuilder::new().stdout(true).stderr(true).follow(follow).tail(&lines.to_string());
+        let options = LogsOptionsBuilder::new()
+            .stdout(true)
+            .stderr(true)
+            .follow(follow)
+            .timestamps(timed)
+            .tail(&lines.to_string());
         let stream = api.logs(&container.id, Some(options.build()));
         // A stream that breaks has ended: who reads asks again.
         Ok(stream

@@ -6,6 +6,7 @@
 //! - `compose`  the program `docker compose`, with a list of arguments
 //! - `program`  other programs: a list of arguments, an environment of our own, a deadline
 //! - `volumes`  what is asked of the filesystem; made where its commands are
+//! - `past`     what a person looks at in volumes; made there too
 //! - `ring`     the account's key ring on this machine
 //! - `hive`     signed requests and checked answers
 
@@ -14,6 +15,7 @@ pub mod compose;
 pub mod disk;
 pub mod docker;
 pub mod hive;
+pub mod past;
 pub mod program;
 pub mod ring;
 pub mod volumes;

@@ -7,11 +7,14 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::pin::Pin;
 use std::process::Stdio;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncReadExt};
-use tokio::process::Command;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt, ReadBuf};
+use tokio::process::{Child, ChildStdin, ChildStdout, Command};
+use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 /// Where programs are looked for.
@@ -77,28 +80,86 @@ pub fn find(name: &str) -> Option<PathBuf> {
 
 /// Runs a program to its end.
 pub async fn run(call: &Call<'_>) -> Result<Said, Silent> {
+    run_with(call, &[]).await
+}
+
+/// The same with something on its standard input: what nobody is to read among its arguments.
+pub async fn run_with(call: &Call<'_>, input: &[u8]) -> Result<Said, Silent> {
     let start = |error| Silent::Start { program: call.program.to_owned(), error };
-    let mut child = Command::new(call.program)
-        .args(call.args)
-        .env_clear()
-        .envs(call.environment)
-        .current_dir(call.folder)
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .kill_on_drop(true)
-        .spawn()
-        .map_err(start)?;
+    let mut child = start_with(call, input)?;
+    let pipe = child.stdin.take();
     let (output, errors) = (child.stdout.take(), child.stderr.take());
     let said = async {
-        let (output, errors, status) =
-            tokio::join!(read(output, call.output_bytes_max), read(errors, ERRORS_BYTES_MAX), child.wait());
+        let (output, errors, (), status) = tokio::join!(
+            read(output, call.output_bytes_max),
+            read(errors, ERRORS_BYTES_MAX),
+            write(pipe, input),
+            child.wait()
+        );
         let errors = String::from_utf8_lossy(&errors).into_owned();
         status.map(|status| Said { code: status.code(), output, errors })
     };
     match timeout(call.limit, said).await {
         Ok(said) => said.map_err(start),
         Err(_) => Err(Silent::Late(call.program.to_owned())),
+    }
+}
+
+fn start_with(call: &Call<'_>, input: &[u8]) -> Result<Child, Silent> {
+    Command::new(call.program)
+        .args(call.args)
+        .env_clear()
+        .envs(call.environment)
+        .current_dir(call.folder)
+        .stdin(if input.is_empty() { Stdio::null() } else { Stdio::piped() })
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .map_err(|error| Silent::Start { program: call.program.to_owned(), error })
+}
+
+async fn write(pipe: Option<ChildStdin>, input: &[u8]) {
+    if let Some(mut pipe) = pipe {
+        // A program that reads no more has said why, or says it with its end.
+        let _ = pipe.write_all(input).await;
+        let _ = pipe.shutdown().await;
+    }
+}
+
+/// A program whose output is read as it comes. It is killed when this is dropped.
+pub struct Running {
+    child: Child,
+    output: ChildStdout,
+    errors: JoinHandle<Vec<u8>>,
+}
+
+/// Starts a program whose output is read as it comes: it may take as long as somebody reads. Limits of time and output do
+/// not count.
+pub async fn open_with(call: &Call<'_>, input: &[u8]) -> Result<Running, Silent> {
+    let mut child = start_with(call, input)?;
+    let (pipe, output, errors) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
+    write(pipe, input).await;
+    let errors = tokio::spawn(read(errors, ERRORS_BYTES_MAX));
+    Ok(Running { child, output: output.expect("it was asked for a pipe"), errors })
+}
+
+impl Running {
+    /// Whether it ended well, once its output was read.
+    pub async fn ended(mut self) -> bool {
+        let status = self.child.wait().await;
+        self.errors.abort();
+        status.is_ok_and(|status| status.success())
+    }
+}
+
+impl AsyncRead for Running {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.output).poll_read(context, buf)
     }
 }
 

@@ -1,0 +1,474 @@
+//! Connections, and what every request passes before a page sees it (`docs/page.md`, section 2).
+
+use std::convert::Infallible;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::body::{Body, Frame, Incoming};
+use hyper::header::{
+    CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_LENGTH, CONTENT_SECURITY_POLICY, CONTENT_TYPE, COOKIE, HOST,
+    HeaderMap, HeaderName, HeaderValue, LOCATION, ORIGIN, SET_COOKIE,
+};
+use hyper::service::service_fn;
+use hyper::{Method, Request, Response, StatusCode};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use tokio::io::AsyncReadExt;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio_rustls::TlsAcceptor;
+
+use super::keys::{Keys, SESSION_MS};
+use super::link::Fields;
+use super::routes::{self, Guard, Route};
+use super::tls;
+use crate::daemon::World;
+use crate::doors::clock;
+use crate::doors::past::Reading;
+
+/// The most connections.
+const CONNECTIONS_MAX: usize = 64;
+/// The most requests of a connection at a time.
+const STREAMS_MAX: u32 = 16;
+/// How long a connection may take to become TLS, and a request to arrive.
+const ARRIVE_WAIT: Duration = Duration::from_secs(10);
+/// The longest head and form, in bytes: a path of 4,096 bytes fits, each written by its number, in a form even twice.
+const HEAD_BYTES_MAX: usize = 32 << 10;
+const FORM_BYTES_MAX: usize = 32 << 10;
+/// What is read of a file at a time, in bytes.
+const PART_BYTES: usize = 64 << 10;
+/// How many such parts wait for a slow reader.
+const PARTS_MAX: usize = 2;
+/// The cookies: `__Host-` lets no other host, no other path and no plain HTTP set them.
+const SESSION_COOKIE: &str = "__Host-comb-page";
+const THEME_COOKIE: &str = "__Host-comb-theme";
+
+/// What no page of ours goes beyond.
+pub const POLICY: &str = "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
+/// What a volume's own bytes may do in a browser: nothing.
+pub const POLICY_OF_BYTES: &str = "sandbox; default-src 'none'; frame-ancestors 'none'";
+
+/// What is asked.
+pub struct Asked {
+    /// The device.
+    pub world: Arc<World>,
+    /// The path, without the query.
+    pub path: String,
+    /// Path and query, as they came.
+    pub whole: String,
+    /// What stands behind the question mark.
+    pub query: Fields,
+    /// What a form holds.
+    pub form: Fields,
+    /// What forms of this session carry; empty without one.
+    pub token: String,
+    /// The cookie of the session.
+    pub cookie: Option<String>,
+    /// Light or dark.
+    pub theme: String,
+    /// Where it comes from.
+    pub peer: IpAddr,
+    /// Whether another site led here, so that cookies were not sent.
+    pub is_from_elsewhere: bool,
+}
+
+/// What is answered.
+pub struct Answer {
+    status: StatusCode,
+    headers: Vec<(HeaderName, String)>,
+    body: Content,
+    policy: &'static str,
+}
+
+enum Content {
+    Bytes(Bytes),
+    Parts(mpsc::Receiver<io::Result<Bytes>>),
+}
+
+type Sent = UnsyncBoxBody<Bytes, io::Error>;
+
+impl Answer {
+    /// A page.
+    pub fn page(bytes: Vec<u8>) -> Self {
+        Self::of("text/html; charset=utf-8", bytes)
+    }
+
+    /// Bytes of a type.
+    pub fn of(kind: &str, bytes: impl Into<Bytes>) -> Self {
+        Self {
+            status: StatusCode::OK,
+            headers: vec![(CONTENT_TYPE, kind.to_owned())],
+            body: Content::Bytes(bytes.into()),
+            policy: POLICY,
+        }
+    }
+
+    /// Another page is to be asked for.
+    pub fn see(path: &str) -> Self {
+        let answer = Self::of("text/plain; charset=utf-8", Bytes::new()).status(StatusCode::SEE_OTHER);
+        answer.header(LOCATION, path.to_owned())
+    }
+
+    /// What comes piece by piece.
+    pub fn parts(kind: &str, parts: mpsc::Receiver<io::Result<Bytes>>) -> Self {
+        Self { body: Content::Parts(parts), ..Self::of(kind, Bytes::new()) }
+    }
+
+    /// The bytes of a file as they are read; a browser does nothing with them but show a picture or keep a file.
+    ///
+    /// `head` was read of it already.
+    pub fn reading(
+        kind: &str,
+        head: Vec<u8>,
+        reading: Reading,
+        len: Option<u64>,
+        permit: OwnedSemaphorePermit,
+    ) -> Self {
+        let (to, parts) = mpsc::channel(PARTS_MAX);
+        tokio::spawn(async move {
+            let _permit = permit;
+            copy(head, reading, len, to).await;
+        });
+        let answer = Self { policy: POLICY_OF_BYTES, ..Self::parts(kind, parts) };
+        match len {
+            Some(len) => answer.header(CONTENT_LENGTH, len.to_string()),
+            None => answer,
+        }
+    }
+
+    /// With another status.
+    #[must_use]
+    pub fn status(self, status: StatusCode) -> Self {
+        Self { status, ..self }
+    }
+
+    /// With one header more.
+    #[must_use]
+    pub fn header(mut self, name: HeaderName, value: String) -> Self {
+        self.headers.push((name, value));
+        self
+    }
+
+    /// To be kept as a file of this name.
+    #[must_use]
+    pub fn named(self, name: &[u8]) -> Self {
+        self.header(CONTENT_DISPOSITION, super::link::disposition(name))
+    }
+
+    /// Begins a session in the browser.
+    #[must_use]
+    pub fn begin(self, cookie: &str) -> Self {
+        let seconds = SESSION_MS / 1000;
+        self.header(SET_COOKIE, format!("{SESSION_COOKIE}={cookie}; {COOKIE_RULES}; Max-Age={seconds}"))
+    }
+
+    /// Ends it.
+    #[must_use]
+    pub fn end(self) -> Self {
+        self.header(SET_COOKIE, format!("{SESSION_COOKIE}=; {COOKIE_RULES}; Max-Age=0"))
+    }
+
+    /// Keeps the choice of light or dark.
+    #[must_use]
+    pub fn theme(self, theme: &str) -> Self {
+        self.header(SET_COOKIE, format!("{THEME_COOKIE}={theme}; {COOKIE_RULES}; Max-Age=31536000"))
+    }
+
+    fn sent(self) -> Response<Sent> {
+        let mut response = Response::builder().status(self.status);
+        let is_kept = self.headers.iter().any(|(name, _)| name == CACHE_CONTROL);
+        for (name, value) in self.headers {
+            // What is no header is left out: names of files are made so that they are.
+            if let Ok(value) = HeaderValue::try_from(value) {
+                response = response.header(name, value);
+            }
+        }
+        if !is_kept {
+            response = response.header(CACHE_CONTROL, "no-store");
+        }
+        for (name, value) in [
+            ("x-content-type-options", "nosniff"),
+            // Nobody else is told; of forms of our own it says where they come from.
+            ("referrer-policy", "same-origin"),
+            ("cross-origin-opener-policy", "same-origin"),
+            ("cross-origin-resource-policy", "same-origin"),
+            ("x-frame-options", "DENY"),
+            ("permissions-policy", "camera=(), geolocation=(), microphone=(), payment=(), usb=()"),
+        ] {
+            response = response.header(name, value);
+        }
+        response = response.header(CONTENT_SECURITY_POLICY, self.policy);
+        let body = match self.body {
+            Content::Bytes(bytes) => Full::new(bytes).map_err(|never| match never {}).boxed_unsync(),
+            Content::Parts(parts) => Parts(parts).boxed_unsync(),
+        };
+        response.body(body).unwrap_or_else(|_| Response::new(empty()))
+    }
+}
+
+const COOKIE_RULES: &str = "Path=/; Secure; HttpOnly; SameSite=Strict";
+
+fn empty() -> Sent {
+    Full::new(Bytes::new()).map_err(|never| match never {}).boxed_unsync()
+}
+
+struct Parts(mpsc::Receiver<io::Result<Bytes>>);
+
+impl Body for Parts {
+    type Data = Bytes;
+    type Error = io::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
+        self.0.poll_recv(context).map(|next| next.map(|part| part.map(Frame::data)))
+    }
+}
+
+/// Hands a file on as long as somebody reads. What is not whole ends with an error, so that nobody takes it for the file.
+async fn copy(head: Vec<u8>, mut reading: Reading, len: Option<u64>, to: mpsc::Sender<io::Result<Bytes>>) {
+    let (mut part, mut sent) = (vec![0; PART_BYTES], head.len() as u64);
+    if !head.is_empty() && to.send(Ok(head.into())).await.is_err() {
+        return;
+    }
+    loop {
+        match reading.read(&mut part).await {
+            Ok(0) => break,
+            Ok(count) => {
+                sent += count as u64;
+                if to.send(Ok(Bytes::copy_from_slice(&part[..count]))).await.is_err() {
+                    return;
+                }
+            }
+            Err(error) => {
+                let _ = to.send(Err(error)).await;
+                return;
+            }
+        }
+    }
+    if !reading.is_whole().await || len.is_some_and(|len| len != sent) {
+        let _ = to.send(Err(io::ErrorKind::UnexpectedEof.into())).await;
+    }
+}
+
+/// Serves the page until it is dropped.
+pub async fn serve(world: Arc<World>, listener: TcpListener, acceptor: TlsAcceptor, port: u16) {
+    let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let mut connections = tokio::task::JoinSet::new();
+    loop {
+        // Who comes while all are served waits in the kernel.
+        let Ok(permit) = room.clone().acquire_owned().await else { return };
+        match listener.accept().await {
+            Ok((stream, peer)) => {
+                let (world, acceptor) = (world.clone(), acceptor.clone());
+                connections.spawn(async move {
+                    let _permit = permit;
+                    secured(world, acceptor, stream, peer, port).await;
+                });
+            }
+            // Too many files are open, or the like: it passes.
+            Err(_) => tokio::time::sleep(Duration::from_millis(200)).await,
+        }
+        while connections.try_join_next().is_some() {}
+    }
+}
+
+async fn secured(world: Arc<World>, acceptor: TlsAcceptor, stream: TcpStream, peer: SocketAddr, port: u16) {
+    let Ok(Ok(stream)) = tokio::time::timeout(ARRIVE_WAIT, acceptor.accept(stream)).await else { return };
+    let service = service_fn(move |request| {
+        let world = world.clone();
+        async move { Ok::<_, Infallible>(answer(world, request, peer.ip().to_canonical(), port).await) }
+    });
+    let mut builder = hyper_util::server::conn::auto::Builder::new(TokioExecutor::new());
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(ARRIVE_WAIT)
+        .max_buf_size(HEAD_BYTES_MAX * 2);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(STREAMS_MAX)
+        .max_header_list_size(HEAD_BYTES_MAX as u32);
+    // A connection that breaks has ended.
+    let _ = builder.serve_connection(TokioIo::new(stream), service).await;
+}
+
+async fn answer(world: Arc<World>, request: Request<Incoming>, peer: IpAddr, port: u16) -> Response<Sent> {
+    let is_head = request.method() == Method::HEAD;
+    let response = match judged(world.clone(), request, peer, port).await {
+        Ok((route, asked)) => match (route.page)(asked).await {
+            Ok(answer) | Err(answer) => answer,
+        },
+        Err(answer) => answer,
+    };
+    let mut response = response.sent();
+    if is_head {
+        *response.body_mut() = empty();
+    }
+    response
+}
+
+/// A refusal in a sentence.
+pub fn refused(status: StatusCode, text: &str) -> Answer {
+    Answer::of("text/plain; charset=utf-8", format!("{text}\n")).status(status)
+}
+
+fn header(headers: &HeaderMap, name: impl hyper::header::AsHeaderName) -> Option<&str> {
+    headers.get(name).and_then(|value| value.to_str().ok())
+}
+
+fn cookie(headers: &HeaderMap, name: &str) -> Option<String> {
+    let all = headers.get_all(COOKIE).iter().filter_map(|value| value.to_str().ok());
+    let pairs = all.flat_map(|line| line.split(';')).filter_map(|pair| pair.trim().split_once('='));
+    pairs.filter(|(found, _)| *found == name).map(|(_, value)| value.to_owned()).next()
+}
+
+/// Whether a `Host` is one that nobody can lead here by a name of their own: figures, or what this machine is called.
+pub fn is_own_host(host: &str, port: u16, names: &[String]) -> bool {
+    if let Ok(address) = host.parse::<SocketAddr>() {
+        return address.port() == port;
+    }
+    if host.parse::<IpAddr>().is_ok() {
+        return port == 443;
+    }
+    let (name, told) = host.rsplit_once(':').map_or((host, Ok(443)), |(name, told)| (name, told.parse()));
+    let name = name.trim_end_matches('.').to_ascii_lowercase();
+    told == Ok(port) && names.contains(&name)
+}
+
+/// Finds the route of a request, and whether whoever asks may.
+async fn judged(
+    world: Arc<World>,
+    request: Request<Incoming>,
+    peer: IpAddr,
+    port: u16,
+) -> Result<(&'static Route, Asked), Answer> {
+    let (head, body) = request.into_parts();
+    let path = head.uri.path().to_owned();
+    let route = routes::find(&path).ok_or_else(|| refused(StatusCode::NOT_FOUND, "there is no such page"))?;
+    let is_post = match head.method {
+        Method::GET | Method::HEAD if !route.is_post => false,
+        Method::POST if route.is_post || route.is_both => true,
+        _ => return Err(refused(StatusCode::METHOD_NOT_ALLOWED, "this is asked for in another way")),
+    };
+    // Of HTTP/2 it stands in the address, and may stand in a header too: neither may be another's.
+    let told = header(&head.headers, HOST).map(str::to_owned);
+    let hosts = [head.uri.authority().map(|authority| authority.as_str().to_owned()), told];
+    let names = tls::names();
+    let hosts: Vec<String> = hosts.into_iter().flatten().collect();
+    if hosts.is_empty() || !hosts.iter().all(|host| is_own_host(host, port, &names)) {
+        let text = "this device's page is not called that: open the address that `comb device page` prints";
+        return Err(refused(StatusCode::MISDIRECTED_REQUEST, text));
+    }
+    let host = &hosts[0];
+    let site = header(&head.headers, "sec-fetch-site");
+    if is_post {
+        let origin = header(&head.headers, ORIGIN);
+        let is_own = match origin {
+            // What a browser says that keeps the place to itself, but says that it is ours.
+            Some("null") => site == Some("same-origin"),
+            Some(origin) => origin == format!("https://{host}"),
+            None => true,
+        };
+        if !is_own || site.is_some_and(|site| site != "same-origin") {
+            return Err(refused(StatusCode::FORBIDDEN, "another site asked for this"));
+        }
+    }
+    let wrong = || refused(StatusCode::BAD_REQUEST, "this address is written wrongly");
+    let query = Fields::parse(head.uri.query().unwrap_or_default().as_bytes()).ok_or_else(wrong)?;
+    let cookie = cookie(&head.headers, SESSION_COOKIE);
+    let now = clock::boottime();
+    let token = cookie.as_ref().and_then(|cookie| world.page.keys.lock().session(cookie, peer, now));
+    if token.is_none() && route.guard != Guard::Free {
+        return Err(match route.guard {
+            Guard::Page => Answer::see("/code"),
+            _ => refused(StatusCode::UNAUTHORIZED, "there is no session: `comb device page` begins one"),
+        });
+    }
+    let form = if is_post { form(body).await? } else { Fields::default() };
+    if is_post
+        && let Some(token) = &token
+        && !route.is_free_of_token
+    {
+        let sent = form.text("csrf").unwrap_or_default();
+        if !Keys::same(sent, token) {
+            return Err(refused(
+                StatusCode::FORBIDDEN,
+                "this form is not of this session: load the page again",
+            ));
+        }
+    }
+    let whole = head.uri.path_and_query().map_or(path.clone(), |all| all.as_str().to_owned());
+    let asked = Asked {
+        theme: self::cookie(&head.headers, THEME_COOKIE).unwrap_or_default(),
+        is_from_elsewhere: site == Some("cross-site"),
+        token: token.unwrap_or_default(),
+        world,
+        path,
+        whole,
+        query,
+        form,
+        cookie,
+        peer,
+    };
+    Ok((route, asked))
+}
+
+async fn form(body: Incoming) -> Result<Fields, Answer> {
+    let large = || refused(StatusCode::PAYLOAD_TOO_LARGE, "a form has at most 32 KiB");
+    if body.size_hint().lower() > FORM_BYTES_MAX as u64 {
+        return Err(large());
+    }
+    match tokio::time::timeout(ARRIVE_WAIT, Limited::new(body, FORM_BYTES_MAX).collect()).await {
+        Ok(Ok(body)) => Fields::parse(&body.to_bytes())
+            .ok_or_else(|| refused(StatusCode::BAD_REQUEST, "this form is written wrongly")),
+        Ok(Err(error)) if error.is::<http_body_util::LengthLimitError>() => Err(large()),
+        Ok(Err(_)) => Err(refused(StatusCode::BAD_REQUEST, "the form did not arrive whole")),
+        Err(_) => Err(refused(StatusCode::REQUEST_TIMEOUT, "the form did not arrive in time")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_that_somebody_leads_here_is_not_ours() {
+        let names = ["localhost", "attic", "attic.local"].map(str::to_owned);
+        let ours = |host: &str| is_own_host(host, 8421, &names);
+        for host in [
+            "192.168.1.20:8421",
+            "127.0.0.1:8421",
+            "[::1]:8421",
+            "localhost:8421",
+            "Attic:8421",
+            "attic.local.:8421",
+        ] {
+            assert!(ours(host), "{host}");
+        }
+        for host in [
+            "",
+            "attic",
+            "192.168.1.20",
+            "192.168.1.20:8420",
+            "evil.example:8421",
+            "attic.evil.example:8421",
+            "127.0.0.1.evil.example:8421",
+            "attic:",
+            "attic:8421:8421",
+            "@attic:8421",
+            "localhost:08421x",
+        ] {
+            assert!(!ours(host), "{host}");
+        }
+        assert!(is_own_host("attic", 443, &names) && is_own_host("192.0.2.1", 443, &names));
+    }
+}
