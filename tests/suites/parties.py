@@ -72,8 +72,8 @@ class Store:
 class Hive:
     """`comb hive run` on SQLite."""
 
-    def __init__(self, folder, host):
-        self.folder, self.host, self.port = folder / "hive", host, free_port(host)
+    def __init__(self, folder, host, *more):
+        self.folder, self.host, self.port, self.more = folder / "hive", host, free_port(host), more
         self.folder.mkdir()
         self.db, self.log = f"sqlite:{self.folder}/hive.db", self.folder / "log"
         self.url, self.process = f"http://{host}:{self.port}", None
@@ -82,7 +82,7 @@ class Hive:
         return stage.run(stage.Comb.binary(), "--state", self.folder, *words, **more)
 
     def start(self):
-        words = ["hive", "run", "--db", self.db, "--listen", f"{self.host}:{self.port}"]
+        words = ["hive", "run", "--db", self.db, "--listen", f"{self.host}:{self.port}", *self.more]
         self.process = stage.start(stage.Comb.binary(), "--state", self.folder, *words, log=self.log)
         stage.wait_until(lambda: machines.answers(f"{self.url}/healthz") or self.process.poll() is not None, "the hive's start")
         stage.expect(self.process.poll() is None, f"the hive ended: {self.log.read_text()[-2000:]}")
@@ -196,6 +196,10 @@ class Person:
         self.comb(
             "account", "create", self.hive.url, "--setup-code-file", code, "--password-file", self.password, "--insecure-http"
         )
+
+    def log_in(self, name):
+        """As somebody whom the hive knows already."""
+        self.comb("login", self.hive.url, "--name", name, "--password-file", self.password, "--insecure-http")
 
     def enrol(self, device):
         """A code, one command on the device, its daemon; returns the seconds until it shows as online."""

@@ -77,7 +77,7 @@ impl Timeline {
         let oldest = self.marks.iter().map(|mark| mark.time).min().unwrap_or(self.now);
         write!(
             f,
-            "<svg class=\"timeline\" viewBox=\"0 0 {WIDTH} {HEIGHT}\" role=\"img\" aria-label=\"{} moments since {}; the list below has each of them\">",
+            "<svg class=\"timeline\" viewBox=\"0 0 {WIDTH} {HEIGHT}\" role=\"group\" aria-label=\"{} moments since {}; the list below has each of them\">",
             self.marks.len(),
             exact(oldest),
         )?;
