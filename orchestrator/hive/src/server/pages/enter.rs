@@ -49,7 +49,7 @@ pub fn setup(call: Arc<Call>) -> Answering {
         let fields = vec![
             field(
                 Field::new("setup_code", "Setup code", Kind::Text)
-                    .hint("32 letters and digits. `comb hive run` printed them.")
+                    .hint("32 letters and digits, which “comb hive run” printed.")
                     .value(form.text("setup_code"))
                     .focus(),
                 "setup_code",
