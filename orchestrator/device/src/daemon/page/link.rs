@@ -86,8 +86,13 @@ impl Fields {
 }
 
 fn clean(path: &[u8]) -> Option<Vec<u8>> {
-    let path = path.strip_suffix(b"/").unwrap_or(path);
     let path = path.strip_prefix(b"/").unwrap_or(path);
+    let path = match path.strip_suffix(b"/") {
+        // Two slashes are no root.
+        Some(b"") => return None,
+        Some(rest) => rest,
+        None => path,
+    };
     let is_plain = |part: &[u8]| !matches!(part, b"" | b"." | b"..") && !part.contains(&0);
     (path.is_empty() || path.split(|byte| *byte == b'/').all(is_plain)).then(|| path.to_vec())
 }
