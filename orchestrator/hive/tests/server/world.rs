@@ -637,9 +637,17 @@ impl Machine {
         Machine { session: self.session, number: self.number + 100, ..self.copy(world) }
     }
 
+    /// Asks again when it is told to slow down, as a device does: a test is faster than any of them.
     pub async fn ask(&mut self, method: &str, path: &str, body: &[u8]) -> Reply {
-        self.number += 1;
-        self.signed(self.session, self.number, method, path, body, None).await
+        loop {
+            self.number += 1;
+            let reply = self.signed(self.session, self.number, method, path, body, None).await;
+            if reply.status != 429 {
+                return reply;
+            }
+            let wait = reply.json()["error"]["retry_after_ms"].as_u64().expect("it says for how long");
+            tokio::time::sleep(Duration::from_millis(wait)).await;
+        }
     }
 
     pub fn report_json(&self, number: u64) -> Value {
