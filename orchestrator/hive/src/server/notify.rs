@@ -26,7 +26,7 @@ use serde::{Deserialize, Serialize};
 
 use super::call::Call;
 use super::chance;
-use super::database::{How, Row};
+use super::database::{How, Row, Tx};
 use super::fail::Fail;
 use super::rows::PhaseColumn;
 use super::tenant::{About, AccountId, Tenant, Told, json, read, uuid};
@@ -302,7 +302,7 @@ async fn mail(target: &Target, note: &Note, may_be_near: bool) -> Result<(), Str
 
 /// Sends a note, and writes down how that went.
 async fn send(shared: &Arc<Shared>, account: AccountId, channel: Channel, note: Note) -> Result<(), String> {
-    let read = move |tx: &mut dyn super::database::Tx| {
+    let read = move |tx: &mut dyn Tx| {
         let rows = tx.query("SELECT first FROM account WHERE account = $1", &[account.into()])?;
         Ok(rows.first().map(|row| row.flag(0)).transpose()?.unwrap_or(false))
     };
@@ -454,9 +454,9 @@ fn events(kind: &str) -> Option<(&'static str, &'static str, bool)> {
     }
 }
 
-fn look_at(tenant: &mut Tenant<'_>) -> Result<Vec<Note>, Fail> {
+/// Compares what is the matter now with what was; what somebody is to be told.
+fn look_at(tenant: &mut Tenant<'_>, present: &Troubles) -> Result<Vec<Note>, Fail> {
     let now = chance::now();
-    let present = troubles(tenant)?;
     let mut known: BTreeMap<([u8; 16], String), (i64, bool, String)> = BTreeMap::new();
     for row in
         tenant.query("SELECT subject, kind, since, told, title FROM trouble WHERE account = $1", &[])?
@@ -470,7 +470,7 @@ fn look_at(tenant: &mut Tenant<'_>) -> Result<Vec<Note>, Fail> {
         if is_app { About::app(AppId(subject)) } else { About::device(DeviceId(subject)) }
     };
     let mut notes = Vec::new();
-    for ((subject, kind), (title, text)) in &present {
+    for ((subject, kind), (title, text)) in present {
         let had = known.remove(&(*subject, (*kind).to_owned()));
         match had {
             None => {
@@ -516,35 +516,40 @@ fn look_at(tenant: &mut Tenant<'_>) -> Result<Vec<Note>, Fail> {
     Ok(notes)
 }
 
+/// What is the matter with every account; nothing while the hive recovers, since it does not know yet.
+fn all_troubles(tx: &mut dyn Tx) -> Result<BTreeMap<AccountId, Troubles>, Fail> {
+    if rows::life(&mut Tenant::new(tx, [0; 16]))?.recovering {
+        return Ok(BTreeMap::new());
+    }
+    let mut all = BTreeMap::new();
+    for row in tx.query("SELECT account FROM account", &[])? {
+        let account = row.id(0)?;
+        all.insert(account, troubles(&mut Tenant::new(tx, account))?);
+    }
+    Ok(all)
+}
+
 type Looked = (Told, Vec<(AccountId, Channel, Note)>);
 
 /// Looks for trouble, and tells what lasts. Sending goes on beside.
 pub async fn look(shared: &Arc<Shared>) -> Result<Told, Fail> {
-    let (told, notes): Looked = shared
-        .database
-        .transact(How::Lead, |tx| {
-            let (mut told, mut notes) = (Told::default(), Vec::new());
-            if rows::life(&mut Tenant::new(tx, [0; 16]))?.recovering {
-                return Ok((told, notes));
-            }
-            let accounts: Vec<AccountId> = tx
-                .query("SELECT account FROM account", &[])?
-                .iter()
-                .map(|row| row.id(0))
-                .collect::<Result<_, _>>()?;
-            for account in accounts {
-                let mut tenant = Tenant::new(tx, account);
-                let found = look_at(&mut tenant)?;
-                if !found.is_empty() {
-                    for channel in channels(&mut tenant)? {
-                        notes.extend(found.iter().map(|note| (account, channel.clone(), note.clone())));
-                    }
+    // Every report is read for it, which takes long: reports that come meanwhile are not to wait for that.
+    let present = shared.database.transact(How::Read, all_troubles).await?;
+    let compare = move |tx: &mut dyn Tx| {
+        let (mut told, mut notes) = (Told::default(), Vec::new());
+        for (account, present) in &present {
+            let mut tenant = Tenant::new(tx, *account);
+            let found = look_at(&mut tenant, present)?;
+            if !found.is_empty() {
+                for channel in channels(&mut tenant)? {
+                    notes.extend(found.iter().map(|note| (*account, channel.clone(), note.clone())));
                 }
-                told.extend(tenant.end()?);
             }
-            Ok((told, notes))
-        })
-        .await?;
+            told.extend(tenant.end()?);
+        }
+        Ok((told, notes))
+    };
+    let (told, notes): Looked = shared.database.transact(How::Lead, compare).await?;
     let shared = shared.clone();
     tokio::spawn(async move {
         for (account, channel, note) in notes {
