@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use orchestrator_api::ids::AppId;
+use orchestrator_api::text::Hex;
 use orchestrator_device::app::package::{Wanted, open_own};
 use serde_json::{Value, json};
 
@@ -10,8 +12,14 @@ use super::hive::Hive;
 use super::machine::{Machine, docker, image, store};
 use super::orders::{SOON, Scene, no_canary, running};
 
-const COPY: &str = "4a4a4a4a-4a4a-4a4a-8a4a-4a4a4a4a4a4a";
-const SITE: &str = "5b5b5b5b-5b5b-4b5b-8b5b-5b5b5b5b5b5b";
+const COPY: &str = "4a4a4a4a4a4a4a4a8a4a4a4a4a4a4a4a";
+const SITE: &str = "5b5b5b5b5b5b4b5b8b5b5b5b5b5b5b5b";
+
+/// The id that a device makes of a seed.
+fn made_of(machine: &Machine, seed: &str) -> String {
+    let seed: Hex<16> = seed.parse().unwrap();
+    AppId::made(machine.id.parse().unwrap(), &seed.0).to_string()
+}
 
 /// The package of a device's making, opened by its owner.
 fn opened(hive: &Hive, machine: &Machine, app: &str) -> orchestrator_device::app::package::Package {
@@ -34,11 +42,12 @@ fn a_fork_is_an_app_of_its_own_with_the_data_of_a_moment() {
     let then = records(&log);
     std::thread::sleep(Duration::from_secs(2));
 
-    let fork = |to: &str| json!({ "do": "fork", "to": to, "branches": null, "new_app": COPY, "new_name": "copy", "revision": 1 });
+    let fork = |to: &str| json!({ "do": "fork", "to": to, "branches": null, "seed": COPY, "new_name": "copy", "revision": 1 });
+    let copy = made_of(&attic, COPY);
     let volumes = || attic.json(&["volume", "list", "--json"]).as_array().unwrap().len();
     let none = order(fork("never-was"));
     assert_eq!((none["state"].as_str(), none["code"].as_str()), (Some("failed"), Some("instant_torn")));
-    assert_eq!((volumes(), hive.package(COPY, 1)), (2, None), "nothing was made");
+    assert_eq!((volumes(), hive.package(&copy, 1)), (2, None), "nothing was made");
 
     let made = order(fork("before"));
     assert_eq!(made["state"], "done", "{made:#}");
@@ -46,7 +55,7 @@ fn a_fork_is_an_app_of_its_own_with_the_data_of_a_moment() {
     let made_of = made["data"]["volumes"].as_array().unwrap().clone();
     let writers = made["data"]["writers"].as_array().unwrap();
     assert_eq!((made_of.len(), writers.len(), volumes()), (2, 2, 4), "{made:#}");
-    let package = opened(&hive, &attic, COPY);
+    let package = opened(&hive, &attic, &copy);
     assert_eq!(package.authorization.name, "copy");
     assert_eq!(package.authorization.author.unwrap().to_string(), attic.id);
     let domain = package.authorization.domain.unwrap();
@@ -59,12 +68,12 @@ fn a_fork_is_an_app_of_its_own_with_the_data_of_a_moment() {
     let expected =
         made_of.iter().map(|one| json!({ "name": one["name"], "volume": one["volume"], "expect": since }));
     let mut command = start(1, 1, "manual", expected.collect(), &store);
-    command["app"] = json!(COPY);
+    command["app"] = json!(copy);
     let number = hive.order(&attic.id, command);
     let started = hive.result(&attic.id, number, SOON);
     assert_eq!(started["state"], "done", "{started:#}");
     assert_eq!(attic.containers().len(), 2, "both run");
-    let copied = attic.mount(COPY, "data").join("data");
+    let copied = attic.mount(&copy, "data").join("data");
     assert_eq!(std::fs::read_to_string(copied.join("starts")).unwrap(), "started\nstarted\n");
     let written = records(&copied.join("log"));
     assert!(written >= then, "it goes on where the moment was: {written} after {then}");
@@ -118,7 +127,7 @@ fn a_tail_that_a_returned_device_kept_becomes_an_app() {
         .map(|one| (one["volume"].as_str().unwrap().to_owned(), one["name"].clone()))
         .collect();
     let fork = json!({
-        "app": APP, "term": 2, "generation": 2, "do": "fork", "to": null, "branches": branches, "new_app": COPY,
+        "app": APP, "term": 2, "generation": 2, "do": "fork", "to": null, "branches": branches, "seed": COPY,
         "new_name": "tail", "revision": 1,
     });
     let number = hive.order(&attic.id, fork);
@@ -128,7 +137,7 @@ fn a_tail_that_a_returned_device_kept_becomes_an_app() {
         (Some("done"), 2),
         "{made:#}"
     );
-    let tail = log_of(&attic, COPY, "tail");
+    let tail = log_of(&attic, &made_of(&attic, COPY), "tail");
     assert!(tail.starts_with(&cut) && tail.len() > cut.len(), "all before the cut, and what came after it");
     assert_eq!(tail.lines().last().unwrap(), tail.lines().count().to_string(), "without a hole");
 }
@@ -141,7 +150,7 @@ fn author(command: &str, more: &str) -> Value {
          environment: {{TITLE: $TITLE, PASSWORD: $PASSWORD}}\n    volumes: [\"data:/data\"]\n{more}volumes:\n  data: {{}}\n"
     );
     json!({
-        "app": null, "term": null, "generation": null, "do": "author", "name": "site", "new_app": SITE,
+        "app": null, "term": null, "generation": null, "do": "author", "name": "site", "seed": SITE,
         "compose": "compose.yaml", "files": [file("compose.yaml", &compose)],
         "options": [{ "name": "TITLE", "value": "chosen" }],
     })
@@ -153,6 +162,7 @@ fn a_hive_installs_an_app_only_where_it_may_and_without_permissions() {
     let hive = Hive::start();
     let attic = Machine::join_with(&hive, "attic", &["--accept-authoring"]);
     let store = store(&attic.folder.path().join("store"));
+    let site = made_of(&attic, SITE);
     let order = |machine: &Machine, command: Value| {
         let number = hive.order(&machine.id, command);
         hive.result(&machine.id, number, SOON)
@@ -168,23 +178,23 @@ fn a_hive_installs_an_app_only_where_it_may_and_without_permissions() {
             (Some("failed"), Some(code)),
             "{wrong}"
         );
-        assert_eq!(hive.package(SITE, 1), None);
+        assert_eq!(hive.package(&site, 1), None);
     }
     let said = "echo $$TITLE $$PASSWORD > /data/said; sleep 1000";
     let made = order(&attic, author(said, ""));
     assert_eq!((made["state"].as_str(), &made["data"]["revision"]), (Some("done"), &json!(1)), "{made:#}");
-    let package = opened(&hive, &attic, SITE);
+    let package = opened(&hive, &attic, &site);
     assert_eq!(package.authorization.author.unwrap().to_string(), attic.id);
     assert!(package.authorization.permissions.is_empty());
     let devices = serde_json::to_value(&package.authorization.devices).unwrap();
-    assert_eq!(devices, json!([attic.id]), "no other device said that the hive may");
+    assert_eq!(devices, json!("delegated"), "no other device said that the hive may");
     let password = package.body.secrets[0].value.clone();
     assert_eq!(password.len(), 24);
 
     let data = json!([new_volumes()[0]]);
     let mut command = start(1, 1, "manual", data, &store);
-    command["app"] = json!(SITE);
-    let started = order(&attic, command);
+    command["app"] = json!(site);
+    let started = order(&attic, command.clone());
     assert_eq!(started["state"], "done", "{started:#}");
     let id = &attic.containers()[0];
     assert_eq!(docker(&["exec", id, "cat", "/data/said"]), format!("chosen {password}"));
@@ -192,6 +202,8 @@ fn a_hive_installs_an_app_only_where_it_may_and_without_permissions() {
     let cellar = Machine::join(&hive, "cellar");
     let refused = order(&cellar, author("sleep 1000", ""));
     assert_eq!(refused["code"], "policy_refused", "{refused:#}");
+    let refused = order(&cellar, command);
+    assert_eq!(refused["code"], "package_wrong", "what another device sealed for the hive: {refused:#}");
     let wire = hive.received();
     assert!(!wire.iter().any(|bytes| bytes.windows(24).any(|part| part == password.as_bytes())));
 }

@@ -92,6 +92,24 @@ id!(
 );
 uuid!(AppId DeviceId OperationId);
 
+/// What the hash behind [`AppId::made`] is for.
+const MADE_CONTEXT: &str = "comb 2026-11 v1 app made by a device";
+
+impl AppId {
+    /// The id of an app that a device makes when the hive asks for it (`security.md`, section 5): the first 16 bytes of
+    /// BLAKE3 over device and seed, with the bits of a UUID of version 4. Nobody finds a seed that leads to the id of an app
+    /// that there is, and so to its volumes.
+    pub fn made(device: DeviceId, seed: &[u8; 16]) -> Self {
+        let mut hasher = blake3::Hasher::new_derive_key(MADE_CONTEXT);
+        hasher.update(&device.0).update(seed);
+        let mut id = [0; 16];
+        hasher.finalize_xof().fill(&mut id);
+        id[6] = 0x40 | (id[6] & 0x0f);
+        id[8] = 0x80 | (id[8] & 0x3f);
+        Self(id)
+    }
+}
+
 id!(
     /// What one accepted hello began; the next one ends it.
     SessionId
@@ -180,3 +198,18 @@ number!(
     /// Counts the reports of a device that a hive took.
     Renewals
 );
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_id_of_what_a_device_makes_is_an_id_like_others() {
+        let (attic, cellar) = (DeviceId([1; 16]), DeviceId([2; 16]));
+        let made = AppId::made(attic, &[3; 16]);
+        assert_eq!(made.to_string().parse(), Ok(made));
+        assert_eq!(made, AppId::made(attic, &[3; 16]));
+        assert_ne!(made, AppId::made(cellar, &[3; 16]));
+        assert_ne!(made, AppId::made(attic, &[4; 16]));
+    }
+}

@@ -247,14 +247,28 @@ pub struct InputName {
 pub enum Devices {
     /// On each device of the account.
     All,
+    /// On each that takes apps from the hive: what one of them sealed for it may run on the others as well.
+    Delegated,
     /// On these.
     These(Vec<Uuid>),
+}
+
+impl Devices {
+    /// Whether one of them is this device, which takes apps from the hive or not.
+    pub fn include(&self, device: Uuid, is_delegated: bool) -> bool {
+        match self {
+            Self::All => true,
+            Self::Delegated => is_delegated,
+            Self::These(devices) => devices.contains(&device),
+        }
+    }
 }
 
 impl Serialize for Devices {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         match self {
             Self::All => serializer.serialize_str("all"),
+            Self::Delegated => serializer.serialize_str("delegated"),
             Self::These(devices) => devices.serialize(serializer),
         }
     }
@@ -267,14 +281,14 @@ impl<'de> Deserialize<'de> for Devices {
             type Value = Devices;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                write!(f, "\"all\" or a list of devices")
+                write!(f, "\"all\", \"delegated\" or a list of devices")
             }
 
             fn visit_str<E: de::Error>(self, text: &str) -> Result<Devices, E> {
-                if text == "all" {
-                    Ok(Devices::All)
-                } else {
-                    Err(E::invalid_value(de::Unexpected::Str(text), &self))
+                match text {
+                    "all" => Ok(Devices::All),
+                    "delegated" => Ok(Devices::Delegated),
+                    _ => Err(E::invalid_value(de::Unexpected::Str(text), &self)),
                 }
             }
 
@@ -327,6 +341,8 @@ pub struct Judge {
     pub account: AccountId,
     /// Itself.
     pub device: Uuid,
+    /// Whether a person said on it that the hive may install apps there.
+    pub is_delegated: bool,
     /// The highest revision of the app that it has seen; 0 for none. To roll an update back, the one before.
     pub revision_seen: u64,
     /// Its clock.
@@ -389,7 +405,7 @@ impl Authorization {
         expect(each_once(self.actions.iter().map(|one| &one.name)), "actions")?;
         expect(each_once(self.permissions.iter()), "permissions")?;
         match &self.devices {
-            Devices::All => Ok(()),
+            Devices::All | Devices::Delegated => Ok(()),
             Devices::These(devices) => expect(!devices.is_empty() && each_once(devices.iter()), "devices"),
         }
     }
@@ -402,9 +418,7 @@ impl Authorization {
         if self.revision < judge.revision_seen {
             return Err(PackageError::Old { given: self.revision, seen: judge.revision_seen });
         }
-        if let Devices::These(devices) = &self.devices
-            && !devices.contains(&judge.device)
-        {
+        if !self.devices.include(judge.device, judge.is_delegated) {
             return Err(PackageError::Device);
         }
         match self.expires.filter(|expires| *expires <= judge.now) {
@@ -870,6 +884,7 @@ mod tests {
         let judge = Judge {
             account: AccountId([0; 16]),
             device: DEVICE.parse().expect("is a uuid"),
+            is_delegated: false,
             revision_seen: 3,
             now: "2026-12-31T23:59:59.999Z".parse().expect("is a time"),
         };
@@ -888,6 +903,9 @@ mod tests {
         }
         let everywhere = Authorization { devices: Devices::All, expires: None, ..package };
         assert_eq!(everywhere.permits(&Judge { device: APP.parse().expect("is a uuid"), ..judge }), Ok(()));
+        let delegated = Authorization { devices: Devices::Delegated, ..everywhere };
+        assert_eq!(delegated.permits(&judge), Err(PackageError::Device));
+        assert_eq!(delegated.permits(&Judge { is_delegated: true, ..judge }), Ok(()));
     }
 
     fn object(sealed: usize) -> Vec<u8> {

@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 
 use clap::Args;
-use orchestrator_api::ids::AppId;
 use orchestrator_api::wire::app::{App, Fork};
 use orchestrator_api::wire::operation::Ordered;
 use orchestrator_api::wire::value::Text;
@@ -54,7 +53,7 @@ pub fn run(state: &State, args: &ForkArgs) -> Result<()> {
         }
         None => (None, None),
     };
-    let fork = Fork { to, name: new, app: AppId(*uuid::Uuid::new_v4().as_bytes()), branches, device };
+    let fork = Fork { to, name: new, branches, device };
     let ordered: Ordered = client.post(&format!("/v1/apps/{}/fork", app.id), &fork)?;
     args.order.finish(&client, ordered, &format!("making \"{}\" of \"{}\"", args.new, app.name)).map(drop)
 }

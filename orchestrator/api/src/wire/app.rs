@@ -360,8 +360,6 @@ pub struct Fork {
     pub to: Option<MomentName>,
     /// What the new app is called.
     pub name: Name,
-    /// Its id.
-    pub app: AppId,
     /// By the volumes' public keys: which branch of each.
     #[serde(default)]
     pub branches: Option<BTreeMap<Hex<32>, Text<64>>>,

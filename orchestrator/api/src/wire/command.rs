@@ -285,8 +285,8 @@ pub struct Fork {
     /// By public keys: the branch that is taken.
     #[serde(default)]
     pub branches: Option<BTreeMap<Hex<32>, Text<64>>>,
-    /// The id of what is made.
-    pub new_app: AppId,
+    /// Of which the new id is made: [`AppId::made`].
+    pub seed: Hex<16>,
     /// What it is called.
     pub new_name: Name,
     /// Of the package that is sealed again for it.
@@ -304,8 +304,8 @@ pub struct Author {
     pub options: List<OptionValue, OPTIONS_MAX>,
     /// What it is called.
     pub name: Name,
-    /// The id of what is made.
-    pub new_app: AppId,
+    /// Of which its id is made: [`AppId::made`].
+    pub seed: Hex<16>,
     /// Its name in the net, instead of what `x-comb` says.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub domain: Option<Text<253>>,

@@ -196,7 +196,13 @@ mod tests {
     }
 
     fn judge(now: i64) -> Judge {
-        Judge { account: AccountId([7; 16]), device: Uuid([0x4d; 16]), revision_seen: 3, now: Time(now) }
+        Judge {
+            account: AccountId([7; 16]),
+            device: Uuid([0x4d; 16]),
+            is_delegated: false,
+            revision_seen: 3,
+            now: Time(now),
+        }
     }
 
     fn owner() -> OwnerKey {

@@ -2,8 +2,8 @@
 //!
 //! Invariants
 //! - Only where a person at this machine said so when it joined.
-//! - Nothing is permitted beyond the rules, nothing is built, and it may run on this device alone: no other one said that
-//!   the hive may install apps there.
+//! - Nothing is permitted beyond the rules, nothing is built, and it may run only on devices of which that was said too.
+//! - The hive does not choose the app's id, so what it has sealed never comes to the volumes of another app.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -50,7 +50,7 @@ impl World {
             })
             .collect();
         let (source, options, secrets) = self.read_folder(wish, &files)?;
-        let app = wish.new_app;
+        let app = AppId::made(hive.device, &wish.seed.0);
         let block = source.block();
         let domain =
             wish.domain.as_ref().map(|text| text.as_str().to_owned()).or_else(|| block.domain.clone());
@@ -102,7 +102,7 @@ impl World {
             actions: actions(block),
             health_seconds: block.health.startup_s,
             permissions: Vec::new(),
-            devices: Devices::These(vec![Uuid(hive.device.0)]),
+            devices: Devices::Delegated,
             expires: None,
             author: Some(Uuid(hive.device.0)),
             made: wall_clock(),

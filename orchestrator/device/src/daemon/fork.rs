@@ -47,6 +47,7 @@ impl World {
         operation: OperationId,
         fork: &Fork,
     ) -> Result<Data> {
+        let new = AppId::made(self.hive_file.lock().device, &fork.seed.0);
         let loaded = self.load(app, fork.revision.0).await?;
         let from = self.sources(app, operation, fork).await?;
         if from.is_empty() && !loaded.package.authorization.volumes.is_empty() {
@@ -57,14 +58,14 @@ impl World {
             let urls = &urls;
             let retain = loaded.text.source.block().volumes.get(name).and_then(|one| one.retain.as_deref());
             async move {
-                let volume = self.fork_volume(fork.new_app, name, from, urls, retain).await?;
-                let writer = self.setup.volumes.look(&volume_name(fork.new_app, name)).await?.writer;
+                let volume = self.fork_volume(new, name, from, urls, retain).await?;
+                let writer = self.setup.volumes.look(&volume_name(new, name)).await?.writer;
                 Ok((name.clone(), volume, writer))
             }
         }));
         let finished: Result<Vec<_>> = made.await.into_iter().collect();
         let posted = match finished {
-            Ok(made) => self.post_fork(session, &loaded, fork).await.map(|()| made),
+            Ok(made) => self.post_fork(session, &loaded, new, fork).await.map(|()| made),
             Err(trouble) => Err(trouble),
         };
         match posted {
@@ -84,7 +85,7 @@ impl World {
                 })
             }
             Err(trouble) => {
-                self.unmake(fork.new_app, from.keys()).await;
+                self.unmake(new, from.keys()).await;
                 Err(trouble)
             }
         }
@@ -169,11 +170,11 @@ impl World {
     }
 
     /// The package again, for the new app and with its name, signed by this device.
-    async fn post_fork(&self, session: SessionId, loaded: &Loaded, fork: &Fork) -> Result<()> {
+    async fn post_fork(&self, session: SessionId, loaded: &Loaded, new: AppId, fork: &Fork) -> Result<()> {
         let chance = (self.setup.chance)();
         let sealed = {
             let ring = ring::open(&self.setup.state)?;
-            let app = Uuid(fork.new_app.0);
+            let app = Uuid(new.0);
             let before = &loaded.package.authorization;
             let authorization = Authorization {
                 app,

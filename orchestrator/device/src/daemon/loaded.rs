@@ -56,9 +56,11 @@ impl World {
     pub(super) async fn load(&self, app: AppId, revision: u64) -> Result<Arc<Loaded>> {
         let sealed = self.package(app, revision).await?;
         let ring = ring::open(&self.setup.state)?;
+        let hive = self.hive_file.lock().clone();
         let judge = Judge {
             account: ring.account(),
-            device: Uuid(self.hive_file.lock().device.0),
+            device: Uuid(hive.device.0),
+            is_delegated: hive.accepts_authoring,
             revision_seen: 0,
             now: wall_clock(),
         };

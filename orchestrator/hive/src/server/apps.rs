@@ -225,14 +225,19 @@ pub fn check_target(tenant: &mut Tenant<'_>, target: &Target<'_>) -> Result<(), 
         return Err(error.hint("`comb device unlock` on its machine asks for it"));
     }
     devices::online(tenant, target.device)?;
-    if let Devices::These(these) = &target.package.devices
-        && !these.contains(&Uuid(target.device.0))
-    {
-        let error = unprocessable(
-            Code::DeviceNotAuthorized,
-            format!("the owner did not name \"{name}\" as a device for this app"),
-        );
-        return Err(error.hint("`comb app update` with --devices signs another package"));
+    let devices = &target.package.devices;
+    if !devices.include(Uuid(target.device.0), device.accepts_authoring) {
+        let error = match devices {
+            Devices::Delegated => unprocessable(
+                Code::DeviceNotAuthorized,
+                format!("the hive installed this app, and \"{name}\" takes no apps from the hive"),
+            ),
+            _ => unprocessable(
+                Code::DeviceNotAuthorized,
+                format!("the owner did not name \"{name}\" as a device for this app"),
+            ),
+        };
+        return Err(error.hint("`comb app update NAME --may-run-on DEVICE` signs it for that device too"));
     }
     if target.package.expires.is_some_and(|expires| expires <= Time(chance::now())) {
         return Err(unprocessable(Code::PackageExpired, "the package of this app expired")
@@ -723,12 +728,13 @@ pub fn restore(call: &Call, tenant: &mut Tenant<'_>) -> Result<Reply, Fail> {
         return Err(Fail::field("to", "a moment is a tag, or a seal of 1 to 32 volumes"));
     }
     let (app, device) = running(call, tenant)?;
-    let new = AppId(chance::uuid().0);
+    let seed = Hex(chance::uuid().0);
+    let new = AppId::made(device, &seed.0);
     free_name(tenant, wish.into.as_str())?;
     let order = Order::Fork(ForkOrder {
         to: Some(wish.to),
         branches: None,
-        new_app: new,
+        seed,
         new_name: wish.into.clone(),
         revision: app.revision,
     });
@@ -760,16 +766,18 @@ pub fn fork(call: &Call, tenant: &mut Tenant<'_>) -> Result<Reply, Fail> {
         None => return Err(nowhere()),
     };
     devices::online(tenant, device)?;
+    let seed = Hex(chance::uuid().0);
+    let new = AppId::made(device, &seed.0);
     let order = Order::Fork(ForkOrder {
         to: wish.to,
         branches: wish.branches,
-        new_app: wish.app,
+        seed,
         new_name: wish.name.clone(),
         revision: app.revision,
     });
-    let follow = Task::Fork { app: wish.app, name: wish.name.as_str().to_owned(), of: app.id, device };
+    let follow = Task::Fork { app: new, name: wish.name.as_str().to_owned(), of: app.id, device };
     let operation = tasks::begin(tenant, "fork", Some(app.id), device, follow, order)?;
-    operations::ordered(tenant, operation, None, Some(wish.app))
+    operations::ordered(tenant, operation, None, Some(new))
 }
 
 /// A device made volumes and a package of an app for another one; why that cannot be had.
@@ -873,14 +881,15 @@ pub fn author(call: &Call, tenant: &mut Tenant<'_>) -> Result<Reply, Fail> {
     if let Some(install) = &wish.install {
         check_stores(tenant, &install.stores, Some(wish.device))?;
     }
-    let new = AppId(chance::uuid().0);
+    let seed = Hex(chance::uuid().0);
+    let new = AppId::made(wish.device, &seed.0);
     let name = wish.name.as_str().to_owned();
     let order = Order::Author(Box::new(Author {
         files: wish.files,
         compose: wish.compose,
         options: wish.options,
         name: wish.name,
-        new_app: new,
+        seed,
         domain: wish.domain,
     }));
     let follow = match wish.install {

@@ -312,8 +312,7 @@ fn take_report(call: &Call, tenant: &mut Tenant<'_>, report: &Report) -> Result<
         }
     }
     loaded.save(tenant)?;
-    let seen = figures::seen(tenant, device)?;
-    figures::take(tenant, device, report, seen)?;
+    figures::take(tenant, device, report, loaded.seen)?;
     tenant.execute(
         "UPDATE device SET seen = $3, report = $4, version = $5 WHERE account = $1 AND device = $2",
         &[

@@ -14,7 +14,7 @@ use orchestrator_api::wire::report::{DiskUse, Report};
 use orchestrator_api::wire::value::Number;
 
 use super::chance;
-use super::database::{DbError, Row};
+use super::database::DbError;
 use super::fail::Fail;
 use super::tenant::Tenant;
 
@@ -223,12 +223,6 @@ pub fn take(
         add::<APP>(tenant, app.app.0, now, [sum(|it| it.cpu_percent.0), sum(|it| it.memory_bytes.0)])?;
     }
     Ok(())
-}
-
-/// When a device reported before this.
-pub fn seen(tenant: &mut Tenant<'_>, device: DeviceId) -> Result<Option<i64>, Fail> {
-    let row = tenant.one("SELECT seen FROM device WHERE account = $1 AND device = $2", &[device.0.into()])?;
-    Ok(row.map(|row| row.maybe(0, Row::int)).transpose()?.flatten())
 }
 
 /// The points of a length of time up to now, a line for each value; none where nothing is known.

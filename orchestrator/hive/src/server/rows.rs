@@ -11,7 +11,7 @@ use orchestrator_api::ids::{
     AppId, CommandNumber, DeviceId, Generation, HelloNumber, Incarnation, OperationId, Renewals,
     ReportNumber, RunId, SessionId, Term, VolumeId, Writer,
 };
-use orchestrator_api::package::{Authorization, Devices};
+use orchestrator_api::package::Authorization;
 use orchestrator_api::placement::{Head, Phase, Policy, Problem};
 use orchestrator_api::report::AppReport;
 use orchestrator_api::text::{Hex, Uuid};
@@ -66,6 +66,8 @@ pub struct Loaded {
     pub apps: BTreeMap<AppId, AppRow>,
     /// What the hive keeps of operations beside.
     pub operations: BTreeMap<OperationId, OperationRow>,
+    /// When the one device that it is about was heard before, in milliseconds since 1970.
+    pub seen: Option<i64>,
     /// Write all of it, since what is not here changed too.
     pub whole: bool,
 }
@@ -163,7 +165,7 @@ impl PhaseColumn {
 }
 
 const DEVICE: &str = "SELECT device, state, hello, run, session, greeted, report_number, renewals, docker, \
-     command_number FROM device WHERE account = $1";
+     command_number, seen, accepts_authoring FROM device WHERE account = $1";
 
 fn device(row: &Row) -> Result<(DeviceId, Device), DbError> {
     let hello = row.maybe(2, Row::count)?.zip(row.maybe(3, Row::id::<16>)?);
@@ -267,14 +269,15 @@ fn writers_json(writers: &BTreeMap<VolumeId, Writer>) -> String {
     json(&writers.iter().map(|(volume, one)| (Hex(volume.0), Hex(one.0))).collect::<BTreeMap<_, _>>())
 }
 
-fn app(row: &Row, all: &BTreeSet<DeviceId>) -> Result<(AppRow, App), Fail> {
+/// `all` says of each device whether it takes apps from the hive.
+fn app(row: &Row, all: &BTreeMap<DeviceId, bool>) -> Result<(AppRow, App), Fail> {
     let package = row.maybe(19, Row::bytes)?.map(Authorization::parse).transpose();
     let package = package.map_err(|error| DbError::Broken(format!("a package: {error}")))?;
-    let devices = match package.as_ref().map(|package| &package.devices) {
-        None => BTreeSet::new(),
-        Some(Devices::All) => all.clone(),
-        Some(Devices::These(these)) => these.iter().map(|id| DeviceId(id.0)).collect(),
+    let may = |(id, is_delegated): (&DeviceId, &bool)| {
+        let package = package.as_ref()?;
+        package.devices.include(Uuid(id.0), *is_delegated).then_some(*id)
     };
+    let devices = all.iter().filter_map(may).collect();
     let volumes: BTreeMap<String, Hex<32>> = read(row.text(9)?)?;
     let seen = row.maybe(18, Row::text)?.map(read).transpose()?.unwrap_or_default();
     let beside = AppRow {
@@ -463,7 +466,7 @@ impl Loaded {
             ..Hive::default()
         };
         let operations = BTreeMap::new();
-        Self { before: Hive::default(), hive, apps: BTreeMap::new(), operations, whole: false }
+        Self { before: Hive::default(), hive, apps: BTreeMap::new(), operations, seen: None, whole: false }
     }
 
     fn loaded(mut self) -> Self {
@@ -474,11 +477,12 @@ impl Loaded {
     /// What a decision about one app needs.
     pub fn app(tenant: &mut Tenant<'_>, id: AppId) -> Result<Self, Fail> {
         let mut loaded = Self::begin(life(tenant)?);
+        let mut all = BTreeMap::new();
         for row in tenant.query(DEVICE, &[])? {
             let (id, device) = device(&row)?;
+            all.insert(id, row.flag(11)?);
             loaded.hive.devices.insert(id, device);
         }
-        let all: BTreeSet<DeviceId> = loaded.hive.devices.keys().copied().collect();
         let row = tenant.one(&format!("{APP} AND a.app = $2"), &[id.0.into()])?;
         let (beside, row) = app(&row.ok_or_else(Fail::not_found)?, &all)?;
         let known = tenant.query(
@@ -529,7 +533,9 @@ impl Loaded {
         let life = life(tenant)?;
         let mut loaded = Self::begin(life);
         let row = tenant.one(&format!("{DEVICE} AND device = $2"), &[id.0.into()])?;
-        let (_, mut row) = device(&row.ok_or(orchestrator_api::report::Refusal::Unknown)?)?;
+        let row = row.ok_or(orchestrator_api::report::Refusal::Unknown)?;
+        loaded.seen = row.maybe(10, Row::int)?;
+        let (_, mut row) = device(&row)?;
         let sql = "SELECT app, term, phase, writers FROM device_app WHERE account = $1 AND device = $2";
         for known in tenant.query(sql, &[id.0.into()])? {
             row.writers.extend(writers(known.text(3)?)?);
@@ -546,7 +552,7 @@ impl Loaded {
             }
         }
         // Where it may run is not asked here.
-        let nobody = BTreeSet::new();
+        let nobody = BTreeMap::new();
         let columns = if hello { APP } else { APP_BARE };
         let mut rows = tenant.query(&format!("{columns} AND a.device = $2"), &[id.0.into()])?;
         let placed = rows.iter().map(|row| row.id(0).map(AppId)).collect::<Result<BTreeSet<_>, _>>()?;

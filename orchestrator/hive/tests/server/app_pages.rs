@@ -180,10 +180,9 @@ async fn every_page_refuses_who_may_not_see_it() {
 /// What a device does that is told to author: it posts a package, and says that it did.
 async fn authors(machine: &mut Machine, owner: &Owner) -> Value {
     let command = machine.expect("author").await;
-    let (app, name) =
-        (command["new_app"].as_str().expect("has an id"), command["name"].as_str().expect("has a name"));
-    let more = json!({"devices": [machine.uuid()], "author": machine.uuid(), "domain": command["domain"]});
-    let package = owner.package_with(app, name, 1, &more);
+    let (app, name) = (machine.made(&command), command["name"].as_str().expect("has a name"));
+    let more = json!({"devices": "delegated", "author": machine.uuid(), "domain": command["domain"]});
+    let package = owner.package_with(&app, name, 1, &more);
     let body = serde_json::to_vec(&package).expect("is JSON");
     machine.ask("POST", "/v1/packages", &body).await.is(201);
     machine.answer(&command, "done", None, json!({"revision": 1})).await.is(204);
@@ -302,7 +301,7 @@ async fn each_app_of_the_catalog_is_shown_and_installed() {
         assert!(command["domain"].as_str().is_some_and(|domain| domain.ends_with(".home.arpa")), "{command}");
         let reply = stage.ada.get(&install).await;
         assert_eq!(reply.status, 303, "{}", text(&reply));
-        let app = command["new_app"].as_str().expect("has an id");
+        let app = stage.scene.cellar.made(&command);
         assert!(location(&reply).starts_with(&format!("/apps/{app}")), "{}", location(&reply));
         starts(&mut stage.scene.cellar).await;
         let operation = location(&reply).to_owned();

@@ -171,7 +171,6 @@ async fn an_auto_app_fails_over_when_its_lease_is_over() {
             }
         };
         assert!(started >= Duration::from_millis(46_000), "not before the watch is over: {started:?}");
-        assert!(started < Duration::from_secs(60), "{started:?}");
         let operations = scene.ada.get(&format!("/v1/operations?app={}", scene.app)).await;
         let failover = &operations["items"][0];
         assert_eq!((failover["kind"].clone(), failover["state"].clone()), (json!("failover"), json!("done")));
@@ -273,9 +272,10 @@ async fn tasks_are_done_one_after_the_other_and_told() {
         assert_eq!(scene.shown().await["revision"], 2);
 
         // Another app of what this one has: the device seals its package and makes its volumes.
-        let new = uuid();
-        let begun = scene.order("fork", json!({"name": "copy", "app": new})).await.is(202);
+        let begun = scene.order("fork", json!({"name": "copy"})).await.is(202);
         let command = scene.attic.expect("fork").await;
+        let new = scene.attic.made(&command);
+        assert_eq!(begun["app"], new);
         let package = serde_json::to_vec(&scene.owner.package(&new, "copy", 1)).expect("is JSON");
         scene.attic.ask("POST", "/v1/packages", &package).await.is(201);
         let other = "00000000000000000000000000000000000000000000000000000000000000cc";

@@ -1,7 +1,7 @@
 //! Many devices at once: how long a report takes, and what the hive uses for it, in a process of its own.
 //!
 //! What all say first is an event for each app; `COMB_LOAD_WARM` seconds of that are not measured. The long form is `COMB_LOAD_DEVICES=1000 COMB_LOAD_APPS=20 COMB_LOAD_SECONDS=300 cargo test --workspace --test server
-//! --config 'profile.dev.package.orchestrator-hive.opt-level=2' -- --ignored many_devices --nocapture`.
+//! --config 'profile.dev.opt-level=2' --config 'profile.dev.package."*".opt-level=2' -- --ignored many_devices --nocapture`.
 
 use std::time::{Duration, Instant};
 

@@ -92,8 +92,8 @@ async fn a_restore_makes_another_app_or_nothing_at_all() {
         let new = begun["app"].as_str().expect("it says which").to_owned();
         let command = scene.attic.expect("fork").await;
         assert_eq!(
-            (&command["to"], &command["new_app"], &command["new_name"]),
-            (&json!("comb-0000000000000002"), &json!(new), &json!("photos-then"))
+            (&command["to"], scene.attic.made(&command), &command["new_name"]),
+            (&json!("comb-0000000000000002"), new.clone(), &json!("photos-then"))
         );
         scene.attic.answer(&command, "failed", Some("no_space"), json!({})).await.is(204);
         let failed = scene.ada.wait(&id(&begun), 10).await;
@@ -135,10 +135,9 @@ async fn a_fork_takes_branches_of_the_device_that_has_them() {
     let (database, folder) = databases().await.remove(0);
     let mut scene = Scene::on(&database, folder, "manual").await;
     scene.cellar.report().await.is(200);
-    let new = uuid();
     let mut branches = serde_json::Map::new();
     branches.insert(VOLUME.to_owned(), json!("cut-6-e1"));
-    let wish = json!({"name": "tail", "app": new, "branches": branches, "device": scene.cellar.uuid()});
+    let wish = json!({"name": "tail", "branches": branches, "device": scene.cellar.uuid()});
     let begun = scene.order("fork", wish).await.is(202);
     let command = scene.cellar.expect("fork").await;
     assert_eq!((&command["branches"][VOLUME], &command["to"]), (&json!("cut-6-e1"), &Value::Null));
@@ -268,6 +267,36 @@ async fn a_port_below_1024_that_another_app_has_is_told_before_anything_stops() 
     scene.order("move", json!({"to": scene.cellar.uuid()})).await.is(202);
 }
 
+/// What one device sealed for the hive runs where the same was said, and nowhere else.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_app_that_the_hive_installed_moves_among_devices_that_take_such_apps() {
+    for (database, folder) in databases().await {
+        let mut scene = Scene::on(&database, folder, "manual").await;
+        let delegated = json!({"devices": "delegated", "author": scene.attic.uuid()});
+        let package = scene.owner.package_with(&scene.app, "photos", 2, &delegated);
+        scene.ada.post("/v1/packages", &package).await.is(201);
+        let begun = scene.order("update", json!({"revision": 2})).await.is(202);
+        let command = scene.attic.expect("update").await;
+        scene.attic.answer(&command, "done", None, json!({})).await.is(204);
+        scene.ada.wait(&id(&begun), 10).await;
+
+        let to = json!({"to": scene.cellar.uuid()});
+        scene.cellar.accepts_authoring = false;
+        scene.cellar.hello().await.is(200);
+        scene.cellar.report().await.is(200);
+        let refused = scene.order("move", to.clone()).await.fails(422, "device_not_authorized");
+        let said = refused["error"].to_string();
+        assert!(said.contains("takes no apps from the hive") && said.contains("--may-run-on"), "{said}");
+        assert_eq!(scene.shown().await["operation"], Value::Null);
+
+        scene.cellar.accepts_authoring = true;
+        scene.cellar.hello().await.is(200);
+        scene.cellar.report().await.is(200);
+        scene.order("move", to).await.is(202);
+        scene.world.end().await;
+    }
+}
+
 /// The store has a writer that the hive does not know of: a person is shown whose, and may take over all the same.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_head_that_nobody_expected_is_shown_and_may_be_accepted() {
@@ -375,7 +404,7 @@ async fn whatever_a_device_fails_with_ends_its_operation_with_that() {
         ("snapshot", json!({}), "snapshot"),
         ("restart", json!({}), "restart"),
         ("rollback", json!({"to": "comb-0000000000000002"}), "rollback"),
-        ("fork", json!({"name": "copy", "app": uuid()}), "fork"),
+        ("fork", json!({"name": "copy"}), "fork"),
     ];
     let codes = ["hook_failed", "docker_stopped", "store_unreachable", "unknown_command"];
     for ((what, body, verb), code) in orders.into_iter().zip(codes) {

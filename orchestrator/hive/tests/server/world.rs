@@ -16,6 +16,7 @@ use hyper::body::Bytes;
 use hyper::client::conn::http1::{SendRequest, handshake};
 use hyper_util::rt::TokioIo;
 use orchestrator_api::code::JoinCode;
+use orchestrator_api::ids::{AppId, DeviceId};
 use orchestrator_api::package::{Authorization, BodyHeader, PACKAGE_CONTEXT};
 use orchestrator_api::release::RELEASE_CONTEXT;
 use orchestrator_api::request::{
@@ -512,6 +513,8 @@ pub struct Machine {
     /// Whether it takes releases by itself, and which it has.
     pub auto_update: bool,
     pub update: Value,
+    /// What it says of taking apps from the hive.
+    pub accepts_authoring: bool,
     pub free_bytes: u64,
     /// What it says of its machine.
     pub load: Value,
@@ -541,6 +544,7 @@ impl Machine {
             renew: Vec::new(),
             docker: "ok",
             auto_update: false,
+            accepts_authoring: true,
             update: Value::Null,
             free_bytes: 1 << 40,
             load: json!({"cpu_percent": 1, "memory_bytes": 8, "memory_free_bytes": 4, "load_1m": 1}),
@@ -552,6 +556,12 @@ impl Machine {
 
     pub fn uuid(&self) -> String {
         orchestrator_api::text::Uuid(self.id).to_string()
+    }
+
+    /// The id of an app that it makes when it is told to.
+    pub fn made(&self, command: &Value) -> String {
+        let seed = command["seed"].as_str().expect("has a seed").parse::<orchestrator_api::text::Hex<16>>();
+        AppId::made(DeviceId(self.id), &seed.expect("is hex").0).to_string()
     }
 
     /// A pseudonym of its own in each volume.
@@ -612,7 +622,8 @@ impl Machine {
     pub async fn hello_again(&mut self) -> Reply {
         let body = json!({
             "hello": self.hello, "run": self.run, "incarnation": 1, "version": "0.1.0", "arch": "x86_64",
-            "features": self.features, "locked": false, "auto_update": self.auto_update, "accepts_authoring": true,
+            "features": self.features, "locked": false, "auto_update": self.auto_update,
+            "accepts_authoring": self.accepts_authoring,
             "commands_have": self.have, "apps": self.hello_apps
         });
         let body = serde_json::to_vec(&body).expect("is JSON");

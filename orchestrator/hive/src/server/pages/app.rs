@@ -324,6 +324,9 @@ pub fn settings(call: &Call, tenant: &mut Tenant<'_>) -> Result<Reply, Fail> {
     let names = |all: &[String]| list(all.iter().map(|one| show::name(one)).collect());
     let may_run = match &package.devices {
         orchestrator_api::package::Devices::All => vec![Html::text("all your devices")],
+        orchestrator_api::package::Devices::Delegated => {
+            vec![Html::text("devices that take apps from this console")]
+        }
         orchestrator_api::package::Devices::These(these) => {
             these.iter().map(|id| app_view::device_name(&view.devices, Some(DeviceId(id.0)))).collect()
         }

@@ -13,7 +13,6 @@ use serde_json::{Value, json};
 
 use super::super::apps;
 use super::super::call::{Answering, Call, Reply};
-use super::super::chance;
 use super::super::database::How;
 use super::super::fail::Fail;
 use super::super::operations;
@@ -261,7 +260,7 @@ pub fn fork_do(call: &Call, tenant: &mut Tenant<'_>) -> Result<Reply, Fail> {
         ));
     }
     let (_, _, origin) = origin(call, &view, tenant)?;
-    let mut wish = json!({"name": name, "app": orchestrator_api::ids::AppId(chance::uuid().0)});
+    let mut wish = json!({"name": name});
     match origin {
         Origin::Moment(to) => wish["to"] = to,
         Origin::Branch(device, volume, branch) => {

@@ -379,17 +379,20 @@ fn install_page(call: &Call, entry: &Entry, devices: &[Device], all: &[Store]) -
         .optional()
         .error(frame.error("domain"));
     let policy = if form.text("policy") == "auto" { Policy::Auto } else { Policy::Manual };
+    let may_take_over =
+        devices.iter().filter(|device| device.accepts_authoring && device.state != DeviceState::Revoked);
     let mut protections = protections(policy, SEAL_EVERY_S);
-    for one in protections.iter_mut().filter(|one| one.value == "auto") {
-        // It may run where it was sealed, and nowhere else: nobody is there to take over.
-        one.words = Html::text(
-            "For apps that you signed yourself, at a terminal: one that a device seals for the hive may run on that device only, so no other one can take over.",
-        );
-        one.is_possible = false;
-        one.is_chosen = false;
-    }
-    for one in protections.iter_mut().filter(|one| one.value == "manual") {
-        one.is_chosen = true;
+    if may_take_over.count() < 2 {
+        for one in &mut protections {
+            let is_auto = one.value == "auto";
+            one.is_chosen = !is_auto;
+            one.is_possible = !is_auto;
+            if is_auto {
+                one.words = Html::text(
+                    "It needs a second device that takes apps from the hive: only such a one can take over what this page installs.",
+                );
+            }
+        }
     }
     pages::Install {
         title: entry.name.clone(),
