@@ -199,6 +199,15 @@ fn moments_rollback_restart_and_an_update_that_goes_back() {
     let updated = order(json!({ "do": "update", "revision": 3 }));
     assert_eq!(updated["state"], "done", "{updated:#}");
     hive.until(&attic.id, SOON, "the new one", |app| app["phase"] == "running" && app["revision"] == 3);
+
+    // An older one is the owner's too, and over all the same: what it was mended for is in it.
+    let refused = order(json!({ "do": "update", "revision": 1 }));
+    assert_eq!(refused["code"], "package_wrong", "{refused:#}");
+    let refused = order(
+        json!({ "do": "fork", "to": null, "branches": null, "seed": "5b5b5b5b5b5b4b5b8b5b5b5b5b5b5b5b", "new_name": "old", "revision": 1 }),
+    );
+    assert_eq!(refused["code"], "package_wrong", "{refused:#}");
+    hive.until(&attic.id, SOON, "the new one still", |app| app["phase"] == "running" && app["revision"] == 3);
     no_canary(&hive, &[&attic]);
 }
 

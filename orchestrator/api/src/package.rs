@@ -343,7 +343,7 @@ pub struct Judge {
     pub device: Uuid,
     /// Whether a person said on it that the hive may install apps there.
     pub is_delegated: bool,
-    /// The highest revision of the app that it has seen; 0 for none. To roll an update back, the one before.
+    /// The highest revision of the app that it took; 0 for none.
     pub revision_seen: u64,
     /// Its clock.
     pub now: Time,

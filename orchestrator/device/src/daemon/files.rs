@@ -50,6 +50,9 @@ pub struct AppFile {
     pub name: String,
     /// The package that runs, or is to.
     pub revision: u64,
+    /// The highest revision that it prepared, started, or kept after an update: none below it is taken any more.
+    #[serde(default)]
+    pub highest: u64,
     /// The first arbitrates.
     pub stores: Vec<StoreName>,
     /// The replication interval.

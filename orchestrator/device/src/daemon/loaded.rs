@@ -61,7 +61,7 @@ impl World {
             account: ring.account(),
             device: Uuid(hive.device.0),
             is_delegated: hive.accepts_authoring,
-            revision_seen: 0,
+            revision_seen: self.app(app, |state| state.file.highest),
             now: wall_clock(),
         };
         let wanted = Wanted { app: Uuid(app.0), revision };

@@ -9,6 +9,7 @@ use futures_util::StreamExt;
 use futures_util::future::join_all;
 use orchestrator_api::command as pure;
 use orchestrator_api::ids::{AppId, OperationId, SessionId, VolumeId};
+use orchestrator_api::package::PackageError;
 use orchestrator_api::placement::{Expect, Phase, Problem, Why};
 use orchestrator_api::text::{Hex, Uuid};
 use orchestrator_api::wire::command::{
@@ -21,6 +22,7 @@ use super::World;
 use super::files::{AppFile, AppVolume};
 use super::streams::Stream;
 use super::talk::failed;
+use crate::app::package::SealError;
 use crate::app::volume_name;
 use crate::doors::docker::{Container, State};
 use crate::doors::volumes::Seal;
@@ -145,6 +147,10 @@ impl World {
             }
             Order::Prepare(prepare) if !busy => {
                 let before = self.app(decided.app, |state| state.file.clone());
+                let (given, seen) = (prepare.revision.0, before.highest);
+                if given < seen {
+                    return Err(SealError::from(PackageError::Old { given, seen }).into());
+                }
                 let volumes = prepare.volumes.iter();
                 let volumes =
                     volumes.map(|one| AppVolume { name: one.name.as_str().to_owned(), volume: one.volume });
@@ -201,6 +207,7 @@ impl World {
         Ok(AppFile {
             name: loaded.package.authorization.name.clone(),
             revision: start.revision.0,
+            highest: start.revision.0,
             stores: start.stores.to_vec(),
             seal_every_s: start.seal_every_s.0,
             volumes,
@@ -226,6 +233,11 @@ impl World {
     ) -> Result<BTreeMap<VolumeId, fs_format::DeviceId>> {
         let (file, fill) = self.app(app, |state| (state.file.clone(), state.fill));
         self.warm(app, file.revision).await?;
+        // It was signed by the owner, so what came before it is over.
+        if file.highest < file.revision {
+            let seen = self.app(app, |state| AppFile { highest: file.revision, ..state.file.clone() });
+            self.write_file(app, seen)?;
+        }
         let looks = volumes.into_iter().map(|volume| async move {
             let look = self.look_one(app, volume).await?;
             let ours = look.here.is_some_and(|here| !here.fenced);

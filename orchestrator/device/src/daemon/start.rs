@@ -46,7 +46,11 @@ impl World {
         };
         match started {
             Ok(()) => {
-                let file = self.app(app, |state| AppFile { update: None, ..state.file.clone() });
+                let file = self.app(app, |state| AppFile {
+                    highest: state.file.revision,
+                    update: None,
+                    ..state.file.clone()
+                });
                 self.write_file(app, file)
             }
             Err(trouble) => self.go_back(app, term, &update, trouble).await,
