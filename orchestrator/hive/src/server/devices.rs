@@ -405,7 +405,7 @@ fn keep_apps<'r>(
             let about = About { app: Some(app.app), device: Some(device), ..About::default() };
             tenant.event("tail_kept", about.with("branches", app.branches.len()));
         }
-        outcome::returned(tenant, device, app, was.map(|was| was.phase))?;
+        outcome::returned(tenant, device, app)?;
     }
     // What is not reported any more is not here any more; its writers stay known.
     for (app, row) in rows {

@@ -237,8 +237,8 @@ async fn one(shared: &Arc<Shared>, account: AccountId, look: Look) -> Result<(),
             if let (true, Some((app, placement))) = (failover, ended)
                 && let Some(device) = placement.device
             {
-                let lost = outcome::lost(&mut tenant, app, device, placement.leased)?;
-                loaded.operations.entry(id).or_default().data.lost = Some(lost);
+                let beside = loaded.operations.entry(id).or_default();
+                outcome::begin(&mut tenant, beside, app, device, placement.leased)?;
             }
             loaded.save(&mut tenant)?;
             tenant.end()

@@ -6,26 +6,11 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
-use crate::scene::{Scene, id};
+use crate::scene::{Scene, id, play};
 use crate::world::{Machine, Owner, Person, VOLUME, World, databases, uuid};
 
 async fn store(ada: &Person, url: &str, device: Option<String>) -> Value {
     ada.post("/v1/stores", &json!({"url": url, "device": device})).await.is(200)["id"].clone()
-}
-
-/// Lets devices work until an operation ended.
-async fn play(ada: &Person, operation: &str, devices: &mut [&mut Machine]) -> Value {
-    let until = Instant::now() + Duration::from_secs(60);
-    loop {
-        for device in devices.iter_mut() {
-            device.obey().await;
-        }
-        let found = ada.get(&format!("/v1/operations/{operation}")).await;
-        if found["state"] != "running" {
-            return found;
-        }
-        assert!(Instant::now() < until, "{found}");
-    }
 }
 
 /// Adds an app and lets its device start it.
