@@ -364,7 +364,8 @@ pub fn kind_text(kind: Kind) -> &'static str {
     }
 }
 
-fn kind(text: &str, data: &OperationData) -> Kind {
+/// What a column holds.
+pub fn kind(text: &str, data: &OperationData) -> Kind {
     match text {
         "start" => Kind::Start,
         "stop" => Kind::Stop,

@@ -230,6 +230,49 @@ async fn a_forced_move_ends_the_planned_one_that_waits() {
     }
 }
 
+/// A planned move from a device that died just now: it is told, and ends; then the forced way is open.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_move_from_a_device_that_just_died_is_told_and_ends() {
+    for (database, folder) in databases().await {
+        let mut scene = Scene::on(&database, folder, "manual").await;
+        scene.cellar.report().await.is(200);
+        let died = std::time::Instant::now();
+        let planned = id(&scene.order("move", json!({"to": scene.cellar.uuid()})).await.is(202));
+        let prepare = scene.cellar.expect("prepare").await;
+        let writers = json!([{"volume": VOLUME, "writer": scene.cellar.writer()}]);
+        scene.cellar.answer(&prepare, "done", None, json!({"writers": writers})).await.is(204);
+        let mut told = None;
+        let ended = loop {
+            scene.cellar.report().await.is(200);
+            let found = scene.ada.get(&format!("/v1/operations/{planned}")).await;
+            if found["state"] != "running" {
+                break found;
+            }
+            assert_eq!(
+                (&found["step"], &found["waits_for"]),
+                (&json!("hand_over"), &json!(scene.attic.uuid()))
+            );
+            if found["code"] == "device_silent" {
+                told = told.or(Some(died.elapsed()));
+            }
+            assert!(died.elapsed() < Duration::from_secs(60), "{found}");
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        };
+        let told = told.expect("it is told while it goes on");
+        assert!((30..36).contains(&told.as_secs()), "{told:?}");
+        assert!((39..48).contains(&died.elapsed().as_secs()), "{:?}", died.elapsed());
+        assert_eq!((&ended["state"], &ended["code"]), (&json!("failed"), &json!("device_silent")), "{ended}");
+        let shown = scene.shown().await;
+        assert_eq!((&shown["device"], &shown["term"]), (&json!(scene.attic.uuid()), &scene.term));
+        // It was never asked: should it come back now, it goes on.
+        assert_eq!(scene.attic.commands_at_once().await, Vec::<Value>::new());
+        let force = json!({"to": scene.cellar.uuid(), "forced": true, "accept_loss": true});
+        let forced = id(&scene.order("move", force).await.is(202));
+        assert_eq!(play(&scene.ada, &forced, &mut [&mut scene.cellar]).await["state"], "done");
+        scene.world.end().await;
+    }
+}
+
 /// The scheduler ends a term whose device is not heard for the whole watch, and gives the next one elsewhere.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_auto_app_fails_over_when_its_lease_is_over() {

@@ -688,6 +688,11 @@ impl Machine {
         commands
     }
 
+    /// What it is asked to do now; that it asks is no report.
+    pub async fn commands_at_once(&mut self) -> Vec<Value> {
+        tokio::time::timeout(Duration::from_millis(600), self.commands()).await.unwrap_or_default()
+    }
+
     /// The next command, which must be this. The device reports while it waits.
     #[track_caller]
     pub fn expect<'a>(&'a mut self, what: &'a str) -> impl Future<Output = Value> + 'a {
@@ -712,9 +717,8 @@ impl Machine {
     /// Reports, and does what it is told, as a device does it where all goes well; the verbs of what it did.
     pub async fn obey(&mut self) -> Vec<String> {
         self.report().await.is(200);
-        let waited = tokio::time::timeout(Duration::from_millis(600), self.commands()).await;
         let mut done = Vec::new();
-        for command in waited.unwrap_or_default() {
+        for command in self.commands_at_once().await {
             let verb = command["do"].as_str().expect("has a verb").to_owned();
             let data = self.did(&verb, &command);
             self.answer(&command, "done", None, data).await.is(204);
