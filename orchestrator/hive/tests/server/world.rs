@@ -515,6 +515,8 @@ pub struct Machine {
     pub update: Value,
     /// What it says of taking apps from the hive.
     pub accepts_authoring: bool,
+    /// Whether nobody opened its ring yet.
+    pub locked: bool,
     pub free_bytes: u64,
     /// What it says of its machine.
     pub load: Value,
@@ -546,6 +548,7 @@ impl Machine {
             auto_update: false,
             accepts_authoring: true,
             update: Value::Null,
+            locked: false,
             free_bytes: 1 << 40,
             load: json!({"cpu_percent": 1, "memory_bytes": 8, "memory_free_bytes": 4, "load_1m": 1}),
             line: world.line(),
@@ -622,7 +625,7 @@ impl Machine {
     pub async fn hello_again(&mut self) -> Reply {
         let body = json!({
             "hello": self.hello, "run": self.run, "incarnation": 1, "version": "0.1.0", "arch": "x86_64",
-            "features": self.features, "locked": false, "auto_update": self.auto_update,
+            "features": self.features, "locked": self.locked, "auto_update": self.auto_update,
             "accepts_authoring": self.accepts_authoring,
             "commands_have": self.have, "apps": self.hello_apps
         });
