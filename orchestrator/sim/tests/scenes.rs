@@ -129,6 +129,33 @@ fn a_renewal_between_two_looks_is_not_missed() {
     assert!(renewed_between_two_looks() < LEASE_END);
 }
 
+/// A watch is over, and the device is heard before that is decided.
+fn renewed_before_the_end() -> Term {
+    let mut scene = Scene::with_term(7);
+    scene.hello(ATTIC, 7, true);
+    scene.hello(CELLAR, 0, false);
+    scene.look(0);
+    assert!(scene.report(ATTIC, 7, true, Phase::Running));
+    for now in (1_000..60_000).step_by(1_000) {
+        scene.report(CELLAR, 0, false, Phase::StandingBy);
+        let due = scene.scheduler.look(&scene.hive, now);
+        if !due.is_empty() {
+            assert!(scene.report(ATTIC, 7, true, Phase::Running));
+        }
+        for due in due {
+            decide(&mut scene.hive, due.event(OperationId([3; 16])));
+        }
+    }
+    scene.term()
+}
+
+#[test]
+fn a_renewal_before_the_end_is_decided_keeps_the_term() {
+    assert_eq!(renewed_before_the_end(), Term(7));
+    BROKEN.set(Some(Rule::EndCompares));
+    assert!(renewed_before_the_end() > Term(7));
+}
+
 /// A restored hive grants a lease for a term of before, and hears of the later one then.
 fn restored_and_renewed() -> u64 {
     let mut scene = Scene::with_term(5);
@@ -342,15 +369,21 @@ fn an_app_goes_back_soon_when_its_target_is_lost() {
     assert_eq!(moving.state().1, SILENT);
 }
 
-/// A device that is heard is asked for as long as ever.
-#[test]
-fn a_device_that_reports_is_waited_for() {
+/// A source that reports is asked for as long as ever, and nobody else gets the app before it let go.
+fn waited_for() -> Option<DeviceId> {
     let mut moving = Moving::ordered(false);
     moving.pass(300);
     assert_eq!(moving.state(), (Step::Prepare, OperationState::Running));
     moving.does(CELLAR, Verb::Prepare);
     assert!((170..=182).contains(&moving.until_it_goes_on()));
-    assert_eq!(moving.state().0, Step::Return);
+    moving.placed().0
+}
+
+#[test]
+fn a_device_that_reports_is_waited_for() {
+    assert_eq!(waited_for(), Some(ATTIC));
+    BROKEN.set(Some(Rule::GrantAfterRelease));
+    assert_eq!(waited_for(), Some(CELLAR));
 }
 
 /// Under a lease the watch alone says that the source is over; the move's target is the first that gets the app.

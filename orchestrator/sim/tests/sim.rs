@@ -57,11 +57,9 @@ fn every_rule_of_the_hive_is_needed() {
     use orchestrator_hive::rules::{BROKEN, Rule};
     for (rule, flavour, known) in [
         (Rule::WatchIsWhole, Flavour::LEASES, 3),
-        (Rule::EndCompares, Flavour::LEASES, 1227),
         (Rule::GapBeginsAnew, Flavour::ALL, 2),
         (Rule::StepWithCommand, Flavour::ALL, 55),
         (Rule::CountersGoOn, Flavour::RESTORES, 45),
-        (Rule::GrantAfterRelease, Flavour::MANUAL, 50),
         (Rule::PolicyInOrder, Flavour::ALL, 3),
         (Rule::RecoveryWaits, Flavour::ALL, 7),
         (Rule::HelloGrows, Flavour::COPIES, 38),

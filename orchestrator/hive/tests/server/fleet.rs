@@ -329,6 +329,7 @@ async fn a_release_reaches_devices_that_join_after_it() {
         // One that joined anew, on a machine where this release was not well.
         let mut back = ada.device(&world, "back").await;
         back.update = json!({"number": 4, "state": "gone_back", "problem": "update_rolled_back"});
+        back.report().await.is(200);
         willing(&mut back, false).await;
         asked_nothing(&mut back).await;
         put(&ada, &world, "/v1/releases/5/x86_64", &program).await.is(200);
