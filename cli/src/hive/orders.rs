@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use clap::Args;
 use orchestrator_api::wire::app::App;
+use orchestrator_api::wire::device::Device;
 use orchestrator_api::wire::operation::{Operation, Ordered, State};
 
 use super::{Client, HiveArgs, words};
@@ -122,7 +123,11 @@ fn reason(client: &Client, operation: &Operation) -> String {
         return words::problem_at(problem);
     }
     if let Some(code) = &operation.code {
-        return words::problem(code).0;
+        let (words, hint) = words::problem(code);
+        let device =
+            operation.waits_for.and_then(|id| client.get::<Device>(&format!("/v1/devices/{id}")).ok());
+        let words = device.map_or(words, |device| format!("\"{}\" is silent", device.name));
+        return hint.map_or_else(|| words.clone(), |hint| format!("{words} ({hint})"));
     }
     // The device may have said more of the app than of the command.
     let app = operation.app.and_then(|app| client.get::<App>(&format!("/v1/apps/{app}")).ok());
@@ -203,6 +208,7 @@ mod tests {
             ended: None,
             by: By::default(),
             can_cancel: true,
+            waits_for: None,
         }
     }
 

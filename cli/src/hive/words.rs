@@ -120,7 +120,13 @@ pub fn problem(code: &str) -> (String, Option<&'static str>) {
         "no_candidate" => ("no device can take it", Some("`comb device list` says how they are")),
         "orphan" => ("no device says that it has it", None),
         "not_held" => ("no device has it any more", Some("`comb app start NAME` starts it")),
-        "device_silent" => ("the device is silent", Some("`comb device list` says when it was heard of")),
+        "device_silent" => (
+            "the device is silent",
+            Some(
+                "`comb device list` says when it was heard of; if it is gone, `comb app move NAME --to DEVICE --force` \
+                 starts its app elsewhere with what is safe",
+            ),
+        ),
         "forced" => ("a forced move took its place", None),
         "stopped" => ("it does not run, so there is nothing to hand over", None),
         "operation_running" => (

@@ -428,8 +428,15 @@ fn a_device_that_takes_releases_by_itself_gets_them_when_they_are_made() {
         "passphrase",
     ]);
     assert!(said.starts_with("release 1 (the next one)"), "{said}");
-    let runs = home.state().join("orchestrator/bin/comb");
-    assert_eq!(fs::metadata(runs).unwrap().len(), fs::metadata(env!("CARGO_BIN_EXE_comb")).unwrap().len());
+    // Nobody orders it but the hive.
+    let (runs, made) = (home.state().join("orchestrator/bin/comb"), env!("CARGO_BIN_EXE_comb"));
+    home.until("there", |_| {
+        fs::metadata(&runs).is_ok_and(|there| there.len() == fs::metadata(made).unwrap().len())
+    });
+    home.until("told", |home| {
+        let device: Value = serde_json::from_str(&home.done(&["device", "show", "attic", "--json"])).unwrap();
+        device["update"]["number"] == 1 && device["update"]["state"] == "done"
+    });
 }
 
 #[test]

@@ -22,6 +22,10 @@ pub const WATCH_EVERY: u64 = 1_000;
 pub const WATCH_GAP_MAX: u64 = 5_000;
 /// A device without a report for so long gets nothing new.
 pub const FRESH: u64 = 15_000;
+/// A device without a report for so long is silent, and that is told.
+pub const SILENT_AFTER: u64 = 30_000;
+/// What waits for a device that is silent for so long ends, or takes the way back.
+pub const SILENT_OVER: u64 = 40_000;
 /// A `manual` app is started without the hive then, after a boot.
 pub const WAIT_FOR_HIVE: u64 = 60_000;
 /// How long a start tries to reach the store.

@@ -34,7 +34,7 @@ pub use state::{
 use std::collections::BTreeSet;
 
 use orchestrator_api::command::{Command, CommandResult};
-use orchestrator_api::ids::{AppId, CommandNumber, DeviceId, OperationId, SessionId, Term};
+use orchestrator_api::ids::{AppId, CommandNumber, DeviceId, OperationId, Renewals, SessionId, Term};
 use orchestrator_api::report::{Hello, Refusal, Report, ReportAnswer, Welcome};
 
 /// What happens to a hive.
@@ -112,6 +112,17 @@ pub enum Event {
         /// The step's count: a later step is not late.
         count: u64,
     },
+    /// A device that an operation needs was not heard for long.
+    Silent {
+        /// The operation.
+        operation: OperationId,
+        /// The step's count: a later step may not need it.
+        count: u64,
+        /// The device.
+        device: DeviceId,
+        /// Its last report that was seen: one that came since says that it is there.
+        heard: Renewals,
+    },
     /// The state is that of a backup.
     Restored {
         /// The hive's wall clock, since 1970, in milliseconds.
@@ -127,7 +138,7 @@ pub enum Event {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Seen {
     /// No renewal since this one, for the whole watch.
-    Silence(orchestrator_api::ids::Renewals),
+    Silence(Renewals),
     /// The device's report says that nothing runs.
     Stopped,
 }
@@ -169,6 +180,10 @@ pub fn decide(hive: &mut Hive, event: Event) -> Answer {
         }
         Event::Late { operation, count } => {
             hive.late(operation, count);
+            Answer::Nothing
+        }
+        Event::Silent { operation, count, device, heard } => {
+            hive.silent(operation, count, device, heard);
             Answer::Nothing
         }
         Event::Restored { now_ms } => {

@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use orchestrator_api::command::{Command, CommandResult, Order, Outcome, Start, Verb};
-use orchestrator_api::ids::{AppId, DeviceId, OperationId, Term, VolumeId};
+use orchestrator_api::ids::{AppId, DeviceId, OperationId, Renewals, Term, VolumeId};
 use orchestrator_api::placement::{Expect, Head, Phase, Policy, Problem, Why};
 use orchestrator_api::times::{HAND_OVER_WAIT, PREPARE_WAIT, START_WAIT, TAKE_BACK_WAIT};
 
@@ -406,6 +406,32 @@ impl Hive {
                 }
             }
             Step::TakeBack => self.not_taken_back(id),
+            _ => {}
+        }
+    }
+
+    /// A device that the step needs is silent.
+    pub(crate) fn silent(&mut self, id: OperationId, count: u64, device: DeviceId, heard: Renewals) {
+        let Some(operation) = self.operations.get(&id).cloned() else { return };
+        let is_there = self.devices.get(&device).is_none_or(|device| device.renewals != heard);
+        if operation.count != count || operation.state != OperationState::Running || is_there {
+            return;
+        }
+        let leased = self.apps.get(&operation.app).is_some_and(|app| app.placement.leased);
+        // Of the source of an app under a lease the watch alone says what is over.
+        let watched = leased && operation.from == Some(device) && operation.to != Some(device);
+        match operation.step {
+            Step::Prepare | Step::HandOver if watched => {}
+            // Nothing has happened, or nothing was given away: what was asked is not asked any more.
+            Step::Prepare | Step::HandOver => {
+                self.commands.retain(|_, given| given.command.operation != id || given.result.is_some());
+                self.close(id, OperationState::Failed(Refused::DeviceSilent));
+            }
+            Step::Start => {
+                self.late(id, count);
+                self.edit(id, |operation| operation.reason = Some(Refused::DeviceSilent));
+            }
+            Step::TakeBack => self.late(id, count),
             _ => {}
         }
     }

@@ -7,10 +7,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use orchestrator_api::ids::{AppId, DeviceId, Incarnation, OperationId, Renewals, Term};
-use orchestrator_api::times::{FAILOVER_AGAIN, FRESH, LEASE_OVER, WATCH_GAP_MAX};
+use orchestrator_api::times::{FAILOVER_AGAIN, FRESH, LEASE_OVER, SILENT_OVER, WATCH_GAP_MAX};
 
 use crate::rules::{Rule, keeps};
-use crate::state::{Hive, Kind, OperationState, Step};
+use crate::state::{Hive, Kind, Operation, OperationState, Step};
 use crate::{Event, Seen, Wish};
 
 /// What one process has seen, and when, on its own clock.
@@ -19,9 +19,19 @@ pub struct Scheduler {
     looked: Option<u64>,
     terms: BTreeMap<AppId, (Term, Option<DeviceId>, Renewals, u64)>,
     steps: BTreeMap<OperationId, (u64, u64)>,
-    reports: BTreeMap<DeviceId, (Renewals, u64)>,
+    reports: BTreeMap<DeviceId, Heard>,
     begun: BTreeMap<AppId, u64>,
     heard: Option<(Incarnation, u64)>,
+}
+
+/// A device's reports, as far as they were seen.
+#[derive(Debug, Clone, Copy)]
+struct Heard {
+    renewals: Renewals,
+    /// Since when that is their number.
+    since: u64,
+    /// Whether it was another one before: the first number that is seen may be an old one.
+    grew: bool,
 }
 
 /// What a look proposes; an id is still to be given to a failover.
@@ -33,6 +43,8 @@ pub enum Look {
     End(AppId, Term, Seen, BTreeSet<DeviceId>),
     /// [`Event::Late`].
     Late(OperationId, u64),
+    /// [`Event::Silent`].
+    Silent(OperationId, u64, DeviceId, Renewals),
     /// [`Event::Recovered`].
     Recovered,
     /// [`Event::Ordered`]: an app runs that is not wanted, since a stop was forgotten.
@@ -46,6 +58,9 @@ impl Look {
             Look::Check(operation, fresh) => Event::Check { operation, fresh },
             Look::End(app, term, seen, fresh) => Event::End { app, term, seen, fresh, operation },
             Look::Late(operation, count) => Event::Late { operation, count },
+            Look::Silent(operation, count, device, heard) => {
+                Event::Silent { operation, count, device, heard }
+            }
             Look::Recovered => Event::Recovered,
             Look::Stop(app) => Event::Ordered { operation, wish: Wish { app, kind: Kind::Stop, to: None } },
         }
@@ -109,6 +124,12 @@ impl Scheduler {
                 due.push(Look::Check(*id, fresh.clone()));
             } else if operation.step.wait().is_some_and(|wait| now - since >= wait) {
                 due.push(Look::Late(*id, operation.count));
+            } else {
+                let needs = operation.needs().into_iter().flatten();
+                let mut silent = needs.filter_map(|device| Some((device, self.silent(&device, now)?)));
+                due.extend(
+                    silent.next().map(|(device, heard)| Look::Silent(*id, operation.count, device, heard)),
+                );
             }
         }
         self.steps
@@ -120,18 +141,35 @@ impl Scheduler {
     fn fresh(&mut self, hive: &Hive, now: u64) -> BTreeSet<DeviceId> {
         let mut fresh = BTreeSet::new();
         for (id, device) in &hive.devices {
-            // The first look says nothing: a number that is there may be old.
-            let known = self.reports.get(id).copied();
-            let since = match known {
-                Some((seen, since)) if seen == device.renewals => since,
-                Some(_) => now,
-                None => now.saturating_sub(FRESH),
+            let renewals = device.renewals;
+            let heard = match self.reports.get(id) {
+                Some(heard) if heard.renewals == renewals => *heard,
+                Some(_) => Heard { renewals, since: now, grew: true },
+                None => Heard { renewals, since: now, grew: false },
             };
-            self.reports.insert(*id, (device.renewals, since));
-            if known.is_some() && device.session.is_some() && now - since < FRESH {
+            self.reports.insert(*id, heard);
+            if heard.grew && device.session.is_some() && now - heard.since < FRESH {
                 fresh.insert(*id);
             }
         }
         fresh
+    }
+
+    /// The last report of a device that is silent for so long that nobody waits for it any more.
+    fn silent(&self, device: &DeviceId, now: u64) -> Option<Renewals> {
+        self.reports.get(device).filter(|heard| now - heard.since >= SILENT_OVER).map(|heard| heard.renewals)
+    }
+}
+
+impl Operation {
+    /// The devices without which the step does not end, where something else can be done instead.
+    fn needs(&self) -> [Option<DeviceId>; 2] {
+        match (self.kind, self.step) {
+            (Kind::Move, Step::Prepare) => [self.to, self.from],
+            (Kind::Start | Kind::Force { .. }, Step::Prepare) => [self.to, None],
+            (Kind::Move, Step::HandOver) => [self.from, None],
+            (Kind::Move, Step::Start | Step::TakeBack) => [self.to, None],
+            _ => [None, None],
+        }
     }
 }

@@ -286,6 +286,12 @@ impl Hive {
         self.operations.iter().find(|(_, operation)| running(operation)).map(|(id, _)| *id)
     }
 
+    /// Whether an operation runs.
+    #[cfg(feature = "server")]
+    pub(crate) fn is_running(&self, id: OperationId) -> bool {
+        self.operations.get(&id).is_some_and(|operation| operation.state == OperationState::Running)
+    }
+
     /// The number of the last report that renewed an app's term.
     pub(crate) fn last_renewal(&self, placement: &Placement) -> Renewals {
         let device = placement.device.and_then(|id| self.devices.get(&id));

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use orchestrator_api::command::{Command, CommandResult, Outcome, Verb};
 use orchestrator_api::ids::{
     AppId, DeviceId, Generation, HelloNumber, Incarnation, OperationId, ReportNumber, RunId, SessionId, Term,
 };
@@ -9,7 +10,9 @@ use orchestrator_api::placement::{Phase, Policy, Why};
 use orchestrator_api::report::{AppReport, Hello, HelloApp, Report};
 use orchestrator_api::times::LEASE_END;
 use orchestrator_hive::rules::{BROKEN, Rule};
-use orchestrator_hive::{Answer, App, Device, Event, Hive, Placement, Scheduler, decide};
+use orchestrator_hive::{
+    Answer, App, Device, Event, Hive, Kind, OperationState, Placement, Refused, Scheduler, Step, Wish, decide,
+};
 
 const APP: AppId = AppId([1; 16]);
 const ATTIC: DeviceId = DeviceId([b'a'; 16]);
@@ -126,6 +129,33 @@ fn a_renewal_between_two_looks_is_not_missed() {
     assert!(renewed_between_two_looks() < LEASE_END);
 }
 
+/// A watch is over, and the device is heard before that is decided.
+fn renewed_before_the_end() -> Term {
+    let mut scene = Scene::with_term(7);
+    scene.hello(ATTIC, 7, true);
+    scene.hello(CELLAR, 0, false);
+    scene.look(0);
+    assert!(scene.report(ATTIC, 7, true, Phase::Running));
+    for now in (1_000..60_000).step_by(1_000) {
+        scene.report(CELLAR, 0, false, Phase::StandingBy);
+        let due = scene.scheduler.look(&scene.hive, now);
+        if !due.is_empty() {
+            assert!(scene.report(ATTIC, 7, true, Phase::Running));
+        }
+        for due in due {
+            decide(&mut scene.hive, due.event(OperationId([3; 16])));
+        }
+    }
+    scene.term()
+}
+
+#[test]
+fn a_renewal_before_the_end_is_decided_keeps_the_term() {
+    assert_eq!(renewed_before_the_end(), Term(7));
+    BROKEN.set(Some(Rule::EndCompares));
+    assert!(renewed_before_the_end() > Term(7));
+}
+
 /// A restored hive grants a lease for a term of before, and hears of the later one then.
 fn restored_and_renewed() -> u64 {
     let mut scene = Scene::with_term(5);
@@ -172,4 +202,208 @@ fn a_term_of_a_backup_is_not_watched_before_its_device_is_heard() {
     assert_eq!(restored_without_the_attic(), Term(5));
     BROKEN.set(Some(Rule::LeasesAreHeardOf));
     assert!(restored_without_the_attic() > Term(5));
+}
+
+/// The app runs on the attic, without a lease, and is to move to the cellar.
+struct Moving {
+    scene: Scene,
+    operation: OperationId,
+    /// Who reports, every ten seconds, and in which phase of which term.
+    well: BTreeMap<DeviceId, (u64, Phase)>,
+    now: u64,
+}
+
+impl Moving {
+    fn ordered(leased: bool) -> Moving {
+        let mut scene = Scene::with_term(5);
+        if let Some(app) = scene.hive.apps.get_mut(&APP) {
+            app.placement.leased = leased;
+            app.policy = if leased { Policy::Auto } else { Policy::Manual };
+        }
+        scene.hello(ATTIC, 5, true);
+        scene.hello(CELLAR, 0, false);
+        let well = BTreeMap::from([(ATTIC, (5, Phase::Running)), (CELLAR, (0, Phase::StandingBy))]);
+        let mut moving = Moving { scene, operation: OperationId([9; 16]), well, now: 0 };
+        moving.pass(11);
+        let wish = Wish { app: APP, kind: Kind::Move, to: Some(CELLAR) };
+        let answer = decide(&mut moving.scene.hive, Event::Ordered { operation: moving.operation, wish });
+        assert!(matches!(answer, Answer::Ordered(Ok(_))), "{answer:?}");
+        moving.pass(2);
+        moving
+    }
+
+    /// Seconds, in which those who are well report.
+    fn pass(&mut self, seconds: u64) {
+        for _ in 0..seconds {
+            self.now += 1_000;
+            if self.now.is_multiple_of(10_000) {
+                for (device, (term, phase)) in self.well.clone() {
+                    self.scene.report(device, term, phase == Phase::Running, phase);
+                }
+            }
+            self.scene.look(self.now);
+        }
+    }
+
+    /// What a device is still asked to do.
+    fn asked(&mut self, device: DeviceId) -> Vec<Command> {
+        let (session, _) = self.scene.sessions[&device];
+        match decide(&mut self.scene.hive, Event::Poll { device, session, have: Default::default() }) {
+            Answer::Commands(commands) => commands,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// It does the one thing that it is asked to do.
+    fn does(&mut self, device: DeviceId, verb: Verb) {
+        let commands = self.asked(device);
+        assert_eq!(commands.iter().map(|it| it.order.verb()).collect::<Vec<_>>(), [verb]);
+        let (number, outcome, data) = (commands[0].number, Outcome::Done, Default::default());
+        let result = CommandResult { number, app: APP, outcome, data };
+        let (session, _) = self.scene.sessions[&device];
+        decide(&mut self.scene.hive, Event::Result { device, session, result });
+    }
+
+    fn state(&self) -> (Step, OperationState) {
+        let operation = &self.scene.hive.operations[&self.operation];
+        (operation.step, operation.state)
+    }
+
+    /// Seconds until the operation has ended, or is at another step.
+    fn until_it_goes_on(&mut self) -> u64 {
+        let (was, begun) = (self.state(), self.now);
+        while self.state() == was {
+            assert!(self.now - begun < 600_000, "it stays at {was:?}");
+            self.pass(1);
+        }
+        (self.now - begun) / 1_000
+    }
+
+    fn placed(&self) -> (Option<DeviceId>, u64) {
+        let placement = &self.scene.hive.apps[&APP].placement;
+        (placement.device, placement.term.0)
+    }
+}
+
+const SILENT: OperationState = OperationState::Failed(Refused::DeviceSilent);
+
+#[test]
+fn a_move_ends_soon_when_a_device_is_lost_while_the_target_is_prepared() {
+    for lost in [ATTIC, CELLAR] {
+        let mut moving = Moving::ordered(false);
+        assert_eq!(moving.state().0, Step::Prepare);
+        moving.well.remove(&lost);
+        assert!(moving.until_it_goes_on() <= 41);
+        assert_eq!(moving.state(), (Step::Prepare, SILENT));
+        assert_eq!(moving.placed(), (Some(ATTIC), 5), "nothing has happened");
+        assert!(moving.asked(CELLAR).is_empty());
+    }
+}
+
+#[test]
+fn a_source_that_is_lost_before_it_hands_over_goes_on_when_it_is_back() {
+    let mut moving = Moving::ordered(false);
+    moving.does(CELLAR, Verb::Prepare);
+    moving.well.remove(&ATTIC);
+    assert_eq!(moving.state().0, Step::HandOver);
+    assert!(moving.until_it_goes_on() <= 41);
+    assert_eq!(moving.state(), (Step::HandOver, SILENT));
+    // It is back, and was never asked: it goes on as it did.
+    assert!(moving.asked(ATTIC).is_empty());
+    moving.well.insert(ATTIC, (5, Phase::Running));
+    moving.pass(120);
+    assert_eq!((moving.placed(), moving.scene.hive.operations.len()), ((Some(ATTIC), 5), 1));
+}
+
+#[test]
+fn a_source_that_did_hand_over_unheard_runs_the_app_again() {
+    let mut moving = Moving::ordered(false);
+    moving.does(CELLAR, Verb::Prepare);
+    let order = moving.asked(ATTIC).remove(0);
+    moving.well.remove(&ATTIC);
+    assert!(moving.until_it_goes_on() <= 41);
+    // What it says of an order that was taken back is kept by nobody, and it need not say it again.
+    let (session, _) = moving.scene.sessions[&ATTIC];
+    let result =
+        CommandResult { number: order.number, app: APP, outcome: Outcome::Done, data: Default::default() };
+    let kept = decide(&mut moving.scene.hive, Event::Result { device: ATTIC, session, result });
+    assert_eq!(kept, Answer::Kept(order.number));
+    moving.well.insert(ATTIC, (5, Phase::Stopped(Why::HandOver { resume: false })));
+    moving.pass(12);
+    assert_eq!(moving.placed(), (Some(ATTIC), 6), "it is wanted, so it gets the next term");
+    moving.does(ATTIC, Verb::Start);
+}
+
+#[test]
+fn a_lost_source_is_left_behind_with_force_meanwhile() {
+    let mut moving = Moving::ordered(false);
+    moving.does(CELLAR, Verb::Prepare);
+    moving.well.remove(&ATTIC);
+    moving.until_it_goes_on();
+    moving.operation = OperationId([8; 16]);
+    let wish = Wish { app: APP, kind: Kind::Force { even_if_online: false }, to: Some(CELLAR) };
+    let answer = decide(&mut moving.scene.hive, Event::Ordered { operation: moving.operation, wish });
+    assert!(matches!(answer, Answer::Ordered(Ok(_))), "{answer:?}");
+    moving.pass(1);
+    moving.does(CELLAR, Verb::Prepare);
+    moving.does(CELLAR, Verb::Start);
+    assert_eq!((moving.state().1, moving.placed()), (OperationState::Done, (Some(CELLAR), 6)));
+    assert!(moving.asked(ATTIC).is_empty(), "it is told by the answer to its next report alone");
+}
+
+#[test]
+fn an_app_goes_back_soon_when_its_target_is_lost() {
+    let mut moving = Moving::ordered(false);
+    moving.does(CELLAR, Verb::Prepare);
+    moving.well.remove(&CELLAR);
+    moving.does(ATTIC, Verb::HandOver);
+    moving.well.insert(ATTIC, (5, Phase::Stopped(Why::HandOver { resume: false })));
+    assert_eq!(moving.state().0, Step::Start);
+    let away = moving.now;
+    while moving.state().0 != Step::Return {
+        moving.until_it_goes_on();
+    }
+    assert!(moving.now - away <= 43_000, "{}", moving.now - away);
+    assert_eq!(moving.placed(), (Some(ATTIC), 7));
+    moving.does(ATTIC, Verb::Start);
+    assert_eq!(moving.state().1, SILENT);
+}
+
+/// A source that reports is asked for as long as ever, and nobody else gets the app before it let go.
+fn waited_for() -> Option<DeviceId> {
+    let mut moving = Moving::ordered(false);
+    moving.pass(300);
+    assert_eq!(moving.state(), (Step::Prepare, OperationState::Running));
+    moving.does(CELLAR, Verb::Prepare);
+    assert!((170..=182).contains(&moving.until_it_goes_on()));
+    moving.placed().0
+}
+
+#[test]
+fn a_device_that_reports_is_waited_for() {
+    assert_eq!(waited_for(), Some(ATTIC));
+    BROKEN.set(Some(Rule::GrantAfterRelease));
+    assert_eq!(waited_for(), Some(CELLAR));
+}
+
+/// Under a lease the watch alone says that the source is over; the move's target is the first that gets the app.
+#[test]
+fn a_lost_source_under_a_lease_is_failed_over_from() {
+    let mut moving = Moving::ordered(true);
+    moving.does(CELLAR, Verb::Prepare);
+    moving.well.remove(&ATTIC);
+    let ended = moving.until_it_goes_on();
+    assert!((30..=48).contains(&ended), "{ended}");
+    assert_eq!(moving.state().1, OperationState::Failed(Refused::LeaseOver));
+    assert_eq!(moving.placed(), (Some(CELLAR), 6));
+}
+
+/// A hive that was away for long has heard nobody, and calls nobody silent.
+#[test]
+fn a_hive_that_was_away_calls_nobody_silent() {
+    let mut moving = Moving::ordered(false);
+    moving.now += 300_000;
+    moving.scene.look(moving.now);
+    moving.pass(11);
+    assert_eq!(moving.state(), (Step::Prepare, OperationState::Running));
 }

@@ -15,11 +15,9 @@ use orchestrator_api::wire::device::DeviceState;
 use orchestrator_api::wire::value::Base64;
 use orchestrator_device::daemon::talk::ARCH;
 
-use super::update;
 use crate::failure::{Context, Failure, Kind, Result};
 use crate::hive::client::failure as refusal;
-use crate::hive::orders::OrderArgs;
-use crate::hive::{Client, find, ring};
+use crate::hive::{Client, HiveArgs, find, ring};
 use crate::output::{self, Align, Table};
 use crate::passphrase::PassphraseArgs;
 use crate::state::State;
@@ -28,7 +26,8 @@ use crate::state::State;
 ///
 /// A release has a comb for each kind of processor. It is signed with the key ring's own key, so a hive can neither make
 /// one nor change one. Devices that were joined with a code for automatic updates (`comb device code --auto-update`) are
-/// told to take it at once; for the others there is `comb device update`.
+/// told by the hive to take it, one after the other, also those that come later; for the others there is `comb device
+/// update`.
 #[derive(Debug, Args)]
 pub struct ReleaseArgs {
     /// The program, once for each kind of processor
@@ -43,15 +42,19 @@ pub struct ReleaseArgs {
     passphrase: PassphraseArgs,
 
     #[command(flatten)]
-    order: OrderArgs,
+    hive: HiveArgs,
+
+    /// Print what was released, or the list, as JSON
+    #[arg(long)]
+    json: bool,
 }
 
 /// Releases.
 pub fn run(state: &State, args: &ReleaseArgs) -> Result<()> {
-    let client = args.order.hive.client(state)?;
+    let client = args.hive.client(state)?;
     let known: Vec<ReleaseInfo> = client.list("/v1/releases")?;
     if args.files.is_empty() {
-        return list(&known, args.order.json);
+        return list(&known, args.json);
     }
     let programs = args.files.iter().map(|file| read(file)).collect::<Result<Vec<_>>>()?;
     let version = match &args.called {
@@ -74,20 +77,26 @@ pub fn run(state: &State, args: &ReleaseArgs) -> Result<()> {
         let path = format!("/v1/releases/{}/{}", release.number, word(program.binary.arch));
         client.put_object(&path, &program.bytes)?.map_err(|error| refusal(client.hive(), *error))?;
     }
-    if !args.order.json {
-        output::line(&format!("release {} ({}) is with the hive", release.number, release.version))?;
+    if args.json {
+        return output::json(&release);
     }
-    order_willing(&client, &release, args)
+    output::line(&format!("release {} ({}) is with the hive", release.number, release.version))?;
+    tell_willing(&client, &release)
 }
 
-/// Orders it of each device that said that it takes releases by itself.
-fn order_willing(client: &Client, release: &Release, args: &ReleaseArgs) -> Result<()> {
+/// Says to whom the hive brings it by itself.
+fn tell_willing(client: &Client, release: &Release) -> Result<()> {
     let has = |arch: Arch| release.binaries.iter().any(|one| one.arch == arch);
     let willing = find::devices(client)?
         .into_iter()
         .filter(|device| device.auto_update && device.state != DeviceState::Revoked && has(device.arch));
-    for device in willing {
-        update::order(client, &device, release.number, &args.order)?;
+    let names: Vec<String> = willing.map(|device| format!("\"{}\"", device.name)).collect();
+    match names.as_slice() {
+        [] => output::note("no device takes it by itself; `comb device update NAME` orders it of one"),
+        names => output::note(&format!(
+            "the hive brings it to {}, one after the other; `comb operation list` says how that goes",
+            names.join(", ")
+        )),
     }
     Ok(())
 }

@@ -16,7 +16,8 @@ use crate::state::State;
 /// public key too, by which devices know it again.
 #[derive(Debug, Args)]
 pub struct RunArgs {
-    /// Where it keeps what it knows: sqlite:PATH or postgres://USER@HOST/NAME [default: hive.db in the state folder]
+    /// Where it keeps what it knows: sqlite:PATH or postgres://USER@HOST/NAME, with ?sslmode=verify-full for one that
+    /// others run [default: hive.db in the state folder]
     #[arg(long, value_name = "URL")]
     db: Option<String>,
 

@@ -50,7 +50,7 @@ pub struct Operation {
     pub done: Option<Number>,
     /// Of so much.
     pub total: Option<Number>,
-    /// Why it is not done.
+    /// Why it failed; while it runs `device_silent`, if the device that it waits for does not report.
     pub code: Option<String>,
     /// The same, with its place.
     pub problem: Option<ProblemReport>,
@@ -64,6 +64,9 @@ pub struct Operation {
     pub by: By,
     /// Whether it can be cancelled now.
     pub can_cancel: bool,
+    /// The device whose answer the step waits for.
+    #[serde(default)]
+    pub waits_for: Option<DeviceId>,
 }
 
 /// How an operation stands.

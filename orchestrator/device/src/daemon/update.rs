@@ -101,11 +101,9 @@ impl World {
         let path = format!("/v1/device/releases/{number}/{}", arch.as_str().unwrap_or_default());
         let bytes_max = usize::try_from(binary.bytes).unwrap_or(usize::MAX);
         let ask = Ask { bytes_max, ..Ask::get(session, &path, FETCH_WAIT) };
-        let bytes = self
-            .hive
-            .bytes(&ask)
-            .await
-            .map_err(|error| failed(format!("the program of release {number}: {error}")))?;
+        let bytes = self.hive.bytes(&ask).await.map_err(|error| {
+            Trouble::new(Problem::Late, format!("the program of release {number}: {error}"))
+        })?;
         if bytes.len() as u64 != binary.bytes || *blake3::hash(&bytes).as_bytes() != binary.blake3.0 {
             return Err(failed(format!(
                 "the program of release {number} is not the one that was signed for"

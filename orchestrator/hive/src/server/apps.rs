@@ -479,8 +479,7 @@ pub fn order(tenant: &mut Tenant<'_>, wish: Wish, change: Option<Change<'_>>) ->
         _ => return Err(Fail::start("an order was answered with something else")),
     }
     if let (Kind::Force { .. }, Some(from)) = (wish.kind, from) {
-        let lost = outcome::lost(tenant, wish.app, from, leased)?;
-        loaded.operations.entry(id).or_default().data.lost = Some(lost);
+        outcome::begin(tenant, loaded.operations.entry(id).or_default(), wish.app, from, leased)?;
     }
     if let Some(change) = change {
         change(&mut loaded, id);

@@ -11,7 +11,7 @@ use orchestrator_api::release::Arch;
 use orchestrator_api::report::Refusal;
 use orchestrator_api::request::{JoinHeader, NOBODY, Request};
 use orchestrator_api::text::{Hex, Uuid};
-use orchestrator_api::times::REPORT_EVERY;
+use orchestrator_api::times::{REPORT_EVERY, SILENT_AFTER};
 use orchestrator_api::wire::command::{COMMANDS_MAX, Command, CommandResult, Commands, Order, ResultState};
 use orchestrator_api::wire::device::{ChangeDevice, Device, DeviceState, Hello, Join, Joined, Welcome};
 use orchestrator_api::wire::report::{AppReport, AppTerm, Phase, Report, ReportAnswer, Why};
@@ -33,7 +33,6 @@ const DEVICES_MAX: u64 = 1000;
 /// How long a request for commands is held.
 const POLL_HOLD: Duration = Duration::from_secs(25);
 const SESSION_MS: i64 = 24 * 3_600_000;
-const SILENT_AFTER: i64 = 30_000;
 /// A device is asked for something new only if it reported so lately.
 pub const FRESH_MS: i64 = 15_000;
 /// The second report of a session comes so soon, in milliseconds.
@@ -405,7 +404,7 @@ fn keep_apps<'r>(
             let about = About { app: Some(app.app), device: Some(device), ..About::default() };
             tenant.event("tail_kept", about.with("branches", app.branches.len()));
         }
-        outcome::returned(tenant, device, app, was.map(|was| was.phase))?;
+        outcome::returned(tenant, device, app)?;
     }
     // What is not reported any more is not here any more; its writers stay known.
     for (app, row) in rows {
@@ -556,7 +555,7 @@ fn view(tenant: &mut Tenant<'_>, row: &Row) -> Result<Device, Fail> {
     let id = DeviceId(row.id(0)?);
     let now = chance::now();
     let seen = row.maybe(5, Row::int)?;
-    let silent = seen.is_none_or(|seen| now - seen > SILENT_AFTER);
+    let silent = seen.is_none_or(|seen| now - seen > SILENT_AFTER as i64);
     let state = match row.text(2)? {
         "revoked" => DeviceState::Revoked,
         _ if silent => DeviceState::Silent,

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use orchestrator_api::error::Code;
 use orchestrator_api::ids::{AppId, DeviceId, OperationId};
 use orchestrator_api::placement::Problem;
+use orchestrator_api::times::SILENT_AFTER;
 use orchestrator_api::wire::app::{AtStake, Moments};
 use orchestrator_api::wire::command::{Moment, MomentReason, Order};
 use orchestrator_api::wire::operation::{
@@ -56,7 +57,7 @@ fn view(tenant: &mut Tenant<'_>, row: &Row) -> Result<Operation, Fail> {
         "lost" => State::Lost,
         _ => State::Failed,
     };
-    let code = row.maybe(8, Row::text)?.map(str::to_owned);
+    let mut code = row.maybe(8, Row::text)?.map(str::to_owned);
     let app = row.maybe(2, Row::id::<16>)?.map(AppId);
     let step = row.text(5)?.to_owned();
     // How far the command is, its device says in its reports; why it failed, in the result.
@@ -79,6 +80,15 @@ fn view(tenant: &mut Tenant<'_>, row: &Row) -> Result<Operation, Fail> {
             }
         }
         _ => {}
+    }
+    let waits_for = data.waits.map(|(device, _)| device).filter(|_| state == State::Running);
+    if let Some(device) = waits_for {
+        let sql = "SELECT seen FROM device WHERE account = $1 AND device = $2";
+        let row = tenant.one(sql, &[device.0.into()])?;
+        let seen = row.as_ref().map(|row| row.maybe(0, Row::int)).transpose()?.flatten();
+        if seen.is_none_or(|seen| chance::now() - seen > SILENT_AFTER as i64) {
+            code = Some(Code::DeviceSilent.text().to_owned());
+        }
     }
     let drained = match &data.task {
         Some(Task::Drain(drain)) => Some(drain.progress()),
@@ -104,6 +114,7 @@ fn view(tenant: &mut Tenant<'_>, row: &Row) -> Result<Operation, Fail> {
         ended: row.maybe(11, Row::int)?.map(chance::time),
         by: read::<By>(row.text(12)?)?,
         can_cancel,
+        waits_for,
     })
 }
 

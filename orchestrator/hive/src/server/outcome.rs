@@ -1,6 +1,6 @@
 //! What comes of operations: what is learnt from results, what was lost, what is told.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use fs_format::{DeviceId as Writer, VolumeId};
 use orchestrator_api::ids::{AppId, DeviceId, OperationId};
@@ -9,13 +9,13 @@ use orchestrator_api::times::LEASE_END;
 use orchestrator_api::wire::app::AtStake;
 use orchestrator_api::wire::command::{CommandResult, WriterAt};
 use orchestrator_api::wire::operation::{Exact, Lost, Outcome};
-use orchestrator_api::wire::report::{AppReport, Phase, Report};
+use orchestrator_api::wire::report::{AppReport, Branch, Phase, Report};
 use orchestrator_api::wire::value::Number;
 
 use super::chance;
 use super::database::Row;
 use super::fail::Fail;
-use super::rows::{Loaded, OperationRow, refused_text};
+use super::rows::{Loaded, OperationData, OperationRow, refused_text};
 use super::tenant::{About, Tenant, json, read};
 use crate::{App, Kind, Operation, OperationState};
 
@@ -53,7 +53,7 @@ pub fn at_stake(tenant: &mut Tenant<'_>, app: AppId, device: DeviceId) -> Result
 }
 
 /// What is lost at most when the next device goes on: by the last report, and the time that the device may have gone on.
-pub fn lost(tenant: &mut Tenant<'_>, app: AppId, device: DeviceId, leased: bool) -> Result<Lost, Fail> {
+fn lost(tenant: &mut Tenant<'_>, app: AppId, device: DeviceId, leased: bool) -> Result<Lost, Fail> {
     let stake = at_stake(tenant, app, device)?;
     let newest = reported(tenant, app, device)?;
     let safe_age = newest.as_ref().and_then(|(report, _)| {
@@ -178,6 +178,16 @@ pub fn close(
     result.to = device.or(beside.data.to);
     // Who goes on with what he has loses nothing.
     result.lost = beside.data.lost.clone().filter(|_| result.to != beside.data.from);
+    // Who was away may have been back, and have told all, before the app ran again.
+    let mut told = None;
+    if let (OperationState::Done, Some(lost), Some(from)) =
+        (operation.state, &mut result.lost, beside.data.from)
+        && let Some((report, _)) = reported(tenant, operation.app, from)?
+        && app.is_some_and(|app| report.term < app.placement.term)
+        && let Some((exact, settled)) = exact(&report, &beside.data.kept)
+    {
+        (lost.exact, beside.data.settled, told) = (Some(exact), settled, Some((from, exact)));
+    }
     let most = result.lost.as_ref().and_then(|lost| lost.lost_seconds_max).map(|most| most.0);
     beside.result = Some(result);
     let (from, to) = (beside.data.from.map(|id| id.to_string()), device.map(|id| id.to_string()));
@@ -200,44 +210,79 @@ pub fn close(
         }
         OperationState::Lost | OperationState::Running => {}
     }
+    if let Some((from, exact)) = told {
+        tell_loss(tenant, operation.app, from, id, exact);
+    }
     Ok(())
 }
 
-/// A device that returned says what was lost: exact figures take the place of the estimate.
-pub fn returned(
+/// What is kept of a loss from its beginning on: the most that can be lost, and what the device kept of earlier ones.
+pub fn begin(
     tenant: &mut Tenant<'_>,
+    beside: &mut OperationRow,
+    app: AppId,
     device: DeviceId,
-    app: &AppReport,
-    was: Option<Phase>,
+    leased: bool,
 ) -> Result<(), Fail> {
-    let settled = app.phase == Phase::StandingBy && was != Some(Phase::StandingBy);
-    if app.branches.is_empty() && !settled {
+    beside.data.lost = Some(lost(tenant, app, device, leased)?);
+    let sql = "SELECT branches FROM device_app WHERE account = $1 AND app = $2 AND device = $3";
+    let row = tenant.one(sql, &[app.0.into(), device.0.into()])?;
+    let kept = row.as_ref().map(|row| row.maybe(0, Row::text)).transpose()?.flatten();
+    let kept: Vec<Branch> = kept.map(read).transpose()?.unwrap_or_default();
+    beside.data.kept = kept.into_iter().map(|one| (one.volume, one.name.as_str().to_owned())).collect();
+    Ok(())
+}
+
+/// What a device that returned says of a loss: of its branches, those that it did not have before. None while it says
+/// nothing of it; and whether that is all, or it still takes its volumes apart.
+fn exact(app: &AppReport, kept: &BTreeSet<(Hex<32>, String)>) -> Option<(Exact, bool)> {
+    let is_new = |one: &&Branch| !kept.contains(&(one.volume, one.name.as_str().to_owned()));
+    let left: Vec<&Branch> = app.branches.iter().filter(is_new).collect();
+    let whole = app.phase == Phase::StandingBy;
+    let exact = Exact {
+        seconds: Number(left.iter().map(|one| one.span_ms.0.div_ceil(1000)).max().unwrap_or(0)),
+        bytes: Number(left.iter().map(|one| one.bytes.0).sum()),
+    };
+    (whole || !left.is_empty()).then_some((exact, whole))
+}
+
+/// Losses of an app that are looked through for the one that a device tells of.
+const LOSSES_MAX: u64 = 20;
+
+/// A device that returned says what was lost: exact figures take the place of the estimate, and stay when it has told all.
+pub fn returned(tenant: &mut Tenant<'_>, device: DeviceId, app: &AppReport) -> Result<(), Fail> {
+    if app.branches.is_empty() && app.phase != Phase::StandingBy {
         return Ok(());
     }
     let sql = "SELECT operation, data, result FROM operation WHERE account = $1 AND app = $2 AND state = 'done' \
-         AND kind IN ('move_forced', 'failover') ORDER BY number DESC LIMIT 1";
-    let Some(row) = tenant.one(sql, &[app.app.0.into()])? else { return Ok(()) };
-    let data: super::rows::OperationData = read(row.text(1)?)?;
-    let Some(mut result): Option<Outcome> = row.maybe(2, Row::text)?.map(read).transpose()? else {
-        return Ok(());
-    };
-    let Some(lost) = result.lost.as_mut().filter(|_| data.from == Some(device)) else { return Ok(()) };
-    let exact = Exact {
-        seconds: Number(app.branches.iter().map(|one| one.span_ms.0.div_ceil(1000)).max().unwrap_or(0)),
-        bytes: Number(app.branches.iter().map(|one| one.bytes.0).sum()),
-    };
-    if lost.exact == Some(exact) {
+         AND kind IN ('move_forced', 'failover') ORDER BY number DESC LIMIT $3";
+    for row in tenant.query(sql, &[app.app.0.into(), LOSSES_MAX.into()])? {
+        let data: OperationData = read(row.text(1)?)?;
+        let result: Option<Outcome> = row.maybe(2, Row::text)?.map(read).transpose()?;
+        let lost = result.as_ref().and_then(|result| result.lost.as_ref());
+        let (Some(lost), true) = (lost, data.from == Some(device)) else { continue };
+        // The last one from this device: what went before it was told before.
+        let told = exact(app, &data.kept).filter(|_| !data.settled);
+        let Some((exact, settled)) = told else { return Ok(()) };
+        let known = lost.exact == Some(exact);
+        let id = OperationId(row.id(0)?);
+        let lost = Some(Lost { exact: Some(exact), ..lost.clone() });
+        let data = OperationData { settled, ..data };
+        tenant.execute(
+            "UPDATE operation SET data = $3, result = $4 WHERE account = $1 AND operation = $2",
+            &[id.0.into(), json(&data).into(), json(&result.map(|it| Outcome { lost, ..it })).into()],
+        )?;
+        if !known {
+            tell_loss(tenant, app.app, device, id, exact);
+        }
         return Ok(());
     }
-    lost.exact = Some(exact);
-    let operation = OperationId(row.id(0)?);
-    tenant.execute(
-        "UPDATE operation SET result = $3 WHERE account = $1 AND operation = $2",
-        &[operation.0.into(), json(&result).into()],
-    )?;
+    Ok(())
+}
+
+fn tell_loss(tenant: &mut Tenant<'_>, app: AppId, device: DeviceId, operation: OperationId, exact: Exact) {
     let about =
-        About { app: Some(app.app), device: Some(device), operation: Some(operation), ..About::default() };
+        About { app: Some(app), device: Some(device), operation: Some(operation), ..About::default() };
     tenant.event("loss_known", about.with("seconds", exact.seconds.0).with("bytes", exact.bytes.0));
     tenant.changed("operation", operation);
-    Ok(())
 }

@@ -1,7 +1,12 @@
 //! Releases on their way to devices that take them by themselves: one device after the other (`security.md`, section 9).
+//!
+//! Invariants
+//! - What a device said of a release is never asked again, and what it went back from is never ordered.
+//! - A device that never got its order holds nobody back.
 
 use orchestrator_api::error::Code;
 use orchestrator_api::ids::{DeviceId, OperationId};
+use orchestrator_api::times::SILENT_OVER;
 use orchestrator_api::wire::command::Order;
 use orchestrator_api::wire::report::Report;
 use orchestrator_api::wire::value::Base64;
@@ -10,8 +15,13 @@ use super::chance;
 use super::database::{Database, How, Row};
 use super::devices::{self, FRESH_MS};
 use super::fail::Fail;
+use super::rows::OperationData;
 use super::tasks::{self, Task};
 use super::tenant::{Tenant, Told, read};
+use crate::Refused;
+
+/// An order that brought no verdict is given again after this, in milliseconds.
+const AGAIN_MS: i64 = 600_000;
 
 /// Orders the next device to take the newest release.
 pub async fn go_on(database: &Database) -> Result<Told, Fail> {
@@ -21,10 +31,12 @@ pub async fn go_on(database: &Database) -> Result<Told, Fail> {
             if !tx.query("SELECT 1 FROM hive WHERE recovering = 1", &[])?.is_empty() {
                 return Ok(told);
             }
-            for row in tx.query("SELECT account, max(number) FROM release GROUP BY account", &[])? {
+            for row in tx.query("SELECT DISTINCT account FROM release_binary", &[])? {
                 let mut tenant = Tenant::new(tx, row.id(0)?);
                 tenant.alone()?;
-                next(&mut tenant, row.count(1)?)?;
+                if !waits(&mut tenant)? {
+                    next(&mut tenant)?;
+                }
                 told.extend(tenant.end()?);
             }
             Ok(told)
@@ -32,21 +44,43 @@ pub async fn go_on(database: &Database) -> Result<Told, Fail> {
         .await
 }
 
-fn next(tenant: &mut Tenant<'_>, number: u64) -> Result<(), Fail> {
-    let sql = "SELECT 1 FROM operation WHERE account = $1 AND kind = 'update_device' AND state = 'running'";
-    if tenant.one(sql, &[])?.is_some() {
-        return Ok(());
+/// Whether a device has an order that it may be at work on. One that a silent device never got is taken back.
+fn waits(tenant: &mut Tenant<'_>) -> Result<bool, Fail> {
+    let sql = "SELECT o.operation, o.data, d.seen, d.report, d.state FROM operation o JOIN device d \
+         ON d.account = o.account AND d.device = o.device \
+         WHERE o.account = $1 AND o.kind = 'update_device' AND o.state = 'running'";
+    let mut waits = false;
+    for row in tenant.query(sql, &[])? {
+        let data: OperationData = read(row.text(1)?)?;
+        let report: Option<Report> = row.maybe(3, Row::text)?.map(read).transpose()?;
+        let seen = row.maybe(2, Row::int)?;
+        let took =
+            data.waits.is_none_or(|(_, number)| report.is_some_and(|report| report.commands_have >= number));
+        let silent = seen.is_none_or(|seen| chance::now() - seen > SILENT_OVER as i64);
+        match row.text(4)? == "revoked" || (silent && !took) {
+            true => tasks::give_up(tenant, OperationId(row.id(0)?), Refused::DeviceSilent)?,
+            false => waits = true,
+        }
     }
-    // A device that was ordered it before, and did not do it, is not ordered it again by the hive.
-    let ordered = format!("%\"update_device\":{{\"release\":{number}}}%");
-    let sql = "SELECT d.device, d.features, d.report FROM device d JOIN release_binary b ON b.account = d.account \
-         AND b.arch = d.arch AND b.number = $2 WHERE d.account = $1 AND d.state = 'active' AND d.auto_update = 1 \
-         AND d.seen > $3 AND NOT EXISTS (SELECT 1 FROM operation o WHERE o.account = d.account \
-         AND o.device = d.device AND o.kind = 'update_device' AND o.data LIKE $4) ORDER BY d.name";
-    let values = [number.into(), (chance::now() - FRESH_MS).into(), ordered.into()];
-    for row in tenant.query(sql, &values)? {
+    Ok(waits)
+}
+
+fn next(tenant: &mut Tenant<'_>) -> Result<(), Fail> {
+    // What a device said of a release holds; where it said nothing, it is asked again.
+    let sql = "SELECT d.device, d.features, d.report, b.number FROM device d JOIN release_binary b \
+         ON b.account = d.account AND b.arch = d.arch AND b.number = (SELECT max(n.number) FROM release_binary n \
+         WHERE n.account = d.account AND n.arch = d.arch) \
+         WHERE d.account = $1 AND d.state = 'active' AND d.auto_update = 1 AND d.locked = 0 AND d.seen > $2 \
+         AND NOT EXISTS (SELECT 1 FROM operation o WHERE o.account = d.account AND o.device = d.device \
+         AND o.kind = 'update_device' AND o.data LIKE '%\"update_device\":{\"release\":' || b.number || '}%' \
+         AND NOT (o.state = 'lost' OR (o.state = 'failed' AND (o.code = 'device_silent' \
+         OR (o.code IN ('package_sealed', 'late') AND o.ended <= $3))))) ORDER BY d.name";
+    let now = chance::now();
+    for row in tenant.query(sql, &[(now - FRESH_MS).into(), (now - AGAIN_MS).into()])? {
         let features: Vec<String> = read(row.text(1)?)?;
         let report: Option<Report> = row.maybe(2, Row::text)?.map(read).transpose()?;
+        let number = row.count(3)?;
+        // One that it went back from is told with that release's number.
         let has = report.and_then(|report| report.update).map_or(0, |update| update.number.0);
         if has < number && features.iter().any(|feature| feature == "update") {
             order(tenant, DeviceId(row.id(0)?), number)?;

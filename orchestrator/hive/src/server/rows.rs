@@ -115,6 +115,10 @@ pub struct OperationData {
     pub at_stake: Option<wire::app::AtStake>,
     /// What was lost, when it is known how long the device may have gone on.
     pub lost: Option<wire::operation::Lost>,
+    /// Branches that the device had kept of losses before this one.
+    pub kept: BTreeSet<(Hex<32>, String)>,
+    /// The device returned, and told all that was lost.
+    pub settled: bool,
     /// What is to be done, of a task.
     pub task: Option<super::tasks::Task>,
 }
@@ -360,7 +364,8 @@ pub fn kind_text(kind: Kind) -> &'static str {
     }
 }
 
-fn kind(text: &str, data: &OperationData) -> Kind {
+/// What a column holds.
+pub fn kind(text: &str, data: &OperationData) -> Kind {
     match text {
         "start" => Kind::Start,
         "stop" => Kind::Stop,

@@ -12,10 +12,10 @@ use tokio::time::Instant;
 use super::database::{DbError, How, Row};
 use super::fail::Fail;
 use super::outcome;
-use super::rows::{self, ALONE, Loaded, PhaseColumn};
+use super::rows::{self, ALONE, Loaded, OperationData, PhaseColumn};
 use super::standby::{self, Looked};
 use super::tenant::{About, AccountId, Tenant, Wake, read};
-use super::{Shared, backup, chance, drain, notify, rollout};
+use super::{Shared, backup, chance, drain, notify, rollout, tasks};
 use crate::{App, Device, Hive, Kind, Look, Operation, OperationState, Placement, Scheduler, decide};
 
 /// How often what the hive goes on with by itself is looked at.
@@ -154,18 +154,21 @@ fn state(tx: &mut dyn super::database::Tx) -> Result<BTreeMap<AccountId, Hive>, 
         };
         hive.apps.insert(app, row);
     }
-    let sql = "SELECT account, operation, app, kind, step, count FROM operation WHERE state = 'running' \
-         AND app IS NOT NULL";
+    // Who takes part is asked only of what need not wait for a device that is silent.
+    let sql = "SELECT account, operation, app, kind, step, count, \
+         CASE WHEN kind IN ('start', 'move', 'move_forced') THEN data ELSE '{}' END \
+         FROM operation WHERE state = 'running' AND app IS NOT NULL";
     for row in tx.query(&format!("{sql} AND {ALONE}"), &[])? {
         let Some(hive) = all.get_mut(&row.id::<16>(0)?) else { continue };
+        let data: OperationData = read(row.text(6)?)?;
         let operation = Operation {
             app: AppId(row.id(2)?),
-            kind: if row.text(3)? == "failover" { Kind::Failover } else { Kind::Task },
+            kind: rows::kind(row.text(3)?, &data),
             step: rows::step(row.text(4)?),
             count: row.count(5)?,
             waits: None,
-            from: None,
-            to: None,
+            from: data.from,
+            to: data.to,
             heads: None,
             rollback_to: BTreeMap::new(),
             tried: Default::default(),
@@ -216,7 +219,7 @@ async fn one(shared: &Arc<Shared>, account: AccountId, look: Look) -> Result<(),
             tenant.alone()?;
             let id = OperationId(chance::uuid().0);
             let loaded = match &look {
-                Look::Check(operation, _) | Look::Late(operation, _) => {
+                Look::Check(operation, _) | Look::Late(operation, _) | Look::Silent(operation, ..) => {
                     Loaded::operation(&mut tenant, *operation)?
                 }
                 Look::End(app, ..) | Look::Stop(app) => Some(Loaded::app(&mut tenant, *app)?),
@@ -233,12 +236,17 @@ async fn one(shared: &Arc<Shared>, account: AccountId, look: Look) -> Result<(),
                 _ => None,
             };
             decide(&mut loaded.hive, look.clone().event(id));
+            if let Look::Silent(operation, ..) = &look
+                && !loaded.hive.is_running(*operation)
+            {
+                tasks::forget_commands(&mut tenant, *operation)?;
+            }
             let failover = loaded.hive.operations.get(&id).is_some_and(|it| it.kind == Kind::Failover);
             if let (true, Some((app, placement))) = (failover, ended)
                 && let Some(device) = placement.device
             {
-                let lost = outcome::lost(&mut tenant, app, device, placement.leased)?;
-                loaded.operations.entry(id).or_default().data.lost = Some(lost);
+                let beside = loaded.operations.entry(id).or_default();
+                outcome::begin(&mut tenant, beside, app, device, placement.leased)?;
             }
             loaded.save(&mut tenant)?;
             tenant.end()

@@ -17,7 +17,7 @@ use super::fail::Fail;
 use super::rows::{self, ALONE};
 use super::tasks::{self, Task};
 use super::tenant::{AccountId, Tenant, Told, read};
-use crate::{OperationState, Refused};
+use crate::Refused;
 
 /// One that was not heard for so long does not count.
 const SILENT_MS: i64 = 600_000;
@@ -138,12 +138,7 @@ fn is_being_prepared(tenant: &mut Tenant<'_>, app: AppId) -> Result<bool, Fail> 
             waits = true;
             continue;
         }
-        let id = OperationId(row.id(0)?);
-        if let Some(mut open) = tasks::load(tenant, id)? {
-            open.operation.state = OperationState::Failed(Refused::Problem(Problem::Late));
-            tasks::forget_commands(tenant, id)?;
-            tasks::save(tenant, id, &open)?;
-        }
+        tasks::give_up(tenant, OperationId(row.id(0)?), Refused::Problem(Problem::Late))?;
     }
     Ok(waits)
 }

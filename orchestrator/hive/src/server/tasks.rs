@@ -210,6 +210,15 @@ pub fn cancel(tenant: &mut Tenant<'_>, id: OperationId) -> Result<(), Fail> {
     save(tenant, id, &open)
 }
 
+/// Nobody waits for a task any more, and what was ordered of a device is taken back.
+pub fn give_up(tenant: &mut Tenant<'_>, id: OperationId, why: Refused) -> Result<(), Fail> {
+    let Some(mut open) = load(tenant, id)? else { return Ok(()) };
+    forget_commands(tenant, id)?;
+    open.beside.data.waits = None;
+    open.operation.state = OperationState::Failed(why);
+    save(tenant, id, &open)
+}
+
 /// Takes back what a device did not answer yet.
 pub fn forget_commands(tenant: &mut Tenant<'_>, id: OperationId) -> Result<(), Fail> {
     let sql = "DELETE FROM command WHERE account = $1 AND operation = $2 AND result IS NULL";

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::scene::{Scene, id};
+use crate::scene::{Scene, id, play};
 use crate::world::{Owner, VOLUME, World, cut, databases, manifest, uuid};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -115,6 +115,95 @@ async fn a_device_that_only_asks_for_commands_is_silent() {
     }
 }
 
+/// Branches of a device that returned.
+fn branches(of: &[(&str, u64, u64)]) -> Value {
+    let one = |(name, bytes, span_ms): &(&str, u64, u64)| json!({"volume": VOLUME, "name": name, "seals": 1, "bytes": bytes, "span_ms": span_ms});
+    of.iter().map(one).collect()
+}
+
+/// A device is lost twice: each loss is told by what it left itself, and what was told once stays.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_loss_counts_only_what_it_left() {
+    for (database, folder) in databases().await {
+        let mut scene = Scene::on(&database, folder, "manual").await;
+        let (attic, cellar) = (scene.attic.uuid(), scene.cellar.uuid());
+        let force = json!({"to": cellar, "forced": true, "accept_loss": true, "even_if_online": true});
+        let exact = async |scene: &Scene, operation: &str| {
+            let told = scene.ada.get(&format!("/v1/operations/{operation}")).await;
+            told["result"]["lost"]["exact"].clone()
+        };
+        scene.cellar.report().await.is(200);
+        let first = id(&scene.order("move", force.clone()).await.is(202));
+        assert_eq!(play(&scene.ada, &first, &mut [&mut scene.cellar]).await["state"], "done");
+        assert_eq!(exact(&scene, &first).await, Value::Null);
+        // One volume after the other; then it stands by, which is all.
+        let term = scene.term.clone();
+        scene.attic.has(&scene.app, &term, "settling", None, None);
+        scene.attic.apps[0]["branches"] = branches(&[("cut-6-e2", 500, 1500)]);
+        scene.attic.report().await.is(200);
+        assert_eq!(exact(&scene, &first).await, json!({"seconds": 2, "bytes": 500}));
+        scene.attic.has(&scene.app, &term, "standing_by", None, None);
+        let old = [("cut-6-e2", 500, 1500), ("cut-7-e2", 200, 2500)];
+        scene.attic.apps[0]["branches"] = branches(&old);
+        scene.attic.report().await.is(200);
+        assert_eq!(exact(&scene, &first).await, json!({"seconds": 3, "bytes": 700}));
+
+        // It gets the app again, as planned, and is lost again.
+        let back = id(&scene.order("move", json!({"to": attic})).await.is(202));
+        let moved = play(&scene.ada, &back, &mut [&mut scene.cellar, &mut scene.attic]).await;
+        assert_eq!(moved["state"], "done", "{moved}");
+        scene.attic.apps[0]["branches"] = branches(&old);
+        scene.attic.report().await.is(200);
+        let term = scene.attic.apps[0]["term"].clone();
+        scene.cellar.report().await.is(200);
+        let second = id(&scene.order("move", force.clone()).await.is(202));
+        assert_eq!(play(&scene.ada, &second, &mut [&mut scene.cellar]).await["state"], "done");
+        // What it kept of the first loss says nothing of the second one.
+        scene.attic.has(&scene.app, &term, "settling", None, None);
+        scene.attic.apps[0]["branches"] = branches(&old);
+        scene.attic.report().await.is(200);
+        assert_eq!(exact(&scene, &second).await, Value::Null);
+        // Of the first, a person has looked through one meanwhile, and removed it.
+        scene.attic.has(&scene.app, &term, "standing_by", None, None);
+        scene.attic.apps[0]["branches"] = branches(&[old[1], ("cut-12-e4", 64, 900)]);
+        scene.attic.report().await.is(200);
+        assert_eq!(exact(&scene, &second).await, json!({"seconds": 1, "bytes": 64}));
+        assert_eq!(exact(&scene, &first).await, json!({"seconds": 3, "bytes": 700}));
+        // Later it removes the rest: what was lost is not undone by that.
+        scene.attic.apps[0]["branches"] = json!([]);
+        scene.attic.report().await.is(200);
+        assert_eq!(exact(&scene, &second).await, json!({"seconds": 1, "bytes": 64}));
+        scene.world.end().await;
+    }
+}
+
+/// A device that is back, and has told all, before the app runs elsewhere: it says nothing new afterwards.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_lost_is_known_when_the_device_is_back_first() {
+    let (database, folder) = databases().await.remove(0);
+    let mut scene = Scene::on(&database, folder, "manual").await;
+    scene.cellar.report().await.is(200);
+    let force =
+        json!({"to": scene.cellar.uuid(), "forced": true, "accept_loss": true, "even_if_online": true});
+    let forced = id(&scene.order("move", force).await.is(202));
+    let prepare = scene.cellar.expect("prepare").await;
+    let writers = json!([{"volume": VOLUME, "writer": scene.cellar.writer()}]);
+    scene.cellar.answer(&prepare, "done", None, json!({"writers": writers})).await.is(204);
+    let start = scene.cellar.expect("start").await;
+    let term = scene.term.clone();
+    scene.attic.has(&scene.app, &term, "standing_by", None, None);
+    scene.attic.apps[0]["branches"] = branches(&[("cut-6-e2", 300, 4000)]);
+    scene.attic.report().await.is(200);
+    let data = json!({"cuts": [cut(2, 6, Some(5))], "writers": writers, "started": true, "healthy": true});
+    scene.cellar.answer(&start, "done", None, data).await.is(204);
+    let done = scene.ada.wait(&forced, 20).await;
+    assert_eq!(done["result"]["lost"]["exact"], json!({"seconds": 4, "bytes": 300}), "{done}");
+    let events = scene.ada.get(&format!("/v1/events?app={}", scene.app)).await;
+    let kinds: Vec<&str> =
+        events["items"].as_array().expect("a list").iter().filter_map(|it| it["kind"].as_str()).collect();
+    assert_eq!(kinds.iter().filter(|kind| **kind == "loss_known").count(), 1, "{kinds:?}");
+}
+
 /// Nobody has to wait for the planned move from a device that was lost meanwhile.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_forced_move_ends_the_planned_one_that_waits() {
@@ -137,6 +226,49 @@ async fn a_forced_move_ends_the_planned_one_that_waits() {
         );
         let going_on = scene.ada.get(&format!("/v1/operations/{}", id(&forced))).await;
         assert_eq!(going_on["state"], "running", "{going_on}");
+        scene.world.end().await;
+    }
+}
+
+/// A planned move from a device that died just now: it is told, and ends; then the forced way is open.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_move_from_a_device_that_just_died_is_told_and_ends() {
+    for (database, folder) in databases().await {
+        let mut scene = Scene::on(&database, folder, "manual").await;
+        scene.cellar.report().await.is(200);
+        let died = std::time::Instant::now();
+        let planned = id(&scene.order("move", json!({"to": scene.cellar.uuid()})).await.is(202));
+        let prepare = scene.cellar.expect("prepare").await;
+        let writers = json!([{"volume": VOLUME, "writer": scene.cellar.writer()}]);
+        scene.cellar.answer(&prepare, "done", None, json!({"writers": writers})).await.is(204);
+        let mut told = None;
+        let ended = loop {
+            scene.cellar.report().await.is(200);
+            let found = scene.ada.get(&format!("/v1/operations/{planned}")).await;
+            if found["state"] != "running" {
+                break found;
+            }
+            assert_eq!(
+                (&found["step"], &found["waits_for"]),
+                (&json!("hand_over"), &json!(scene.attic.uuid()))
+            );
+            if found["code"] == "device_silent" {
+                told = told.or(Some(died.elapsed()));
+            }
+            assert!(died.elapsed() < Duration::from_secs(60), "{found}");
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        };
+        let told = told.expect("it is told while it goes on");
+        assert!((30..36).contains(&told.as_secs()), "{told:?}");
+        assert!((39..48).contains(&died.elapsed().as_secs()), "{:?}", died.elapsed());
+        assert_eq!((&ended["state"], &ended["code"]), (&json!("failed"), &json!("device_silent")), "{ended}");
+        let shown = scene.shown().await;
+        assert_eq!((&shown["device"], &shown["term"]), (&json!(scene.attic.uuid()), &scene.term));
+        // It was never asked: should it come back now, it goes on.
+        assert_eq!(scene.attic.commands_at_once().await, Vec::<Value>::new());
+        let force = json!({"to": scene.cellar.uuid(), "forced": true, "accept_loss": true});
+        let forced = id(&scene.order("move", force).await.is(202));
+        assert_eq!(play(&scene.ada, &forced, &mut [&mut scene.cellar]).await["state"], "done");
         scene.world.end().await;
     }
 }

@@ -6,26 +6,11 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
-use crate::scene::{Scene, id};
+use crate::scene::{Scene, id, play};
 use crate::world::{Machine, Owner, Person, VOLUME, World, databases, uuid};
 
 async fn store(ada: &Person, url: &str, device: Option<String>) -> Value {
     ada.post("/v1/stores", &json!({"url": url, "device": device})).await.is(200)["id"].clone()
-}
-
-/// Lets devices work until an operation ended.
-async fn play(ada: &Person, operation: &str, devices: &mut [&mut Machine]) -> Value {
-    let until = Instant::now() + Duration::from_secs(60);
-    loop {
-        for device in devices.iter_mut() {
-            device.obey().await;
-        }
-        let found = ada.get(&format!("/v1/operations/{operation}")).await;
-        if found["state"] != "running" {
-            return found;
-        }
-        assert!(Instant::now() < until, "{found}");
-    }
 }
 
 /// Adds an app and lets its device start it.
@@ -300,4 +285,102 @@ async fn devices_that_opted_in_are_updated_one_after_the_other() {
     ada.post("/v1/releases", &owner.release(5, &program)).await.is(201);
     put(&ada, &world, "/v1/releases/5/x86_64", &program).await.is(200);
     attic.expect("update_device").await;
+}
+
+/// Says that it takes releases, as soon as its ring is open.
+async fn willing(device: &mut Machine, locked: bool) {
+    device.features = json!(["move", "auto", "update"]);
+    (device.auto_update, device.locked) = (true, locked);
+    device.hello().await.is(200);
+    device.report().await.is(200);
+}
+
+/// The hive looks every three seconds; who reports twice meanwhile is asked nothing.
+async fn asked_nothing(device: &mut Machine) {
+    for _ in 0..2 {
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        assert_eq!(device.obey().await, Vec::<String>::new());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_release_reaches_devices_that_join_after_it() {
+    for (database, folder) in databases().await {
+        let mut world = World::on(&database, folder).await;
+        let (ada, owner) = (world.set_up().await, Owner::new(1));
+        ada.ring(&owner).await;
+        let program = b"a program".to_vec();
+        ada.post("/v1/releases", &owner.release(4, &program)).await.is(201);
+        put(&ada, &world, "/v1/releases/4/x86_64", &program).await.is(200);
+        // The newest one has nothing for its processor yet.
+        ada.post("/v1/releases", &owner.release(5, &program)).await.is(201);
+
+        let mut late = ada.device(&world, "late").await;
+        willing(&mut late, true).await;
+        asked_nothing(&mut late).await;
+        late.locked = false;
+        late.hello().await.is(200);
+        let order = late.expect("update_device").await;
+        assert_eq!(order["release"], owner.release(4, &program)["release"]);
+        // Its ring was locked again meanwhile, which says nothing of the release; but it is not asked all the time.
+        late.answer(&order, "failed", Some("package_sealed"), json!({})).await.is(204);
+        asked_nothing(&mut late).await;
+
+        // One that joined anew, on a machine where this release was not well.
+        let mut back = ada.device(&world, "back").await;
+        back.update = json!({"number": 4, "state": "gone_back", "problem": "update_rolled_back"});
+        back.report().await.is(200);
+        willing(&mut back, false).await;
+        asked_nothing(&mut back).await;
+        put(&ada, &world, "/v1/releases/5/x86_64", &program).await.is(200);
+        assert_eq!(back.expect("update_device").await["release"], owner.release(5, &program)["release"]);
+        world.end().await;
+    }
+}
+
+/// A device that never got its order holds nobody back, and gets it when it is there again.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_release_reaches_a_device_that_was_silent() {
+    for (database, folder) in databases().await {
+        let mut world = World::on(&database, folder).await;
+        let (ada, owner) = (world.set_up().await, Owner::new(1));
+        ada.ring(&owner).await;
+        let (mut attic, mut cellar) = (ada.device(&world, "attic").await, ada.device(&world, "cellar").await);
+        willing(&mut attic, false).await;
+        willing(&mut cellar, false).await;
+        let program = b"a program".to_vec();
+        ada.post("/v1/releases", &owner.release(4, &program)).await.is(201);
+        put(&ada, &world, "/v1/releases/4/x86_64", &program).await.is(200);
+        let begun = Instant::now();
+        let mut asked = Vec::new();
+        while asked.is_empty() {
+            assert!(begun.elapsed() < Duration::from_secs(60), "the cellar waits for the attic");
+            cellar.report().await.is(200);
+            asked = cellar.commands_at_once().await;
+        }
+        assert!(begun.elapsed() > Duration::from_secs(38), "{:?}", begun.elapsed());
+        cellar.answer(&asked[0], "done", None, json!({})).await.is(204);
+        cellar.update = json!({"number": 4, "state": "done", "problem": null});
+        cellar.report().await.is(200);
+        let all = ada.get(&format!("/v1/operations?device={}", attic.uuid())).await;
+        assert_eq!(
+            (&all["items"][0]["state"], &all["items"][0]["code"]),
+            (&json!("failed"), &json!("device_silent")),
+            "{all}"
+        );
+        let order = attic.expect("update_device").await;
+        // It has taken the order now, and says so: should it be silent from here on, the order stands.
+        attic.report().await.is(200);
+        tokio::time::sleep(Duration::from_secs(44)).await;
+        let all = ada.get("/v1/operations?state=running").await;
+        let running: Vec<&Value> = all["items"].as_array().expect("a list").iter().collect();
+        assert_eq!(running.len(), 1, "{all}");
+        assert_eq!(
+            (&running[0]["waits_for"], &running[0]["code"]),
+            (&json!(attic.uuid()), &json!("device_silent"))
+        );
+        attic.answer(&order, "failed", Some("update_rolled_back"), json!({})).await.is(204);
+        asked_nothing(&mut attic).await;
+        world.end().await;
+    }
 }

@@ -1,5 +1,7 @@
 //! Two devices, and an app that runs on the first of them.
 
+use std::time::{Duration, Instant};
+
 use serde_json::{Value, json};
 
 use crate::world::{Machine, Owner, Person, Reply, VOLUME, World, cut, manifest, uuid};
@@ -88,4 +90,19 @@ impl Scene {
 /// The operation of an order.
 pub fn id(ordered: &Value) -> String {
     ordered["operation"]["id"].as_str().expect("an order has an operation").to_owned()
+}
+
+/// Lets devices work until an operation ended.
+pub async fn play(ada: &Person, operation: &str, devices: &mut [&mut Machine]) -> Value {
+    let until = Instant::now() + Duration::from_secs(60);
+    loop {
+        for device in devices.iter_mut() {
+            device.obey().await;
+        }
+        let found = ada.get(&format!("/v1/operations/{operation}")).await;
+        if found["state"] != "running" {
+            return found;
+        }
+        assert!(Instant::now() < until, "{found}");
+    }
 }

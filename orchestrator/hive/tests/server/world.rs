@@ -515,6 +515,8 @@ pub struct Machine {
     pub update: Value,
     /// What it says of taking apps from the hive.
     pub accepts_authoring: bool,
+    /// Whether nobody opened its ring yet.
+    pub locked: bool,
     pub free_bytes: u64,
     /// What it says of its machine.
     pub load: Value,
@@ -546,6 +548,7 @@ impl Machine {
             auto_update: false,
             accepts_authoring: true,
             update: Value::Null,
+            locked: false,
             free_bytes: 1 << 40,
             load: json!({"cpu_percent": 1, "memory_bytes": 8, "memory_free_bytes": 4, "load_1m": 1}),
             line: world.line(),
@@ -622,7 +625,7 @@ impl Machine {
     pub async fn hello_again(&mut self) -> Reply {
         let body = json!({
             "hello": self.hello, "run": self.run, "incarnation": 1, "version": "0.1.0", "arch": "x86_64",
-            "features": self.features, "locked": false, "auto_update": self.auto_update,
+            "features": self.features, "locked": self.locked, "auto_update": self.auto_update,
             "accepts_authoring": self.accepts_authoring,
             "commands_have": self.have, "apps": self.hello_apps
         });
@@ -688,6 +691,11 @@ impl Machine {
         commands
     }
 
+    /// What it is asked to do now; that it asks is no report.
+    pub async fn commands_at_once(&mut self) -> Vec<Value> {
+        tokio::time::timeout(Duration::from_millis(600), self.commands()).await.unwrap_or_default()
+    }
+
     /// The next command, which must be this. The device reports while it waits.
     #[track_caller]
     pub fn expect<'a>(&'a mut self, what: &'a str) -> impl Future<Output = Value> + 'a {
@@ -712,9 +720,8 @@ impl Machine {
     /// Reports, and does what it is told, as a device does it where all goes well; the verbs of what it did.
     pub async fn obey(&mut self) -> Vec<String> {
         self.report().await.is(200);
-        let waited = tokio::time::timeout(Duration::from_millis(600), self.commands()).await;
         let mut done = Vec::new();
-        for command in waited.unwrap_or_default() {
+        for command in self.commands_at_once().await {
             let verb = command["do"].as_str().expect("has a verb").to_owned();
             let data = self.did(&verb, &command);
             self.answer(&command, "done", None, data).await.is(204);

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::error::Error;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
@@ -10,10 +11,12 @@ use std::time::Duration;
 use bytes::BytesMut;
 use parking_lot::Mutex;
 use tokio::runtime::{Builder, Runtime};
+use tokio_postgres::config::Host;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::types::{FromSql, IsNull, ToSql, Type, to_sql_checked};
 use tokio_postgres::{Client, NoTls, Statement};
 
+use super::tls::{self, Tls};
 use super::{DbError, Door, How, Order, Row, Tx, Value};
 use crate::server::fail::Fail;
 
@@ -32,17 +35,26 @@ pub(super) struct Postgres {
 impl Postgres {
     pub(super) async fn open(url: &str) -> Result<Self, Fail> {
         // What is wrong with the address is told once, at the beginning.
-        let config: tokio_postgres::Config = url.parse().map_err(|_| {
-            // The address may hold a password, so it is not repeated.
-            Fail::start("the address of the database is not one that PostgreSQL's clients read")
-        })?;
+        let (config, tls) = tls::parse(url)?;
+        let far = |host: &Host| match host {
+            Host::Tcp(name) => {
+                name != "localhost" && !name.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
+            }
+            Host::Unix(_) => false,
+        };
+        if tls.is_none() && config.get_hosts().iter().any(far) {
+            tracing::warn!(
+                "the database is spoken to in plain; sslmode=verify-full in its address encrypts that"
+            );
+        }
+        let place = (config, tls);
         let (work, orders) = channel();
         let orders = Arc::new(Mutex::new(orders));
         for _ in 0..WORKERS {
-            spawn(Worker::new(config.clone(), false)?, orders.clone())?;
+            spawn(Worker::new(place.clone(), false)?, orders.clone())?;
         }
         let (lead, orders) = channel();
-        spawn(Worker::new(config, true)?, Arc::new(Mutex::new(orders)))?;
+        spawn(Worker::new(place, true)?, Arc::new(Mutex::new(orders)))?;
         Ok(Self { work, lead })
     }
 }
@@ -67,8 +79,11 @@ impl Door for Postgres {
     }
 }
 
+/// Where a database is, and how it is spoken to.
+type Place = (tokio_postgres::Config, Option<Tls>);
+
 struct Worker {
-    config: tokio_postgres::Config,
+    place: Place,
     runtime: Runtime,
     open: Option<Open>,
     leads: bool,
@@ -80,11 +95,11 @@ struct Open {
 }
 
 impl Worker {
-    fn new(config: tokio_postgres::Config, leads: bool) -> Result<Self, Fail> {
+    fn new(place: Place, leads: bool) -> Result<Self, Fail> {
         let runtime = Builder::new_current_thread().enable_all().build();
         let runtime =
             runtime.map_err(|error| Fail::start(format!("a runtime could not be made: {error}")))?;
-        Ok(Self { config, runtime, open: None, leads })
+        Ok(Self { place, runtime, open: None, leads })
     }
 
     fn run(&mut self, read: bool, order: &mut Order) -> Result<(), Fail> {
@@ -110,18 +125,14 @@ impl Worker {
     }
 
     fn connect(&mut self) -> Result<(), Fail> {
-        let config = self.config.clone();
-        let connect = async {
-            let connecting = tokio::time::timeout(CONNECT_WAIT, config.connect(NoTls));
-            let away = |text: String| Fail::Db(DbError::Away(text));
-            let (client, connection) = connecting
-                .await
-                .map_err(|_| away("it does not answer".to_owned()))?
-                .map_err(|error| away(error.to_string()))?;
-            tokio::spawn(connection);
-            Ok::<_, Fail>(Open { client, statements: HashMap::new() })
-        };
-        let mut open = self.runtime.block_on(connect)?;
+        let connecting = async { tokio::time::timeout(CONNECT_WAIT, connect(&self.place)).await };
+        let away = |text: String| Fail::Db(DbError::Away(text));
+        let client = self
+            .runtime
+            .block_on(connecting)
+            .map_err(|_| away("it does not answer".to_owned()))?
+            .map_err(|error| away(reason(&error)))?;
+        let mut open = Open { client, statements: HashMap::new() };
         if self.leads {
             let rows = Session { open: &mut open, runtime: &self.runtime }
                 .query("SELECT pg_try_advisory_lock($1)", &[Value::Int(LEADER)])?;
@@ -144,6 +155,31 @@ impl Worker {
                 Err(fail)
             }
         }
+    }
+}
+
+async fn connect((config, tls): &Place) -> Result<Client, tokio_postgres::Error> {
+    Ok(match tls {
+        None => {
+            let (client, connection) = config.connect(NoTls).await?;
+            tokio::spawn(connection);
+            client
+        }
+        Some(tls) => {
+            let (client, connection) = config.connect(tls.clone()).await?;
+            tokio::spawn(connection);
+            client
+        }
+    })
+}
+
+/// Why there is no connection: what the driver says leaves out why.
+fn reason(error: &tokio_postgres::Error) -> String {
+    match (error.code(), error.source()) {
+        (None, Some(source)) => format!("{error}: {source}"),
+        // What a server says may repeat what it was asked.
+        (Some(code), _) => format!("it answered with {}", code.code()),
+        (None, None) => error.to_string(),
     }
 }
 
