@@ -505,8 +505,8 @@ async fn a_device_is_added_renamed_and_seen_with_its_figures() {
     assert_eq!(reply.status, 303, "{}", text(&reply));
     assert!(text(&owner.get(&path).await).contains("revoked, its stores are open"));
     let activity = text(&owner.get("/activity?kind=orders").await);
-    assert!(activity.contains("revoked") && activity.contains("renamed"), "{activity}");
-    assert!(!text(&owner.get("/activity?kind=people").await).contains("renamed"));
+    assert!(activity.contains("Revoked") && activity.contains("Renamed"), "{activity}");
+    assert!(!text(&owner.get("/activity?kind=people").await).contains("Renamed"));
 }
 
 /// What a device or a person called something is shown, and does nothing.

@@ -88,7 +88,7 @@ pub async fn app(asked: Asked) -> Result<Answer, Answer> {
                 let place = Place { volume: whole, seq: Some(one.seq.0), path: frame::DATA.to_vec() };
                 Some((show::name(&plain), link::to("files", &place)))
             });
-            let quoted = frame::quoted(format!("{name}@{tag}").as_bytes());
+            let quoted = show::quoted(format!("{name}@{tag}").as_bytes());
             Instant {
                 time: show::when(moment.time),
                 ago: show::ago(moment.time, now),
@@ -97,7 +97,7 @@ pub async fn app(asked: Asked) -> Result<Answer, Answer> {
                 rollback: format!("comb app rollback {quoted}"),
                 fork: format!(
                     "comb app fork {quoted} --as {}",
-                    frame::quoted(format!("{name}-then").as_bytes())
+                    show::quoted(format!("{name}-then").as_bytes())
                 ),
                 tag,
             }

@@ -306,34 +306,9 @@ pub fn several(number: u64, one: &str, many: &str) -> String {
     format!("{} {}", count(number), if number == 1 { one } else { many })
 }
 
-/// Bytes as a shell takes them for one word.
-pub fn quoted(bytes: &[u8]) -> String {
-    let is_plain = |byte: &u8| (b' '..=b'~').contains(byte);
-    if bytes.iter().all(is_plain) {
-        return format!("'{}'", String::from_utf8_lossy(bytes).replace('\'', "'\\''"));
-    }
-    let mut text = String::from("$'");
-    for byte in bytes {
-        match byte {
-            b'\\' | b'\'' => text.extend(['\\', char::from(*byte)]),
-            byte if is_plain(byte) => text.push(char::from(*byte)),
-            byte => text.push_str(&format!("\\x{byte:02x}")),
-        }
-    }
-    text.push('\'');
-    text
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_shell_takes_any_name_for_one_word() {
-        assert_eq!(quoted(b"a b"), "'a b'");
-        assert_eq!(quoted(b"it's; rm"), "'it'\\''s; rm'");
-        assert_eq!(quoted(b"a\n\xff'"), "$'a\\x0a\\xff\\''");
-    }
 
     #[test]
     fn numbers_have_marks() {

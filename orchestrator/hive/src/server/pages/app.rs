@@ -1,35 +1,32 @@
 //! One app: how it is, what is chosen for it, what happened, and the orders that need no question.
 
 use orchestrator_api::ids::DeviceId;
-use orchestrator_api::text::{Time, Uuid};
+use orchestrator_api::text::Uuid;
 use orchestrator_api::wire::account::Store;
 use orchestrator_api::wire::app::{App as Shown, Wanted};
 use orchestrator_api::wire::device::{Device, DeviceState};
 use orchestrator_api::wire::report::{ContainerState, Health as Told, StoreState, VolumeReport, VolumeState};
 use orchestrator_api::wire::value::Page;
 use orchestrator_console::pages::{self, ActionRow, AppStore, Choice, Container, Data, Kept};
-use orchestrator_console::show::{self, Field, Graph, Health, Html, Kind, Line, Unit};
+use orchestrator_console::show::{self, Field, Graph, Health, Html, Kind, Line, Unit, quoted};
 use serde_json::json;
 
 use super::super::apps;
 use super::super::call::{Call, Reply};
-use super::super::chance;
-use super::super::database::Row;
 use super::super::devices;
 use super::super::fail::Fail;
 use super::super::figures::{self, Span};
+use super::super::notify::BEHIND_MS;
 use super::super::rows;
 use super::super::stores;
-use super::super::tenant::{Tenant, read};
-use super::app_view::{self, View, quoted};
+use super::super::tenant::Tenant;
+use super::app_view::{self, View};
 use super::escaped;
 use super::home::app_safe;
 
 /// How many events stand on the first page, and on a page of the history.
 const LATELY: usize = 6;
 const HISTORY: usize = 50;
-/// What is not replicated for so long is late.
-const BEHIND_MS: u64 = 120_000;
 
 fn container(app: &Shown, name: &str) -> Container {
     let package = app.services.iter().find(|one| one.name == name);
@@ -110,20 +107,22 @@ pub fn all_stores(call: &Call, tenant: &mut Tenant<'_>) -> Result<Vec<Store>, Fa
 
 fn store_rows(call: &Call, tenant: &mut Tenant<'_>, view: &View) -> Result<Vec<AppStore>, Fail> {
     let answers = match view.app.device {
-        Some(device) => reported_stores(tenant, device)?,
-        None => Vec::new(),
+        Some(device) => devices::reported(tenant, device)?.map(|report| report.stores),
+        None => None,
     };
     let known = all_stores(call, tenant)?;
     let mut all = Vec::new();
     for (at, id) in view.app.stores.iter().enumerate() {
         let url = known.iter().find(|one| one.id == *id).map(|one| one.url.clone());
-        let (health, words) = match answers.iter().find(|one| one.store == *id).map(|one| one.state) {
-            Some(StoreState::Ok) => (Health::Well, "answers"),
-            Some(StoreState::Unreachable) => (Health::Bad, "does not answer"),
-            Some(StoreState::Denied) => (Health::Bad, "refuses the credentials"),
-            Some(StoreState::Other) => (Health::Warn, "answers with errors"),
-            None => (Health::Unknown, "nothing told yet"),
-        };
+        let (health, words) =
+            match answers.iter().flat_map(|all| all.iter()).find(|one| one.store == *id).map(|one| one.state)
+            {
+                Some(StoreState::Ok) => (Health::Well, "answers"),
+                Some(StoreState::Unreachable) => (Health::Bad, "does not answer"),
+                Some(StoreState::Denied) => (Health::Bad, "refuses the credentials"),
+                Some(StoreState::Other) => (Health::Warn, "answers with errors"),
+                None => (Health::Unknown, "nothing told yet"),
+            };
         all.push(AppStore {
             url: url.map_or_else(|| Html::text("a store that is gone"), |url| show::name(&url)),
             role: if at == 0 { "says who writes" } else { "keeps a copy" },
@@ -132,17 +131,6 @@ fn store_rows(call: &Call, tenant: &mut Tenant<'_>, view: &View) -> Result<Vec<A
         });
     }
     Ok(all)
-}
-
-fn reported_stores(
-    tenant: &mut Tenant<'_>,
-    device: DeviceId,
-) -> Result<Vec<orchestrator_api::wire::report::StoreReport>, Fail> {
-    let sql = "SELECT report FROM device WHERE account = $1 AND device = $2";
-    let Some(row) = tenant.one(sql, &[device.0.into()])? else { return Ok(Vec::new()) };
-    let Some(text) = row.maybe(0, Row::text)? else { return Ok(Vec::new()) };
-    let report: orchestrator_api::wire::report::Report = read(text)?;
-    Ok(report.stores.into_vec())
 }
 
 fn kept(view: &View) -> Vec<Kept> {
@@ -175,14 +163,14 @@ fn graphs(tenant: &mut Tenant<'_>, view: &View, span: Span) -> Result<Vec<Html>,
     if lines.iter().all(|line| line.iter().all(Option::is_none)) {
         return Ok(Vec::new());
     }
-    let last = (chance::now() / span.step_ms() + 1) * span.step_ms();
+    let (from, to) = span.axis();
     let [cpu, memory] = lines;
     let graph = |id: &'static str, title: &str, unit: Unit, label: &str, points: Vec<Option<f64>>| Graph {
         id,
         title: title.to_owned(),
         unit,
-        from: Time(last - span.step_ms() * span.points()),
-        to: Time(last),
+        from,
+        to,
         top: None,
         lines: vec![Line { label: label.to_owned(), points }],
     };
@@ -190,12 +178,6 @@ fn graphs(tenant: &mut Tenant<'_>, view: &View, span: Span) -> Result<Vec<Html>,
         graph("cpu", "Processor", Unit::Percent, "of one processor", cpu).html(),
         graph("memory", "Memory", Unit::Bytes, "all its containers", memory).html(),
     ])
-}
-
-fn spans(view: &View, here: Span) -> Vec<(&'static str, String, bool)> {
-    let all = [(Span::Hour, "Hour"), (Span::Day, "Day"), (Span::Month, "Month")];
-    let path = |span: Span| format!("{}?span={}#graphs", view.head.path, span.text());
-    all.into_iter().map(|(span, label)| (label, path(span), span == here)).collect()
 }
 
 /// `GET /apps/{id}`.
@@ -251,7 +233,7 @@ pub fn show(call: &Call, tenant: &mut Tenant<'_>) -> Result<Reply, Fail> {
         data: data_rows,
         stores,
         graphs,
-        spans: spans(&view, span),
+        spans: span.links(&format!("{}?span=", view.head.path), "#graphs"),
         actions: app.actions.iter().map(action).collect(),
         kept: kept(&view),
         happened,

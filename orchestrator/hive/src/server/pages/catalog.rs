@@ -14,7 +14,7 @@ use orchestrator_api::wire::device::{Device, DeviceState};
 use orchestrator_api::wire::people::Role;
 use orchestrator_api::wire::report::Docker;
 use orchestrator_console::pages::{self, Choice, Offer, Picture};
-use orchestrator_console::show::{self, Field, Html, Kind};
+use orchestrator_console::show::{self, Field, Html, Kind, capital, quoted};
 use serde_json::json;
 
 use super::super::apps;
@@ -28,7 +28,7 @@ use super::super::people::may;
 use super::super::stores;
 use super::super::tenant::Tenant;
 use super::app::{all_stores, device_words};
-use super::app_view::{capital, protections, quoted};
+use super::app_view::protections;
 use super::home::all_devices;
 use super::{Here, frame};
 
