@@ -80,6 +80,8 @@ pub struct NewDevice {
     pub ends: Option<Html>,
     /// The device, once it joined.
     pub device: Option<DeviceRow>,
+    /// Whether it was heard since.
+    pub is_heard: bool,
     /// Whether the address works on the hive's own machine only.
     pub is_loopback: bool,
     /// Whether there is no key ring yet, so this device makes one.

@@ -27,6 +27,8 @@ use super::super::{account, apps, devices, stores};
 use super::home::app_health;
 use super::{Here, frame, names};
 
+/// What `--accept-authoring` means (`security.md`, section 5).
+const AUTHORING: &str = "The hive may then install apps on this device by itself. Whoever controls the hive can run programs in containers there, without access to the data of other apps. Without it, apps are added by comb app add where your key ring is open.";
 /// Apps of a device that the list names.
 const APPS_SHOWN: usize = 4;
 
@@ -167,6 +169,9 @@ pub fn add(call: &Call, tenant: &mut Tenant<'_>) -> Result<Reply, Fail> {
             .error(frame.error("name"))
             .length(63)
             .focus(),
+        Field::new("accept_authoring", "Apps of the catalog may be installed on it from here", Kind::Flag)
+            .hint(AUTHORING)
+            .value(form.text("accept_authoring")),
         Field::new("auto_update", "It takes updates of comb by itself", Kind::Flag)
             .value(form.text("auto_update")),
     ];
@@ -179,7 +184,9 @@ pub fn add_do(call: &Call, tenant: &mut Tenant<'_>) -> Result<Reply, Fail> {
     let wish = json!({"name": form.maybe("name"), "auto_update": form.flag("auto_update")});
     let made: NewDeviceCode = stores::make_code(&call.asking(&wish), tenant)?.thing()?;
     let hive = call.visit.origin();
-    let with = |text: &str| text.replace(" HIVE ", &format!(" {hive} "));
+    // The device's own choice, which the hive cannot make for it: it stands in the command that a person runs there.
+    let accepts = if form.flag("accept_authoring") { " --accept-authoring" } else { "" };
+    let with = |text: &str| text.replace(" HIVE ", &format!(" {hive} ")) + accepts;
     let frame = frame(call, Here::Devices);
     Ok(Reply::page(&NewDevice {
         command: Some(with(made.command.reveal())),
@@ -187,6 +194,7 @@ pub fn add_do(call: &Call, tenant: &mut Tenant<'_>) -> Result<Reply, Fail> {
         path: format!("/devices/codes/{}", made.id),
         ends: Some(show::until(made.ends, frame.now)),
         device: None,
+        is_heard: false,
         is_loopback: call.visit.is_loopback(),
         is_first: !has_ring(tenant)?,
         frame,
@@ -200,13 +208,9 @@ pub fn code(call: &Call, tenant: &mut Tenant<'_>) -> Result<Reply, Fail> {
     let found = tenant.one(sql, &[id.0.into()])?.ok_or_else(Fail::not_found)?;
     let (ends, used) = (found.int(0)?, found.maybe(1, Row::id::<16>)?.map(DeviceId));
     let names = names::apps(tenant)?;
-    let device = match used {
-        Some(device) => {
-            let device = devices::seen(tenant, device)?;
-            Some(row(tenant, &device, &names)?)
-        }
-        None => None,
-    };
+    let device = used.map(|device| devices::seen(tenant, device)).transpose()?;
+    let is_heard = device.as_ref().is_some_and(|device| device.seen_age_ms.is_some());
+    let device = device.map(|device| row(tenant, &device, &names)).transpose()?;
     let frame = frame(call, Here::Devices);
     Ok(Reply::page(&NewDevice {
         command: None,
@@ -214,6 +218,7 @@ pub fn code(call: &Call, tenant: &mut Tenant<'_>) -> Result<Reply, Fail> {
         path: format!("/devices/codes/{id}"),
         ends: (ends > frame.now.0).then(|| show::until(chance::time(ends), frame.now)),
         device,
+        is_heard,
         is_loopback: false,
         is_first: false,
         frame,
@@ -474,24 +479,18 @@ pub fn revoke_do(call: &Call, tenant: &mut Tenant<'_>) -> Result<Reply, Fail> {
 
 /// `GET /devices/{id}/update`.
 pub fn update(call: &Call, tenant: &mut Tenant<'_>) -> Result<Reply, Fail> {
-    let number = call.number("release")?.or_else(|| call.visit.form.text("release").parse().ok());
-    let number = number.ok_or_else(Fail::not_found)?;
+    let number = call.number("release")?.ok_or_else(Fail::not_found)?;
     let page = question(call, tenant, "update", "Update", "Update it")?;
     let what = vec![format!(
         "It takes release {number}, which is signed by the owner, and goes back by itself if it is not well. Apps run on meanwhile."
     )];
-    let release = Field::new("release", "Release", Kind::Number).value(number.to_string());
-    Ok(Reply::page(&Confirm { what, fields: vec![release], ..page }))
+    let action = format!("{}?release={number}", page.action);
+    Ok(Reply::page(&Confirm { what, action, ..page }))
 }
 
 /// `POST /devices/{id}/update`.
 pub fn update_do(call: &Call, tenant: &mut Tenant<'_>) -> Result<Reply, Fail> {
-    let release: u64 = call
-        .visit
-        .form
-        .text("release")
-        .parse()
-        .map_err(|_| Fail::field("release", "a release has a number"))?;
+    let release = call.number("release")?.ok_or_else(Fail::not_found)?;
     account::update_device(&call.asking(&json!({"release": release})), tenant)?;
     to_device(call)
 }
