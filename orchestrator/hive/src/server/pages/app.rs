@@ -28,7 +28,12 @@ use super::home::app_safe;
 const LATELY: usize = 6;
 const HISTORY: usize = 50;
 
-fn container(app: &Shown, name: &str) -> Container {
+/// What a silent device told last is no state of now: it is said, and no circle vouches for it.
+fn as_told(health: Health, is_silent: bool) -> Health {
+    if is_silent { Health::Unknown } else { health }
+}
+
+fn container(app: &Shown, name: &str, is_silent: bool) -> Container {
     let package = app.services.iter().find(|one| one.name == name);
     let report = app.report.as_ref().map(|aged| &aged.report);
     let said = report.and_then(|report| report.services.iter().find(|one| one.name.as_str() == name));
@@ -48,11 +53,11 @@ fn container(app: &Shown, name: &str) -> Container {
             (ContainerState::Dead, _) => (Health::Bad, "dead".to_owned()),
         },
     };
-    let runs = said.filter(|said| said.state == ContainerState::Running);
+    let runs = said.filter(|said| said.state == ContainerState::Running && !is_silent);
     Container {
         name: show::name(name),
         image: package.map_or_else(Html::default, |one| show::name(&one.image)),
-        health,
+        health: as_told(health, is_silent),
         words,
         restarts: said.map_or(0, |said| said.restarts.0),
         cpu: runs.map_or("–".to_owned(), |said| format!("{} %", said.cpu_percent.0)),
@@ -61,12 +66,12 @@ fn container(app: &Shown, name: &str) -> Container {
 }
 
 /// The containers of an app: those of its package, and those that its device told beside.
-fn containers(app: &Shown) -> Vec<Container> {
+fn containers(app: &Shown, is_silent: bool) -> Vec<Container> {
     if app.wanted == Wanted::Stopped && app.report.as_ref().is_none_or(|aged| aged.report.services.is_empty())
     {
         return Vec::new();
     }
-    app.services.iter().map(|one| container(app, &one.name)).collect()
+    app.services.iter().map(|one| container(app, &one.name, is_silent)).collect()
 }
 
 /// How safe a volume is. Ages are counted from the report, so its own age is added.
@@ -89,7 +94,7 @@ fn data(view: &View, volume: &VolumeReport, report_age_ms: u64) -> Data {
     let behind = volume.stores_behind.0;
     Data {
         name: view.volume_name(&volume.volume),
-        health,
+        health: as_told(health, view.is_silent()),
         safe,
         backlog: (volume.backlog_bytes.0 > 0).then(|| show::bytes(volume.backlog_bytes.0)),
         behind: (behind > 0)
@@ -126,7 +131,7 @@ fn store_rows(call: &Call, tenant: &mut Tenant<'_>, view: &View) -> Result<Vec<A
         all.push(AppStore {
             url: url.map_or_else(|| Html::text("a store that is gone"), |url| show::name(&url)),
             role: if at == 0 { "says who writes" } else { "keeps a copy" },
-            health,
+            health: as_told(health, view.is_silent()),
             words: words.to_owned(),
         });
     }
@@ -151,7 +156,7 @@ fn kept(view: &View) -> Vec<Kept> {
             span: show::span(branch.span_ms.0),
             fork: (view.head.can && is_there)
                 .then(|| format!("{}/fork?branch={}", view.head.path, escaped(&from))),
-            command: format!("comb ls {}", quoted(&format!("{local}/{}", branch.name.as_str()))),
+            command: format!("comb ls {}", quoted(format!("{local}/{}", branch.name.as_str()))),
         }
     };
     view.app.branches.iter().map(row).collect()
@@ -229,7 +234,7 @@ pub fn show(call: &Call, tenant: &mut Tenant<'_>) -> Result<Reply, Fail> {
         safe: app_safe(app, now),
         is_wanted: app.wanted == Wanted::Running,
         facts,
-        containers: containers(app),
+        containers: containers(app, view.is_silent()),
         data: data_rows,
         stores,
         graphs,
@@ -286,7 +291,7 @@ pub fn settings(call: &Call, tenant: &mut Tenant<'_>) -> Result<Reply, Fail> {
         let was = app.standby.contains(&device.id);
         let why = match apps::check_target(tenant, &target) {
             Ok(()) => None,
-            Err(Fail::Api(error)) => Some(error.message),
+            Err(Fail::Api(error)) => Some(show::capital(&error.message)),
             Err(other) => return Err(other),
         };
         let id = device.id.to_string();
