@@ -274,7 +274,8 @@ pub struct Looked {
 
 /// Events, newest first.
 pub fn newest(tenant: &mut Tenant<'_>, looked: &Looked, limit: usize) -> Result<Vec<Event>, Fail> {
-    let mut sql = "SELECT event FROM event WHERE account = $1 AND number < $2".to_owned();
+    // Who looks at the moments of an app asks its device, and changes nothing: that is no news.
+    let mut sql = "SELECT event FROM event WHERE account = $1 AND number < $2 AND event NOT LIKE '%\"do\":\"moments\"%'".to_owned();
     let mut values: Vec<super::database::Value> = vec![looked.before.unwrap_or(i64::MAX as u64).into()];
     for (column, id) in [("app", looked.app), ("device", looked.device)] {
         if let Some(id) = id {
