@@ -271,7 +271,7 @@ fn store_choices(call: &Call, all: &[Store], devices: &[Device]) -> Vec<Choice> 
 /// The same at a terminal. No secret stands in it: `comb` asks for those, or makes them.
 fn command(call: &Call, entry: &Entry, project: Option<&Project>) -> String {
     let form = &call.visit.form;
-    let mut words = vec!["comb app add".to_owned(), quoted(&format!("./{}", entry.name))];
+    let mut words = vec!["comb app add".to_owned(), quoted(format!("./{}", entry.name))];
     let name = form.maybe("name").filter(|name| is_app_name(name) && *name != entry.name);
     words.extend(name.map(|name| format!("--name {}", quoted(name))));
     if form.text("policy") == "auto" {
@@ -288,7 +288,7 @@ fn command(call: &Call, entry: &Entry, project: Option<&Project>) -> String {
 }
 
 fn quoted_set(name: &str, value: &str) -> String {
-    format!("--set {}", quoted(&format!("{name}={value}")))
+    format!("--set {}", quoted(format!("{name}={value}")))
 }
 
 fn needs(project: &Project) -> Vec<(&'static str, Vec<Html>)> {

@@ -28,6 +28,7 @@ use bytes::Bytes;
 use hyper::http::request::Parts;
 use orchestrator_api::error::{ApiError, Code};
 use orchestrator_console::layout::{Frame, Link, Problem, Theme};
+use orchestrator_console::show::capital;
 use orchestrator_console::{Template, assets, link, pages, render};
 
 use super::Shared;
@@ -189,9 +190,15 @@ fn error(call: &Call, error: ApiError) -> Reply {
     let id = error.details.get("id").and_then(|id| id.as_str()).map(str::to_owned);
     let status = error.code.status();
     let frame = frame(call, Here::None);
-    let reply =
-        Reply::page(&pages::Error { frame, status, message: error.message, hint: error.hint, id, back })
-            .status(status);
+    let reply = Reply::page(&pages::Error {
+        frame,
+        status,
+        message: capital(&error.message),
+        hint: error.hint,
+        id,
+        back,
+    })
+    .status(status);
     match error.retry_after_ms {
         Some(ms) => reply.header(("retry-after", ms.div_ceil(1000).to_string())),
         None => reply,
@@ -225,7 +232,7 @@ pub fn frame(call: &Call, here: Here) -> Frame {
         is_here: one == here,
     };
     let problem = call.visit.problem.as_ref().map(|error| Problem {
-        message: error.message.clone(),
+        message: capital(&error.message),
         hint: error.hint.clone(),
         field: error.field.clone(),
     });
