@@ -73,7 +73,8 @@ impl Known {
 impl Asked {
     /// What every page has.
     pub fn frame(&self) -> Frame {
-        let nav = vec![Link { path: "/".to_owned(), label: "Apps and files", is_here: self.path == "/" }];
+        let link = |path: &str, label| Link { path: path.to_owned(), label, is_here: self.path == path };
+        let nav = vec![link("/", "Apps and files"), link("/doctor", "Doctor")];
         Frame {
             now: wall_clock(),
             theme: Theme::of(&self.theme),
@@ -153,8 +154,8 @@ impl Asked {
             Why::Away => (StatusCode::BAD_GATEWAY, "It is not on this machine now"),
             Why::Otherwise => (StatusCode::BAD_GATEWAY, "This could not be read"),
         };
-        let lines: Vec<&str> = unseen.text.lines().collect();
-        self.lost(status, title, &lines)
+        let lines: Vec<String> = unseen.text.lines().map(show::capital).collect();
+        self.lost(status, title, &lines.iter().map(String::as_str).collect::<Vec<_>>())
     }
 
     /// Whose volume it is.
