@@ -114,9 +114,10 @@ impl Drop for Stage {
 }
 
 /// Every route that shows something, as the table in `docs/page.md` has them.
-const CLOSED: [&str; 15] = [
+const CLOSED: [&str; 16] = [
     "/",
     "/app",
+    "/doctor",
     "/logs",
     "/logs/live",
     "/moments",
@@ -396,6 +397,12 @@ fn a_person_goes_back_in_time_and_brings_a_file_back() {
     assert_eq!(versions.matches("What changed").count(), 1, "{versions}");
     let versions = browser.shows("/versions?volume=photos&path=notes/gone.txt").text();
     assert!(versions.contains("It was removed"), "{versions}");
+
+    // What the device says of itself.
+    let doctor = browser.shows("/doctor").text();
+    for words in ["Key ring", "Docker", "Compose", "Disk"] {
+        assert!(doctor.contains(words), "{words}: {doctor}");
+    }
 
     // Bringing back asks first, takes a form of this session, and keeps what it replaces.
     let path = format!("/restore?volume=photos&at={first}&path=notes/a.txt");

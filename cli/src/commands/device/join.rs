@@ -1,5 +1,6 @@
 //! `comb device join`.
 
+use std::io::IsTerminal;
 use std::path::PathBuf;
 
 use clap::Args;
@@ -9,6 +10,7 @@ use orchestrator_device::daemon::enrol::{self, EnrolError, Enrolled, JoinOf};
 use orchestrator_device::daemon::files::Folder;
 use orchestrator_device::doors::hive::HiveError;
 
+use crate::commands::key::ring::kit;
 use crate::failure::{Context, Failure, Kind, Result};
 use crate::state::State;
 use crate::{keys, output, passphrase, ring, stores};
@@ -16,8 +18,8 @@ use crate::{keys, output, passphrase, ring, stores};
 /// Make this machine a device of a hive
 ///
 /// The code comes from `comb device code` and names the hive's key, so nobody else can take its place. The passphrase of the
-/// key ring is asked for here and never travels; where the account has no key ring yet, it is made here. Then
-/// `comb device run` runs the device, or `comb device install-unit` has systemd do so.
+/// key ring is asked for here and never travels; where the account has no key ring yet, it is made here, and a terminal
+/// shows its recovery kit, once. Then `comb device run` runs the device, or `comb device install-unit` has systemd do so.
 #[derive(Debug, Args)]
 pub struct JoinArgs {
     /// Where the hive is, as in https://hive.example.org
@@ -64,8 +66,14 @@ pub fn run(state: &State, args: &JoinArgs) -> Result<()> {
 }
 
 /// Joins, and leaves the device locked: for one that runs where nobody can be asked.
-pub fn locked(state: &State, hive: &str, code: &str, name: Option<&str>) -> Result<()> {
-    enrol(state, hive, code, name, false)?;
+pub fn locked(
+    state: &State,
+    hive: &str,
+    code: &str,
+    name: Option<&str>,
+    accepts_authoring: bool,
+) -> Result<()> {
+    enrol(state, hive, code, name, accepts_authoring)?;
     tell_locked();
     Ok(())
 }
@@ -121,16 +129,32 @@ fn open_ring(state: &State, args: &JoinArgs, enrolled: &Enrolled) -> Result<()> 
             ring::adopt(state, ring, &object)
         }
         None => {
-            if !ring::exists(state) {
+            let mut page = None;
+            let is_new = !ring::exists(state);
+            if is_new {
                 let mut opened = ring::make(state, || passphrase::make(args.passphrase_file.as_deref()))?;
+                // Only a person may see it: where no terminal is, what is printed lies in somebody's log.
+                if std::io::stdout().is_terminal() {
+                    page = Some(kit::new_page(&mut opened, state)?);
+                }
                 opened.save()?;
-                output::note(
-                    "the account's key ring is made. If you forget the passphrase, only a recovery kit opens it: `comb key ring kit --out FILE` makes one to print",
-                );
             }
             let opened = ring::open_here(state)?;
             let object = opened.object()?;
-            stores::block_on(async { enrolled.put_ring(&opened.ring, &object).await.map_err(hive) })
+            stores::block_on(async { enrolled.put_ring(&opened.ring, &object).await.map_err(hive) })?;
+            if let Some(page) = page {
+                output::line("")?;
+                output::line(page.trim_end())?;
+                output::line("")?;
+                output::note(
+                    "the account's key ring is made, and this is its recovery kit, shown once: write it down or print it",
+                );
+            } else if is_new {
+                output::note(
+                    "the account's key ring is made. If you forget the passphrase, only a recovery kit opens it: `comb account kit --out FILE` makes one to print",
+                );
+            }
+            Ok(())
         }
     }
 }

@@ -60,6 +60,11 @@ pub struct RunArgs {
     #[arg(long, value_name = "N", requires = "join")]
     name: Option<String>,
 
+    /// Let the hive install apps on this device by itself, for --join: whoever controls the hive can then run programs in
+    /// containers here, without access to the data of other apps
+    #[arg(long, requires = "join")]
+    accept_authoring: bool,
+
     /// Be the device that `comb device run` started
     #[arg(long, hide = true)]
     kept: bool,
@@ -74,7 +79,7 @@ pub fn run(state: &State, args: &RunArgs) -> Result<()> {
     if let (Some(hive), Some(code)) = (&args.join, &args.code)
         && Folder::of(state.root()).hive().context("the device's folder")?.is_none()
     {
-        join::locked(state, hive, code, args.name.as_deref())?;
+        join::locked(state, hive, code, args.name.as_deref(), args.accept_authoring)?;
     }
     keep(state)
 }

@@ -50,11 +50,14 @@
   for (const form of document.querySelectorAll("form")) {
     // An order is given once.
     form.addEventListener("submit", () => setTimeout(() => {
-      for (const button of form.querySelectorAll("button")) button.disabled = true;
+      for (const button of form.querySelectorAll("button:enabled")) {
+        button.disabled = true;
+        button.dataset.sent = "";
+      }
     }, 0));
   }
   addEventListener("pageshow", (event) => {
-    if (event.persisted) for (const it of document.querySelectorAll("button")) it.disabled = false;
+    if (event.persisted) for (const it of document.querySelectorAll("[data-sent]")) it.disabled = false;
   });
 
   const gone = (is) => { if (away) away.hidden = !is; };

@@ -47,12 +47,14 @@ impl AppHead {
     }
 }
 
-/// A button that orders something of an app.
-pub fn order(frame: &Frame, head: &AppHead, what: &str, label: &str) -> Html {
+/// A button that orders something of an app; one that can do nothing now, for the reason in the element `no-orders`, if
+/// `can` is false.
+pub fn order(frame: &Frame, head: &AppHead, what: &str, label: &str, can: bool) -> Html {
     let class = if what == "start" { "" } else { " class=\"plain\"" };
+    let off = if can { "" } else { " disabled aria-describedby=\"no-orders\"" };
     Html::of(format!(
         "<form class=\"inline\" method=\"post\" action=\"{}/{}\"><input type=\"hidden\" name=\"csrf\" value=\"{}\">\
-         <button{class}>{}</button></form>",
+         <button{class}{off}>{}</button></form>",
         escape(&head.path),
         escape(what),
         escape(&frame.csrf),
@@ -214,7 +216,7 @@ pub struct App {
     pub running: Option<AppRunning>,
     /// Where it runs: name, and page.
     pub device: Option<(Html, String)>,
-    /// What is known of its device when that is silent.
+    /// When its device was last heard, if that is silent: all that the page says of the app was so then.
     pub as_of: Option<Html>,
     /// `safe as of 4 s ago`.
     pub safe: Html,
@@ -241,8 +243,12 @@ pub struct App {
 }
 
 impl App {
-    fn can_order(&self) -> bool {
+    fn shows_orders(&self) -> bool {
         self.head.can && self.running.is_none()
+    }
+
+    fn is_heard(&self) -> bool {
+        self.as_of.is_none()
     }
 }
 

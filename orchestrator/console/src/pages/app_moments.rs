@@ -59,6 +59,13 @@ pub struct AppMoments {
     pub more: Option<String>,
 }
 
+impl AppMoments {
+    /// Whether the app's device answers: nobody else can bring a moment back.
+    fn is_heard(&self) -> bool {
+        self.as_of.is_none() && self.problem.is_none()
+    }
+}
+
 /// A second app, made of a moment or of what a device kept.
 #[derive(Debug, Template)]
 #[template(path = "pages/app_fork.html")]

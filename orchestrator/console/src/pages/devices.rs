@@ -80,6 +80,8 @@ pub struct NewDevice {
     pub ends: Option<Html>,
     /// The device, once it joined.
     pub device: Option<DeviceRow>,
+    /// Whether it was heard since.
+    pub is_heard: bool,
     /// Whether the address works on the hive's own machine only.
     pub is_loopback: bool,
     /// Whether there is no key ring yet, so this device makes one.
@@ -140,8 +142,8 @@ pub struct Device {
     pub apps: Vec<AppRow>,
     /// Their volumes.
     pub volumes: Vec<VolumeRow>,
-    /// The name of each length of time, what it is asked for by, and whether it is shown.
-    pub spans: [(&'static str, &'static str, bool); 3],
+    /// Lengths of time: what each is called, where it is, and whether it is shown.
+    pub spans: Vec<(&'static str, String, bool)>,
     /// The figures of that time.
     pub graphs: Vec<Graph>,
     /// Where the device's own page is, with files and logs.

@@ -8,6 +8,7 @@ mod html;
 mod problem;
 mod progress;
 mod qr;
+mod shell;
 mod size;
 mod time;
 
@@ -17,7 +18,8 @@ pub use health::{Health, health};
 pub use hostile::{name, name_bytes};
 pub use html::{Html, escape};
 pub use problem::problem;
-pub use progress::{Progress, words};
+pub use progress::{Progress, capital, words};
 pub use qr::qr;
+pub use shell::quoted;
 pub use size::{bytes, percent, rate};
 pub use time::{ago, as_of, clock, exact, span, until, when};

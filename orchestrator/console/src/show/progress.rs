@@ -8,6 +8,12 @@ pub fn words(code: &str) -> String {
     code.replace('_', " ")
 }
 
+/// With a capital letter: what begins a sentence.
+pub fn capital(text: &str) -> String {
+    let mut letters = text.chars();
+    letters.next().map_or_else(String::new, |first| first.to_uppercase().chain(letters).collect())
+}
+
 /// How far an operation is.
 #[derive(Debug, Clone, Default)]
 pub struct Progress {
@@ -57,6 +63,11 @@ impl Progress {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_sentence_begins_with_a_capital() {
+        assert_eq!((capital("über"), capital("")), ("Über".to_owned(), String::new()));
+    }
 
     #[test]
     fn progress_is_told_in_words() {

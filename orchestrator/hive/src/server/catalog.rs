@@ -1,4 +1,4 @@
-//! The catalog: a folder whose sub-folders are compose projects, read for people who choose an app (`console.md`, section 9).
+//! The catalog: a folder whose sub-folders are compose projects, read for people who choose an app (`console.md`, section 10).
 //!
 //! Invariants
 //! - Nothing outside of the folder is read: links are followed by nobody.

@@ -33,6 +33,8 @@ const DEVICES_MAX: u64 = 1000;
 /// How long a request for commands is held.
 const POLL_HOLD: Duration = Duration::from_secs(25);
 const SESSION_MS: i64 = 24 * 3_600_000;
+/// A device that was not heard for so long is silent.
+pub const SILENT_MS: i64 = SILENT_AFTER as i64;
 /// A device is asked for something new only if it reported so lately.
 pub const FRESH_MS: i64 = 15_000;
 /// The second report of a session comes so soon, in milliseconds.
@@ -548,6 +550,13 @@ pub fn leave(call: &Call, tenant: &mut Tenant<'_>) -> Result<Reply, Fail> {
     Ok(Reply::none())
 }
 
+/// What a device reported last.
+pub fn reported(tenant: &mut Tenant<'_>, device: DeviceId) -> Result<Option<Report>, Fail> {
+    let sql = "SELECT report FROM device WHERE account = $1 AND device = $2";
+    let Some(row) = tenant.one(sql, &[device.0.into()])? else { return Ok(None) };
+    Ok(row.maybe(0, Row::text)?.map(read).transpose()?)
+}
+
 const SEEN: &str = "SELECT device, name, state, locked, joined, seen, version, arch, features, auto_update, \
      accepts_authoring, report, stores_open, generation FROM device WHERE account = $1";
 
@@ -555,7 +564,7 @@ fn view(tenant: &mut Tenant<'_>, row: &Row) -> Result<Device, Fail> {
     let id = DeviceId(row.id(0)?);
     let now = chance::now();
     let seen = row.maybe(5, Row::int)?;
-    let silent = seen.is_none_or(|seen| now - seen > SILENT_AFTER as i64);
+    let silent = seen.is_none_or(|seen| now - seen > SILENT_MS);
     let state = match row.text(2)? {
         "revoked" => DeviceState::Revoked,
         _ if silent => DeviceState::Silent,

@@ -9,7 +9,7 @@
 //! - What is not known is a gap, and is drawn as one.
 
 use orchestrator_api::ids::DeviceId;
-use orchestrator_api::text::Uuid;
+use orchestrator_api::text::{Time, Uuid};
 use orchestrator_api::wire::report::{DiskUse, Report};
 use orchestrator_api::wire::value::Number;
 
@@ -71,6 +71,18 @@ impl Span {
             Self::Day => 144,
             Self::Month => 186,
         }
+    }
+
+    /// When its first point begins and its last one ends, which is going on.
+    pub fn axis(self) -> (Time, Time) {
+        let end = (chance::now() / self.step_ms() + 1) * self.step_ms();
+        (chance::time(end - self.step_ms() * self.points()), chance::time(end))
+    }
+
+    /// The way to each length of time from this one: what it is called, its address, and whether it is shown.
+    pub fn links(self, before: &str, behind: &str) -> Vec<(&'static str, String, bool)> {
+        let all = [(Self::Hour, "Hour"), (Self::Day, "Day"), (Self::Month, "Month")];
+        all.map(|(one, label)| (label, format!("{before}{}{behind}", one.text()), one == self)).to_vec()
     }
 }
 

@@ -109,7 +109,7 @@ async fn answer(shared: Arc<Shared>, request: HttpRequest<Incoming>, peer: IpAdd
         Body::Object(bytes) => (Some("application/octet-stream"), bytes.into()),
         Body::Page(bytes) => {
             response = response
-                .header("content-security-policy", pages::POLICY)
+                .header("content-security-policy", orchestrator_console::POLICY)
                 .header("referrer-policy", "no-referrer")
                 .header("cross-origin-opener-policy", "same-origin")
                 .header("x-frame-options", "DENY");
@@ -213,7 +213,16 @@ async fn handled(
             let (head, _) = request.into_parts();
             let address = address(shared, &head.headers, peer);
             let is_secure = shared.is_secure(&head.headers, peer);
-            return Ok((pages::nothing(shared, &head, address, is_secure), None));
+            let asked = pages::Asked {
+                route: None,
+                params: Vec::new(),
+                query: BTreeMap::new(),
+                path_and_query,
+                body: Bytes::new(),
+                address,
+                is_secure,
+            };
+            return Ok((pages::answer(shared, asked, &head).await, None));
         }
         return Err(person(Fail::new(Code::NotFound, "there is no such route")));
     };
@@ -224,7 +233,8 @@ async fn handled(
     let address = address(shared, &head.headers, peer);
     if route.door != Door::Json {
         let is_secure = shared.is_secure(&head.headers, peer);
-        let asked = pages::Asked { route, params, query, path_and_query, body, address, is_secure };
+        let asked =
+            pages::Asked { route: Some(route), params, query, path_and_query, body, address, is_secure };
         return Ok((pages::answer(shared, asked, &head).await, None));
     }
     let bearer = header(&head.headers, AUTHORIZATION.as_str()).and_then(|text| text.strip_prefix("Bearer "));
@@ -383,11 +393,6 @@ impl Call {
         self.shared.deliver(told);
         Ok(reply)
     }
-}
-
-/// A change by a form: it is sent once, since the answer is another page.
-pub async fn changed_by_form(call: &Arc<Call>, handler: Work) -> Result<Reply, Fail> {
-    call.write(handler).await
 }
 
 async fn changed(call: &Arc<Call>, handler: Work, key: Option<String>) -> Result<Reply, Fail> {

@@ -27,6 +27,7 @@ use serde::{Deserialize, Serialize};
 use super::call::Call;
 use super::chance;
 use super::database::{How, Row, Tx};
+use super::devices::SILENT_MS;
 use super::fail::Fail;
 use super::rows::PhaseColumn;
 use super::tenant::{About, AccountId, Tenant, Told, json, read, uuid};
@@ -37,10 +38,8 @@ const CHANNELS_MAX: u64 = 20;
 const SEND_WAIT: Duration = Duration::from_secs(20);
 /// Trouble is told when it lasts so long.
 const LASTS_MS: i64 = 30_000;
-/// A device is silent after this.
-const SILENT_MS: i64 = 30_000;
 /// Data is late after this.
-const BEHIND_MS: u64 = 120_000;
+pub const BEHIND_MS: u64 = 120_000;
 /// What failed is trouble for so long.
 const FAILED_MS: i64 = 3_600_000;
 /// Messages that are sent because of one look.

@@ -7,7 +7,6 @@ use bytes::Bytes;
 use orchestrator_api::error::Code;
 use orchestrator_api::ids::{AppId, DeviceId, OperationId};
 use orchestrator_api::placement::Problem;
-use orchestrator_api::times::SILENT_AFTER;
 use orchestrator_api::wire::app::{AtStake, Moments};
 use orchestrator_api::wire::command::{Moment, MomentReason, Order};
 use orchestrator_api::wire::operation::{
@@ -86,7 +85,7 @@ fn view(tenant: &mut Tenant<'_>, row: &Row) -> Result<Operation, Fail> {
         let sql = "SELECT seen FROM device WHERE account = $1 AND device = $2";
         let row = tenant.one(sql, &[device.0.into()])?;
         let seen = row.as_ref().map(|row| row.maybe(0, Row::int)).transpose()?.flatten();
-        if seen.is_none_or(|seen| chance::now() - seen > SILENT_AFTER as i64) {
+        if seen.is_none_or(|seen| chance::now() - seen > devices::SILENT_MS) {
             code = Some(Code::DeviceSilent.text().to_owned());
         }
     }
@@ -285,7 +284,8 @@ pub struct Looked {
 
 /// Events, newest first.
 pub fn newest(tenant: &mut Tenant<'_>, looked: &Looked, limit: usize) -> Result<Vec<Event>, Fail> {
-    let mut sql = "SELECT event FROM event WHERE account = $1 AND number < $2".to_owned();
+    // Who looks at the moments of an app asks its device, and changes nothing: that is no news.
+    let mut sql = "SELECT event FROM event WHERE account = $1 AND number < $2 AND event NOT LIKE '%\"do\":\"moments\"%'".to_owned();
     let mut values: Vec<super::database::Value> = vec![looked.before.unwrap_or(i64::MAX as u64).into()];
     for (column, id) in [("app", looked.app), ("device", looked.device)] {
         if let Some(id) = id {

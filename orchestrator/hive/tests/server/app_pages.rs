@@ -373,7 +373,7 @@ async fn an_app_is_ordered_about_by_its_page() {
     has(&shown(&stage.ada.get(&stage.app("")).await), &["Follow it"]);
     let reply = stage.ada.fill(&stage.app("/settings"), &stage.app("/stop"), &[]).await;
     assert_eq!(reply.status, 409);
-    has(&text(&reply), &["something else is being done with this app"]);
+    has(&text(&reply), &["Something else is being done with this app"]);
     let command = stage.scene.attic.expect("restart").await;
     stage.scene.attic.answer(&command, "done", None, json!({})).await.is(204);
     has(&stage.ended(&path).await, &["Restarting", "done", "To the app"]);
@@ -430,7 +430,13 @@ async fn an_app_is_ordered_about_by_its_page() {
     let history = shown(&stage.vera.get(&stage.app("/history")).await);
     has(
         &history,
-        &["Ordered: restart", "Done: snapshot", "ada", "An update was not well, and was taken back", "Added"],
+        &[
+            "Ordered: restart",
+            "Done: a snapshot",
+            "ada",
+            "An update was not well, and was taken back",
+            "Added",
+        ],
     );
 
     // Removing asks what becomes of the data.
@@ -581,6 +587,35 @@ async fn an_app_goes_back_to_a_moment_and_a_second_one_is_made_of_it() {
         &shown(&stage.ada.get(&stage.app("/moments")).await),
         &["Its device does not answer now", "before-party"],
     );
+    let page = shown(&stage.ada.get(&stage.app("/moments")).await);
+    assert!(
+        !page.contains("Go back to it…") && !page.contains("Take a snapshot"),
+        "nobody could do it: {page}"
+    );
+    // Who looked at moments changed nothing.
+    for path in [stage.app(""), stage.app("/history"), "/activity".to_owned()] {
+        let page = shown(&stage.ada.get(&path).await);
+        assert!(!page.contains(": moments") && page.contains("a second app"), "{path}: {page}");
+    }
+
+    // What it told of containers and data is of then, and nothing can be ordered of it.
+    tokio::time::sleep(Duration::from_secs(16)).await;
+    let page = shown(&stage.ada.get(&stage.app("")).await);
+    has(
+        &page,
+        &[
+            "does not report",
+            "when their device was last heard",
+            "disabled aria-describedby=\"no-orders\">Restart",
+            "disabled aria-describedby=\"no-orders\">Stop",
+            "disabled aria-describedby=\"no-orders\">Take a snapshot",
+            "id=\"no-orders\"",
+            "Move…",
+        ],
+    );
+    let (_, told) = page.split_once("id=\"containers\"").expect("is there");
+    let (told, _) = told.split_once("id=\"happened\"").expect("is there");
+    assert!(!told.contains("class=\"health well\""), "nothing vouches for what was: {told}");
     stage.scene.world.end().await;
 }
 

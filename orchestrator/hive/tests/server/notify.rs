@@ -202,5 +202,5 @@ async fn trouble_is_told_when_it_lasts_and_when_it_is_over() {
         .filter_map(|event| event["kind"].as_str())
         .collect();
     assert!(kinds.contains(&"silent") && kinds.contains(&"back"), "{kinds:?}");
-    assert!(text(&browser.get("/activity?kind=trouble").await).contains("became silent"));
+    assert!(text(&browser.get("/activity?kind=trouble").await).contains("Became silent"));
 }

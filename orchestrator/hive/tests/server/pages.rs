@@ -128,7 +128,7 @@ async fn a_new_hive_is_set_up_in_a_browser() {
     assert_eq!(reply.status, 403);
     let page = text(&reply);
     assert!(
-        page.contains("this is not the code") && page.contains("value=\"Home &#38; &#60;garden&#62;\""),
+        page.contains("This is not the code") && page.contains("value=\"Home &#38; &#60;garden&#62;\""),
         "{page}"
     );
     assert!(!page.contains("a long password"));
@@ -184,7 +184,7 @@ async fn a_form_without_its_token_does_nothing() {
         for fields in [&[][..], &[("csrf", "0123456789abcdef0123456789abcdef")]] {
             let reply = browser.send(&path, fields, &[]).await;
             assert_eq!(reply.status, 403, "{method} {path}");
-            assert!(text(&reply).contains("this form is not of a page"), "{path}");
+            assert!(text(&reply).contains("This form is not of a page"), "{path}");
         }
         let csrf = csrf(&browser.get("/").await);
         let foreign = [("sec-fetch-site", "cross-site".to_owned())];
@@ -376,7 +376,7 @@ async fn every_page_refuses_who_may_not_see_it() {
                 let reply = browser.send(&path, &[("csrf", &csrf)], &[]).await;
                 assert_eq!(reply.status, 403, "{path} {role}");
                 assert!(
-                    text(&reply).contains("this needs somebody who is"),
+                    text(&reply).contains("This needs somebody who is"),
                     "{path} {role}: {}",
                     text(&reply)
                 );
@@ -434,16 +434,10 @@ async fn what_another_account_has_is_not_there() {
     let csrf = csrf(&eve.get("/").await);
     for (method, path) in pages().into_iter().filter(|(_, path)| path.contains("{id}")) {
         let path = path.replace("{id}", &id(path));
-        let fields = [
-            ("csrf", csrf.as_str()),
-            ("name", "mine"),
-            ("role", "viewer"),
-            ("release", "1"),
-            ("stores_closed", "on"),
-        ];
+        let fields = [("csrf", csrf.as_str()), ("name", "mine"), ("role", "viewer"), ("stores_closed", "on")];
         let reply = match method {
             "GET" => eve.get(&format!("{path}?release=1")).await,
-            _ => eve.send(&path, &fields, &[]).await,
+            _ => eve.send(&format!("{path}?release=1"), &fields, &[]).await,
         };
         assert_eq!(reply.status, 404, "{method} {path}: {}", text(&reply));
     }
@@ -463,6 +457,21 @@ async fn a_device_is_added_renamed_and_seen_with_its_figures() {
         page.split("<pre id=\"command\">").nth(1).and_then(|rest| rest.split('<').next()).expect("is shown");
     let (start, code) = command.split_once(" --code ").expect("has a code");
     assert_eq!(start, "comb device join http://hive");
+    assert!(page.contains("comb device install-unit") && page.contains("comb device run"), "{page}");
+    assert!(page.contains("asks there for your data passphrase") && !page.contains("recovery kit"), "{page}");
+    assert!(text(&owner.get("/devices/add").await).contains("Whoever controls the hive can run programs"));
+    let accepts = [("name", "loft"), ("accept_authoring", "on")];
+    let other = text(&owner.fill("/devices/add", "/devices/add", &accepts).await);
+    let commands: Vec<&str> = other
+        .split("<pre id=\"")
+        .filter(|rest| rest.starts_with("command\"") || rest.starts_with("docker\""))
+        .filter_map(|rest| rest.split(['<', '>']).nth(1))
+        .collect();
+    assert_eq!(commands.len(), 2, "{other}");
+    for command in commands {
+        let (_, behind) = command.split_once(" --code ").expect("has a code");
+        assert!(behind.ends_with(" --accept-authoring"), "{command}");
+    }
     let waits =
         page.split("data-from=\"").nth(1).and_then(|rest| rest.split('"').next()).expect("waits").to_owned();
     assert!(text(&owner.get(&waits).await).contains("Waiting for the device"));
@@ -471,6 +480,7 @@ async fn a_device_is_added_renamed_and_seen_with_its_figures() {
     shed.join(&code, "shed").await.is(201);
     let came = text(&owner.get(&waits).await);
     assert!(came.contains("joined.</b>") && came.contains("shed") && !came.contains("--code"), "{came}");
+    assert!(came.contains("It is heard as soon as it runs there"), "{came}");
 
     scene.attic.load = json!({
         "cpu_percent": 42, "memory_bytes": 8u64 << 30, "memory_free_bytes": 2u64 << 30, "load_1m": 1,
@@ -505,8 +515,28 @@ async fn a_device_is_added_renamed_and_seen_with_its_figures() {
     assert_eq!(reply.status, 303, "{}", text(&reply));
     assert!(text(&owner.get(&path).await).contains("revoked, its stores are open"));
     let activity = text(&owner.get("/activity?kind=orders").await);
-    assert!(activity.contains("revoked") && activity.contains("renamed"), "{activity}");
-    assert!(!text(&owner.get("/activity?kind=people").await).contains("renamed"));
+    assert!(activity.contains("Revoked") && activity.contains("Renamed"), "{activity}");
+    assert!(!text(&owner.get("/activity?kind=people").await).contains("Renamed"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_address_that_leads_nowhere_shows_the_way() {
+    let world = World::new().await;
+    world.set_up().await;
+    let mut nobody = Browser::new(&world);
+    let reply = nobody.get("/nowhere").await;
+    assert_eq!(reply.status, 404);
+    is_safe(&reply, "/nowhere");
+    assert!(!text(&reply).contains("aria-label=\"Main\""));
+    let mut ada = Browser::log_in(&world, "ada", "a long password").await;
+    for path in ["/nowhere", "/devices/nothing", "/apps/5c0e1d6c-55ee-4d4f-b4d5-5d6f26bb2a11"] {
+        let reply = ada.get(path).await;
+        let page = text(&reply);
+        assert_eq!(reply.status, 404, "{path}");
+        assert!(page.contains("aria-label=\"Main\"") && page.contains(">ada</a>"), "{path}: {page}");
+        let (_, words) = page.split_once("<div class=\"card\">\n<p>").expect("is told");
+        assert!(words.starts_with(|first: char| first.is_uppercase()), "{path}: {words}");
+    }
 }
 
 /// What a device or a person called something is shown, and does nothing.

@@ -37,8 +37,7 @@ impl KitArgs {
 pub fn run(state: &State, args: &KitArgs) -> Result<()> {
     let mut opened = ring::open(state, &args.passphrase)?;
     let before = opened.ring.kit_time();
-    let kit = opened.ring.new_kit(ring::now(), &*keys::random()?);
-    let text = page(&opened.ring, &kit, &ring_store::urls(state));
+    let text = new_page(&mut opened, state)?;
     match &args.out {
         // A kit that is lost is made again, but one that opens nothing would be trusted: so the file comes first,
         // and goes if the ring does not take the kit.
@@ -67,6 +66,12 @@ pub fn run(state: &State, args: &KitArgs) -> Result<()> {
         ));
     }
     Ok(())
+}
+
+/// The page of a kit that the ring takes with its next version.
+pub fn new_page(opened: &mut ring::Opened<'_>, state: &State) -> Result<Zeroizing<String>> {
+    let kit = opened.ring.new_kit(ring::now(), &*keys::random()?);
+    Ok(page(&opened.ring, &kit, &ring_store::urls(state)))
 }
 
 /// What is printed, with the stores in which the ring lies. Lines for the person begin with `#`, so that the whole page can be

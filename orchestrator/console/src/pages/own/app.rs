@@ -58,6 +58,8 @@ pub struct App {
     pub containers: Vec<Container>,
     /// Its volumes.
     pub volumes: Vec<VolumeRow>,
+    /// Which moments are kept of each volume, in the words of its policy; nothing where the device has not read it yet.
+    pub retention: Vec<(Html, String)>,
     /// Moments of all volumes, newest first.
     pub instants: Vec<Instant>,
     /// Whether there are more.

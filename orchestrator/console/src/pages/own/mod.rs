@@ -5,6 +5,7 @@
 mod app;
 mod assets;
 mod compare;
+mod doctor;
 mod enter;
 mod file;
 mod folder;
@@ -21,6 +22,7 @@ pub use app::{App, Container, Instant};
 pub use assets::find;
 pub(crate) use assets::{script, style};
 pub use compare::{Chosen, Compare, CompareText, DiffLine, Difference, How};
+pub use doctor::{Check, Doctor};
 pub use enter::Enter;
 pub use file::{File, Preview};
 pub use folder::{Folder, Row, RowKind};

@@ -10,6 +10,7 @@ use orchestrator_console::show::{self, Health};
 use super::http::{Answer, Asked};
 use super::{frame, link, start};
 use crate::app::volume_name;
+use crate::daemon::orders::RETAIN;
 use crate::doors::docker::{self, State};
 use crate::doors::past::Place;
 
@@ -75,6 +76,13 @@ pub async fn app(asked: Asked) -> Result<Answer, Answer> {
         let name = state.file.name.clone();
         let names: Vec<(String, String)> =
             state.file.volumes.iter().map(|one| (volume_name(app, &one.name), one.name.clone())).collect();
+        let block = state.loaded.as_ref().map(|loaded| loaded.text.source.block());
+        let retention = block.iter().flat_map(|block| {
+            names.iter().map(move |(_, plain)| {
+                let said = block.volumes.get(plain).and_then(|one| one.retain.as_deref());
+                (show::name(plain), said.unwrap_or(RETAIN).to_owned())
+            })
+        });
         let called = |volume: &[u8; 32]| {
             let found = state.file.volumes.iter().find(|one| one.volume.0 == *volume)?;
             Some((volume_name(app, &found.name), found.name.clone()))
@@ -88,17 +96,14 @@ pub async fn app(asked: Asked) -> Result<Answer, Answer> {
                 let place = Place { volume: whole, seq: Some(one.seq.0), path: frame::DATA.to_vec() };
                 Some((show::name(&plain), link::to("files", &place)))
             });
-            let quoted = frame::quoted(format!("{name}@{tag}").as_bytes());
+            let quoted = show::quoted(format!("{name}@{tag}"));
             Instant {
                 time: show::when(moment.time),
                 ago: show::ago(moment.time, now),
                 reason: words(moment.reason).to_owned(),
                 volumes: volumes.collect(),
                 rollback: format!("comb app rollback {quoted}"),
-                fork: format!(
-                    "comb app fork {quoted} --as {}",
-                    frame::quoted(format!("{name}-then").as_bytes())
-                ),
+                fork: format!("comb app fork {quoted} --as {}", show::quoted(format!("{name}-then"))),
                 tag,
             }
         };
@@ -125,6 +130,7 @@ pub async fn app(asked: Asked) -> Result<Answer, Answer> {
                 .iter()
                 .map(|(whole, plain)| start::row(&seen, Some(state), whole, plain))
                 .collect(),
+            retention: retention.collect(),
             instants: tagged.iter().take(INSTANTS_MAX).map(instant).collect(),
             is_cut: tagged.len() > INSTANTS_MAX,
             name: show::name(&name),

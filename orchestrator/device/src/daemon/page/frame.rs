@@ -73,7 +73,8 @@ impl Known {
 impl Asked {
     /// What every page has.
     pub fn frame(&self) -> Frame {
-        let nav = vec![Link { path: "/".to_owned(), label: "Apps and files", is_here: self.path == "/" }];
+        let link = |path: &str, label| Link { path: path.to_owned(), label, is_here: self.path == path };
+        let nav = vec![link("/", "Apps and files"), link("/doctor", "Doctor")];
         Frame {
             now: wall_clock(),
             theme: Theme::of(&self.theme),
@@ -153,8 +154,8 @@ impl Asked {
             Why::Away => (StatusCode::BAD_GATEWAY, "It is not on this machine now"),
             Why::Otherwise => (StatusCode::BAD_GATEWAY, "This could not be read"),
         };
-        let lines: Vec<&str> = unseen.text.lines().collect();
-        self.lost(status, title, &lines)
+        let lines: Vec<String> = unseen.text.lines().map(show::capital).collect();
+        self.lost(status, title, &lines.iter().map(String::as_str).collect::<Vec<_>>())
     }
 
     /// Whose volume it is.
@@ -306,34 +307,9 @@ pub fn several(number: u64, one: &str, many: &str) -> String {
     format!("{} {}", count(number), if number == 1 { one } else { many })
 }
 
-/// Bytes as a shell takes them for one word.
-pub fn quoted(bytes: &[u8]) -> String {
-    let is_plain = |byte: &u8| (b' '..=b'~').contains(byte);
-    if bytes.iter().all(is_plain) {
-        return format!("'{}'", String::from_utf8_lossy(bytes).replace('\'', "'\\''"));
-    }
-    let mut text = String::from("$'");
-    for byte in bytes {
-        match byte {
-            b'\\' | b'\'' => text.extend(['\\', char::from(*byte)]),
-            byte if is_plain(byte) => text.push(char::from(*byte)),
-            byte => text.push_str(&format!("\\x{byte:02x}")),
-        }
-    }
-    text.push('\'');
-    text
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_shell_takes_any_name_for_one_word() {
-        assert_eq!(quoted(b"a b"), "'a b'");
-        assert_eq!(quoted(b"it's; rm"), "'it'\\''s; rm'");
-        assert_eq!(quoted(b"a\n\xff'"), "$'a\\x0a\\xff\\''");
-    }
 
     #[test]
     fn numbers_have_marks() {

@@ -19,6 +19,7 @@ use hyper::header::{
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use orchestrator_console::POLICY;
 use tokio::io::AsyncReadExt;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
@@ -49,8 +50,6 @@ const PARTS_MAX: usize = 2;
 const SESSION_COOKIE: &str = "__Host-comb-page";
 const THEME_COOKIE: &str = "__Host-comb-theme";
 
-/// What no page of ours goes beyond.
-pub const POLICY: &str = "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
 /// What a volume's own bytes may do in a browser: nothing.
 pub const POLICY_OF_BYTES: &str = "sandbox; default-src 'none'; frame-ancestors 'none'";
 

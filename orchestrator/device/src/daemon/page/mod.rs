@@ -8,7 +8,7 @@
 //! - `link`    queries and links that carry any bytes
 //! - `sniff`   whether bytes are a picture or text
 //! - `frame`   what all pages have
-//! - `start`, `app`, `logs`, `moments`, `files`, `file`, `versions`, `compare`, `restore`   the pages
+//! - `start`, `app`, `doctor`, `logs`, `moments`, `files`, `file`, `versions`, `compare`, `restore`   the pages
 //!
 //! Invariants
 //! - No word of the hive opens it, and the hive is not told of it.
@@ -16,6 +16,7 @@
 
 mod app;
 mod compare;
+mod doctor;
 mod file;
 mod files;
 mod frame;

@@ -146,7 +146,7 @@ fn question(asked: &Asked, known: &Known, place: Place, looked: &Looked) -> Answ
         seq: looked.moment.seq,
         packed: link::encode(&place.path),
         ways,
-        command: format!("comb restore {} --to DIR", frame::quoted(&whole)),
+        command: format!("comb restore {} --to DIR", show::quoted(&whole)),
         back: link::to(if is_folder { "files" } else { "file" }, &place),
     };
     Answer::page(render(&page))

@@ -3,7 +3,7 @@
 use std::pin::Pin;
 
 use super::http::{Answer, Asked};
-use super::{app, compare, file, files, logs, moments, restore, start, versions};
+use super::{app, compare, doctor, file, files, logs, moments, restore, start, versions};
 
 /// Who may ask.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,6 +62,7 @@ pub const ROUTES: &[Route] = &[
     sent!("/leave", Page, start::leave),
     shown!("/", Page, start::start),
     shown!("/app", Page, app::app),
+    shown!("/doctor", Page, doctor::doctor),
     shown!("/logs", Page, logs::logs),
     shown!("/logs/live", Bytes, logs::live),
     shown!("/moments", Page, moments::moments),

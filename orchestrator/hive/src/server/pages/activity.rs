@@ -1,22 +1,22 @@
 //! What is being done, and what happened.
 
-use std::collections::BTreeMap;
-
-use orchestrator_api::ids::{AppId, DeviceId, OperationId};
+use orchestrator_api::ids::OperationId;
+use orchestrator_api::text::Time;
 use orchestrator_api::wire::operation::{By, Event, Operation, State};
 use orchestrator_api::wire::people::Role;
 use orchestrator_api::wire::value::Page;
 use orchestrator_console::pages::{Activity, Happened, Running};
-use orchestrator_console::show::{self, Choice, Field, Health, Html, Kind};
+use orchestrator_console::show::{self, Choice, Field, Html, Kind};
 
 use super::super::call::{Call, Reply};
 use super::super::fail::Fail;
 use super::super::operations;
 use super::super::people::may;
 use super::super::tenant::Tenant;
-use super::devices::{app_names, device_names, people_names};
+use super::app_view::doing;
 use super::home::progress;
-use super::{Here, escaped, frame};
+use super::names::{Names, Who};
+use super::{Here, escaped, event, frame};
 
 const ROWS: usize = 50;
 
@@ -66,117 +66,43 @@ const GROUPS: &[(&str, &str, &[&str])] = &[
     ),
 ];
 
-type Names = BTreeMap<[u8; 16], String>;
-
-struct Who {
-    people: Names,
-    devices: Names,
-    apps: Names,
-}
-
-impl Who {
-    fn by(&self, by: &By) -> Html {
-        let person =
-            by.person.map(|id| self.people.get(&id.0).map_or("somebody who is gone", String::as_str));
-        let device =
-            by.device.map(|id| self.devices.get(&id.0).map_or("a device that is gone", String::as_str));
-        match person.or(device) {
-            Some(name) => show::name(name),
-            None if by.hive => Html::text("the hive"),
-            None => Html::text("somebody"),
-        }
-    }
-}
-
-/// An event in words.
-fn what(event: &Event) -> String {
-    let text = |name: &str| event.data.get(name).and_then(|value| value.as_str()).map(show::words);
-    let with =
-        |words: &str, name: &str| text(name).map_or(words.to_owned(), |more| format!("{words}: {more}"));
-    match event.kind.as_str() {
-        "joined" => "joined".to_owned(),
-        "revoked" => "revoked".to_owned(),
-        "renamed" => "renamed".to_owned(),
-        "drained" => "emptied".to_owned(),
-        "silent" => "became silent".to_owned(),
-        "back" => "is back".to_owned(),
-        "app_added" => "added".to_owned(),
-        "app_removed" => "removed".to_owned(),
-        "ordered" => with("ordered", "do"),
-        "finished" => with("finished", "do"),
-        "failed" => with("failed", "do"),
-        "moved" => "moved".to_owned(),
-        "failed_over" => "another device went on".to_owned(),
-        "tail_kept" => "kept what was not replicated as a branch".to_owned(),
-        "loss_known" => "it is known what was lost".to_owned(),
-        "phase" => text("phase").map_or_else(|| "changed".to_owned(), |phase| format!("is {phase}")),
-        "behind" => "data is late".to_owned(),
-        "safe_again" => "data is safe again".to_owned(),
-        "login" => "logged in".to_owned(),
-        "login_failed" => "tried to log in".to_owned(),
-        "token_made" => "made a token".to_owned(),
-        "token_gone" => "ended a token".to_owned(),
-        "invited" => with("invited somebody", "role"),
-        "role" => with("changed a role", "role"),
-        "second_on" => "took up a second factor".to_owned(),
-        "second_off" => "turned off a second factor".to_owned(),
-        "ring" => "stored the key ring, sealed".to_owned(),
-        "store" => "added a store".to_owned(),
-        other => show::words(other),
-    }
-}
-
-fn result(event: &Event) -> (Health, String) {
-    let text = |name: &str| event.data.get(name).and_then(|value| value.as_str()).map(show::words);
-    match event.kind.as_str() {
-        "failed" => (Health::Bad, text("code").unwrap_or_else(|| "failed".to_owned())),
-        "login_failed" => (Health::Warn, "refused".to_owned()),
-        "silent" | "behind" | "failed_over" => (Health::Warn, "look".to_owned()),
-        "phase" => match (text("problem"), text("health").as_deref()) {
-            (Some(problem), _) => (Health::Bad, problem),
-            (None, Some("unhealthy")) => (Health::Bad, "not well".to_owned()),
-            (None, Some("starting")) => (Health::Busy, "starting".to_owned()),
-            (None, Some("healthy")) => (Health::Well, "well".to_owned()),
-            _ => (Health::Off, "told".to_owned()),
-        },
-        "ordered" => (Health::Busy, "begun".to_owned()),
-        _ => (Health::Well, "done".to_owned()),
-    }
-}
-
-fn happened(who: &Who, event: &Event, now: orchestrator_api::text::Time) -> Happened {
+fn happened(who: &Who, event: &Event, now: Time) -> Happened {
     let mut about = Vec::new();
     if let Some(app) = event.app {
-        let name = who.apps.get(&app.0).map_or("an app that is gone", String::as_str);
-        about.push((format!("/apps/{app}"), show::name(name)));
+        about.push((format!("/apps/{app}"), who.app(app)));
     }
     if let Some(device) = event.device.filter(|_| event.app.is_none()) {
-        let name = who.devices.get(&device.0).map_or("a device that is gone", String::as_str);
-        about.push((format!("/devices/{device}"), show::name(name)));
+        about.push((format!("/devices/{device}"), who.device(device)));
     }
+    let (health, what) = event::words(event, who);
     Happened {
         number: event.number.0,
         when: show::ago(event.time, now),
-        what: Html::text(&what(event)),
+        what,
         about,
-        by: who.by(&event.by),
+        by: by(who, &event.by),
         from: event.from.as_ref().map(ToString::to_string),
-        result: result(event),
+        result: (health, event::result(event, health).to_owned()),
     }
 }
 
-fn running(who: &Who, operation: &Operation, may_cancel: bool, now: orchestrator_api::text::Time) -> Running {
-    let name = match (operation.app, operation.device) {
-        (Some(AppId(id)), _) => who.apps.get(&id),
-        (None, Some(DeviceId(id))) => who.devices.get(&id),
-        _ => None,
+fn by(who: &Who, by: &By) -> Html {
+    let name = who.by(by);
+    if name.as_str().is_empty() { Html::text("somebody") } else { name }
+}
+
+fn running(who: &Who, operation: &Operation, may_cancel: bool, now: Time) -> Running {
+    let device = || operation.device.map_or_else(Html::default, |id| who.device(id));
+    let of = match (operation.app, operation.device) {
+        (Some(app), _) => Html::pair(who.app(app), ": "),
+        (None, Some(device)) => Html::pair(who.device(device), ": "),
+        _ => Html::default(),
     };
-    let kind = format!("{} ", show::words(&operation.kind));
     Running {
-        what: Html::pair(kind, name.map_or_else(|| Html::text(""), |name| show::name(name))),
+        what: Html::pair(of, doing(operation, device)),
         progress: progress(operation),
         begun: show::ago(operation.begun, now),
-        by: who.by(&operation.by),
+        by: by(who, &operation.by),
         cancel: (operation.can_cancel && may_cancel).then(|| format!("/activity/{}/cancel", operation.id)),
     }
 }
@@ -187,7 +113,7 @@ pub fn list(call: &Call, tenant: &mut Tenant<'_>) -> Result<Reply, Fail> {
     if call.method == "POST" {
         frame.path = "/activity".to_owned();
     }
-    let who = Who { people: people_names(tenant)?, devices: device_names(tenant)?, apps: app_names(tenant)? };
+    let who = Who::of(tenant)?;
     let query = [("state", Some("running".to_owned())), ("limit", Some("50".to_owned()))];
     let busy: Page<Operation> = operations::list(&call.listing(query), tenant)?.thing()?;
     let may_cancel = may(&call.caller, Role::Operator).is_ok();

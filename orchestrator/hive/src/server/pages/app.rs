@@ -1,37 +1,39 @@
 //! One app: how it is, what is chosen for it, what happened, and the orders that need no question.
 
 use orchestrator_api::ids::DeviceId;
-use orchestrator_api::text::{Time, Uuid};
+use orchestrator_api::text::Uuid;
 use orchestrator_api::wire::account::Store;
 use orchestrator_api::wire::app::{App as Shown, Wanted};
 use orchestrator_api::wire::device::{Device, DeviceState};
 use orchestrator_api::wire::report::{ContainerState, Health as Told, StoreState, VolumeReport, VolumeState};
 use orchestrator_api::wire::value::Page;
 use orchestrator_console::pages::{self, ActionRow, AppStore, Choice, Container, Data, Kept};
-use orchestrator_console::show::{self, Field, Graph, Health, Html, Kind, Line, Unit};
+use orchestrator_console::show::{self, Field, Graph, Health, Html, Kind, Line, Unit, quoted};
 use serde_json::json;
 
 use super::super::apps;
 use super::super::call::{Call, Reply};
-use super::super::chance;
-use super::super::database::Row;
 use super::super::devices;
 use super::super::fail::Fail;
 use super::super::figures::{self, Span};
+use super::super::notify::BEHIND_MS;
 use super::super::rows;
 use super::super::stores;
-use super::super::tenant::{Tenant, read};
-use super::app_view::{self, View, quoted};
+use super::super::tenant::Tenant;
+use super::app_view::{self, View};
 use super::escaped;
 use super::home::app_safe;
 
 /// How many events stand on the first page, and on a page of the history.
 const LATELY: usize = 6;
 const HISTORY: usize = 50;
-/// What is not replicated for so long is late.
-const BEHIND_MS: u64 = 120_000;
 
-fn container(app: &Shown, name: &str) -> Container {
+/// What a silent device told last is no state of now: it is said, and no circle vouches for it.
+fn as_told(health: Health, is_silent: bool) -> Health {
+    if is_silent { Health::Unknown } else { health }
+}
+
+fn container(app: &Shown, name: &str, is_silent: bool) -> Container {
     let package = app.services.iter().find(|one| one.name == name);
     let report = app.report.as_ref().map(|aged| &aged.report);
     let said = report.and_then(|report| report.services.iter().find(|one| one.name.as_str() == name));
@@ -51,11 +53,11 @@ fn container(app: &Shown, name: &str) -> Container {
             (ContainerState::Dead, _) => (Health::Bad, "dead".to_owned()),
         },
     };
-    let runs = said.filter(|said| said.state == ContainerState::Running);
+    let runs = said.filter(|said| said.state == ContainerState::Running && !is_silent);
     Container {
         name: show::name(name),
         image: package.map_or_else(Html::default, |one| show::name(&one.image)),
-        health,
+        health: as_told(health, is_silent),
         words,
         restarts: said.map_or(0, |said| said.restarts.0),
         cpu: runs.map_or("–".to_owned(), |said| format!("{} %", said.cpu_percent.0)),
@@ -64,12 +66,12 @@ fn container(app: &Shown, name: &str) -> Container {
 }
 
 /// The containers of an app: those of its package, and those that its device told beside.
-fn containers(app: &Shown) -> Vec<Container> {
+fn containers(app: &Shown, is_silent: bool) -> Vec<Container> {
     if app.wanted == Wanted::Stopped && app.report.as_ref().is_none_or(|aged| aged.report.services.is_empty())
     {
         return Vec::new();
     }
-    app.services.iter().map(|one| container(app, &one.name)).collect()
+    app.services.iter().map(|one| container(app, &one.name, is_silent)).collect()
 }
 
 /// How safe a volume is. Ages are counted from the report, so its own age is added.
@@ -92,7 +94,7 @@ fn data(view: &View, volume: &VolumeReport, report_age_ms: u64) -> Data {
     let behind = volume.stores_behind.0;
     Data {
         name: view.volume_name(&volume.volume),
-        health,
+        health: as_told(health, view.is_silent()),
         safe,
         backlog: (volume.backlog_bytes.0 > 0).then(|| show::bytes(volume.backlog_bytes.0)),
         behind: (behind > 0)
@@ -110,39 +112,30 @@ pub fn all_stores(call: &Call, tenant: &mut Tenant<'_>) -> Result<Vec<Store>, Fa
 
 fn store_rows(call: &Call, tenant: &mut Tenant<'_>, view: &View) -> Result<Vec<AppStore>, Fail> {
     let answers = match view.app.device {
-        Some(device) => reported_stores(tenant, device)?,
-        None => Vec::new(),
+        Some(device) => devices::reported(tenant, device)?.map(|report| report.stores),
+        None => None,
     };
     let known = all_stores(call, tenant)?;
     let mut all = Vec::new();
     for (at, id) in view.app.stores.iter().enumerate() {
         let url = known.iter().find(|one| one.id == *id).map(|one| one.url.clone());
-        let (health, words) = match answers.iter().find(|one| one.store == *id).map(|one| one.state) {
-            Some(StoreState::Ok) => (Health::Well, "answers"),
-            Some(StoreState::Unreachable) => (Health::Bad, "does not answer"),
-            Some(StoreState::Denied) => (Health::Bad, "refuses the credentials"),
-            Some(StoreState::Other) => (Health::Warn, "answers with errors"),
-            None => (Health::Unknown, "nothing told yet"),
-        };
+        let (health, words) =
+            match answers.iter().flat_map(|all| all.iter()).find(|one| one.store == *id).map(|one| one.state)
+            {
+                Some(StoreState::Ok) => (Health::Well, "answers"),
+                Some(StoreState::Unreachable) => (Health::Bad, "does not answer"),
+                Some(StoreState::Denied) => (Health::Bad, "refuses the credentials"),
+                Some(StoreState::Other) => (Health::Warn, "answers with errors"),
+                None => (Health::Unknown, "nothing told yet"),
+            };
         all.push(AppStore {
             url: url.map_or_else(|| Html::text("a store that is gone"), |url| show::name(&url)),
             role: if at == 0 { "says who writes" } else { "keeps a copy" },
-            health,
+            health: as_told(health, view.is_silent()),
             words: words.to_owned(),
         });
     }
     Ok(all)
-}
-
-fn reported_stores(
-    tenant: &mut Tenant<'_>,
-    device: DeviceId,
-) -> Result<Vec<orchestrator_api::wire::report::StoreReport>, Fail> {
-    let sql = "SELECT report FROM device WHERE account = $1 AND device = $2";
-    let Some(row) = tenant.one(sql, &[device.0.into()])? else { return Ok(Vec::new()) };
-    let Some(text) = row.maybe(0, Row::text)? else { return Ok(Vec::new()) };
-    let report: orchestrator_api::wire::report::Report = read(text)?;
-    Ok(report.stores.into_vec())
 }
 
 fn kept(view: &View) -> Vec<Kept> {
@@ -163,7 +156,7 @@ fn kept(view: &View) -> Vec<Kept> {
             span: show::span(branch.span_ms.0),
             fork: (view.head.can && is_there)
                 .then(|| format!("{}/fork?branch={}", view.head.path, escaped(&from))),
-            command: format!("comb ls {}", quoted(&format!("{local}/{}", branch.name.as_str()))),
+            command: format!("comb ls {}", quoted(format!("{local}/{}", branch.name.as_str()))),
         }
     };
     view.app.branches.iter().map(row).collect()
@@ -175,14 +168,14 @@ fn graphs(tenant: &mut Tenant<'_>, view: &View, span: Span) -> Result<Vec<Html>,
     if lines.iter().all(|line| line.iter().all(Option::is_none)) {
         return Ok(Vec::new());
     }
-    let last = (chance::now() / span.step_ms() + 1) * span.step_ms();
+    let (from, to) = span.axis();
     let [cpu, memory] = lines;
     let graph = |id: &'static str, title: &str, unit: Unit, label: &str, points: Vec<Option<f64>>| Graph {
         id,
         title: title.to_owned(),
         unit,
-        from: Time(last - span.step_ms() * span.points()),
-        to: Time(last),
+        from,
+        to,
         top: None,
         lines: vec![Line { label: label.to_owned(), points }],
     };
@@ -190,12 +183,6 @@ fn graphs(tenant: &mut Tenant<'_>, view: &View, span: Span) -> Result<Vec<Html>,
         graph("cpu", "Processor", Unit::Percent, "of one processor", cpu).html(),
         graph("memory", "Memory", Unit::Bytes, "all its containers", memory).html(),
     ])
-}
-
-fn spans(view: &View, here: Span) -> Vec<(&'static str, String, bool)> {
-    let all = [(Span::Hour, "Hour"), (Span::Day, "Day"), (Span::Month, "Month")];
-    let path = |span: Span| format!("{}?span={}#graphs", view.head.path, span.text());
-    all.into_iter().map(|(span, label)| (label, path(span), span == here)).collect()
 }
 
 /// `GET /apps/{id}`.
@@ -247,11 +234,11 @@ pub fn show(call: &Call, tenant: &mut Tenant<'_>) -> Result<Reply, Fail> {
         safe: app_safe(app, now),
         is_wanted: app.wanted == Wanted::Running,
         facts,
-        containers: containers(app),
+        containers: containers(app, view.is_silent()),
         data: data_rows,
         stores,
         graphs,
-        spans: spans(&view, span),
+        spans: span.links(&format!("{}?span=", view.head.path), "#graphs"),
         actions: app.actions.iter().map(action).collect(),
         kept: kept(&view),
         happened,
@@ -304,7 +291,7 @@ pub fn settings(call: &Call, tenant: &mut Tenant<'_>) -> Result<Reply, Fail> {
         let was = app.standby.contains(&device.id);
         let why = match apps::check_target(tenant, &target) {
             Ok(()) => None,
-            Err(Fail::Api(error)) => Some(error.message),
+            Err(Fail::Api(error)) => Some(show::capital(&error.message)),
             Err(other) => return Err(other),
         };
         let id = device.id.to_string();

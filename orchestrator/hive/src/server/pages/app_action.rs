@@ -3,7 +3,7 @@
 use orchestrator_api::compose::InputType;
 use orchestrator_api::wire::app::Action;
 use orchestrator_console::pages;
-use orchestrator_console::show::{self, Field, Kind};
+use orchestrator_console::show::{self, Field, Kind, capital, quoted};
 use serde_json::json;
 
 use super::super::apps;
@@ -12,7 +12,7 @@ use super::super::chance;
 use super::super::fail::Fail;
 use super::super::tenant::Tenant;
 use super::app::onward;
-use super::app_view::{View, capital, quoted};
+use super::app_view::View;
 use super::escaped;
 
 /// Before the names of inputs in the form.

@@ -103,7 +103,7 @@ pub fn list(call: Arc<Call>) -> Answering {
             Ok(moments) => (moments, None),
             Err(error) => {
                 let none = Moments { items: Vec::new(), as_of: None };
-                (none, Some((app_view::capital(&error.message), error.hint)))
+                (none, Some((show::capital(&error.message), error.hint)))
             }
         };
         let first = call.number("first")?.unwrap_or(0).min(10_000) as usize;

@@ -1,10 +1,8 @@
 //! What all pages of an app share: its head, its names, and what happened with it in words.
 
-use std::collections::BTreeMap;
-
 use orchestrator_api::ids::{AppId, DeviceId, OperationId};
 use orchestrator_api::placement::Policy;
-use orchestrator_api::text::{Time, Uuid};
+use orchestrator_api::text::Time;
 use orchestrator_api::wire::app::App;
 use orchestrator_api::wire::device::{Device, DeviceState};
 use orchestrator_api::wire::operation::{Event, Operation};
@@ -12,18 +10,17 @@ use orchestrator_api::wire::people::Role;
 use orchestrator_api::wire::report::ProblemReport;
 use orchestrator_console::layout::Frame;
 use orchestrator_console::pages::{AppEvent, AppHead, AppRunning, Choice, Trouble};
-use orchestrator_console::show::{self, Health, Html};
-use serde_json::Value;
+use orchestrator_console::show::{self, Html, capital};
 
 use super::super::apps;
 use super::super::call::Call;
-use super::super::database::Row;
 use super::super::fail::Fail;
 use super::super::operations;
 use super::super::people::may;
 use super::super::tenant::Tenant;
 use super::home::{all_devices, app_health, is_web, progress};
-use super::{Here, frame};
+use super::names::Who;
+use super::{Here, event, frame};
 
 /// An app, and what stands around it.
 pub struct View {
@@ -119,20 +116,13 @@ pub fn trouble(code: &str, problem: Option<&ProblemReport>) -> Trouble {
     Trouble { words: capital(&words), at, what }
 }
 
-/// With a capital letter: what begins a sentence.
-pub fn capital(text: &str) -> String {
-    let mut letters = text.chars();
-    letters.next().map_or_else(String::new, |first| first.to_uppercase().chain(letters).collect())
-}
-
-/// What is done by an operation, in words: `Moving to cellar`.
-pub fn doing(operation: &Operation, devices: &[Device]) -> Html {
-    let to = || device_name(devices, operation.device);
+/// What is done by an operation, in words: `Moving to cellar`. `device` is what the operation's device is called.
+pub fn doing(operation: &Operation, device: impl FnOnce() -> Html) -> Html {
     let plain = match operation.kind.as_str() {
-        "move" => return Html::pair("Moving to ", to()),
-        "move_forced" => return Html::pair("Moving by force to ", to()),
-        "failover" => return Html::pair("Taking over on ", to()),
-        "standby" => return Html::pair("Standing by: ", to()),
+        "move" => return Html::pair("Moving to ", device()),
+        "move_forced" => return Html::pair("Moving by force to ", device()),
+        "failover" => return Html::pair("Taking over on ", device()),
+        "standby" => return Html::pair("Standing by: ", device()),
         "start" => "Starting",
         "stop" => "Stopping",
         "restart" => "Restarting",
@@ -146,6 +136,7 @@ pub fn doing(operation: &Operation, devices: &[Device]) -> Html {
         "author" => "Installing",
         "add" => "Adding",
         "action" => "Running an action",
+        "drain" => "Being emptied",
         "moments" => "Asking for moments",
         "logs" => "Reading the log",
         other => return Html::text(&capital(&show::words(other))),
@@ -158,7 +149,7 @@ pub fn running(tenant: &mut Tenant<'_>, view: &View) -> Result<Option<AppRunning
     let Some(id) = view.app.operation else { return Ok(None) };
     let operation = operations::seen(tenant, id)?;
     Ok(Some(AppRunning {
-        title: doing(&operation, &view.devices),
+        title: doing(&operation, || device_name(&view.devices, operation.device)),
         progress: progress(&operation),
         path: working(view.app.id, id),
     }))
@@ -195,12 +186,6 @@ pub fn protections(chosen: Policy, seal_every_s: u64) -> Vec<Choice> {
     ]
 }
 
-/// Who is who: people by their ids.
-pub fn people(tenant: &mut Tenant<'_>) -> Result<BTreeMap<Uuid, String>, Fail> {
-    let rows = tenant.query("SELECT person, name FROM person WHERE account = $1", &[])?;
-    rows.iter().map(|row: &Row| Ok((Uuid(row.id(0)?), row.text(1)?.to_owned()))).collect()
-}
-
 /// The last events of an app, newest first; those before `before`, if that is said.
 pub fn happened(
     tenant: &mut Tenant<'_>,
@@ -208,143 +193,18 @@ pub fn happened(
     before: Option<u64>,
     limit: usize,
 ) -> Result<(Vec<AppEvent>, Option<u64>), Fail> {
-    let sql = "SELECT event FROM event WHERE account = $1 AND app = $2 AND number < $3 ORDER BY number DESC LIMIT $4";
-    let before = before.unwrap_or(i64::MAX as u64);
-    let rows = tenant.query(sql, &[view.app.id.0.into(), before.into(), (limit as u64).into()])?;
-    let events: Vec<Event> =
-        rows.iter().map(|row| Ok(super::super::tenant::read(row.text(0)?)?)).collect::<Result<_, Fail>>()?;
+    let looked = operations::Looked { app: Some(view.app.id.0), before, ..Default::default() };
+    let events = operations::newest(tenant, &looked, limit)?;
     let next = events.last().filter(|_| events.len() == limit).map(|last| last.number.0);
-    let people = people(tenant)?;
+    let who = Who::of(tenant)?;
     let told = |event: &Event| {
-        let (health, words) = words(event, &view.devices);
-        let by = match (&event.by.person, event.by.device, event.by.hive) {
-            (Some(person), ..) => {
-                people.get(person).map_or_else(|| Html::text("somebody who left"), |name| show::name(name))
-            }
-            (_, Some(device), _) => device_name(&view.devices, Some(device)),
-            (_, _, true) => Html::text("the hive"),
-            _ => Html::default(),
-        };
-        AppEvent { when: show::ago(event.time, view.frame.now), words, by, health }
+        let (health, words) = event::words(event, &who);
+        AppEvent { when: show::ago(event.time, view.frame.now), words, by: who.by(&event.by), health }
     };
     Ok((events.iter().map(told).collect(), next))
-}
-
-/// An event in words.
-fn words(event: &Event, devices: &[Device]) -> (Health, Html) {
-    let text = |name: &str| event.data.get(name).and_then(Value::as_str).unwrap_or_default();
-    let number = |name: &str| event.data.get(name).and_then(Value::as_u64);
-    let at = |name: &str| device_name(devices, text(name).parse().ok());
-    let on = || device_name(devices, event.device);
-    let ordered = match text("do") {
-        "start" => "start",
-        "stop" => "stop",
-        "move" => "a move",
-        "move_forced" => "a move by force",
-        "failover" => "a takeover",
-        "author" => "an installation",
-        "settings" => "new settings",
-        "standby" => "standing by",
-        "add" => "adding it",
-        "remove" => "removing it",
-        other => other,
-    };
-    match event.kind.as_str() {
-        "app_added" => (Health::Well, Html::text("Added")),
-        "app_removed" => (Health::Off, Html::text("Removed")),
-        "ordered" => (Health::Busy, Html::text(&format!("Ordered: {}", show::words(ordered)))),
-        "finished" => (Health::Well, Html::text(&format!("Done: {}", show::words(ordered)))),
-        "failed" => {
-            let (why, _) = show::problem(text("code"));
-            (Health::Bad, Html::text(&format!("Failed: {}. {}.", show::words(ordered), capital(&why))))
-        }
-        kind @ ("moved" | "failed_over") => {
-            let verb = if kind == "moved" { "Moved" } else { "Taken over" };
-            let mut words = Html::pair(format!("{verb} from "), at("from"));
-            words = Html::pair(Html::pair(words, " to "), at("to"));
-            let lost = number("lost_seconds_max")
-                .filter(|_| event.data.get("lost_seconds_max").is_some_and(|it| !it.is_null()));
-            match lost {
-                Some(seconds) => {
-                    (Health::Warn, Html::pair(words, format!("; at most {seconds} s were lost")))
-                }
-                None => (Health::Well, words),
-            }
-        }
-        "tail_kept" => (Health::Warn, Html::pair(on(), " kept changes that were not replicated")),
-        "loss_known" => {
-            let lost = format!(
-                "It is known now what was lost: {} s, {}",
-                number("seconds").unwrap_or(0),
-                show::bytes(number("bytes").unwrap_or(0))
-            );
-            (Health::Warn, Html::text(&lost))
-        }
-        "updated" => {
-            (Health::Well, Html::text(&format!("Updated to revision {}", number("revision").unwrap_or(0))))
-        }
-        "rolled_back" => (Health::Warn, Html::text("An update was not well, and was taken back")),
-        "phase" => phase(text("phase"), text("health"), text("problem"), &on()),
-        "behind" => (Health::Warn, Html::text("Its data reaches the store too slowly")),
-        "safe_again" => (Health::Well, Html::text("All of its data is safe again")),
-        other => (Health::Busy, Html::text(&capital(&show::words(other)))),
-    }
-}
-
-fn phase(phase: &str, health: &str, problem: &str, on: &Html) -> (Health, Html) {
-    let on = Html::pair(" on ", on.clone());
-    if !problem.is_empty() {
-        let (why, _) = show::problem(problem);
-        return (Health::Bad, Html::pair(capital(&why), on));
-    }
-    let (health, words) = match (phase, health) {
-        ("running", "unhealthy") => (Health::Bad, "Not well"),
-        ("running", "starting") => (Health::Busy, "Started, and not well yet"),
-        ("running", _) => (Health::Well, "Runs"),
-        ("stopped", _) => (Health::Off, "Stopped"),
-        ("stopping" | "flushing", _) => (Health::Busy, "Stops"),
-        ("standing_by", _) => (Health::Off, "Stands by"),
-        ("settling", _) => (Health::Busy, "Gives it up"),
-        _ => (Health::Busy, "Starts"),
-    };
-    (health, Html::pair(words, on))
-}
-
-/// A name for a shell: in quotes where it needs some.
-pub fn quoted(text: &str) -> String {
-    let plain = |one: char| one.is_ascii_alphanumeric() || "-_./:@%+=,".contains(one);
-    if !text.is_empty() && text.chars().all(plain) {
-        return text.to_owned();
-    }
-    format!("'{}'", text.replace('\'', "'\\''"))
 }
 
 /// How old what a report said is.
 pub fn heard(device: &Device, now: Time) -> Option<Html> {
     device.seen_age_ms.map(|age| show::as_of(age.0, now))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_word_for_a_shell_is_one_word() {
-        let table = [
-            ("photos", "photos"),
-            ("", "''"),
-            ("a b", "'a b'"),
-            ("it's", "'it'\\''s'"),
-            ("$(x)", "'$(x)'"),
-            ("s3://b/p", "s3://b/p"),
-        ];
-        for (text, shell) in table {
-            assert_eq!(quoted(text), shell);
-        }
-    }
-
-    #[test]
-    fn a_sentence_begins_with_a_capital() {
-        assert_eq!((capital("über"), capital("")), ("Über".to_owned(), String::new()));
-    }
 }

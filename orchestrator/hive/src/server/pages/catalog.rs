@@ -14,7 +14,7 @@ use orchestrator_api::wire::device::{Device, DeviceState};
 use orchestrator_api::wire::people::Role;
 use orchestrator_api::wire::report::Docker;
 use orchestrator_console::pages::{self, Choice, Offer, Picture};
-use orchestrator_console::show::{self, Field, Html, Kind};
+use orchestrator_console::show::{self, Field, Html, Kind, capital, quoted};
 use serde_json::json;
 
 use super::super::apps;
@@ -28,7 +28,7 @@ use super::super::people::may;
 use super::super::stores;
 use super::super::tenant::Tenant;
 use super::app::{all_stores, device_words};
-use super::app_view::{capital, protections, quoted};
+use super::app_view::protections;
 use super::home::all_devices;
 use super::{Here, frame};
 
@@ -271,7 +271,7 @@ fn store_choices(call: &Call, all: &[Store], devices: &[Device]) -> Vec<Choice> 
 /// The same at a terminal. No secret stands in it: `comb` asks for those, or makes them.
 fn command(call: &Call, entry: &Entry, project: Option<&Project>) -> String {
     let form = &call.visit.form;
-    let mut words = vec!["comb app add".to_owned(), quoted(&format!("./{}", entry.name))];
+    let mut words = vec!["comb app add".to_owned(), quoted(format!("./{}", entry.name))];
     let name = form.maybe("name").filter(|name| is_app_name(name) && *name != entry.name);
     words.extend(name.map(|name| format!("--name {}", quoted(name))));
     if form.text("policy") == "auto" {
@@ -288,7 +288,7 @@ fn command(call: &Call, entry: &Entry, project: Option<&Project>) -> String {
 }
 
 fn quoted_set(name: &str, value: &str) -> String {
-    format!("--set {}", quoted(&format!("{name}={value}")))
+    format!("--set {}", quoted(format!("{name}={value}")))
 }
 
 fn needs(project: &Project) -> Vec<(&'static str, Vec<Html>)> {

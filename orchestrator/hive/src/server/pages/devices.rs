@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 
 use orchestrator_api::ids::{AppId, DeviceId};
-use orchestrator_api::text::{Hex, Time, Uuid};
+use orchestrator_api::text::{Hex, Uuid};
 use orchestrator_api::wire::account::{NewDeviceCode, OpenDeviceCode, ReleaseInfo};
 use orchestrator_api::wire::app::App;
 use orchestrator_api::wire::device::{Device, DeviceState};
 use orchestrator_api::wire::people::Role;
-use orchestrator_api::wire::report::{Disk, DiskUse, Docker, Report, UpdateStep, VolumeState};
+use orchestrator_api::wire::report::{Disk, DiskUse, Docker, UpdateStep, VolumeState};
 use orchestrator_api::wire::value::Page;
 use orchestrator_console::pages::{
     self, AddDevice, AppRow, Confirm, DeviceRow, Devices, NewDevice, VolumeRow,
@@ -22,11 +22,13 @@ use super::super::database::Row;
 use super::super::fail::Fail;
 use super::super::figures::{self, Span};
 use super::super::people::may;
-use super::super::tenant::{Tenant, read};
+use super::super::tenant::Tenant;
 use super::super::{account, apps, devices, stores};
 use super::home::app_health;
-use super::{Here, frame};
+use super::{Here, frame, names};
 
+/// What `--accept-authoring` means (`security.md`, section 5).
+const AUTHORING: &str = "The hive may then install apps on this device by itself. Whoever controls the hive can run programs in containers there, without access to the data of other apps. Without it, apps are added by comb app add where your key ring is open.";
 /// Apps of a device that the list names.
 const APPS_SHOWN: usize = 4;
 
@@ -83,14 +85,6 @@ fn load(device: &Device) -> String {
     format!("{} %, {} of {}", load.cpu_percent.0, show::bytes(used), show::bytes(load.memory_bytes.0))
 }
 
-fn report(tenant: &mut Tenant<'_>, device: DeviceId) -> Result<Option<Report>, Fail> {
-    let row =
-        tenant.one("SELECT report FROM device WHERE account = $1 AND device = $2", &[device.0.into()])?;
-    let text =
-        row.map(|row| row.maybe(0, Row::text).map(|text| text.map(str::to_owned))).transpose()?.flatten();
-    Ok(text.map(|text| read(&text)).transpose()?)
-}
-
 fn backlog(bytes: u64, age_ms: Option<u64>) -> String {
     match (bytes, age_ms) {
         (0, _) => "nothing".to_owned(),
@@ -99,33 +93,13 @@ fn backlog(bytes: u64, age_ms: Option<u64>) -> String {
     }
 }
 
-fn names(tenant: &mut Tenant<'_>, sql: &str) -> Result<BTreeMap<[u8; 16], String>, Fail> {
-    let rows = tenant.query(sql, &[])?;
-    rows.iter().map(|row| Ok((row.id(0)?, row.text(1)?.to_owned()))).collect()
-}
-
-/// The apps' names.
-pub fn app_names(tenant: &mut Tenant<'_>) -> Result<BTreeMap<[u8; 16], String>, Fail> {
-    names(tenant, "SELECT app, name FROM app WHERE account = $1")
-}
-
-/// The devices' names.
-pub fn device_names(tenant: &mut Tenant<'_>) -> Result<BTreeMap<[u8; 16], String>, Fail> {
-    names(tenant, "SELECT device, name FROM device WHERE account = $1")
-}
-
-/// The people's names.
-pub fn people_names(tenant: &mut Tenant<'_>) -> Result<BTreeMap<[u8; 16], String>, Fail> {
-    names(tenant, "SELECT person, name FROM person WHERE account = $1")
-}
-
 fn row(
     tenant: &mut Tenant<'_>,
     device: &Device,
     names: &BTreeMap<[u8; 16], String>,
 ) -> Result<DeviceRow, Fail> {
     let (health, words) = health(device);
-    let report = report(tenant, device.id)?;
+    let report = devices::reported(tenant, device.id)?;
     let volumes = report.iter().flat_map(|report| report.apps.iter()).flat_map(|app| app.volumes.iter());
     let (mut bytes, mut age) = (0u64, None);
     for volume in volumes {
@@ -155,7 +129,7 @@ pub fn list(call: &Call, tenant: &mut Tenant<'_>) -> Result<Reply, Fail> {
     let frame = frame(call, Here::Devices);
     let query = [("after", call.query.get("after").cloned())];
     let page: Page<Device> = devices::list(&call.listing(query), tenant)?.thing()?;
-    let names = app_names(tenant)?;
+    let names = names::apps(tenant)?;
     let rows: Result<Vec<DeviceRow>, Fail> =
         page.items.iter().map(|device| row(tenant, device, &names)).collect();
     let can_add = may(&call.caller, Role::Owner).is_ok();
@@ -195,6 +169,9 @@ pub fn add(call: &Call, tenant: &mut Tenant<'_>) -> Result<Reply, Fail> {
             .error(frame.error("name"))
             .length(63)
             .focus(),
+        Field::new("accept_authoring", "Apps of the catalog may be installed on it from here", Kind::Flag)
+            .hint(AUTHORING)
+            .value(form.text("accept_authoring")),
         Field::new("auto_update", "It takes updates of comb by itself", Kind::Flag)
             .value(form.text("auto_update")),
     ];
@@ -207,7 +184,9 @@ pub fn add_do(call: &Call, tenant: &mut Tenant<'_>) -> Result<Reply, Fail> {
     let wish = json!({"name": form.maybe("name"), "auto_update": form.flag("auto_update")});
     let made: NewDeviceCode = stores::make_code(&call.asking(&wish), tenant)?.thing()?;
     let hive = call.visit.origin();
-    let with = |text: &str| text.replace(" HIVE ", &format!(" {hive} "));
+    // The device's own choice, which the hive cannot make for it: it stands in the command that a person runs there.
+    let accepts = if form.flag("accept_authoring") { " --accept-authoring" } else { "" };
+    let with = |text: &str| text.replace(" HIVE ", &format!(" {hive} ")) + accepts;
     let frame = frame(call, Here::Devices);
     Ok(Reply::page(&NewDevice {
         command: Some(with(made.command.reveal())),
@@ -215,6 +194,7 @@ pub fn add_do(call: &Call, tenant: &mut Tenant<'_>) -> Result<Reply, Fail> {
         path: format!("/devices/codes/{}", made.id),
         ends: Some(show::until(made.ends, frame.now)),
         device: None,
+        is_heard: false,
         is_loopback: call.visit.is_loopback(),
         is_first: !has_ring(tenant)?,
         frame,
@@ -227,14 +207,10 @@ pub fn code(call: &Call, tenant: &mut Tenant<'_>) -> Result<Reply, Fail> {
     let sql = "SELECT ends, used_by FROM device_code WHERE account = $1 AND code_id = $2";
     let found = tenant.one(sql, &[id.0.into()])?.ok_or_else(Fail::not_found)?;
     let (ends, used) = (found.int(0)?, found.maybe(1, Row::id::<16>)?.map(DeviceId));
-    let names = app_names(tenant)?;
-    let device = match used {
-        Some(device) => {
-            let device = devices::seen(tenant, device)?;
-            Some(row(tenant, &device, &names)?)
-        }
-        None => None,
-    };
+    let names = names::apps(tenant)?;
+    let device = used.map(|device| devices::seen(tenant, device)).transpose()?;
+    let is_heard = device.as_ref().is_some_and(|device| device.seen_age_ms.is_some());
+    let device = device.map(|device| row(tenant, &device, &names)).transpose()?;
     let frame = frame(call, Here::Devices);
     Ok(Reply::page(&NewDevice {
         command: None,
@@ -242,6 +218,7 @@ pub fn code(call: &Call, tenant: &mut Tenant<'_>) -> Result<Reply, Fail> {
         path: format!("/devices/codes/{id}"),
         ends: (ends > frame.now.0).then(|| show::until(chance::time(ends), frame.now)),
         device,
+        is_heard,
         is_loopback: false,
         is_first: false,
         frame,
@@ -263,14 +240,14 @@ fn graphs(tenant: &mut Tenant<'_>, device: &Device, span: Span) -> Result<Vec<Gr
     if lines.iter().all(|line| line.iter().all(Option::is_none)) {
         return Ok(Vec::new());
     }
-    let last = (chance::now() / span.step_ms() + 1) * span.step_ms();
+    let (from, to) = span.axis();
     let [cpu, memory, disk, received, sent, read, written] = lines;
     let graph = |id: &'static str, title: &str, unit: Unit, top: Option<f64>, lines: Vec<Line>| Graph {
         id,
         title: title.to_owned(),
         unit,
-        from: Time(last - span.step_ms() * span.points()),
-        to: Time(last),
+        from,
+        to,
         top,
         lines,
     };
@@ -323,7 +300,7 @@ pub fn show(call: &Call, tenant: &mut Tenant<'_>) -> Result<Reply, Fail> {
     if call.method == "POST" {
         frame.path.clone_from(&path);
     }
-    let report = report(tenant, device.id)?;
+    let report = devices::reported(tenant, device.id)?;
     let (state, words) = health(&device);
     let yes = |is: bool| Html::text(if is { "yes" } else { "no" });
     let mut facts = vec![("Load", Html::text(&load(&device)))];
@@ -357,7 +334,7 @@ pub fn show(call: &Call, tenant: &mut Tenant<'_>) -> Result<Reply, Fail> {
             memory: sum(|it| it.memory_bytes.0).map_or("–".to_owned(), show::bytes),
         });
     }
-    let names = app_names(tenant)?;
+    let names = names::apps(tenant)?;
     let age = device.seen_age_ms.map_or(0, |age| age.0);
     for app in report.iter().flat_map(|report| report.apps.iter()) {
         let Some(name) = names.get(&app.app.0) else { continue };
@@ -381,7 +358,6 @@ pub fn show(call: &Call, tenant: &mut Tenant<'_>) -> Result<Reply, Fail> {
     let can_own = may(&call.caller, Role::Owner).is_ok();
     let is_revoked = device.state == DeviceState::Revoked;
     let span = Span::of(call.query.get("span"));
-    let at = |one: Span, label| (label, one.text(), one == span);
     let releases: Page<ReleaseInfo> = stores::releases(call, tenant)?.thing()?;
     let has = device.update.map_or(0, |update| update.number.0);
     let newest = releases.items.iter().max_by_key(|release| release.number.0);
@@ -395,7 +371,7 @@ pub fn show(call: &Call, tenant: &mut Tenant<'_>) -> Result<Reply, Fail> {
         facts,
         apps: rows,
         volumes,
-        spans: [at(Span::Hour, "Hour"), at(Span::Day, "Day"), at(Span::Month, "Month")],
+        spans: span.links(&format!("{path}?span="), "#figures"),
         graphs: graphs(tenant, &device, span)?,
         own_page: None,
         rename: can_own.then(|| {
@@ -503,24 +479,18 @@ pub fn revoke_do(call: &Call, tenant: &mut Tenant<'_>) -> Result<Reply, Fail> {
 
 /// `GET /devices/{id}/update`.
 pub fn update(call: &Call, tenant: &mut Tenant<'_>) -> Result<Reply, Fail> {
-    let number = call.number("release")?.or_else(|| call.visit.form.text("release").parse().ok());
-    let number = number.ok_or_else(Fail::not_found)?;
+    let number = call.number("release")?.ok_or_else(Fail::not_found)?;
     let page = question(call, tenant, "update", "Update", "Update it")?;
     let what = vec![format!(
         "It takes release {number}, which is signed by the owner, and goes back by itself if it is not well. Apps run on meanwhile."
     )];
-    let release = Field::new("release", "Release", Kind::Number).value(number.to_string());
-    Ok(Reply::page(&Confirm { what, fields: vec![release], ..page }))
+    let action = format!("{}?release={number}", page.action);
+    Ok(Reply::page(&Confirm { what, action, ..page }))
 }
 
 /// `POST /devices/{id}/update`.
 pub fn update_do(call: &Call, tenant: &mut Tenant<'_>) -> Result<Reply, Fail> {
-    let release: u64 = call
-        .visit
-        .form
-        .text("release")
-        .parse()
-        .map_err(|_| Fail::field("release", "a release has a number"))?;
+    let release = call.number("release")?.ok_or_else(Fail::not_found)?;
     account::update_device(&call.asking(&json!({"release": release})), tenant)?;
     to_device(call)
 }

@@ -13,14 +13,12 @@ use super::super::apps;
 use super::super::call::{Call, Reply};
 use super::super::devices;
 use super::super::fail::Fail;
+use super::super::notify::BEHIND_MS;
 use super::super::operations;
 use super::super::people::may;
 use super::super::rows;
 use super::super::tenant::Tenant;
 use super::{Here, frame};
-
-/// What is not replicated for so long is told.
-const BEHIND_MS: u64 = 120_000;
 
 /// How an app is, in a word or two.
 pub fn app_health(app: &App, device: Option<&Device>) -> (Health, String) {

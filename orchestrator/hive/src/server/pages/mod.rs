@@ -11,9 +11,11 @@ mod app_view;
 pub mod catalog;
 pub mod devices;
 mod enter;
+mod event;
 mod home;
 pub mod me;
 pub mod moving;
+mod names;
 pub mod settings;
 mod visit;
 pub mod working;
@@ -26,7 +28,8 @@ use bytes::Bytes;
 use hyper::http::request::Parts;
 use orchestrator_api::error::{ApiError, Code};
 use orchestrator_console::layout::{Frame, Link, Problem, Theme};
-use orchestrator_console::{Template, assets, pages, render};
+use orchestrator_console::show::capital;
+use orchestrator_console::{Template, assets, link, pages, render};
 
 use super::Shared;
 use super::auth::{self, Whose};
@@ -34,23 +37,20 @@ use super::call::{Answering, Body, Call, Caller, Reply};
 use super::chance;
 use super::database::How;
 use super::fail::Fail;
-use super::http::{changed_by_form, looked};
+use super::http::looked;
 use super::people::may;
 use super::routes::{Door, Handler, Route, Who};
 pub use enter::{login, login_do, logout, root, second, second_do, setup, setup_do};
 pub use home::home;
 pub use visit::Visit;
 
-/// What pages may load, and from where: from here, and nothing inside of the page itself.
-pub const POLICY: &str = "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; connect-src 'self'; \
-     form-action 'self'; frame-ancestors 'none'; base-uri 'none'";
 /// A session is looked up by each request, and written down as used no oftener than this.
 const USED_EVERY_MS: i64 = 10 * 60_000;
 
-/// A request for a page, once its route is known.
+/// A request for a page.
 pub struct Asked {
-    /// Which route.
-    pub route: &'static Route,
+    /// Which route; none if no page has this address.
+    pub route: Option<&'static Route>,
     /// What stands in its places.
     pub params: Vec<String>,
     /// What stands behind the question mark.
@@ -91,7 +91,7 @@ pub async fn answer(shared: &Arc<Shared>, asked: Asked, head: &Parts) -> Reply {
             .map(str::to_owned),
         join: None,
         signed: None,
-        method: asked.route.method,
+        method: asked.route.map_or("GET", |route| route.method),
         path_and_query: asked.path_and_query,
         body: asked.body,
         address: asked.address,
@@ -107,7 +107,7 @@ pub async fn answer(shared: &Arc<Shared>, asked: Asked, head: &Parts) -> Reply {
     }
 }
 
-async fn answered(call: &mut Call, route: &'static Route) -> Result<Reply, Fail> {
+async fn answered(call: &mut Call, route: Option<&'static Route>) -> Result<Reply, Fail> {
     if let Some(secret) = call.visit.session().map(str::to_owned) {
         let found = call.shared.database.transact(How::Read, move |tx| auth::visitor(tx, &secret)).await?;
         match found {
@@ -122,6 +122,7 @@ async fn answered(call: &mut Call, route: &'static Route) -> Result<Reply, Fail>
             None => call.visit.is_nobody(),
         }
     }
+    let route = route.ok_or_else(|| Fail::new(Code::NotFound, "No page has this address"))?;
     if let Who::Person(role) = route.who {
         let Caller::Person { token, .. } = &call.caller else { return Ok(to_login(call)) };
         call.shared.limits.take(Whose::Token(token.0)).map_err(Fail::slow_down)?;
@@ -151,7 +152,7 @@ async fn run(call: Arc<Call>, handler: Handler) -> Result<Reply, Fail> {
     match handler {
         Handler::Free(handler) => handler(call).await,
         Handler::Read(handler) => looked(&call, handler).await,
-        Handler::Write(handler) => changed_by_form(&call, handler).await,
+        Handler::Write(handler) => call.write(handler).await,
     }
 }
 
@@ -170,14 +171,7 @@ fn to_login(call: &Call) -> Reply {
 
 /// Text as it stands behind a question mark.
 pub fn escaped(text: &str) -> String {
-    let mut out = String::new();
-    for byte in text.bytes() {
-        match byte {
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'/' => out.push(char::from(byte)),
-            byte => out.push_str(&format!("%{byte:02X}")),
-        }
-    }
-    out
+    link::encode(text.as_bytes())
 }
 
 /// A path of this hive, or the first page: nobody is led elsewhere.
@@ -196,33 +190,19 @@ fn error(call: &Call, error: ApiError) -> Reply {
     let id = error.details.get("id").and_then(|id| id.as_str()).map(str::to_owned);
     let status = error.code.status();
     let frame = frame(call, Here::None);
-    let reply =
-        Reply::page(&pages::Error { frame, status, message: error.message, hint: error.hint, id, back })
-            .status(status);
+    let reply = Reply::page(&pages::Error {
+        frame,
+        status,
+        message: capital(&error.message),
+        hint: error.hint,
+        id,
+        back,
+    })
+    .status(status);
     match error.retry_after_ms {
         Some(ms) => reply.header(("retry-after", ms.div_ceil(1000).to_string())),
         None => reply,
     }
-}
-
-/// What is not there.
-pub fn nothing(shared: &Arc<Shared>, head: &Parts, address: IpAddr, is_secure: bool) -> Reply {
-    let call = Call {
-        shared: shared.clone(),
-        caller: Caller::Nobody,
-        params: Vec::new(),
-        query: BTreeMap::new(),
-        if_match: None,
-        last_event: None,
-        join: None,
-        signed: None,
-        method: "GET",
-        path_and_query: "/".to_owned(),
-        body: Bytes::new(),
-        address,
-        visit: Visit::of(&head.headers, authority(head), is_secure),
-    };
-    error(&call, ApiError::new(Code::NotFound, "no page has this address"))
 }
 
 /// Where one is.
@@ -252,7 +232,7 @@ pub fn frame(call: &Call, here: Here) -> Frame {
         is_here: one == here,
     };
     let problem = call.visit.problem.as_ref().map(|error| Problem {
-        message: error.message.clone(),
+        message: capital(&error.message),
         hint: error.hint.clone(),
         field: error.field.clone(),
     });
@@ -327,6 +307,5 @@ mod tests {
         {
             assert_eq!(inside(path), "/", "{path}");
         }
-        assert_eq!(escaped("/a?b=c&d"), "/a%3Fb%3Dc%26d");
     }
 }

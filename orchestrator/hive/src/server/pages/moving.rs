@@ -35,7 +35,7 @@ fn targets(
         let target = apps::Target { device: device.id, package: &package, stores: &app.stores, bytes };
         let why = match apps::check_target(tenant, &target) {
             Ok(()) => None,
-            Err(Fail::Api(error)) => Some(app_view::capital(&error.message)),
+            Err(Fail::Api(error)) => Some(show::capital(&error.message)),
             Err(other) => return Err(other),
         };
         let mut words = device_words(device);

@@ -138,7 +138,7 @@ pub fn show(call: &Call, tenant: &mut Tenant<'_>) -> Result<Reply, Fail> {
             });
         }
     }
-    let names = super::devices::people_names(tenant)?;
+    let names = super::names::people(tenant)?;
     let tokens: Page<Token> = people::tokens(call, tenant)?.thing()?;
     let token = |token: Token| TokenRow {
         title: show::name(&token.title),

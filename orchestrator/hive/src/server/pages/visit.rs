@@ -10,6 +10,7 @@ use hyper::header::{COOKIE, HeaderMap, HeaderValue};
 use orchestrator_api::error::{ApiError, Code};
 use orchestrator_api::wire::value::Hidden;
 use orchestrator_console::layout::Theme;
+use orchestrator_console::link;
 
 use super::super::chance;
 use super::super::fail::Fail;
@@ -170,16 +171,9 @@ impl Form {
     /// Reads `application/x-www-form-urlencoded`.
     pub fn read(bytes: &[u8]) -> Result<Self, Fail> {
         let wrong = || Fail::new(Code::BadRequest, "the form cannot be read");
-        let mut fields = Vec::new();
-        for pair in bytes.split(|byte| *byte == b'&').filter(|pair| !pair.is_empty()) {
-            if fields.len() == FIELDS_MAX {
-                return Err(wrong());
-            }
-            let at = pair.iter().position(|byte| *byte == b'=').unwrap_or(pair.len());
-            let value = pair.get(at + 1..).unwrap_or_default();
-            fields.push((decode(&pair[..at]).ok_or_else(wrong)?, decode(value).ok_or_else(wrong)?));
-        }
-        Ok(Self(fields))
+        let fields = link::fields(bytes, FIELDS_MAX).ok_or_else(wrong)?;
+        let text = |(name, value)| Some((name, String::from_utf8(value).ok()?));
+        Ok(Self(fields.into_iter().map(text).collect::<Option<_>>().ok_or_else(wrong)?))
     }
 
     /// What stands in a field, or nothing.
@@ -206,25 +200,6 @@ impl Form {
     pub fn below<'f>(&'f self, start: &'f str) -> impl Iterator<Item = (&'f str, &'f str)> {
         self.0.iter().filter_map(move |(name, value)| Some((name.strip_prefix(start)?, value.as_str())))
     }
-}
-
-fn decode(bytes: &[u8]) -> Option<String> {
-    let digit = |byte: Option<&u8>| char::from(*byte?).to_digit(16);
-    let mut out = Vec::with_capacity(bytes.len());
-    let mut at = 0;
-    while let Some(byte) = bytes.get(at) {
-        match byte {
-            b'+' => out.push(b' '),
-            b'%' => {
-                let value = digit(bytes.get(at + 1))? << 4 | digit(bytes.get(at + 2))?;
-                out.push(u8::try_from(value).ok()?);
-                at += 2;
-            }
-            byte => out.push(*byte),
-        }
-        at += 1;
-    }
-    String::from_utf8(out).ok()
 }
 
 #[cfg(test)]

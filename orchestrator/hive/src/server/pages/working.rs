@@ -55,7 +55,7 @@ pub fn step_words(kind: &str, step: &str, to: &str) -> (String, Option<String>) 
             "Go back to where it was".to_owned(),
             more("Something went wrong. It starts again on the device that had it."),
         ),
-        (_, other) => (app_view::capital(&show::words(other)), None),
+        (_, other) => (show::capital(&show::words(other)), None),
     }
 }
 
@@ -276,7 +276,7 @@ fn page(
     let to = device.map_or("the device", |device| device.name.as_str());
     let what = match &install {
         Some(install) => Html::pair("Installing ", install.name.clone()),
-        None => app_view::doing(operation, &devices),
+        None => app_view::doing(operation, || device_name(&devices, operation.device)),
     };
     let (health, words) = match operation.state {
         State::Running => (Health::Busy, "under way"),
