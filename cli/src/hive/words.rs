@@ -27,6 +27,12 @@ pub fn problem(code: &str) -> (String, Option<&'static str>) {
             "an image has another digest than was signed",
             Some("`comb app update NAME` signs the present one"),
         ),
+        "arch_mismatch" => (
+            "an image is for another processor than that machine has",
+            Some(
+                "name one that is for both, choose another device, or say `platform:` in the file to have it emulated",
+            ),
+        ),
         "pull_failed" => ("an image could not be fetched", Some("see that the machine reaches the registry")),
         "compose_failed" => (
             "docker compose refused the app",
