@@ -72,13 +72,13 @@ pub fn run(state: &State, args: &DoctorArgs) -> Result<()> {
     tell(&checks, args.json)
 }
 
-/// What this program and the device both look at: told once, and where only one of them finds something wrong, by that one.
+/// What this program and the device both look at: told once, by who finds something wrong, the device before this program.
 const BOTH: [&str; 3] = ["fuse", "docker", "key ring"];
 
 fn unite(checks: &mut Vec<Check>, devices: Vec<Check>) {
     for check in devices {
         match checks.iter_mut().find(|mine| mine.what == check.what && BOTH.contains(&mine.what.as_str())) {
-            Some(mine) if mine.ok && !check.ok => *mine = check,
+            Some(mine) if !check.ok => *mine = check,
             Some(_) => {}
             None => checks.push(check),
         }

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
@@ -72,8 +72,10 @@ impl Stage {
     }
 }
 
+/// Whether a process runs; one that ended may wait for its parent, who is nobody of ours.
 fn lives(pid: i32) -> bool {
-    Path::new("/proc").join(pid.to_string()).exists()
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.rfind(')').is_some_and(|at| !stat[at + 1..].trim_start().starts_with(['Z', 'X']))
 }
 
 #[track_caller]
@@ -155,7 +157,8 @@ fn up_detached_returns_when_the_app_runs_and_down_stops_it() {
 
     let (_, words) = stage.done(&["down"]);
     assert!(words.contains("comb up"), "{words}");
-    assert!(!lives(pid) && containers_of(&device).is_empty());
+    assert!(containers_of(&device).is_empty());
+    until("ended", || !lives(pid));
     assert!(!records_at.exists(), "nothing is mounted any more");
 
     // Without the folder and without a passphrase: what ran goes on.
@@ -181,6 +184,6 @@ fn up_detached_says_why_an_app_does_not_run_and_leaves_nothing_running() {
     assert!(words.contains("comb-fixtures/nowhere:1"), "{words}");
     assert!(!words.contains("runs on by itself"), "{words}");
     let pid = stage.pid().expect("it ran");
-    assert!(!lives(pid));
+    until("ended", || !lives(pid));
     assert_eq!(stage.comb(&["down"]).status.code(), Some(3), "nothing is left running");
 }
