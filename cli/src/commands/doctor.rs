@@ -8,6 +8,7 @@ use std::time::Duration;
 use clap::Args;
 use orchestrator_api::wire::device::ToStream;
 use orchestrator_api::wire::operation::Ordered;
+use orchestrator_device::daemon::files::Folder;
 use serde::{Deserialize, Serialize};
 
 use crate::failure::{Context, Failure, Kind, Result};
@@ -71,13 +72,13 @@ pub fn run(state: &State, args: &DoctorArgs) -> Result<()> {
     tell(&checks, args.json)
 }
 
-/// What this program and the device both look at: told once, and where only one of them finds something wrong, by that one.
+/// What this program and the device both look at: told once, by who finds something wrong, the device before this program.
 const BOTH: [&str; 3] = ["fuse", "docker", "key ring"];
 
 fn unite(checks: &mut Vec<Check>, devices: Vec<Check>) {
     for check in devices {
         match checks.iter_mut().find(|mine| mine.what == check.what && BOTH.contains(&mine.what.as_str())) {
-            Some(mine) if mine.ok && !check.ok => *mine = check,
+            Some(mine) if !check.ok => *mine = check,
             Some(_) => {}
             None => checks.push(check),
         }
@@ -113,7 +114,8 @@ fn fuse() -> Check {
         Ok(_) => well("fuse", "/dev/fuse opens"),
         Err(error) if error.kind() == ErrorKind::NotFound => wrong(
             "fuse",
-            "there is no /dev/fuse: load the kernel's module with `modprobe fuse`; a container needs --device /dev/fuse",
+            "there is no /dev/fuse, so no volume can be mounted: load the kernel's module with `modprobe fuse`; a container needs \
+             --device /dev/fuse",
         ),
         Err(error) => wrong("fuse", format!("/dev/fuse: {error}; volumes cannot be mounted by this user")),
     }
@@ -194,10 +196,11 @@ fn device(state: &State) -> Result<Option<Vec<Check>>> {
     let path = state.root().join("device.sock");
     let mut stream = match UnixStream::connect(&path) {
         Ok(stream) => stream,
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
-        Err(error) if error.kind() == ErrorKind::ConnectionRefused => {
-            return Err(Failure::new(Kind::Silent, "the device of this machine does not run")
-                .hint("`comb device run`, or its unit for systemd, runs it"));
+        Err(error) if error.kind() == ErrorKind::NotFound && is_none(state)? => return Ok(None),
+        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::ConnectionRefused) => {
+            let why = "the device of this machine does not run: what ran goes on, and is not looked after";
+            return Err(Failure::new(Kind::Silent, why)
+                .hint("`comb up`, `comb device run` or its unit for systemd runs it"));
         }
         Err(error) => return Err(Failure::io(path.display(), &error)),
     };
@@ -214,6 +217,11 @@ fn device(state: &State) -> Result<Option<Vec<Check>>> {
         (None, Some(problem)) => Err(Failure::other(format!("the device says: {}", problem.message))),
         (None, None) => Ok(Some(Vec::new())),
     }
+}
+
+/// Whether this machine is no device.
+fn is_none(state: &State) -> Result<bool> {
+    Ok(Folder::of(state.root()).hive().context("the device's folder")?.is_none())
 }
 
 /// A device of the account, by a stream that the hive cannot read.

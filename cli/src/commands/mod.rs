@@ -10,6 +10,7 @@ mod daemon;
 mod device;
 mod diff;
 mod doctor;
+mod down;
 mod export;
 mod fork;
 mod hive;
@@ -118,6 +119,7 @@ enum Command {
     #[command(subcommand)]
     Hive(hive::HiveCommand),
     Up(up::UpArgs),
+    Down(down::DownArgs),
     Doctor(doctor::DoctorArgs),
     Completions(completions::CompletionsArgs),
     Man(man::ManArgs),
@@ -172,6 +174,7 @@ fn run_command(comb: Comb) -> Result<()> {
         Command::Check(args) => check::run(&state()?, &args),
         Command::Hive(command) => hive::run(&state()?, command),
         Command::Up(args) => up::run(&state()?, &args),
+        Command::Down(args) => down::run(&state()?, &args),
         Command::Doctor(args) => doctor::run(&state()?, &args),
         Command::Completions(args) => completions::run(&args),
         Command::Man(args) => man::run(&args),

@@ -1,4 +1,12 @@
 //! `comb up`: a hive, a store, this device and an app in one process.
+//!
+//! - `running`  at most one for a state folder
+//! - `detach`   how it is left running
+//! - `unit`     what systemd runs
+
+mod detach;
+pub mod running;
+mod unit;
 
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
@@ -43,6 +51,8 @@ use crate::passphrase::{self, PassphraseArgs};
 use crate::state::{State, write_new};
 use crate::{keys, output, ring, stores};
 
+use self::running::Running;
+
 /// Ports that are tried for a new hive.
 const PORTS_TRIED: u16 = 50;
 /// How long this device may take until the hive has heard of it.
@@ -62,13 +72,26 @@ const LOGIN_LEFT_MS: i64 = 7 * 86_400_000;
 /// folder beside the state folder; later the same command goes on with them. The app's data is replicated there within
 /// seconds, and every moment of it stays. It runs until it is interrupted, which stops the apps.
 ///
-/// Without DIR it starts the apps that were stopped so. `comb up --store s3://…` keeps the data elsewhere; `comb device code`
+/// With --detach it returns when the app runs, and goes on by itself until `comb down`. Without DIR it starts the apps that
+/// were stopped so. `comb up --store s3://…` keeps the data elsewhere; `comb device code`
 /// in another terminal adds a device, if --listen lets it reach the hive.
 #[derive(Debug, Args)]
 pub struct UpArgs {
     /// The app's folder, or its compose file
     #[arg(value_name = "DIR")]
     dir: Option<PathBuf>,
+
+    /// Return when the app runs, and leave all of it running; `comb down` stops it
+    #[arg(long, short)]
+    detach: bool,
+
+    /// Write a unit by which systemd runs this at every boot, with --listen, --apps and --docker as they are said here
+    #[arg(long, conflicts_with_all = ["detach", "dir"])]
+    install_unit: bool,
+
+    /// Be what `comb up --detach` leaves running
+    #[arg(long, hide = true)]
+    left: bool,
 
     /// What the app is called [default: the folder's name]
     #[arg(long, value_name = "NAME", requires = "dir")]
@@ -115,6 +138,12 @@ struct Up {
 
 /// Runs it all.
 pub fn run(state: &State, args: &UpArgs) -> Result<()> {
+    if args.install_unit {
+        return unit::install(state, args);
+    }
+    if args.detach && !args.left {
+        return detach::start(state);
+    }
     let ended = Arc::new(AtomicBool::new(false));
     for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
         signal_hook::flag::register(signal, ended.clone()).context("taking signals")?;
@@ -123,6 +152,7 @@ pub fn run(state: &State, args: &UpArgs) -> Result<()> {
     // What is wrong with it is told before anything is made.
     let folder = args.dir.as_deref().map(AppFolder::read).transpose()?;
     state.prepare()?;
+    let _running = Running::begin(state)?;
     make_ring(state, args)?;
 
     let (mut up, setup_code, hive, key) = begin(state, args)?;
@@ -136,6 +166,9 @@ pub fn run(state: &State, args: &UpArgs) -> Result<()> {
         None => start_stopped(&client, device, &order)?,
     }
     tell(state, args, &client, &store);
+    if args.left {
+        detach::go_on(state)?;
+    }
     while !ended.load(Ordering::Relaxed) {
         up.refuse_dead()?;
         sleep(LOOK_EVERY);
@@ -198,7 +231,7 @@ fn begin(state: &State, args: &UpArgs) -> Result<(Up, Option<String>, Address, [
     let database = format!("sqlite:{}", state.root().join("hive.db").display());
     let server = runtime.block_on(Server::begin(Options::new(database, listen))).map_err(|error| {
         Failure::new(Kind::InTheWay, format!("the hive cannot begin: {error}"))
-            .hint("another `comb up` may run; the device of this machine knows the hive by its port")
+            .hint("another program may listen there; the device of this machine knows the hive by its port")
     })?;
     let port = server.address().map_err(|error| Failure::other(error.to_string()))?.port();
     let (setup_code, key) = (server.setup_code().map(str::to_owned), server.key());
@@ -335,13 +368,15 @@ impl Up {
             )
             .hint("`comb --state DIR up` makes everything in another folder"));
         }
-        let apps = apps_folder(state, args.apps.as_deref());
+        // It may leave the folder in which these were named.
+        let whole = |path: PathBuf| std::path::absolute(&path).context(path.display());
+        let apps = whole(apps_folder(state, args.apps.as_deref()))?;
         fs::create_dir_all(&apps).context(apps.display())?;
         let commands = Arc::new(Commands::new(state.clone(), folder.0.clone()));
         let setup = Setup {
             state: state.root().to_owned(),
             apps,
-            docker: docker_socket(args.docker.as_deref()),
+            docker: whole(docker_socket(args.docker.as_deref()))?,
             volumes: commands.clone(),
             past: commands,
             rings: Arc::new(RingFolder(state.clone())),
@@ -457,7 +492,7 @@ fn app(
     start(client, &app, order)?;
     let app: App = client.get(&format!("/v1/apps/{}", app.id))?;
     update::update(state, client, &app, Some(folder), &wishes, false, &args.passphrase, order)?;
-    add::tell(&client.get(&format!("/v1/apps/{}", app.id))?)
+    add::tell_started(client, app.id)
 }
 
 fn start(client: &Client, app: &App, order: &OrderArgs) -> Result<()> {
@@ -471,7 +506,7 @@ fn start(client: &Client, app: &App, order: &OrderArgs) -> Result<()> {
 fn start_stopped(client: &Client, device: DeviceId, order: &OrderArgs) -> Result<()> {
     for app in find::apps(client)?.iter().filter(|app| app.device == Some(device)) {
         start(client, app, order)?;
-        add::tell(&client.get(&format!("/v1/apps/{}", app.id))?)?;
+        add::tell_started(client, app.id)?;
     }
     Ok(())
 }
@@ -514,5 +549,7 @@ fn tell(state: &State, args: &UpArgs, client: &Client, store: &Store) {
     output::note(
         "`comb device page` in another terminal opens the apps' files, of any moment, and their logs in a browser",
     );
-    output::note("an interrupt stops the apps and ends");
+    if !args.left {
+        output::note("an interrupt stops the apps and ends");
+    }
 }

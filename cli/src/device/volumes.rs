@@ -317,6 +317,7 @@ impl From<StatusReport> for VolumeState {
                 lease: live.lease.as_ref().map(|lease| lease.end_boottime_ms),
                 ending: live.ending,
                 dirty_bytes: live.dirty_bytes,
+                held_up: live.room.as_ref().filter(|room| room.refused).and_then(|room| room.held_up.clone()),
             }),
             arbiter: arbiter.map(|store| StoreState {
                 replicated: store.replicated_seq.map(Seq),

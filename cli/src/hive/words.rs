@@ -27,6 +27,12 @@ pub fn problem(code: &str) -> (String, Option<&'static str>) {
             "an image has another digest than was signed",
             Some("`comb app update NAME` signs the present one"),
         ),
+        "arch_mismatch" => (
+            "an image is for another processor than that machine has",
+            Some(
+                "name one that is for both, choose another device, or say `platform:` in the file to have it emulated",
+            ),
+        ),
         "pull_failed" => ("an image could not be fetched", Some("see that the machine reaches the registry")),
         "compose_failed" => (
             "docker compose refused the app",
@@ -77,7 +83,12 @@ pub fn problem(code: &str) -> (String, Option<&'static str>) {
         "volume_read_only" => {
             ("a volume takes no writes there", Some("`comb status` on that machine says why"))
         }
-        "no_space" => ("there is too little room there", None),
+        "no_space" => (
+            "there is too little room there",
+            Some(
+                "make room on that machine, or `comb app move NAME --to DEVICE`; what is safe stays, and the app goes on by itself",
+            ),
+        ),
         "port_taken" => ("a port is another program's there", None),
         "unhealthy" => ("a service is not healthy", Some("`comb app logs NAME` may say why")),
         "exits" => ("a service ends again and again", Some("`comb app logs NAME` may say why")),

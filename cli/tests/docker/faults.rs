@@ -245,7 +245,7 @@ fn packs(folder: &Path) -> u64 {
 }
 
 /// Does something to the engine under test.
-fn engine(action: &str) {
+pub fn engine(action: &str) {
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/servers/docker");
     let socket = docker_socket();
     let name = socket.parent().unwrap().file_name().unwrap().to_str().unwrap().to_owned();
@@ -359,4 +359,90 @@ fn a_revoked_device_stops_its_apps_and_keeps_no_key() {
     assert!(packs(&attic.state()) > 0, "packs stay");
     let again = attic.comb(&["device", "run"]);
     assert_eq!(again.status.code(), Some(3), "{}", String::from_utf8_lossy(&again.stderr));
+}
+
+/// An image that holds what the usual one holds and is for another processor, with its id.
+fn foreign() -> (String, String) {
+    let name = "comb-fixtures/foreign:1".to_owned();
+    let processor = if cfg!(target_arch = "aarch64") { "linux/amd64" } else { "linux/arm64" };
+    let (usual, _) = image();
+    let container = docker(&["create", &usual]);
+    let done = Command::new("sh")
+        .args([
+            "-c",
+            "docker export \"$1\" | docker import --platform \"$2\" - \"$3\"",
+            "sh",
+            &container,
+            processor,
+            &name,
+        ])
+        .output()
+        .unwrap();
+    docker(&["rm", &container]);
+    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    (name.clone(), docker(&["image", "inspect", "-f", "{{.Id}}", &name]))
+}
+
+#[test]
+#[ignore = "needs root and a Docker Engine"]
+fn an_image_for_another_processor_is_refused_before_anything_is_touched() {
+    let scene = running("manual", "always", "");
+    let Scene { hive, attic, store, cuts } = &scene;
+    let (name, id) = foreign();
+    let services = json!([{ "name": "web", "image": name, "digest": id, "pull": false }]);
+    let put = |revision: u64, platform: &str| {
+        let compose = format!(
+            "services:\n  web:\n    image: {name}\n{platform}    command: [\"sleep\", \"1000\"]\n    restart: \"no\"\n    \
+             ports: [\"8000\"]\n    volumes: [\"data:/data\", \"./seed:/seed\"]\nvolumes:\n  data: {{}}\n"
+        );
+        let changed = json!({ "services": services, "health_seconds": 30 });
+        hive.put_package(APP, revision, sealed(attic, revision, &compose, changed));
+    };
+    put(2, "");
+    let (before, log) = (attic.containers(), attic.mount(APP, "data").join("data/log"));
+    let mismatch = |result: &Value| {
+        assert_eq!(
+            (code(result), result["problem"]["service"].as_str()),
+            ("arch_mismatch", Some("web")),
+            "{result:#}"
+        );
+    };
+    mismatch(&order(&scene, json!({ "do": "update", "revision": 2 })));
+    assert_eq!(attic.containers(), before, "the old revision runs on, and was not stopped");
+    let moments = order(&scene, json!({ "do": "moments" }));
+    let reasons = moments["data"]["moments"].as_array().unwrap().iter().map(|one| one["reason"].clone());
+    assert!(!reasons.into_iter().any(|reason| reason == "update"), "nothing was begun: {moments:#}");
+
+    // A device that is to have it says so while it prepares, and the app runs on where it is.
+    let cellar = Machine::join(hive, "cellar");
+    let volumes: Value = cuts
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|cut| json!({ "name": cut["name"], "volume": cut["volume"] }))
+        .collect();
+    let prepare = json!({
+        "app": APP, "term": 1, "generation": 2, "do": "prepare", "revision": 2, "stores": store,
+        "volumes": volumes, "fill": false,
+    });
+    let number = hive.order(&cellar.id, prepare);
+    mismatch(&hive.result(&cellar.id, number, SOON));
+    let told = cellar.json(&["device", "status", "--json"]);
+    let words = told["apps"][0]["problem"]["message"].as_str().unwrap_or_default().to_owned();
+    assert!(words.contains("is for") && words.contains("this machine has"), "{told:#}");
+    let written = records(&log);
+    attic.until(SOON, "writing on", |_| records(&log) > written);
+
+    // Who says for which platform it is has chosen: then the engine decides.
+    put(
+        3,
+        &format!(
+            "    platform: {}\n",
+            if cfg!(target_arch = "aarch64") { "linux/amd64" } else { "linux/arm64" }
+        ),
+    );
+    let tried = order(&scene, json!({ "do": "update", "revision": 3 }));
+    assert_ne!(code(&tried), "arch_mismatch", "{tried:#}");
+    attic.until(SOON, "the old one again, or the new one", |machine| machine.containers().len() == 1);
+    docker(&["rmi", "-f", &name]);
 }

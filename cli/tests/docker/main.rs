@@ -10,12 +10,17 @@ mod apps;
 mod authoring;
 #[path = "../comb/browser.rs"]
 mod browser;
+mod disk;
+mod doctor;
 mod faults;
+mod gates;
 mod hive;
+mod home;
 mod machine;
 mod orders;
 mod page;
 mod reports;
 mod streams;
+mod up;
 mod updates;
 mod whole;

@@ -1,228 +1,16 @@
 //! A real hive, a real device, and a person at both: what is done with whole apps.
 
 use std::fs;
-use std::io::{BufRead, BufReader};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
-use std::sync::mpsc;
-use std::time::{Duration, Instant};
+use std::process::Command;
+use std::time::Instant;
 
 use serde_json::Value;
-use tempfile::TempDir;
 
 use super::apps::records;
-use super::machine::{PASSPHRASE, clean_engine, docker, docker_socket, image, run_device};
-
-const SOON: Duration = Duration::from_secs(120);
-
-/// One machine with a hive and a device, and a person who is logged in.
-struct Home {
-    folder: TempDir,
-    hive: Option<Child>,
-    device: Option<Child>,
-    address: String,
-}
-
-fn comb() -> Command {
-    Command::new(env!("CARGO_BIN_EXE_comb"))
-}
-
-fn private(path: &Path, text: &str) {
-    fs::write(path, text).unwrap();
-    fs::set_permissions(path, fs::Permissions::from_mode(0o600)).unwrap();
-}
-
-impl Home {
-    fn new() -> Home {
-        Self::with(&[])
-    }
-
-    /// The same, with more words for the device's code.
-    fn with(more: &[&str]) -> Home {
-        let mut home = Self::without_device();
-        let url = format!("http://{}", home.address);
-        let code = home.code(more);
-        let words = ["--name", "attic", "--passphrase-file", "passphrase"];
-        home.done(&[&["device", "join", &url, "--code", &code], &words[..]].concat());
-        home.run_device();
-        home.until("online", Home::is_online);
-        home
-    }
-
-    fn code(&self, more: &[&str]) -> String {
-        let code = self.done(&[&["device", "code", "--json"], more].concat());
-        let code: Value = serde_json::from_str(&code).unwrap();
-        code["code"].as_str().unwrap().to_owned()
-    }
-
-    fn is_online(&self) -> bool {
-        let list: Value = serde_json::from_str(&self.done(&["device", "list", "--json"])).unwrap();
-        list[0]["state"] == "online" && !list[0]["seen_age_ms"].is_null()
-    }
-
-    fn without_device() -> Home {
-        let folder = tempfile::tempdir().unwrap();
-        let mut home = Home { folder, hive: None, device: None, address: "127.0.0.1:0".to_owned() };
-        let code = home.run_hive().expect("a new hive says its setup code");
-        private(&home.path("code"), &code);
-        private(&home.path("password"), "a password of the owner");
-        private(&home.path("passphrase"), PASSPHRASE);
-        let url = format!("http://{}", home.address);
-        let words = ["--title", "Home", "--setup-code-file", "code", "--password-file", "password"];
-        home.done(&[&["account", "create", &url], &words[..]].concat());
-        let store = home.path("store");
-        fs::create_dir(&store).unwrap();
-        home.done(&["account", "store", "add", &format!("file://{}", store.display()), "--shared"]);
-        home
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.folder.path().join(name)
-    }
-
-    fn state(&self) -> PathBuf {
-        self.path("state")
-    }
-
-    /// Starts the hive where it was; a new one prints its setup code.
-    fn run_hive(&mut self) -> Option<String> {
-        let is_new = !self.path("hive.db").exists();
-        let database = format!("sqlite:{}", self.path("hive.db").display());
-        let mut process = comb()
-            .arg("--state")
-            .arg(self.path("hive-state"))
-            .args(["hive", "run", "--listen", &self.address, "--db", &database])
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let (said, lines) = mpsc::channel();
-        let pipes: [Box<dyn std::io::Read + Send>; 2] =
-            [Box::new(process.stdout.take().unwrap()), Box::new(process.stderr.take().unwrap())];
-        for pipe in pipes {
-            let said = said.clone();
-            std::thread::spawn(move || {
-                for line in BufReader::new(pipe).lines().map_while(Result::ok) {
-                    let _ = said.send(line);
-                }
-            });
-        }
-        self.hive = Some(process);
-        let (mut address, mut code) = (None, None);
-        while address.is_none() || (is_new && code.is_none()) {
-            let line = lines.recv_timeout(SOON).expect("the hive says where it is");
-            for word in line.split_whitespace() {
-                let word = word.trim_matches(|one: char| !one.is_ascii_alphanumeric());
-                if let Some(found) = word.strip_prefix("http://") {
-                    address = Some(found.to_owned());
-                }
-                if word.len() == 35 && word.matches('-').count() == 3 {
-                    code = Some(word.to_owned());
-                }
-            }
-        }
-        self.address = address.unwrap();
-        code
-    }
-
-    fn run_device(&mut self) {
-        let device = run_device(&self.state(), &self.path("apps"), &self.path("log"));
-        self.device = Some(device);
-    }
-
-    fn away(&mut self) {
-        if let Some(mut hive) = self.hive.take() {
-            hive.kill().unwrap();
-            hive.wait().unwrap();
-        }
-    }
-
-    fn comb(&self, args: &[&str]) -> Output {
-        comb()
-            .arg("--state")
-            .arg(self.state())
-            .args(args)
-            .current_dir(self.folder.path())
-            .stdin(Stdio::null())
-            .output()
-            .unwrap()
-    }
-
-    /// What a command prints that does what it is asked for.
-    #[track_caller]
-    fn done(&self, args: &[&str]) -> String {
-        let output = self.comb(args);
-        let errors = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert!(output.status.success(), "comb {args:?}: {errors}\nlog:\n{}", self.log());
-        eprint!("{errors}");
-        String::from_utf8_lossy(&output.stdout).into_owned()
-    }
-
-    /// The words of a command that is refused with this code.
-    #[track_caller]
-    fn refused(&self, args: &[&str], code: i32) -> String {
-        let output = self.comb(args);
-        let errors = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert_eq!(output.status.code(), Some(code), "comb {args:?}: {errors}");
-        errors
-    }
-
-    fn log(&self) -> String {
-        fs::read_to_string(self.path("log")).unwrap_or_default()
-    }
-
-    #[track_caller]
-    fn until(&self, what: &str, holds: impl Fn(&Home) -> bool) {
-        let begun = Instant::now();
-        while !holds(self) {
-            assert!(begun.elapsed() < SOON, "not {what}; log:\n{}", self.log());
-            std::thread::sleep(Duration::from_millis(250));
-        }
-    }
-
-    fn app(&self, name: &str) -> Value {
-        serde_json::from_str(&self.done(&["app", "show", name, "--json"])).unwrap()
-    }
-
-    /// Where a volume of an app is mounted here.
-    fn mount(&self, name: &str, volume: &str) -> PathBuf {
-        let app = self.app(name);
-        let app = app["id"].as_str().or(app["app"]["id"].as_str()).unwrap().to_owned();
-        self.state().join("orchestrator/apps").join(app).join("volumes").join(volume).join("data")
-    }
-
-    fn containers(&self) -> usize {
-        let file: Value =
-            serde_json::from_slice(&fs::read(self.state().join("orchestrator/hive.json")).unwrap()).unwrap();
-        let filter = format!("label=io.comb.device={}", file["device"].as_str().unwrap());
-        docker(&["ps", "-q", "--filter", &filter]).lines().count()
-    }
-}
-
-impl Drop for Home {
-    fn drop(&mut self) {
-        self.away();
-        if let Some(mut device) = self.device.take() {
-            let _ = device.kill();
-            let _ = device.wait();
-        }
-        if std::thread::panicking() {
-            eprintln!("log of the device:\n{}", self.log());
-        }
-        let file = fs::read(self.state().join("orchestrator/hive.json")).unwrap_or_default();
-        let file: Value = serde_json::from_slice(&file).unwrap_or_default();
-        clean_engine(file["device"].as_str().unwrap_or("none"));
-        let own = self.folder.path().to_string_lossy().into_owned();
-        let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
-        for folder in
-            mounts.lines().filter_map(|line| line.split(' ').nth(4)).filter(|one| one.starts_with(&own))
-        {
-            let _ = self.comb(&["unmount", folder]);
-            let _ = Command::new("umount").args(["-l", folder]).output();
-        }
-    }
-}
+use super::home::Home;
+use super::machine::{clean_engine, docker, docker_socket, image};
 
 const WRITES: &str = "trap 'exit 0' TERM; echo started >> /data/starts; i=$$(wc -l < /data/log 2>/dev/null || echo 0); \
      while true; do i=$$((i+1)); echo $$i >> /data/log; sync; sleep 0.2 & wait $$!; done";
@@ -458,10 +246,7 @@ fn a_device_runs_in_a_container_and_through_its_restart() {
     mount(&["--bind", state.to_str().unwrap()]);
     mount(&["--make-rshared"]);
     let name = format!("comb-device-{}", std::process::id());
-    let program = |path: &str, inside: &str| format!("{path}:{inside}:ro");
-    let docker_program =
-        String::from_utf8(Command::new("which").arg("docker").output().unwrap().stdout).unwrap();
-    let (image, _) = image();
+    device_image();
     let (state_text, apps_text) = (state.to_str().unwrap(), apps.to_str().unwrap());
     let passphrase = home.path("passphrase");
     let mut words: Vec<String> = ["run", "-d", "--name", &name, "--network", "host", "--device", "/dev/fuse"]
@@ -477,16 +262,12 @@ fn a_device_runs_in_a_container_and_through_its_restart() {
         format!("{apps_text}:{apps_text}"),
         // The store is a folder here, and the passphrase comes from a file instead of a terminal.
         format!("{0}:{0}", home.path("store").display()),
-        program(passphrase.to_str().unwrap(), "/passphrase"),
-        program(env!("CARGO_BIN_EXE_comb"), "/usr/local/bin/comb"),
-        program(docker_program.trim(), "/usr/local/bin/docker"),
-        program("/usr/libexec/docker/cli-plugins", "/usr/libexec/docker/cli-plugins"),
+        format!("{}:/passphrase:ro", passphrase.display()),
     ] {
         words.extend(["-v".to_owned(), bound]);
     }
     let url = format!("http://{}", home.address);
-    // The image of the tests has a user of its own.
-    words.extend(["--user", "0:0", "--entrypoint", "comb", &image].map(str::to_owned));
+    words.push("comb:latest".to_owned());
     words.extend(["--state", state_text, "device", "run", "--apps", apps_text].map(str::to_owned));
     words.extend(["--join", &url, "--code", &home.code(&[]), "--name", "box"].map(str::to_owned));
     docker(&words.iter().map(String::as_str).collect::<Vec<_>>());
@@ -506,6 +287,16 @@ fn a_device_runs_in_a_container_and_through_its_restart() {
         "/passphrase",
     ]);
 
+    let checks = Command::new("docker")
+        .args(["exec", &name, "comb", "--state", state_text, "doctor", "--json"])
+        .output()
+        .unwrap();
+    let checks: Value = serde_json::from_slice(&checks.stdout).unwrap();
+    for what in ["mounts", "fuse", "docker", "compose", "hive"] {
+        let found = checks.as_array().unwrap().iter().find(|one| one["what"] == what);
+        assert!(found.is_some_and(|one| one["ok"] == true), "{what}: {checks:#}");
+    }
+
     let folder = project(&home, "diary");
     fs::write(folder.join("conf/more"), "x").unwrap();
     home.done(&["app", "add", "diary", "--passphrase-file", "passphrase"]);
@@ -522,6 +313,15 @@ fn a_device_runs_in_a_container_and_through_its_restart() {
     assert_eq!(zombies, "0");
     home.done(&["app", "stop", "diary"]);
     assert!(!log.exists());
+}
+
+/// The image of `cli/Dockerfile`, with the program under test, on the engine under test.
+fn device_image() {
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/servers/docker");
+    let socket = docker_socket();
+    let name = socket.parent().unwrap().file_name().unwrap().to_str().unwrap().to_owned();
+    let done = Command::new(script).args(["device", &name, env!("CARGO_BIN_EXE_comb")]).output().unwrap();
+    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
 }
 
 /// Takes the container and its mounts away.

@@ -162,6 +162,7 @@ problems! {
     ImageMissing "image_missing" "An image is not here, and cannot be fetched.",
     ImageUnknown "image_unknown" "No registry has the image.",
     ImageChanged "image_changed" "An image has another digest than the package says.",
+    ArchMismatch "arch_mismatch" "An image is for another processor than the device's.",
     PullFailed "pull_failed" "An image could not be fetched.",
     ComposeFailed "compose_failed" "Compose refused the app.",
     ConfigChanged "config_changed" "Compose reads the files otherwise than when they were signed.",

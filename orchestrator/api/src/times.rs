@@ -42,8 +42,10 @@ pub const SETTLE_AGAIN: u64 = 30_000;
 pub const PREPARE_WAIT: u64 = 900_000;
 /// The wait of a `hand_over`: grace, and the publishing.
 pub const HAND_OVER_WAIT: u64 = 180_000;
-/// The wait of a `start`: claims, mounts, the gate.
-pub const START_WAIT: u64 = 210_000;
+/// The wait of a `start`: claims, mounts, checks; the app's own wait for its health comes on top.
+pub const START_WAIT: u64 = 150_000;
+/// For how long an app may get healthy, if it does not say.
+pub const GATE_WAIT: u64 = 60_000;
 /// The wait of a take back.
 pub const TAKE_BACK_WAIT: u64 = 60_000;
 /// Before a failover without a candidate is begun again.

@@ -29,12 +29,12 @@ pub struct Wish {
 pub type Accepted = OperationId;
 
 impl Step {
-    /// After which the step is late, in milliseconds of the scheduler's clock.
-    pub fn wait(self) -> Option<u64> {
+    /// After which the step is late, in milliseconds of the scheduler's clock; of an app that may take so long to get healthy.
+    pub fn wait(self, gate_ms: u64) -> Option<u64> {
         match self {
             Step::Prepare => Some(PREPARE_WAIT),
             Step::HandOver => Some(HAND_OVER_WAIT),
-            Step::Start => Some(START_WAIT),
+            Step::Start => Some(START_WAIT + gate_ms),
             Step::TakeBack => Some(TAKE_BACK_WAIT),
             Step::Check | Step::WaitLease | Step::Return | Step::Stop | Step::Settings | Step::Task => None,
         }

@@ -122,7 +122,8 @@ impl Scheduler {
             self.steps.insert(*id, (operation.count, since));
             if operation.step == Step::Check {
                 due.push(Look::Check(*id, fresh.clone()));
-            } else if operation.step.wait().is_some_and(|wait| now - since >= wait) {
+            } else if operation.step.wait(hive.gate_ms(operation.app)).is_some_and(|wait| now - since >= wait)
+            {
                 due.push(Look::Late(*id, operation.count));
             } else {
                 let needs = operation.needs().into_iter().flatten();

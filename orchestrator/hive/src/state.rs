@@ -9,6 +9,7 @@ use orchestrator_api::ids::{
 };
 use orchestrator_api::placement::{Expect, Head, Phase, Policy, Problem};
 use orchestrator_api::report::AppReport;
+use orchestrator_api::times::GATE_WAIT;
 
 /// What a hive knows.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -29,6 +30,8 @@ pub struct Hive {
     pub operations: BTreeMap<OperationId, Operation>,
     /// What it asked of devices.
     pub commands: BTreeMap<(DeviceId, CommandNumber), Given>,
+    /// For how long apps may get healthy after they started, in milliseconds, where their packages say so.
+    pub gates: BTreeMap<AppId, u64>,
 }
 
 /// A device, as the hive knows it.
@@ -258,6 +261,11 @@ pub struct Given {
 }
 
 impl Hive {
+    /// For how long an app may get healthy, in milliseconds.
+    pub fn gate_ms(&self, app: AppId) -> u64 {
+        self.gates.get(&app).copied().unwrap_or(GATE_WAIT)
+    }
+
     /// What an app's device last said of the present term.
     pub fn phase(&self, id: AppId) -> Option<Phase> {
         let app = self.apps.get(&id)?;

@@ -11,7 +11,8 @@ use orchestrator_api::report::{AppReport, Hello, HelloApp, Report};
 use orchestrator_api::times::LEASE_END;
 use orchestrator_hive::rules::{BROKEN, Rule};
 use orchestrator_hive::{
-    Answer, App, Device, Event, Hive, Kind, OperationState, Placement, Refused, Scheduler, Step, Wish, decide,
+    Answer, App, Device, Event, Hive, Kind, Look, Operation, OperationState, Placement, Refused, Scheduler,
+    Step, Wish, decide,
 };
 
 const APP: AppId = AppId([1; 16]);
@@ -406,4 +407,36 @@ fn a_hive_that_was_away_calls_nobody_silent() {
     moving.scene.look(moving.now);
     moving.pass(11);
     assert_eq!(moving.state(), (Step::Prepare, OperationState::Running));
+}
+
+/// After how long a planned move is taken back whose target says nothing, for an app that may take so long to get healthy.
+fn taken_back_after(gate_ms: Option<u64>) -> u64 {
+    let mut scene = Scene::with_term(7);
+    scene.hive.gates.extend(gate_ms.map(|gate_ms| (APP, gate_ms)));
+    let operation = Operation {
+        app: APP,
+        kind: Kind::Move,
+        step: Step::Start,
+        count: 3,
+        waits: None,
+        from: Some(CELLAR),
+        to: Some(ATTIC),
+        heads: None,
+        rollback_to: BTreeMap::new(),
+        tried: BTreeSet::new(),
+        reason: None,
+        state: OperationState::Running,
+    };
+    scene.hive.operations.insert(OperationId([1; 16]), operation);
+    let late = Look::Late(OperationId([1; 16]), 3);
+    let found =
+        (0..5_000_000).step_by(1_000).find(|now| scene.scheduler.look(&scene.hive, *now).contains(&late));
+    found.expect("it is late at some time")
+}
+
+#[test]
+fn a_start_is_waited_for_as_long_as_its_app_may_take_to_get_healthy() {
+    assert_eq!(taken_back_after(None), 210_000);
+    assert_eq!(taken_back_after(Some(600_000)), 750_000);
+    assert_eq!(taken_back_after(Some(5_000)), 155_000);
 }

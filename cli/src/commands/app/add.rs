@@ -1,13 +1,16 @@
 //! `comb app add`.
 
 use std::path::PathBuf;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
 
 use clap::{Args, ValueEnum};
 use orchestrator_api::ids::{AppId, DeviceId};
 use orchestrator_api::placement::Policy;
 use orchestrator_api::wire::account::Store;
-use orchestrator_api::wire::app::{App, MakeApp};
+use orchestrator_api::wire::app::{App, MakeApp, Wanted};
 use orchestrator_api::wire::operation::Ordered;
+use orchestrator_api::wire::report::Phase;
 use orchestrator_api::wire::value::{List, Number};
 
 use super::authoring::{self, AuthorArgs};
@@ -19,6 +22,10 @@ use crate::hive::{Client, author, find, ring};
 use crate::output;
 use crate::passphrase::PassphraseArgs;
 use crate::state::State;
+
+/// How long an app's address is waited for, which comes with its device's next report.
+const REPORT_WAIT: Duration = Duration::from_secs(5);
+const LOOK_EVERY: Duration = Duration::from_millis(200);
 
 /// Add an app: check its compose file, sign it, and start it on a device
 ///
@@ -171,10 +178,23 @@ impl Adding {
         }
         let what = if self.start { "starting" } else { "adding" };
         let watched = order.finish(client, ordered, &format!("{what} \"{name}\""))?;
-        if watched.waited && !order.json {
-            tell(&client.get(&format!("/v1/apps/{}", make.app))?)?;
+        match watched.waited && !order.json {
+            true => tell_started(client, make.app),
+            false => Ok(()),
         }
-        Ok(())
+    }
+}
+
+/// Where an app is to be seen that was just started: its device's next report says so.
+pub fn tell_started(client: &Client, app: AppId) -> Result<()> {
+    let begun = Instant::now();
+    loop {
+        let app: App = client.get(&format!("/v1/apps/{app}"))?;
+        let runs = app.report.as_ref().is_some_and(|aged| aged.report.phase == Phase::Running);
+        if runs || app.wanted == Wanted::Stopped || begun.elapsed() > REPORT_WAIT {
+            return tell(&app);
+        }
+        sleep(LOOK_EVERY);
     }
 }
 

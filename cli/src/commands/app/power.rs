@@ -51,7 +51,7 @@ pub fn start(state: &State, args: &StartArgs) -> Result<()> {
     let ordered: Ordered = client.post(&format!("/v1/apps/{}/start", app.id), &Plain {})?;
     let watched = args.order.finish(&client, ordered, &format!("starting \"{}\"", app.name))?;
     match watched.waited && !args.order.json {
-        true => super::add::tell(&client.get(&format!("/v1/apps/{}", app.id))?),
+        true => super::add::tell_started(&client, app.id),
         false => Ok(()),
     }
 }

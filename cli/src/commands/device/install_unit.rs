@@ -27,21 +27,30 @@ pub fn run(state: &State, args: &InstallUnitArgs) -> Result<()> {
     if args.print {
         return output::line(text.trim_end());
     }
-    if !args.to.is_dir() {
-        return Err(Failure::new(Kind::NotFound, format!("{} is no folder", args.to.display()))
-            .hint("is this machine run by systemd? `comb device run` runs the device by hand"));
-    }
-    let path = args.to.join("comb-device.service");
-    std::fs::write(&path, text).context(path.display())?;
-    output::line(&format!("{} is written", path.display()))?;
+    write(&args.to, "comb-device.service", &text)?;
     output::note("`systemctl daemon-reload && systemctl enable --now comb-device` starts it");
     Ok(())
 }
 
+/// Writes a unit into a folder of systemd's.
+pub fn write(folder: &Path, name: &str, text: &str) -> Result<()> {
+    if !folder.is_dir() {
+        return Err(Failure::new(Kind::NotFound, format!("{} is no folder", folder.display())).hint(
+            "is this machine run by systemd? `comb device run` and `comb up --detach` run without it",
+        ));
+    }
+    let path = folder.join(name);
+    std::fs::write(&path, text).context(path.display())?;
+    output::line(&format!("{} is written", path.display()))
+}
+
+/// A path as a unit has it.
+pub fn quoted(path: &Path) -> String {
+    format!("\"{}\"", path.display().to_string().replace('%', "%%").replace('"', "\\\""))
+}
+
 /// The unit: volumes' daemons stay when the device is started again, and mounts show in containers.
 fn unit(program: &Path, state: &Path) -> String {
-    let quoted =
-        |path: &Path| format!("\"{}\"", path.display().to_string().replace('%', "%%").replace('"', "\\\""));
     format!(
         "[Unit]
 Description=Comb device: apps on volumes

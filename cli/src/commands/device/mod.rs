@@ -2,7 +2,7 @@
 
 mod code;
 mod drain;
-mod install_unit;
+pub mod install_unit;
 mod join;
 mod list;
 mod page;

@@ -279,28 +279,5 @@ fn chance() -> [u8; 32] {
 fn is_shared(folder: &Path) -> bool {
     let text = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
     let folder = folder.canonicalize().unwrap_or_else(|_| folder.to_owned());
-    is_shared_in(&text, &folder)
-}
-
-/// The same by the kernel's list: what counts is the mount that the folder lies in, the last of several.
-fn is_shared_in(mounts: &str, folder: &Path) -> bool {
-    let place = |line: &str| line.split(' ').nth(4).map(|path| path.replace("\\040", " "));
-    let around = mounts.lines().filter_map(|line| Some((place(line)?, line)));
-    let around = around.filter(|(place, _)| folder.starts_with(place));
-    around.max_by_key(|(place, _)| place.len()).is_none_or(|(_, line)| line.contains(" shared:"))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_counts_is_the_mount_that_holds_the_folder() {
-        let mounts = "21 1 8:1 / / rw,relatime - ext4 /dev/sda1 rw\n\
-                      36 21 8:1 /var/lib/comb /var/lib/comb rw shared:7 - ext4 /dev/sda1 rw\n\
-                      37 21 8:1 /x /var/lib/c\\040d rw shared:8 - ext4 /dev/sda1 rw\n";
-        let shared = |folder: &str| is_shared_in(mounts, Path::new(folder));
-        assert!(shared("/var/lib/comb") && shared("/var/lib/comb/more") && shared("/var/lib/c d"));
-        assert!(!shared("/var/lib") && !shared("/var/lib/combat"));
-    }
+    orchestrator_device::daemon::doctor::is_shared(&text, &folder)
 }

@@ -21,6 +21,10 @@ pub fn problem(code: &str) -> (String, Option<&'static str>) {
             "an image has another digest than was signed",
             Some("`comb app update` on a machine with your key ring signs the present one."),
         ),
+        "arch_mismatch" => (
+            "an image is for another processor than the device has",
+            Some("Choose another device, or an image that is for this one's processor, too."),
+        ),
         "pull_failed" => (
             "an image could not be fetched",
             Some("See that the machine reaches the registry, then order it again."),

@@ -6,11 +6,13 @@
 //! - `run_file`  compose's answer, checked, with what Comb adds: the one file that runs
 //! - `ports`     which port of the machine each one gets
 //! - `gate`      whether it is well
+//! - `processor` whether an image is for this machine's
 
 pub mod folder;
 pub mod gate;
 pub mod package;
 pub mod ports;
+pub mod processor;
 pub mod run_file;
 pub mod variables;
 

@@ -15,6 +15,9 @@
 //! - `report`    what is told, from what was seen last
 //! - `socket`    people at this machine
 //! - `facts`     figures of the machine
+//! - `clocks`    whether its clocks can be believed
+//! - `room`      what is told of a disk that is full
+//! - `doctor`    all that was looked at, in words
 //! - `history`   what happened, a line each
 //! - `fork`      a new app of another's moment
 //! - `page`      what is in volumes, for a browser that this device let in itself
@@ -22,6 +25,8 @@
 //! - `update`    another program for the device itself
 
 mod author;
+mod clocks;
+pub mod doctor;
 pub mod enrol;
 mod facts;
 pub mod files;
@@ -31,6 +36,7 @@ mod loaded;
 mod orders;
 mod page;
 mod report;
+mod room;
 pub mod socket;
 mod start;
 mod steps;
@@ -179,6 +185,9 @@ struct Seen {
     online: Option<Boottime>,
     results: orders::Results,
     damaged: Vec<AppId>,
+    /// Whether what was written down last found no room but that which is kept for it.
+    is_short: bool,
+    clocks: clocks::Clocks,
     commands_have: u64,
     answer: String,
     /// When the hive answered a report of this process.
@@ -215,6 +224,7 @@ pub async fn run(setup: Setup) -> Result<(), Ended> {
             Err(Ended::Disk(error)) => {
                 // What cannot be written down is not done: it begins again from what is on the disk.
                 tracing::error!(%error, "a record cannot be written");
+                world.note_room(true);
                 tokio::time::sleep(BEGIN_AGAIN).await;
             }
             Err(ended) => break Err(ended),
@@ -345,9 +355,13 @@ impl World {
                 self.history.write(term.map(lease));
             }
             match effect {
-                Effect::WriteIdentity(identity) => files.write_identity(&identity)?,
+                Effect::WriteIdentity(identity) => {
+                    files.write_identity(&identity)?;
+                    self.note_room(files.is_short());
+                }
                 Effect::WriteRecord { record, reserved } => {
                     files.write_record(&record, reserved)?;
+                    self.note_room(files.is_short());
                     self.recorded(*record);
                 }
                 Effect::Hello(hello) => self.spawn(|world| world.hello(hello)),
@@ -436,6 +450,16 @@ impl World {
 
     fn app<T>(&self, app: AppId, read: impl FnOnce(&mut AppState) -> T) -> T {
         read(self.apps.lock().entry(app).or_default())
+    }
+
+    /// Notes whether the disk of the device's own folder is full.
+    fn note_room(&self, is_short: bool) {
+        let was = std::mem::replace(&mut self.seen.lock().is_short, is_short);
+        match (was, is_short) {
+            (false, true) => tracing::error!("the disk is full: records go into room that is kept for them"),
+            (true, false) => tracing::info!("there is room on the disk again"),
+            _ => {}
+        }
     }
 
     fn trouble(&self, app: AppId, trouble: &Trouble) {

@@ -36,7 +36,7 @@ const RESULTS_MAX: usize = 1_000;
 const RESULT_AGAIN: Duration = Duration::from_secs(5);
 /// How long containers may stand still for an instant of several volumes.
 const PAUSE_MAX: Duration = Duration::from_secs(10);
-/// How long an app may take to be where a command wants it.
+/// How long an app may take to be where a command wants it, beside what it may take to get healthy.
 const PHASE_WAIT: Duration = Duration::from_secs(900);
 /// How long a planned move fills the target before it goes on.
 const PRECOPY_MAX: Duration = Duration::from_secs(600);
@@ -377,7 +377,14 @@ impl World {
     /// Waits until an app runs, or stands still.
     async fn settled(&self, app: AppId) -> Result<()> {
         let begun = clock::boottime();
+        // An update that goes back waits for two revisions.
+        let gate_s = || {
+            let loaded = self.app(app, |state| state.loaded.clone());
+            loaded.map_or(0, |loaded| u64::from(loaded.package.authorization.health_seconds))
+        };
+        let mut longest_s = gate_s();
         loop {
+            longest_s = longest_s.max(gate_s());
             match self.phase(app) {
                 Some(Phase::Running) => return Ok(()),
                 Some(Phase::Stopped(Why::Failed(problem))) => {
@@ -389,7 +396,7 @@ impl World {
                 Some(Phase::Stopped(_) | Phase::StandingBy | Phase::Settling) | None => {
                     return Err(Trouble::new(Problem::State, "the app was stopped meanwhile"));
                 }
-                Some(_) if clock::boottime() - begun > PHASE_WAIT.as_secs() * 1_000 => {
+                Some(_) if clock::boottime() - begun > (PHASE_WAIT.as_secs() + 2 * longest_s) * 1_000 => {
                     return Err(Trouble::new(Problem::GateLate, "the app did not start again in time"));
                 }
                 Some(_) => tokio::time::sleep(Duration::from_millis(250)).await,
@@ -772,53 +779,6 @@ impl World {
         }
         stream.end().await;
         Ok(Data { passed: Some(Number(passed)), failed: Some(Number(wrong)), ..Data::default() })
-    }
-
-    /// What `comb doctor` looks at; each with what it found, or what to do.
-    pub(super) async fn checks(&self) -> Vec<(&'static str, std::result::Result<String, String>)> {
-        let mut checks = Vec::new();
-        let fuse = Path::new("/dev/fuse").exists();
-        checks.push((
-            "fuse",
-            if fuse {
-                Ok("/dev/fuse is there".to_owned())
-            } else {
-                Err("/dev/fuse is missing: `modprobe fuse`".to_owned())
-            },
-        ));
-        checks.push((
-            "docker",
-            match self.docker.ping().await {
-                Ok(took) => Ok(format!("answers in {} ms", took.as_millis())),
-                Err(trouble) => Err(format!("{}; is dockerd running?", trouble.text())),
-            },
-        ));
-        checks.push(("compose", self.compose.version().await.map_err(|trouble| trouble.text().to_owned())));
-        checks.push((
-            "key ring",
-            match crate::doors::ring::open(&self.setup.state) {
-                Ok(ring) => Ok(format!("version {}", ring.number().0)),
-                Err(trouble) => Err(trouble.text().to_owned()),
-            },
-        ));
-        let disk = super::facts::disk(orchestrator_api::wire::report::DiskUse::State, &self.setup.state);
-        checks.push((
-            "disk",
-            match disk {
-                Some(disk) if disk.free_bytes.0 > 1 << 30 => {
-                    Ok(format!("{} MiB are free", disk.free_bytes.0 >> 20))
-                }
-                Some(disk) => Err(format!("only {} MiB are free", disk.free_bytes.0 >> 20)),
-                None => Err("the state folder cannot be looked at".to_owned()),
-            },
-        ));
-        let answer = self.seen.lock().answer.clone();
-        checks.push(("hive", if answer == "online" { Ok(answer) } else { Err(answer) }));
-        for (url, answers) in self.seen.lock().volumes.iter().flat_map(|volume| volume.stores.clone()) {
-            let well = answers == crate::doors::volumes::Answers::Well;
-            checks.push(("store", if well { Ok(url) } else { Err(format!("{url}: {answers:?}")) }));
-        }
-        checks
     }
 }
 

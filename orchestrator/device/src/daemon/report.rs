@@ -13,7 +13,7 @@ use orchestrator_api::wire::report::{
 use orchestrator_api::wire::value::{List, Number, Text, Within};
 
 use super::facts::{self, Ticks};
-use super::{AppState, Seen, World};
+use super::{AppState, Seen, World, room};
 use crate::app::volume_name;
 use crate::doors::clock;
 use crate::doors::docker::{self, State};
@@ -121,7 +121,9 @@ fn app_report(
     let problem = match (failed, &state.trouble) {
         (Some(problem), Some(trouble)) if trouble.problem == problem => Some(problem_report(trouble)),
         (Some(problem), _) => Some(ProblemReport::new(problem)),
-        (None, trouble) => trouble.as_ref().map(problem_report),
+        (None, Some(trouble)) => Some(problem_report(trouble)),
+        (None, None) if live => room::trouble(app, &state.file, seen, folder).as_ref().map(problem_report),
+        (None, None) => None,
     };
     AppReport {
         app,

@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
 
-use super::World;
+use super::{World, room};
 use crate::Event;
 use crate::doors::clock;
 use crate::trouble::{Result, Trouble};
@@ -235,11 +235,13 @@ impl World {
             .filter_map(|(app, state)| {
                 let record = state.record.as_ref()?;
                 let (phase, why) = orchestrator_api::wire::report::Phase::of(record.phase);
+                let room = || room::trouble(*app, &state.file, &seen, &self.setup.state);
+                let trouble = state.trouble.clone().or_else(|| record.phase.is_live().then(room).flatten());
                 Some(json!({
                     "app": app, "name": state.file.name, "term": record.term, "policy": record.policy,
                     "revision": state.file.revision, "phase": phase, "why": why,
                     "phase_age_ms": now.saturating_sub(state.phase_at), "address": state.address,
-                    "problem": state.trouble.as_ref().map(|trouble| json!({
+                    "problem": trouble.map(|trouble| json!({
                         "code": trouble.problem.text(), "service": trouble.service, "message": trouble.text(),
                     })),
                     "containers": state.containers.iter().map(|one| json!({

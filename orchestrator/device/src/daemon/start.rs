@@ -18,7 +18,7 @@ use super::files::{AppFile, Update};
 use super::loaded::{Loaded, Planned};
 use super::steps::{is_alive, is_mounted};
 use crate::app::gate::Verdict;
-use crate::app::{ports, project, run_file, volume_name};
+use crate::app::{ports, processor, project, run_file, volume_name};
 use crate::doors::clock;
 use crate::doors::compose::Project;
 use crate::doors::docker::Container;
@@ -186,6 +186,11 @@ impl World {
         fetch: bool,
     ) -> Result<BTreeMap<String, String>> {
         let mut images = BTreeMap::new();
+        let processor = self.docker.processor().await?;
+        let declared = loaded.text.source.declared();
+        // Whoever names a platform in the file has chosen, and has what emulates it.
+        let chosen =
+            |service: &str| declared.iter().any(|one| one.service == service && one.platform.is_some());
         for service in &loaded.package.authorization.services {
             let name = reference(service);
             let mut found = self.docker.image(&name).await?;
@@ -207,6 +212,14 @@ impl World {
                     format!("image {} is another one", service.image),
                 )
                 .of(&service.name));
+            }
+            if let (Some(machine), Some(of_image)) = (&processor, &image.processor)
+                && !processor::runs(machine, of_image)
+                && !chosen(&service.name)
+            {
+                let text =
+                    format!("image {} is for {of_image}, and this machine has {machine}", service.image);
+                return Err(Trouble::new(Problem::ArchMismatch, text).of(&service.name));
             }
             images.insert(service.name.clone(), name);
         }

@@ -10,6 +10,7 @@ use orchestrator_api::placement::Phase;
 use orchestrator_api::wire::report::Docker as DockerState;
 
 use super::facts::{Ticks, load};
+use super::loaded::wall_clock;
 use super::steps::{is_alive, is_mounted};
 use super::{World, history};
 use crate::Event;
@@ -185,9 +186,22 @@ pub(super) async fn machine(world: Arc<World>) {
         if now >= looked + u64::try_from(MACHINE_EVERY.as_millis()).unwrap_or(u64::MAX) {
             let ticks = Ticks::read();
             world.seen.lock().load = Some(load(before, ticks));
+            world.look_at_room();
+            world.look_at_clocks();
             (before, looked) = (ticks, now);
         }
         tokio::time::sleep(DOCKER_EVERY).await;
+    }
+}
+
+impl World {
+    fn look_at_clocks(&self) {
+        let heard = self.hive.heard();
+        let mut seen = self.seen.lock();
+        seen.clocks.look(clock::boottime(), wall_clock().0);
+        if let Some((hive, wall)) = heard {
+            seen.clocks.heard(hive, wall);
+        }
     }
 }
 

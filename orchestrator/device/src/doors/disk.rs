@@ -2,20 +2,21 @@
 //!
 //! ```text
 //! FOLDER/device.json             hello, incarnation, refusal
+//! FOLDER/device.kept             room for the same, for a disk that is full
 //! FOLDER/apps/APP/record.json    the record
-//! FOLDER/apps/APP/record.kept    room for a record that must be written though the disk is full
+//! FOLDER/apps/APP/record.kept    room for the same
 //! ```
 //!
 //! Invariants
-//! - Each is replaced whole: written beside, synced, renamed, and the folder synced. Room that is kept is written in
-//!   place and holds a hash of what is in it.
-//! - Of the two forms of a record the later one counts, by a number in both.
+//! - Each is replaced whole: written beside, synced, renamed, and the folder synced. Where that finds no room, it goes into
+//!   the room that is kept (`kept.rs`), so that a device whose disk is full is heard, stops apps and hands them over.
+//! - Of the two forms the later one counts, by a number in both.
 //! - A record that cannot be read is told, and starts nothing.
 
 use std::collections::BTreeMap;
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use orchestrator_api::command::{Command, CommandResult, Data, Order, Outcome, Start, Verb};
@@ -30,20 +31,19 @@ use orchestrator_api::wire::report as wire;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use super::kept;
 use crate::record::{Cut, Disk, Identity, Kept, Record, VolumeRecord};
 
 /// The largest file that is read, in bytes.
 const FILE_BYTES_MAX: u64 = 8 << 20;
-/// The room that is kept for a record, in bytes.
-const KEPT_BYTES: usize = 256 << 10;
-/// A length and a hash stand before it.
-const KEPT_HEADER: usize = 8 + 32;
 
 /// The folder of a device.
 #[derive(Debug)]
 pub struct Files {
     folder: PathBuf,
     written: BTreeMap<AppId, u64>,
+    identity_written: u64,
+    is_short: bool,
 }
 
 impl Files {
@@ -51,7 +51,12 @@ impl Files {
     pub fn new(folder: impl Into<PathBuf>) -> io::Result<Self> {
         let folder = folder.into();
         make(&folder.join("apps"))?;
-        Ok(Self { folder, written: BTreeMap::new() })
+        Ok(Self { folder, written: BTreeMap::new(), identity_written: 0, is_short: false })
+    }
+
+    /// Whether what was written last found no room but that which is kept.
+    pub fn is_short(&self) -> bool {
+        self.is_short
     }
 
     /// The folder of an app.
@@ -61,10 +66,11 @@ impl Files {
 
     /// Reads everything. Apps whose records cannot be read are named.
     pub fn load(&mut self) -> io::Result<(Disk, Vec<AppId>)> {
-        let identity = match read_json::<SavedIdentity>(&self.folder.join("device.json"))? {
-            Some(saved) => saved.into(),
-            None => Identity::default(),
-        };
+        let saved = read_json::<SavedIdentity>(&self.folder.join("device.json"))?;
+        let kept = read_kept::<SavedIdentity>(&self.folder.join("device.kept"));
+        let newest = saved.into_iter().chain(kept).max_by_key(|saved| saved.written);
+        self.identity_written = newest.as_ref().map_or(0, |saved| saved.written);
+        let identity = newest.map(Identity::from).unwrap_or_default();
         let (mut apps, mut damaged) = (BTreeMap::new(), Vec::new());
         for entry in fs::read_dir(self.folder.join("apps"))? {
             let Some(app) = entry?.file_name().to_str().and_then(|name| name.parse::<AppId>().ok()) else {
@@ -84,7 +90,7 @@ impl Files {
 
     fn read_record(&self, app: AppId) -> io::Result<Option<(u64, Record)>> {
         let whole = read_json::<Saved>(&self.app(app).join("record.json"));
-        let kept = read_kept(&self.app(app).join("record.kept"));
+        let kept = read_kept::<Saved>(&self.app(app).join("record.kept"));
         let newest = match (whole, kept) {
             (Ok(whole), kept) => {
                 let kept =
@@ -97,27 +103,48 @@ impl Files {
         newest.map(|saved| Ok((saved.written, saved.record()?))).transpose()
     }
 
-    /// Replaces the device's own file.
-    pub fn write_identity(&self, identity: &Identity) -> io::Result<()> {
-        replace_json(&self.folder.join("device.json"), &SavedIdentity::from(identity))
+    /// Replaces the device's own file; into room that is kept for it, if the disk is full.
+    pub fn write_identity(&mut self, identity: &Identity) -> io::Result<()> {
+        let written = self.identity_written + 1;
+        let saved = SavedIdentity { written, ..SavedIdentity::from(identity) };
+        let folder = self.folder.clone();
+        self.write(&folder, "device", written, &saved, false)?;
+        self.identity_written = written;
+        Ok(())
     }
 
-    /// Replaces a record; into room that is kept for it, if nothing else goes.
+    /// Replaces a record; into room that is kept for it, if the disk is full. One that is `reserved` goes there whatever
+    /// stands against the usual form.
     pub fn write_record(&mut self, record: &Record, reserved: bool) -> io::Result<()> {
         let folder = self.app(record.app);
         make(&folder)?;
         let written = self.written.get(&record.app).copied().unwrap_or_default() + 1;
-        let saved = Saved::of(record, written);
-        let kept = folder.join("record.kept");
-        if !kept.exists() {
-            keep_room(&kept)?;
-        }
-        match replace_json(&folder.join("record.json"), &saved) {
-            Err(_) if reserved => write_kept(&kept, &saved)?,
-            other => other?,
-        }
+        self.write(&folder, "record", written, &Saved::of(record, written), reserved)?;
         self.written.insert(record.app, written);
         Ok(())
+    }
+
+    fn write(
+        &mut self,
+        folder: &Path,
+        name: &str,
+        number: u64,
+        saved: &impl Serialize,
+        reserved: bool,
+    ) -> io::Result<()> {
+        let kept = folder.join(name).with_extension("kept");
+        // On a disk that is full already there is none to keep; what is kept for others stays theirs.
+        let is_kept = kept::keep(&kept);
+        let bytes = serde_json::to_vec(saved)?;
+        let written = replace(&folder.join(name).with_extension("json"), &bytes);
+        self.is_short = written.as_ref().is_err_and(is_full);
+        match written {
+            Err(error) if reserved || is_full(&error) => {
+                is_kept.map_err(|_| error)?;
+                kept::write(&kept, number, &bytes)
+            }
+            other => other,
+        }
     }
 
     /// Removes an app's folder: record, package and settings.
@@ -128,6 +155,11 @@ impl Files {
             other => other,
         }
     }
+}
+
+/// Whether there is no room for it: on the disk, or for its user.
+pub fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 
 /// Makes a folder that is root's alone.
@@ -156,44 +188,22 @@ pub fn replace_json(path: &Path, value: &impl Serialize) -> io::Result<()> {
 pub fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let new = path.with_extension("new");
     let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
-    file.write_all(bytes)?;
-    file.sync_data()?;
+    // Half of it would take room that a full disk has not.
+    file.write_all(bytes).and_then(|()| file.sync_data()).inspect_err(|_| drop(fs::remove_file(&new)))?;
     fs::rename(&new, path)?;
     // Without it a crash could lose the new name.
     path.parent().map_or(Ok(()), |folder| File::open(folder)?.sync_all())
 }
 
-fn keep_room(path: &Path) -> io::Result<()> {
-    let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
-    // Written, not only reserved: then the blocks are there, and writing again takes no more.
-    file.write_all_at(&vec![0; KEPT_BYTES], 0)?;
-    file.sync_all()
-}
-
-fn write_kept(path: &Path, saved: &Saved) -> io::Result<()> {
-    let json = serde_json::to_vec(saved)?;
-    if KEPT_HEADER + json.len() > KEPT_BYTES {
-        return Err(io::ErrorKind::StorageFull.into());
-    }
-    let mut bytes = (json.len() as u64).to_le_bytes().to_vec();
-    bytes.extend_from_slice(blake3::hash(&json).as_bytes());
-    bytes.extend_from_slice(&json);
-    let file = OpenOptions::new().write(true).open(path)?;
-    file.write_all_at(&bytes, 0)?;
-    file.sync_data()
-}
-
 /// What is in the kept room, if anything whole is.
-fn read_kept(path: &Path) -> Option<Saved> {
-    let mut bytes = Vec::new();
-    File::open(path).ok()?.take(KEPT_BYTES as u64).read_to_end(&mut bytes).ok()?;
-    let len = usize::try_from(u64::from_le_bytes(bytes.get(..8)?.try_into().ok()?)).ok()?;
-    let json = bytes.get(KEPT_HEADER..KEPT_HEADER.checked_add(len)?)?;
-    (*blake3::hash(json).as_bytes() == bytes[8..KEPT_HEADER]).then(|| serde_json::from_slice(json).ok())?
+fn read_kept<T: DeserializeOwned>(path: &Path) -> Option<T> {
+    kept::read(path).and_then(|(_, bytes)| serde_json::from_slice(&bytes).ok())
 }
 
 #[derive(Serialize, Deserialize)]
 struct SavedIdentity {
+    #[serde(default)]
+    written: u64,
     hello: HelloNumber,
     incarnation: Incarnation,
     refused: Option<String>,
@@ -217,6 +227,7 @@ impl From<&Identity> for SavedIdentity {
         let text =
             |refused| REFUSALS.iter().find(|(one, _)| *one == refused).map(|(_, text)| (*text).to_owned());
         Self {
+            written: 0,
             hello: identity.hello,
             incarnation: identity.incarnation,
             refused: identity.refused.and_then(text),
@@ -611,7 +622,7 @@ mod tests {
 
         // Torn in the middle, the one before counts; later ones of the usual form count again.
         let kept = OpenOptions::new().write(true).open(app.join("record.kept")).expect("there");
-        kept.write_all_at(b"x", 60).expect("written");
+        std::os::unix::fs::FileExt::write_all_at(&kept, b"x", 60).expect("written");
         let (disk, _) = Files::new(folder.path()).expect("made").load().expect("read");
         assert_eq!(disk.apps[&gives_up.app].phase, Phase::Running);
     }

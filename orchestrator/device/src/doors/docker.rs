@@ -113,6 +113,8 @@ pub struct Image {
     pub names: Vec<String>,
     /// The user that it runs as.
     pub user: Option<String>,
+    /// For which processor, as Docker names it: `amd64`; none if it does not say.
+    pub processor: Option<String>,
 }
 
 impl Image {
@@ -127,9 +129,16 @@ impl Image {
 /// Why an image did not come, by the engine's words: that nobody has it is told as any other failure.
 fn not_pulled(message: String) -> Trouble {
     let lower = message.to_lowercase();
-    let is_unknown =
-        ["manifest unknown", "name unknown", "not found"].iter().any(|word| lower.contains(word));
-    Trouble::new(if is_unknown { Problem::ImageUnknown } else { Problem::PullFailed }, message)
+    let says = |words: &[&str]| words.iter().any(|word| lower.contains(word));
+    let problem = match () {
+        // Newer engines end this one with "not found", too.
+        () if says(&["no matching manifest for", "does not match the specified platform"]) => {
+            Problem::ArchMismatch
+        }
+        () if says(&["manifest unknown", "name unknown", "not found"]) => Problem::ImageUnknown,
+        () => Problem::PullFailed,
+    };
+    Trouble::new(problem, message)
 }
 
 /// The name of an image without its tag, as registries call it.
@@ -217,6 +226,12 @@ impl Docker {
         let version = within(ASK_WAIT, api.version()).await?.version.unwrap_or_default();
         let root = within(ASK_WAIT, api.info()).await?.docker_root_dir.map(PathBuf::from);
         Ok((version, root))
+    }
+
+    /// The machine's processor, as Docker names it; none if the engine does not say.
+    pub async fn processor(&self) -> Result<Option<String>> {
+        let api = self.api().await?;
+        Ok(within(ASK_WAIT, api.version()).await?.arch.filter(|processor| !processor.is_empty()))
     }
 
     fn filters(&self, app: Option<AppId>) -> HashMap<String, Vec<String>> {
@@ -330,6 +345,7 @@ impl Docker {
             digests: digests.collect(),
             names,
             user: image.config.and_then(|config| config.user).filter(|user| !user.is_empty()),
+            processor: image.architecture.filter(|processor| !processor.is_empty()),
         }))
     }
 
@@ -547,4 +563,25 @@ fn trouble(error: Error) -> Trouble {
         _ => Problem::DockerStopped,
     };
     Trouble::new(problem, text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_an_engine_says_of_an_image_that_does_not_come_is_told_apart() {
+        let table = [
+            ("manifest for nginx@sha256:ab not found: manifest unknown", Problem::ImageUnknown),
+            ("no matching manifest for linux/arm64/v8 in the manifest list entries", Problem::ArchMismatch),
+            (
+                "no matching manifest for linux/amd64 in the manifest list entries: no match for platform in manifest: not found",
+                Problem::ArchMismatch,
+            ),
+            ("Get \"https://registry/v2/\": dial tcp: connection refused", Problem::PullFailed),
+        ];
+        for (words, problem) in table {
+            assert_eq!(not_pulled(words.to_owned()).problem, problem, "{words}");
+        }
+    }
 }

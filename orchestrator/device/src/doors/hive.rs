@@ -5,7 +5,7 @@
 //! - No more of an answer is read than its route may have.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use fs_crypto::Identity;
 use orchestrator_api::code::JoinCode;
@@ -14,6 +14,7 @@ use orchestrator_api::request::{
     Answer, DEVICE_CONTEXT, DeviceHeader, JoinHeader, NOBODY, Request, parse_signature,
 };
 use orchestrator_api::wire::{HIVE_HEADER, JOIN_HEADER};
+use parking_lot::Mutex;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -28,6 +29,7 @@ pub struct Hive {
     identity: Identity,
     client: reqwest::Client,
     number: AtomicU64,
+    heard: Mutex<Option<(i64, i64)>>,
 }
 
 /// A request.
@@ -117,7 +119,14 @@ impl Hive {
             identity,
             client,
             number: AtomicU64::new(1),
+            heard: Mutex::default(),
         })
+    }
+
+    /// What the hive's clock said in its last answer, and this machine's then: seconds since 1970. A proxy may have said it,
+    /// so nothing is decided by it.
+    pub fn heard(&self) -> Option<(i64, i64)> {
+        *self.heard.lock()
     }
 
     /// Where it is.
@@ -179,11 +188,12 @@ impl Hive {
             let kind = if ask.json { "application/json" } else { "application/octet-stream" };
             to_send = to_send.header("content-type", kind).body(ask.body.to_vec());
         }
-        // The error's own text has the URL, which is no secret.
-        let away = |error: reqwest::Error| HiveError::Away(error.without_url().to_string());
+        let away = |error: reqwest::Error| HiveError::Away(words(&error));
         let mut answer = to_send.send().await.map_err(away)?;
         let signed = answer.headers().get(HIVE_HEADER).and_then(|header| header.to_str().ok());
         let signed = signed.and_then(|header| parse_signature(header).ok()).ok_or(HiveError::Foreign)?;
+        let date = answer.headers().get(reqwest::header::DATE).and_then(|header| header.to_str().ok());
+        let answered = date.and_then(|date| httpdate::parse_http_date(date).ok());
         let status = answer.status().as_u16();
         let mut body = Vec::new();
         while let Some(part) = answer.chunk().await.map_err(away)? {
@@ -195,11 +205,31 @@ impl Hive {
         if !(Answer { hive: self.key, request: signature, status, body: &body }).is_signed(&signed) {
             return Err(HiveError::Foreign);
         }
+        if let Some(date) = answered {
+            *self.heard.lock() = Some((seconds(date), seconds(SystemTime::now())));
+        }
         match status {
             200..=299 => Ok(body),
             _ => Err(refused(status, &body)),
         }
     }
+}
+
+fn seconds(time: SystemTime) -> i64 {
+    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
+}
+
+/// What is behind a request that failed, without the URL: the innermost reason says most.
+fn words(error: &reqwest::Error) -> String {
+    if error.is_timeout() {
+        return "it took too long".to_owned();
+    }
+    let mut reason: &dyn std::error::Error = error;
+    while let Some(inner) = reason.source() {
+        reason = inner;
+    }
+    reason.to_string()
 }
 
 fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T> {

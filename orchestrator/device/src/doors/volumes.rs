@@ -86,6 +86,8 @@ pub struct MountState {
     pub ending: bool,
     /// Bytes that are in no seal.
     pub dirty_bytes: u64,
+    /// Why writes are refused for want of room, and what to do about it.
+    pub held_up: Option<String>,
 }
 
 /// How far a store is.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use orchestrator_api::ids::{AppId, DeviceId, Incarnation, OperationId, Renewals, SessionId, Term};
+use orchestrator_api::package::Authorization;
 use orchestrator_api::report::AppReport;
 use orchestrator_api::times::{FRESH, WATCH_EVERY};
 use tokio::time::Instant;
@@ -94,6 +95,10 @@ fn told(done: Result<(), Fail>, what: &str) {
     }
 }
 
+/// What an app is started with.
+const PACKAGE: &str = "SELECT p.authorization_json FROM app a JOIN package p ON p.account = a.account AND p.app = a.app \
+     AND p.revision = a.revision WHERE a.account = $1 AND a.app = $2";
+
 /// What the scheduler looks at of all accounts.
 fn state(tx: &mut dyn super::database::Tx) -> Result<BTreeMap<AccountId, Hive>, Fail> {
     let rows = tx.query("SELECT incarnation, recovering, heard, floor FROM hive WHERE id = 1", &[])?;
@@ -161,8 +166,18 @@ fn state(tx: &mut dyn super::database::Tx) -> Result<BTreeMap<AccountId, Hive>, 
     for row in tx.query(&format!("{sql} AND {ALONE}"), &[])? {
         let Some(hive) = all.get_mut(&row.id::<16>(0)?) else { continue };
         let data: OperationData = read(row.text(6)?)?;
+        let app = AppId(row.id(2)?);
+        if row.text(4)? == "start" {
+            let account = row.id::<16>(0)?;
+            let package = tx.query(PACKAGE, &[account.into(), app.0.into()])?;
+            if let Some(package) = package.first() {
+                let package = Authorization::parse(package.bytes(0)?)
+                    .map_err(|error| DbError::Broken(format!("a package: {error}")))?;
+                hive.gates.insert(app, u64::from(package.health_seconds) * 1_000);
+            }
+        }
         let operation = Operation {
-            app: AppId(row.id(2)?),
+            app,
             kind: rows::kind(row.text(3)?, &data),
             step: rows::step(row.text(4)?),
             count: row.count(5)?,
