@@ -302,7 +302,7 @@ mod tests {
             ("?application_name=comb&sslmode=require", true, SslMode::Require),
         ] {
             let read = parse(&format!("postgres://hive:secret@db.example.org/hive{query}"));
-            let (config, found) = read.ok().expect("is an address");
+            let (config, found) = read.expect("is an address");
             assert_eq!((found.is_some(), config.get_ssl_mode()), (tls, mode), "{query}");
             assert_eq!(config.get_dbname(), Some("hive"));
         }
