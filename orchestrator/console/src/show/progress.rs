@@ -8,8 +8,11 @@ pub fn words(code: &str) -> String {
     code.replace('_', " ")
 }
 
-/// With a capital letter: what begins a sentence.
+/// With a capital letter: what begins a sentence. An address or a path stays as it is.
 pub fn capital(text: &str) -> String {
+    if text.split(' ').next().is_some_and(|first| first.contains('/')) {
+        return text.to_owned();
+    }
     let mut letters = text.chars();
     letters.next().map_or_else(String::new, |first| first.to_uppercase().chain(letters).collect())
 }
@@ -67,6 +70,9 @@ mod tests {
     #[test]
     fn a_sentence_begins_with_a_capital() {
         assert_eq!((capital("über"), capital("")), ("Über".to_owned(), String::new()));
+        for kept in ["http://10.77.0.1:57617 answers", "s3://comb-test/", "/dev/fuse opens"] {
+            assert_eq!(capital(kept), kept);
+        }
     }
 
     #[test]
