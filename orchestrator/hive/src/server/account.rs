@@ -20,7 +20,7 @@ use super::operations;
 use super::rollout;
 use super::rows;
 use super::tasks::{self, Task};
-use super::tenant::{Tenant, Wake};
+use super::tenant::{About, Tenant, Wake};
 use crate::{Event, Hive, decide};
 
 /// `GET /healthz`.
@@ -82,6 +82,7 @@ pub fn recovered(call: &Call, tenant: &mut Tenant<'_>) -> Result<Reply, Fail> {
             .detail("missing", names));
     }
     finish(tenant)?;
+    tenant.event("missing_accepted", About::default().with("devices", missing.len() as u64));
     Ok(Reply::none())
 }
 
@@ -106,6 +107,13 @@ pub fn backup(call: Arc<Call>) -> Answering {
     Box::pin(async move {
         first(&call)?;
         let bytes = super::backup::bytes(&call.shared.database).await?;
+        // Nobody has all of the hive before that is written down.
+        let size = bytes.len() as u64;
+        call.write(move |_, tenant| {
+            tenant.event("backup", About::default().with("bytes", size));
+            Ok(Reply::none())
+        })
+        .await?;
         Ok(Reply::object(bytes))
     })
 }

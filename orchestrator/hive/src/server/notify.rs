@@ -130,12 +130,29 @@ impl Target {
     /// Where to, without what opens something: of a webhook its host, since paths often are secrets.
     pub fn shown(&self) -> String {
         match self {
+            Self::Webhook { .. } => self.host(),
+            Self::Mail { to, host, .. } => format!("{to} by {host}"),
+        }
+    }
+
+    /// The machine that is spoken to.
+    fn host(&self) -> String {
+        match self {
             Self::Webhook { url } => {
                 let host = reqwest::Url::parse(url).ok().and_then(|url| url.host_str().map(str::to_owned));
                 host.unwrap_or_default()
             }
-            Self::Mail { to, host, .. } => format!("{to} by {host}"),
+            Self::Mail { host, .. } => host.clone(),
         }
+    }
+
+    /// What an event says of it: everybody of the account sees events, so nobody's address is in them.
+    fn about(&self, id: Uuid) -> About {
+        let way = match self {
+            Self::Webhook { .. } => "webhook",
+            Self::Mail { .. } => "mail",
+        };
+        About::default().with("channel", id.to_string()).with("way", way).with("host", self.host())
     }
 }
 
@@ -172,19 +189,23 @@ pub fn add(tenant: &mut Tenant<'_>, target: Target) -> Result<(), Fail> {
     if count.map(|row| row.count(0)).transpose()?.unwrap_or(0) >= CHANNELS_MAX {
         return Err(Fail::state("there are 20 of them already").hint("Remove one first."));
     }
+    let id = chance::uuid();
     tenant.execute(
         "INSERT INTO channel (account, channel, settings, sent, problem) VALUES ($1, $2, $3, NULL, NULL)",
-        &[chance::uuid().0.into(), json(&target).into()],
+        &[id.0.into(), json(&target).into()],
     )?;
+    tenant.event("channel", target.about(id));
     Ok(())
 }
 
 /// Removes one.
 pub fn remove(tenant: &mut Tenant<'_>, id: Uuid) -> Result<(), Fail> {
-    match tenant.execute("DELETE FROM channel WHERE account = $1 AND channel = $2", &[id.0.into()])? {
-        0 => Err(Fail::not_found()),
-        _ => Ok(()),
-    }
+    let sql = "SELECT settings FROM channel WHERE account = $1 AND channel = $2";
+    let row = tenant.one(sql, &[id.0.into()])?.ok_or_else(Fail::not_found)?;
+    let target: Target = read(row.text(0)?)?;
+    tenant.execute("DELETE FROM channel WHERE account = $1 AND channel = $2", &[id.0.into()])?;
+    tenant.event("channel_gone", target.about(id));
+    Ok(())
 }
 
 /// A message.

@@ -22,6 +22,8 @@ use super::tenant::{About, AccountId, Tenant, uuid};
 const PEOPLE_MAX: u64 = 50;
 const TOKENS_MAX: u64 = 200;
 const INVITES_MAX: u64 = 20;
+/// People who left, whose names are kept for what they did.
+const FORMER_MAX: u64 = 1_000;
 const FAILURES_MAX: i64 = 5;
 const LOCKED_MS: i64 = 10 * 60_000;
 const DAY_S: u64 = 86_400;
@@ -367,7 +369,22 @@ pub async fn log_in(call: Arc<Call>, how: Grant) -> Result<Entered, Fail> {
 pub fn logout(call: &Call, tenant: &mut Tenant<'_>) -> Result<Reply, Fail> {
     let (_, token, _) = call.person()?;
     tenant.execute("DELETE FROM token WHERE account = $1 AND id = $2", &[token.0.into()])?;
+    tenant.event("logout", About::default());
     Ok(Reply::none())
+}
+
+/// Ends a session of who asks: this one, or another of theirs.
+pub fn end_session(call: &Call, tenant: &mut Tenant<'_>, id: Uuid) -> Result<(), Fail> {
+    let (person, this, _) = call.person()?;
+    let sql = "DELETE FROM session WHERE account = $1 AND person = $2 AND id = $3";
+    if tenant.execute(sql, &[person.0.into(), id.0.into()])? == 0 {
+        return Err(Fail::not_found());
+    }
+    match id == this {
+        true => tenant.event("logout", About::default()),
+        false => tenant.event("session_gone", About::default().with("session", id.to_string())),
+    }
+    Ok(())
 }
 
 fn account(tenant: &mut Tenant<'_>) -> Result<Account, Fail> {
@@ -427,6 +444,7 @@ pub fn password(call: Arc<Call>) -> Answering {
                 "DELETE FROM session WHERE account = $1 AND person = $2 AND id <> $3",
                 &[person.0.into(), token.0.into()],
             )?;
+            tenant.event("password", About::default());
             Ok(Reply::none())
         })
         .await
@@ -454,7 +472,8 @@ pub fn invite(call: &Call, tenant: &mut Tenant<'_>) -> Result<Reply, Fail> {
         "INSERT INTO invite (hash, id, account, role, new_account, ends) VALUES ($2, $3, $1, $4, $5, $6)",
         &[secret.hash().0.into(), id.0.into(), role.text().into(), wish.new_account.into(), ends.into()],
     )?;
-    tenant.event("invited", About::default().with("role", role.text()));
+    let about = About::default().with("invite", id.to_string()).with("role", role.text());
+    tenant.event("invited", about.with("new_account", wish.new_account));
     let invite = Hidden::new(secret.show()).map_err(|_| Fail::start("an invitation is too long"))?;
     Ok(Reply::json(&NewInvite { id, invite, ends: chance::time(ends) }).once())
 }
@@ -474,7 +493,11 @@ pub fn invites(_: &Call, tenant: &mut Tenant<'_>) -> Result<Reply, Fail> {
 pub fn uninvite(call: &Call, tenant: &mut Tenant<'_>) -> Result<Reply, Fail> {
     let id: Uuid = call.param(0)?;
     let gone = tenant.execute("DELETE FROM invite WHERE account = $1 AND id = $2", &[id.0.into()])?;
-    if gone == 0 { Err(Fail::not_found()) } else { Ok(Reply::none()) }
+    if gone == 0 {
+        return Err(Fail::not_found());
+    }
+    tenant.event("invite_gone", About::default().with("invite", id.to_string()));
+    Ok(Reply::none())
 }
 
 /// `POST /v1/people/accept`.
@@ -495,7 +518,7 @@ pub async fn accepted(call: Arc<Call>, how: Grant) -> Result<NewToken, Fail> {
         .database
         .transact(How::Write, move |tx| {
             let hash: Value = secret.hash().0.into();
-            let sql = "SELECT account, role, new_account, ends FROM invite WHERE hash = $1";
+            let sql = "SELECT account, role, new_account, ends, id FROM invite WHERE hash = $1";
             let rows = tx.query(sql, std::slice::from_ref(&hash))?;
             let row = rows
                 .first()
@@ -503,7 +526,8 @@ pub async fn accepted(call: Arc<Call>, how: Grant) -> Result<NewToken, Fail> {
             if row.int(3)? <= chance::now() {
                 return Err(Fail::new(Code::CodeExpired, "this invitation ended"));
             }
-            let (host, role, new) = (row.id::<16>(0)?, role(row.text(1)?), row.flag(2)?);
+            let (host, role, new, invite) =
+                (row.id::<16>(0)?, role(row.text(1)?), row.flag(2)?, uuid(row, 4)?);
             if tx.execute("DELETE FROM invite WHERE hash = $1", &[hash])? == 0 {
                 return Err(Fail::new(Code::CodeUsed, "this invitation was accepted already"));
             }
@@ -519,6 +543,8 @@ pub async fn accepted(call: Arc<Call>, how: Grant) -> Result<NewToken, Fail> {
             let person = make_person(&mut tenant, wish.name.as_str(), &password, role)?;
             tenant.by = orchestrator_api::wire::operation::By { person: Some(person), ..Default::default() };
             let token = grant(&mut tenant, person, ("invitation", role, TOKEN_S), &how, false)?;
+            let about = About::default().with("invite", invite.to_string()).with("role", role.text());
+            tenant.event("accepted", about);
             tenant.event("login", About::default());
             Ok((token, tenant.end()?))
         })
@@ -568,13 +594,22 @@ pub fn remove(call: &Call, tenant: &mut Tenant<'_>) -> Result<Reply, Fail> {
     if last_owner(tenant, id)? {
         return Err(Fail::state("the last owner stays"));
     }
-    for table in ["token", "session", "second"] {
+    let row = tenant.one("SELECT name FROM person WHERE account = $1 AND person = $2", &[id.0.into()])?;
+    let name = row.ok_or_else(Fail::not_found)?.text(0)?.to_owned();
+    for table in ["token", "session", "second", "person"] {
         tenant.execute(&format!("DELETE FROM {table} WHERE account = $1 AND person = $2"), &[id.0.into()])?;
     }
-    let gone = tenant.execute("DELETE FROM person WHERE account = $1 AND person = $2", &[id.0.into()])?;
-    if gone == 0 {
-        return Err(Fail::not_found());
-    }
+    // What they did stays readable.
+    tenant.execute(
+        "DELETE FROM former WHERE account = $1 AND person NOT IN (SELECT person FROM former \
+         WHERE account = $1 ORDER BY at DESC LIMIT $2)",
+        &[(FORMER_MAX - 1).into()],
+    )?;
+    tenant.execute(
+        "INSERT INTO former (account, person, name, at) VALUES ($1, $2, $3, $4)",
+        &[id.0.into(), (&name).into(), chance::now().into()],
+    )?;
+    tenant.event("person_gone", About::default().with("person", id.to_string()).with("name", name));
     tenant.changed("people", id);
     Ok(Reply::none())
 }
@@ -610,20 +645,22 @@ pub fn token(call: &Call, tenant: &mut Tenant<'_>) -> Result<Reply, Fail> {
     }
     let ends_in_s = wish.ends_in_s.map_or(TOKEN_S, |it| it.0);
     let made = make_token(tenant, person, wish.title.as_str(), wish.role, ends_in_s)?;
-    tenant.event("token_made", About::default().with("token", made.id.to_string()));
+    let about = About::default().with("token", made.id.to_string()).with("title", wish.title.as_str());
+    tenant.event("token_made", about.with("role", wish.role.text()));
     Ok(Reply::json(&made).once())
 }
 
 /// `DELETE /v1/tokens/{id}`.
 pub fn untoken(call: &Call, tenant: &mut Tenant<'_>) -> Result<Reply, Fail> {
     let (id, (person, _, own)) = (call.param::<Uuid>(0)?, call.person()?);
-    let row = tenant.one("SELECT person FROM token WHERE account = $1 AND id = $2", &[id.0.into()])?;
-    let theirs = uuid(&row.ok_or_else(Fail::not_found)?, 0)?;
+    let sql = "SELECT person, title FROM token WHERE account = $1 AND id = $2";
+    let row = tenant.one(sql, &[id.0.into()])?.ok_or_else(Fail::not_found)?;
+    let theirs = uuid(&row, 0)?;
     if theirs != person && own != Role::Owner {
         return Err(Fail::not_found());
     }
     tenant.execute("DELETE FROM token WHERE account = $1 AND id = $2", &[id.0.into()])?;
-    tenant.event("token_gone", About::default().with("token", id.to_string()));
+    tenant.event("token_gone", About::default().with("token", id.to_string()).with("title", row.text(1)?));
     Ok(Reply::none())
 }
 

@@ -80,7 +80,7 @@ pub fn insert(
         "INSERT INTO store (account, store, url, shared, device) VALUES ($1, $2, $3, $4, $5)",
         &[id.0.into(), url.into(), shared.into(), device.map(|id| id.0).into()],
     )?;
-    tenant.event("store", About::default().with("store", id.to_string()));
+    tenant.event("store", About::default().with("store", id.to_string()).with("url", url));
     tenant.changed("store", id);
     Ok(id)
 }
@@ -121,10 +121,10 @@ pub fn remove(call: &Call, tenant: &mut Tenant<'_>) -> Result<Reply, Fail> {
     if tenant.one("SELECT 1 FROM app WHERE account = $1 AND stores LIKE $2", &[used.into()])?.is_some() {
         return Err(Fail::state("an app uses this store"));
     }
-    let gone = tenant.execute("DELETE FROM store WHERE account = $1 AND store = $2", &[id.0.into()])?;
-    if gone == 0 {
-        return Err(Fail::not_found());
-    }
+    let row = tenant.one("SELECT url FROM store WHERE account = $1 AND store = $2", &[id.0.into()])?;
+    let url = row.ok_or_else(Fail::not_found)?.text(0)?.to_owned();
+    tenant.execute("DELETE FROM store WHERE account = $1 AND store = $2", &[id.0.into()])?;
+    tenant.event("store_gone", About::default().with("store", id.to_string()).with("url", url));
     tenant.changed("store", id);
     Ok(Reply::none())
 }
@@ -155,6 +155,8 @@ pub fn make_code(call: &Call, tenant: &mut Tenant<'_>) -> Result<Reply, Fail> {
             ends.into(),
         ],
     )?;
+    let name = wish.name.as_ref().map(|name| name.as_str().to_owned());
+    tenant.event("code_made", About::default().with("code", code.id().to_string()).with("name", name));
     let text = code.show();
     let hidden = |text: String| Hidden::new(text).map_err(|_| Fail::start("a code is too long"));
     // How the hive is reached is known to who asked for the code, and put in there.
@@ -195,7 +197,11 @@ pub fn codes(_: &Call, tenant: &mut Tenant<'_>) -> Result<Reply, Fail> {
 pub fn uncode(call: &Call, tenant: &mut Tenant<'_>) -> Result<Reply, Fail> {
     let id: Hex<8> = call.param(0)?;
     let sql = "DELETE FROM device_code WHERE account = $1 AND code_id = $2";
-    if tenant.execute(sql, &[id.0.into()])? == 0 { Err(Fail::not_found()) } else { Ok(Reply::none()) }
+    if tenant.execute(sql, &[id.0.into()])? == 0 {
+        return Err(Fail::not_found());
+    }
+    tenant.event("code_gone", About::default().with("code", id.to_string()));
+    Ok(Reply::none())
 }
 
 /// `GET /v1/ring`.
@@ -405,6 +411,7 @@ pub fn make_release(call: &Call, tenant: &mut Tenant<'_>) -> Result<Reply, Fail>
         );
         tenant.execute(&sql, &[RELEASES_MAX.into()])?;
     }
+    tenant.event("release", About::default().with("release", release.number));
     Ok(Reply::json(&release_info(tenant, release.number, &wish.release.0)?).status(201))
 }
 

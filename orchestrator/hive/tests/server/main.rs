@@ -4,6 +4,7 @@
 
 mod app_pages;
 mod apps;
+mod audit;
 mod database_tls;
 mod devices;
 mod fleet;

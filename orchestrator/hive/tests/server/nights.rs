@@ -70,7 +70,7 @@ async fn an_older_database_is_taken_over_after_a_backup() {
     world.end().await;
     let file = database.strip_prefix("sqlite:").expect("is a file");
     let old = rusqlite::Connection::open(file).expect("opens");
-    for table in ["session", "second", "samples", "channel", "trouble"] {
+    for table in ["session", "second", "samples", "channel", "trouble", "former"] {
         old.execute(&format!("DROP TABLE {table}"), []).expect("is there");
     }
     old.execute("UPDATE hive SET schema = 1", []).expect("is a hive");
@@ -78,7 +78,7 @@ async fn an_older_database_is_taken_over_after_a_backup() {
     let world = World::on(&database, folder.clone()).await;
     let login = serde_json::json!({"name": "ada", "password": "a long password"});
     world.nobody("POST", "/v1/login", &login).await.is(200);
-    let kept = folder.path().join("hive-before-tables-2.comb");
+    let kept = folder.path().join("hive-before-tables-3.comb");
     assert!(std::fs::metadata(&kept).is_ok_and(|file| file.len() > 100), "a backup was made first");
     let other = format!("sqlite:{}", folder.path().join("other.db").display());
     orchestrator_hive::restore_from(&other, &kept).await.expect("it is a backup that this comb reads");

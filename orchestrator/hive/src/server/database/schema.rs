@@ -6,7 +6,7 @@ use super::Tx;
 use crate::server::fail::Fail;
 
 /// The number of the last migration.
-pub const SCHEMA: i64 = 2;
+pub const SCHEMA: i64 = 3;
 
 /// A column's kind; a question mark after it: it may be missing.
 struct Table {
@@ -40,6 +40,7 @@ pub const TABLES: &[(&str, &[&str])] = &[
     ("moments", MOMENTS),
     ("second", SECOND),
     ("channel", CHANNEL),
+    ("former", FORMER),
 ];
 
 /// The tables of a backup that a database of this number has.
@@ -230,6 +231,7 @@ const SAMPLES: &[&str] = &["account BYTES", "subject BYTES", "span TEXT", "at IN
 const CHANNEL: &[&str] = &["account BYTES", "channel BYTES", "settings TEXT", "sent INT?", "problem TEXT?"];
 const TROUBLE: &[&str] =
     &["account BYTES", "subject BYTES", "kind TEXT", "since INT", "told INT", "title TEXT"];
+const FORMER: &[&str] = &["account BYTES", "person BYTES", "name TEXT", "at INT"];
 const CHANGE: &[&str] = &["revision SERIAL", "account BYTES", "kind TEXT", "id TEXT"];
 
 const ALL: &[Table] = &[
@@ -338,6 +340,7 @@ const ALL: &[Table] = &[
     Table { name: "samples", columns: SAMPLES, key: "account, subject, span", more: &[], since: 2 },
     Table { name: "channel", columns: CHANNEL, key: "account, channel", more: &[], since: 2 },
     Table { name: "trouble", columns: TROUBLE, key: "account, subject, kind", more: &[], since: 2 },
+    Table { name: "former", columns: FORMER, key: "account, person", more: &[], since: 3 },
 ];
 
 /// What differs between the two in words; what they do is the same.

@@ -160,7 +160,7 @@ pub fn logout(call: Arc<Call>) -> Answering {
     Box::pin(async move {
         call.write(|call, tenant| {
             let (_, session, _) = call.person()?;
-            tenant.execute("DELETE FROM session WHERE account = $1 AND id = $2", &[session.0.into()])?;
+            people::end_session(call, tenant, session)?;
             Ok(Reply::none())
         })
         .await?;

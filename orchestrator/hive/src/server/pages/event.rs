@@ -1,6 +1,7 @@
 //! What happened, in words: the same on an app's page, in its history, and under Activity.
 
 use orchestrator_api::ids::DeviceId;
+use orchestrator_api::text::Uuid;
 use orchestrator_api::wire::operation::Event;
 use orchestrator_console::show::{self, Health, Html, capital};
 use serde_json::Value;
@@ -38,6 +39,15 @@ pub fn words(event: &Event, who: &Who) -> (Health, Html) {
     let device =
         |id: Option<DeviceId>| id.map_or_else(|| Html::text("a device that is gone"), |id| who.device(id));
     let at = |name: &str| device(text(name).parse().ok());
+    let person = || text("person").parse().map_or_else(|_| Html::text("somebody"), |id: Uuid| who.person(id));
+    let named = |words: &str, name: &str| match name {
+        "" => Html::text(words),
+        name => Html::pair(format!("{words}: "), show::name(name)),
+    };
+    let channel = || {
+        let way = if text("way") == "mail" { "mail by " } else { "a webhook at " };
+        Html::pair(way, show::name(text("host")))
+    };
     let ordered = || order(text("do"));
     let (health, plain) = match event.kind.as_str() {
         "app_added" => (Health::Well, "Added".to_owned()),
@@ -87,14 +97,39 @@ pub fn words(event: &Event, who: &Who) -> (Health, Html) {
         "back" => (Health::Well, "Is back".to_owned()),
         "login" => (Health::Well, "Logged in".to_owned()),
         "login_failed" => (Health::Warn, "Tried to log in, and was refused".to_owned()),
-        "token_made" => (Health::Well, "Made a token".to_owned()),
-        "token_gone" => (Health::Well, "Ended a token".to_owned()),
+        "logout" => (Health::Well, "Logged out".to_owned()),
+        "session_gone" => (Health::Well, "Logged another browser out".to_owned()),
+        "password" => (Health::Well, "Changed their password".to_owned()),
+        "token_made" => return (Health::Well, named("Made a token", text("title"))),
+        "token_gone" => return (Health::Well, named("Ended a token", text("title"))),
+        "invited" if event.data.get("new_account") == Some(&Value::Bool(true)) => {
+            (Health::Well, "Invited somebody to an account of their own".to_owned())
+        }
         "invited" => (Health::Well, format!("Invited somebody as {}", text("role"))),
-        "role" => (Health::Well, format!("Changed a role to {}", text("role"))),
+        "invite_gone" => (Health::Well, "Withdrew an invitation".to_owned()),
+        "accepted" => (Health::Well, format!("Came by an invitation, as {}", text("role"))),
+        "role" => {
+            let words = Html::pair("Changed the role of ", person());
+            return (Health::Well, Html::pair(words, format!(" to {}", text("role"))));
+        }
+        "person_gone" => {
+            return (Health::Well, Html::pair("Removed ", show::name(text("name"))));
+        }
         "second_on" => (Health::Well, "Took up a second factor".to_owned()),
-        "second_off" => (Health::Well, "Turned off a second factor".to_owned()),
+        "second_off" => return (Health::Well, Html::pair("Turned off the second factor of ", person())),
         "ring" => (Health::Well, "Stored the key ring, sealed".to_owned()),
-        "store" => (Health::Well, "Added a store".to_owned()),
+        "store" => return (Health::Well, named("Added a store", text("url"))),
+        "store_gone" => return (Health::Well, named("Removed a store", text("url"))),
+        "code_made" => return (Health::Well, named("Made a code for a device", text("name"))),
+        "code_gone" => (Health::Well, "Took back a code for a device".to_owned()),
+        "channel" => return (Health::Well, Html::pair("Notifications go to ", channel())),
+        "channel_gone" => return (Health::Well, Html::pair("Notifications go no more to ", channel())),
+        "release" => (Health::Well, format!("Stored release {} for devices", number("release").unwrap_or(0))),
+        "backup" => (Health::Well, "Took a backup of the whole hive".to_owned()),
+        "missing_accepted" => {
+            let count = number("devices").unwrap_or(0);
+            (Health::Warn, format!("Let the hive go on without {count} devices"))
+        }
         "recovering" => (Health::Warn, "The hive was restored from a backup".to_owned()),
         "recovered" => (Health::Well, "The hive has heard its devices, and goes on".to_owned()),
         other => (Health::Off, capital(&show::words(other))),

@@ -103,12 +103,8 @@ pub fn password(call: Arc<Call>) -> Answering {
 
 /// `POST /me/sessions/{id}/end`.
 pub fn end(call: &Call, tenant: &mut Tenant<'_>) -> Result<Reply, Fail> {
-    let (id, (person, ..)) = (call.param::<Uuid>(0)?, call.person()?);
-    let sql = "DELETE FROM session WHERE account = $1 AND person = $2 AND id = $3";
-    match tenant.execute(sql, &[person.0.into(), id.0.into()])? {
-        0 => Err(Fail::not_found()),
-        _ => Ok(Reply::to("/me?done=removed")),
-    }
+    people::end_session(call, tenant, call.param::<Uuid>(0)?)?;
+    Ok(Reply::to("/me?done=removed"))
 }
 
 /// `GET /me/second`: begins to take it up.

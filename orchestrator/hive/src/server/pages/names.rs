@@ -21,17 +21,25 @@ pub struct Who {
     pub devices: Names,
     /// Of apps.
     pub apps: Names,
+    /// Of people who left.
+    former: Names,
 }
 
 impl Who {
     /// Reads them.
     pub fn of(tenant: &mut Tenant<'_>) -> Result<Self, Fail> {
-        Ok(Self { people: people(tenant)?, devices: devices(tenant)?, apps: apps(tenant)? })
+        let former = names(tenant, "SELECT person, name FROM former WHERE account = $1")?;
+        Ok(Self { people: people(tenant)?, devices: devices(tenant)?, apps: apps(tenant)?, former })
     }
 
     /// A person.
     pub fn person(&self, id: Uuid) -> Html {
-        self.people.get(&id.0).map_or_else(|| Html::text("somebody who left"), |name| show::name(name))
+        // A name that is free again may be somebody else's now.
+        match (self.people.get(&id.0), self.former.get(&id.0)) {
+            (Some(name), _) => show::name(name),
+            (None, Some(name)) => Html::pair(show::name(name), " (left)"),
+            (None, None) => Html::text("somebody who left"),
+        }
     }
 
     /// A device.

@@ -1,0 +1,127 @@
+//! The events of an account: who changed what, and the chain that they are.
+
+use orchestrator_api::text::Hex;
+use orchestrator_api::wire::operation::Event;
+use serde_json::{Value, json};
+
+use crate::pages::{Browser, text};
+use crate::world::{Person, World, databases};
+
+/// All events of an account: numbered without a gap, each with the hash over the one before, the first over zeros.
+pub async fn chain(person: &Person) -> Vec<Event> {
+    let (mut all, mut after, mut before) = (Vec::new(), 0u64, [0u8; 32]);
+    loop {
+        let page = person.get(&format!("/v1/events?after={after}")).await;
+        for item in page["items"].as_array().expect("a list") {
+            let event: Event = serde_json::from_value(item.clone()).expect("is an event");
+            assert_eq!(event.number.0, after + 1, "no gap: {item}");
+            let plain = Event { hash: Hex([0; 32]), ..event.clone() };
+            let mut hasher = blake3::Hasher::new();
+            hasher.update(&before);
+            hasher.update(&serde_json::to_vec(&plain).expect("is JSON"));
+            assert_eq!(event.hash.0, *hasher.finalize().as_bytes(), "{item}");
+            (after, before) = (event.number.0, event.hash.0);
+            all.push(event);
+        }
+        if page["next"].is_null() {
+            return all;
+        }
+    }
+}
+
+fn id(thing: &Value) -> &str {
+    thing["id"].as_str().expect("has an id")
+}
+
+/// The id that stands in the first form of a page that begins so.
+fn in_form(page: &str, start: &str) -> String {
+    let (_, rest) =
+        page.split_once(&format!("action=\"{start}")).unwrap_or_else(|| panic!("{start}: {page}"));
+    rest.split(['/', '"']).next().expect("has an id").to_owned()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_changes_something_is_written_down() {
+    for (database, folder) in databases().await {
+        let world = World::on(&database, folder).await;
+        let ada = world.set_up().await;
+        let delete =
+            async |who: &Person, path: String| who.ask("DELETE", &path, &Value::Null, &[]).await.is(204);
+        let store = ada.post("/v1/stores", &json!({"url": "s3://photos/p"})).await.is(200);
+        delete(&ada, format!("/v1/stores/{}", id(&store))).await;
+        let code = ada.post("/v1/device-codes", &json!({"name": "shed"})).await.is(200);
+        delete(&ada, format!("/v1/device-codes/{}", id(&code))).await;
+        let invite = ada.post("/v1/people/invites", &json!({"role": "viewer"})).await.is(200);
+        delete(&ada, format!("/v1/people/invites/{}", id(&invite))).await;
+        let token = ada.post("/v1/tokens", &json!({"title": "nightly", "role": "viewer"})).await.is(200);
+        delete(&ada, format!("/v1/tokens/{}", id(&token))).await;
+        let invite = ada.post("/v1/people/invites", &json!({"role": "viewer"})).await.is(200);
+        let accept = json!({"invite": invite["invite"], "name": "bob", "password": "another password"});
+        let bob = world.nobody("POST", "/v1/people/accept", &accept).await.is(200);
+        let bob = world.person(bob["token"].as_str().expect("has a token"));
+        let me = bob.get("/v1/me").await;
+        let person = me["person"].as_str().expect("has an id").to_owned();
+        ada.ask("PATCH", &format!("/v1/people/{person}"), &json!({"role": "owner"}), &[]).await.is(200);
+        let new = |old: &str| json!({"old": old, "new": "a third password"});
+        bob.ask("PUT", "/v1/me/password", &new("another password"), &[]).await.is(204);
+        let mut browser = Browser::log_in(&world, "bob", "a third password").await;
+        let other = Browser::log_in(&world, "bob", "a third password").await;
+        let hook = [("url", "https://hooks.example.org/T0/secret-letters")];
+        assert_eq!(browser.fill("/settings", "/settings/channels/webhook", &hook).await.status, 303);
+        let channel = in_form(&text(&browser.get("/settings").await), "/settings/channels/");
+        assert_ne!(channel, "webhook");
+        let path = format!("/settings/channels/{channel}/remove");
+        assert_eq!(browser.fill("/settings", &path, &[]).await.status, 303);
+        let session = in_form(&text(&browser.get("/me").await), "/me/sessions/");
+        let path = format!("/me/sessions/{session}/end");
+        assert_eq!(browser.fill("/me", &path, &[]).await.status, 303);
+        drop(other);
+        assert_eq!(browser.fill("/", "/logout", &[]).await.status, 303);
+        delete(&bob, "/v1/login".to_owned()).await;
+        assert_eq!(ada.post("/v1/hive/backup", &Value::Null).await.status, 200);
+        delete(&ada, format!("/v1/people/{person}")).await;
+
+        let events = chain(&ada).await;
+        let of_bob = |event: &&Event| event.by.person.is_some_and(|by| by.to_string() == person);
+        let hers: Vec<&str> =
+            events.iter().filter(|event| !of_bob(event)).map(|event| event.kind.as_str()).collect();
+        let begins =
+            "login store store_gone code_made code_gone invited invite_gone token_made token_gone invited";
+        assert_eq!(hers.join(" "), format!("{begins} role backup person_gone"));
+        let his: Vec<&str> = events.iter().filter(of_bob).map(|event| event.kind.as_str()).collect();
+        let between = "channel channel_gone session_gone logout logout";
+        assert_eq!(his.join(" "), format!("accepted login password login login {between}"));
+        assert!(events.iter().all(|event| event.from.is_some()), "from where is always told");
+        let told = serde_json::to_string(&events).expect("is JSON");
+        for secret in
+            ["secret-letters", &invite["invite"].to_string(), &code["code"].to_string(), "password\":\""]
+        {
+            assert!(!told.contains(secret.trim_matches('"')), "{secret}: {told}");
+        }
+
+        // In words, with the name of who is not there any more.
+        let mut browser = Browser::log_in(&world, "ada", "a long password").await;
+        let page = text(&browser.get("/activity").await);
+        for words in [
+            "bob</bdi> (left)",
+            "Removed <bdi class=\"name\">bob</bdi>",
+            "Added a store: <bdi class=\"name\">s3://photos/p</bdi>",
+            "Removed a store: ",
+            "Made a code for a device: <bdi class=\"name\">shed</bdi>",
+            "Took back a code for a device",
+            "Withdrew an invitation",
+            "Ended a token: <bdi class=\"name\">nightly</bdi>",
+            "Notifications go to a webhook at <bdi class=\"name\">hooks.example.org</bdi>",
+            "Notifications go no more to ",
+            "Changed their password",
+            "Logged another browser out",
+            "Logged out",
+            "Took a backup of the whole hive",
+        ] {
+            assert!(page.contains(words), "{words}: {page}");
+        }
+        assert!(!page.contains("somebody who left"), "{page}");
+        let page = text(&browser.get("/activity?kind=settings").await);
+        assert!(page.contains("Removed a store") && !page.contains("Logged in"), "{page}");
+    }
+}
