@@ -1,7 +1,6 @@
 //! Who is asking: the only place that finds an account, and it finds it by the credential.
 
 use std::collections::HashMap;
-use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use argon2::{Algorithm, Argon2, Block, Params, Version};
@@ -18,6 +17,7 @@ use parking_lot::Mutex;
 use super::call::{Caller, not_logged_in};
 use super::chance;
 use super::database::{Row, Tx};
+use super::door::Place;
 use super::fail::Fail;
 
 /// Cost of a password: 64 MiB, 3 passes, 4 lanes.
@@ -194,8 +194,8 @@ pub enum Whose {
     Token([u8; 16]),
     /// A device's.
     Device([u8; 16]),
-    /// Joins, logins and setups of an address.
-    Door(IpAddr),
+    /// Joins, logins and setups, right or wrong: each costs time or memory.
+    Door(Place),
 }
 
 /// Buckets that are kept; when there are more, full ones go.
@@ -207,7 +207,7 @@ impl Limits {
         let (at_once, a_second) = match whose {
             Whose::Token(_) => (200.0, 20.0),
             Whose::Device(_) => (50.0, 5.0),
-            Whose::Door(_) => (10.0, 10.0 / 60.0),
+            Whose::Door(_) => (30.0, 30.0 / 60.0),
         };
         let now = Instant::now();
         let mut buckets = self.buckets.lock();

@@ -17,10 +17,10 @@ use orchestrator_api::wire::device::{ChangeDevice, Device, DeviceState, Hello, J
 use orchestrator_api::wire::report::{AppReport, AppTerm, Phase, Report, ReportAnswer, Why};
 use orchestrator_api::wire::value::{List, Number, Page};
 
-use super::auth::Whose;
 use super::call::{Answering, Call, Reply};
 use super::chance;
 use super::database::{How, Row, Value};
+use super::door::knock;
 use super::fail::Fail;
 use super::figures;
 use super::outcome;
@@ -67,49 +67,50 @@ fn name_of(title: &str) -> String {
 
 /// `POST /v1/device/join`.
 pub fn join(call: Arc<Call>) -> Answering {
-    Box::pin(async move {
-        call.shared.limits.take(Whose::Door(call.address)).map_err(Fail::slow_down)?;
-        let wrong = || Fail::new(Code::CodeWrong, "this is not a code of this hive");
-        let header = call.join.as_deref().and_then(|text| JoinHeader::parse(text).ok()).ok_or_else(wrong)?;
-        let signed = call.signed.ok_or_else(wrong)?;
-        let wish: Join = call.read()?;
-        let request = Request {
-            hive: call.shared.public(),
-            session: NOBODY,
-            device: NOBODY,
-            number: 0,
-            method: call.method,
-            path_and_query: &call.path_and_query,
-            body: &call.body,
-        };
-        let named = signed.device == NOBODY && signed.number == 0;
-        if !named || !request.is_signed_by(&wish.identity.0, &signed.signature) {
-            return Err(Fail::new(Code::BadSignature, "the request is not signed by the key that it names"));
-        }
-        let bytes = request.bytes();
-        let address = call.address.to_string();
-        let (joined, told) = call
-            .shared
-            .database
-            .transact(How::Write, move |tx| {
-                let sql = "SELECT account, join_key, name, auto_update, ends, used_by FROM device_code \
+    Box::pin(async move { knock(&call, take_in(&call)).await })
+}
+
+async fn take_in(call: &Call) -> Result<Reply, Fail> {
+    let wrong = || Fail::new(Code::CodeWrong, "this is not a code of this hive");
+    let header = call.join.as_deref().and_then(|text| JoinHeader::parse(text).ok()).ok_or_else(wrong)?;
+    let signed = call.signed.ok_or_else(wrong)?;
+    let wish: Join = call.read()?;
+    let request = Request {
+        hive: call.shared.public(),
+        session: NOBODY,
+        device: NOBODY,
+        number: 0,
+        method: call.method,
+        path_and_query: &call.path_and_query,
+        body: &call.body,
+    };
+    let named = signed.device == NOBODY && signed.number == 0;
+    if !named || !request.is_signed_by(&wish.identity.0, &signed.signature) {
+        return Err(Fail::new(Code::BadSignature, "the request is not signed by the key that it names"));
+    }
+    let bytes = request.bytes();
+    let address = call.address.to_string();
+    let (joined, told) = call
+        .shared
+        .database
+        .transact(How::Write, move |tx| {
+            let sql = "SELECT account, join_key, name, auto_update, ends, used_by FROM device_code \
                      WHERE code_id = $1";
-                let rows = tx.query(sql, &[header.code.0.into()])?;
-                let wrong = || Fail::new(Code::CodeWrong, "this is not a code of this hive");
-                let code = rows.first().ok_or_else(wrong)?;
-                if !JoinKey(code.id(1)?).is_mac(&bytes, &header.mac) {
-                    return Err(wrong());
-                }
-                let account = code.id::<16>(0)?;
-                let mut tenant = Tenant { from: Some(address.clone()), ..Tenant::new(tx, account) };
-                tenant.alone()?;
-                let joined = join_by(&mut tenant, code, &wish, header.code)?;
-                Ok((joined, tenant.end()?))
-            })
-            .await?;
-        call.shared.deliver(told);
-        Ok(Reply::json(&joined).status(201))
-    })
+            let rows = tx.query(sql, &[header.code.0.into()])?;
+            let wrong = || Fail::new(Code::CodeWrong, "this is not a code of this hive");
+            let code = rows.first().ok_or_else(wrong)?;
+            if !JoinKey(code.id(1)?).is_mac(&bytes, &header.mac) {
+                return Err(wrong());
+            }
+            let account = code.id::<16>(0)?;
+            let mut tenant = Tenant { from: Some(address.clone()), ..Tenant::new(tx, account) };
+            tenant.alone()?;
+            let joined = join_by(&mut tenant, code, &wish, header.code)?;
+            Ok((joined, tenant.end()?))
+        })
+        .await?;
+    call.shared.deliver(told);
+    Ok(Reply::json(&joined).status(201))
 }
 
 fn join_by(tenant: &mut Tenant<'_>, code: &Row, wish: &Join, code_id: Hex<8>) -> Result<Joined, Fail> {

@@ -106,8 +106,15 @@ impl Fail {
 
     /// Worth trying again, not before this.
     pub fn slow_down(ms: u64) -> Self {
-        let error = ApiError::new(Code::SlowDown, "too many requests from here in a short time");
-        Fail::Api(Box::new(ApiError { retry_after_ms: Some(ms), ..error }))
+        Self::wait(ms, "too many requests from here in a short time")
+    }
+
+    /// The same for another reason.
+    pub fn wait(ms: u64, message: &str) -> Self {
+        let hint = format!("Wait {} min, then try again.", ms.div_ceil(60_000));
+        let error = ApiError::new(Code::SlowDown, message);
+        let hint = Some(hint).filter(|_| ms >= 60_000);
+        Fail::Api(Box::new(ApiError { retry_after_ms: Some(ms), hint, ..error }))
     }
 
     /// A name that is taken, where the database says so.

@@ -373,12 +373,12 @@ pub async fn looked(call: &Arc<Call>, handler: Work) -> Result<Reply, Fail> {
 
 impl Call {
     /// A change in a transaction of the caller's account; what it wakes is told when it is committed.
-    pub async fn write(
+    pub async fn write<R: Send + 'static>(
         self: &Arc<Self>,
-        mut work: impl FnMut(&Call, &mut Tenant<'_>) -> Result<Reply, Fail> + Send + 'static,
-    ) -> Result<Reply, Fail> {
+        mut work: impl FnMut(&Call, &mut Tenant<'_>) -> Result<R, Fail> + Send + 'static,
+    ) -> Result<R, Fail> {
         let (account, inside) = (self.account()?, self.clone());
-        let (reply, told) = self
+        let (done, told) = self
             .shared
             .database
             .transact(How::Write, move |tx| {
@@ -386,12 +386,12 @@ impl Call {
                 if matches!(inside.caller, Caller::Person { .. }) {
                     tenant.alone()?;
                 }
-                let reply = work(&inside, &mut tenant)?;
-                Ok((reply, tenant.end()?))
+                let done = work(&inside, &mut tenant)?;
+                Ok((done, tenant.end()?))
             })
             .await?;
         self.shared.deliver(told);
-        Ok(reply)
+        Ok(done)
     }
 }
 

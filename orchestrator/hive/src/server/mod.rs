@@ -3,7 +3,7 @@
 //! - `database`  one schema and one set of statements, in SQLite and in PostgreSQL
 //! - `tenant`, `rows`   one account in one transaction; rows as values that [`crate::decide`] takes, and back
 //! - `http`, `routes`, `call`, `auth`   a request on its way to its handler
-//! - `second`   the second factor of a login
+//! - `door`, `second`   what an address may try before it is known; the second factor of a login
 //! - `catalog`           a folder of apps that people choose from
 //! - `people`, `account`, `stores`, `devices`, `apps`, `operations`, `streams`   the handlers
 //! - `pages`   the console: the same handlers, asked by forms and shown as pages
@@ -28,6 +28,7 @@ mod catalog;
 mod chance;
 mod database;
 mod devices;
+mod door;
 mod drain;
 mod fail;
 mod figures;
@@ -147,6 +148,7 @@ pub struct Shared {
     pub(crate) history: Option<History>,
     pub(crate) catalog: Option<Arc<catalog::Catalog>>,
     pub(crate) limits: auth::Limits,
+    pub(crate) doors: door::Doors,
     pub(crate) passwords: Semaphore,
     pub(crate) watchers: Arc<Semaphore>,
     pub(crate) streams: streams::Streams,
@@ -270,6 +272,7 @@ impl Server {
             history,
             catalog: options.catalog.map(|folder| Arc::new(catalog::Catalog::new(folder))),
             limits: auth::Limits::default(),
+            doors: door::Doors::default(),
             passwords: Semaphore::new(PASSWORDS_MAX),
             watchers: Arc::new(Semaphore::new(WATCHERS_MAX)),
             streams: streams::Streams::default(),

@@ -11,10 +11,11 @@ use orchestrator_api::wire::people::{
 };
 use orchestrator_api::wire::value::{Hidden, Page};
 
-use super::auth::{Whose, hash_password, is_password, role, token_hash};
+use super::auth::{hash_password, is_password, role, token_hash};
 use super::call::{Answering, Call, Caller, Reply, not_logged_in};
 use super::chance;
 use super::database::{How, Row, Value};
+use super::door::knock;
 use super::fail::Fail;
 use super::second;
 use super::tenant::{About, AccountId, Tenant, uuid};
@@ -28,17 +29,21 @@ const FAILURES_MAX: i64 = 5;
 const LOCKED_MS: i64 = 10 * 60_000;
 const DAY_S: u64 = 86_400;
 
+/// Whether this is somebody's password. It costs as much memory as making a hash.
+async fn is_right(call: &Call, password: &Hidden, kept: Option<String>) -> bool {
+    let _permit = call.shared.passwords.acquire().await;
+    let password = password.clone();
+    let check = move || is_password(password.reveal(), kept.as_deref());
+    tokio::task::spawn_blocking(check).await.unwrap_or(false)
+}
+
 /// A password's hash costs memory: only some are made at a time.
-async fn hashed(call: &Arc<Call>, password: &Hidden) -> Result<String, Fail> {
+async fn hashed(call: &Call, password: &Hidden) -> Result<String, Fail> {
     let _permit = call.shared.passwords.acquire().await;
     let password = password.clone();
     tokio::task::spawn_blocking(move || hash_password(password.reveal()))
         .await
         .unwrap_or_else(|_| Err(Fail::start("a password could not be hashed")))
-}
-
-fn door(call: &Call) -> Result<(), Fail> {
-    call.shared.limits.take(Whose::Door(call.address)).map_err(Fail::slow_down)
 }
 
 /// What a login gives.
@@ -170,11 +175,14 @@ pub fn setup(call: Arc<Call>) -> Answering {
 
 /// Sets the hive up; its first owner is logged in.
 pub async fn set_up(call: Arc<Call>, how: Grant) -> Result<NewToken, Fail> {
-    door(&call)?;
+    knock(&call, make_first(&call, how)).await
+}
+
+async fn make_first(call: &Call, how: Grant) -> Result<NewToken, Fail> {
     let wish: Setup = call.read()?;
     let wrong = || Fail::new(Code::SetupCodeWrong, "this is not the code that the hive printed");
     let code = Secret::parse(wish.setup_code.reveal()).map_err(|_| wrong())?;
-    let password = hashed(&call, &wish.password).await?;
+    let password = hashed(call, &wish.password).await?;
     let (store, address) = (call.shared.store.clone(), call.address.to_string());
     let account: AccountId = chance::uuid().0;
     let (made, told) = call
@@ -212,18 +220,40 @@ pub fn login(call: Arc<Call>) -> Answering {
     Box::pin(async move { Ok(Reply::json(&log_in(call, Grant::Token).await?.made).once()) })
 }
 
-/// Counts a login that failed, or forgets those that did.
-fn count_failures(tenant: &mut Tenant<'_>, person: Uuid, failures: i64, is_right: bool) -> Result<(), Fail> {
-    let (count, until) = match (is_right, failures + 1 >= FAILURES_MAX) {
-        (true, _) => (0, 0),
-        (false, false) => (failures + 1, 0),
-        (false, true) => (0, chance::now() + LOCKED_MS),
-    };
+/// How often somebody's passwords and codes were wrong since the last login. Refuses who must wait.
+///
+/// Whoever decides by it asks when nobody else decides about the account: what was read before a password was compared says
+/// nothing of those that were compared meanwhile.
+pub fn failures(tenant: &mut Tenant<'_>, person: Uuid) -> Result<i64, Fail> {
+    let sql = "SELECT failures, locked_until FROM person WHERE account = $1 AND person = $2";
+    let row = tenant.one(sql, &[person.0.into()])?.ok_or_else(Fail::not_found)?;
+    let (failures, until, now) = (row.int(0)?, row.int(1)?, chance::now());
+    match until > now {
+        true => Err(Fail::wait(
+            (until - now).unsigned_abs(),
+            "too many passwords or codes of this name were wrong",
+        )),
+        false => Ok(failures),
+    }
+}
+
+/// Counts a password or code that was wrong, which is an event of this kind.
+pub fn failed(tenant: &mut Tenant<'_>, person: Uuid, kind: &str) -> Result<(), Fail> {
+    let count = failures(tenant, person)? + 1;
+    let (count, until) = if count >= FAILURES_MAX { (0, chance::now() + LOCKED_MS) } else { (count, 0) };
     tenant.execute(
         "UPDATE person SET failures = $3, locked_until = $4 WHERE account = $1 AND person = $2",
         &[person.0.into(), count.into(), until.into()],
     )?;
-    tenant.event(if is_right { "login" } else { "login_failed" }, About::default());
+    tenant.event(kind, About::default());
+    Ok(())
+}
+
+/// Somebody is in, with all that a login needs: the only thing by which failures are forgotten.
+fn is_in(tenant: &mut Tenant<'_>, person: Uuid) -> Result<(), Fail> {
+    let sql = "UPDATE person SET failures = 0, locked_until = 0 WHERE account = $1 AND person = $2";
+    tenant.execute(sql, &[person.0.into()])?;
+    tenant.event("login", About::default());
     Ok(())
 }
 
@@ -234,7 +264,10 @@ fn second_wrong() -> Fail {
 
 /// The second step of a login in a browser; the session's letters.
 pub async fn log_in_second(call: Arc<Call>) -> Result<Hidden, Fail> {
-    door(&call)?;
+    knock(&call, second_step(&call)).await
+}
+
+async fn second_step(call: &Call) -> Result<Hidden, Fail> {
     let over = || {
         Fail::new(Code::NotLoggedIn, "this login took too long, or was never begun")
             .hint("Begin again with name and password.")
@@ -248,27 +281,27 @@ pub async fn log_in_second(call: Arc<Call>) -> Result<Hidden, Fail> {
         .transact(How::Write, move |tx| {
             let now = chance::now();
             let rows = tx.query(
-                "SELECT s.account, s.person, p.role, p.failures, p.locked_until FROM session s \
+                "SELECT s.account, s.person, p.role FROM session s \
                  JOIN person p ON p.account = s.account AND p.person = s.person \
                  WHERE s.hash = $1 AND s.half = 1 AND s.ends > $2",
                 &[half.into(), now.into()],
             )?;
             let row = rows.first().ok_or_else(over)?;
-            if row.int(4)? > now {
-                return Err(Fail::slow_down((row.int(4)? - now).unsigned_abs()));
-            }
             let (account, person, role) = (row.id::<16>(0)?, uuid(row, 1)?, role(row.text(2)?));
             let by = orchestrator_api::wire::operation::By { person: Some(person), ..Default::default() };
             let mut tenant = Tenant { by, from: Some(address.clone()), ..Tenant::new(tx, account) };
             tenant.alone()?;
-            let is_right = second::check(&mut tenant, person, &given)?;
-            count_failures(&mut tenant, person, row.int(3)?, is_right)?;
-            let made = match is_right {
+            failures(&mut tenant, person)?;
+            let made = match second::check(&mut tenant, person, &given)? {
                 true => {
+                    is_in(&mut tenant, person)?;
                     tenant.execute("DELETE FROM session WHERE account = $1 AND hash = $2", &[half.into()])?;
                     Some(grant(&mut tenant, person, ("", role, 0), &agent, false)?)
                 }
-                false => None,
+                false => {
+                    failed(&mut tenant, person, "login_failed")?;
+                    None
+                }
             };
             Ok((made, tenant.end()?))
         })
@@ -279,7 +312,10 @@ pub async fn log_in_second(call: Arc<Call>) -> Result<Hidden, Fail> {
 
 /// A login with name and password, and the second factor where it is on.
 pub async fn log_in(call: Arc<Call>, how: Grant) -> Result<Entered, Fail> {
-    door(&call)?;
+    knock(&call, first_step(&call, how)).await
+}
+
+async fn first_step(call: &Call, how: Grant) -> Result<Entered, Fail> {
     let wish: Login = call.read()?;
     let text = wish.name.as_str().to_owned();
     let (name, letters) = match text.split_once('@') {
@@ -295,30 +331,20 @@ pub async fn log_in(call: Arc<Call>, how: Grant) -> Result<Entered, Fail> {
                 None => ("a.first = $2", 1i64.into()),
             };
             let sql = format!(
-                "SELECT p.account, p.person, p.password, p.role, p.failures, p.locked_until FROM person p \
+                "SELECT p.account, p.person, p.password FROM person p \
                      JOIN account a ON a.account = p.account WHERE p.name = $1 AND {which}"
             );
             let rows = tx.query(&sql, &[(&name).into(), value])?;
-            Ok(rows.into_iter().next())
+            let Some(row) = rows.first() else { return Ok(None) };
+            let (account, person) = (row.id::<16>(0)?, uuid(row, 1)?);
+            // A name that must wait costs no hash.
+            failures(&mut Tenant::new(tx, account), person)?;
+            Ok(Some((account, person, row.text(2)?.to_owned())))
         })
         .await?;
-    let now = chance::now();
-    if let Some(row) = &found
-        && row.int(5)? > now
-    {
-        return Err(Fail::slow_down((row.int(5)? - now).unsigned_abs()));
-    }
-    let kept = found.as_ref().map(|row| row.text(2).map(str::to_owned)).transpose()?;
-    let password = wish.password.clone();
-    let right = {
-        let _permit = call.shared.passwords.acquire().await;
-        let check = move || is_password(password.reveal(), kept.as_deref());
-        tokio::task::spawn_blocking(check).await.unwrap_or(false)
-    };
+    let right = is_right(call, &wish.password, found.as_ref().map(|(.., kept)| kept.clone())).await;
     let wrong = || Fail::new(Code::LoginWrong, "name or password is wrong");
-    let Some(row) = found else { return Err(wrong()) };
-    let (account, person, role) = (row.id::<16>(0)?, uuid(&row, 1)?, role(row.text(3)?));
-    let failures = row.int(4)?;
+    let Some((account, person, kept)) = found else { return Err(wrong()) };
     let address = call.address.to_string();
     let title = wish.title.as_ref().map_or("login", |title| title.as_str()).to_owned();
     let ends_in_s = wish.ends_in_s.map_or(TOKEN_S, |it| it.0);
@@ -330,6 +356,11 @@ pub async fn log_in(call: Arc<Call>, how: Grant) -> Result<Entered, Fail> {
             let by = orchestrator_api::wire::operation::By { person: Some(person), ..Default::default() };
             let mut tenant = Tenant { by, from: Some(address.clone()), ..Tenant::new(tx, account) };
             tenant.alone()?;
+            // While the password was compared it may have become another one, or the person may have left.
+            let sql = "SELECT password, role FROM person WHERE account = $1 AND person = $2";
+            let row = tenant.one(sql, &[person.0.into()])?.ok_or_else(wrong)?;
+            failures(&mut tenant, person)?;
+            let (right, role) = (right && row.text(0)? == kept, role(row.text(1)?));
             let needs = right && second::is_on(&mut tenant, person)?;
             let wish = (title.as_str(), role, ends_in_s);
             let made = match (right, needs, &given, &how) {
@@ -348,13 +379,13 @@ pub async fn log_in(call: Arc<Call>, how: Grant) -> Result<Entered, Fail> {
             let made = match made {
                 Ok(is_half) => {
                     if !is_half {
-                        count_failures(&mut tenant, person, failures, true)?;
+                        is_in(&mut tenant, person)?;
                     }
                     Ok(Entered { made: grant(&mut tenant, person, wish, &how, is_half)?, is_half })
                 }
                 Err(Fail::Api(error)) if error.code == Code::SecondNeeded => Err(Fail::Api(error)),
                 Err(fail) => {
-                    count_failures(&mut tenant, person, failures, false)?;
+                    failed(&mut tenant, person, "login_failed")?;
                     Err(fail)
                 }
             };
@@ -411,44 +442,47 @@ pub fn me(call: &Call, tenant: &mut Tenant<'_>) -> Result<Reply, Fail> {
 
 /// `PUT /v1/me/password`.
 pub fn password(call: Arc<Call>) -> Answering {
-    Box::pin(async move {
-        door(&call)?;
-        let wish: ChangePassword = call.read()?;
-        let (account, (person, token, _)) = (call.account()?, call.person()?);
+    Box::pin(async move { knock(&call, new_password(&call)).await })
+}
+
+async fn new_password(call: &Arc<Call>) -> Result<Reply, Fail> {
+    let wish: ChangePassword = call.read()?;
+    let (account, (person, token, _)) = (call.account()?, call.person()?);
+    let present = move |tenant: &mut Tenant<'_>| {
+        failures(tenant, person)?;
         let sql = "SELECT password FROM person WHERE account = $1 AND person = $2";
-        let kept = call
-            .shared
-            .database
-            .transact(How::Read, move |tx| {
-                let row =
-                    Tenant::new(tx, account).one(sql, &[person.0.into()])?.ok_or_else(Fail::not_found)?;
-                Ok(row.text(0)?.to_owned())
-            })
-            .await?;
-        let old = wish.old.clone();
-        let right = tokio::task::spawn_blocking(move || is_password(old.reveal(), Some(&kept)));
-        if !right.await.unwrap_or(false) {
-            return Err(Fail::new(Code::LoginWrong, "this is not the present password"));
-        }
-        let made = hashed(&call, &wish.new).await?;
-        call.write(move |_, tenant| {
+        let row = tenant.one(sql, &[person.0.into()])?.ok_or_else(Fail::not_found)?;
+        Ok(row.text(0)?.to_owned())
+    };
+    let kept: String =
+        call.shared.database.transact(How::Read, move |tx| present(&mut Tenant::new(tx, account))).await?;
+    let made = match is_right(call, &wish.old, Some(kept.clone())).await {
+        true => Some(hashed(call, &wish.new).await?),
+        false => None,
+    };
+    let is_changed = call
+        .write(move |_, tenant| {
+            let is_same = present(tenant)? == kept;
+            let Some(made) = made.as_ref().filter(|_| is_same) else {
+                failed(tenant, person, "password_wrong")?;
+                return Ok(false);
+            };
             tenant.execute(
                 "UPDATE person SET password = $3 WHERE account = $1 AND person = $2",
-                &[person.0.into(), (&made).into()],
+                &[person.0.into(), made.into()],
             )?;
-            tenant.execute(
-                "DELETE FROM token WHERE account = $1 AND person = $2 AND id <> $3",
-                &[person.0.into(), token.0.into()],
-            )?;
-            tenant.execute(
-                "DELETE FROM session WHERE account = $1 AND person = $2 AND id <> $3",
-                &[person.0.into(), token.0.into()],
-            )?;
+            for table in ["token", "session"] {
+                let sql = format!("DELETE FROM {table} WHERE account = $1 AND person = $2 AND id <> $3");
+                tenant.execute(&sql, &[person.0.into(), token.0.into()])?;
+            }
             tenant.event("password", About::default());
-            Ok(Reply::none())
+            Ok(true)
         })
-        .await
-    })
+        .await?;
+    match is_changed {
+        true => Ok(Reply::none()),
+        false => Err(Fail::new(Code::LoginWrong, "this is not the present password")),
+    }
 }
 
 /// `POST /v1/people/invites`.
@@ -507,11 +541,14 @@ pub fn accept(call: Arc<Call>) -> Answering {
 
 /// Takes an invitation up; who does is logged in.
 pub async fn accepted(call: Arc<Call>, how: Grant) -> Result<NewToken, Fail> {
-    door(&call)?;
+    knock(&call, take_up(&call, how)).await
+}
+
+async fn take_up(call: &Call, how: Grant) -> Result<NewToken, Fail> {
     let wish: Accept = call.read()?;
     let wrong = || Fail::new(Code::CodeWrong, "this invitation is not one that is open");
     let secret = Secret::parse(wish.invite.reveal()).map_err(|_| wrong())?;
-    let password = hashed(&call, &wish.password).await?;
+    let password = hashed(call, &wish.password).await?;
     let address = call.address.to_string();
     let (made, told) = call
         .shared

@@ -217,7 +217,7 @@ pub const PAGES: &[Route] = &[
     form("/me/sessions/{id}/end", Person(Viewer), Write(pages::me::end), Read(pages::me::me)),
     page("/me/second", Person(Viewer), Write(pages::me::second)),
     form("/me/second", Person(Viewer), Write(pages::me::second_on), Write(pages::me::second)),
-    form("/me/second/off", Person(Viewer), Write(pages::me::second_off), Read(pages::me::me)),
+    form("/me/second/off", Person(Viewer), Free(pages::me::second_off), Read(pages::me::me)),
     page("/settings", Person(Viewer), Read(pages::settings::show)),
     form("/settings/people/{id}/role", Person(Owner), Write(pages::settings::role), Read(pages::settings::show)),
     form("/settings/people/{id}/second-off", Person(Owner), Write(pages::settings::second_off), Read(pages::settings::show)),

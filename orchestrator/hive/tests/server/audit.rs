@@ -4,7 +4,7 @@ use orchestrator_api::text::Hex;
 use orchestrator_api::wire::operation::Event;
 use serde_json::{Value, json};
 
-use crate::pages::{Browser, text};
+use crate::pages::{Browser, text, totp};
 use crate::world::{Person, World, databases};
 
 /// All events of an account: numbered without a gap, each with the hash over the one before, the first over zeros.
@@ -63,6 +63,7 @@ async fn whoever_changes_something_is_written_down() {
         let person = me["person"].as_str().expect("has an id").to_owned();
         ada.ask("PATCH", &format!("/v1/people/{person}"), &json!({"role": "owner"}), &[]).await.is(200);
         let new = |old: &str| json!({"old": old, "new": "a third password"});
+        bob.ask("PUT", "/v1/me/password", &new("not this one"), &[]).await.fails(403, "login_wrong");
         bob.ask("PUT", "/v1/me/password", &new("another password"), &[]).await.is(204);
         let mut browser = Browser::log_in(&world, "bob", "a third password").await;
         let other = Browser::log_in(&world, "bob", "a third password").await;
@@ -90,7 +91,7 @@ async fn whoever_changes_something_is_written_down() {
         assert_eq!(hers.join(" "), format!("{begins} role backup person_gone"));
         let his: Vec<&str> = events.iter().filter(of_bob).map(|event| event.kind.as_str()).collect();
         let between = "channel channel_gone session_gone logout logout";
-        assert_eq!(his.join(" "), format!("accepted login password login login {between}"));
+        assert_eq!(his.join(" "), format!("accepted login password_wrong password login login {between}"));
         assert!(events.iter().all(|event| event.from.is_some()), "from where is always told");
         let told = serde_json::to_string(&events).expect("is JSON");
         for secret in
@@ -114,6 +115,7 @@ async fn whoever_changes_something_is_written_down() {
             "Notifications go to a webhook at <bdi class=\"name\">hooks.example.org</bdi>",
             "Notifications go no more to ",
             "Changed their password",
+            "Tried to change the password, and was refused",
             "Logged another browser out",
             "Logged out",
             "Took a backup of the whole hive",
@@ -124,4 +126,101 @@ async fn whoever_changes_something_is_written_down() {
         let page = text(&browser.get("/activity?kind=settings").await);
         assert!(page.contains("Removed a store") && !page.contains("Logged in"), "{page}");
     }
+}
+
+fn login(name: &str, password: &str) -> Value {
+    json!({"name": name, "password": password})
+}
+
+/// The answers to the same request that many send at once, and how often each came.
+async fn at_once(world: &World, count: usize, path: &'static str, body: &Value, from: &str) -> [usize; 3] {
+    let mut running = tokio::task::JoinSet::new();
+    for _ in 0..count {
+        let (mut line, bytes, from) =
+            (world.line(), serde_json::to_vec(body).expect("is JSON"), from.to_owned());
+        running
+            .spawn(async move { line.send("POST", path, &[("x-forwarded-for", from)], &bytes).await.status });
+    }
+    let all = running.join_all().await;
+    [200, 403, 429].map(|status| all.iter().filter(|one| **one == status).count())
+}
+
+/// A hive that takes a proxy's word, so that tests come from where they like.
+async fn behind_a_proxy() -> World {
+    let (database, folder) = databases().await.remove(0);
+    let local = "127.0.0.1".parse().expect("is an address");
+    let mut options = orchestrator_hive::Options::new(database, std::net::SocketAddr::new(local, 0));
+    options.proxies = vec![local];
+    World::with(options, folder).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn guesses_at_once_count_each_and_the_name_is_locked() {
+    let world = behind_a_proxy().await;
+    let ada = world.set_up().await;
+    let counts = at_once(&world, 8, "/v1/login", &login("ada", "not this one"), "192.0.2.1").await;
+    assert_eq!(counts, [0, 5, 3], "five are told that they are wrong, the others to wait");
+    // The right password is no exception, from wherever it comes; nor is the way by a new password.
+    let counts = at_once(&world, 1, "/v1/login", &login("ada", "a long password"), "198.51.100.1").await;
+    assert_eq!(counts, [0, 0, 1]);
+    let new = json!({"old": "a long password", "new": "a third password"});
+    let told = ada.ask("PUT", "/v1/me/password", &new, &[]).await.fails(429, "slow_down");
+    assert!(told["error"]["message"].as_str().is_some_and(|text| text.contains("of this name")), "{told}");
+    assert!(told["error"]["retry_after_ms"].as_u64().is_some_and(|ms| ms > 590_000), "{told}");
+    let failed = chain(&ada).await.iter().filter(|event| event.kind == "login_failed").count();
+    assert_eq!(failed, 5);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn twenty_wrong_from_one_place_are_enough() {
+    let world = behind_a_proxy().await;
+    world.set_up().await;
+    // Names that nobody has, passwords and invitations, from addresses of one /64.
+    let mut wrong = 0;
+    for (number, body) in
+        ["bob", "cleo", "dan", "eve"].map(|name| login(name, "not this one")).iter().enumerate()
+    {
+        let from = format!("2001:db8:7:7::{number:x}");
+        wrong += at_once(&world, 4, "/v1/login", body, &from).await[1];
+    }
+    let accept = json!({"invite": "00000000-00000000-00000000-00000000", "name": "bob", "password": "a long password"});
+    wrong += at_once(&world, 4, "/v1/people/accept", &accept, "2001:db8:7:7::9").await[1];
+    assert_eq!(wrong, 20);
+    let right = login("ada", "a long password");
+    assert_eq!(at_once(&world, 2, "/v1/login", &right, "2001:db8:7:7:aaaa::1").await, [0, 0, 2]);
+    // Another household is not meant.
+    assert_eq!(at_once(&world, 1, "/v1/login", &right, "2001:db8:7:8::1").await, [1, 0, 0]);
+    assert_eq!(at_once(&world, 1, "/v1/login", &right, "192.0.2.7").await, [1, 0, 0]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stolen_session_cannot_guess_the_second_factor_away() {
+    let world = World::new().await;
+    let ada = world.set_up().await;
+    let mut browser = Browser::log_in(&world, "ada", "a long password").await;
+    let page = text(&browser.get("/me/second").await);
+    let (_, rest) = page.split_once("<pre id=\"secret\">").expect("is shown");
+    let secret = rest.split('<').next().expect("it ends").to_owned();
+    let reply = browser.fill("/me/second", "/me/second", &[("code", &totp(&secret, 0))]).await;
+    let page = text(&reply);
+    let (_, rest) = page.split_once("<pre id=\"secret\">").expect("codes are shown");
+    let recovery = rest.lines().next().expect("has codes").to_owned();
+    for _ in 0..5 {
+        let reply = browser.fill("/me", "/me/second/off", &[("code", "000000")]).await;
+        assert_eq!(reply.status, 400, "{}", text(&reply));
+    }
+    // Now not even the right one, nor the password, opens anything for a while.
+    let reply = browser.fill("/me", "/me/second/off", &[("code", &recovery)]).await;
+    assert_eq!(reply.status, 429, "{}", text(&reply));
+    assert!(text(&reply).contains("Wait 10 min"), "{}", text(&reply));
+    assert!(!text(&browser.get("/me").await).contains("It is off"));
+    let reply =
+        browser.fill("/me", "/me/password", &[("old", "a long password"), ("new", "a third password")]).await;
+    assert_eq!(reply.status, 429, "{}", text(&reply));
+    world.nobody("POST", "/v1/login", &login("ada", "a long password")).await.fails(429, "slow_down");
+    let wrong = chain(&ada).await.iter().filter(|event| event.kind == "second_wrong").count();
+    assert_eq!(wrong, 5);
+    assert!(
+        text(&browser.get("/activity?kind=people").await).contains("Tried to turn off the second factor")
+    );
 }

@@ -586,7 +586,7 @@ async fn hostile_words_do_nothing() {
 }
 
 /// The code of now, as an authenticator app makes it.
-fn totp(secret: &str, steps_ahead: u64) -> String {
+pub fn totp(secret: &str, steps_ahead: u64) -> String {
     use hmac::{Hmac, KeyInit, Mac};
     let (mut bits, mut held, mut key) = (0u32, 0, Vec::new());
     for letter in secret.bytes() {

@@ -100,6 +100,7 @@ pub fn words(event: &Event, who: &Who) -> (Health, Html) {
         "logout" => (Health::Well, "Logged out".to_owned()),
         "session_gone" => (Health::Well, "Logged another browser out".to_owned()),
         "password" => (Health::Well, "Changed their password".to_owned()),
+        "password_wrong" => (Health::Warn, "Tried to change the password, and was refused".to_owned()),
         "token_made" => return (Health::Well, named("Made a token", text("title"))),
         "token_gone" => return (Health::Well, named("Ended a token", text("title"))),
         "invited" if event.data.get("new_account") == Some(&Value::Bool(true)) => {
@@ -117,6 +118,7 @@ pub fn words(event: &Event, who: &Who) -> (Health, Html) {
         }
         "second_on" => (Health::Well, "Took up a second factor".to_owned()),
         "second_off" => return (Health::Well, Html::pair("Turned off the second factor of ", person())),
+        "second_wrong" => (Health::Warn, "Tried to turn off the second factor, and was refused".to_owned()),
         "ring" => (Health::Well, "Stored the key ring, sealed".to_owned()),
         "store" => return (Health::Well, named("Added a store", text("url"))),
         "store_gone" => return (Health::Well, named("Removed a store", text("url"))),
@@ -159,7 +161,7 @@ fn phase(phase: &str, health: &str, problem: &str, on: &Html) -> (Health, Html) 
 /// With what result, in a word or two.
 pub fn result(event: &Event, health: Health) -> &'static str {
     match (event.kind.as_str(), health) {
-        ("login_failed", _) => "refused",
+        ("login_failed" | "password_wrong" | "second_wrong", _) => "refused",
         ("ordered", _) => "begun",
         ("phase", Health::Well) => "well",
         ("phase", Health::Bad) => "not well",

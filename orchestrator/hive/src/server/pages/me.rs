@@ -146,13 +146,26 @@ pub fn second_on(call: &Call, tenant: &mut Tenant<'_>) -> Result<Reply, Fail> {
 }
 
 /// `POST /me/second/off`.
-pub fn second_off(call: &Call, tenant: &mut Tenant<'_>) -> Result<Reply, Fail> {
-    let (person, ..) = call.person()?;
-    if !second::check(tenant, person, call.visit.form.text("code"))? {
-        return Err(Fail::field("code", "this code is wrong, or was used already"));
-    }
-    second::off(tenant, person)?;
-    Ok(Reply::to("/me?done=saved"))
+pub fn second_off(call: Arc<Call>) -> Answering {
+    Box::pin(async move {
+        let is_off = call
+            .write(|call, tenant| {
+                let (person, ..) = call.person()?;
+                people::failures(tenant, person)?;
+                let is_right = second::check(tenant, person, call.visit.form.text("code"))?;
+                match is_right {
+                    true => second::off(tenant, person)?,
+                    // A session that was stolen guesses no faster than a login.
+                    false => people::failed(tenant, person, "second_wrong")?,
+                }
+                Ok(is_right)
+            })
+            .await?;
+        match is_off {
+            true => Ok(Reply::to("/me?done=saved")),
+            false => Err(Fail::field("code", "this code is wrong, or was used already")),
+        }
+    })
 }
 
 /// `GET /accept`.
