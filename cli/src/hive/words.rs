@@ -127,6 +127,7 @@ pub fn problem(code: &str) -> (String, Option<&'static str>) {
         "fenced" => ("another device writes the volumes", None),
         "state" => ("it is in no state for this", None),
         "late" => ("the device did not answer in time", None),
+        "not_logged_in" => ("the login ended, or may do less now", Some("`comb login` makes another")),
         "no_standby" => ("no other device stands by for it", Some("`comb device code` adds a device")),
         "no_candidate" => ("no device can take it", Some("`comb device list` says how they are")),
         "orphan" => ("no device says that it has it", None),

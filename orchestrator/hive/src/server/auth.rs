@@ -135,6 +135,28 @@ pub fn visitor(tx: &mut dyn Tx, secret: &str) -> Result<Option<Visitor>, Fail> {
     Ok(Some(Visitor { caller, name: row.text(5)?.to_owned(), used: row.int(6)? }))
 }
 
+/// What somebody may do now who was let in before; nothing if their token or session ended, or they were removed.
+pub fn still(tx: &mut dyn Tx, caller: &Caller) -> Result<Option<Role>, Fail> {
+    let Caller::Person { account, person, token, .. } = caller else { return Ok(None) };
+    let now = chance::now();
+    let who: [super::database::Value; 4] = [(*account).into(), person.0.into(), token.0.into(), now.into()];
+    let rows = tx.query(
+        "SELECT t.role, p.role FROM token t JOIN person p ON p.account = t.account AND p.person = t.person \
+         WHERE t.account = $1 AND t.person = $2 AND t.id = $3 AND t.ends > $4",
+        &who,
+    )?;
+    if let Some(row) = rows.first() {
+        return Ok(Some(role(row.text(0)?).min(role(row.text(1)?))));
+    }
+    let [account, person, session, _] = who;
+    let rows = tx.query(
+        "SELECT p.role FROM session s JOIN person p ON p.account = s.account AND p.person = s.person \
+         WHERE s.account = $1 AND s.person = $2 AND s.id = $3 AND s.half = 0 AND s.ends > $4 AND s.used > $5",
+        &[account, person, session, now.into(), (now - SESSION_IDLE_MS).into()],
+    )?;
+    Ok(rows.first().map(|row| row.text(0).map(role)).transpose()?)
+}
+
 /// Writes down that a session is used.
 pub fn used(tx: &mut dyn Tx, secret: &str) -> Result<(), Fail> {
     let sql = "UPDATE session SET used = $2 WHERE hash = $1";

@@ -5,7 +5,7 @@
 //! - `http`, `routes`, `call`, `auth`   a request on its way to its handler
 //! - `door`, `second`   what an address may try before it is known; the second factor of a login
 //! - `catalog`           a folder of apps that people choose from
-//! - `people`, `account`, `stores`, `devices`, `apps`, `operations`, `streams`   the handlers
+//! - `people`, `account`, `stores`, `devices`, `apps`, `operations`, `streams`, `watching`   the handlers
 //! - `pages`   the console: the same handlers, asked by forms and shown as pages
 //! - `tasks`, `outcome`   operations that give no term; what comes of all of them
 //! - `figures`   what devices and apps used, for graphs
@@ -50,6 +50,7 @@ mod stores;
 mod streams;
 mod tasks;
 mod tenant;
+mod watching;
 
 use std::collections::HashMap;
 use std::future::Future;
@@ -73,8 +74,6 @@ pub use fail::Fail;
 use history::History;
 use tenant::{Tenant, Told, Wake};
 
-/// Watchers at a time.
-const WATCHERS_MAX: usize = 500;
 /// Passwords that are hashed at a time: each takes 64 MiB.
 const PASSWORDS_MAX: usize = 2;
 /// How often a process looks for what another one changed.
@@ -150,7 +149,7 @@ pub struct Shared {
     pub(crate) limits: auth::Limits,
     pub(crate) doors: door::Doors,
     pub(crate) passwords: Semaphore,
-    pub(crate) watchers: Arc<Semaphore>,
+    pub(crate) watchers: Arc<watching::Watchers>,
     pub(crate) streams: streams::Streams,
     pub(crate) nudge: Notify,
     held: Mutex<HashMap<DeviceId, (u64, watch::Sender<u64>)>>,
@@ -274,7 +273,7 @@ impl Server {
             limits: auth::Limits::default(),
             doors: door::Doors::default(),
             passwords: Semaphore::new(PASSWORDS_MAX),
-            watchers: Arc::new(Semaphore::new(WATCHERS_MAX)),
+            watchers: Arc::default(),
             streams: streams::Streams::default(),
             nudge: Notify::new(),
             held: Mutex::new(HashMap::new()),

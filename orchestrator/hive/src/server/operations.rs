@@ -1,20 +1,16 @@
-//! Operations and events as people see them; cancelling; watching.
+//! Operations and events as people see them; cancelling.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use orchestrator_api::error::Code;
 use orchestrator_api::ids::{AppId, DeviceId, OperationId};
 use orchestrator_api::placement::Problem;
 use orchestrator_api::wire::app::{AtStake, Moments};
 use orchestrator_api::wire::command::{Moment, MomentReason, Order};
-use orchestrator_api::wire::operation::{
-    By, Changed, Event, Operation, Ordered, Outcome, State, WAIT_MS_MAX,
-};
+use orchestrator_api::wire::operation::{By, Event, Operation, Ordered, Outcome, State, WAIT_MS_MAX};
 use orchestrator_api::wire::report::ProblemReport;
 use orchestrator_api::wire::value::{Number, Page};
-use tokio::sync::mpsc;
 
 use super::apps;
 use super::call::{Answering, Body, Call, Reply};
@@ -26,7 +22,7 @@ use super::fail::Fail;
 use super::outcome;
 use super::rows::{self, Loaded};
 use super::tasks::{self, Task};
-use super::tenant::{Tenant, json, read};
+use super::tenant::{Tenant, read};
 use crate::{Event as Decided, Kind, OperationState, Wish, decide};
 
 const SEEN: &str = "SELECT operation, number, app, device, kind, step, data, state, code, result, begun, ended, \
@@ -305,82 +301,6 @@ pub fn newest(tenant: &mut Tenant<'_>, looked: &Looked, limit: usize) -> Result<
     sql.push_str(&format!(" ORDER BY number DESC LIMIT ${}", values.len() + 1));
     let rows = tenant.query(&sql, &values)?;
     Ok(rows.iter().map(|row| row.text(0).and_then(read)).collect::<Result<_, _>>()?)
-}
-
-/// Behind so much, a watcher is told that all changed.
-const BEHIND_MAX: u64 = 1000;
-const WATCHERS_QUEUE: usize = 64;
-
-/// `GET /v1/watch`.
-pub fn watch(call: Arc<Call>) -> Answering {
-    Box::pin(async move {
-        let account = call.account()?;
-        let permit = call.shared.watchers.clone().try_acquire_owned();
-        let permit = permit.map_err(|_| Fail::slow_down(10_000))?;
-        let shared = call.shared.clone();
-        let begun = call.last_event.as_deref().and_then(|text| text.parse::<u64>().ok());
-        let (send, receive) = mpsc::channel::<Bytes>(WATCHERS_QUEUE);
-        tokio::spawn(async move {
-            let _permit = permit;
-            let mut changes = shared.changes();
-            let mut at = begun;
-            loop {
-                changes.borrow_and_update();
-                let since = at;
-                let found = shared
-                    .database
-                    .transact(How::Read, move |tx| {
-                        let rows = tx.query("SELECT max(revision) FROM change", &[])?;
-                        let newest = rows.first().map(|row| row.maybe(0, Row::count)).transpose()?.flatten();
-                        let newest = newest.unwrap_or(0);
-                        let Some(since) = since else { return Ok((newest, Some(Vec::new()))) };
-                        if newest < since || newest - since > BEHIND_MAX {
-                            return Ok((newest, None));
-                        }
-                        let rows = tx.query(
-                            "SELECT revision, kind, id FROM change WHERE revision > $1 AND account = $2 AND kind <> 'command' \
-                             ORDER BY revision",
-                            &[since.into(), account.into()],
-                        )?;
-                        let mut lines = Vec::new();
-                        for row in rows {
-                            let changed = Changed { kind: row.text(1)?.to_owned(), id: row.text(2)?.to_owned() };
-                            lines.push(format!("id: {}\nevent: changed\ndata: {}\n\n", row.count(0)?, json(&changed)));
-                        }
-                        Ok((newest, Some(lines)))
-                    })
-                    .await;
-                let text = match found {
-                    Ok((newest, lines)) => {
-                        let first = at.is_none();
-                        at = Some(newest);
-                        match lines {
-                            Some(lines) if lines.is_empty() && !first => String::new(),
-                            Some(lines) if lines.is_empty() => {
-                                format!("id: {newest}\nevent: begun\ndata: {{}}\n\n")
-                            }
-                            Some(lines) => lines.concat(),
-                            None => format!("id: {newest}\nevent: all\ndata: {{}}\n\n"),
-                        }
-                    }
-                    Err(_) => ": the database does not answer\n\n".to_owned(),
-                };
-                // One who does not read is cut off.
-                if !text.is_empty() && send.try_send(text.into()).is_err() {
-                    return;
-                }
-                if shared.is_closing() {
-                    return;
-                }
-                if tokio::time::timeout(Duration::from_secs(10), changes.changed()).await.is_err()
-                    && send.try_send(Bytes::from_static(b": here\n\n")).is_err()
-                {
-                    return;
-                }
-            }
-        });
-        Ok(Reply { body: Body::Events(receive), ..Reply::none().status(200) })
-    })
 }
 
 /// `GET /v1/apps/{id}/moments`: asks the device, and tells the last answer if it does not.

@@ -13,7 +13,7 @@ use serde_json::{Map, Value, json};
 use super::call::{Answering, Call, Reply};
 use super::fail::Fail;
 use super::tenant::Tenant;
-use super::{account, apps, devices, operations, pages, people, stores, streams};
+use super::{account, apps, devices, operations, pages, people, stores, streams, watching};
 
 /// Who may ask.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -169,7 +169,7 @@ pub const ROUTES: &[Route] = &[
     route("POST", "/v1/operations/{id}/cancel", Person(Operator), Write(operations::cancel)),
     route("GET", "/v1/streams/{id}", Person(Operator), Free(streams::receive)),
     route("GET", "/v1/events", Person(Viewer), Read(operations::events)),
-    route("GET", "/v1/watch", Person(Viewer), Free(operations::watch)),
+    route("GET", "/v1/watch", Person(Viewer), Free(watching::watch)),
     route("POST", "/v1/device/join", Join, Free(devices::join)),
     route("POST", "/v1/device/hello", Hello, Write(devices::hello)),
     large(REPORT_BYTES_MAX, route("POST", "/v1/device/report", Device, Free(devices::report))),
@@ -193,7 +193,7 @@ pub const PAGES: &[Route] = &[
     page("/login/second", All, Free(pages::second)),
     form("/login/second", All, Free(pages::second_do), Free(pages::second)),
     form("/logout", Person(Viewer), Free(pages::logout), Free(pages::root)),
-    page("/live", Person(Viewer), Free(operations::watch)),
+    page("/live", Person(Viewer), Free(watching::watch)),
     page("/accept", All, Free(pages::me::accept)),
     form("/accept", All, Free(pages::me::accept_do), Free(pages::me::accept)),
     page("/devices", Person(Viewer), Read(pages::devices::list)),

@@ -10,10 +10,13 @@ use bytes::Bytes;
 use orchestrator_api::error::Code;
 use orchestrator_api::ids::DeviceId;
 use orchestrator_api::text::Uuid;
+use orchestrator_api::wire::people::Role;
 use parking_lot::Mutex;
 use tokio::sync::{mpsc, watch};
 
+use super::auth;
 use super::call::{Answering, Body, Call, Reply};
+use super::database::How;
 use super::fail::Fail;
 use super::tenant::AccountId;
 
@@ -21,6 +24,8 @@ const OPEN_MAX: usize = 16;
 const OF_A_DEVICE_MAX: usize = 4;
 const HELD_BYTES_MAX: usize = 4 << 20;
 const UNREAD: Duration = Duration::from_secs(60);
+/// So often a reader hears that the hive is there, and is looked at whether it still may read.
+const LOOK_EVERY: Duration = Duration::from_secs(10);
 
 /// The streams that are open.
 #[derive(Debug, Default)]
@@ -151,10 +156,21 @@ pub fn receive(call: Arc<Call>) -> Answering {
     Box::pin(async move {
         let (account, id): (_, Uuid) = (call.account()?, call.param(0)?);
         let mut taken = call.shared.streams.take(account, id).ok_or_else(Fail::not_found)?;
-        let shared = call.shared.clone();
+        let (shared, caller) = (call.shared.clone(), call.caller.clone());
         let (send, receive) = mpsc::channel::<Bytes>(16);
         tokio::spawn(async move {
+            let mut looked = Instant::now();
             loop {
+                // Whose login ended, or who may less now, reads no further.
+                if looked.elapsed() >= LOOK_EVERY {
+                    let who = caller.clone();
+                    let found = shared.database.transact(How::Read, move |tx| auth::still(tx, &who)).await;
+                    if found.is_ok_and(|role| role.is_none_or(|role| role < Role::Operator)) {
+                        let _ = send.send(Bytes::from_static(b"event: end\ndata: not_logged_in\n\n")).await;
+                        return;
+                    }
+                    looked = Instant::now();
+                }
                 for (number, bytes) in taken.parts.drain(..) {
                     let text = format!("event: part\nid: {number}\ndata: {}\n\n", STANDARD.encode(&bytes));
                     if send.send(text.into()).await.is_err() {
@@ -168,7 +184,7 @@ pub fn receive(call: Arc<Call>) -> Answering {
                 if shared.is_closing() {
                     return;
                 }
-                let waited = tokio::time::timeout(Duration::from_secs(10), taken.told.changed()).await;
+                let waited = tokio::time::timeout(LOOK_EVERY, taken.told.changed()).await;
                 if waited.is_err() && send.send(Bytes::from_static(b": here\n\n")).await.is_err() {
                     return;
                 }

@@ -316,19 +316,9 @@ impl Person {
 
     /// Follows what the hive tells as it happens.
     pub async fn follow(&self, path: &str, last: Option<&str>) -> Events {
-        let stream = TcpStream::connect(self.to).await.expect("the hive listens");
-        let (mut open, connection) = handshake(TokioIo::new(stream)).await.expect("it speaks HTTP");
-        tokio::spawn(connection);
-        let mut request = hyper::Request::builder().method("GET").uri(path).header("host", "hive");
-        request = request.header("authorization", format!("Bearer {}", self.token));
-        if let Some(last) = last {
-            request = request.header("last-event-id", last);
-        }
-        let request = request.body(Full::new(Bytes::new())).expect("is a request");
-        let response = open.send_request(request).await.expect("it answers");
-        assert_eq!(response.status(), 200);
-        assert_eq!(response.headers()["content-type"], "text/event-stream");
-        Events { body: response.into_body(), text: String::new() }
+        let mut headers = vec![("authorization", format!("Bearer {}", self.token))];
+        headers.extend(last.map(|last| ("last-event-id", last.to_owned())));
+        Events::follow(self.to, path, &headers).await
     }
 
     pub async fn get(&self, path: &str) -> Value {
@@ -458,6 +448,27 @@ pub struct Events {
 }
 
 impl Events {
+    pub async fn follow(to: SocketAddr, path: &str, headers: &[(&str, String)]) -> Self {
+        let stream = TcpStream::connect(to).await.expect("the hive listens");
+        let (mut open, connection) = handshake(TokioIo::new(stream)).await.expect("it speaks HTTP");
+        tokio::spawn(connection);
+        let mut request = hyper::Request::builder().method("GET").uri(path).header("host", "hive");
+        for (name, value) in headers {
+            request = request.header(*name, value);
+        }
+        let request = request.body(Full::new(Bytes::new())).expect("is a request");
+        let response = open.send_request(request).await.expect("it answers");
+        assert_eq!(response.status(), 200);
+        assert_eq!(response.headers()["content-type"], "text/event-stream");
+        Self { body: response.into_body(), text: String::new() }
+    }
+
+    /// Waits until it ends, as the hive must let it.
+    pub async fn ends(mut self, within: Duration) {
+        let rest = async { while let Some(Ok(_)) = self.body.frame().await {} };
+        tokio::time::timeout(within, rest).await.expect("it ends");
+    }
+
     /// The next one that is no comment: its kind, id and data.
     pub async fn next(&mut self) -> (String, String, String) {
         loop {
