@@ -61,4 +61,15 @@ pub struct Activity {
     pub is_filtered: bool,
     /// Where older ones are.
     pub older: Option<String>,
+    /// How they hang together.
+    pub chain: Chain,
+}
+
+/// How the hashes of events hang together.
+#[derive(Debug, Clone, Default)]
+pub struct Chain {
+    /// Which were looked at, and fit; nothing if there are none.
+    pub holds: Option<String>,
+    /// The first that does not fit.
+    pub broken: Option<u64>,
 }

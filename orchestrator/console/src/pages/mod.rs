@@ -16,7 +16,7 @@ mod onward;
 pub mod own;
 mod settings;
 
-pub use activity::{Activity, Happened, Running};
+pub use activity::{Activity, Chain, Happened, Running};
 pub use app::{
     ActionRow, App, AppAction, AppEvent, AppHead, AppHistory, AppRunning, AppSettings, AppStore, Container,
     Data, Kept, Trouble, order,

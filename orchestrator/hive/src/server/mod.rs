@@ -1,6 +1,7 @@
 //! The server around what decides: database, HTTP, clock.
 //!
 //! - `database`  one schema and one set of statements, in SQLite and in PostgreSQL
+//! - `chain`    the events of an account, by which hashes they hang together
 //! - `tenant`, `rows`   one account in one transaction; rows as values that [`crate::decide`] takes, and back
 //! - `http`, `routes`, `call`, `auth`   a request on its way to its handler
 //! - `door`, `second`   what an address may try before it is known; the second factor of a login
@@ -25,6 +26,7 @@ mod auth;
 mod backup;
 mod call;
 mod catalog;
+mod chain;
 mod chance;
 mod database;
 mod devices;

@@ -12,12 +12,13 @@ use orchestrator_api::wire::operation::{By, Event};
 use orchestrator_api::wire::value::{Number, Text};
 use serde_json::{Map, Value as Json};
 
+use super::chain;
 use super::chance;
 use super::database::{DbError, Row, Tx, Value};
 use super::fail::Fail;
 
 /// Events that are kept of an account.
-const EVENTS_MAX: u64 = 100_000;
+pub const EVENTS_MAX: u64 = 100_000;
 /// Rows that one statement inserts: it is prepared once for each number of them.
 const ROWS_MAX: usize = 32;
 /// Changes that are kept of all.
@@ -193,10 +194,7 @@ impl<'a> Tenant<'a> {
         let mut rows = Vec::with_capacity(events.len());
         for (event, number) in events.iter_mut().zip(newest - count + 1..) {
             event.number = Number(number);
-            let mut hasher = blake3::Hasher::new();
-            hasher.update(&before);
-            hasher.update(json(event).as_bytes());
-            before = *hasher.finalize().as_bytes();
+            before = chain::hash(&before, &json(event));
             event.hash = Hex(before);
             rows.push([
                 self.id(),

@@ -224,3 +224,50 @@ async fn a_stolen_session_cannot_guess_the_second_factor_away() {
         text(&browser.get("/activity?kind=people").await).contains("Tried to turn off the second factor")
     );
 }
+
+/// The page says of the chain what is true: it holds, or where it does not.
+#[tokio::test(flavor = "multi_thread")]
+async fn events_that_were_tampered_with_are_told() {
+    let world = World::new().await;
+    let ada = world.set_up().await;
+    let mut browser = Browser::log_in(&world, "ada", "a long password").await;
+    for number in 0..6 {
+        ada.post("/v1/stores", &json!({"url": format!("s3://b/{number}")})).await.is(200);
+    }
+    assert_eq!(chain(&ada).await.len(), 8);
+    let page = text(&browser.get("/activity").await);
+    assert!(page.contains("Numbers 1 to 8, the newest, fit together."), "{page}");
+    let page = text(&browser.get("/activity?before=5&kind=settings").await);
+    assert!(page.contains("Numbers 3 to 8, the newest, fit together."), "{page}");
+
+    let file = world.options.database.strip_prefix("sqlite:").expect("is a file").to_owned();
+    let database = rusqlite::Connection::open(file).expect("opens");
+    database.busy_timeout(std::time::Duration::from_secs(10)).expect("waits");
+    let change = |sql: &str| database.execute(sql, []).expect("is changed");
+    change("CREATE TABLE kept AS SELECT * FROM event");
+    change("CREATE TABLE kept_account AS SELECT event_number AS number, event_hash AS hash FROM account");
+    let other = "UPDATE event SET event = replace(event, 's3://b/', 's3://c/') WHERE number = 5";
+    let renumbered = "UPDATE event SET number = 50 WHERE number = 5";
+    for (sql, broken) in [
+        (other, 5),
+        ("UPDATE event SET app = x'00112233445566778899aabbccddeeff' WHERE number = 4", 4),
+        ("DELETE FROM event WHERE number = 6", 6),
+        ("DELETE FROM event WHERE number = 1", 1),
+        ("DELETE FROM event WHERE number = 8", 8),
+        ("DELETE FROM event", 7),
+        ("UPDATE account SET event_hash = zeroblob(32)", 8),
+        ("UPDATE account SET event_number = 7", 8),
+        (renumbered, 5),
+    ] {
+        assert!(change(sql) > 0, "{sql}");
+        let page = text(&browser.get("/activity").await);
+        assert!(page.contains(&format!("<b>Event {broken} does not fit")), "{sql}: {page}");
+        assert!(!page.contains("fit together"), "{sql}");
+        change("DELETE FROM event");
+        change("INSERT INTO event SELECT * FROM kept");
+        change(
+            "UPDATE account SET event_number = (SELECT number FROM kept_account), event_hash = (SELECT hash FROM kept_account)",
+        );
+        assert!(text(&browser.get("/activity").await).contains("fit together"), "{sql}: taken back");
+    }
+}

@@ -5,10 +5,11 @@ use orchestrator_api::text::Time;
 use orchestrator_api::wire::operation::{By, Event, Operation, State};
 use orchestrator_api::wire::people::Role;
 use orchestrator_api::wire::value::Page;
-use orchestrator_console::pages::{Activity, Happened, Running};
+use orchestrator_console::pages::{Activity, Chain, Happened, Running};
 use orchestrator_console::show::{self, Choice, Field, Html, Kind};
 
 use super::super::call::{Call, Reply};
+use super::super::chain::{self, Look};
 use super::super::fail::Fail;
 use super::super::operations;
 use super::super::people::may;
@@ -119,6 +120,18 @@ fn happened(who: &Who, event: &Event, now: Time) -> Happened {
     }
 }
 
+/// What is true of the chain, and what is wrong with it.
+fn chain(look: Look) -> Chain {
+    match look {
+        Look::Empty => Chain::default(),
+        Look::Holds { from, to, is_newest } => {
+            let end = if is_newest { ", the newest," } else { "" };
+            Chain { holds: Some(format!("Numbers {from} to {to}{end} fit together.")), broken: None }
+        }
+        Look::Broken(number) => Chain { holds: None, broken: Some(number) },
+    }
+}
+
 fn by(who: &Who, by: &By) -> Html {
     let name = who.by(by);
     if name.as_str().is_empty() { Html::text("somebody") } else { name }
@@ -206,6 +219,7 @@ pub fn list(call: &Call, tenant: &mut Tenant<'_>) -> Result<Reply, Fail> {
         filter: fields,
         is_filtered: group.is_some() || app.is_some() || device.is_some() || before.is_some(),
         older,
+        chain: chain(chain::look(tenant, &events)?),
         frame,
     }))
 }
