@@ -233,6 +233,9 @@ fn begin(state: &State, args: &UpArgs) -> Result<(Up, Option<String>, Address, [
         Failure::new(Kind::InTheWay, format!("the hive cannot begin: {error}"))
             .hint("another program may listen there; the device of this machine knows the hive by its port")
     })?;
+    if let Some(caution) = server.caution() {
+        output::note(caution);
+    }
     let port = server.address().map_err(|error| Failure::other(error.to_string()))?.port();
     let (setup_code, key) = (server.setup_code().map(str::to_owned), server.key());
     let (end, ended) = oneshot::channel();

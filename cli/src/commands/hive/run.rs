@@ -89,6 +89,9 @@ fn told(server: &Server, secure: bool) {
     if let Ok(address) = server.address() {
         say(&format!("listening on {scheme}://{address}"));
     }
+    if let Some(caution) = server.caution() {
+        say(caution);
+    }
     say(&format!("key {key}"));
     if let Ok(address) = server.address() {
         // A browser cannot go to the address that stands for all of them.

@@ -295,6 +295,18 @@ impl Server {
         self.shared.public()
     }
 
+    /// What whoever runs it must know, if others can read what people send it: it listens for other machines, and speaks
+    /// neither TLS itself nor with a proxy that does.
+    pub fn caution(&self) -> Option<&'static str> {
+        let is_near = self.address().is_ok_and(|address| address.ip().to_canonical().is_loopback());
+        let is_safe = is_near || self.tls.is_some() || !self.shared.proxies.is_empty();
+        (!is_safe).then_some(
+            "caution: other machines reach this over http, and whoever is on the way reads passwords and tokens: give \
+             `comb hive run` --tls-cert and --tls-key, or listen on 127.0.0.1 behind a proxy that speaks TLS (and name it with --proxy). In a \
+             network of your own, `comb login --insecure-http` goes on as it is",
+        )
+    }
+
     /// Where it listens.
     pub fn address(&self) -> Result<SocketAddr, Fail> {
         self.listener.local_addr().map_err(|error| Fail::start(error.to_string()))

@@ -56,3 +56,21 @@ async fn a_hive_with_a_certificate_speaks_tls_only() {
     let _ = plain.read_to_end(&mut answer).await;
     assert!(!answer.starts_with(b"HTTP"), "{}", String::from_utf8_lossy(&answer));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hive_that_others_reach_without_tls_says_so() {
+    let caution = async |listen: &str, proxy: Option<&str>| {
+        let (database, _folder) = databases().await.remove(0);
+        let mut options = Options::new(database, listen.parse().expect("is an address"));
+        options.proxies.extend(proxy.map(|ip| ip.parse::<std::net::IpAddr>().expect("is an address")));
+        let server = Server::begin(options).await.expect("a hive begins");
+        server.caution()
+    };
+    let told = caution("0.0.0.0:0", None).await.expect("it says so");
+    assert!(
+        told.contains("--tls-cert") && told.contains("--proxy") && told.contains("--insecure-http"),
+        "{told}"
+    );
+    assert_eq!(caution("127.0.0.1:0", None).await, None);
+    assert_eq!(caution("0.0.0.0:0", Some("192.0.2.1")).await, None);
+}
