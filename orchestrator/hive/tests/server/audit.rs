@@ -4,7 +4,7 @@ use orchestrator_api::text::Hex;
 use orchestrator_api::wire::operation::Event;
 use serde_json::{Value, json};
 
-use crate::pages::{Browser, text, totp};
+use crate::pages::{Browser, in_form, text, totp};
 use crate::world::{Person, World, databases};
 
 /// All events of an account: numbered without a gap, each with the hash over the one before, the first over zeros.
@@ -31,13 +31,6 @@ pub async fn chain(person: &Person) -> Vec<Event> {
 
 fn id(thing: &Value) -> &str {
     thing["id"].as_str().expect("has an id")
-}
-
-/// The id that stands in the first form of a page that begins so.
-fn in_form(page: &str, start: &str) -> String {
-    let (_, rest) =
-        page.split_once(&format!("action=\"{start}")).unwrap_or_else(|| panic!("{start}: {page}"));
-    rest.split(['/', '"']).next().expect("has an id").to_owned()
 }
 
 #[tokio::test(flavor = "multi_thread")]

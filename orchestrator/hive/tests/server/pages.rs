@@ -403,47 +403,112 @@ async fn what_another_account_has_is_not_there() {
     assert_eq!(eve.fill("/accept", "/accept", &fields).await.status, 303);
     assert!(text(&eve.get("/").await).contains("No devices yet"), "what is ada's is not seen");
     assert!(!text(&eve.get("/activity").await).contains("attic"));
-    let code = scene.ada.post("/v1/device-codes", &json!({})).await.is(200);
-    let token = scene.ada.post("/v1/tokens", &json!({"title": "t", "role": "viewer"})).await.is(200);
-    let invite = scene.ada.post("/v1/people/invites", &json!({"role": "viewer"})).await.is(200);
-    let store = scene.ada.get("/v1/stores").await["items"][0]["id"].clone();
-    let person = scene.ada.get("/v1/me").await["person"].clone();
-    let operation = scene.ada.get("/v1/operations").await["items"][0]["id"].clone();
+    let her_app = app_of_eve(&scene, &mut eve).await;
+
+    // All that ada can have, as it is.
+    let ada = &scene.ada;
+    let id = |thing: &Value| thing["id"].as_str().expect("has an id").to_owned();
+    let code = id(&ada.post("/v1/device-codes", &json!({})).await.is(200));
+    let token = id(&ada.post("/v1/tokens", &json!({"title": "t", "role": "viewer"})).await.is(200));
+    let invite = id(&ada.post("/v1/people/invites", &json!({"role": "viewer"})).await.is(200));
+    ada.post("/v1/releases", &scene.owner.release(1, b"a program")).await.is(201);
+    let store = id(&ada.get("/v1/stores").await["items"][0]);
+    let person = ada.get("/v1/me").await["person"].as_str().expect("has an id").to_owned();
+    let operation = id(&ada.get(&format!("/v1/operations?app={}", scene.app)).await["items"][0]);
+    let compose = crate::world::base64(b"services: {web: {image: nginx}}");
+    let author = json!({
+        "device": scene.cellar.uuid(), "name": "site", "compose": "compose.yaml",
+        "files": [{"path": "compose.yaml", "mode": 0o644, "bytes": compose}],
+    });
+    let install = id(&ada.post("/v1/apps/author", &author).await.is(202)["operation"]);
+    let actions = json!([{"name": "add_user", "service": "web", "input": []}]);
+    let wiki = crate::world::uuid();
+    let package = scene.owner.package_with(&wiki, "wiki", 1, &json!({"actions": actions}));
+    ada.post("/v1/packages", &package).await.is(201);
+    let add = json!({
+        "app": wiki, "revision": 1, "device": scene.attic.uuid(), "policy": "manual", "stores": [store], "start": false
+    });
+    ada.post("/v1/apps", &add).await.is(202);
     let hook =
         owner.fill("/settings", "/settings/channels/webhook", &[("url", "https://example.invalid/x")]).await;
     assert_eq!(hook.status, 303, "{}", text(&hook));
-    let settings = text(&owner.get("/settings").await);
-    let channel = settings
-        .split("/settings/channels/")
-        .find_map(|part| part.get(..36).filter(|id| id.contains('-')))
-        .expect("is there")
-        .to_owned();
-    let text_of = |value: &Value| value.as_str().expect("is text").to_owned();
-    let id = |path: &str| match path {
-        path if path.starts_with("/devices/codes") => text_of(&code["id"]),
-        path if path.starts_with("/devices") => scene.attic.uuid(),
-        path if path.starts_with("/settings/tokens") => text_of(&token["id"]),
-        path if path.starts_with("/settings/invites") => text_of(&invite["id"]),
-        path if path.starts_with("/settings/stores") => text_of(&store),
-        path if path.starts_with("/settings/people") => text_of(&person),
-        path if path.starts_with("/settings/channels") => channel.clone(),
-        path if path.starts_with("/activity") => text_of(&operation),
-        path if path.starts_with("/me/sessions") => crate::world::uuid(),
-        _ => scene.app.clone(),
-    };
-    let csrf = csrf(&eve.get("/").await);
-    for (method, path) in pages().into_iter().filter(|(_, path)| path.contains("{id}")) {
-        let path = path.replace("{id}", &id(path));
-        let fields = [("csrf", csrf.as_str()), ("name", "mine"), ("role", "viewer"), ("stores_closed", "on")];
-        let reply = match method {
-            "GET" => eve.get(&format!("{path}?release=1")).await,
-            _ => eve.send(&format!("{path}?release=1"), &fields, &[]).await,
+    let channel = in_form(&text(&owner.get("/settings").await), "/settings/channels/");
+    let _elsewhere = Browser::log_in(world, "ada", "a long password").await;
+    let session = in_form(&text(&owner.get("/me").await), "/me/sessions/");
+    let of_ada = |path: &str| {
+        let first = match path {
+            path if path.starts_with("/devices/codes") => &code,
+            path if path.starts_with("/devices") => &scene.attic.uuid(),
+            path if path.starts_with("/settings/tokens") => &token,
+            path if path.starts_with("/settings/invites") => &invite,
+            path if path.starts_with("/settings/stores") => &store,
+            path if path.starts_with("/settings/people") => &person,
+            path if path.starts_with("/settings/channels") => &channel,
+            path if path.starts_with("/activity") => &operation,
+            path if path.starts_with("/me/sessions") => &session,
+            path if path.starts_with("/installs") => &install,
+            path if path.contains("/actions/") => &wiki,
+            path if path.starts_with("/apps") => &scene.app,
+            path => panic!("{path}: whose id?"),
         };
-        assert_eq!(reply.status, 404, "{method} {path}: {}", text(&reply));
+        path.replacen("{id}", first, 1).replace("{id}", &operation).replace("{name}", "add_user")
+    };
+    let mut asked: Vec<(&str, String)> = pages()
+        .into_iter()
+        .filter(|(_, path)| path.contains("{id}"))
+        .map(|(method, path)| (method, of_ada(path)))
+        .collect();
+    // What changes something comes after what looks at it.
+    asked.sort_by_key(|(method, _)| *method);
+    let of_both = format!("/apps/{her_app}/operations/{operation}");
+    let hers = [("GET", of_both.clone()), ("POST", format!("{of_both}/cancel"))];
+    for (browser, is_hers, all) in
+        [(&mut eve, false, [&asked[..], &hers[..]].concat()), (&mut owner, true, asked)]
+    {
+        let csrf = csrf(&browser.get("/").await);
+        for (method, path) in all {
+            let fields =
+                [("csrf", csrf.as_str()), ("name", "mine"), ("role", "viewer"), ("stores_closed", "on")];
+            let path = format!("{path}?release=1&to=x");
+            let reply = match method {
+                "GET" => browser.get(&path).await,
+                _ => browser.send(&path, &fields, &[]).await,
+            };
+            // Who has it is answered otherwise: it is no other page that is missing.
+            assert_eq!(reply.status == 404, !is_hers, "{method} {path}: {} {}", reply.status, text(&reply));
+            assert!(reply.status < 500 && !text(&reply).contains("This form is not of a page"), "{path}");
+        }
+        if !is_hers {
+            // And nothing of it was done.
+            assert_eq!(ada.get(&format!("/v1/devices/{}", scene.attic.uuid())).await["name"], "attic");
+            assert!(ada.get("/v1/stores").await.to_string().contains(&store));
+        }
     }
-    // And nothing of it was done.
-    assert_eq!(scene.ada.get(&format!("/v1/devices/{}", scene.attic.uuid())).await["name"], "attic");
-    assert!(text(&owner.get("/settings").await).contains(&channel));
+}
+
+/// An app of her own in her own account.
+async fn app_of_eve(scene: &Scene, eve: &mut Browser) -> String {
+    let fields = [("title", "own"), ("role", "owner"), ("days", "1")];
+    let page = text(&eve.fill("/settings", "/settings/tokens", &fields).await);
+    let (_, rest) = page.split_once("<pre id=\"secret\">").expect("is shown");
+    let eve = scene.world.person(rest.split('<').next().expect("it ends"));
+    let (owner, app) = (crate::world::Owner::new(2), crate::world::uuid());
+    eve.ring(&owner).await;
+    let shed = eve.device(&scene.world, "shed").await;
+    let store = eve.post("/v1/stores", &json!({"url": "s3://hers/p"})).await.is(200);
+    eve.package(&owner, &app, "hers", 1).await.is(201);
+    let add = json!({
+        "app": app, "revision": 1, "device": shed.uuid(), "policy": "manual", "stores": [store["id"]], "start": true
+    });
+    eve.post("/v1/apps", &add).await.is(202);
+    app
+}
+
+/// The id in the first form of a page whose address begins so.
+pub fn in_form(page: &str, start: &str) -> String {
+    let (_, rest) =
+        page.split_once(&format!("action=\"{start}")).unwrap_or_else(|| panic!("{start}: {page}"));
+    rest.split(['/', '"']).next().expect("has an id").to_owned()
 }
 
 #[tokio::test(flavor = "multi_thread")]

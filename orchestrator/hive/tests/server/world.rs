@@ -104,6 +104,11 @@ pub fn fresh() -> u64 {
     NUMBER.fetch_add(1, Ordering::Relaxed)
 }
 
+/// Bytes as they stand in JSON.
+pub fn base64(bytes: &[u8]) -> String {
+    STANDARD.encode(bytes)
+}
+
 /// An id that nobody has.
 pub fn uuid() -> String {
     let mut id = [0u8; 16];
