@@ -251,7 +251,7 @@ fn device(state: &State, args: &RunArgs) -> Result<()> {
         Some(Err(ended)) => {
             let kind = match &ended {
                 Ended::NotJoined => Kind::NotFound,
-                Ended::Revoked => Kind::NotPermitted,
+                Ended::Revoked(_) => Kind::NotPermitted,
                 Ended::Disk(_) => Kind::NoSpace,
                 Ended::Hive(_) | Ended::Replaced => Kind::Unreachable,
             };

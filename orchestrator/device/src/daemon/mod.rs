@@ -23,6 +23,7 @@
 //! - `page`      what is in volumes, for a browser that this device let in itself
 //! - `author`    packages that the hive may have sealed here
 //! - `update`    another program for the device itself
+//! - `revoked`   what goes when the hive wants nothing more of it, and what stays
 
 mod author;
 mod clocks;
@@ -36,6 +37,7 @@ mod loaded;
 mod orders;
 mod page;
 mod report;
+mod revoked;
 mod room;
 pub mod socket;
 mod start;
@@ -45,6 +47,7 @@ pub mod talk;
 mod update;
 mod watch;
 
+pub use revoked::Wiped;
 pub use steps::Marker;
 
 use std::collections::BTreeMap;
@@ -111,10 +114,8 @@ pub enum Ended {
     #[error("this machine is no device yet: `comb device join HIVE --code …` makes it one")]
     NotJoined,
     /// The hive wants nothing more of it.
-    #[error(
-        "the hive has revoked this device: its apps are stopped, its keys are removed; branches and packages stay"
-    )]
-    Revoked,
+    #[error("the hive has revoked this device: its apps are stopped; {0}")]
+    Revoked(Wiped),
     /// It is to be started again, as the program that is in its place now.
     #[error("another program takes over")]
     Replaced,
@@ -306,8 +307,9 @@ impl World {
             if device.disk.identity.refused == Some(Refusal::Revoked)
                 && !device.disk.apps.values().any(|record| record.phase.is_live())
             {
-                self.wipe()?;
-                return Err(Ended::Revoked);
+                let wiped = self.wipe()?;
+                tracing::warn!(keys_kept_of = ?wiped.kept, "revoked");
+                return Err(Ended::Revoked(wiped));
             }
         }
     }
@@ -467,29 +469,8 @@ impl World {
         self.app(app, |state| state.trouble = Some(trouble.clone()));
     }
 
-    /// What this device was, is removed, and every key; packs and branches stay, which nobody here can read then.
-    fn wipe(&self) -> io::Result<()> {
-        gone(std::fs::remove_file(self.setup.state.join("ring.key")))?;
-        let volumes = std::fs::read_dir(self.setup.state.join("volumes"));
-        for volume in volumes.into_iter().flatten() {
-            gone(std::fs::remove_file(volume?.path().join("key")))?;
-        }
-        for name in ["stores", "keys"] {
-            gone(std::fs::remove_dir_all(self.folder.0.join(name)))?;
-        }
-        self.folder.remove_identity()
-    }
-
     fn is_locked(&self) -> bool {
         ring::is_locked(&self.setup.state)
-    }
-}
-
-/// What is not there is removed.
-fn gone(removed: io::Result<()>) -> io::Result<()> {
-    match removed {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        other => other,
     }
 }
 
