@@ -13,6 +13,7 @@ use crate::name::VolumeName;
 use crate::output::{self, Align, JsonPath, Table};
 use crate::report::SealReport;
 use crate::state::{State, VolumeFolder};
+use crate::when::When;
 use crate::{engine, place, progress};
 
 /// List the moments of a volume, or the versions of one file, newest first
@@ -27,6 +28,10 @@ pub struct LogArgs {
     /// Only snapshots, not every seal
     #[arg(long)]
     snapshots: bool,
+
+    /// Only this moment
+    #[arg(long, value_name = "WHEN", conflicts_with_all = ["path", "snapshots"])]
+    at: Option<String>,
 
     /// At most this many
     #[arg(short = 'n', long = "number", value_name = "N")]
@@ -50,6 +55,10 @@ fn list(volume: &VolumeFolder, history: &History, args: &LogArgs) -> Result<()> 
     let mut seals = engine::seals(volume, history)?;
     if args.snapshots {
         seals.retain(|seal| seal.snapshot.is_some());
+    }
+    if let Some(at) = &args.at {
+        let found = When::parse(at, &engine::now())?.resolve(&seals)?.seq;
+        seals.retain(|seal| seal.seq == found);
     }
     let number_max = args.number.unwrap_or(usize::MAX);
     match &args.path {

@@ -9,7 +9,7 @@ use orchestrator_api::placement::{Expect, Head, Problem, StoreView};
 use orchestrator_api::text::Hex;
 use orchestrator_device::doors::program::{self, Call, Said};
 use orchestrator_device::doors::volumes::{
-    Answers, Branch, MountState, Seal, StoreState, Unclaimed, VolumeState, Volumes,
+    Answers, Branch, MountState, Seal, StoreState, Unclaimed, VolumeState, Volumes, Which,
 };
 use orchestrator_device::trouble::{Result, Trouble};
 use orchestrator_device::{Boottime, Cut, Here, Look};
@@ -531,12 +531,25 @@ impl Volumes for Commands {
         seal(&report).ok_or_else(|| Trouble::new(Problem::VolumeDamaged, "the snapshot has no name"))
     }
 
-    async fn moments(&self, name: &str, max: usize) -> Result<Vec<Seal>> {
+    async fn moments(&self, name: &str, which: Which, max: usize) -> Result<Vec<Seal>> {
         let max = max.to_string();
-        let args = ["log", name, "--json", "--number", &max];
+        let mut args = vec!["log", name, "--json", "--number", &max];
+        if which == Which::Snapshots {
+            args.push("--snapshots");
+        }
         let list: Vec<SealReport> =
             self.json(&args, &self.stores(name), STORE_WAIT).await.map_err(Refused::trouble)?;
         Ok(list.iter().filter_map(seal).collect())
+    }
+
+    async fn moment(&self, name: &str, when: &str) -> Result<Option<Seal>> {
+        let args = ["log", name, "--json", "--at", when];
+        match self.json::<Vec<SealReport>>(&args, &self.stores(name), STORE_WAIT).await {
+            Ok(list) => Ok(list.first().and_then(seal)),
+            // No such moment, or nothing that could be one.
+            Err(refused) if refused.is(Kind::NotFound) || refused.is(Kind::Usage) => Ok(None),
+            Err(refused) => Err(refused.trouble()),
+        }
     }
 
     async fn rollback(&self, name: &str, when: &str) -> Result<Seal> {

@@ -22,7 +22,7 @@ use orchestrator_api::wire::value::{List, Number};
 
 use super::World;
 use super::loaded::{Loaded, wall_clock};
-use super::orders::{RETAIN, instant_tag};
+use super::moments::{instant_tag, retention};
 use super::steps::{Marker, mount_point};
 use crate::app::{package, volume_name};
 use crate::doors::hive::{Ask, HiveError};
@@ -56,9 +56,9 @@ impl World {
         let urls = self.app(app, |state| state.file.urls());
         let made = join_all(from.iter().map(|(name, from)| {
             let urls = &urls;
-            let retain = loaded.text.source.block().volumes.get(name).and_then(|one| one.retain.as_deref());
+            let retain = retention(loaded.text.source.block(), name);
             async move {
-                let volume = self.fork_volume(new, name, from, urls, retain).await?;
+                let volume = self.fork_volume(new, name, from, urls, &retain).await?;
                 let writer = self.setup.volumes.look(&volume_name(new, name)).await?.writer;
                 Ok((name.clone(), volume, writer))
             }
@@ -148,7 +148,7 @@ impl World {
         plain: &str,
         from: &str,
         urls: &[String],
-        retain: Option<&str>,
+        retain: &str,
     ) -> Result<VolumeId> {
         let name = volume_name(new, plain);
         let volumes = &self.setup.volumes;
@@ -164,7 +164,7 @@ impl World {
             mark(&folder, &Marker { volume: Hex(volume.0), app: Uuid(new.0), name: plain.to_owned() });
         volumes.unmount(&folder).await?;
         marked?;
-        volumes.retain(&name, retain.unwrap_or(RETAIN)).await?;
+        volumes.retain(&name, retain).await?;
         volumes.sync(&name, Some(PUBLISH_WAIT)).await?;
         Ok(volume)
     }

@@ -12,6 +12,8 @@
 //! - `watch`     containers, mounts and Docker while apps run
 //! - `talk`      hello, reports, commands and results
 //! - `orders`    commands that no record decides about
+//! - `moments`   all volumes of an app at one instant, and what there is to go back to
+//! - `forget`    an app leaves this device
 //! - `report`    what is told, from what was seen last
 //! - `socket`    people at this machine
 //! - `facts`     figures of the machine
@@ -34,6 +36,7 @@ pub mod files;
 mod fork;
 mod history;
 mod loaded;
+mod moments;
 mod orders;
 mod page;
 mod report;

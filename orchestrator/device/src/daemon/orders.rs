@@ -13,20 +13,20 @@ use orchestrator_api::package::PackageError;
 use orchestrator_api::placement::{Expect, Phase, Problem, Why};
 use orchestrator_api::text::{Hex, Uuid};
 use orchestrator_api::wire::command::{
-    Command, CommandResult, Data, Moment, MomentName, MomentReason, MomentVolume, Order, ResultState, Start,
+    Command, CommandResult, Data, MomentName, MomentReason, Order, ResultState, Start,
 };
-use orchestrator_api::wire::value::{List, Number, Text};
+use orchestrator_api::wire::value::{List, Number};
 use serde::{Deserialize, Serialize};
 
 use super::World;
 use super::files::{AppFile, AppVolume};
+use super::moments::{instant_tag, retention};
 use super::streams::Stream;
 use super::talk::failed;
 use crate::app::package::SealError;
 use crate::app::volume_name;
-use crate::doors::docker::{Container, State};
-use crate::doors::volumes::Seal;
-use crate::doors::{clock, disk};
+use crate::doors::docker::State;
+use crate::doors::{clock, disk, ring};
 use crate::trouble::{Result, Trouble};
 use crate::{Event, Look};
 
@@ -34,16 +34,10 @@ use crate::{Event, Look};
 const RESULTS_MAX: usize = 1_000;
 /// Before a result is sent again.
 const RESULT_AGAIN: Duration = Duration::from_secs(5);
-/// How long containers may stand still for an instant of several volumes.
-const PAUSE_MAX: Duration = Duration::from_secs(10);
 /// How long an app may take to be where a command wants it, beside what it may take to get healthy.
 const PHASE_WAIT: Duration = Duration::from_secs(900);
 /// How long a planned move fills the target before it goes on.
 const PRECOPY_MAX: Duration = Duration::from_secs(600);
-/// The most moments that are told.
-const MOMENTS_MAX: usize = 1_000;
-/// What volumes keep, unless the file says otherwise.
-pub(super) const RETAIN: &str = "keep all for 1h, 1h for 2d, 1d for 30d; keep last 3";
 
 /// Results of commands that no record decides about.
 #[derive(Debug, Default)]
@@ -189,8 +183,7 @@ impl World {
                     let settings = block.volumes.get(plain);
                     let quota = settings.and_then(|settings| settings.quota_bytes);
                     let id = self.setup.volumes.create(&name, quota, &urls).await?;
-                    let retain = settings.and_then(|settings| settings.retain.as_deref()).unwrap_or(RETAIN);
-                    self.setup.volumes.retain(&name, retain).await?;
+                    self.setup.volumes.retain(&name, &retention(block, plain)).await?;
                     made = true;
                     Hex(id.0)
                 }
@@ -316,7 +309,7 @@ impl World {
         match &command.order {
             Order::Ring { version } => {
                 self.take_ring(session, version.0).await;
-                let number = crate::doors::ring::open(&self.setup.state)?.number().0;
+                let number = ring::open(&self.setup.state)?.number().0;
                 Ok(Data { number: Some(Number::from(number)), ..Data::default() })
             }
             Order::Facts { stream } => self.facts(session, *stream).await,
@@ -362,7 +355,7 @@ impl World {
         }
     }
 
-    fn phase(&self, app: AppId) -> Option<Phase> {
+    pub(super) fn phase(&self, app: AppId) -> Option<Phase> {
         self.app(app, |state| state.record.as_ref().map(|record| record.phase))
     }
 
@@ -437,125 +430,6 @@ impl World {
             self.docker.start(one).await?;
         }
         Ok(())
-    }
-
-    /// All volumes of an app at one instant.
-    pub(super) async fn snapshot(
-        &self,
-        app: AppId,
-        tag: &str,
-        message: &str,
-        reason: MomentReason,
-    ) -> Result<Moment> {
-        let names = self.names(app);
-        let runs = self.phase(app) == Some(Phase::Running);
-        let several = runs && names.len() > 1;
-        let hands = self.app(app, |state| state.hands.clone());
-        let _hands = hands.lock().await;
-        let loaded = self.app(app, |state| state.loaded.clone());
-        let block = loaded.as_ref().map(|loaded| loaded.text.source.block());
-        if runs && let Some(hook) = block.and_then(|block| block.before_snapshot.clone()) {
-            self.hook(app, &hook).await?;
-        }
-        let running: Vec<Container> = match several {
-            true => {
-                let all = self.docker.containers(Some(app)).await?;
-                all.into_iter().filter(|one| one.state == State::Running).collect()
-            }
-            false => Vec::new(),
-        };
-        // Containers go on, whatever happens: the pause ends with this guard too.
-        let paused = join_all(running.iter().map(|one| self.docker.pause(one))).await;
-        let tags = [tag.to_owned(), reason_tag(reason).to_owned()];
-        let take = join_all(names.iter().map(|(volume, name)| {
-            let tags = &tags;
-            async move { Ok((*volume, self.setup.volumes.snapshot(name, tags, message).await?)) }
-        }));
-        let taken = tokio::time::timeout(PAUSE_MAX, take).await;
-        join_all(running.iter().map(|one| self.docker.unpause(one))).await;
-        if runs && let Some(hook) = block.and_then(|block| block.after_snapshot.clone()) {
-            self.hook(app, &hook).await?;
-        }
-        paused.into_iter().collect::<Result<Vec<()>>>()?;
-        let late =
-            |_| Trouble::new(Problem::InstantTorn, "the volumes were not kept while the app stood still");
-        let seals: Vec<(VolumeId, Seal)> = taken.map_err(late)?.into_iter().collect::<Result<_>>()?;
-        Ok(moment(Some(tag), reason, &seals))
-    }
-
-    async fn hook(&self, app: AppId, hook: &orchestrator_api::compose::Hook) -> Result<()> {
-        let containers = self.docker.containers(Some(app)).await?;
-        let failed = |text: &str| Trouble::new(Problem::HookFailed, text).of(&hook.service);
-        let one = containers.iter().find(|one| one.service == hook.service && one.state == State::Running);
-        let one = one.ok_or_else(|| failed("its service does not run"))?;
-        let limit = Duration::from_secs(u64::from(hook.timeout_s));
-        match self.docker.exec(one, &hook.argv, None, limit, |_| {}).await? {
-            0 => Ok(()),
-            exit => Err(failed("it says that it failed").counted(exit)),
-        }
-    }
-
-    pub(super) async fn moments(&self, app: AppId) -> Result<Vec<Moment>> {
-        let mut by_tag: BTreeMap<String, Vec<(VolumeId, Seal)>> = BTreeMap::new();
-        let mut alone = Vec::new();
-        for (volume, name) in self.names(app) {
-            for seal in self.setup.volumes.moments(&name, MOMENTS_MAX).await? {
-                let tags = seal.snapshot.as_ref().map(|(_, tags)| tags.as_slice()).unwrap_or_default();
-                match tags.iter().find(|tag| reason_of(tag).is_none()) {
-                    Some(tag) => by_tag.entry(tag.clone()).or_default().push((volume, seal)),
-                    None => alone.push((volume, seal)),
-                }
-            }
-        }
-        let mut moments: Vec<Moment> = by_tag
-            .into_iter()
-            .map(|(tag, seals)| {
-                let tags =
-                    seals.iter().filter_map(|(_, seal)| seal.snapshot.as_ref()).flat_map(|(_, tags)| tags);
-                let reason = tags.filter_map(|tag| reason_of(tag)).next().unwrap_or(MomentReason::Asked);
-                moment(Some(&tag), reason, &seals)
-            })
-            .collect();
-        moments.extend(alone.into_iter().map(|one| {
-            let reason = one.1.snapshot.as_ref().map_or(MomentReason::Regular, |(_, tags)| {
-                tags.iter().find_map(|tag| reason_of(tag)).unwrap_or(MomentReason::Regular)
-            });
-            moment(None, reason, &[one])
-        }));
-        moments.sort_by_key(|moment| std::cmp::Reverse(moment.time));
-        moments.truncate(MOMENTS_MAX);
-        Ok(moments)
-    }
-
-    /// What a moment is for each volume: a tag, or a seal's number. It is there in each of them.
-    pub(super) async fn whens(
-        &self,
-        names: &BTreeMap<VolumeId, String>,
-        to: &MomentName,
-    ) -> Result<BTreeMap<VolumeId, String>> {
-        let whens: BTreeMap<VolumeId, String> = match to {
-            MomentName::Tag(tag) => names.keys().map(|volume| (*volume, tag.as_str().to_owned())).collect(),
-            MomentName::Seals(seals) => {
-                seals.iter().map(|(volume, seq)| (VolumeId(volume.0), seq.0.to_string())).collect()
-            }
-        };
-        for (volume, when) in &whens {
-            let name = names
-                .get(volume)
-                .ok_or_else(|| Trouble::new(Problem::KeyMissing, "the moment names another volume"))?;
-            let known = self.setup.volumes.moments(name, MOMENTS_MAX).await?;
-            let there = known.iter().any(|seal| {
-                seal.seq.0.to_string() == *when
-                    || seal.snapshot.as_ref().is_some_and(|(_, tags)| tags.contains(when))
-            });
-            if !there {
-                return Err(Trouble::new(
-                    Problem::InstantTorn,
-                    format!("volume \"{name}\" has no moment {when}"),
-                ));
-            }
-        }
-        Ok(whens)
     }
 
     /// Stops, goes back, starts if it ran.
@@ -779,65 +653,5 @@ impl World {
         }
         stream.end().await;
         Ok(Data { passed: Some(Number(passed)), failed: Some(Number(wrong)), ..Data::default() })
-    }
-}
-
-/// The tag of an instant of all volumes: `comb-` and the beginning of the operation's id.
-pub(super) fn instant_tag(operation: OperationId) -> String {
-    let digits: String = operation.to_string().chars().filter(|one| *one != '-').take(16).collect();
-    format!("comb-{digits}")
-}
-
-const REASONS: [(MomentReason, &str); 5] = [
-    (MomentReason::Asked, "asked"),
-    (MomentReason::Update, "update"),
-    (MomentReason::UpdateFailed, "update-failed"),
-    (MomentReason::MoveFailed, "move-failed"),
-    (MomentReason::Regular, "regular"),
-];
-
-fn reason_tag(reason: MomentReason) -> &'static str {
-    REASONS.iter().find(|(one, _)| *one == reason).map_or("regular", |(_, tag)| tag)
-}
-
-fn reason_of(tag: &str) -> Option<MomentReason> {
-    REASONS.iter().find(|(_, one)| *one == tag).map(|(reason, _)| *reason)
-}
-
-fn moment(tag: Option<&str>, reason: MomentReason, seals: &[(VolumeId, Seal)]) -> Moment {
-    let time = seals.iter().filter_map(|(_, seal)| time_of(&seal.time)).max();
-    let volume = |(volume, seal): &(VolumeId, Seal)| MomentVolume {
-        volume: Hex(volume.0),
-        seq: Number::from(seal.seq.0),
-        uuid: seal.snapshot.as_ref().and_then(|(uuid, _)| uuid.parse().ok()),
-        files: Number::from(seal.files),
-        bytes: Number::from(seal.bytes),
-    };
-    Moment {
-        tag: tag.map(Text::cut),
-        time: time.unwrap_or(orchestrator_api::text::Time(0)),
-        reason,
-        volumes: List::cut(seals.iter().map(volume)),
-    }
-}
-
-/// A time as seals tell it, which may have more digits than travel.
-pub(super) fn time_of(text: &str) -> Option<orchestrator_api::text::Time> {
-    let (seconds, rest) = text.strip_suffix('Z')?.split_at_checked(19)?;
-    let millis: String = rest.trim_start_matches('.').chars().take(3).collect();
-    format!("{seconds}.{millis:0<3}Z").parse().ok()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn times_of_seals_lose_their_last_digits_only() {
-        let told = |text: &str| time_of(text).map(|time| time.to_string());
-        assert_eq!(told("2026-11-22T08:30:00.123456Z").as_deref(), Some("2026-11-22T08:30:00.123Z"));
-        assert_eq!(told("2026-11-22T08:30:00.1Z").as_deref(), Some("2026-11-22T08:30:00.100Z"));
-        assert_eq!(told("2026-11-22T08:30:00Z").as_deref(), Some("2026-11-22T08:30:00.000Z"));
-        assert_eq!(told("soon"), None);
     }
 }

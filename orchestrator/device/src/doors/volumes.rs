@@ -103,6 +103,15 @@ pub struct StoreState {
     pub fenced: bool,
 }
 
+/// Which moments are told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Which {
+    /// All.
+    All,
+    /// Those that somebody took, and no seals that came by themselves.
+    Snapshots,
+}
+
 /// What became of a volume that another device took over.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Branch {
@@ -169,7 +178,10 @@ pub trait Volumes: Send + Sync {
     async fn snapshot(&self, name: &str, tags: &[String], message: &str) -> Result<Seal>;
 
     /// The moments, newest first.
-    async fn moments(&self, name: &str, max: usize) -> Result<Vec<Seal>>;
+    async fn moments(&self, name: &str, which: Which, max: usize) -> Result<Vec<Seal>>;
+
+    /// One moment, however old: a number, or a tag. None where there is none.
+    async fn moment(&self, name: &str, when: &str) -> Result<Option<Seal>>;
 
     /// Makes the volume what it was: a number, or a tag.
     async fn rollback(&self, name: &str, when: &str) -> Result<Seal>;

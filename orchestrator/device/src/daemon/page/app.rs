@@ -10,7 +10,7 @@ use orchestrator_console::show::{self, Health};
 use super::http::{Answer, Asked};
 use super::{frame, link, start};
 use crate::app::volume_name;
-use crate::daemon::orders::RETAIN;
+use crate::daemon::moments::RETAIN;
 use crate::doors::docker::{self, State};
 use crate::doors::past::Place;
 

@@ -144,7 +144,7 @@ pub fn health(state: &AppState, seen: &Seen) -> Html {
 pub fn row(seen: &Seen, state: Option<&AppState>, whole: &str, plain: &str) -> VolumeRow {
     let found: Option<&VolumeState> = seen.volumes.iter().find(|one| one.name == whole);
     let head = found.and_then(|found| found.head.as_ref());
-    let time = head.and_then(|head| super::super::orders::time_of(&head.time));
+    let time = head.and_then(|head| super::super::moments::time_of(&head.time));
     let path = if state.is_some() { frame::DATA.to_vec() } else { Vec::new() };
     let place = Place { volume: whole.to_owned(), seq: None, path };
     let holds = match head {

@@ -1,0 +1,263 @@
+//! Moments of an app: all its volumes at one instant, and what there is to go back to.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use orchestrator_api::compose::Block;
+use orchestrator_api::ids::{AppId, OperationId, VolumeId};
+use orchestrator_api::placement::{Phase, Problem};
+use orchestrator_api::text::Hex;
+use orchestrator_api::wire::command::{MOMENTS_MAX, Moment, MomentName, MomentReason, MomentVolume};
+use orchestrator_api::wire::value::{List, Number, Text};
+
+use super::World;
+use crate::doors::docker::{Container, State};
+use crate::doors::volumes::{Seal, Which};
+use crate::trouble::{Result, Trouble};
+
+/// How long containers may stand still for an instant of several volumes.
+const PAUSE_MAX: Duration = Duration::from_secs(10);
+/// What volumes keep, unless the file says otherwise.
+pub(super) const RETAIN: &str = "keep all for 1h, 1h for 2d, 1d for 30d; keep last 3";
+/// How long the moment before an update is kept, unless the file says otherwise, in seconds.
+const UPDATE_KEPT_S: u64 = 30 * 86_400;
+/// The least of that: an update that is under way goes back to its moment.
+const UPDATE_KEPT_S_MIN: u64 = 86_400;
+
+impl World {
+    /// All volumes of an app at one instant.
+    pub(super) async fn snapshot(
+        &self,
+        app: AppId,
+        tag: &str,
+        message: &str,
+        reason: MomentReason,
+    ) -> Result<Moment> {
+        let names = self.names(app);
+        let runs = self.phase(app) == Some(Phase::Running);
+        let several = runs && names.len() > 1;
+        let hands = self.app(app, |state| state.hands.clone());
+        let _hands = hands.lock().await;
+        let loaded = self.app(app, |state| state.loaded.clone());
+        let block = loaded.as_ref().map(|loaded| loaded.text.source.block());
+        if runs && let Some(hook) = block.and_then(|block| block.before_snapshot.clone()) {
+            self.hook(app, &hook).await?;
+        }
+        let tags = [tag.to_owned(), reason_tag(reason).to_owned()];
+        let taken = self.instant(app, &names, several, (&tags, message)).await;
+        // The app prepared itself for it, and is told that it is over, whatever came of it.
+        let after = match block.and_then(|block| block.after_snapshot.clone()).filter(|_| runs) {
+            Some(hook) => self.hook(app, &hook).await,
+            None => Ok(()),
+        };
+        let seals = taken?;
+        after?;
+        Ok(moment(Some(tag), reason, &seals))
+    }
+
+    /// A snapshot of each of these volumes; of several while the app's containers stand still.
+    async fn instant(
+        &self,
+        app: AppId,
+        names: &BTreeMap<VolumeId, String>,
+        stands_still: bool,
+        (tags, message): (&[String], &str),
+    ) -> Result<Vec<(VolumeId, Seal)>> {
+        let running: Vec<Container> = match stands_still {
+            true => {
+                let all = self.docker.containers(Some(app)).await?;
+                all.into_iter().filter(|one| one.state == State::Running).collect()
+            }
+            false => Vec::new(),
+        };
+        // Containers go on, whatever happens: the pause ends with this guard too.
+        let paused = join_all(running.iter().map(|one| self.docker.pause(one))).await;
+        let take = join_all(names.iter().map(|(volume, name)| async move {
+            Ok((*volume, self.setup.volumes.snapshot(name, tags, message).await?))
+        }));
+        let taken = tokio::time::timeout(PAUSE_MAX, take).await;
+        join_all(running.iter().map(|one| self.docker.unpause(one))).await;
+        paused.into_iter().collect::<Result<Vec<()>>>()?;
+        let late =
+            |_| Trouble::new(Problem::InstantTorn, "the volumes were not kept while the app stood still");
+        taken.map_err(late)?.into_iter().collect()
+    }
+
+    /// Runs a hook of an app, in its service.
+    pub(super) async fn hook(&self, app: AppId, hook: &orchestrator_api::compose::Hook) -> Result<()> {
+        let containers = self.docker.containers(Some(app)).await?;
+        let failed = |text: &str| Trouble::new(Problem::HookFailed, text).of(&hook.service);
+        let one = containers.iter().find(|one| one.service == hook.service && one.state == State::Running);
+        let one = one.ok_or_else(|| failed("its service does not run"))?;
+        let limit = Duration::from_secs(u64::from(hook.timeout_s));
+        match self.docker.exec(one, &hook.argv, None, limit, |_| {}).await? {
+            0 => Ok(()),
+            exit => Err(failed("it says that it failed").counted(exit)),
+        }
+    }
+
+    /// The moments of an app, newest first. What was kept by hand, or for a reason, comes before what came by itself where
+    /// there are more than are told.
+    pub(super) async fn moments(&self, app: AppId) -> Result<Vec<Moment>> {
+        let mut by_tag: BTreeMap<String, Vec<(VolumeId, Seal)>> = BTreeMap::new();
+        let mut alone = Vec::new();
+        for (volume, name) in self.names(app) {
+            let volumes = &self.setup.volumes;
+            let kept = volumes.moments(&name, Which::Snapshots, MOMENTS_MAX).await?;
+            let regular = volumes.moments(&name, Which::All, MOMENTS_MAX).await?;
+            let regular = regular.into_iter().filter(|seal| seal.snapshot.is_none());
+            for seal in kept.into_iter().chain(regular) {
+                let tags = seal.snapshot.as_ref().map(|(_, tags)| tags.as_slice()).unwrap_or_default();
+                match tags.iter().find(|tag| reason_of(tag).is_none()) {
+                    Some(tag) => by_tag.entry(tag.clone()).or_default().push((volume, seal)),
+                    None => alone.push((volume, seal)),
+                }
+            }
+        }
+        let mut moments: Vec<Moment> = by_tag
+            .into_iter()
+            .map(|(tag, seals)| {
+                let tags =
+                    seals.iter().filter_map(|(_, seal)| seal.snapshot.as_ref()).flat_map(|(_, tags)| tags);
+                let reason = tags.filter_map(|tag| reason_of(tag)).next().unwrap_or(MomentReason::Asked);
+                moment(Some(&tag), reason, &seals)
+            })
+            .collect();
+        moments.extend(alone.into_iter().map(|one| {
+            let reason = one.1.snapshot.as_ref().map_or(MomentReason::Regular, |(_, tags)| {
+                tags.iter().find_map(|tag| reason_of(tag)).unwrap_or(MomentReason::Regular)
+            });
+            moment(None, reason, &[one])
+        }));
+        let is_regular = |moment: &Moment| moment.tag.is_none() && moment.reason == MomentReason::Regular;
+        moments.sort_by_key(|moment| (is_regular(moment), std::cmp::Reverse(moment.time)));
+        moments.truncate(MOMENTS_MAX);
+        moments.sort_by_key(|moment| std::cmp::Reverse(moment.time));
+        Ok(moments)
+    }
+
+    /// What a moment is for each volume: a tag, or a seal's number. It is there in each of them.
+    pub(super) async fn whens(
+        &self,
+        names: &BTreeMap<VolumeId, String>,
+        to: &MomentName,
+    ) -> Result<BTreeMap<VolumeId, String>> {
+        let whens: BTreeMap<VolumeId, String> = match to {
+            MomentName::Tag(tag) => names.keys().map(|volume| (*volume, tag.as_str().to_owned())).collect(),
+            MomentName::Seals(seals) => {
+                seals.iter().map(|(volume, seq)| (VolumeId(volume.0), seq.0.to_string())).collect()
+            }
+        };
+        for (volume, when) in &whens {
+            let name = names
+                .get(volume)
+                .ok_or_else(|| Trouble::new(Problem::KeyMissing, "the moment names another volume"))?;
+            let found = self.setup.volumes.moment(name, when).await?;
+            let there = found.is_some_and(|seal| {
+                seal.seq.0.to_string() == *when
+                    || seal.snapshot.as_ref().is_some_and(|(_, tags)| tags.contains(when))
+            });
+            if !there {
+                return Err(Trouble::new(
+                    Problem::InstantTorn,
+                    format!("volume \"{name}\" has no moment {when}"),
+                ));
+            }
+        }
+        Ok(whens)
+    }
+}
+
+/// What a volume of an app keeps: as its file says, and the moment before an update for as long as that says.
+pub(super) fn retention(block: &Block, volume: &str) -> String {
+    let said = block.volumes.get(volume).and_then(|one| one.retain.as_deref()).unwrap_or(RETAIN);
+    // Who speaks of them himself is believed.
+    if said.split_whitespace().collect::<Vec<_>>().windows(2).any(|words| words == ["tag", "update"]) {
+        return said.to_owned();
+    }
+    let seconds = block.update.keep_s.unwrap_or(UPDATE_KEPT_S).max(UPDATE_KEPT_S_MIN);
+    let kept = match seconds % 86_400 {
+        0 => format!("{}d", seconds / 86_400),
+        _ => format!("{seconds}s"),
+    };
+    format!("{}; keep tag update for {kept}", said.trim_end_matches([';', ' ']))
+}
+
+/// The tag of an instant of all volumes: `comb-` and the beginning of the operation's id.
+pub(super) fn instant_tag(operation: OperationId) -> String {
+    let digits: String = operation.to_string().chars().filter(|one| *one != '-').take(16).collect();
+    format!("comb-{digits}")
+}
+
+const REASONS: [(MomentReason, &str); 5] = [
+    (MomentReason::Asked, "asked"),
+    (MomentReason::Update, "update"),
+    (MomentReason::UpdateFailed, "update-failed"),
+    (MomentReason::MoveFailed, "move-failed"),
+    (MomentReason::Regular, "regular"),
+];
+
+fn reason_tag(reason: MomentReason) -> &'static str {
+    REASONS.iter().find(|(one, _)| *one == reason).map_or("regular", |(_, tag)| tag)
+}
+
+fn reason_of(tag: &str) -> Option<MomentReason> {
+    REASONS.iter().find(|(_, one)| *one == tag).map(|(reason, _)| *reason)
+}
+
+fn moment(tag: Option<&str>, reason: MomentReason, seals: &[(VolumeId, Seal)]) -> Moment {
+    let time = seals.iter().filter_map(|(_, seal)| time_of(&seal.time)).max();
+    let volume = |(volume, seal): &(VolumeId, Seal)| MomentVolume {
+        volume: Hex(volume.0),
+        seq: Number::from(seal.seq.0),
+        uuid: seal.snapshot.as_ref().and_then(|(uuid, _)| uuid.parse().ok()),
+        files: Number::from(seal.files),
+        bytes: Number::from(seal.bytes),
+    };
+    Moment {
+        tag: tag.map(Text::cut),
+        time: time.unwrap_or(orchestrator_api::text::Time(0)),
+        reason,
+        volumes: List::cut(seals.iter().map(volume)),
+    }
+}
+
+/// A time as seals tell it, which may have more digits than travel.
+pub(super) fn time_of(text: &str) -> Option<orchestrator_api::text::Time> {
+    let (seconds, rest) = text.strip_suffix('Z')?.split_at_checked(19)?;
+    let millis: String = rest.trim_start_matches('.').chars().take(3).collect();
+    format!("{seconds}.{millis:0<3}Z").parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use orchestrator_api::compose::VolumeSettings;
+
+    use super::*;
+
+    #[test]
+    fn times_of_seals_lose_their_last_digits_only() {
+        let told = |text: &str| time_of(text).map(|time| time.to_string());
+        assert_eq!(told("2026-11-22T08:30:00.123456Z").as_deref(), Some("2026-11-22T08:30:00.123Z"));
+        assert_eq!(told("2026-11-22T08:30:00.1Z").as_deref(), Some("2026-11-22T08:30:00.100Z"));
+        assert_eq!(told("2026-11-22T08:30:00Z").as_deref(), Some("2026-11-22T08:30:00.000Z"));
+        assert_eq!(told("soon"), None);
+    }
+
+    #[test]
+    fn the_moment_before_an_update_is_kept_for_as_long_as_the_file_says() {
+        let mut block = Block::default();
+        assert_eq!(retention(&block, "data"), format!("{RETAIN}; keep tag update for 30d"));
+        block.update.keep_s = Some(129_601);
+        assert_eq!(retention(&block, "data"), format!("{RETAIN}; keep tag update for 129601s"));
+        block.update.keep_s = Some(0);
+        assert!(retention(&block, "data").ends_with("; keep tag update for 1d"));
+        let keeps =
+            |text: &str| VolumeSettings { retain: Some(text.to_owned()), ..VolumeSettings::default() };
+        block.volumes.insert("data".to_owned(), keeps("keep last 9;"));
+        assert_eq!(retention(&block, "data"), "keep last 9; keep tag update for 1d");
+        block.volumes.insert("data".to_owned(), keeps("keep last 9, keep tag  update forever"));
+        assert_eq!(retention(&block, "data"), "keep last 9, keep tag  update forever");
+    }
+}
