@@ -172,6 +172,8 @@ struct AppState {
     went_back: Option<Trouble>,
     seen_heads: Vec<orchestrator_api::wire::command::Seen>,
     address: Option<String>,
+    /// The last of its commands that is being made ready; the next one waits for it.
+    commands: Option<JoinHandle<()>>,
     task: Option<JoinHandle<()>>,
     watcher: Option<JoinHandle<()>>,
     wake: Arc<Notify>,

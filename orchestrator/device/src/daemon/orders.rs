@@ -64,7 +64,8 @@ impl Results {
         Self { path, kept, running: Vec::new() }
     }
 
-    fn known(&mut self, command: &Command) -> Option<CommandResult> {
+    /// What came of a command, if it was answered before, maybe under another number.
+    pub(super) fn known(&mut self, command: &Command) -> Option<CommandResult> {
         let verb = verb(&command.order);
         let kept =
             self.kept.iter_mut().find(|kept| kept.operation == command.operation && kept.verb == verb)?;

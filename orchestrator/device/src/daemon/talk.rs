@@ -185,7 +185,7 @@ impl World {
                     return;
                 }
                 match answer {
-                    Ok(commands) => world.take_commands(session, commands.commands.into_vec()).await,
+                    Ok(commands) => world.take_commands(session, commands.commands.into_vec()),
                     Err(error) => match refused(&error) {
                         Some(refusal) => {
                             world.seen.lock().polls = None;
@@ -199,27 +199,54 @@ impl World {
         });
     }
 
-    /// Hands commands on in their order: those that a record decides about, and the others.
-    async fn take_commands(self: &Arc<Self>, session: SessionId, commands: Vec<Command>) {
+    /// Hands commands on: those of one app in their order, apps beside each other. What one of them waits for, maybe a store
+    /// that is away, holds up no other app.
+    fn take_commands(self: &Arc<Self>, session: SessionId, commands: Vec<Command>) {
         for command in commands {
             let number = command.number;
             tracing::info!(number = number.0, verb = ?super::orders::verb(&command.order), "a command");
-            match self.translate(session, &command).await {
-                Ok(Some(decided)) => {
-                    let _ = self.events.send(Event::Commands(session, Ok(vec![decided])));
-                }
-                Ok(None) => self.beside(session, command),
-                Err(trouble) => {
-                    tracing::warn!(problem = ?trouble, "a command cannot be done");
-                    if let Some(app) = command.app {
-                        self.trouble(app, &trouble);
-                    }
-                    let result = failed(number, &trouble);
-                    self.keep_and_send(session, &command, result);
-                }
+            match command.app {
+                Some(app) => self.take_in_turn(app, session, command),
+                None => self.beside(session, command),
             }
             let mut seen = self.seen.lock();
             seen.commands_have = seen.commands_have.max(number.0);
+        }
+    }
+
+    /// Takes a command when those before it of its app are taken.
+    pub(super) fn take_in_turn(self: &Arc<Self>, app: AppId, session: SessionId, command: Command) {
+        let world = self.clone();
+        let mut apps = self.apps.lock();
+        let state = apps.entry(app).or_default();
+        let former = state.commands.take();
+        state.commands = Some(tokio::spawn(async move {
+            if let Some(former) = former {
+                let _ = former.await;
+            }
+            world.take(app, session, command).await;
+        }));
+    }
+
+    /// Hands on a command that a record decides about, or does it beside the records.
+    async fn take(self: &Arc<Self>, app: AppId, session: SessionId, command: Command) {
+        // It may have waited for long: what came of it may be known, and another session may have begun.
+        if let Some(known) = self.seen.lock().results.known(&command) {
+            return self.keep_and_send(session, &command, known);
+        }
+        let session = self.seen.lock().session.unwrap_or(session);
+        match self.translate(session, &command).await {
+            Ok(Some(decided)) => {
+                let session = self.seen.lock().session.unwrap_or(session);
+                let _ = self.events.send(Event::Commands(session, Ok(vec![decided])));
+            }
+            Ok(None) => self.beside(session, command),
+            Err(trouble) => {
+                tracing::warn!(problem = ?trouble, "a command cannot be done");
+                self.trouble(app, &trouble);
+                let result = failed(command.number, &trouble);
+                self.keep_and_send(session, &command, result);
+            }
         }
     }
 
