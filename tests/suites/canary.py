@@ -226,17 +226,20 @@ def play(world, watch):
     folder = world.folder / "canary"
     (folder / "app").mkdir(parents=True)
     (folder / "app/compose.yaml").write_text(COMPOSE)
-    said = {name: f"canary+{name} {os.urandom(12).hex()}" for name in ("word", "file", "text")}
-    values = parties.secret_file(world.folder / "secrets/values", "".join(f"{name.upper()}={text}\n" for name, text in said.items()))
+    said = {name: f"canary+{name} {os.urandom(12).hex()}" for name in ("word", "file", "text", "message")}
+    values = parties.secret_file(world.folder / "secrets/values", "".join(f"{name.upper()}={said[name]}\n" for name in ("word", "file", "text")))
     world.person.add(folder / "app", "--name", "keeper", "--device", "one", "--set-from", values)
     world.wait_running("keeper", world.one)
-    world.person.json("app", "snapshot", "keeper")
+    words = ("app", "snapshot", "keeper", "--message-stdin", "--passphrase-file", world.person.passphrase)
+    world.person.json(*words, given=said["message"])
     world.person.json("app", "move", "keeper", "--to", "two")
     world.wait_running("keeper", world.two)
     logs = world.person.comb("app", "logs", "keeper", "--passphrase-file", world.person.passphrase)
     stage.expect(said["word"] in logs, "the app's log does not have what it wrote: the search would prove nothing")
     given = dict(line.split("=", 1) for line in world.inside(world.two, "keeper", "keeper", "env").splitlines() if "=" in line)
     volume = world.volume("keeper", "data")
+    kept = [one["snapshot"]["message"] for one in world.two.json("log", volume, "--snapshots")]
+    stage.expect(said["message"] in kept, f"what was said of the moment is not in the volume, but {kept}")
     identity = next(one for one in world.two.json("volume", "list") if one["name"] == volume)["public_key"]
     secrets = {
         **{name: text.encode() for name, text in said.items()},

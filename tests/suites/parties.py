@@ -167,21 +167,21 @@ class Person:
         self.password = secret_file(folder / "secrets/password", PASSWORD)
         self.keys = secret_file(folder / "secrets/s3", S3_KEYS)
 
-    def ask(self, *words, timeout=600):
-        """Runs `comb`; returns exit code, result, and what was said."""
+    def ask(self, *words, timeout=600, given=""):
+        """Runs `comb`, with this on its standard input; returns exit code, result, and what was said."""
         done = subprocess.run(
             [stage.Comb.binary(), "--state", str(self.state), *map(str, words)],
-            stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=timeout, env=self.env, check=False,
+            input=given, capture_output=True, text=True, timeout=timeout, env=self.env, check=False,
         )
         return done.returncode, done.stdout, done.stderr
 
-    def comb(self, *words, timeout=600):
-        code, out, said = self.ask(*words, timeout=timeout)
+    def comb(self, *words, **more):
+        code, out, said = self.ask(*words, **more)
         stage.expect(code == 0, f"comb {' '.join(map(str, words))} ended with {code}: {out}{said}")
         return out
 
-    def json(self, *words, timeout=600):
-        return json.loads(self.comb(*words, "--json", timeout=timeout))
+    def json(self, *words, **more):
+        return json.loads(self.comb(*words, "--json", **more))
 
     def refused(self, what, *words, timeout=600):
         """Expects a failure that says this; returns all that was said."""

@@ -1,11 +1,13 @@
 //! `comb snapshot`.
 
+use std::io::Read;
+
 use clap::Args;
 use fs_format::manifest::{MESSAGE_BYTES_MAX, TAGS_MAX};
 
 use super::daemon::new_label;
 use crate::control::{Address, Request};
-use crate::failure::{Failure, Kind, Result};
+use crate::failure::{Context, Failure, Kind, Result};
 use crate::name::VolumeName;
 use crate::report::SealReport;
 use crate::state::{State, VolumeFolder};
@@ -20,6 +22,10 @@ pub struct SnapshotArgs {
     /// What to say of it
     #[arg(short, long, value_name = "TEXT", default_value = "", value_parser = parse_message)]
     message: String,
+
+    /// Read that from standard input
+    #[arg(long, conflicts_with = "message")]
+    message_stdin: bool,
 
     /// A word to find it by; may be given several times
     #[arg(long = "tag", value_name = "TAG", value_parser = parse_tag)]
@@ -41,14 +47,25 @@ fn parse_tag(text: &str) -> std::result::Result<String, String> {
     when::check_tag(text).map(|()| text.to_owned())
 }
 
+/// A message on standard input, to its end; without the line break that an editor or `echo` puts there.
+pub(super) fn piped() -> Result<String> {
+    let mut bytes = Vec::new();
+    let mut input = std::io::stdin().lock().take(MESSAGE_BYTES_MAX as u64 + 1);
+    input.read_to_end(&mut bytes).context("standard input")?;
+    let usage = |text: String| Failure::new(Kind::Usage, text);
+    let text = String::from_utf8(bytes).map_err(|_| usage("a message is UTF-8".to_owned()))?;
+    parse_message(text.trim_end_matches(['\n', '\r'])).map_err(usage)
+}
+
 /// Takes a snapshot.
 pub fn run(state: &State, args: SnapshotArgs) -> Result<()> {
     if args.tags.len() > TAGS_MAX {
         return Err(Failure::new(Kind::Usage, format!("a snapshot has at most {TAGS_MAX} tags")));
     }
+    let message = if args.message_stdin { piped()? } else { args.message };
     let volume = state.volume(&args.name)?;
     let bar = progress::waiting("sealing");
-    let seal = take(state, &volume, args.message, args.tags)?;
+    let seal = take(state, &volume, message, args.tags)?;
     bar.finish_and_clear();
     let uuid = seal.snapshot.as_ref().map(|label| label.uuid.clone()).unwrap_or_default();
     volume.link_snapshot(&uuid)?;

@@ -522,12 +522,17 @@ impl Volumes for Commands {
     }
 
     async fn snapshot(&self, name: &str, tags: &[String], message: &str) -> Result<Seal> {
-        let mut args = vec!["snapshot", name, "--json", "--message", message];
+        // What a person says goes by pipe: everybody on the machine sees arguments.
+        let mut args = vec!["snapshot", name, "--json", "--message-stdin"];
         for tag in tags {
             args.extend(["--tag", tag]);
         }
-        let report: SealReport =
-            self.json(&args, &self.stores(name), STORE_WAIT).await.map_err(Refused::trouble)?;
+        let taken: Answer<SealReport> = async {
+            let said = self.run_with(&args, &self.stores(name), STORE_WAIT, message.as_bytes()).await?;
+            read(&ended_well(said)?)
+        }
+        .await;
+        let report = taken.map_err(Refused::trouble)?;
         seal(&report).ok_or_else(|| Trouble::new(Problem::VolumeDamaged, "the snapshot has no name"))
     }
 

@@ -1,7 +1,9 @@
 //! Volumes that are not mounted: making, keys, moments, and everything that must be refused.
 
 use std::fs;
+use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
+use std::process::Stdio;
 
 use crate::world::World;
 
@@ -225,4 +227,46 @@ fn completions_and_manual_pages_come_out() {
     assert!(!world.path("pages/comb-daemon.1").exists(), "what is hidden has no page");
     let help = world.comb("--help").done();
     assert!(help.contains("Exit codes:") && help.contains("yesterday 18:00"), "{help}");
+}
+
+/// What a device says to the commands: a message that nobody sees among the arguments, one moment of very many, and what an
+/// app's volumes keep.
+#[test]
+fn a_message_comes_by_pipe_and_one_moment_is_asked_for_alone() {
+    let world = World::new();
+    world.comb("volume create photos").done();
+    let take = |text: &[u8]| {
+        let mut comb = world.command(["snapshot", "photos", "--message-stdin", "--tag", "told", "--json"]);
+        let mut comb = comb
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("it begins");
+        // One that refuses what it was given reads no further.
+        let _ = comb.stdin.take().expect("a pipe").write_all(text);
+        comb.wait_with_output().expect("it ends")
+    };
+    let taken = take("before the great clean-up\n".as_bytes());
+    assert!(taken.status.success(), "{taken:?}");
+    let taken: serde_json::Value = serde_json::from_slice(&taken.stdout).expect("JSON");
+    assert_eq!(taken["snapshot"]["message"], "before the great clean-up");
+    for wrong in [&b"\xff\xfe"[..], &[b'a'; 4_097]] {
+        assert_eq!(take(wrong).status.code(), Some(2));
+    }
+    world
+        .words(["snapshot", "photos", "--message", "a", "--message-stdin"])
+        .refused(2, "cannot be used with");
+
+    world.comb("snapshot photos").done();
+    for at in ["told", &taken["seq"].to_string()] {
+        let found = world.words(["log", "photos", "--json", "--at", at]).json();
+        assert_eq!((found.as_array().map(Vec::len), &found[0]["seq"]), (Some(1), &taken["seq"]), "{at}");
+    }
+    for nowhere in ["never", "7000"] {
+        world.words(["log", "photos", "--json", "--at", nowhere]).refused(3, "");
+    }
+    let policy = "keep all for 1h, 1h for 2d, 1d for 30d; keep last 3; keep tag update for 30d";
+    world.words(["retain", "photos", policy]).done();
+    assert!(world.comb("retain photos").done().contains("tag update for 30d"));
 }

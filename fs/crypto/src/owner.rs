@@ -6,7 +6,8 @@
 //! Invariants
 //! - Each use has a context of its own: packages and releases are signed under theirs, never as a bare message.
 //! - No (key, nonce) seals two plaintexts: a package body and a stream have fresh hedged salts, also where somebody
-//!   else chose the stream's id. A package body is sealed under nonce 0; the parts of a stream under their numbers.
+//!   else chose the stream's id, and so has what is said with an order. A package body and that are sealed under nonce 0;
+//!   the parts of a stream under their numbers.
 
 use ed25519_dalek::SigningKey;
 use zeroize::Zeroizing;
@@ -14,7 +15,9 @@ use zeroize::Zeroizing;
 use crate::cipher::{Cipher, Suite};
 use crate::keys::{context, derive, hide, sign};
 
-/// The direction of a stream's text: from a device to a person. The only one there is.
+/// The direction of what belongs to an order: from a person to devices.
+const TO_DEVICE: u8 = 0;
+/// The direction of a stream's text: from a device to a person.
 const FROM_DEVICE: u8 = 1;
 
 /// The owner's signing key, made with a key ring and kept in it.
@@ -48,7 +51,17 @@ impl OwnerKey {
     /// The id is chosen by who asks and handed on by the hive, which may hand it to two devices, or twice to one. So
     /// it takes a salt of the sender's, which goes before each part, to make the key its own.
     pub fn stream_cipher(&self, stream: &[u8; 16], salt: &[u8; 32]) -> Cipher {
-        let key = derive(context::STREAM, &self.0, &[stream, &[FROM_DEVICE], salt]);
+        self.cipher(FROM_DEVICE, stream, salt)
+    }
+
+    /// The cipher of what a person says to devices with an order about something that has this id: sealed once under this
+    /// salt, with nonce 0. Always suite 1.
+    pub fn order_cipher(&self, about: &[u8; 16], salt: &[u8; 32]) -> Cipher {
+        self.cipher(TO_DEVICE, about, salt)
+    }
+
+    fn cipher(&self, direction: u8, id: &[u8; 16], salt: &[u8; 32]) -> Cipher {
+        let key = derive(context::STREAM, &self.0, &[id, &[direction], salt]);
         Cipher::new(Suite::ChaCha20Poly1305, &key)
     }
 }
@@ -101,6 +114,7 @@ mod tests {
             // One id twice, as a hive that wants to compare two texts would hand it out.
             owner.stream_cipher(&[3; 16], &[8; 32]),
             owner.stream_cipher(&[4; 16], &SALT),
+            owner.order_cipher(&[3; 16], &SALT),
             other.stream_cipher(&[3; 16], &SALT),
         ];
         let different: BTreeSet<String> = ciphers.iter().map(|cipher| sealed(cipher, 0, b"")).collect();

@@ -5,7 +5,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::command::{LINES_MAX, Moment, MomentName, STORES_MAX};
+use super::command::{LINES_MAX, MESSAGE_SEALED_BYTES_MAX, Moment, MomentName, STORES_MAX};
 use super::report::{AppReport, Branch, ProblemReport};
 use super::value::{Base64, Key, List, Name, Number, Tag, Text, Within};
 use crate::compose::{FILES_MAX, FOLDER_BYTES_MAX, InputType, SERVICES_MAX};
@@ -318,9 +318,9 @@ pub struct Snapshot {
     /// What it is called.
     #[serde(default)]
     pub tag: Option<Tag>,
-    /// What is said of it.
+    /// What is said of it, sealed for devices: the hive has no business with it.
     #[serde(default)]
-    pub message: Option<Text<256>>,
+    pub message: Option<Base64<MESSAGE_SEALED_BYTES_MAX>>,
 }
 
 /// `GET …/moments`.

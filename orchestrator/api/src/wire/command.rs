@@ -25,6 +25,8 @@ pub const MOMENTS_MAX: usize = 1000;
 pub const WRITERS_MAX: usize = 16;
 /// The most lines of a log that are asked for.
 pub const LINES_MAX: u64 = 10_000;
+/// The longest message of a moment, sealed: 256 characters, its salt and its tag.
+pub const MESSAGE_SEALED_BYTES_MAX: usize = 256 * 4 + 48;
 const OPTIONS_MAX: usize = 128;
 
 /// `GET /v1/device/commands`.
@@ -86,10 +88,9 @@ pub enum Order {
     Snapshot {
         /// What a person calls it.
         tag: Option<Tag>,
-        /// What a person says of it; it stays in the volumes.
-        message: Option<Text<256>>,
-        /// How long it is kept at least.
-        keep_s: Option<Number>,
+        /// What a person says of it, sealed for devices.
+        #[serde(default)]
+        message: Option<Base64<MESSAGE_SEALED_BYTES_MAX>>,
     },
     /// Tell the moments of the app.
     Moments,

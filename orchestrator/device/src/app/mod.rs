@@ -1,6 +1,7 @@
 //! An app on this device: what its package becomes before containers start.
 //!
 //! - `package`   opened and checked; sealed again for a fork
+//! - `message`   what is said of a moment, sealed from the hive
 //! - `folder`    the files of the package on the disk, for compose and for people to read
 //! - `variables` what the compose file's variables are
 //! - `run_file`  compose's answer, checked, with what Comb adds: the one file that runs
@@ -10,6 +11,7 @@
 
 pub mod folder;
 pub mod gate;
+pub mod message;
 pub mod package;
 pub mod ports;
 pub mod processor;

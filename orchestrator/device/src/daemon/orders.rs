@@ -24,7 +24,7 @@ use super::moments::{instant_tag, retention};
 use super::streams::Stream;
 use super::talk::failed;
 use crate::app::package::SealError;
-use crate::app::volume_name;
+use crate::app::{message, volume_name};
 use crate::doors::docker::State;
 use crate::doors::{clock, disk, ring};
 use crate::trouble::{Result, Trouble};
@@ -322,13 +322,17 @@ impl World {
                 self.restart(app?, services.as_deref()).await?;
                 Ok(Data::default())
             }
-            Order::Snapshot { tag, message, .. } => {
+            Order::Snapshot { tag, message } => {
                 let tag = match tag {
                     Some(tag) => String::from(tag.clone()),
                     None => instant_tag(command.operation),
                 };
-                let message = message.as_ref().map_or("", |message| message.as_str());
-                let moment = self.snapshot(app?, &tag, message, MomentReason::Asked).await?;
+                let app = app?;
+                let message = match message {
+                    Some(sealed) => message::open(ring::open(&self.setup.state)?.owner(), app, &sealed.0)?,
+                    None => String::new(),
+                };
+                let moment = self.snapshot(app, &tag, &message, MomentReason::Asked).await?;
                 Ok(Data { moment: Some(moment), ..Data::default() })
             }
             Order::Moments => {

@@ -705,7 +705,7 @@ pub fn restart(call: &Call, tenant: &mut Tenant<'_>) -> Result<Reply, Fail> {
 pub fn snapshot(call: &Call, tenant: &mut Tenant<'_>) -> Result<Reply, Fail> {
     let wish: Snapshot = call.read()?;
     let (app, device) = running(call, tenant)?;
-    let order = Order::Snapshot { tag: wish.tag, message: wish.message, keep_s: None };
+    let order = Order::Snapshot { tag: wish.tag, message: wish.message };
     task(tenant, "snapshot", (&app, device), Task::Plain, order)
 }
 
