@@ -158,8 +158,6 @@ pub struct StoreReport {
     pub store: Uuid,
     /// How it answered last.
     pub state: StoreState,
-    /// When that was.
-    pub age_ms: Number,
 }
 
 /// How a store answered last.

@@ -24,7 +24,7 @@ fn report() -> Value {
         "load": {"cpu_percent": 5, "memory_bytes": 8, "memory_free_bytes": 4, "load_1m": 12, "received_bytes": 1, "sent_bytes": 2, "read_bytes": 3, "written_bytes": 4},
         "disks": [{"for": "state", "bytes": 2, "free_bytes": 1}],
         "docker": "slow",
-        "stores": [{"store": "3f2504e0-4f89-41d3-9a0c-0305e82c3301", "state": "ok", "age_ms": 1}],
+        "stores": [{"store": "3f2504e0-4f89-41d3-9a0c-0305e82c3301", "state": "ok"}],
         "renew": [{"app": "3f2504e0-4f89-41d3-9a0c-0305e82c3301", "term": 4}],
         "apps": [{
             "app": "3f2504e0-4f89-41d3-9a0c-0305e82c3301", "term": 4, "generation": 5, "revision": 6, "phase": "stopped", "why": "failed",

@@ -84,7 +84,7 @@ fn stores(apps: &std::collections::BTreeMap<AppId, AppState>, seen: &Seen) -> Ve
             Some(Answers::Denied) => StoreState::Denied,
             Some(Answers::Otherwise) => StoreState::Other,
         };
-        told.push(StoreReport { store: store.store, state, age_ms: Number(0) });
+        told.push(StoreReport { store: store.store, state });
     }
     told
 }
