@@ -604,7 +604,18 @@ impl Volumes for Commands {
     }
 
     async fn remove(&self, name: &str) -> Result<()> {
-        let removed = self.ask(&["volume", "remove", name, "--yes"], &self.stores(name), STORE_WAIT).await;
-        removed.map(|_| ()).map_err(Refused::trouble)
+        let wrong = |text: String| Trouble::new(Problem::VolumeDamaged, text);
+        let parsed: VolumeName = name.parse().map_err(wrong)?;
+        let tails = self.state.volume(&parsed).and_then(|volume| volume.branches());
+        let tails = tails.map_err(|failure| wrong(failure.in_one_line()))?;
+        let removed: Answer<()> = async {
+            for tail in tails {
+                self.ask(&["branch", "remove", &tail.name.to_string(), "--yes"], &[], LOOK_WAIT).await?;
+            }
+            self.ask(&["volume", "remove", name, "--yes"], &self.stores(name), STORE_WAIT).await?;
+            Ok(())
+        }
+        .await;
+        removed.map_err(Refused::trouble)
     }
 }

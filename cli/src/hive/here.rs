@@ -4,9 +4,11 @@
 
 use std::time::Duration;
 
+use orchestrator_api::wire::command::Late;
 use orchestrator_device::daemon::socket::{self, AppOrder, Ask};
 use serde_json::Value;
 
+use super::words;
 use crate::failure::{Context, Failure, Kind, Result};
 use crate::output;
 use crate::state::State;
@@ -29,6 +31,13 @@ pub fn or_here(state: &State, asked: Result<()>, name: &str, order: AppOrder, wh
                 output::note(
                     "the hive wants it to run still, and starts it when it is back: stop it there, too, if it is to stay",
                 );
+            }
+            let late: Vec<Late> = serde_json::from_value(done["late"].clone()).unwrap_or_default();
+            if !late.is_empty() {
+                output::note(&format!(
+                    "warning: the store lacks what is here of {}; `comb sync` sends it when the store answers",
+                    words::late(&late)
+                ));
             }
             match done["tag"].as_str() {
                 Some(tag) => output::line(tag),

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use clap::Args;
 use orchestrator_api::wire::app::App;
+use orchestrator_api::wire::command::Late;
 use orchestrator_api::wire::device::Device;
 use orchestrator_api::wire::operation::{Operation, Ordered, State};
 
@@ -22,6 +23,11 @@ const LOOK_EVERY: Duration = Duration::from_millis(500);
 const SAY_AFTER: Duration = Duration::from_secs(15);
 /// How long nothing may change before the command ends, with what was ordered still going on.
 const STILL_MAX: Duration = Duration::from_secs(20 * 60);
+
+/// What helps where an app is not removed since something of it is in no store.
+const REMOVE_LATE: &str = "the app is stopped and stays: when the store answers, `comb app remove NAME` again sends the rest first; \
+                           a tail goes to no store, and `comb app fork NAME NEW --tail --from DEVICE` makes an app of it. \
+                           With --keep-data all stays on the device, with --discard it is lost";
 
 /// What every command takes that orders something.
 #[derive(Debug, Clone, Default, Args)]
@@ -64,7 +70,18 @@ impl OrderArgs {
             ));
         }
         match watched.waited {
-            true => ended(&watched.operation, what).map(|()| watched),
+            true => {
+                ended(&watched.operation, what)?;
+                // It is done, and not all of it is safe.
+                let late = late(&watched.operation);
+                if !late.is_empty() {
+                    output::note(&format!(
+                        "warning: {what}: the store lacks what its device has of {}: `comb sync` on that machine sends it when the store answers",
+                        words::late(late)
+                    ));
+                }
+                Ok(watched)
+            }
             false => Ok(watched),
         }
     }
@@ -157,6 +174,11 @@ fn given_up(operation: &Operation, what: &str, why: Option<&str>) -> Failure {
     ))
 }
 
+/// What the device has alone, as an operation that ended told it.
+fn late(operation: &Operation) -> &[Late] {
+    operation.result.as_ref().map_or(&[], |result| &result.data.late[..])
+}
+
 /// Whether an operation that ended did what it was to do.
 pub fn ended(operation: &Operation, what: &str) -> Result<()> {
     let code = operation.code.as_deref();
@@ -169,7 +191,15 @@ pub fn ended(operation: &Operation, what: &str) -> Result<()> {
         .hint("`comb app list` says how the app is; order it again")),
         State::Failed => {
             let (words, hint) = code.map_or_else(|| ("it failed".to_owned(), None), words::problem);
-            let words = operation.problem.as_ref().map_or(words, words::problem_at);
+            let mut words = operation.problem.as_ref().map_or(words, words::problem_at);
+            let late = late(operation);
+            if !late.is_empty() {
+                words = format!("{words}: the store lacks what its device has of {}", words::late(late));
+            }
+            let hint = match operation.kind.as_str() {
+                "remove" if !late.is_empty() => Some(REMOVE_LATE),
+                _ => hint,
+            };
             let kind = if code == Some("no_space") { Kind::NoSpace } else { Kind::Other };
             let failure = Failure::new(kind, format!("{what}: {words}"));
             Err(match hint {
@@ -233,6 +263,20 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn what_would_be_lost_is_named_with_what_to_do() {
+        let mut refused = operation(State::Failed, Some("publish_late"));
+        refused.kind = "remove".to_owned();
+        let late = serde_json::json!({"late": [
+            {"volume": "00".repeat(32), "name": "data", "bytes": 4096},
+            {"volume": "00".repeat(32), "name": "data/cut-6-e1", "bytes": 0},
+        ]});
+        refused.result = Some(serde_json::from_value(late).expect("a result"));
+        let failure = ended(&refused, "removing \"photos\"").expect_err("it is not removed");
+        assert!(failure.message.contains("data (4.0 KiB), data/cut-6-e1"), "{}", failure.message);
+        assert!(failure.hint.expect("a hint").contains("--discard"));
     }
 
     #[test]

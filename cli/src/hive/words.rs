@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use orchestrator_api::compose::Protocol;
 use orchestrator_api::release::Arch;
+use orchestrator_api::wire::command::Late;
 use orchestrator_api::wire::operation::{Lost, Operation};
 use orchestrator_api::wire::report::ProblemReport;
 
@@ -219,6 +220,18 @@ pub fn step(step: &str) -> &str {
         "stop" => "stopping",
         other => other,
     }
+}
+
+/// What is on a device alone: volumes and tails, with their bytes where they are known.
+pub fn late(late: &[Late]) -> String {
+    let one = |late: &Late| {
+        let name = output::escape(late.name.as_str().as_bytes());
+        match late.bytes.0 {
+            0 => name,
+            bytes => format!("{name} ({})", output::size(bytes)),
+        }
+    };
+    late.iter().map(one).collect::<Vec<_>>().join(", ")
 }
 
 /// What was lost, or may have been: `failover.md`, section 9.

@@ -21,6 +21,8 @@ pub struct StartArgs {
 }
 
 /// Stop an app; its data goes to the store, and its device keeps it
+///
+/// It stops whether the store answers or not. What the store lacks then is told: the device has it, and nothing else does.
 #[derive(Debug, Args)]
 pub struct StopArgs {
     /// The app

@@ -27,6 +27,8 @@ pub const WRITERS_MAX: usize = 16;
 pub const LINES_MAX: u64 = 10_000;
 /// The longest message of a moment, sealed: 256 characters, its salt and its tag.
 pub const MESSAGE_SEALED_BYTES_MAX: usize = 256 * 4 + 48;
+/// The most volumes and tails that are told to be in no store.
+pub const LATE_MAX: usize = VOLUMES_MAX + BRANCHES_MAX;
 const OPTIONS_MAX: usize = 128;
 
 /// `GET /v1/device/commands`.
@@ -78,6 +80,9 @@ pub enum Order {
     Forget {
         /// Whether the volumes stay.
         keep_data: bool,
+        /// Whether they go although something of them is in no store.
+        #[serde(default, skip_serializing_if = "is_no")]
+        discard: bool,
     },
     /// Start containers again.
     Restart {
@@ -399,6 +404,24 @@ pub struct Data {
     /// Tails that were kept, where a command made some.
     #[serde(skip_serializing_if = "is_empty")]
     pub branches: List<super::report::Branch, BRANCHES_MAX>,
+    /// Of a stop, and of `publish_late`: what the device has of the app that the store that decides lacks.
+    #[serde(skip_serializing_if = "is_empty")]
+    pub late: List<Late, LATE_MAX>,
+}
+
+/// Something that is on a device alone.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Late {
+    /// The public key of its volume.
+    pub volume: Hex<32>,
+    /// The volume in the compose file; with `/` and a tail's name behind it, that tail.
+    pub name: Text<128>,
+    /// How many; 0 where that is not known.
+    pub bytes: Number,
+}
+
+fn is_no(flag: &bool) -> bool {
+    !flag
 }
 
 fn is_empty<T, const MAX: usize>(list: &List<T, MAX>) -> bool {

@@ -51,6 +51,14 @@ pub fn wall_clock() -> Time {
     Time(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
 }
 
+impl Loaded {
+    /// Reads the text of a package.
+    pub(super) fn read(package: Package) -> Result<Self> {
+        let text = variables::read(&package)?;
+        Ok(Self { package, text, planned: OnceCell::new() })
+    }
+}
+
 impl World {
     /// The package of an app, from the disk or the hive; judged now.
     pub(super) async fn load(&self, app: AppId, revision: u64) -> Result<Arc<Loaded>> {
@@ -70,8 +78,7 @@ impl World {
         if let Some(known) = known.filter(|known| known.package.authorization == package.authorization) {
             return Ok(known);
         }
-        let text = variables::read(&package)?;
-        let loaded = Arc::new(Loaded { package, text, planned: OnceCell::new() });
+        let loaded = Arc::new(Loaded::read(package)?);
         self.app(app, |state| state.loaded = Some(loaded.clone()));
         Ok(loaded)
     }

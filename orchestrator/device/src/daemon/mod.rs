@@ -33,6 +33,7 @@ pub mod doctor;
 pub mod enrol;
 mod facts;
 pub mod files;
+mod forget;
 mod fork;
 mod history;
 mod loaded;
@@ -47,6 +48,8 @@ mod start;
 mod steps;
 mod streams;
 pub mod talk;
+#[cfg(test)]
+mod tests;
 mod update;
 mod watch;
 

@@ -280,7 +280,7 @@ impl World {
                             data,
                             ended_age_ms: Number(0),
                         },
-                        Err(trouble) => failed(command.number, &trouble),
+                        Err(trouble) => world.with_late(&command, failed(command.number, &trouble)).await,
                     }
                 }
             };
@@ -315,7 +315,7 @@ impl World {
             }
             Order::Facts { stream } => self.facts(session, *stream).await,
             Order::Doctor { stream } => self.doctor(session, *stream).await,
-            Order::Forget { keep_data } => self.forget(app?, *keep_data).await,
+            Order::Forget { keep_data, discard } => self.forget(app?, *keep_data, *discard).await,
             Order::Restart { services } => {
                 let services: Option<Vec<String>> =
                     services.as_ref().map(|list| list.iter().map(|one| one.as_str().to_owned()).collect());
@@ -512,27 +512,6 @@ impl World {
                 })
             }
         }
-    }
-
-    async fn forget(self: &Arc<Self>, app: AppId, keep_data: bool) -> Result<Data> {
-        if self.phase(app).is_some_and(Phase::is_live) {
-            return Err(Trouble::new(Problem::State, "the app runs here; it is stopped first"));
-        }
-        self.remove_containers(app, None).await?;
-        self.remove_docker_volumes(app).await;
-        self.unmount_all(app).await;
-        let names = self.names(app);
-        if !keep_data {
-            for name in names.values() {
-                if self.setup.volumes.find(name).await?.is_some() {
-                    self.setup.volumes.remove(name).await?;
-                }
-            }
-        }
-        if let Some(loaded) = self.app(app, |state| state.loaded.take()) {
-            self.app_folder(app, &loaded).remove()?;
-        }
-        Ok(Data::default())
     }
 
     async fn action(

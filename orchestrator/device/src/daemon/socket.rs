@@ -181,7 +181,8 @@ impl World {
                 match order {
                     AppOrder::Stop => {
                         let _ = self.events.send(Event::StopHere(app));
-                        self.stopped(app).await.map(|()| Value::Null)
+                        self.stopped(app).await?;
+                        Ok(json!({ "late": self.late(app, false).await? }))
                     }
                     AppOrder::Restart => self.restart(app, None).await.map(|()| Value::Null),
                     AppOrder::Snapshot => {

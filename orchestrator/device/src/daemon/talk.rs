@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use orchestrator_api::command::{CommandResult as Decided, Outcome};
+use orchestrator_api::command::{CommandResult as Decided, Outcome, Verb};
 use orchestrator_api::ids::{AppId, CommandNumber, SessionId};
 use orchestrator_api::placement::Problem;
 use orchestrator_api::release::Arch;
@@ -267,6 +267,15 @@ impl World {
         }
         if result.outcome == Outcome::Failed(Problem::HeadUnexpected) {
             told.data.seen = List::cut(seen);
+        }
+        // A stop ends whether the store answers or not; what it lacks is told with it.
+        let is_stop = |kept: &crate::record::Kept| {
+            kept.result.number == result.number && kept.verb == Verb::Stop && result.outcome == Outcome::Done
+        };
+        if result.outcome == Outcome::Failed(Problem::PublishLate)
+            || record.as_ref().is_some_and(|record| record.results.iter().any(is_stop))
+        {
+            told.data.late = List::cut(self.late(result.app, false).await.unwrap_or_default());
         }
         if let Some(record) = record.filter(|_| told.state == ResultState::Done) {
             let cuts = record.volumes.iter().filter_map(|(volume, kept)| {

@@ -63,6 +63,21 @@ pub struct VolumeState {
     pub stores: Vec<(String, Answers)>,
 }
 
+impl VolumeState {
+    /// How many bytes the store that decides lacks of what is here; none if it has all of it. A volume that cannot be read
+    /// may lack anything.
+    pub fn lacking(&self) -> Option<u64> {
+        let Some(store) = &self.arbiter else { return Some(self.head.as_ref().map_or(0, |head| head.bytes)) };
+        // What another device writes came from there.
+        let is_behind = match &self.head {
+            _ if self.is_others => false,
+            Some(head) => store.replicated < Some(head.seq),
+            None => true,
+        };
+        (is_behind || store.backlog_bytes > 0).then_some(store.backlog_bytes)
+    }
+}
+
 /// How a store answered last.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[expect(missing_docs, reason = "named as they are told")]
@@ -198,7 +213,8 @@ pub trait Volumes: Send + Sync {
     /// Sets what is kept of the past.
     async fn retain(&self, name: &str, policy: &str) -> Result<()>;
 
-    /// Removes a volume from this device. What stores have stays, and so does its key in the ring.
+    /// Removes a volume from this device, with the tails that were kept of it. What stores have stays, and so does its key
+    /// in the ring.
     async fn remove(&self, name: &str) -> Result<()>;
 }
 

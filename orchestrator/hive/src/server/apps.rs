@@ -24,6 +24,7 @@ use super::devices;
 use super::fail::Fail;
 use super::operations;
 use super::outcome;
+use super::removal::{self, Removal};
 use super::rows::{self, ALONE, Loaded};
 use super::standby;
 use super::stores;
@@ -664,7 +665,7 @@ fn set_standby(tenant: &mut Tenant<'_>, app: &App, standby: &List<DeviceId, 8>) 
     for device in
         app.standby.iter().filter(|device| !standby.contains(device) && app.device != Some(**device))
     {
-        let forget = Order::Forget { keep_data: true };
+        let forget = Order::Forget { keep_data: true, discard: false };
         tasks::begin(tenant, "standby", Some(app.id), *device, Task::Plain, forget)?;
     }
     tenant.execute(
@@ -901,16 +902,16 @@ pub fn author(call: &Call, tenant: &mut Tenant<'_>) -> Result<Reply, Fail> {
 
 /// `DELETE /v1/apps/{id}`.
 pub fn remove(call: &Call, tenant: &mut Tenant<'_>) -> Result<Reply, Fail> {
-    let keep_data = match call.query.get("keep_data").map(String::as_str) {
-        Some("true") => true,
-        Some("false") => false,
-        _ => {
-            return Err(Fail::field(
-                "keep_data",
-                "say whether devices keep the volumes: keep_data=true or false",
-            ));
-        }
+    let flag = |field: &str| match call.query.get(field).map(String::as_str) {
+        Some("true") => Ok(Some(true)),
+        Some("false") => Ok(Some(false)),
+        Some(_) => Err(Fail::field(field, "is true or false")),
+        None => Ok(None),
     };
+    let keep_data = flag("keep_data")?.ok_or_else(|| {
+        Fail::field("keep_data", "say whether devices keep the volumes: keep_data=true or false")
+    })?;
+    let wish = Removal { keep_data, discard: flag("discard")?.unwrap_or(false), asked: Vec::new() };
     let app = seen(tenant, call.param(0)?)?;
     call.matches(app.generation.0)?;
     nothing_runs(tenant, app.id)?;
@@ -922,20 +923,15 @@ pub fn remove(call: &Call, tenant: &mut Tenant<'_>) -> Result<Reply, Fail> {
         }
         None => false,
     };
+    tenant.execute(
+        "UPDATE app SET wanted = 0, generation = generation + 1 WHERE account = $1 AND app = $2",
+        &[app.id.0.into()],
+    )?;
     let operation = match app.device.filter(|_| live) {
         Some(device) => {
-            tenant.execute(
-                "UPDATE app SET wanted = 0, generation = generation + 1 WHERE account = $1 AND app = $2",
-                &[app.id.0.into()],
-            )?;
-            tasks::begin(tenant, "remove", Some(app.id), device, Task::Remove { keep_data }, Order::Stop)?
+            tasks::begin(tenant, "remove", Some(app.id), device, Task::Remove(wish), Order::Stop)?
         }
-        None => {
-            let operation = tasks::done(tenant, "remove", Some(app.id), app.device)?;
-            tasks::forget(tenant, operation, app.id, keep_data)?;
-            tenant.event("app_removed", About::app(app.id));
-            operation
-        }
+        None => removal::begin(tenant, &app, wish)?,
     };
     operations::ordered(tenant, operation, None, None)
 }

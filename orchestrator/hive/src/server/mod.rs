@@ -9,6 +9,7 @@
 //! - `people`, `account`, `stores`, `devices`, `apps`, `operations`, `streams`, `watching`   the handlers
 //! - `pages`   the console: the same handlers, asked by forms and shown as pages
 //! - `tasks`, `outcome`   operations that give no term; what comes of all of them
+//! - `removal`   an app that leaves its devices, and then the hive
 //! - `figures`   what devices and apps used, for graphs
 //! - `history`   what was given and ended, a line each, for those who look afterwards
 //! - `notify`   what somebody should know, told by webhook and e-mail
@@ -42,6 +43,7 @@ mod outcome;
 mod pages;
 mod people;
 mod recovery;
+mod removal;
 mod rollout;
 mod routes;
 mod rows;

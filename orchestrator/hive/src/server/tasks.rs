@@ -17,6 +17,7 @@ use super::database::Row;
 use super::drain::Drain;
 use super::fail::Fail;
 use super::outcome;
+use super::removal::{self, Removal};
 use super::rows::{self, OperationRow};
 use super::tenant::{About, Tenant, Wake, json, read};
 use crate::{Kind, Operation, OperationState, Refused, Step};
@@ -71,10 +72,7 @@ pub enum Task {
         release: u64,
     },
     /// The app is stopped; then it is forgotten.
-    Remove {
-        /// Whether devices keep its volumes.
-        keep_data: bool,
-    },
+    Remove(Removal),
 }
 
 /// Kinds that may run beside others of an app: they change nothing of it.
@@ -296,7 +294,12 @@ pub fn answered(
     command: &Command,
     result: &CommandResult,
 ) -> Result<(), Fail> {
-    let Some(open) = load(tenant, id)? else { return Ok(()) };
+    let Some(open) = load(tenant, id)? else {
+        if matches!(command.order, Order::Forget { .. }) && result.state == ResultState::Failed {
+            removal::refused(tenant, command.app, device, result);
+        }
+        return Ok(());
+    };
     if open.beside.data.waits != Some((device, command.number)) {
         return Ok(());
     }
@@ -364,10 +367,18 @@ pub fn answered(
                 }
                 about.app = Some(*app);
             }
-            Task::Remove { keep_data } => {
-                if let Some(app) = app {
-                    forget(tenant, id, app, *keep_data)?;
+            Task::Remove(wish) => {
+                let mut open = Open { id, app, operation, beside };
+                open.beside.data.waits = None;
+                let removed = removal::go_on(tenant, &mut open, wish, result)?;
+                if open.beside.data.waits.is_some() {
+                    open.operation.count += 1;
+                    return save(tenant, id, &open);
                 }
+                if !removed {
+                    state = open.operation.state;
+                }
+                (operation, beside) = (open.operation, open.beside);
                 kind = "app_removed";
             }
         }
@@ -407,37 +418,6 @@ fn keep_moments(tenant: &mut Tenant<'_>, app: AppId, result: &CommandResult) -> 
          ON CONFLICT (account, app) DO UPDATE SET moments = excluded.moments, at = excluded.at",
         &[app.0.into(), json(&result.data.moments).into(), chance::now().into()],
     )?;
-    Ok(())
-}
-
-/// Forgets an app, and tells the devices that have something of it.
-pub fn forget(
-    tenant: &mut Tenant<'_>,
-    operation: OperationId,
-    app: AppId,
-    keep_data: bool,
-) -> Result<(), Fail> {
-    super::figures::forget(tenant, app.0)?;
-    let sql = "SELECT d.device FROM device_app d JOIN device v ON v.account = d.account AND v.device = d.device \
-         WHERE d.account = $1 AND d.app = $2 AND v.state <> 'revoked'";
-    let devices: Vec<DeviceId> = tenant
-        .query(sql, &[app.0.into()])?
-        .iter()
-        .map(|row| row.id(0).map(DeviceId))
-        .collect::<Result<_, _>>()?;
-    for device in devices {
-        command(tenant, operation, Some(app), device, Order::Forget { keep_data })?;
-    }
-    // What ran beside is over, too.
-    let sql = "SELECT operation FROM operation WHERE account = $1 AND app = $2 AND state = 'running' \
-         AND operation <> $3";
-    for row in tenant.query(sql, &[app.0.into(), operation.0.into()])? {
-        cancel(tenant, OperationId(row.id(0)?))?;
-    }
-    for table in ["app", "device_app", "moments", "package"] {
-        tenant.execute(&format!("DELETE FROM {table} WHERE account = $1 AND app = $2"), &[app.0.into()])?;
-    }
-    tenant.changed("app", app);
     Ok(())
 }
 

@@ -445,8 +445,10 @@ async fn an_app_is_ordered_about_by_its_page() {
     has(&text(&reply), &["Remove photos?", "id=\"keep_data-error\"", "is in its stores stays there"]);
     stage.report().await;
     let path = stage.orders("/remove", "/remove", &[("keep_data", "true")]).await;
-    let command = stage.scene.attic.expect("stop").await;
-    stage.scene.attic.answer(&command, "done", None, json!({})).await.is(204);
+    for verb in ["stop", "forget"] {
+        let command = stage.scene.attic.expect(verb).await;
+        stage.scene.attic.answer(&command, "done", None, json!({})).await.is(204);
+    }
     has(&stage.ended(&path).await, &["Removing", "Home"]);
     assert_eq!(stage.ada.get(&stage.app("")).await.status, 404);
     stage.scene.world.end().await;

@@ -425,10 +425,10 @@ async fn tasks_are_done_one_after_the_other_and_told() {
         let begun = scene.ada.ask("DELETE", &path, &Value::Null, &[]).await.is(202);
         let stop = scene.attic.expect("stop").await;
         scene.attic.answer(&stop, "done", None, json!({})).await.is(204);
-        assert_eq!(scene.ada.wait(&id(&begun), 10).await["state"], "done");
         let forget = scene.attic.expect("forget").await;
         assert_eq!(forget["keep_data"], false);
         scene.attic.answer(&forget, "done", None, json!({})).await.is(204);
+        assert_eq!(scene.ada.wait(&id(&begun), 10).await["state"], "done");
         scene
             .ada
             .ask("GET", &format!("/v1/apps/{}", scene.app), &Value::Null, &[])

@@ -13,6 +13,7 @@ mod nights;
 mod notify;
 mod pages;
 mod people;
+mod removal;
 mod routes;
 mod scene;
 mod tasks;

@@ -1,0 +1,295 @@
+//! What the daemon does with what volumes, Docker and the hive say, in a folder of its own.
+
+mod scene;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use fs_crypto::{EntryKey, VolumeKey};
+use orchestrator_api::ids::{AppId, CommandNumber, OperationId, Seq, SessionId, Term, VolumeId};
+use orchestrator_api::placement::{Phase, Problem};
+use orchestrator_api::wire::command::{Command, MomentName, MomentReason, ResultState};
+use orchestrator_api::wire::value::Text;
+use serde_json::{Value, json};
+
+use self::scene::{APP, OTHER, Scene, branch, entry, seal, state};
+use crate::Event;
+use crate::app::volume_name;
+use crate::daemon::talk::failed;
+use crate::doors::ring;
+
+const SESSION: SessionId = SessionId([1; 16]);
+
+fn operation(number: u64) -> OperationId {
+    let mut bytes = [number as u8; 16];
+    (bytes[6], bytes[8]) = (0x40, 0x80);
+    OperationId(bytes)
+}
+
+fn command(number: u64, app: AppId, order: Value) -> Command {
+    let mut json = json!({
+        "number": number, "operation": operation(number), "app": app, "term": 1, "generation": 1,
+    });
+    let (json, order) = (json.as_object_mut().map(std::mem::take), order.as_object().cloned());
+    let all: serde_json::Map<String, Value> = json.into_iter().chain(order).flatten().collect();
+    serde_json::from_value(all.into()).expect("a command")
+}
+
+#[test]
+fn a_revoked_device_loses_no_key_that_could_not_be_had_again() {
+    for is_locked in [false, true] {
+        let scene = Scene::new();
+        let (ours, lone, own) =
+            (VolumeKey::from_seed([1; 32]), VolumeKey::from_seed([2; 32]), VolumeKey::from_seed([3; 32]));
+        let keys = [(&ours, "app-data"), (&lone, "app-cache"), (&own, "photos")];
+        for (key, name) in keys {
+            scene.volume_folder(key, name);
+        }
+        // One is an app's and in the ring, one an app's that the ring lacks, one in the ring and nobody's app.
+        scene.ring(&[entry(&ours), entry(&own)]);
+        scene.has_volumes(&[("data", ours.id()), ("cache", lone.id())]);
+        let branch = scene.key_of(&ours).parent().expect("a folder").join("branches/cut-6-e1/key");
+        std::fs::create_dir_all(branch.parent().expect("a folder")).expect("made");
+        std::fs::write(&branch, "key").expect("written");
+        if is_locked {
+            std::fs::remove_file(scene.state.join("ring.key")).expect("there");
+        }
+
+        let wiped = scene.world.wipe().expect("wiped");
+        assert_eq!(scene.key_of(&ours).exists(), is_locked, "locked: {is_locked}");
+        assert_eq!(branch.exists(), is_locked);
+        assert!(scene.key_of(&lone).exists() && scene.key_of(&own).exists());
+        let expected: &[&str] =
+            if is_locked { &["app-cache", "app-data", "photos"] } else { &["app-cache", "photos"] };
+        assert_eq!(wiped.kept, expected);
+        assert!(wiped.to_string().contains("app-cache, "), "{wiped}");
+        // The device is nobody's; the ring is there, and needs its passphrase.
+        assert!(scene.world.folder.identity().expect("read").is_none());
+        assert!(scene.state.join("ring").exists() && ring::is_locked(&scene.state));
+        let again = scene.world.wipe().expect("what a crash left is wiped as well");
+        assert_eq!(again.kept, wiped.kept);
+        let passphrase = scene::passphrase();
+        let object = ring::object(&scene.state).expect("there");
+        let opened =
+            fs_crypto::Ring::open_with_passphrase(&object, &passphrase).expect("its passphrase opens it");
+        assert!(matches!(opened.entry(&ours.id()).map(|entry| &entry.key), Some(EntryKey::Volume(_))));
+    }
+}
+
+#[tokio::test]
+async fn what_is_in_no_store_is_not_removed_unless_a_person_says_so() {
+    let scene = Scene::new();
+    scene.docker(|_, _| Some(json!([])));
+    let (data, cache) = (volume_name(APP, "data"), volume_name(APP, "cache"));
+    scene.has_volumes(&[("data", VolumeId([1; 32])), ("cache", VolumeId([2; 32]))]);
+    let forget = |discard| scene.world.forget(APP, false, discard);
+    {
+        let mut volumes = scene.volumes.seen.lock();
+        volumes.states = vec![state(&data, 9, Some(7), 4_096), state(&cache, 5, Some(5), 0)];
+    }
+    let trouble = forget(false).await.expect_err("the store is away");
+    assert_eq!(trouble.problem, Problem::PublishLate);
+    assert!(
+        trouble.text().contains("data (4096 bytes)") && !trouble.text().contains("cache"),
+        "{}",
+        trouble.text()
+    );
+    let order = command(3, APP, json!({"do": "forget", "keep_data": false}));
+    let told = scene.world.with_late(&order, failed(CommandNumber(3), &trouble)).await;
+    let told: Vec<(&str, u64)> =
+        told.data.late.iter().map(|late| (late.name.as_str(), late.bytes.0)).collect();
+    assert_eq!(told, [("data", 4_096)]);
+    assert_eq!(scene.volumes.seen.lock().removed, Vec::<String>::new());
+    assert!(scene.volumes.seen.lock().synced.iter().eq([&data]), "it was tried");
+
+    // The store answers: what it lacked goes there first.
+    scene.volumes.seen.lock().store_answers = true;
+    scene.volumes.seen.lock().branches.insert(cache.clone(), vec![branch("cut-3-e1", 77)]);
+    let trouble = forget(false).await.expect_err("a tail is in no store, ever");
+    assert!(
+        trouble.text().contains("cache/cut-3-e1 (77 bytes)") && !trouble.text().contains("data"),
+        "{}",
+        trouble.text()
+    );
+    scene.volumes.seen.lock().branches.clear();
+    forget(false).await.expect("all is in the store");
+    assert_eq!(scene.volumes.seen.lock().removed, [data.clone(), cache.clone()]);
+
+    // With what could not be had again, since somebody said so; kept, nobody needs to.
+    {
+        let mut volumes = scene.volumes.seen.lock();
+        (volumes.store_answers, volumes.removed, volumes.synced) = (false, Vec::new(), Vec::new());
+        volumes.states = vec![state(&data, 9, None, 0)];
+    }
+    scene.world.forget(APP, true, false).await.expect("its data stays");
+    assert_eq!(scene.volumes.seen.lock().removed, Vec::<String>::new());
+    forget(true).await.expect("it was said");
+    assert_eq!(scene.volumes.seen.lock().removed, [data, cache]);
+    assert!(scene.volumes.seen.lock().synced.is_empty());
+}
+
+#[test]
+fn what_a_store_lacks_of_a_volume_is_told_for_each_way_it_can_be() {
+    let lacking = |change: &dyn Fn(&mut crate::doors::volumes::VolumeState)| {
+        let mut state = state("data", 9, Some(9), 0);
+        change(&mut state);
+        state.lacking()
+    };
+    assert_eq!(lacking(&|_| {}), None);
+    assert_eq!(lacking(&|state| state.arbiter.as_mut().expect("one").replicated = Some(Seq(8))), Some(0));
+    assert_eq!(
+        lacking(&|state| state.arbiter.as_mut().expect("one").backlog_bytes = 5),
+        Some(5),
+        "not sealed yet"
+    );
+    assert_eq!(lacking(&|state| state.arbiter = None), Some(1_000), "it goes nowhere");
+    assert_eq!(lacking(&|state| state.head = None), Some(0), "it cannot be read");
+    let others = |seq| {
+        move |state: &mut crate::doors::volumes::VolumeState| {
+            state.is_others = true;
+            state.arbiter.as_mut().expect("one").replicated = seq;
+        }
+    };
+    assert_eq!(lacking(&others(Some(Seq(4)))), None, "all of it came from there");
+    assert_eq!(
+        lacking(&|state| {
+            others(Some(Seq(4)))(state);
+            state.arbiter.as_mut().expect("one").backlog_bytes = 3;
+        }),
+        Some(3),
+        "taken over, with a tail"
+    );
+}
+
+#[tokio::test]
+async fn a_moment_that_somebody_took_is_told_and_found_however_much_came_after_it() {
+    let scene = Scene::new();
+    let names = [volume_name(APP, "data"), volume_name(APP, "cache")];
+    let ids = [VolumeId([1; 32]), VolumeId([2; 32])];
+    scene.has_volumes(&[("data", ids[0]), ("cache", ids[1])]);
+    for name in &names {
+        let mut seals: Vec<_> = (2..=1_600).rev().map(|seq| seal(seq, &[])).collect();
+        seals.push(seal(1, &["before-the-move", "asked"]));
+        scene.volumes.seen.lock().seals.insert(name.clone(), seals);
+    }
+    let moments = scene.world.moments(APP).await.expect("told");
+    assert_eq!(moments.len(), 1_000);
+    assert!(moments.is_sorted_by_key(|moment| std::cmp::Reverse(moment.time)));
+    let kept = moments.last().expect("the oldest");
+    assert_eq!(kept.tag.as_ref().map(Text::as_str), Some("before-the-move"));
+    assert_eq!((kept.reason, kept.volumes.len()), (MomentReason::Asked, 2));
+    assert_eq!(moments.iter().filter(|moment| moment.reason == MomentReason::Regular).count(), 999);
+
+    let known: BTreeMap<VolumeId, String> = ids.into_iter().zip(names).collect();
+    let find = async |to: MomentName| scene.world.whens(&known, &to).await;
+    let tag = |text: &str| MomentName::Tag(Text::cut(text));
+    assert_eq!(find(tag("before-the-move")).await.expect("there").len(), 2);
+    let seals = |seq: u64| {
+        MomentName::Seals(ids.iter().map(|id| (orchestrator_api::text::Hex(id.0), seq.into())).collect())
+    };
+    assert!(find(seals(2)).await.is_ok(), "an old one that came by itself");
+    for missing in [tag("never"), seals(7_000)] {
+        assert_eq!(find(missing).await.expect_err("nowhere").problem, Problem::InstantTorn);
+    }
+}
+
+/// An app whose start waits for a store stands in no other's way, and in its own.
+#[tokio::test]
+async fn commands_of_one_app_wait_for_each_other_and_for_no_other_app() {
+    let mut scene = Scene::new();
+    scene.ring(&[]);
+    scene.package(APP, "services: {web: {image: busybox}}\n");
+    let gate = Arc::new(tokio::sync::Notify::new());
+    scene.volumes.seen.lock().gate = Some(gate.clone());
+    let start = json!({
+        "do": "start", "revision": 1, "policy": "manual", "stores": [], "seal_every_s": 15, "rollback_to": null,
+        "volumes": [{"name": "data", "volume": null, "expect": {"since": {"epoch": 0, "seq": 0, "writers": []}}}],
+    });
+    let stop = json!({"do": "stop"});
+    for (number, app, order) in [(1, APP, start), (2, APP, stop.clone()), (3, OTHER, stop)] {
+        scene.world.take_in_turn(app, SESSION, command(number, app, order));
+    }
+    let taken = |event: Option<Event>| match event {
+        Some(Event::Commands(_, Ok(commands))) => {
+            commands.iter().map(|it| (it.app, it.number.0)).collect::<Vec<_>>()
+        }
+        _ => panic!("commands are taken"),
+    };
+    let wait = Duration::from_secs(20);
+    let first = tokio::time::timeout(wait, scene.inbox.recv()).await.expect("the other app goes on");
+    assert_eq!(taken(first), [(OTHER, 3)]);
+    let more = tokio::time::timeout(Duration::from_millis(300), scene.inbox.recv()).await;
+    assert!(more.is_err(), "the stop stays behind its start");
+    gate.notify_one();
+    let second = tokio::time::timeout(wait, scene.inbox.recv()).await.expect("then it is its turn");
+    assert_eq!(taken(second), [(APP, 2)]);
+    // The start could not be made ready, since there is no hive for the key ring: its result is kept, and given again it is
+    // answered from there.
+    let again = command(4, APP, json!({"do": "stop"}));
+    let again = Command { operation: operation(1), ..again };
+    let mut known = {
+        let results = &mut scene.world.seen.lock().results;
+        assert!(results.known(&again).is_none(), "another order of the operation");
+        let start = Command {
+            order: command(
+                1,
+                APP,
+                json!({"do": "start", "revision": 1, "policy": "manual", "stores": [],
+            "seal_every_s": 15, "volumes": []}),
+            )
+            .order,
+            ..again
+        };
+        results.known(&start).expect("kept")
+    };
+    assert_eq!((known.number.0, known.state), (4, ResultState::Failed));
+    assert_eq!(known.code.take(), Some(Problem::RingLate));
+}
+
+const HOOKS: &str = "services: {web: {image: busybox}}
+x-comb:
+  hooks:
+    before_snapshot: {service: web, argv: [before]}
+    after_snapshot: {service: web, argv: [after]}
+";
+
+#[tokio::test]
+async fn an_app_that_prepared_itself_for_a_moment_is_told_that_it_is_over_whatever_came_of_it() {
+    for docker_fails in [true, false] {
+        let scene = Scene::new();
+        scene.ring(&[]);
+        scene.package(APP, HOOKS);
+        scene.has_volumes(&[("data", VolumeId([1; 32])), ("cache", VolumeId([2; 32]))]);
+        scene.runs();
+        scene.world.load(APP, 1).await.expect("it is here");
+        let ran = Arc::new(parking_lot::Mutex::new((0, Vec::new())));
+        let seen = ran.clone();
+        scene.docker(move |path, body| {
+            let mut ran = seen.lock();
+            if path.contains("/containers/json") {
+                ran.0 += 1;
+                // The first list is for the hook before, the second for those that are to stand still.
+                return (!docker_fails || ran.0 != 2).then(|| scene::listed(Term(1)));
+            }
+            if path.contains("/containers/c1/exec") {
+                ran.1.push(body["Cmd"][0].as_str().unwrap_or_default().to_owned());
+            }
+            Some(scene::engine(path))
+        });
+        let taken = scene.world.snapshot(APP, "now", "a message", MomentReason::Asked).await;
+        assert_eq!(ran.lock().1, ["before", "after"], "{taken:?}");
+        match docker_fails {
+            true => {
+                taken.expect_err("its containers are not known");
+                assert!(scene.volumes.seen.lock().taken.is_empty());
+            }
+            false => {
+                assert_eq!(taken.expect("taken").volumes.len(), 2);
+                let messages = scene.volumes.seen.lock().taken.clone();
+                assert_eq!(messages, ["a message", "a message"]);
+            }
+        }
+        assert_eq!(scene.world.phase(APP), Some(Phase::Running));
+    }
+}

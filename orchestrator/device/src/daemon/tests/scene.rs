@@ -1,0 +1,441 @@
+//! A device's daemon without a filesystem, an engine and a hive.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use fs_crypto::{DeviceSecret, EntryKey, Identity, Passphrase, Ring, RingEntry, VolumeKey};
+use fs_format::Timestamp;
+use orchestrator_api::ids::{AppId, DeviceId, ManifestId, Seq, Term, VolumeId};
+use orchestrator_api::package::{Authorization, Body};
+use orchestrator_api::placement::{Expect, Phase, Problem};
+use orchestrator_api::text::{Hex, Uuid};
+use parking_lot::Mutex;
+use serde_json::{Value, json};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::Notify;
+use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+
+use crate::app::package;
+use crate::daemon::files::{AppFile, AppVolume, Folder, HiveFile};
+use crate::daemon::{Setup, World};
+use crate::doors::docker::{LABEL_APP, LABEL_TERM};
+use crate::doors::past::{
+    Back, Compared, Looked, Moment, Past, Place, Reading, Restored, Seen, Unseen, Version, Why,
+};
+use crate::doors::ring::Rings;
+use crate::doors::volumes::{Branch, Seal, StoreState, Unclaimed, VolumeState, Volumes, Which};
+use crate::record::Record;
+use crate::trouble::{Result, Trouble};
+use crate::{Boottime, Cut, Event, Look};
+
+pub const APP: AppId = AppId([7, 7, 7, 7, 7, 7, 0x47, 7, 0x87, 7, 7, 7, 7, 7, 7, 7]);
+pub const OTHER: AppId = AppId([8, 8, 8, 8, 8, 8, 0x48, 8, 0x88, 8, 8, 8, 8, 8, 8, 8]);
+const DEVICE: DeviceId = DeviceId([9, 9, 9, 9, 9, 9, 0x49, 9, 0x89, 9, 9, 9, 9, 9, 9, 9]);
+const SECRET: [u8; 32] = [4; 32];
+
+pub fn passphrase() -> Passphrase {
+    Passphrase::new("of a test, and long enough").expect("a passphrase")
+}
+
+pub fn entry(key: &VolumeKey) -> RingEntry {
+    let copy = VolumeKey::from_base64(&key.to_base64()).expect("a key");
+    RingEntry { volume: key.id(), key: EntryKey::Volume(copy), name: "one".to_owned(), added: Timestamp(1) }
+}
+
+pub fn seal(seq: u64, tags: &[&str]) -> Seal {
+    Seal {
+        seq: Seq(seq),
+        manifest: ManifestId([seq as u8; 32]),
+        time: format!("2026-11-22T{:02}:{:02}:{:02}Z", seq / 3_600, seq / 60 % 60, seq % 60),
+        files: 1,
+        bytes: 1_000,
+        snapshot: (!tags.is_empty()).then(|| {
+            (
+                "00000000-0000-4000-8000-000000000001".to_owned(),
+                tags.iter().map(|it| (*it).to_owned()).collect(),
+            )
+        }),
+    }
+}
+
+pub fn state(name: &str, seq: u64, replicated: Option<u64>, backlog_bytes: u64) -> VolumeState {
+    VolumeState {
+        volume: VolumeId([0; 32]),
+        name: name.to_owned(),
+        head: Some(seal(seq, &[])),
+        is_others: false,
+        damaged: false,
+        mount: None,
+        arbiter: Some(StoreState {
+            replicated: replicated.map(Seq),
+            backlog_bytes,
+            backlog_age: Duration::ZERO,
+            fenced: false,
+        }),
+        behind: 0,
+        stores: Vec::new(),
+    }
+}
+
+pub fn branch(name: &str, bytes: u64) -> Branch {
+    Branch { name: name.to_owned(), seals: 1, bytes, span: Duration::from_secs(1) }
+}
+
+pub struct Scene {
+    pub world: Arc<World>,
+    pub volumes: Arc<Fake>,
+    pub inbox: UnboundedReceiver<Event>,
+    pub state: PathBuf,
+    folder: tempfile::TempDir,
+}
+
+impl Scene {
+    pub fn new() -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        let state = folder.path().join("state");
+        std::fs::create_dir_all(state.join("orchestrator")).expect("made");
+        let volumes = Arc::new(Fake::default());
+        let setup = Setup {
+            apps: folder.path().join("apps"),
+            docker: folder.path().join("docker.sock"),
+            state: state.clone(),
+            volumes: volumes.clone(),
+            past: Arc::new(Nothing),
+            rings: Arc::new(Nothing),
+            version: "0.0.0".to_owned(),
+            chance: || [6; 32],
+            takes_updates: false,
+        };
+        let identity = || Identity::from_seed([5; 32]);
+        let hive = HiveFile {
+            // Nobody answers there.
+            url: "http://127.0.0.1:1".to_owned(),
+            key: Hex([3; 32]),
+            device: DEVICE,
+            account: Uuid([2; 16]),
+            name: "box".to_owned(),
+            accepts_authoring: false,
+            auto_update: false,
+        };
+        let own = Folder::of(&state);
+        own.joined(&identity(), &hive).expect("written");
+        let (events, inbox) = unbounded_channel();
+        let world = Arc::new(World::new(setup, own, hive, identity(), events).expect("a world"));
+        Self { world, volumes, inbox, state, folder }
+    }
+
+    /// A volume's folder as the filesystem makes it, with a key.
+    pub fn volume_folder(&self, key: &VolumeKey, name: &str) {
+        let path = self.key_of(key);
+        let folder = path.parent().expect("a folder");
+        std::fs::create_dir_all(folder).expect("made");
+        std::fs::write(folder.join("config"), json!({"name": name, "created": "today"}).to_string())
+            .expect("written");
+        std::fs::write(path, &**key.to_base64()).expect("written");
+    }
+
+    pub fn key_of(&self, key: &VolumeKey) -> PathBuf {
+        self.state.join("volumes").join(key.id().to_hex()).join("key")
+    }
+
+    /// A key ring that opens here.
+    pub fn ring(&self, entries: &[RingEntry]) {
+        let mut ring = Ring::new(&passphrase(), Timestamp(1), &[1; 32]).expect("a ring");
+        for entry in entries {
+            ring.add(entry.clone()).expect("added");
+        }
+        let object = ring.next_version(Timestamp(2), &[2; 32]).expect("sealed");
+        let secret = DeviceSecret::from_bytes(SECRET);
+        for (name, bytes) in
+            [("device", SECRET.to_vec()), ("ring", object), ("ring.key", ring.for_device(&secret, &[3; 32]))]
+        {
+            std::fs::write(self.state.join(name), bytes).expect("written");
+        }
+    }
+
+    /// The app has these volumes here, stopped.
+    pub fn has_volumes(&self, volumes: &[(&str, VolumeId)]) {
+        let volumes =
+            volumes.iter().map(|(name, id)| AppVolume { name: (*name).to_owned(), volume: Hex(id.0) });
+        let file = AppFile { name: "photos".to_owned(), volumes: volumes.collect(), ..AppFile::default() };
+        self.world.app(APP, |state| state.file = file);
+    }
+
+    /// The app runs.
+    pub fn runs(&self) {
+        let record = Record { phase: Phase::Running, ..Record::new(APP) };
+        self.world.app(APP, |state| state.record = Some(record));
+    }
+
+    /// A package of revision 1, as it came.
+    pub fn package(&self, app: AppId, compose: &str) {
+        let ring = crate::doors::ring::open(&self.state).expect("a ring");
+        let id = Uuid(app.0).to_string();
+        let authorization: Authorization = serde_json::from_value(json!({
+            "comb": "package", "format": 1, "account": Hex(ring.account().0), "app": id, "name": "photos", "revision": 1,
+            "version": "1", "domain": null, "body": "00".repeat(32),
+            "services": [{"name": "web", "image": "busybox", "digest": format!("sha256:{}", "22".repeat(32)), "pull": false}],
+            "volumes": [], "ports": [], "actions": [], "health_seconds": 60, "permissions": [], "devices": "all",
+            "expires": null, "author": null, "made": "2026-11-22T08:30:00.000Z",
+        }))
+        .expect("an authorization");
+        let body: Body = serde_json::from_value(json!({
+            "app": id, "revision": 1, "compose": "compose.yaml",
+            "files": [{"path": "compose.yaml", "mode": 420, "bytes": STANDARD.encode(compose)}],
+            "options": [], "secrets": [], "grants": [],
+        }))
+        .expect("a body");
+        let sealed = package::seal(authorization, &body, ring.owner(), &[5; 32]).expect("sealed");
+        self.world.folder.write_package(app, 1, &sealed).expect("written");
+    }
+
+    /// An engine that answers so: a method with a path, and what was sent; none is an error of the engine.
+    pub fn docker(&self, answer: impl Fn(&str, &Value) -> Option<Value> + Send + Sync + 'static) {
+        let listener = UnixListener::bind(self.folder.path().join("docker.sock")).expect("a socket");
+        let answer = Arc::new(answer);
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                let answer = answer.clone();
+                tokio::spawn(async move { speak(stream, &*answer).await });
+            }
+        });
+    }
+}
+
+/// One request of a connection.
+async fn speak(stream: UnixStream, answer: &(dyn Fn(&str, &Value) -> Option<Value> + Send + Sync)) {
+    let (read, mut write) = stream.into_split();
+    let mut read = BufReader::new(read);
+    let (mut path, mut length) = (String::new(), 0);
+    loop {
+        let mut line = String::new();
+        if read.read_line(&mut line).await.unwrap_or(0) == 0 {
+            return;
+        }
+        let line = line.trim_end().to_ascii_lowercase();
+        match line.strip_prefix("content-length:") {
+            Some(told) => length = told.trim().parse().expect("a number"),
+            None if line.is_empty() => break,
+            None if path.is_empty() => path = line,
+            None => {}
+        }
+    }
+    let mut body = vec![0; length];
+    read.read_exact(&mut body).await.expect("all of it");
+    let body = serde_json::from_slice(&body).unwrap_or_default();
+    let text =
+        if path.contains("/version ") { Some(json!({"ApiVersion": "1.45"})) } else { answer(&path, &body) };
+    let reply = match text {
+        Some(_) if path.contains("/exec/") && path.contains("/start ") => {
+            "HTTP/1.1 101 UPGRADED\r\ncontent-type: application/vnd.docker.raw-stream\r\nconnection: Upgrade\r\nupgrade: tcp\r\n\r\n".to_owned()
+        }
+        found => {
+            let (status, text) = match found {
+                Some(Value::Null) => ("204 No Content", String::new()),
+                Some(json) => ("200 OK", json.to_string()),
+                None => ("500 Internal Server Error", json!({"message": "no"}).to_string()),
+            };
+            format!(
+                "HTTP/1.1 {status}\r\ncontent-type: application/json\r\nconnection: close\r\ncontent-length: {}\r\n\r\n{text}",
+                text.len()
+            )
+        }
+    };
+    let _ = write.write_all(reply.as_bytes()).await;
+}
+
+/// A list of the app's one container.
+pub fn listed(term: Term) -> Value {
+    json!([{"Id": "c1", "Labels": {
+        LABEL_APP: APP.to_string(), LABEL_TERM: term.0.to_string(), "com.docker.compose.service": "web",
+    }}])
+}
+
+/// What an engine says of that, and of what runs in it.
+pub fn engine(path: &str) -> Value {
+    if path.contains("/containers/c1/json") {
+        return json!({"Id": "c1", "State": {"Status": "running"}});
+    }
+    match path.contains("/containers/c1/exec") {
+        true => json!({"Id": "e1"}),
+        false if path.contains("/exec/e1/json") => json!({"ID": "e1", "ExitCode": 0, "Running": false}),
+        false if path.contains("/exec/e1/start") => json!({}),
+        false => Value::Null,
+    }
+}
+
+/// Volumes that are what a test says.
+#[derive(Default)]
+pub struct Fake {
+    pub seen: Mutex<Told>,
+}
+
+#[derive(Default)]
+pub struct Told {
+    pub states: Vec<VolumeState>,
+    pub branches: BTreeMap<String, Vec<Branch>>,
+    pub seals: BTreeMap<String, Vec<Seal>>,
+    /// Whether a store takes what it lacks.
+    pub store_answers: bool,
+    /// What making a volume waits for.
+    pub gate: Option<Arc<Notify>>,
+    pub synced: Vec<String>,
+    pub removed: Vec<String>,
+    pub taken: Vec<String>,
+}
+
+fn unasked() -> Trouble {
+    Trouble::new(Problem::State, "nobody asks for that here")
+}
+
+#[async_trait]
+impl Volumes for Fake {
+    async fn create(&self, _: &str, _: Option<u64>, _: &[String]) -> Result<VolumeId> {
+        let gate = self.seen.lock().gate.clone();
+        if let Some(gate) = gate {
+            gate.notified().await;
+        }
+        Ok(VolumeId([1; 32]))
+    }
+
+    async fn find(&self, _: &str) -> Result<Option<VolumeId>> {
+        Ok(Some(VolumeId([1; 32])))
+    }
+
+    async fn follow(&self, _: &str, _: VolumeId, _: &[String], _: Option<Duration>) -> Result<Option<u64>> {
+        Err(unasked())
+    }
+
+    async fn look(&self, _: &str) -> Result<Look> {
+        Err(unasked())
+    }
+
+    async fn claim(&self, _: &str, _: &Expect, _: &[String]) -> std::result::Result<Cut, Unclaimed> {
+        Err(Unclaimed::Failed(unasked()))
+    }
+
+    async fn mount(&self, _: &str, _: &Path, _: Duration, _: Option<Boottime>) -> Result<()> {
+        Err(unasked())
+    }
+
+    async fn unmount(&self, _: &Path) -> Result<()> {
+        Ok(())
+    }
+
+    async fn lease(&self, _: &str, _: Option<Boottime>) -> Result<()> {
+        Ok(())
+    }
+
+    async fn sync(&self, name: &str, _: Option<Duration>) -> Result<()> {
+        let mut told = self.seen.lock();
+        told.synced.push(name.to_owned());
+        if !told.store_answers {
+            return Err(Trouble::new(Problem::StoreUnreachable, "it is away"));
+        }
+        for state in told.states.iter_mut().filter(|state| state.name == name) {
+            let seq = state.head.as_ref().map(|head| head.seq);
+            if let Some(store) = &mut state.arbiter {
+                (store.replicated, store.backlog_bytes) = (seq, 0);
+            }
+        }
+        Ok(())
+    }
+
+    async fn snapshot(&self, _: &str, tags: &[String], message: &str) -> Result<Seal> {
+        self.seen.lock().taken.push(message.to_owned());
+        let tags: Vec<&str> = tags.iter().map(String::as_str).collect();
+        Ok(seal(1, &tags))
+    }
+
+    async fn moments(&self, name: &str, which: Which, max: usize) -> Result<Vec<Seal>> {
+        let told = self.seen.lock();
+        let seals = told.seals.get(name).into_iter().flatten();
+        let seals = seals.filter(|seal| which == Which::All || seal.snapshot.is_some());
+        Ok(seals.take(max).cloned().collect())
+    }
+
+    async fn moment(&self, name: &str, when: &str) -> Result<Option<Seal>> {
+        let told = self.seen.lock();
+        let mut seals = told.seals.get(name).into_iter().flatten();
+        let is_it = |seal: &&Seal| {
+            let tags = seal.snapshot.as_ref().map(|(_, tags)| tags.as_slice()).unwrap_or_default();
+            seal.seq.0.to_string() == when || tags.iter().any(|tag| tag == when)
+        };
+        Ok(seals.find(is_it).cloned())
+    }
+
+    async fn rollback(&self, _: &str, _: &str) -> Result<Seal> {
+        Err(unasked())
+    }
+
+    async fn fork(&self, _: &str, _: &str, _: &[String]) -> Result<VolumeId> {
+        Err(unasked())
+    }
+
+    async fn branches(&self, name: &str) -> Result<Vec<Branch>> {
+        Ok(self.seen.lock().branches.get(name).cloned().unwrap_or_default())
+    }
+
+    async fn states(&self) -> Result<Vec<VolumeState>> {
+        Ok(self.seen.lock().states.clone())
+    }
+
+    async fn retain(&self, _: &str, _: &str) -> Result<()> {
+        Ok(())
+    }
+
+    async fn remove(&self, name: &str) -> Result<()> {
+        self.seen.lock().removed.push(name.to_owned());
+        Ok(())
+    }
+}
+
+/// Nothing of the past, and no ring that anybody changes.
+struct Nothing;
+
+fn nothing<T>() -> Seen<T> {
+    Err(Unseen { why: Why::Missing, text: "nobody asks for that here".to_owned() })
+}
+
+#[async_trait]
+impl Past for Nothing {
+    async fn moments(&self, _: &str, _: usize) -> Seen<Vec<Moment>> {
+        nothing()
+    }
+
+    async fn look(&self, _: &Place, _: u64, _: u64) -> Seen<Looked> {
+        nothing()
+    }
+
+    async fn versions(&self, _: &str, _: &[u8], _: usize) -> Seen<Vec<Version>> {
+        nothing()
+    }
+
+    async fn compare(&self, _: &str, _: u64, _: Option<u64>, _: u64, _: u64) -> Seen<Compared> {
+        nothing()
+    }
+
+    async fn read(&self, _: &Place) -> Seen<Reading> {
+        nothing()
+    }
+
+    async fn archive(&self, _: &Place) -> Seen<Reading> {
+        nothing()
+    }
+
+    async fn restore(&self, _: &Place, _: Back) -> Seen<Restored> {
+        nothing()
+    }
+}
+
+impl Rings for Nothing {
+    fn unite(&self, _: &[u8]) -> Result<u64> {
+        Ok(1)
+    }
+}

@@ -1,0 +1,133 @@
+//! Removing an app: stopped, then forgotten by one device after the other, and last by the hive.
+//!
+//! Invariants
+//! - The hive forgets an app when each device that reports has: so whoever refuses, since something is there that is in no
+//!   store, has an app still that goes on from there.
+//! - The device that has the app is asked last. What is lost with a copy elsewhere is in the store.
+//! - One that is silent is not waited for. It is told when it is back, and looks for itself; what it refuses is an event.
+
+use orchestrator_api::ids::{AppId, DeviceId, OperationId};
+use orchestrator_api::placement::Problem;
+use orchestrator_api::wire::app::App;
+use orchestrator_api::wire::command::{CommandResult, Order};
+use serde::{Deserialize, Serialize};
+
+use super::database::Row;
+use super::devices;
+use super::fail::Fail;
+use super::rows;
+use super::tasks::{self, Open, Task};
+use super::tenant::{About, Tenant};
+use crate::{OperationState, Refused};
+
+/// How an app is removed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Removal {
+    /// Whether devices keep its volumes.
+    pub keep_data: bool,
+    /// Whether what is in no store goes, too.
+    #[serde(default)]
+    pub discard: bool,
+    /// Devices that were told to forget it.
+    #[serde(default)]
+    pub asked: Vec<DeviceId>,
+}
+
+impl Removal {
+    fn order(&self) -> Order {
+        Order::Forget { keep_data: self.keep_data, discard: self.discard }
+    }
+}
+
+/// Removes an app that runs nowhere.
+pub fn begin(tenant: &mut Tenant<'_>, app: &App, mut wish: Removal) -> Result<OperationId, Fail> {
+    let Some(device) = next(tenant, app.id, &wish.asked)? else {
+        let operation = tasks::done(tenant, "remove", Some(app.id), app.device)?;
+        forget(tenant, operation, app.id, &wish)?;
+        tenant.event("app_removed", About::app(app.id));
+        return Ok(operation);
+    };
+    wish.asked.push(device);
+    let order = wish.order();
+    tasks::begin(tenant, "remove", Some(app.id), device, Task::Remove(wish), order)
+}
+
+/// A device did what it was asked for; whether the app is removed now. Else the next one is asked, or what there is to lose
+/// ends the operation.
+pub fn go_on(
+    tenant: &mut Tenant<'_>,
+    open: &mut Open,
+    wish: &Removal,
+    result: &CommandResult,
+) -> Result<bool, Fail> {
+    let Some(app) = open.app else { return Ok(true) };
+    let would_lose = !wish.keep_data && !wish.discard && !result.data.late.is_empty();
+    if would_lose {
+        open.operation.state = OperationState::Failed(Refused::Problem(Problem::PublishLate));
+        return Ok(false);
+    }
+    match next(tenant, app, &wish.asked)? {
+        Some(device) => {
+            let mut wish = wish.clone();
+            wish.asked.push(device);
+            let number = tasks::command(tenant, open.id, Some(app), device, wish.order())?;
+            open.beside.data.waits = Some((device, number));
+            open.beside.data.task = Some(Task::Remove(wish));
+            open.operation.state = OperationState::Running;
+            Ok(false)
+        }
+        None => {
+            forget(tenant, open.id, app, wish)?;
+            Ok(true)
+        }
+    }
+}
+
+/// A device that was told of an app's end, and was not waited for, did not do it.
+pub fn refused(tenant: &mut Tenant<'_>, app: Option<AppId>, device: DeviceId, result: &CommandResult) {
+    let problem = result.code.or(result.problem.as_ref().map(|problem| problem.code));
+    let code = rows::refused_text(Refused::Problem(problem.unwrap_or(Problem::Unknown)));
+    let about = About { app, device: Some(device), ..About::default() };
+    tenant.event("failed", about.with("do", "forget").with("code", code));
+}
+
+/// The next device that is asked: one that reports, and the app's own last.
+fn next(tenant: &mut Tenant<'_>, app: AppId, asked: &[DeviceId]) -> Result<Option<DeviceId>, Fail> {
+    for device in holders(tenant, app)?.into_iter().filter(|device| !asked.contains(device)) {
+        match devices::online(tenant, device) {
+            Ok(_) => return Ok(Some(device)),
+            Err(Fail::Api(_)) => {}
+            Err(other) => return Err(other),
+        }
+    }
+    Ok(None)
+}
+
+/// Devices that may have something of an app, its own last.
+fn holders(tenant: &mut Tenant<'_>, app: AppId) -> Result<Vec<DeviceId>, Fail> {
+    let sql = "SELECT d.device FROM device_app d JOIN device v ON v.account = d.account AND v.device = d.device \
+         JOIN app a ON a.account = d.account AND a.app = d.app \
+         WHERE d.account = $1 AND d.app = $2 AND v.state <> 'revoked' \
+         ORDER BY CASE WHEN d.device = a.device THEN 1 ELSE 0 END, d.device";
+    let rows = tenant.query(sql, &[app.0.into()])?;
+    Ok(rows.iter().map(|row: &Row| row.id(0).map(DeviceId)).collect::<Result<_, _>>()?)
+}
+
+/// The hive forgets an app, and tells the devices that were not asked yet.
+fn forget(tenant: &mut Tenant<'_>, operation: OperationId, app: AppId, wish: &Removal) -> Result<(), Fail> {
+    super::figures::forget(tenant, app.0)?;
+    for device in holders(tenant, app)?.into_iter().filter(|device| !wish.asked.contains(device)) {
+        tasks::command(tenant, operation, Some(app), device, wish.order())?;
+    }
+    // What ran beside is over, too.
+    let sql = "SELECT operation FROM operation WHERE account = $1 AND app = $2 AND state = 'running' \
+         AND operation <> $3";
+    for row in tenant.query(sql, &[app.0.into(), operation.0.into()])? {
+        tasks::cancel(tenant, OperationId(row.id(0)?))?;
+    }
+    for table in ["app", "device_app", "moments", "package"] {
+        tenant.execute(&format!("DELETE FROM {table} WHERE account = $1 AND app = $2"), &[app.0.into()])?;
+    }
+    tenant.changed("app", app);
+    Ok(())
+}
