@@ -67,8 +67,10 @@ pub struct Frame {
     pub theme: Theme,
     /// What every form carries.
     pub csrf: String,
-    /// The page's own path: where a choice of light and dark leads back to.
+    /// Where the page is shown: a choice of light and dark leads back to it.
     pub path: String,
+    /// Whether it answers a form: then its own address takes forms only, and it is asked for again at `path`.
+    pub is_posted: bool,
     /// Where one can go; nothing before a login.
     pub nav: Vec<Link>,
     /// Who is logged in.

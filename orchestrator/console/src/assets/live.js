@@ -1,5 +1,6 @@
 // Makes pages live. Every page works without it: it asks for the same page again, and puts in what changed.
 //
+//   <html data-from="/path">                                       answers a form: it is asked for again there, and never reloaded
 //   <section id="apps" data-live="app device" data-every="10">   asked for again when an app or device changed, and every 10 s
 //   <section id="x" data-live="device" data-from="/path">          … from another path
 //   <time data-ago datetime>, <time data-until datetime>           counted on
@@ -8,6 +9,7 @@
 (() => {
   const root = document.documentElement;
   const away = document.getElementById("away");
+  const posted = root.dataset.from;
   const skew = Date.now() - Date.parse(root.dataset.now || new Date().toISOString());
 
   const span = (ms) => {
@@ -69,7 +71,10 @@
   };
   const put = (it, page) => {
     const fresh = page.getElementById(it.id);
-    if (!fresh) return location.reload();
+    if (!fresh) {
+      if (!posted) location.reload();
+      return;
+    }
     if (busy(it) || fresh.outerHTML === it.outerHTML) return;
     const open = [...it.querySelectorAll("details")].map((one) => one.open);
     const focus = it.contains(document.activeElement) && document.activeElement.getAttribute("href");
@@ -82,7 +87,7 @@
   const load = async (those) => {
     const paths = new Map();
     for (const it of those) {
-      const path = it.dataset.from || location.pathname + location.search;
+      const path = it.dataset.from || posted || location.pathname + location.search;
       paths.set(path, [...(paths.get(path) || []), it.id]);
     }
     for (const [path, ids] of paths) {
@@ -92,8 +97,11 @@
       } catch { return gone(true); }
       if (answer.status >= 500) return gone(true);
       gone(false);
-      // A login that ended, or a thing that is gone: the browser shows it.
-      if (answer.redirected || !answer.ok) return location.reload();
+      // A login that ended, or a thing that is gone: the browser shows it. What answers a form would be sent once more.
+      if (answer.redirected || !answer.ok) {
+        if (!posted) return location.reload();
+        return answer.redirected ? location.assign(posted) : undefined;
+      }
       const page = new DOMParser().parseFromString(await answer.text(), "text/html");
       for (const id of ids) { const it = document.getElementById(id); if (it) put(it, page); }
       tick();

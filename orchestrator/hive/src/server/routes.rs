@@ -43,6 +43,8 @@ pub enum Door {
     Form {
         /// The page that has the form.
         again: Handler,
+        /// Its address; what stands in its places is what stands first in those of the form's own.
+        at: &'static str,
     },
 }
 
@@ -88,9 +90,14 @@ const fn page(path: &'static str, who: Who, handler: Handler) -> Route {
     Route { door: Door::Page, ..route("GET", path, who, handler) }
 }
 
-/// What a form orders, and the page that has the form, which has the same places in its path.
+/// What a form orders, and the page of the same address that has the form.
 const fn form(path: &'static str, who: Who, handler: Handler, again: Handler) -> Route {
-    Route { door: Door::Form { again }, ..route("POST", path, who, handler) }
+    form_of(path, path, who, handler, again)
+}
+
+/// What a form orders, and the page of the address `at` that has the form.
+const fn form_of(at: &'static str, path: &'static str, who: Who, handler: Handler, again: Handler) -> Route {
+    Route { door: Door::Form { again, at }, ..route("POST", path, who, handler) }
 }
 
 const fn large(max: usize, route: Route) -> Route {
@@ -185,14 +192,14 @@ pub const ROUTES: &[Route] = &[
 pub const PAGES: &[Route] = &[
     page("/", All, Free(pages::root)),
     page("/assets/{hash}/{name}", All, Free(pages::asset)),
-    form("/theme", All, Free(pages::theme), Free(pages::root)),
+    form_of("/", "/theme", All, Free(pages::theme), Free(pages::root)),
     page("/setup", All, Free(pages::setup)),
     form("/setup", All, Free(pages::setup_do), Free(pages::setup)),
     page("/login", All, Free(pages::login)),
     form("/login", All, Free(pages::login_do), Free(pages::login)),
     page("/login/second", All, Free(pages::second)),
     form("/login/second", All, Free(pages::second_do), Free(pages::second)),
-    form("/logout", Person(Viewer), Free(pages::logout), Free(pages::root)),
+    form_of("/", "/logout", Person(Viewer), Free(pages::logout), Free(pages::root)),
     page("/live", Person(Viewer), Free(watching::watch)),
     page("/accept", All, Free(pages::me::accept)),
     form("/accept", All, Free(pages::me::accept_do), Free(pages::me::accept)),
@@ -200,39 +207,39 @@ pub const PAGES: &[Route] = &[
     page("/devices/add", Person(Owner), Read(pages::devices::add)),
     form("/devices/add", Person(Owner), Write(pages::devices::add_do), Read(pages::devices::add)),
     page("/devices/codes/{id}", Person(Owner), Read(pages::devices::code)),
-    form("/devices/codes/{id}/remove", Person(Owner), Write(pages::devices::uncode), Read(pages::devices::list)),
+    form_of("/devices", "/devices/codes/{id}/remove", Person(Owner), Write(pages::devices::uncode), Read(pages::devices::list)),
     page("/devices/{id}", Person(Viewer), Read(pages::devices::show)),
-    form("/devices/{id}/rename", Person(Owner), Write(pages::devices::rename), Read(pages::devices::show)),
+    form_of("/devices/{id}", "/devices/{id}/rename", Person(Owner), Write(pages::devices::rename), Read(pages::devices::show)),
     page("/devices/{id}/drain", Person(Operator), Read(pages::devices::drain)),
     form("/devices/{id}/drain", Person(Operator), Write(pages::devices::drain_do), Read(pages::devices::drain)),
-    form("/devices/{id}/undrain", Person(Operator), Write(pages::devices::undrain_do), Read(pages::devices::show)),
+    form_of("/devices/{id}", "/devices/{id}/undrain", Person(Operator), Write(pages::devices::undrain_do), Read(pages::devices::show)),
     page("/devices/{id}/revoke", Person(Owner), Read(pages::devices::revoke)),
     form("/devices/{id}/revoke", Person(Owner), Write(pages::devices::revoke_do), Read(pages::devices::revoke)),
     page("/devices/{id}/update", Person(Owner), Read(pages::devices::update)),
     form("/devices/{id}/update", Person(Owner), Write(pages::devices::update_do), Read(pages::devices::update)),
     page("/activity", Person(Viewer), Read(pages::activity::list)),
-    form("/activity/{id}/cancel", Person(Operator), Write(pages::activity::cancel), Read(pages::activity::list)),
+    form_of("/activity", "/activity/{id}/cancel", Person(Operator), Write(pages::activity::cancel), Read(pages::activity::list)),
     page("/me", Person(Viewer), Read(pages::me::me)),
-    form("/me/password", Person(Viewer), Free(pages::me::password), Read(pages::me::me)),
-    form("/me/sessions/{id}/end", Person(Viewer), Write(pages::me::end), Read(pages::me::me)),
+    form_of("/me", "/me/password", Person(Viewer), Free(pages::me::password), Read(pages::me::me)),
+    form_of("/me", "/me/sessions/{id}/end", Person(Viewer), Write(pages::me::end), Read(pages::me::me)),
     page("/me/second", Person(Viewer), Write(pages::me::second)),
     form("/me/second", Person(Viewer), Write(pages::me::second_on), Write(pages::me::second)),
-    form("/me/second/off", Person(Viewer), Free(pages::me::second_off), Read(pages::me::me)),
+    form_of("/me", "/me/second/off", Person(Viewer), Free(pages::me::second_off), Read(pages::me::me)),
     page("/settings", Person(Viewer), Read(pages::settings::show)),
-    form("/settings/people/{id}/role", Person(Owner), Write(pages::settings::role), Read(pages::settings::show)),
-    form("/settings/people/{id}/second-off", Person(Owner), Write(pages::settings::second_off), Read(pages::settings::show)),
+    form_of("/settings", "/settings/people/{id}/role", Person(Owner), Write(pages::settings::role), Read(pages::settings::show)),
+    form_of("/settings", "/settings/people/{id}/second-off", Person(Owner), Write(pages::settings::second_off), Read(pages::settings::show)),
     page("/settings/people/{id}/remove", Person(Owner), Read(pages::settings::person)),
     form("/settings/people/{id}/remove", Person(Owner), Write(pages::settings::person_remove), Read(pages::settings::person)),
-    form("/settings/invites", Person(Owner), Write(pages::settings::invite), Read(pages::settings::show)),
-    form("/settings/invites/{id}/remove", Person(Owner), Write(pages::settings::uninvite), Read(pages::settings::show)),
-    form("/settings/tokens", Person(Viewer), Write(pages::settings::token), Read(pages::settings::show)),
-    form("/settings/tokens/{id}/end", Person(Viewer), Write(pages::settings::untoken), Read(pages::settings::show)),
-    form("/settings/stores", Person(Owner), Write(pages::settings::store), Read(pages::settings::show)),
-    form("/settings/stores/{id}/remove", Person(Owner), Write(pages::settings::unstore), Read(pages::settings::show)),
-    form("/settings/channels/webhook", Person(Owner), Write(pages::settings::webhook), Read(pages::settings::show)),
-    form("/settings/channels/mail", Person(Owner), Write(pages::settings::mail), Read(pages::settings::show)),
-    form("/settings/channels/{id}/test", Person(Owner), Free(pages::settings::channel_test), Read(pages::settings::show)),
-    form("/settings/channels/{id}/remove", Person(Owner), Write(pages::settings::channel_remove), Read(pages::settings::show)),
+    form_of("/settings", "/settings/invites", Person(Owner), Write(pages::settings::invite), Read(pages::settings::show)),
+    form_of("/settings", "/settings/invites/{id}/remove", Person(Owner), Write(pages::settings::uninvite), Read(pages::settings::show)),
+    form_of("/settings", "/settings/tokens", Person(Viewer), Write(pages::settings::token), Read(pages::settings::show)),
+    form_of("/settings", "/settings/tokens/{id}/end", Person(Viewer), Write(pages::settings::untoken), Read(pages::settings::show)),
+    form_of("/settings", "/settings/stores", Person(Owner), Write(pages::settings::store), Read(pages::settings::show)),
+    form_of("/settings", "/settings/stores/{id}/remove", Person(Owner), Write(pages::settings::unstore), Read(pages::settings::show)),
+    form_of("/settings", "/settings/channels/webhook", Person(Owner), Write(pages::settings::webhook), Read(pages::settings::show)),
+    form_of("/settings", "/settings/channels/mail", Person(Owner), Write(pages::settings::mail), Read(pages::settings::show)),
+    form_of("/settings", "/settings/channels/{id}/test", Person(Owner), Free(pages::settings::channel_test), Read(pages::settings::show)),
+    form_of("/settings", "/settings/channels/{id}/remove", Person(Owner), Write(pages::settings::channel_remove), Read(pages::settings::show)),
 ];
 
 /// The pages of apps, beside those: the catalog, one app, its moments, its moves.
@@ -243,15 +250,15 @@ pub const APP_PAGES: &[Route] = &[
     large(INSTALL_BYTES_MAX, form("/catalog/{name}", Person(Operator), Free(pages::catalog::install), Free(pages::catalog::show))),
     page("/catalog/{name}/icon", Person(Viewer), Free(pages::catalog::icon)),
     page("/installs/{id}", Person(Viewer), Read(pages::working::install)),
-    form("/installs/{id}/cancel", Person(Operator), Write(pages::working::install_cancel), Read(pages::working::install)),
+    form_of("/installs/{id}", "/installs/{id}/cancel", Person(Operator), Write(pages::working::install_cancel), Read(pages::working::install)),
     page("/apps/{id}", Person(Viewer), Read(pages::app::show)),
-    form("/apps/{id}/start", Person(Operator), Write(pages::app::start), Read(pages::app::show)),
-    form("/apps/{id}/stop", Person(Operator), Write(pages::app::stop), Read(pages::app::show)),
-    form("/apps/{id}/restart", Person(Operator), Write(pages::app::restart), Read(pages::app::show)),
-    form("/apps/{id}/snapshot", Person(Operator), Write(pages::app::snapshot), Read(pages::app::show)),
+    form_of("/apps/{id}", "/apps/{id}/start", Person(Operator), Write(pages::app::start), Read(pages::app::show)),
+    form_of("/apps/{id}", "/apps/{id}/stop", Person(Operator), Write(pages::app::stop), Read(pages::app::show)),
+    form_of("/apps/{id}", "/apps/{id}/restart", Person(Operator), Write(pages::app::restart), Read(pages::app::show)),
+    form_of("/apps/{id}", "/apps/{id}/snapshot", Person(Operator), Write(pages::app::snapshot), Read(pages::app::show)),
     page("/apps/{id}/settings", Person(Viewer), Read(pages::app::settings)),
     form("/apps/{id}/settings", Person(Operator), Write(pages::app::change), Read(pages::app::settings)),
-    form("/apps/{id}/update", Person(Operator), Write(pages::app::update), Read(pages::app::settings)),
+    form_of("/apps/{id}/settings", "/apps/{id}/update", Person(Operator), Write(pages::app::update), Read(pages::app::settings)),
     page("/apps/{id}/history", Person(Viewer), Read(pages::app::history)),
     page("/apps/{id}/remove", Person(Owner), Read(pages::app::remove)),
     form("/apps/{id}/remove", Person(Owner), Write(pages::app::remove_do), Read(pages::app::remove)),
@@ -267,7 +274,7 @@ pub const APP_PAGES: &[Route] = &[
     page("/apps/{id}/force", Person(Operator), Read(pages::moving::force)),
     form("/apps/{id}/force", Person(Operator), Write(pages::moving::force_do), Read(pages::moving::force)),
     page("/apps/{id}/operations/{id}", Person(Viewer), Read(pages::working::show)),
-    form("/apps/{id}/operations/{id}/cancel", Person(Operator), Write(pages::working::cancel), Read(pages::working::show)),
+    form_of("/apps/{id}/operations/{id}", "/apps/{id}/operations/{id}/cancel", Person(Operator), Write(pages::working::cancel), Read(pages::working::show)),
 ];
 
 /// The largest form of an installation: 128 options of 4,096 bytes, each written with three letters at worst.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::pages::{Browser, location, text};
+use crate::pages::{Browser, from, location, text};
 use crate::scene::Scene;
 use crate::world::{Machine, Owner, Reply, VOLUME, World, cut, databases, manifest, uuid};
 
@@ -374,6 +374,10 @@ async fn an_app_is_ordered_about_by_its_page() {
     let reply = stage.ada.fill(&stage.app("/settings"), &stage.app("/stop"), &[]).await;
     assert_eq!(reply.status, 409);
     has(&text(&reply), &["Something else is being done with this app"]);
+    assert_eq!(from(&reply), Some(stage.app("")));
+    let cancel = format!("{path}/cancel");
+    let reply = stage.ada.fill(&path, &cancel, &[]).await;
+    assert_eq!((reply.status, from(&reply).as_deref()), (409, Some(path.as_str())), "{}", text(&reply));
     let command = stage.scene.attic.expect("restart").await;
     stage.scene.attic.answer(&command, "done", None, json!({})).await.is(204);
     has(&stage.ended(&path).await, &["Restarting", "done", "To the app"]);
@@ -568,6 +572,7 @@ async fn an_app_goes_back_to_a_moment_and_a_second_one_is_made_of_it() {
         .await;
     assert_eq!(reply.status, 400);
     has(&text(&reply), &["id=\"name-error\"", "name=\"to\" value=\"before-party\""]);
+    assert_eq!(from(&reply), Some(stage.app(fork)));
     let reply = stage
         .ada
         .fill(&stage.app(fork), &stage.app("/fork"), &[("to", "before-party"), ("name", "photos")])

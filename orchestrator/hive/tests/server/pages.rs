@@ -89,6 +89,13 @@ pub fn location(reply: &Reply) -> &str {
     reply.headers.get("location").map_or("", |value| value.to_str().expect("is text"))
 }
 
+/// Where a page is asked for again that answers a form.
+pub fn from(page: &Reply) -> Option<String> {
+    let text = text(page);
+    let html = text.split("<html ").nth(1).and_then(|rest| rest.split('>').next()).expect("is a page");
+    html.split("data-from=\"").nth(1).and_then(|rest| rest.split('"').next()).map(str::to_owned)
+}
+
 fn csrf(page: &Reply) -> String {
     let text = text(page);
     let (_, rest) =
@@ -517,7 +524,8 @@ async fn a_device_is_added_renamed_and_seen_with_its_figures() {
     let mut scene = Scene::on(&database, folder, "manual").await;
     let world = &scene.world;
     let mut owner = Browser::log_in(world, "ada", "a long password").await;
-    let page = text(&owner.fill("/devices/add", "/devices/add", &[("name", "shed")]).await);
+    let reply = owner.fill("/devices/add", "/devices/add", &[("name", "shed")]).await;
+    let page = text(&reply);
     let command =
         page.split("<pre id=\"command\">").nth(1).and_then(|rest| rest.split('<').next()).expect("is shown");
     let (start, code) = command.split_once(" --code ").expect("has a code");
@@ -540,6 +548,7 @@ async fn a_device_is_added_renamed_and_seen_with_its_figures() {
     let waits =
         page.split("data-from=\"").nth(1).and_then(|rest| rest.split('"').next()).expect("waits").to_owned();
     assert!(text(&owner.get(&waits).await).contains("Waiting for the device"));
+    assert_eq!(from(&reply).as_deref(), Some(waits.as_str()), "another code is not made by looking");
     let mut shed = crate::world::Machine::new(world);
     let code = orchestrator_api::code::JoinCode::parse(code).expect("is a code");
     shed.join(&code, "shed").await.is(201);
@@ -576,6 +585,11 @@ async fn a_device_is_added_renamed_and_seen_with_its_figures() {
     );
     let reply = owner.fill(&path, &format!("{path}/rename"), &[("name", "cellar")]).await;
     assert_eq!(reply.status, 409, "another device has that name");
+    assert_eq!(from(&reply).as_deref(), Some(path.as_str()), "its own address takes no GET");
+    assert_eq!(owner.get(&path).await.status, 200);
+    assert_eq!(from(&owner.get(&path).await), None, "what is no answer to a form has its own address");
+    let invites = owner.fill("/settings", "/settings/invites", &[("role", "viewer"), ("days", "0")]).await;
+    assert_eq!((invites.status, from(&invites).as_deref()), (400, Some("/settings")));
     let reply = owner.fill(&format!("{path}/revoke"), &format!("{path}/revoke"), &[]).await;
     assert_eq!(reply.status, 303, "{}", text(&reply));
     assert!(text(&owner.get(&path).await).contains("revoked, its stores are open"));

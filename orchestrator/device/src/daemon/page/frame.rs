@@ -80,6 +80,7 @@ impl Asked {
             theme: Theme::of(&self.theme),
             csrf: self.token.clone(),
             path: self.whole.clone(),
+            is_posted: false,
             nav: if self.token.is_empty() { Vec::new() } else { nav },
             person: None,
             done: None,

@@ -155,10 +155,7 @@ fn running(who: &Who, operation: &Operation, may_cancel: bool, now: Time) -> Run
 
 /// `GET /activity`.
 pub fn list(call: &Call, tenant: &mut Tenant<'_>) -> Result<Reply, Fail> {
-    let mut frame = frame(call, Here::Activity);
-    if call.method == "POST" {
-        frame.path = "/activity".to_owned();
-    }
+    let frame = frame(call, Here::Activity);
     let who = Who::of(tenant)?;
     let query = [("state", Some("running".to_owned())), ("limit", Some("50".to_owned()))];
     let busy: Page<Operation> = operations::list(&call.listing(query), tenant)?.thing()?;

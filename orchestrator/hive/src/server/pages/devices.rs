@@ -10,6 +10,7 @@ use orchestrator_api::wire::device::{Device, DeviceState};
 use orchestrator_api::wire::people::Role;
 use orchestrator_api::wire::report::{Disk, DiskUse, Docker, UpdateStep, VolumeState};
 use orchestrator_api::wire::value::Page;
+use orchestrator_console::layout::Frame;
 use orchestrator_console::pages::{
     self, AddDevice, AppRow, Confirm, DeviceRow, Devices, NewDevice, VolumeRow,
 };
@@ -187,11 +188,12 @@ pub fn add_do(call: &Call, tenant: &mut Tenant<'_>) -> Result<Reply, Fail> {
     // The device's own choice, which the hive cannot make for it: it stands in the command that a person runs there.
     let accepts = if form.flag("accept_authoring") { " --accept-authoring" } else { "" };
     let with = |text: &str| text.replace(" HIVE ", &format!(" {hive} ")) + accepts;
-    let frame = frame(call, Here::Devices);
+    let path = format!("/devices/codes/{}", made.id);
+    let frame = Frame { path: path.clone(), ..frame(call, Here::Devices) };
     Ok(Reply::page(&NewDevice {
         command: Some(with(made.command.reveal())),
         docker: Some(with(made.docker.reveal())),
-        path: format!("/devices/codes/{}", made.id),
+        path,
         ends: Some(show::until(made.ends, frame.now)),
         device: None,
         is_heard: false,
@@ -295,11 +297,8 @@ fn updating(device: &Device) -> Option<String> {
 /// `GET /devices/{id}`.
 pub fn show(call: &Call, tenant: &mut Tenant<'_>) -> Result<Reply, Fail> {
     let device = devices::seen(tenant, call.param(0)?)?;
-    let mut frame = frame(call, Here::Devices);
+    let frame = frame(call, Here::Devices);
     let path = format!("/devices/{}", device.id);
-    if call.method == "POST" {
-        frame.path.clone_from(&path);
-    }
     let report = devices::reported(tenant, device.id)?;
     let (state, words) = health(&device);
     let yes = |is: bool| Html::text(if is { "yes" } else { "no" });

@@ -19,10 +19,7 @@ use super::{Here, frame};
 
 /// `GET /me`.
 pub fn me(call: &Call, tenant: &mut Tenant<'_>) -> Result<Reply, Fail> {
-    let mut frame = frame(call, Here::None);
-    if call.method == "POST" {
-        frame.path = "/me".to_owned();
-    }
+    let frame = frame(call, Here::None);
     let me: Me = people::me(call, tenant)?.thing()?;
     let (_, this, _) = call.person()?;
     let sql = "SELECT id, agent, address, used FROM session WHERE account = $1 AND person = $2 AND half = 0 \
@@ -114,8 +111,7 @@ pub fn second(call: &Call, tenant: &mut Tenant<'_>) -> Result<Reply, Fail> {
         return Ok(Reply::to("/me"));
     }
     let secret = second::begin(tenant, person)?;
-    let mut frame = frame(call, Here::None);
-    frame.path = "/me/second".to_owned();
+    let frame = frame(call, Here::None);
     let name = call.visit.name.clone().unwrap_or_default();
     Ok(Reply::page(&pages::Second {
         qr: show::qr(

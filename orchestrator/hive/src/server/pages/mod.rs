@@ -128,7 +128,9 @@ async fn answered(call: &mut Call, route: Option<&'static Route>) -> Result<Repl
         call.shared.limits.take(Whose::Token(token.0)).map_err(Fail::slow_down)?;
         may(&call.caller, role)?;
     }
-    let Door::Form { again } = route.door else { return run(Arc::new(call.clone()), route.handler).await };
+    let Door::Form { again, at } = route.door else {
+        return run(Arc::new(call.clone()), route.handler).await;
+    };
     call.visit.form = visit::Form::read(&call.body)?;
     call.visit.check()?;
     match run(Arc::new(call.clone()), route.handler).await {
@@ -142,10 +144,23 @@ async fn answered(call: &mut Call, route: Option<&'static Route>) -> Result<Repl
             }
             let status = error.code.status();
             call.visit.problem = Some(error);
+            // What stands behind the question mark of the form's address is of its own page alone.
+            let is_same = at == route.path;
+            call.visit.at = Some(if is_same { call.path_and_query.clone() } else { address(at, &call.params) });
             let reply = run(Arc::new(call.clone()), again).await?;
             Ok(Reply { status, ..reply })
         }
     }
+}
+
+/// An address of the table with what stands in its places.
+fn address(pattern: &str, params: &[String]) -> String {
+    let mut params = params.iter();
+    let part = |part: &str| match part.starts_with('{') {
+        true => params.next().map_or_else(String::new, |param| escaped(param).replace('/', "%2F")),
+        false => part.to_owned(),
+    };
+    pattern.split('/').map(part).collect::<Vec<_>>().join("/")
 }
 
 async fn run(call: Arc<Call>, handler: Handler) -> Result<Reply, Fail> {
@@ -240,7 +255,12 @@ pub fn frame(call: &Call, here: Here) -> Frame {
         now: chance::time(chance::now()),
         theme: call.visit.theme,
         csrf: call.visit.csrf(),
-        path: if call.method == "GET" { call.path_and_query.clone() } else { "/".to_owned() },
+        path: match &call.visit.at {
+            Some(at) => at.clone(),
+            None if call.method == "GET" => call.path_and_query.clone(),
+            None => "/".to_owned(),
+        },
+        is_posted: call.method != "GET",
         nav: if logged_in { all.into_iter().map(link).collect() } else { Vec::new() },
         person: call.visit.name.clone(),
         done: call.query.get("done").and_then(|code| done(code)).map(str::to_owned),
@@ -296,6 +316,13 @@ pub fn theme(call: Arc<Call>) -> Answering {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_form_that_is_shown_again_has_the_address_of_its_page() {
+        let params = ["5c0e".to_owned(), "a b/c".to_owned()];
+        assert_eq!(address("/apps/{id}/operations/{id}/cancel", &params), "/apps/5c0e/operations/a%20b%2Fc/cancel");
+        assert_eq!((address("/devices", &params), address("/", &params)), ("/devices".into(), "/".into()));
+    }
 
     #[test]
     fn nobody_is_led_elsewhere() {

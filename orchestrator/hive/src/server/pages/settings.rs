@@ -83,11 +83,8 @@ fn store_state(state: Option<StoreState>) -> Html {
 
 /// `GET /settings`.
 pub fn show(call: &Call, tenant: &mut Tenant<'_>) -> Result<Reply, Fail> {
-    let mut frame = frame(call, Here::Settings);
+    let frame = frame(call, Here::Settings);
     let open = sent(call);
-    if call.method == "POST" {
-        frame.path = "/settings".to_owned();
-    }
     let (me, _, own) = call.person()?;
     let can_own = own == Role::Owner;
     let given = |form: &str, field: Field, name: &str| {

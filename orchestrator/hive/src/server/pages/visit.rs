@@ -38,6 +38,8 @@ pub struct Visit {
     pub form: Form,
     /// What went wrong with it.
     pub problem: Option<Box<ApiError>>,
+    /// The address of the page that has that form.
+    pub at: Option<String>,
     /// What the browser says it is.
     pub agent: String,
     /// Whether another site led here.
