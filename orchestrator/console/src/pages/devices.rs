@@ -146,8 +146,6 @@ pub struct Device {
     pub spans: Vec<(&'static str, String, bool)>,
     /// The figures of that time.
     pub graphs: Vec<Graph>,
-    /// Where the device's own page is, with files and logs.
-    pub own_page: Option<String>,
     /// Its new name.
     pub rename: Option<Field>,
     /// Whether it is emptied now.

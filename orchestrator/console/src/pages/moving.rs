@@ -84,8 +84,6 @@ pub struct AppForce {
 pub struct Working {
     /// What all pages have.
     pub frame: Frame,
-    /// What is done, for the browser's list.
-    pub title: String,
     /// What is done.
     pub what: Html,
     /// The app's page; none before there is one.

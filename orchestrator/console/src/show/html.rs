@@ -25,6 +25,18 @@ impl Html {
         Self(first.0 + &second.0)
     }
 
+    /// The same without elements: what a window's title takes. Text in it is escaped as before, so each `<` begins an
+    /// element.
+    pub fn plain(&self) -> Self {
+        let mut inside = false;
+        let is_text = |one: &char| {
+            let was = inside;
+            inside = *one == '<' || (was && *one != '>');
+            !inside && !was
+        };
+        Self(self.0.chars().filter(is_text).collect())
+    }
+
     /// As it is sent.
     pub fn as_str(&self) -> &str {
         &self.0
@@ -71,4 +83,16 @@ pub fn escape(text: &str) -> String {
         }
     }
     out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_title_has_the_text_and_no_element() {
+        let name = crate::show::name("a<b>\u{202e}&\"x");
+        let title = Html::pair("Moving ", name).plain();
+        assert_eq!(title.as_str(), "Moving a&lt;b&gt;⟨U+202E⟩&amp;&quot;x");
+    }
 }

@@ -372,7 +372,6 @@ pub fn show(call: &Call, tenant: &mut Tenant<'_>) -> Result<Reply, Fail> {
         volumes,
         spans: span.links(&format!("{path}?span="), "#figures"),
         graphs: graphs(tenant, &device, span)?,
-        own_page: None,
         rename: can_own.then(|| {
             let given = call.visit.form.maybe("name").unwrap_or(&device.name);
             Field::new("name", "Name", Kind::Text).value(given).length(63).error(frame.error("name"))

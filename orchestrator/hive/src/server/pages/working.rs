@@ -338,7 +338,6 @@ fn page(
         all = install_steps(operation, app.is_some(), to);
     }
     Ok(pages::Working {
-        title: "Operation".to_owned(),
         what,
         app: app.map(|(id, name, _)| (name, app_view::path(id))),
         health,
