@@ -80,6 +80,8 @@ pub struct AppRunning {
     pub title: Html,
     /// How far it is.
     pub progress: Progress,
+    /// For which device it waits, and whether that reports.
+    pub waits: Option<String>,
     /// Its page.
     pub path: String,
 }

@@ -5,7 +5,7 @@ use askama::Template;
 use crate::layout::Frame;
 use crate::show::{Field, Health, Html, Progress, health};
 
-use super::app::{AppHead, Trouble};
+use super::app::{AppHead, AppRunning, Trouble};
 use super::catalog::Choice;
 
 /// A step of an operation.
@@ -46,6 +46,8 @@ pub struct AppMove {
     pub is_possible: bool,
     /// Why it cannot be moved as planned now.
     pub refusal: Option<Trouble>,
+    /// What is being done with it already.
+    pub running: Option<AppRunning>,
     /// What will happen.
     pub steps: Vec<Step>,
     /// How much is to be copied before it stops.

@@ -1,5 +1,6 @@
 //! What all pages of an app share: its head, its names, and what happened with it in words.
 
+use orchestrator_api::error::Code;
 use orchestrator_api::ids::{AppId, DeviceId, OperationId};
 use orchestrator_api::placement::Policy;
 use orchestrator_api::text::Time;
@@ -151,8 +152,22 @@ pub fn running(tenant: &mut Tenant<'_>, view: &View) -> Result<Option<AppRunning
     Ok(Some(AppRunning {
         title: doing(&operation, || device_name(&view.devices, operation.device)),
         progress: progress(&operation),
+        waits: waits(&operation, &view.devices).map(|(device, is_silent)| {
+            if is_silent { silent(device) } else { format!("It waits for {}.", device.name) }
+        }),
         path: working(view.app.id, id),
     }))
+}
+
+/// The device whose answer an operation waits for, and whether it is silent.
+pub fn waits<'d>(operation: &Operation, devices: &'d [Device]) -> Option<(&'d Device, bool)> {
+    let device = operation.waits_for.and_then(|id| devices.iter().find(|device| device.id == id))?;
+    Some((device, operation.code.as_deref() == Some(Code::DeviceSilent.text())))
+}
+
+/// What it means for an operation that its device is silent.
+pub fn silent(device: &Device) -> String {
+    format!("{} does not report. It gets its order when it is back.", device.name)
 }
 
 /// What becomes of an app when its device dies, to choose from.

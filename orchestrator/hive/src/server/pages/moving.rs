@@ -84,7 +84,8 @@ pub fn show(call: &Call, tenant: &mut Tenant<'_>) -> Result<Reply, Fail> {
         trouble.what = Some("It cannot hand over what it has. Wait for it, or move the app without that device, and lose what was not replicated.".to_owned());
         refusal = Some(trouble);
     }
-    if view.app.operation.is_some() {
+    let running = app_view::running(tenant, &view)?;
+    if running.is_some() {
         refusal = Some(app_view::trouble("operation_running", None));
     }
     let steps = ["check", "prepare", "hand_over", "start"];
@@ -97,6 +98,7 @@ pub fn show(call: &Call, tenant: &mut Tenant<'_>) -> Result<Reply, Fail> {
         is_possible: refusal.is_none() && targets.iter().any(|one| one.is_possible),
         targets,
         refusal,
+        running,
         steps: steps.iter().map(step).collect(),
         size: bytes.map(show::bytes),
         head: view.head,

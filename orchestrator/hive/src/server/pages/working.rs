@@ -288,10 +288,13 @@ fn page(
         }
     };
     let results = results(tenant, operation, &data, &devices)?;
-    let silent = [data.waits.map(|(device, _)| device), data.from, data.to];
-    let silent = silent.into_iter().flatten().filter_map(|id| devices.iter().find(|device| device.id == id));
-    let silent = silent.into_iter().find(|device| device.state == DeviceState::Silent);
-    let waits = silent.filter(|_| operation.state == State::Running);
+    let other = || {
+        let mut both = [data.from, data.to].into_iter().flatten();
+        both.find_map(|id| devices.iter().find(|one| one.id == id && one.state == DeviceState::Silent))
+    };
+    let waited = app_view::waits(operation, &devices).filter(|(_, is_silent)| *is_silent);
+    let waits = waited.map(|(device, _)| device).or_else(other);
+    let waits = waits.filter(|_| operation.state == State::Running);
     let mut trouble = None;
     if operation.state == State::Failed {
         let code = operation.code.as_deref().unwrap_or("late");
@@ -345,8 +348,7 @@ fn page(
         progress: (operation.state == State::Running && operation.total.is_some())
             .then(|| progress(operation)),
         steps: all,
-        waits: waits
-            .map(|device| format!("{} does not report. It gets its order when it is back.", device.name)),
+        waits: waits.map(app_view::silent),
         begun: show::ago(operation.begun, frame.now),
         ended: operation.ended.map(|ended| show::ago(ended, frame.now)),
         results,
