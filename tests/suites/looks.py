@@ -39,6 +39,7 @@ const all = [performance.getEntriesByType("navigation")[0], ...performance.getEn
   (one) => ["link", "script", "img", "css", "other"].includes(one.initiatorType) && !one.name.endsWith("/live"))];
 return all.map((one) => [new URL(one.name).pathname, one.decodedBodySize]);
 """
+SEEN = "; document.dispatchEvent(new Event('visibilitychange'))"
 PAINT = "const it = performance.getEntriesByName('first-contentful-paint')[0]; return it ? it.startTime : null;"
 
 
@@ -74,7 +75,7 @@ class Looks:
         had_scripts = browser.has_scripts
         browser.scripts(True)
         # A live page stands still while it is looked at: it takes itself for one that nobody sees.
-        browser.run("Object.defineProperty(document, 'hidden', {value: true, configurable: true})")
+        browser.run("Object.defineProperty(document, 'hidden', {value: true, configurable: true})" + SEEN)
         for theme in ("light", "dark"):
             browser.dark(theme == "dark")
             browser.shot(PICTURES / f"{name}-{theme}.png")
@@ -91,7 +92,7 @@ class Looks:
         if over := browser.run(OVER):
             self.wrong.append(f"{name}, phone: it scrolls sideways, {over}")
         browser.phone(False)
-        browser.run("delete document.hidden")
+        browser.run("delete document.hidden" + SEEN)
         browser.scripts(had_scripts)
 
     def weigh(self, browser):

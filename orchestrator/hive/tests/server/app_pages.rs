@@ -658,7 +658,11 @@ async fn an_app_is_moved_as_planned_by_its_pages_and_the_proof_is_shown() {
     let prepare = scene.cellar.expect("prepare").await;
     has(
         &shown(&stage.ada.get(&path).await),
-        &["Moving to", "<li class=\"now\" aria-current=\"step\"><b>Prepare cellar</b>", "Cancel it"],
+        &[
+            "Moving to",
+            "<li class=\"now\" aria-current=\"step\"><b data-said>Prepare cellar</b>",
+            "Cancel it",
+        ],
     );
     let scene = &mut stage.scene;
     let writers = json!([{"volume": VOLUME, "writer": scene.cellar.writer()}]);
@@ -666,7 +670,10 @@ async fn an_app_is_moved_as_planned_by_its_pages_and_the_proof_is_shown() {
     let hand_over = scene.attic.expect("hand_over").await;
     scene.attic.has(&scene.app, &scene.term, "stopping", Some("hand_over"), Some((1, 8)));
     scene.attic.report().await.is(200);
-    has(&shown(&stage.ada.get(&path).await), &["<b>Stop it, and bring the last change to the store</b>"]);
+    has(
+        &shown(&stage.ada.get(&path).await),
+        &["<b data-said>Stop it, and bring the last change to the store</b>"],
+    );
     let scene = &mut stage.scene;
     let head = json!({"volume": VOLUME, "epoch": 1, "seq": 9, "manifest": manifest(9)});
     let data = json!({"heads": [head], "started": true, "healthy": true});

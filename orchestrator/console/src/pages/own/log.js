@@ -26,7 +26,13 @@
       if (line.error) item.className = "err";
       from.className = "from"; from.textContent = line.service;
       said.className = "said"; said.textContent = line.text;
-      item.append(from, " ", said);
+      item.append(from, " ");
+      if (line.error) {
+        const error = document.createElement("span");
+        error.className = "hide"; error.textContent = "error: ";
+        item.append(error);
+      }
+      item.append(said);
       log.append(item);
       while (log.childElementCount > max) log.firstElementChild.remove();
       const empty = document.getElementById("log-empty");
