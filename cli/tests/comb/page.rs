@@ -207,6 +207,21 @@ fn the_page_lets_in_whoever_has_the_code_and_nobody_else() {
     for token in ["", "AAAA"] {
         assert_eq!(browser.post("/leave", &[("csrf", token)]).status, 403);
     }
+    // What is refused in a session is told on a page with a way back, without one in a line.
+    let refused = [
+        (browser.get("/nothing"), 404),
+        (browser.get("/leave"), 405),
+        (browser.get("/files?volume=%zz"), 400),
+        (browser.post("/leave", &[("csrf", "old")]), 403),
+    ];
+    for (answer, status) in refused {
+        assert_eq!(answer.status, status, "{}", answer.text());
+        let page = answer.text();
+        assert!(page.contains("<h1>") && page.contains("href=\"/\">Go back</a>"), "{status}: {page}");
+    }
+    other.cookie = None;
+    let line = other.get("/nothing").text();
+    assert_eq!(line, "there is no such page\n", "nothing of the device");
     let csrf = first.field("csrf");
     assert_eq!(browser.shows("/").status, 200);
     let left = browser.post("/leave", &[("csrf", &csrf)]);

@@ -13,6 +13,7 @@ use http_body_util::combinators::BoxBody;
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::{Frame, Incoming};
 use hyper::header::{AUTHORIZATION, CONTENT_TYPE, ETAG, HeaderMap, HeaderValue, IF_MATCH, RETRY_AFTER};
+use hyper::http::request::Parts;
 use hyper::service::service_fn;
 use hyper::{Request as HttpRequest, Response, StatusCode};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -39,6 +40,9 @@ use super::{Shared, operations};
 const ARRIVE_WAIT: Duration = Duration::from_secs(30);
 /// How long a large one may take.
 const ARRIVE_WAIT_LARGE: Duration = Duration::from_secs(600);
+/// How much of a form that is too large is read and dropped, and for how long.
+const DROP_BYTES_MAX: usize = 8 << 20;
+const DROP_WAIT: Duration = Duration::from_secs(5);
 const REMEMBERED_MS: i64 = 24 * 3_600_000;
 
 type Sent = BoxBody<Bytes, Infallible>;
@@ -204,39 +208,36 @@ async fn handled(
 ) -> Result<Answered, (Fail, bool)> {
     let device = signed.is_some();
     let person = |fail: Fail| (fail, device);
-    let path = request.uri().path().to_owned();
-    let path_and_query = request.uri().path_and_query().map_or(path.clone(), |all| all.as_str().to_owned());
-    let parts = segments(&path).map_err(|error| person(Fail::new(Code::BadRequest, error.to_string())))?;
-    let Some((route, params)) = routes::find(request.method().as_str(), &parts) else {
-        let is_page = header(request.headers(), "accept").is_some_and(|kinds| kinds.contains("text/html"));
-        if is_page && !path.starts_with("/v1/") {
-            let (head, _) = request.into_parts();
-            let address = address(shared, &head.headers, peer);
-            let is_secure = shared.is_secure(&head.headers, peer);
-            let asked = pages::Asked {
-                route: None,
-                params: Vec::new(),
-                query: BTreeMap::new(),
-                path_and_query,
-                body: Bytes::new(),
-                address,
-                is_secure,
-            };
-            return Ok((pages::answer(shared, asked, &head).await, None));
-        }
-        return Err(person(Fail::new(Code::NotFound, "there is no such route")));
-    };
-    let told = request.uri().query().unwrap_or_default();
-    let query = if route.door == Door::Json { query(told) } else { pages::query(told) }.map_err(person)?;
     let (head, incoming) = request.into_parts();
-    let body = read(route, &head.headers, incoming).await.map_err(person)?;
+    let path = head.uri.path().to_owned();
+    let path_and_query = head.uri.path_and_query().map_or(path.clone(), |all| all.as_str().to_owned());
+    let found = segments(&path)
+        .map_err(|error| Fail::new(Code::BadRequest, error.to_string()))
+        .map(|parts| routes::find(head.method.as_str(), &parts));
     let address = address(shared, &head.headers, peer);
-    if route.door != Door::Json {
+    let is_page = match &found {
+        Ok(Some((route, _))) => route.door != Door::Json,
+        // Of what leads nowhere a browser says that it wants a page.
+        _ => {
+            header(&head.headers, "accept").is_some_and(|kinds| kinds.contains("text/html"))
+                && !path.starts_with("/v1/")
+        }
+    };
+    if is_page {
+        let wish = match found {
+            Ok(Some((route, params))) => wish(route, params, &head, incoming).await,
+            Ok(None) => Err(Fail::new(Code::NotFound, "no page has this address")),
+            Err(fail) => Err(fail),
+        };
         let is_secure = shared.is_secure(&head.headers, peer);
-        let asked =
-            pages::Asked { route: Some(route), params, query, path_and_query, body, address, is_secure };
+        let asked = pages::Asked { wish, path_and_query, address, is_secure };
         return Ok((pages::answer(shared, asked, &head).await, None));
     }
+    let Some((route, params)) = found.map_err(person)? else {
+        return Err(person(Fail::new(Code::NotFound, "there is no such route")));
+    };
+    let query = query(head.uri.query().unwrap_or_default()).map_err(person)?;
+    let body = read(route, &head.headers, incoming).await.map_err(person)?;
     let bearer = header(&head.headers, AUTHORIZATION.as_str()).and_then(|text| text.strip_prefix("Bearer "));
     let asked = Asked { path_and_query: &path_and_query, body: &body, address };
     let caller = caller(shared, route, bearer, signed, &asked).await.map_err(person)?;
@@ -275,13 +276,57 @@ async fn handled(
     reply.map(|reply| (reply, None)).map_err(person)
 }
 
+/// What is asked of a page that there is.
+async fn wish(
+    route: &'static Route,
+    params: Vec<String>,
+    head: &Parts,
+    mut incoming: Incoming,
+) -> Result<pages::Wish, Fail> {
+    let query = pages::query(head.uri.query().unwrap_or_default())?;
+    let limit = route.max as u64;
+    if told_length(&head.headers).is_some_and(|told| told > limit) {
+        // A browser that still sends would not see the answer.
+        let _ = tokio::time::timeout(DROP_WAIT, drop_some(&mut incoming)).await;
+        return Err(form_too_large(limit));
+    }
+    let body = read(route, &head.headers, incoming).await.map_err(|fail| match fail {
+        Fail::Api(error) if error.code == Code::TooLarge => form_too_large(limit),
+        other => other,
+    })?;
+    Ok(pages::Wish { route, params, query, body })
+}
+
+fn form_too_large(limit: u64) -> Fail {
+    Fail::new(
+        Code::TooLarge,
+        format!("what was sent is too long: this page takes {} KiB at most", limit >> 10),
+    )
+    .hint("Go back, and send less.")
+}
+
+/// Reads a body on without keeping it, as far as that makes sense.
+async fn drop_some(incoming: &mut Incoming) {
+    let mut left = DROP_BYTES_MAX;
+    while let Some(Ok(frame)) = incoming.frame().await {
+        let len = frame.data_ref().map_or(0, Bytes::len);
+        if len > left {
+            return;
+        }
+        left -= len;
+    }
+}
+
+fn told_length(headers: &HeaderMap<HeaderValue>) -> Option<u64> {
+    header(headers, "content-length").and_then(|text| text.parse().ok())
+}
+
 async fn read(route: &Route, headers: &HeaderMap<HeaderValue>, incoming: Incoming) -> Result<Bytes, Fail> {
     let too_large = || {
         Fail::new(Code::TooLarge, format!("a request of this route has at most {} bytes", route.max))
             .detail("limit", route.max)
     };
-    let told = header(headers, "content-length").and_then(|text| text.parse::<u64>().ok());
-    if told.is_some_and(|told| told > route.max as u64) {
+    if told_length(headers).is_some_and(|told| told > route.max as u64) {
         return Err(too_large());
     }
     let wait = if route.max > (8 << 20) { ARRIVE_WAIT_LARGE } else { ARRIVE_WAIT };

@@ -616,6 +616,21 @@ async fn an_address_that_leads_nowhere_shows_the_way() {
         let (_, words) = page.split_once("<div class=\"card\">\n<p>").expect("is told");
         assert!(words.starts_with(|first: char| first.is_uppercase()), "{path}: {words}");
     }
+    // What cannot be read is told on a page, too, and not as a program would be told.
+    for path in ["/devices?x=%zz", "/devices//x", "/a%2fb", "/%zz"] {
+        for browser in [&mut ada, &mut nobody] {
+            let reply = browser.get(path).await;
+            is_safe(&reply, path);
+            assert_eq!(reply.status, 400, "{path}: {}", text(&reply));
+            assert!(text(&reply).contains("<h1>This did not work</h1>"), "{path}: {}", text(&reply));
+        }
+    }
+    let long = "x".repeat(80 << 10);
+    let reply = ada.fill("/settings", "/settings/stores", &[("url", &long)]).await;
+    is_safe(&reply, "a long form");
+    let page = text(&reply);
+    assert!(reply.status == 413 && page.contains("64 KiB at most") && page.contains(">ada</a>"), "{page}");
+    assert_eq!(ada.get("/").await.status, 200);
 }
 
 /// What a device or a person called something is shown, and does nothing.

@@ -16,10 +16,11 @@ use hyper::header::{
     CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_LENGTH, CONTENT_SECURITY_POLICY, CONTENT_TYPE, COOKIE, HOST,
     HeaderMap, HeaderName, HeaderValue, LOCATION, ORIGIN, SET_COOKIE,
 };
+use hyper::http::request::Parts as Head;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use orchestrator_console::POLICY;
+use orchestrator_console::{POLICY, show};
 use tokio::io::AsyncReadExt;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
@@ -302,11 +303,18 @@ async fn secured(world: Arc<World>, acceptor: TlsAcceptor, stream: TcpStream, pe
 
 async fn answer(world: Arc<World>, request: Request<Incoming>, peer: IpAddr, port: u16) -> Response<Sent> {
     let is_head = request.method() == Method::HEAD;
-    let response = match judged(world.clone(), request, peer, port).await {
-        Ok((route, asked)) => match (route.page)(asked).await {
+    let (head, body) = request.into_parts();
+    let mut asked = visitor(world, &head, peer);
+    let response = match judged(&mut asked, &head, body, port).await {
+        Ok(route) => match (route.page)(asked).await {
             Ok(answer) | Err(answer) => answer,
         },
-        Err(answer) => answer,
+        Err(Stop::Answer(answer)) => answer,
+        // Who was let in gets a page with a way back; to others nothing is shown of the device.
+        Err(Stop::Refused(status, title, text)) if !asked.token.is_empty() => {
+            asked.lost(status, title, &[&show::capital(&format!("{text}."))])
+        }
+        Err(Stop::Refused(status, _, text)) => refused(status, text),
     };
     let mut response = response.sent();
     if is_head {
@@ -343,20 +351,49 @@ pub fn is_own_host(host: &str, port: u16, names: &[String]) -> bool {
     told == Ok(port) && names.contains(&name)
 }
 
-/// Finds the route of a request, and whether whoever asks may.
-async fn judged(
-    world: Arc<World>,
-    request: Request<Incoming>,
-    peer: IpAddr,
-    port: u16,
-) -> Result<(&'static Route, Asked), Answer> {
-    let (head, body) = request.into_parts();
+/// Why a request comes to no page.
+enum Stop {
+    /// Something else is answered.
+    Answer(Answer),
+    /// It is refused: the status, in a few words, and a sentence without a full stop.
+    Refused(StatusCode, &'static str, &'static str),
+}
+
+/// Who asks, before anything of what is asked was looked at.
+fn visitor(world: Arc<World>, head: &Head, peer: IpAddr) -> Asked {
     let path = head.uri.path().to_owned();
-    let route = routes::find(&path).ok_or_else(|| refused(StatusCode::NOT_FOUND, "there is no such page"))?;
+    let cookie = cookie(&head.headers, SESSION_COOKIE);
+    let now = clock::boottime();
+    let token = cookie.as_ref().and_then(|cookie| world.page.keys.lock().session(cookie, peer, now));
+    Asked {
+        theme: self::cookie(&head.headers, THEME_COOKIE).unwrap_or_default(),
+        is_from_elsewhere: header(&head.headers, "sec-fetch-site") == Some("cross-site"),
+        token: token.unwrap_or_default(),
+        whole: head.uri.path_and_query().map_or(path.clone(), |all| all.as_str().to_owned()),
+        query: Fields::default(),
+        form: Fields::default(),
+        world,
+        path,
+        cookie,
+        peer,
+    }
+}
+
+/// Finds the route of a request, and whether whoever asks may; reads what is asked.
+async fn judged(asked: &mut Asked, head: &Head, body: Incoming, port: u16) -> Result<&'static Route, Stop> {
+    let stop = |status, title, text| Stop::Refused(status, title, text);
+    let route = routes::find(&asked.path).ok_or(stop(
+        StatusCode::NOT_FOUND,
+        "There is nothing here",
+        "there is no such page",
+    ))?;
     let is_post = match head.method {
         Method::GET | Method::HEAD if !route.is_post => false,
         Method::POST if route.is_post || route.is_both => true,
-        _ => return Err(refused(StatusCode::METHOD_NOT_ALLOWED, "this is asked for in another way")),
+        _ => {
+            let text = "this address takes forms only, or none: begin again at a page that leads here";
+            return Err(stop(StatusCode::METHOD_NOT_ALLOWED, "This is asked for in another way", text));
+        }
     };
     // Of HTTP/2 it stands in the address, and may stand in a header too: neither may be another's.
     let told = header(&head.headers, HOST).map(str::to_owned);
@@ -365,7 +402,7 @@ async fn judged(
     let hosts: Vec<String> = hosts.into_iter().flatten().collect();
     if hosts.is_empty() || !hosts.iter().all(|host| is_own_host(host, port, &names)) {
         let text = "this device's page is not called that: open the address that `comb device page` prints";
-        return Err(refused(StatusCode::MISDIRECTED_REQUEST, text));
+        return Err(stop(StatusCode::MISDIRECTED_REQUEST, "This is another address", text));
     }
     let host = &hosts[0];
     let site = header(&head.headers, "sec-fetch-site");
@@ -378,50 +415,38 @@ async fn judged(
             None => true,
         };
         if !is_own || site.is_some_and(|site| site != "same-origin") {
-            return Err(refused(StatusCode::FORBIDDEN, "another site asked for this"));
+            return Err(stop(StatusCode::FORBIDDEN, "This is not for you", "another site asked for this"));
         }
     }
-    let wrong = || refused(StatusCode::BAD_REQUEST, "this address is written wrongly");
-    let query = Fields::parse(head.uri.query().unwrap_or_default().as_bytes()).ok_or_else(wrong)?;
-    let cookie = cookie(&head.headers, SESSION_COOKIE);
-    let now = clock::boottime();
-    let token = cookie.as_ref().and_then(|cookie| world.page.keys.lock().session(cookie, peer, now));
-    if token.is_none() && route.guard != Guard::Free {
+    let lost = "This address leads nowhere";
+    asked.query = Fields::parse(head.uri.query().unwrap_or_default().as_bytes()).ok_or(stop(
+        StatusCode::BAD_REQUEST,
+        lost,
+        "it was written or cut wrongly",
+    ))?;
+    if asked.token.is_empty() && route.guard != Guard::Free {
         return Err(match route.guard {
-            Guard::Page => Answer::see("/code"),
-            _ => refused(StatusCode::UNAUTHORIZED, "there is no session: `comb device page` begins one"),
+            Guard::Page => Stop::Answer(Answer::see("/code")),
+            _ => {
+                let text = "there is no session: `comb device page` begins one";
+                stop(StatusCode::UNAUTHORIZED, "You are not let in", text)
+            }
         });
     }
-    let form = if is_post { form(body).await? } else { Fields::default() };
-    if is_post
-        && let Some(token) = &token
-        && !route.is_free_of_token
-    {
-        let sent = form.text("csrf").unwrap_or_default();
-        if !Keys::same(sent, token) {
-            return Err(refused(
-                StatusCode::FORBIDDEN,
-                "this form is not of this session: load the page again",
-            ));
-        }
+    if !is_post {
+        return Ok(route);
     }
-    let whole = head.uri.path_and_query().map_or(path.clone(), |all| all.as_str().to_owned());
-    let asked = Asked {
-        theme: self::cookie(&head.headers, THEME_COOKIE).unwrap_or_default(),
-        is_from_elsewhere: site == Some("cross-site"),
-        token: token.unwrap_or_default(),
-        world,
-        path,
-        whole,
-        query,
-        form,
-        cookie,
-        peer,
-    };
-    Ok((route, asked))
+    asked.form = form(body).await?;
+    let sent = asked.form.text("csrf").unwrap_or_default();
+    if !asked.token.is_empty() && !route.is_free_of_token && !Keys::same(sent, &asked.token) {
+        let text = "it is not of this session, so nothing was done: go back, load the page again, and send it once more";
+        return Err(stop(StatusCode::FORBIDDEN, "This form is old", text));
+    }
+    Ok(route)
 }
 
-async fn form(body: Incoming) -> Result<Fields, Answer> {
+async fn form(body: Incoming) -> Result<Fields, Stop> {
+    let refused = |status, text| Stop::Refused(status, "This form cannot be read", text);
     let large = || refused(StatusCode::PAYLOAD_TOO_LARGE, "a form has at most 32 KiB");
     if body.size_hint().lower() > FORM_BYTES_MAX as u64 {
         return Err(large());

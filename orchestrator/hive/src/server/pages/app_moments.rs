@@ -231,7 +231,8 @@ pub fn fork(call: &Call, tenant: &mut Tenant<'_>) -> Result<Reply, Fail> {
     let mut view = View::of(call, tenant, "moments")?;
     let (of, hidden, _) = origin(call, &view, tenant)?;
     // The form says what its page has behind the question mark.
-    let asked: Vec<String> = hidden.iter().map(|(name, value)| format!("{name}={}", escaped(value))).collect();
+    let asked: Vec<String> =
+        hidden.iter().map(|(name, value)| format!("{name}={}", escaped(value))).collect();
     view.frame.path = format!("{}/fork?{}", view.head.path, asked.join("&"));
     let form = &call.visit.form;
     let name = Field::new("name", "What it is called", Kind::Text)

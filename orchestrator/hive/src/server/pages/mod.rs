@@ -25,6 +25,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use hyper::Method;
 use hyper::http::request::Parts;
 use orchestrator_api::error::{ApiError, Code};
 use orchestrator_console::layout::{Frame, Link, Problem, Theme};
@@ -49,20 +50,26 @@ const USED_EVERY_MS: i64 = 10 * 60_000;
 
 /// A request for a page.
 pub struct Asked {
-    /// Which route; none if no page has this address.
-    pub route: Option<&'static Route>,
-    /// What stands in its places.
-    pub params: Vec<String>,
-    /// What stands behind the question mark.
-    pub query: BTreeMap<String, String>,
+    /// What is asked; else why nothing can be: no page has this address, or it cannot be read.
+    pub wish: Result<Wish, Fail>,
     /// Path and query, as sent.
     pub path_and_query: String,
-    /// What came.
-    pub body: Bytes,
     /// From where.
     pub address: IpAddr,
     /// Whether by TLS.
     pub is_secure: bool,
+}
+
+/// What is asked of a page that there is.
+pub struct Wish {
+    /// Which route.
+    pub route: &'static Route,
+    /// What stands in its places.
+    pub params: Vec<String>,
+    /// What stands behind the question mark.
+    pub query: BTreeMap<String, String>,
+    /// What came.
+    pub body: Bytes,
 }
 
 /// What stands behind the question mark, as a browser writes it.
@@ -78,11 +85,15 @@ fn authority(head: &Parts) -> Option<&str> {
 
 /// Answers with a page, whatever happens.
 pub async fn answer(shared: &Arc<Shared>, asked: Asked, head: &Parts) -> Reply {
+    let (route, params, query, body) = match asked.wish {
+        Ok(Wish { route, params, query, body }) => (Ok(route), params, query, body),
+        Err(fail) => (Err(fail), Vec::new(), BTreeMap::new(), Bytes::new()),
+    };
     let mut call = Call {
         shared: shared.clone(),
         caller: Caller::Nobody,
-        params: asked.params,
-        query: asked.query,
+        params,
+        query,
         if_match: None,
         last_event: head
             .headers
@@ -91,13 +102,17 @@ pub async fn answer(shared: &Arc<Shared>, asked: Asked, head: &Parts) -> Reply {
             .map(str::to_owned),
         join: None,
         signed: None,
-        method: asked.route.map_or("GET", |route| route.method),
+        method: match (&route, head.method == Method::POST) {
+            (Ok(route), _) => route.method,
+            (Err(_), true) => "POST",
+            (Err(_), false) => "GET",
+        },
         path_and_query: asked.path_and_query,
-        body: asked.body,
+        body,
         address: asked.address,
         visit: Visit::of(&head.headers, authority(head), asked.is_secure),
     };
-    let reply = match answered(&mut call, asked.route).await {
+    let reply = match answered(&mut call, route).await {
         Ok(reply) => reply,
         Err(fail) => error(&call, *fail.answer()),
     };
@@ -107,7 +122,7 @@ pub async fn answer(shared: &Arc<Shared>, asked: Asked, head: &Parts) -> Reply {
     }
 }
 
-async fn answered(call: &mut Call, route: Option<&'static Route>) -> Result<Reply, Fail> {
+async fn answered(call: &mut Call, route: Result<&'static Route, Fail>) -> Result<Reply, Fail> {
     if let Some(secret) = call.visit.session().map(str::to_owned) {
         let found = call.shared.database.transact(How::Read, move |tx| auth::visitor(tx, &secret)).await?;
         match found {
@@ -122,7 +137,7 @@ async fn answered(call: &mut Call, route: Option<&'static Route>) -> Result<Repl
             None => call.visit.is_nobody(),
         }
     }
-    let route = route.ok_or_else(|| Fail::new(Code::NotFound, "No page has this address"))?;
+    let route = route?;
     if let Who::Person(role) = route.who {
         let Caller::Person { token, .. } = &call.caller else { return Ok(to_login(call)) };
         call.shared.limits.take(Whose::Token(token.0)).map_err(Fail::slow_down)?;
@@ -146,7 +161,8 @@ async fn answered(call: &mut Call, route: Option<&'static Route>) -> Result<Repl
             call.visit.problem = Some(error);
             // What stands behind the question mark of the form's address is of its own page alone.
             let is_same = at == route.path;
-            call.visit.at = Some(if is_same { call.path_and_query.clone() } else { address(at, &call.params) });
+            call.visit.at =
+                Some(if is_same { call.path_and_query.clone() } else { address(at, &call.params) });
             let reply = run(Arc::new(call.clone()), again).await?;
             Ok(Reply { status, ..reply })
         }
@@ -320,7 +336,10 @@ mod tests {
     #[test]
     fn a_form_that_is_shown_again_has_the_address_of_its_page() {
         let params = ["5c0e".to_owned(), "a b/c".to_owned()];
-        assert_eq!(address("/apps/{id}/operations/{id}/cancel", &params), "/apps/5c0e/operations/a%20b%2Fc/cancel");
+        assert_eq!(
+            address("/apps/{id}/operations/{id}/cancel", &params),
+            "/apps/5c0e/operations/a%20b%2Fc/cancel"
+        );
         assert_eq!((address("/devices", &params), address("/", &params)), ("/devices".into(), "/".into()));
     }
 
