@@ -39,6 +39,8 @@ pub struct Alert {
     pub is_bad: bool,
     /// What it is.
     pub text: Html,
+    /// Its end, which changes with time: for how long, and how much.
+    pub more: String,
     /// Where it is dealt with.
     pub path: String,
 }
@@ -55,8 +57,10 @@ pub struct Home {
     pub tiles: Vec<Tile>,
     /// Whether there is a device at all.
     pub has_devices: bool,
-    /// Whether this person may add things.
+    /// Whether this person may add devices.
     pub can_add: bool,
+    /// Whether this person may install apps.
+    pub can_install: bool,
     /// Where further apps are listed.
     pub more: Option<String>,
 }

@@ -18,7 +18,7 @@ pub use health::{Health, health};
 pub use hostile::{name, name_bytes};
 pub use html::{Html, escape};
 pub use problem::problem;
-pub use progress::{Progress, capital, words};
+pub use progress::{Counted, Progress, capital, words};
 pub use qr::qr;
 pub use shell::quoted;
 pub use size::{bytes, percent, rate};

@@ -28,13 +28,31 @@ pub struct Progress {
     pub done: Option<u64>,
     /// Of so much.
     pub total: Option<u64>,
-    /// Whether that is counted in bytes.
-    pub is_bytes: bool,
+    /// What is counted.
+    pub of: Counted,
+}
+
+/// What progress counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Counted {
+    /// Bytes.
+    #[default]
+    Bytes,
+    /// Apps: there are no steps beside.
+    Apps,
 }
 
 impl Progress {
-    /// In words: `step 2 of 4: prepare, 1 GiB of 3 GiB`.
+    /// In words: `step 2 of 4: prepare, 1 GiB of 3 GiB`, or `1 of 3 apps`.
     pub fn words(&self) -> String {
+        if self.of == Counted::Apps {
+            return match (self.done, self.total) {
+                (Some(done), Some(total)) if total > 0 => {
+                    format!("{done} of {total} app{}", if total == 1 { "" } else { "s" })
+                }
+                _ => "waiting".to_owned(),
+            };
+        }
         let at = self.step.as_ref().and_then(|step| self.steps.iter().position(|one| one == step));
         let mut text = match (at, &self.step) {
             (Some(at), Some(step)) if self.steps.len() > 1 => {
@@ -43,9 +61,8 @@ impl Progress {
             (_, Some(step)) => words(step),
             (_, None) => "waiting".to_owned(),
         };
-        let count = |number: u64| if self.is_bytes { bytes(number) } else { number.to_string() };
         if let (Some(done), Some(total)) = (self.done, self.total) {
-            text.push_str(&format!(", {} of {}", count(done), count(total)));
+            text.push_str(&format!(", {} of {}", bytes(done), bytes(total)));
         }
         text
     }
@@ -82,12 +99,19 @@ mod tests {
             step: Some("prepare".to_owned()),
             done: Some(1 << 30),
             total: Some(3 << 30),
-            is_bytes: true,
+            of: Counted::Bytes,
         };
         assert_eq!(progress.words(), "step 2 of 3: prepare, 1 GiB of 3 GiB");
         assert!(progress.html().as_str().contains("value=\"33\""));
         progress.step = Some("<b>".to_owned());
         assert!(progress.html().as_str().contains("&lt;b&gt;, 1 GiB"), "{}", progress.html());
         assert_eq!(Progress::default().words(), "waiting");
+        let apps = |done, total| {
+            let step = Some("drain".to_owned());
+            Progress { step, done: Some(done), total: Some(total), of: Counted::Apps, ..Progress::default() }
+                .words()
+        };
+        assert_eq!((apps(0, 3), apps(0, 1)), ("0 of 3 apps".to_owned(), "0 of 1 app".to_owned()));
+        assert_eq!(apps(0, 0), "waiting", "nobody has looked yet which there are");
     }
 }

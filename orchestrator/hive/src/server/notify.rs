@@ -41,7 +41,7 @@ const LASTS_MS: i64 = 30_000;
 /// Data is late after this.
 pub const BEHIND_MS: u64 = 120_000;
 /// What failed is trouble for so long.
-const FAILED_MS: i64 = 3_600_000;
+pub const FAILED_MS: i64 = 3_600_000;
 /// Messages that are sent because of one look.
 const MESSAGES_MAX: usize = 20;
 

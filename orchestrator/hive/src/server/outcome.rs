@@ -38,10 +38,10 @@ pub fn reported(
 pub fn at_stake(tenant: &mut Tenant<'_>, app: AppId, device: DeviceId) -> Result<Option<AtStake>, Fail> {
     let Some((report, seen)) = reported(tenant, app, device)? else { return Ok(None) };
     let age = (chance::now() - seen).max(0).unsigned_abs();
-    // A volume that has nothing that waits loses nothing of what was there.
-    let oldest = |one: &orchestrator_api::wire::report::VolumeReport| match one.backlog_bytes.0 {
-        0 => Some(0),
-        _ => one.replicated_age_ms.map(|age| age.0),
+    // A volume that has nothing that waits loses nothing of what was there; one that no store ever told of has nothing safe.
+    let oldest = |one: &orchestrator_api::wire::report::VolumeReport| {
+        let age = one.replicated_age_ms?.0;
+        Some(if one.backlog_bytes.0 == 0 { 0 } else { age })
     };
     let ages: Option<Vec<u64>> = report.volumes.iter().map(oldest).collect();
     let seconds = ages.map(|ages| (ages.into_iter().max().unwrap_or(0) + age).div_ceil(1000));

@@ -234,6 +234,18 @@ async fn each_app_of_the_catalog_is_shown_and_installed() {
     assert_eq!(stage.ada.get("/catalog/none").await.status, 404);
     assert_eq!(stage.ada.get("/catalog/site/icon").await.status, 404);
 
+    // Where no device can take it, it is said what is missing at the one that is nearest to it.
+    for machine in [&mut stage.scene.attic, &mut stage.scene.cellar] {
+        machine.docker = "stopped";
+        machine.report().await.is(200);
+    }
+    let refused = shown(&stage.ada.get("/catalog/ledger").await);
+    has(&refused, &["No device can take it now. Nearest to it is", "but Docker does not answer there."]);
+    for machine in [&mut stage.scene.attic, &mut stage.scene.cellar] {
+        machine.docker = "ok";
+        machine.report().await.is(200);
+    }
+
     // What is wrong is said at its field, and what was filled in stays; a password does not.
     let bad = [("name", "led ger"), ("option.EVERY_MS", "100"), ("store", &store)];
     let reply = stage.ada.fill("/catalog/ledger", "/catalog/ledger", &bad).await;

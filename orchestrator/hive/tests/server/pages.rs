@@ -598,6 +598,75 @@ async fn a_device_is_added_renamed_and_seen_with_its_figures() {
     assert!(!text(&owner.get("/activity?kind=people").await).contains("Renamed"));
 }
 
+/// The alerts of the first page, without elements.
+async fn alerts(browser: &mut Browser) -> Vec<String> {
+    let page = text(&browser.get("/").await);
+    let (_, alerts) = page.split_once("<section id=\"alerts\"").expect("has a place for them");
+    let (alerts, _) = alerts.split_once("</section>").expect("it ends");
+    let plain =
+        |item: &str| item.split('<').filter_map(|part| part.split_once('>')).map(|(_, text)| text).collect();
+    alerts.split("<li").skip(1).map(plain).map(|one: String| one.trim().to_owned()).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_first_page_tells_of_everything_that_is_the_matter() {
+    let (database, folder) = databases().await.remove(0);
+    let mut scene = Scene::on(&database, folder, "manual").await;
+    let mut owner = Browser::log_in(&scene.world, "ada", "a long password").await;
+    let mut operator = invited(&scene.world, &mut owner, "operator", "ben").await;
+    scene.cellar.report().await.is(200);
+    assert_eq!(alerts(&mut owner).await, [""; 0]);
+    // Who may install apps is offered it; who may add devices, that.
+    let home = text(&operator.get("/").await);
+    assert!(home.contains("href=\"/catalog\">Install an app") && !home.contains("/devices/add"), "{home}");
+    assert!(home.contains("<p id=\"said\" class=\"hide\" role=\"status\"></p>"), "{home}");
+
+    // Devices: their Docker, their disks, their updates; and their stores.
+    let store = scene.ada.get("/v1/stores").await["items"][0]["id"].clone();
+    scene.cellar.docker = "stopped";
+    scene.cellar.update = json!({"number": 7, "state": "gone_back", "problem": "gate_late"});
+    scene.cellar.stores = vec![json!({"store": store, "state": "unreachable", "age_ms": 1})];
+    scene.cellar.report().await.is(200);
+    let told = [
+        "Docker does not answer on cellar.",
+        "A device cannot reach the store s3://b/p.",
+        "cellar was not well with release 7, and went back to the one before.",
+    ];
+    assert_eq!(alerts(&mut operator).await, told);
+    (scene.cellar.docker, scene.cellar.free_bytes) = ("ok", 1 << 30);
+    (scene.cellar.update, scene.cellar.stores) = (Value::Null, Vec::new());
+    scene.cellar.report().await.is(200);
+    assert_eq!(alerts(&mut operator).await, ["A disk is nearly full on cellar: 1 GiB of 2 TiB are free."]);
+    (scene.cellar.docker, scene.cellar.free_bytes) = ("missing", 1 << 40);
+    scene.cellar.report().await.is(200);
+    assert_eq!(alerts(&mut operator).await, ["There is no Docker on cellar."]);
+    scene.cellar.docker = "ok";
+    scene.cellar.report().await.is(200);
+
+    // Apps: in words, and none of a volume as safe that no store ever told of.
+    scene.attic.apps[0]["health"] = json!("unhealthy");
+    scene.attic.report().await.is(200);
+    assert_eq!(alerts(&mut owner).await, ["photos is not well."]);
+    scene.attic.apps[0]["problem"] = json!({"code": "head_unexpected"});
+    scene.attic.report().await.is(200);
+    let words = "the store holds changes of a device that the hive does not know of";
+    assert_eq!(alerts(&mut owner).await, [format!("photos: {words}.")]);
+    let home = text(&owner.get("/").await);
+    assert!(home.matches(words).count() == 2 && !home.contains("head unexpected"), "a tile, too: {home}");
+    (scene.attic.apps[0]["problem"], scene.attic.apps[0]["health"]) = (Value::Null, json!("healthy"));
+    let volume = &mut scene.attic.apps[0]["volumes"][0];
+    (volume["replicated_seq"], volume["replicated_age_ms"]) = (Value::Null, Value::Null);
+    (volume["backlog_bytes"], volume["backlog_age_ms"]) = (json!(0), Value::Null);
+    scene.attic.report().await.is(200);
+    assert_eq!(alerts(&mut owner).await, ["photos: no store has ever told that it has its data."]);
+    let home = text(&owner.get("/").await);
+    assert!(home.contains("not safe elsewhere yet") && !home.contains("safe as of"), "{home}");
+    assert_eq!(scene.shown().await["at_stake"]["seconds"], Value::Null);
+    scene.attic.apps[0]["phase"] = json!("stopped");
+    scene.attic.report().await.is(200);
+    assert_eq!(alerts(&mut owner).await, ["photos stopped by itself."]);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn an_address_that_leads_nowhere_shows_the_way() {
     let world = World::new().await;

@@ -526,6 +526,8 @@ pub struct Machine {
     pub apps: Vec<Value>,
     pub renew: Vec<Value>,
     pub docker: &'static str,
+    /// How stores answer it.
+    pub stores: Vec<Value>,
     /// Whether it takes releases by itself, and which it has.
     pub auto_update: bool,
     pub update: Value,
@@ -561,6 +563,7 @@ impl Machine {
             apps: Vec::new(),
             renew: Vec::new(),
             docker: "ok",
+            stores: Vec::new(),
             auto_update: false,
             accepts_authoring: true,
             update: Value::Null,
@@ -685,7 +688,7 @@ impl Machine {
             "number": number, "boottime_ms": 1, "version": "0.1.0", "update": self.update, "commands_have": self.have,
             "load": self.load,
             "disks": [{"for": "state", "bytes": 1u64 << 41, "free_bytes": self.free_bytes}],
-            "docker": self.docker, "stores": [], "renew": self.renew, "apps": self.apps
+            "docker": self.docker, "stores": self.stores, "renew": self.renew, "apps": self.apps
         })
     }
 

@@ -36,6 +36,8 @@ use super::{Here, frame};
 const OPTION: &str = "option.";
 /// Replication's interval where nobody said another one.
 const SEAL_EVERY_S: u64 = 15;
+/// How far a device is from an app that takes none from the hive.
+const FOREIGN: u8 = 5;
 /// The most characters that are looked for.
 const QUERY_MAX: usize = 100;
 
@@ -183,34 +185,55 @@ fn option_field(call: &Call, option: &Setting, wrong: &BTreeMap<String, String>)
     if may_be_empty { field.optional() } else { field }
 }
 
-/// What a device is missing to seal and run the app.
-fn refusal(device: &Device, project: &Project) -> Option<String> {
+/// Why a device cannot seal and run the app now, and how far it is from it.
+struct Missing {
+    distance: u8,
+    words: &'static str,
+}
+
+fn missing(device: &Device, project: &Project) -> Option<Missing> {
     let arch = match devices::arch_text(device.arch) {
         "aarch64" => "arm64",
         _ => "amd64",
     };
     let platforms = project.platforms();
-    let why = match (device.state, device.docker) {
-        (DeviceState::Online, _) if !device.accepts_authoring => {
-            "it takes no apps from the hive: `comb device join --accept-authoring` on its machine lets it"
-        }
-        (DeviceState::Online, _) if device.locked => "it waits for its passphrase",
-        (DeviceState::Online, Some(Docker::Stopped | Docker::Missing)) => "Docker does not answer there",
+    // What takes no apps from the hive is further away than what does and cannot now.
+    let (distance, words) = match (device.state, device.docker) {
+        (DeviceState::Revoked, _) => (7, "it was revoked"),
+        (DeviceState::Silent, _) if device.accepts_authoring => (2, "it is silent"),
+        (DeviceState::Silent, _) => (6, "it is silent"),
+        (DeviceState::Draining, _) if device.accepts_authoring => (3, "it is being emptied"),
+        (DeviceState::Draining, _) => (6, "it is being emptied"),
+        (DeviceState::Online, _) if !device.accepts_authoring => (
+            FOREIGN,
+            "it takes no apps from the hive: `comb device join --accept-authoring` on its machine lets it",
+        ),
+        (DeviceState::Online, _) if device.locked => (1, "it waits for its passphrase"),
+        (DeviceState::Online, Some(Docker::Stopped | Docker::Missing)) => (0, "Docker does not answer there"),
         (DeviceState::Online, _) if platforms.iter().any(|one| !one.contains(arch)) => {
-            "its processor is another one than the app is for"
+            (4, "its processor is another one than the app is for")
         }
         (DeviceState::Online, _) => return None,
-        (DeviceState::Silent, _) => "it is silent",
-        (DeviceState::Draining, _) => "it is being emptied",
-        (DeviceState::Revoked, _) => "it was revoked",
     };
-    Some(why.to_owned())
+    Some(Missing { distance, words })
+}
+
+/// Why no device takes the app: of the one that is nearest to it.
+fn nowhere(devices: &[Device], project: &Project) -> String {
+    let nearest = devices.iter().filter_map(|device| Some((device, missing(device, project)?)));
+    match nearest.min_by_key(|(_, missing)| missing.distance) {
+        Some((device, missing)) if missing.distance < FOREIGN => {
+            format!("No device can take it now. Nearest to it is {}, but {}.", device.name, missing.words)
+        }
+        Some((_, missing)) if missing.distance < 7 => "No device that is online takes apps from the hive. A device joined with --accept-authoring does; whoever controls the hive can then run programs in containers there.".to_owned(),
+        _ => "There is no device yet that could take it: add one under Devices.".to_owned(),
+    }
 }
 
 /// The device that can seal the app and has most free memory.
 fn best<'d>(devices: &'d [Device], project: &Project) -> Option<&'d Device> {
     let free = |device: &&Device| device.load.as_ref().map_or(0, |load| load.memory_free_bytes.0);
-    devices.iter().filter(|device| refusal(device, project).is_none()).max_by_key(free)
+    devices.iter().filter(|device| missing(device, project).is_none()).max_by_key(free)
 }
 
 fn device_choices(call: &Call, devices: &[Device], project: &Project) -> Vec<Choice> {
@@ -226,13 +249,13 @@ fn device_choices(call: &Call, devices: &[Device], project: &Project) -> Vec<Cho
         });
     }
     for device in devices.iter().filter(|device| device.state != DeviceState::Revoked) {
-        let why = refusal(device, project);
+        let why = missing(device, project).map(|missing| missing.words);
         let id = device.id.to_string();
         all.push(Choice {
             label: show::name(&device.name),
             is_chosen: asked == id || (devices.len() == 1 && why.is_none()),
             is_possible: why.is_none(),
-            words: Html::text(&why.map_or_else(|| device_words(device), |why| capital(&why))),
+            words: Html::text(&why.map_or_else(|| device_words(device), capital)),
             value: id,
         });
     }
@@ -358,7 +381,7 @@ fn install_page(call: &Call, entry: &Entry, devices: &[Device], all: &[Store]) -
         (false, ..) => Some("You may look. An operator or owner installs apps.".to_owned()),
         (_, false, ..) => Some("It asks for more than a device grants by itself. A person with the key ring decides about that:".to_owned()),
         (_, _, _, false) => Some("Its data needs a store that can say who writes: a folder, S3 or the like. An owner adds one under Settings.".to_owned()),
-        (_, _, false, _) => Some("No device that is online takes apps from the hive now. A device joined with --accept-authoring does; whoever controls the hive can then run programs in containers there.".to_owned()),
+        (_, _, false, _) => Some(project.map_or_else(String::new, |project| nowhere(devices, project))),
         _ => None,
     };
     let name = Field::new("name", "What it is called", Kind::Text)
@@ -470,7 +493,7 @@ pub fn install(call: Arc<Call>) -> Answering {
                     true => {
                         let devices = all_devices(call, tenant)?;
                         best(&devices, &project).map(|device| device.id).ok_or_else(|| {
-                            Fail::field("device", "No device that is online takes apps from the hive")
+                            Fail::field("device", nowhere(&devices, &project).trim_end_matches('.'))
                         })?
                     }
                 };

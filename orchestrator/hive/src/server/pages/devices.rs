@@ -34,7 +34,7 @@ const AUTHORING: &str = "The hive may then install apps on this device by itself
 const APPS_SHOWN: usize = 4;
 
 /// How a device is, in a word or two.
-fn health(device: &Device) -> (Health, String) {
+pub fn health(device: &Device) -> (Health, String) {
     match device.state {
         DeviceState::Revoked if device.stores_open => {
             (Health::Bad, "revoked, its stores are open".to_owned())
@@ -50,14 +50,15 @@ fn health(device: &Device) -> (Health, String) {
             Some(Docker::Stopped) => (Health::Bad, "Docker does not answer".to_owned()),
             Some(Docker::Missing) => (Health::Bad, "has no Docker".to_owned()),
             Some(Docker::Slow) => (Health::Warn, "Docker is slow".to_owned()),
-            _ if device.disks.iter().any(is_full) => (Health::Warn, "its disk is nearly full".to_owned()),
+            _ if full(device).is_some() => (Health::Warn, "its disk is nearly full".to_owned()),
             _ => (Health::Well, "well".to_owned()),
         },
     }
 }
 
-fn is_full(disk: &Disk) -> bool {
-    disk.free_bytes.0 < disk.bytes.0 / 20
+/// A disk of a device that is nearly full.
+pub fn full(device: &Device) -> Option<&Disk> {
+    device.disks.iter().find(|disk| disk.free_bytes.0 < disk.bytes.0 / 20)
 }
 
 fn disk_name(disk: &Disk) -> &'static str {

@@ -1,24 +1,24 @@
 //! The first page.
 
-use orchestrator_api::ids::{AppId, DeviceId};
 use orchestrator_api::wire::app::{App, Wanted};
 use orchestrator_api::wire::device::{Device, DeviceState};
 use orchestrator_api::wire::people::Role;
 use orchestrator_api::wire::report::{Health as Told, Phase};
 use orchestrator_api::wire::value::Page;
-use orchestrator_console::pages::{Alert, Home, Tile};
-use orchestrator_console::show::{self, Health, Html, Progress};
+use orchestrator_console::pages::{Home, Tile};
+use orchestrator_console::show::{self, Counted, Health, Html, Progress};
 
 use super::super::apps;
 use super::super::call::{Call, Reply};
 use super::super::devices;
 use super::super::fail::Fail;
-use super::super::notify::BEHIND_MS;
 use super::super::operations;
 use super::super::people::may;
-use super::super::rows;
 use super::super::tenant::Tenant;
-use super::{Here, frame};
+use super::{Here, alerts, app_view, frame};
+
+/// Apps on a page.
+const TILES: usize = 60;
 
 /// How an app is, in a word or two.
 pub fn app_health(app: &App, device: Option<&Device>) -> (Health, String) {
@@ -27,7 +27,7 @@ pub fn app_health(app: &App, device: Option<&Device>) -> (Health, String) {
         return (Health::Unknown, "its device is silent".to_owned());
     }
     if let Some(problem) = app.problem.as_ref().filter(|problem| problem.code != "no_standby") {
-        return (Health::Bad, show::words(&problem.code));
+        return (Health::Bad, show::problem(&problem.code).0);
     }
     let Some(report) = app.report.as_ref().map(|aged| &aged.report) else {
         return match (app.wanted, app.operation.is_some()) {
@@ -75,7 +75,7 @@ pub fn progress(operation: &orchestrator_api::wire::operation::Operation) -> Pro
         step: operation.step.clone(),
         done: operation.done.map(|number| number.0),
         total: operation.total.map(|number| number.0),
-        is_bytes: operation.kind != "drain",
+        of: if operation.kind == "drain" { Counted::Apps } else { Counted::Bytes },
     }
 }
 
@@ -94,79 +94,41 @@ pub fn all_devices(call: &Call, tenant: &mut Tenant<'_>) -> Result<Vec<Device>, 
     }
 }
 
-fn alert(is_bad: bool, text: Html, path: String) -> Alert {
-    Alert { is_bad, text, path }
-}
-
-fn device_path(id: DeviceId) -> String {
-    format!("/devices/{id}")
-}
-
-fn app_path(id: AppId) -> String {
-    format!("/apps/{id}")
-}
-
-/// What somebody should look at: of devices, and of the apps on this page.
-fn alerts(tenant: &mut Tenant<'_>, devices: &[Device], apps: &[App]) -> Result<Vec<Alert>, Fail> {
-    let mut all = Vec::new();
-    let life = rows::life(tenant)?;
-    if life.recovering {
-        let text = "The hive was restored from a backup, and waits for its devices. Nothing is moved until they were heard.";
-        all.push(alert(true, Html::text(text), "/settings".to_owned()));
-    }
-    for device in devices {
-        let name = show::name(&device.name);
-        match device.state {
-            DeviceState::Silent if device.seen_age_ms.is_some() => {
-                let age = show::span(device.seen_age_ms.map_or(0, |age| age.0));
-                let text = Html::pair(name, format!(" has been silent for {age}."));
-                all.push(alert(true, text, device_path(device.id)));
-            }
-            DeviceState::Revoked if device.stores_open => {
-                let text = Html::pair(name, " was revoked, and its stores still take its credentials.");
-                all.push(alert(true, text, device_path(device.id)));
-            }
-            DeviceState::Online | DeviceState::Draining if device.locked => {
-                let text = Html::pair(name, " waits for the data passphrase on its terminal.");
-                all.push(alert(false, text, device_path(device.id)));
-            }
-            _ => {}
+/// All apps of the account, by name.
+fn all_apps(call: &Call, tenant: &mut Tenant<'_>) -> Result<Vec<App>, Fail> {
+    let mut all: Vec<App> = Vec::new();
+    loop {
+        let after = all.last().map(|app| app.id.to_string());
+        let query = [("limit", Some("200".to_owned())), ("after", after)];
+        let page: Page<App> = apps::list(&call.listing(query), tenant)?.thing()?;
+        all.extend(page.items);
+        if page.next.is_none() {
+            return Ok(all);
         }
     }
-    for app in apps {
-        let name = show::name(&app.name);
-        let behind = app.at_stake.and_then(|stake| Some((stake.seconds?.0, stake.bytes.0)));
-        if let Some((seconds, bytes)) =
-            behind.filter(|(seconds, bytes)| seconds * 1000 > BEHIND_MS && *bytes > 0)
-        {
-            let text = format!(
-                ": {} of its data is not safe elsewhere, for {}.",
-                show::bytes(bytes),
-                show::span(seconds * 1000)
-            );
-            all.push(alert(true, Html::pair(name, text), app_path(app.id)));
-        } else if app.problem.as_ref().is_some_and(|problem| problem.code == "no_standby") {
-            let text =
-                Html::pair(name, " moves by itself if its device is lost, and no device stands by for it.");
-            all.push(alert(false, text, app_path(app.id)));
-        }
-    }
-    Ok(all)
 }
 
 /// `GET /`, logged in.
 pub fn home(call: &Call, tenant: &mut Tenant<'_>) -> Result<Reply, Fail> {
     let frame = frame(call, Here::Home);
     let devices = all_devices(call, tenant)?;
-    let query = [("limit", Some("60".to_owned())), ("after", call.query.get("after").cloned())];
-    let apps: Page<App> = apps::list(&call.listing(query), tenant)?.thing()?;
+    let apps = all_apps(call, tenant)?;
+    let first = match call.query.get("after") {
+        Some(after) => {
+            let after = apps.iter().position(|app| app.id.to_string() == *after);
+            after.ok_or_else(Fail::not_found)? + 1
+        }
+        None => 0,
+    };
+    let page = apps.get(first..).unwrap_or_default();
+    let shown = page.get(..TILES).unwrap_or(page);
     let mut tiles = Vec::new();
-    for app in &apps.items {
+    for app in shown {
         let device = app.device.and_then(|id| devices.iter().find(|device| device.id == id));
         let (health, words) = app_health(app, device);
         let operation = app.operation.map(|id| operations::seen(tenant, id)).transpose()?;
         tiles.push(Tile {
-            path: app_path(app.id),
+            path: app_view::path(app.id),
             name: show::name(&app.name),
             health,
             words,
@@ -177,11 +139,12 @@ pub fn home(call: &Call, tenant: &mut Tenant<'_>) -> Result<Reply, Fail> {
         });
     }
     Ok(Reply::page(&Home {
-        alerts: alerts(tenant, &devices, &apps.items)?,
+        alerts: alerts::all(call, tenant, &devices, &apps)?,
         tiles,
         has_devices: devices.iter().any(|device| device.state != DeviceState::Revoked),
         can_add: may(&call.caller, Role::Owner).is_ok(),
-        more: apps.next.map(|next| format!("/?after={next}")),
+        can_install: may(&call.caller, Role::Operator).is_ok(),
+        more: shown.last().filter(|_| page.len() > shown.len()).map(|last| format!("/?after={}", last.id)),
         frame,
     }))
 }

@@ -4,6 +4,7 @@
 //! that it stands for. Who may see a page stands in its route.
 
 pub mod activity;
+mod alerts;
 pub mod app;
 pub mod app_action;
 pub mod app_moments;

@@ -58,7 +58,8 @@ fn sent(call: &Call) -> &'static str {
     forms.into_iter().find(|(form, _)| *form == path).map_or("", |(_, name)| name)
 }
 
-fn store_states(tenant: &mut Tenant<'_>) -> Result<BTreeMap<[u8; 16], StoreState>, Fail> {
+/// How stores answer devices that report: of several answers the worst.
+pub fn store_states(tenant: &mut Tenant<'_>) -> Result<BTreeMap<[u8; 16], StoreState>, Fail> {
     let mut worst: BTreeMap<[u8; 16], StoreState> = BTreeMap::new();
     let sql = "SELECT report FROM device WHERE account = $1 AND state <> 'revoked' AND report IS NOT NULL AND seen > $2";
     for row in tenant.query(sql, &[(chance::now() - 60_000).into()])? {
