@@ -419,7 +419,7 @@ fn troubles(tenant: &mut Tenant<'_>) -> Result<Troubles, Fail> {
         }
         let phase: PhaseColumn = read(row.text(2)?)?;
         let why = match (phase.problem, phase.health) {
-            (Some(problem), _) => Some(problem.text().replace('_', " ")),
+            (Some(problem), _) => Some(orchestrator_console::show::problem(problem.text()).0),
             (None, Some(orchestrator_api::wire::report::Health::Unhealthy)) => {
                 Some("it says so itself".to_owned())
             }

@@ -578,7 +578,10 @@ async fn a_device_is_added_renamed_and_seen_with_its_figures() {
     assert_eq!(reply.status, 400);
     let page = text(&reply);
     assert!(
-        page.contains("&#60;b&#62;Bad Name")
+        page.contains("<b>This is not a name of a-z, 0-9 and hyphens")
+            && !page.contains("&#34;name&#34;: is")
+            && !page.contains("&quot;name&quot;")
+            && page.contains("&#60;b&#62;Bad Name")
             && !page.contains("<b>Bad")
             && page.contains("aria-invalid=\"true\""),
         "{page}"

@@ -200,8 +200,7 @@ pub fn show(call: &Call, tenant: &mut Tenant<'_>) -> Result<Reply, Fail> {
     let device = view.device();
     if let Some(device) = device.filter(|_| view.is_silent()) {
         let mut silent = app_view::trouble("device_silent", None);
-        silent.at = Some(show::name(&device.name));
-        silent.words = "does not report: it may be off, or cut off".to_owned();
+        silent.words = format!("{} does not report: it may be off, or cut off", device.name);
         silent.what = Some("What stands here is what it told last. If it does not come back, Move… takes the app over elsewhere.".to_owned());
         troubles.push(silent);
     }

@@ -288,7 +288,7 @@ fn updating(device: &Device) -> Option<String> {
         UpdateStep::GoneBack => {
             let why = update
                 .problem
-                .map(|problem| format!(": {}", show::words(problem.text())))
+                .map(|problem| format!(": {}", show::problem(problem.text()).0))
                 .unwrap_or_default();
             format!("Release {number} was not well here, so it went back to the one before{why}.")
         }

@@ -212,6 +212,16 @@ pub fn inside(path: &str) -> &str {
     if plain && path.starts_with('/') && !path.starts_with("//") && path.len() <= 512 { path } else { "/" }
 }
 
+/// What went wrong, as a person is told: which field it is stands beside that field, and not by its name for programs.
+fn sentence(error: &ApiError) -> String {
+    let field = error.field.as_ref().map(|field| format!("\"{field}\": "));
+    let words = field.and_then(|field| error.message.strip_prefix(&field)).unwrap_or(&error.message);
+    match words.starts_with("is ") {
+        true => format!("This {words}"),
+        false => capital(words),
+    }
+}
+
 /// The page of what went wrong.
 fn error(call: &Call, error: ApiError) -> Reply {
     let back = if matches!(call.caller, Caller::Person { .. }) {
@@ -222,15 +232,9 @@ fn error(call: &Call, error: ApiError) -> Reply {
     let id = error.details.get("id").and_then(|id| id.as_str()).map(str::to_owned);
     let status = error.code.status();
     let frame = frame(call, Here::None);
-    let reply = Reply::page(&pages::Error {
-        frame,
-        status,
-        message: capital(&error.message),
-        hint: error.hint,
-        id,
-        back,
-    })
-    .status(status);
+    let reply =
+        Reply::page(&pages::Error { frame, status, message: sentence(&error), hint: error.hint, id, back })
+            .status(status);
     match error.retry_after_ms {
         Some(ms) => reply.header(("retry-after", ms.div_ceil(1000).to_string())),
         None => reply,
@@ -264,7 +268,7 @@ pub fn frame(call: &Call, here: Here) -> Frame {
         is_here: one == here,
     };
     let problem = call.visit.problem.as_ref().map(|error| Problem {
-        message: capital(&error.message),
+        message: sentence(error),
         hint: error.hint.clone(),
         field: error.field.clone(),
     });
@@ -342,6 +346,17 @@ mod tests {
             "/apps/5c0e/operations/a%20b%2Fc/cancel"
         );
         assert_eq!((address("/devices", &params), address("/", &params)), ("/devices".into(), "/".into()));
+    }
+
+    #[test]
+    fn a_person_is_told_of_no_field_by_its_name_for_programs() {
+        let of = |field: &str, message: &str| {
+            let error = ApiError::new(Code::BadRequest, message);
+            sentence(&ApiError { field: Some(field.to_owned()).filter(|field| !field.is_empty()), ..error })
+        };
+        assert_eq!(of("name", "\"name\": is not a name of a-z"), "This is not a name of a-z");
+        assert_eq!(of("to[0].x", "\"to[0].x\": a list has more"), "A list has more");
+        assert_eq!(of("", "\"attic\" is being emptied"), "\"attic\" is being emptied");
     }
 
     #[test]
