@@ -21,6 +21,8 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use fs_format::{FileKind, Ino, Inode, Timestamp};
 use fs_volume::{Attr, FsError, ReadTree, Seek};
@@ -67,6 +69,8 @@ pub struct Writer<'a> {
     left_out_count: usize,
     root: bool,
     written: u64,
+    /// The same for whoever looks on.
+    seen: Option<Arc<AtomicU64>>,
     /// What the names of unfinished files begin with; no other writer has the same.
     unfinished: String,
 }
@@ -147,12 +151,19 @@ impl<'a> Writer<'a> {
             left_out_count: 0,
             root,
             written: 0,
+            seen: None,
             unfinished: format!(
                 ".comb-restore-{}-{}",
                 std::process::id(),
                 jiff::Timestamp::now().as_nanosecond()
             ),
         }
+    }
+
+    /// Counts what was written in `seen`, too.
+    #[must_use]
+    pub fn seen_by(self, seen: Option<Arc<AtomicU64>>) -> Self {
+        Self { seen, ..self }
     }
 
     /// Makes `attr`, a folder, as `name` in the target, with nothing in it; opened.
@@ -230,6 +241,9 @@ impl<'a> Writer<'a> {
         match self.put_inner(dir, &path, attr, name, depth) {
             Ok(()) => {
                 self.written += 1;
+                if let Some(seen) = &self.seen {
+                    seen.store(self.written, Ordering::Relaxed);
+                }
                 Ok(())
             }
             Err(failure) if concerns_one_file(&failure) => {

@@ -5,6 +5,8 @@ use std::fs;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 use clap::Args;
 use fs_format::FileKind;
@@ -56,6 +58,10 @@ pub struct RestoreArgs {
     /// Print JSON
     #[arg(long)]
     json: bool,
+
+    /// Tell a program on standard error how far it is
+    #[arg(long, hide = true, conflicts_with = "to")]
+    progress: bool,
 }
 
 /// What was restored.
@@ -76,7 +82,15 @@ struct Restored {
 impl RestoreArgs {
     /// The same as `comb restore PLACE --to DIR`.
     pub fn of(place: String, to: Option<PathBuf>) -> Self {
-        Self { place: place.into(), to, force: false, in_place: false, beside: false, json: false }
+        Self {
+            place: place.into(),
+            to,
+            force: false,
+            in_place: false,
+            beside: false,
+            json: false,
+            progress: false,
+        }
     }
 }
 
@@ -94,7 +108,10 @@ pub fn run(state: &State, args: &RestoreArgs) -> Result<()> {
         bar.set_length(bytes);
     }
     let (restored, target) = if args.in_place || args.beside {
-        let restored = put_back(state, &volume, &view, path, &found, args.beside, &bar)?;
+        let files = args.progress.then(Arc::<AtomicU64>::default);
+        let _teller = files.clone().map(|files| progress::tell(&bar, files));
+        let shown = Shown { bar: &bar, files };
+        let restored = put_back(state, &volume, &view, path, &found, args.beside, &shown)?;
         (restored, format!("volume \"{}\"", volume.name))
     } else {
         let target = match &args.to {
@@ -128,6 +145,12 @@ pub fn run(state: &State, args: &RestoreArgs) -> Result<()> {
     Ok(())
 }
 
+/// Where it is shown how far it is.
+struct Shown<'a> {
+    bar: &'a ProgressBar,
+    files: Option<Arc<AtomicU64>>,
+}
+
 /// Puts a path back into the volume as it is mounted, or beside what is there.
 fn put_back(
     state: &State,
@@ -136,7 +159,7 @@ fn put_back(
     path: &[u8],
     found: &Attr,
     beside: bool,
-    bar: &ProgressBar,
+    shown: &Shown<'_>,
 ) -> Result<Restored> {
     let (above, name) = match path.iter().rposition(|byte| *byte == b'/') {
         Some(slash) => (&path[..slash], &path[slash + 1..]),
@@ -163,8 +186,9 @@ fn put_back(
         Some(seal)
     };
     let existing = if beside { Existing::Keep } else { Existing::Replace };
-    let folder = descend(view, root, above, bar)?;
-    let mut writer = Writer::into_folder(view, folder, existing, bar.clone());
+    let folder = descend(view, root, above, shown.bar)?;
+    let writer = Writer::into_folder(view, folder, existing, shown.bar.clone());
+    let mut writer = writer.seen_by(shown.files.clone());
     if beside && writer.exists(&new)? {
         let what = format!("{} exists", output::escape(&new));
         return Err(Failure::new(Kind::InTheWay, what).hint("it was put there before; rename or remove it"));

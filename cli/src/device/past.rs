@@ -7,7 +7,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use orchestrator_api::text::Time;
 use orchestrator_device::doors::past::{
-    Back, Change, Compared, Entry, Kind, Looked, Moment, Past, Place, Reading, Restored, Seen, Unseen,
+    Back, Change, Compared, Done, Entry, Kind, Looked, Moment, Past, Place, Reading, Restored, Seen, Unseen,
     Version, Why,
 };
 use orchestrator_device::doors::program;
@@ -17,6 +17,7 @@ use serde::de::DeserializeOwned;
 use super::volumes::{Answer, Commands, Refused};
 use crate::failure;
 use crate::name::VolumeName;
+use crate::progress::{TOLD, Told};
 use crate::report::SealReport;
 
 /// How long looking at something may take, also where parts of it are fetched from a store.
@@ -111,6 +112,12 @@ impl From<EntryReport> for Entry {
             target: report.target,
         }
     }
+}
+
+/// How far a restore is, by a line of it.
+fn done(line: &str) -> Option<Done> {
+    let told: Told = serde_json::from_str(line.strip_prefix(TOLD)?).ok()?;
+    Some(Done { files: told.files, bytes: told.bytes, total: told.total })
 }
 
 fn moment(report: &SealReport) -> Moment {
@@ -276,13 +283,34 @@ impl Past for Commands {
         self.reading(&["export", "--tar", "-", "-"], place).await
     }
 
-    async fn restore(&self, place: &Place, back: Back) -> Seen<Restored> {
+    async fn restore(
+        &self,
+        place: &Place,
+        back: Back,
+        told: &(dyn Fn(Done) + Send + Sync),
+    ) -> Seen<Restored> {
         let how = match back {
             Back::InPlace => "--in-place",
             Back::Beside => "--beside",
         };
-        let args = ["restore", how, "--json", "-"];
-        let report: RestoreReport = self.seen(&place.volume, &args, &written(place), RESTORE_WAIT).await?;
+        let args = ["restore", how, "--json", "--progress", "-"];
+        let hear = |line: &str| match done(line) {
+            Some(done) => {
+                told(done);
+                true
+            }
+            None => false,
+        };
+        let stores = self.stores(volume(&place.volume)?);
+        let answer: Answer<RestoreReport> = self
+            .with_call(&args, &stores, RESTORE_WAIT, async |call| {
+                let said = program::run_heard(&call, &written(place), hear)
+                    .await
+                    .map_err(|silent| Refused { kind: None, text: silent.to_string() })?;
+                super::volumes::read(&super::volumes::ended_well(said)?)
+            })
+            .await;
+        let report = answer.map_err(unseen)?;
         Ok(Restored {
             files: report.files,
             path: report.path.bytes(),
@@ -302,6 +330,15 @@ mod tests {
         assert_eq!(written(&place(b"\xff")), b"a/cut-1-e2@4:/\xff");
         let newest = Place { seq: None, ..place(b"") };
         assert_eq!(written(&newest), b"a/cut-1-e2@head:/");
+    }
+
+    #[test]
+    fn a_line_tells_how_far_it_is_or_is_another() {
+        let told = done("progress {\"files\":3,\"bytes\":4096,\"total\":null}");
+        assert_eq!(told, Some(Done { files: 3, bytes: 4096, total: None }));
+        for line in ["error: no", "progress", "progress {}", "progress 3"] {
+            assert_eq!(done(line), None, "{line}");
+        }
     }
 
     #[test]

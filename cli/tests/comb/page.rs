@@ -471,6 +471,17 @@ fn a_person_goes_back_in_time_and_brings_a_file_back() {
     let again = send(&fields("beside", &csrf));
     assert_eq!(browser.get(again.header("location")).status, 409);
 
+    // Whoever left finds on the first page what became of it.
+    let listed = browser.shows("/").text();
+    for words in ["<h2>Brought back</h2>", "a.txt", "/restored?work=1\"", "it is back", "it did not work"] {
+        assert!(listed.contains(words), "{words}: {listed}");
+    }
+    // The command that does it tells how far it is.
+    let place = format!("photos@{first}:/notes/gone.txt");
+    let told = stage.world.words(["restore", &place, "--beside", "--json", "--progress"]);
+    let last = told.said.lines().rfind(|line| line.starts_with("progress ")).expect("it tells").to_owned();
+    assert_eq!(last, "progress {\"files\":1,\"bytes\":10,\"total\":10}");
+
     // A folder comes back with what was removed; what came since stays.
     stage.write("notes/since.txt", "since");
     let asks = browser.shows(&format!("/restore?volume=photos&at={first}&path=notes"));

@@ -127,6 +127,17 @@ pub enum Back {
     Beside,
 }
 
+/// How far putting back is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Done {
+    /// Files and folders that are back.
+    pub files: u64,
+    /// Bytes that are.
+    pub bytes: u64,
+    /// Of so many, where that is known.
+    pub total: Option<u64>,
+}
+
 /// What was put back.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Restored {
@@ -223,6 +234,7 @@ pub trait Past: Send + Sync {
     /// A file or folder as a tar archive.
     async fn archive(&self, place: &Place) -> Seen<Reading>;
 
-    /// Puts a file or folder back into the volume as it is mounted on this machine.
-    async fn restore(&self, place: &Place, back: Back) -> Seen<Restored>;
+    /// Puts a file or folder back into the volume as it is mounted on this machine; tells now and then how far it is.
+    async fn restore(&self, place: &Place, back: Back, told: &(dyn Fn(Done) + Send + Sync))
+    -> Seen<Restored>;
 }

@@ -12,7 +12,7 @@ use std::process::Stdio;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt, ReadBuf};
+use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWriteExt, BufReader, ReadBuf};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
@@ -21,6 +21,8 @@ use tokio::time::timeout;
 const FOLDERS: [&str; 6] = ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"];
 /// What is kept of the standard error, in bytes.
 const ERRORS_BYTES_MAX: usize = 64 << 10;
+/// The longest line that somebody hears, in bytes.
+const LINE_BYTES_MAX: u64 = 8 << 10;
 
 /// A call of a program.
 #[derive(Debug, Clone)]
@@ -85,6 +87,15 @@ pub async fn run(call: &Call<'_>) -> Result<Said, Silent> {
 
 /// The same with something on its standard input: what nobody is to read among its arguments.
 pub async fn run_with(call: &Call<'_>, input: &[u8]) -> Result<Said, Silent> {
+    run_heard(call, input, |_| false).await
+}
+
+/// The same with somebody who hears each line of its standard error as it comes, and takes it or leaves it to be kept.
+pub async fn run_heard(
+    call: &Call<'_>,
+    input: &[u8],
+    hear: impl FnMut(&str) -> bool + Send,
+) -> Result<Said, Silent> {
     let start = |error| Silent::Start { program: call.program.to_owned(), error };
     let mut child = start_with(call, input)?;
     let pipe = child.stdin.take();
@@ -92,7 +103,7 @@ pub async fn run_with(call: &Call<'_>, input: &[u8]) -> Result<Said, Silent> {
     let said = async {
         let (output, errors, (), status) = tokio::join!(
             read(output, call.output_bytes_max),
-            read(errors, ERRORS_BYTES_MAX),
+            read_lines(errors, ERRORS_BYTES_MAX, hear),
             write(pipe, input),
             child.wait()
         );
@@ -175,6 +186,35 @@ async fn read(pipe: Option<impl AsyncRead + Unpin>, max: usize) -> Vec<u8> {
     kept
 }
 
+/// Reads lines; what nobody takes is kept.
+async fn read_lines(
+    pipe: Option<impl AsyncRead + Unpin>,
+    max: usize,
+    mut hear: impl FnMut(&str) -> bool,
+) -> Vec<u8> {
+    let (mut kept, mut line) = (Vec::new(), Vec::new());
+    let Some(pipe) = pipe else { return kept };
+    let mut pipe = BufReader::new(pipe);
+    let mut end = |line: &mut Vec<u8>| {
+        let is_taken = std::str::from_utf8(line).is_ok_and(|text| hear(text.trim_end_matches('\n')));
+        if !is_taken {
+            let room = max.saturating_sub(kept.len()).min(line.len());
+            kept.extend_from_slice(&line[..room]);
+        }
+        line.clear();
+    };
+    // A pipe that breaks has ended; a line that is too long is cut.
+    while let Ok(1..) =
+        (&mut pipe).take(LINE_BYTES_MAX - line.len() as u64).read_until(b'\n', &mut line).await
+    {
+        if line.ends_with(b"\n") || line.len() as u64 == LINE_BYTES_MAX {
+            end(&mut line);
+        }
+    }
+    end(&mut line);
+    kept
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -207,6 +247,39 @@ mod tests {
             said(sh(Duration::from_secs(20), "while [ $((i+=1)) -lt 20000 ]; do echo 0123456789; done"))
                 .await;
         assert_eq!(much.expect("it ran").output.len(), 8);
+    }
+
+    #[tokio::test]
+    async fn lines_are_heard_as_they_come_and_taken_or_kept() {
+        let script = "echo 'progress 1' >&2; sleep 1; echo 'progress 2' >&2; printf 'error: x' >&2; head -c 20000 /dev/zero | tr '\\0' x >&2";
+        let (program, args, limit) = sh(Duration::from_secs(20), script);
+        let args: Vec<&str> = args.iter().map(String::as_str).collect();
+        let (environment, folder) = (BTreeMap::new(), Path::new("/"));
+        let call = Call {
+            program: &program,
+            args: &args,
+            environment: &environment,
+            folder,
+            limit,
+            output_bytes_max: 8,
+        };
+        let mut heard = Vec::new();
+        let hear = |line: &str| {
+            let is_mine = line.starts_with("progress ");
+            if is_mine {
+                heard.push((line.to_owned(), std::time::Instant::now()));
+            }
+            is_mine
+        };
+        let said = run_heard(&call, &[], hear).await.expect("it ran");
+        let [(one, first), (two, second)] = &heard[..] else { panic!("{heard:?}") };
+        assert_eq!((one.as_str(), two.as_str()), ("progress 1", "progress 2"));
+        assert!(second.duration_since(*first) > Duration::from_millis(500), "heard when it was said");
+        assert!(
+            said.errors.starts_with("error: xxx") && said.errors.len() == 20_008,
+            "{}",
+            said.errors.len()
+        );
     }
 
     #[tokio::test]

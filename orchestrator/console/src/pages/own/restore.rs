@@ -49,6 +49,22 @@ pub struct Restore {
     pub back: String,
 }
 
+/// How far it is.
+#[derive(Debug, Template)]
+#[template(path = "pages/own/restoring.html")]
+pub struct Restoring {
+    /// What all pages have.
+    pub frame: Frame,
+    /// The way here.
+    pub crumbs: Vec<Crumb>,
+    /// What is brought back.
+    pub name: Html,
+    /// How much is back, in words.
+    pub words: String,
+    /// The same as a part of a hundred, where it is known how much there is.
+    pub percent: Option<u64>,
+}
+
 /// What happened.
 #[derive(Debug, Template)]
 #[template(path = "pages/own/restored.html")]

@@ -39,6 +39,19 @@ pub struct AppTile {
     pub volumes: Vec<VolumeRow>,
 }
 
+/// Something that is being brought back, or was.
+#[derive(Debug, Clone)]
+pub struct WorkRow {
+    /// What it is called.
+    pub name: Html,
+    /// Of which volume.
+    pub volume: Html,
+    /// What becomes of it.
+    pub state: Html,
+    /// Its page.
+    pub path: String,
+}
+
 /// The first page.
 #[derive(Debug, Template)]
 #[template(path = "pages/own/start.html")]
@@ -51,6 +64,8 @@ pub struct Start {
     pub apps: Vec<AppTile>,
     /// Volumes that are no app's.
     pub others: Vec<VolumeRow>,
+    /// What is being brought back, and was lately, newest first.
+    pub works: Vec<WorkRow>,
     /// When the session ends.
     pub ends: Option<Html>,
 }

@@ -8,19 +8,21 @@ use std::time::Duration;
 
 use hyper::StatusCode;
 use hyper::header::HeaderName;
-use orchestrator_console::pages::own::{self, Restore, Way};
+use orchestrator_console::pages::own::{self, Restore, Restoring, Way, WorkRow};
 use orchestrator_console::render;
-use orchestrator_console::show::{self, Html};
+use orchestrator_console::show::{self, Health, Html};
 use tokio::sync::Notify;
 
 use super::frame::{self, Known, several};
 use super::http::{Answer, Asked};
 use super::link;
 use crate::daemon::World;
-use crate::doors::past::{Back, Kind, Looked, Place, Restored, Seen};
+use crate::doors::past::{Back, Done, Kind, Looked, Place, Restored, Seen};
 
 /// How long an answer waits for it before it says that it goes on.
 const ANSWER_WAIT: Duration = Duration::from_secs(4);
+/// How many of those that are over the first page lists.
+const LISTED_MAX: usize = 5;
 /// How many of those that are over are remembered.
 const KEPT_MAX: usize = 64;
 /// The most at a time.
@@ -37,6 +39,7 @@ pub struct Works {
 #[derive(Clone)]
 struct Work {
     place: Place,
+    done: Option<Done>,
     ended: Option<Seen<Restored>>,
     over: Arc<Notify>,
 }
@@ -53,9 +56,15 @@ impl Works {
             self.all.remove(at);
         }
         self.last += 1;
-        let work = Work { place: place.clone(), ended: None, over: Arc::default() };
+        let work = Work { place: place.clone(), done: None, ended: None, over: Arc::default() };
         self.all.insert(self.last, work);
         Some(self.last)
+    }
+
+    fn go_on(&mut self, at: u64, done: Done) {
+        if let Some(work) = self.all.get_mut(&at) {
+            work.done = Some(done);
+        }
     }
 
     fn end(&mut self, at: u64, ended: Seen<Restored>) {
@@ -115,7 +124,8 @@ pub async fn restore(asked: Asked) -> Result<Answer, Answer> {
     };
     let world = asked.world.clone();
     tokio::spawn(async move {
-        let ended = world.setup.past.restore(&place, back).await;
+        let told = |done| world.page.works.lock().go_on(at, done);
+        let ended = world.setup.past.restore(&place, back, &told).await;
         world.page.works.lock().end(at, ended);
     });
     Ok(Answer::see(&format!("/restored?work={at}")))
@@ -185,6 +195,44 @@ fn ways(is_folder: bool, seq: u64) -> Vec<Way> {
     ]
 }
 
+/// How much is back.
+fn words(done: Option<Done>) -> String {
+    let Some(done) = done else { return "It begins".to_owned() };
+    let bytes = match done.total {
+        Some(total) => format!("{} of {}", show::bytes(done.bytes), show::bytes(total)),
+        None => show::bytes(done.bytes),
+    };
+    match done.files {
+        // A file counts when it is whole.
+        0 => bytes,
+        files => format!("{}, {bytes}", several(files, "file or folder", "files and folders")),
+    }
+}
+
+/// What is being brought back, and was lately: whoever left finds it again.
+pub fn listed(asked: &Asked) -> Vec<WorkRow> {
+    let all = asked.world.page.works.lock().all.clone();
+    let (mut rows, mut over) = (Vec::new(), 0);
+    for (at, work) in all.into_iter().rev() {
+        over += usize::from(work.ended.is_some());
+        if work.ended.is_some() && over > LISTED_MAX {
+            continue;
+        }
+        let state = match &work.ended {
+            None => show::health(Health::Busy, &words(work.done)),
+            Some(Ok(_)) => show::health(Health::Well, "it is back"),
+            Some(Err(_)) => show::health(Health::Bad, "it did not work"),
+        };
+        rows.push(WorkRow {
+            name: show::name_bytes(frame::base_name(&work.place.path)),
+            volume: asked.known(&work.place.volume).label(),
+            state,
+            path: format!("/restored?work={at}"),
+        });
+    }
+    rows
+}
+
 /// What came of it.
 pub async fn restored(asked: Asked) -> Result<Answer, Answer> {
     let at = asked.number("work")?.ok_or_else(|| asked.wrong())?;
@@ -203,9 +251,14 @@ pub async fn restored(asked: Asked) -> Result<Answer, Answer> {
     let known = asked.known(&work.place.volume);
     let restored = match work.ended {
         None => {
-            let title = "It is being brought back";
-            let text = "This may take a while, and goes on if you leave. This page looks again by itself.";
-            let answer = asked.lost(StatusCode::OK, title, &[text]);
+            let page = Restoring {
+                frame: asked.frame(),
+                crumbs: asked.way(&known, &work.place.volume),
+                name: show::name_bytes(frame::base_name(&work.place.path)),
+                words: words(work.done),
+                percent: work.done.and_then(|done| Some(show::percent(done.bytes, done.total?))),
+            };
+            let answer = Answer::page(render(&page));
             return Ok(answer.header(HeaderName::from_static("refresh"), "2".to_owned()));
         }
         Some(Err(unseen)) => return Err(asked.unseen(unseen)),
@@ -228,4 +281,18 @@ pub async fn restored(asked: Asked) -> Result<Answer, Answer> {
         kept,
     };
     Ok(Answer::page(render(&page)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn how_much_is_back_is_told_in_words() {
+        let done = |files, bytes, total| words(Some(Done { files, bytes, total }));
+        assert_eq!(words(None), "It begins");
+        assert_eq!(done(0, 1 << 30, Some(3 << 30)), "1 GiB of 3 GiB");
+        assert_eq!(done(1, 0, None), "1 file or folder, 0 B");
+        assert_eq!(done(1_200, 5 << 20, None), "1,200 files and folders, 5 MiB");
+    }
 }

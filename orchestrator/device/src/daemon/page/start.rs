@@ -11,6 +11,7 @@ use super::frame::{self, several};
 use super::http::{Answer, Asked, refused};
 use super::keys::Wrong;
 use super::link;
+use super::restore;
 use crate::app::volume_name;
 use crate::daemon::loaded::wall_clock;
 use crate::daemon::{AppState, Seen, report};
@@ -117,7 +118,8 @@ pub async fn start(asked: Asked) -> Page {
     let others = seen.volumes.iter().filter(|volume| !taken.contains(&volume.name));
     let others = others.map(|volume| row(&seen, None, &volume.name, &volume.name)).collect();
     drop(seen);
-    let page = Start { frame: asked.frame(), device: asked.device(), apps: tiles, others, ends: None };
+    let works = restore::listed(&asked);
+    let page = Start { frame: asked.frame(), device: asked.device(), apps: tiles, others, works, ends: None };
     Ok(Answer::page(render(&page)))
 }
 
