@@ -79,21 +79,26 @@ class Looks:
         for theme in ("light", "dark"):
             browser.dark(theme == "dark")
             browser.shot(PICTURES / f"{name}-{theme}.png")
-            if not browser.run("return Boolean(window.axe)"):
-                browser.run(self.axe)
-            try:
-                found = browser.run(AUDIT, RULES, is_async=True)
-            except (webdriver.Missing, OSError) as error:
-                found = [f"axe-core came to no end: {error}"]
-            self.wrong += [f"{name}, {theme}: {one}" for one in found]
+            self.audit(browser, f"{name}, {theme}")
         browser.dark(False)
         browser.phone(True)
         browser.shot(PICTURES / f"{name}-phone.png")
+        self.audit(browser, f"{name}, phone")
         if over := browser.run(OVER):
             self.wrong.append(f"{name}, phone: it scrolls sideways, {over}")
         browser.phone(False)
         browser.run("delete document.hidden" + SEEN)
         browser.scripts(had_scripts)
+
+    def audit(self, browser, name):
+        """axe-core on the page as it is now."""
+        if not browser.run("return Boolean(window.axe)"):
+            browser.run(self.axe)
+        try:
+            found = browser.run(AUDIT, RULES, is_async=True)
+        except (webdriver.Missing, OSError) as error:
+            found = [f"axe-core came to no end: {error}"]
+        self.wrong += [f"{name}: {one}" for one in found]
 
     def weigh(self, browser):
         """Bytes of the page where the browser is, with all that it loads."""

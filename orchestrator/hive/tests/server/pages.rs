@@ -733,6 +733,16 @@ async fn hostile_words_do_nothing() {
     }
     assert!(text(&browser.get("/settings").await).contains("&lt;img src=x onerror=alert(1)&gt;&quot;&#39;"));
     assert!(text(&browser.get("/me").await).contains("&lt;script&gt;alert(&#39;agent&#39;)"));
+    // What cannot be undone is asked about first.
+    let settings = text(&browser.get("/settings").await);
+    let store = settings.split("href=\"").find(|part| part.starts_with("/settings/stores/")).expect("a link");
+    let reply = browser.get(store.split('"').next().expect("it ends")).await;
+    is_safe(&reply, "removing a store");
+    let page = text(&reply);
+    assert!(
+        page.contains("Remove a store?") && page.contains("&lt;script&gt;alert(1)&lt;/script&gt;"),
+        "{page}"
+    );
     let mut nobody = Browser::new(&world);
     for to in ["//evil.example", "https://evil.example", "/%5Cevil.example"] {
         let csrf_page = format!("/login?to={to}");

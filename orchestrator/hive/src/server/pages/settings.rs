@@ -308,11 +308,36 @@ pub fn second_off(call: &Call, tenant: &mut Tenant<'_>) -> Result<Reply, Fail> {
     Ok(saved("people"))
 }
 
-/// `GET /settings/people/{id}/remove`.
-pub fn person(call: &Call, tenant: &mut Tenant<'_>) -> Result<Reply, Fail> {
+/// Of whom a path is, and what they are called.
+fn somebody(call: &Call, tenant: &mut Tenant<'_>) -> Result<(Uuid, String), Fail> {
     let id: Uuid = call.param(0)?;
     let row = tenant.one("SELECT name FROM person WHERE account = $1 AND person = $2", &[id.0.into()])?;
-    let name = row.ok_or_else(Fail::not_found)?.text(0)?.to_owned();
+    Ok((id, row.ok_or_else(Fail::not_found)?.text(0)?.to_owned()))
+}
+
+/// `GET /settings/people/{id}/second-off`.
+pub fn second(call: &Call, tenant: &mut Tenant<'_>) -> Result<Reply, Fail> {
+    let (id, name) = somebody(call, tenant)?;
+    let what = [
+        "From then on their password alone logs them in: whoever has learnt it is in.",
+        "This is for who lost phone and recovery codes. Be sure that it is they who ask you.",
+    ];
+    Ok(Reply::page(&Confirm {
+        frame: frame(call, Here::Settings),
+        title: format!("Turn off the second factor of {name}?"),
+        subject: show::name(&name),
+        what: what.map(str::to_owned).to_vec(),
+        fields: Vec::new(),
+        action: format!("/settings/people/{id}/second-off"),
+        button: "Turn it off".to_owned(),
+        is_danger: true,
+        back: "/settings#people".to_owned(),
+    }))
+}
+
+/// `GET /settings/people/{id}/remove`.
+pub fn person(call: &Call, tenant: &mut Tenant<'_>) -> Result<Reply, Fail> {
+    let (id, name) = somebody(call, tenant)?;
     let what = "They are logged out everywhere, and their tokens end. What they know already, they know: who had the data passphrase still has it.";
     Ok(Reply::page(&Confirm {
         frame: frame(call, Here::Settings),
@@ -390,6 +415,28 @@ pub fn store(call: &Call, tenant: &mut Tenant<'_>) -> Result<Reply, Fail> {
         tenant,
     )?;
     Ok(saved("stores"))
+}
+
+/// `GET /settings/stores/{id}/remove`.
+pub fn store_gone(call: &Call, tenant: &mut Tenant<'_>) -> Result<Reply, Fail> {
+    let id: Uuid = call.param(0)?;
+    let all: Page<Store> = stores::list(call, tenant)?.thing()?;
+    let store = all.items.into_iter().find(|store| store.id == id).ok_or_else(Fail::not_found)?;
+    let what = [
+        "The hive forgets it, and nothing goes there any more. While an app uses it, it cannot be removed.",
+        "What lies in it stays there, encrypted, until you delete it yourself.",
+    ];
+    Ok(Reply::page(&Confirm {
+        frame: frame(call, Here::Settings),
+        title: "Remove a store?".to_owned(),
+        subject: show::name(&store.url),
+        what: what.map(str::to_owned).to_vec(),
+        fields: Vec::new(),
+        action: format!("/settings/stores/{id}/remove"),
+        button: "Remove it".to_owned(),
+        is_danger: true,
+        back: "/settings#stores".to_owned(),
+    }))
 }
 
 /// `POST /settings/stores/{id}/remove`.
