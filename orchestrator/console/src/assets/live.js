@@ -59,9 +59,12 @@
       say("Copied");
       setTimeout(() => { button.textContent = button.dataset.words; }, 2000);
     };
-    const select = () => getSelection().selectAllChildren(from);
+    const select = () => {
+      getSelection().selectAllChildren(from);
+      if (document.execCommand("copy")) done();
+    };
     if (navigator.clipboard) navigator.clipboard.writeText(text).then(done, select);
-    else { select(); if (document.execCommand("copy")) done(); }
+    else select();
   });
   for (const it of document.querySelectorAll("[data-copy]")) it.hidden = false;
   // An order is given once.
