@@ -392,7 +392,8 @@ impl Up {
         loop {
             self.refuse_dead()?;
             let device: Device = client.get(&format!("/v1/devices/{}", file.device))?;
-            if device.state == DeviceState::Online && device.seen_age_ms.is_some() {
+            // Of a ring that is new here the hive hears after the first hello.
+            if device.state == DeviceState::Online && device.seen_age_ms.is_some() && !device.locked {
                 return Ok(device.id);
             }
             if begun.elapsed() > DEVICE_WAIT {

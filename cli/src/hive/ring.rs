@@ -6,10 +6,10 @@
 use fs_crypto::Ring;
 use fs_replication::RingVersion;
 use orchestrator_api::error::Code;
-use orchestrator_api::text::Hex;
 use orchestrator_api::wire::account::RingVersion as Listed;
 use orchestrator_api::wire::people::Me;
 use orchestrator_api::wire::value::Page;
+use orchestrator_device::doors::ring::path;
 
 use super::Client;
 use super::client::failure as refusal;
@@ -77,9 +77,7 @@ pub fn sync(opened: &mut Opened<'_>, client: &Client) -> Result<()> {
         if theirs.is_some_and(|theirs| theirs.object == mine) {
             return Ok(());
         }
-        // The first version of an account tells the hive which key signs its packages.
-        let (number, owner) = (opened.ring.number().0, Hex(opened.ring.owner().public()));
-        match client.put_object(&format!("/v1/ring/{number}?owner={owner}"), &mine)? {
+        match client.put_object(&path(&opened.ring, &mine), &mine)? {
             Ok(()) => return Ok(()),
             Err(error) if error.code == Code::RingMoved => {}
             Err(error) => return Err(refusal(client.hive(), *error)),

@@ -14,6 +14,7 @@ pub mod names;
 pub mod package;
 pub mod permission;
 pub mod placement;
+pub mod proof;
 pub mod release;
 pub mod report;
 pub mod request;

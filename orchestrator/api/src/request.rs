@@ -57,7 +57,7 @@ pub struct Answer<'a> {
 }
 
 /// Each part behind its length.
-fn joined(parts: &[&[u8]]) -> Vec<u8> {
+pub(crate) fn joined(parts: &[&[u8]]) -> Vec<u8> {
     let mut out = Vec::with_capacity(parts.iter().map(|part| 8 + part.len()).sum());
     for part in parts {
         out.extend_from_slice(&(part.len() as u64).to_le_bytes());
@@ -195,6 +195,7 @@ mod tests {
     use super::*;
     use crate::code::{JOIN_CONTEXT, JOIN_ID_CONTEXT, JoinCode, Secret};
     use crate::package::PACKAGE_CONTEXT;
+    use crate::proof::{PROOF_CONTEXT, RING_CONTEXT};
     use crate::release::RELEASE_CONTEXT;
 
     fn key() -> SigningKey {
@@ -222,8 +223,10 @@ mod tests {
             RELEASE_CONTEXT,
             JOIN_CONTEXT,
             JOIN_ID_CONTEXT,
+            PROOF_CONTEXT,
+            RING_CONTEXT,
         ]);
-        assert_eq!(contexts.len(), 6);
+        assert_eq!(contexts.len(), 8);
     }
 
     #[test]

@@ -9,7 +9,14 @@ use crate::rules::{Rule, keeps};
 use crate::state::{Device, DeviceState, Hive};
 
 impl Hive {
-    pub(crate) fn hello(&mut self, id: DeviceId, hello: &Hello, session: SessionId, now_ms: u64) -> Answer {
+    pub(crate) fn hello(
+        &mut self,
+        id: DeviceId,
+        hello: &Hello,
+        session: SessionId,
+        now_ms: u64,
+        proved: bool,
+    ) -> Answer {
         let Some(device) = self.devices.get(&id) else { return Answer::Refused(Refusal::Unknown) };
         if device.state == DeviceState::Revoked {
             return Answer::Refused(Refusal::Revoked);
@@ -28,7 +35,8 @@ impl Hive {
             }
             _ => {}
         }
-        if hello.incarnation > self.incarnation || (!self.recovering && self.knows_less(hello)) {
+        let knows_more = hello.incarnation > self.incarnation || (!self.recovering && self.knows_less(hello));
+        if proved && knows_more {
             self.restored(now_ms.max(hello.incarnation.0 + 1));
         }
         let incarnation = self.incarnation;
@@ -38,6 +46,7 @@ impl Hive {
             device.session = Some(session);
             device.report = Default::default();
         }
+        device.locked = !proved;
         device.command = device.command.max(hello.command);
         let first = device.greeted < incarnation;
         device.greeted = incarnation;

@@ -50,6 +50,8 @@ pub enum Event {
         session: SessionId,
         /// The hive's wall clock, since 1970, in milliseconds.
         now_ms: u64,
+        /// Whether it showed that it has the account's ring. What another one says of terms is not believed.
+        proved: bool,
     },
     /// A device says how it is.
     Report {
@@ -165,7 +167,9 @@ pub enum Answer {
 /// One transaction.
 pub fn decide(hive: &mut Hive, event: Event) -> Answer {
     match event {
-        Event::Hello { device, hello, session, now_ms } => hive.hello(device, &hello, session, now_ms),
+        Event::Hello { device, hello, session, now_ms, proved } => {
+            hive.hello(device, &hello, session, now_ms, proved)
+        }
         Event::Report { device, session, report } => hive.report(device, session, report),
         Event::Poll { device, session, have } => hive.poll(device, session, have),
         Event::Result { device, session, result } => hive.result(device, session, result),

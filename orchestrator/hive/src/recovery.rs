@@ -6,7 +6,21 @@ use orchestrator_api::report::Hello;
 use crate::rules::{Rule, keeps};
 use crate::state::{DeviceState, Hive, OperationState, Refused};
 
+/// How much a counter may have grown beyond the moment at which it was put above everything.
+const GROWN_MAX: u64 = 1_000_000;
+/// By how much the clock of a hive may have been ahead when it was restored, in milliseconds.
+const AHEAD_MAX: u64 = 86_400_000;
+
 impl Hive {
+    /// A number that no hive can have given: it would leave no room for those that come.
+    pub(crate) fn unbelievable(&self, hello: &Hello, now_ms: u64) -> Option<u64> {
+        let lives = self.incarnation.0.max(now_ms + AHEAD_MAX);
+        let counters = lives.max(self.floor) + GROWN_MAX;
+        let said = hello.apps.values().flat_map(|said| [said.term.0, said.generation.0]);
+        let beyond = said.chain([hello.command.0]).find(|number| *number > counters);
+        beyond.or(Some(hello.incarnation.0).filter(|number| *number > lives))
+    }
+
     /// Begins a new life with old knowledge.
     pub(crate) fn restored(&mut self, now_ms: u64) {
         self.incarnation = Incarnation((self.incarnation.0 + 1).max(now_ms));
@@ -48,7 +62,7 @@ impl Hive {
     pub(crate) fn recover(&mut self, id: DeviceId, hello: &Hello) {
         let Some(device) = self.devices.get(&id) else { return };
         let (renewals, writers) = (device.renewals, device.writers.clone());
-        for (app_id, said) in &hello.apps {
+        for (app_id, said) in hello.apps.iter().filter(|_| !device.locked) {
             let Some(app) = self.apps.get_mut(app_id) else { continue };
             let placement = &mut app.placement;
             let later = said.term > placement.term;
@@ -59,7 +73,9 @@ impl Hive {
                 placement.term = said.term;
                 placement.device = None;
             }
-            if said.mine && said.term == placement.term && said.term > Term(0) {
+            // What the package does not allow was never given to it.
+            let mine = said.mine && app.devices.contains(&id);
+            if mine && said.term == placement.term && said.term > Term(0) {
                 placement.device = Some(id);
                 placement.renewed = Some(renewals);
                 // Only who asks for leases can lose one.
@@ -74,7 +90,7 @@ impl Hive {
             }
         }
         let greeted = |device: &crate::state::Device| {
-            device.state == DeviceState::Revoked || device.greeted >= self.incarnation
+            device.state == DeviceState::Revoked || device.locked || device.greeted >= self.incarnation
         };
         if self.devices.values().all(greeted) {
             self.heard_enough();

@@ -45,6 +45,8 @@ pub struct Device {
     pub session: Option<SessionId>,
     /// The incarnation that its last hello was said to.
     pub greeted: Incarnation,
+    /// It never showed that it has the account's ring: it holds nothing, and nothing is believed of it.
+    pub locked: bool,
     /// Its last report in this session.
     pub report: ReportNumber,
     /// Its reports, counted.

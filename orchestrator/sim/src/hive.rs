@@ -141,7 +141,7 @@ impl World {
         let now_ms = WALL + self.now;
         let event = match request.clone() {
             Request::Hello(hello) => {
-                Event::Hello { device, hello, session: SessionId(self.chance.id()), now_ms }
+                Event::Hello { device, hello, session: SessionId(self.chance.id()), now_ms, proved: true }
             }
             Request::Report(session, report) => Event::Report { device, session, report },
             Request::Poll(session, have) => Event::Poll { device, session, have },

@@ -48,7 +48,13 @@ impl Scene {
     }
 
     fn hello(&mut self, device: DeviceId, term: u64, mine: bool) {
-        let number = HelloNumber(self.sessions.get(&device).map_or(1, |(_, said)| said + 1));
+        self.hello_by(device, term, mine, true);
+    }
+
+    /// A hello of a device that has the ring, or of one that has nothing but a code.
+    fn hello_by(&mut self, device: DeviceId, term: u64, mine: bool, proved: bool) {
+        let before = self.hive.devices.get(&device).and_then(|row| row.hello);
+        let number = HelloNumber(before.map_or(1, |(said, _)| said.0 + 1));
         let said =
             HelloApp { term: Term(term), mine, generation: Generation(1), leased: true, stopped: false };
         let hello = Hello {
@@ -59,7 +65,7 @@ impl Scene {
             apps: BTreeMap::from([(APP, said)]),
         };
         let session = SessionId(device.0);
-        let answer = decide(&mut self.hive, Event::Hello { device, hello, session, now_ms: 0 });
+        let answer = decide(&mut self.hive, Event::Hello { device, hello, session, now_ms: 0, proved });
         assert!(matches!(answer, Answer::Welcome(_)), "{answer:?}");
         self.sessions.insert(device, (session, 0));
     }
@@ -203,6 +209,37 @@ fn a_term_of_a_backup_is_not_watched_before_its_device_is_heard() {
     assert_eq!(restored_without_the_attic(), Term(5));
     BROKEN.set(Some(Rule::LeasesAreHeardOf));
     assert!(restored_without_the_attic() > Term(5));
+}
+
+/// Who has nothing but a code begins no recovery, takes no app, and nobody waits for it.
+#[test]
+fn a_locked_device_counts_for_nothing() {
+    let mut scene = Scene::with_term(5);
+    scene.hello(ATTIC, 5, true);
+    scene.hello_by(CELLAR, 9, true, false);
+    let placement = scene.hive.apps[&APP].placement.clone();
+    assert_eq!((placement.device, placement.term, scene.hive.recovering), (Some(ATTIC), Term(5), false));
+    decide(&mut scene.hive, Event::Restored { now_ms: 1_000 });
+    scene.hello_by(CELLAR, 9, true, false);
+    assert_eq!((scene.term(), scene.hive.heard), (Term(5), false), "the attic is waited for");
+    scene.hello(ATTIC, 6, true);
+    let placement = scene.hive.apps[&APP].placement.clone();
+    assert_eq!((placement.device, placement.term, scene.hive.heard), (Some(ATTIC), Term(6), true));
+    // The same with the ring is heard.
+    scene.hello(CELLAR, 9, true);
+    assert_eq!((scene.term(), scene.hive.apps[&APP].placement.device), (Term(9), Some(CELLAR)));
+}
+
+/// A device with the ring says that it has an app which its package does not allow it.
+#[test]
+fn what_a_package_does_not_allow_was_never_given() {
+    let mut scene = Scene::with_term(5);
+    decide(&mut scene.hive, Event::Restored { now_ms: 1_000 });
+    if let Some(app) = scene.hive.apps.get_mut(&APP) {
+        app.devices.remove(&CELLAR);
+    }
+    scene.hello(CELLAR, 5, true);
+    assert_eq!(scene.hive.apps[&APP].placement.device, Some(ATTIC));
 }
 
 /// The app runs on the attic, without a lease, and is to move to the cellar.

@@ -82,6 +82,10 @@ pub struct Hello {
     /// What a hive that forgot must know.
     #[serde(default)]
     pub apps: List<HelloApp, APPS_MAX>,
+    /// That it has the ring open: the owner's signature over [`crate::proof::of_device`]. A device without it is locked,
+    /// whatever it says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub proof: Option<Hex<64>>,
 }
 
 /// An app, as a hive that forgot it must know.
@@ -117,6 +121,9 @@ pub struct Welcome {
     /// The newest version of the ring that the hive has; none before there is one.
     #[serde(default)]
     pub ring: Option<Number>,
+    /// Whether the hive takes the device for locked: its hello showed no ring that the hive knows.
+    #[serde(default)]
+    pub locked: bool,
 }
 
 impl From<&Hello> for pure::Hello {

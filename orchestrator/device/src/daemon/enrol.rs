@@ -131,7 +131,7 @@ impl Enrolled {
 
     /// Hands a key ring to the hive.
     pub async fn put_ring(&self, ring: &Ring, object: &[u8]) -> Result<(), EnrolError> {
-        let path = ring::path(ring);
+        let path = ring::path(ring, object);
         let ask = Ask { method: "PUT", json: false, ..Ask::post(self.session, &path, object, WAIT) };
         self.hive.bytes(&ask).await?;
         Ok(())

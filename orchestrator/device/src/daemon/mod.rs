@@ -187,6 +187,8 @@ struct AppState {
 #[derive(Default)]
 struct Seen {
     session: Option<SessionId>,
+    /// Whether the hive took this device for locked at its last hello.
+    is_locked: bool,
     polls: Option<SessionId>,
     docker: Option<orchestrator_api::wire::report::Docker>,
     volumes: Vec<VolumeState>,

@@ -11,6 +11,7 @@ use orchestrator_api::command as pure;
 use orchestrator_api::ids::{AppId, OperationId, SessionId, VolumeId};
 use orchestrator_api::package::PackageError;
 use orchestrator_api::placement::{Expect, Phase, Problem, Why};
+use orchestrator_api::report::Refusal;
 use orchestrator_api::text::{Hex, Uuid};
 use orchestrator_api::wire::command::{
     Command, CommandResult, Data, MomentName, MomentReason, Order, ResultState, Start,
@@ -311,6 +312,10 @@ impl World {
             Order::Ring { version } => {
                 self.take_ring(session, version.0).await;
                 let number = ring::open(&self.setup.state)?.number().0;
+                // With the account's first ring here the hive can see that this device has it open.
+                if self.seen.lock().is_locked {
+                    let _ = self.events.send(Event::Answered(session, Err(Refusal::SessionOver)));
+                }
                 Ok(Data { number: Some(Number::from(number)), ..Data::default() })
             }
             Order::Facts { stream } => self.facts(session, *stream).await,

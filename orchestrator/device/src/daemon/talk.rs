@@ -75,6 +75,7 @@ pub fn first_hello(number: u64, run: [u8; 16], version: &str) -> wire::Hello {
         accepts_authoring: false,
         commands_have: CommandNumber(0),
         apps: List::default(),
+        proof: None,
     }
 }
 
@@ -90,6 +91,7 @@ impl World {
             generation: said.generation,
             revision: Number::from(self.app(*app, |state| state.file.revision)),
         };
+        let opened = ring::open(&self.setup.state).ok();
         let said = wire::Hello {
             hello: hello.number,
             run: hello.run,
@@ -97,11 +99,12 @@ impl World {
             version: Text::cut(&self.setup.version),
             arch: ARCH,
             features: words(),
-            locked: self.is_locked(),
+            locked: opened.is_none(),
             auto_update: hive_file.auto_update,
             accepts_authoring: hive_file.accepts_authoring,
             commands_have: hello.command,
             apps: List::cut(hello.apps.iter().map(app)),
+            proof: opened.map(|ring| ring::proof(&ring, &hive_file.key.0, hive_file.device)),
         };
         let Ok(body) = serde_json::to_vec(&said) else { return };
         let path = "/v1/device/hello";
@@ -119,10 +122,17 @@ impl World {
             Ok(welcome) => {
                 self.note_answer("online");
                 let (session, incarnation) = (welcome.session, welcome.incarnation);
-                self.seen.lock().session = Some(session);
+                {
+                    let mut seen = self.seen.lock();
+                    (seen.session, seen.is_locked) = (Some(session), welcome.locked);
+                }
                 let known = Welcome { number: hello.number, session, incarnation };
                 let _ = self.events.send(Event::Welcome(Ok(known)));
-                self.take_ring(session, welcome.ring.map_or(0, |number| number.0)).await;
+                let exchanged = self.take_ring(session, welcome.ring.map_or(0, |number| number.0)).await;
+                // A hive that knew no ring could not see that this device has it open.
+                if welcome.locked && exchanged {
+                    let _ = self.events.send(Event::Answered(session, Err(Refusal::SessionOver)));
+                }
             }
             Err(error) => {
                 self.note_answer(&error.to_string());
@@ -305,19 +315,20 @@ impl World {
         }
     }
 
-    /// Takes the hive's ring, if it is a newer one, and hands ours on, if that is.
-    pub(super) async fn take_ring(&self, session: SessionId, number: u64) {
+    /// Takes the hive's ring, if it is a newer one, and hands ours on, if that is; whether one of them was done.
+    pub(super) async fn take_ring(&self, session: SessionId, number: u64) -> bool {
         let here = ring::open(&self.setup.state).map(|ring| ring.number().0);
         let outcome = match here {
-            Ok(here) if here == number => return,
+            Ok(here) if here == number => return false,
             Ok(here) if here < number => self.fetch_ring(session, number).await,
             Ok(_) => self.publish_ring(session).await,
             // Locked: a person has to type the passphrase first.
-            Err(_) => return,
+            Err(_) => return false,
         };
-        if let Err(trouble) = outcome {
+        if let Err(trouble) = &outcome {
             tracing::warn!(problem = ?trouble, "the key ring is not the hive's");
         }
+        outcome.is_ok()
     }
 
     async fn fetch_ring(&self, session: SessionId, number: u64) -> Result<()> {
@@ -347,10 +358,10 @@ impl World {
     pub(super) async fn publish_ring(&self, session: SessionId) -> Result<()> {
         for _ in 0..RING_ROUNDS_MAX {
             let opened = ring::open(&self.setup.state)?;
-            let (number, path) = (opened.number().0, ring::path(&opened));
-            drop(opened);
             let object = ring::object(&self.setup.state)
                 .map_err(|error| Trouble::new(Problem::PackageSealed, error.to_string()))?;
+            let (number, path) = (opened.number().0, ring::path(&opened, &object));
+            drop(opened);
             let ask = Ask { method: "PUT", json: false, ..Ask::post(session, &path, &object, ASK_WAIT) };
             match self.hive.bytes(&ask).await {
                 Ok(_) => return Ok(()),

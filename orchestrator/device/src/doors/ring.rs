@@ -14,7 +14,9 @@ use std::path::Path;
 
 use fs_crypto::{DeviceSecret, Ring, Zeroizing};
 use fs_format::ring::RING_BYTES_MAX;
+use orchestrator_api::ids::DeviceId;
 use orchestrator_api::placement::Problem;
+use orchestrator_api::proof::{self, PROOF_CONTEXT, RING_CONTEXT};
 use orchestrator_api::text::Hex;
 
 use crate::trouble::{Result, Trouble};
@@ -47,9 +49,17 @@ pub fn open(state: &Path) -> Result<Ring> {
         .map_err(|error| sealed(format!("the key ring of this machine {error}")))
 }
 
-/// Where a version goes at the hive; the first one of an account tells which key signs its packages.
-pub fn path(ring: &Ring) -> String {
-    format!("/v1/ring/{}?owner={}", ring.number().0, Hex(ring.owner().public()))
+/// Where a version goes at the hive: the first one of an account tells which key signs its packages, and that key signed
+/// each of them.
+pub fn path(ring: &Ring, object: &[u8]) -> String {
+    let number = ring.number().0;
+    let signature = ring.owner().sign(RING_CONTEXT, &proof::of_ring(&ring.account().0, number, object));
+    format!("/v1/ring/{number}?owner={}&signature={}", Hex(ring.owner().public()), Hex(signature))
+}
+
+/// What shows a hive that this device has the ring open.
+pub fn proof(ring: &Ring, hive: &[u8; 32], device: DeviceId) -> Hex<64> {
+    Hex(ring.owner().sign(PROOF_CONTEXT, &proof::of_device(hive, &ring.account().0, &device.0)))
 }
 
 /// The ring's object, as it travels.

@@ -17,11 +17,12 @@ use super::devices;
 use super::drain;
 use super::fail::Fail;
 use super::operations;
+use super::recovery;
 use super::rollout;
 use super::rows;
+use super::stores;
 use super::tasks::{self, Task};
 use super::tenant::{About, Tenant, Wake};
-use crate::{Event, Hive, decide};
 
 /// `GET /healthz`.
 pub fn healthz(call: Arc<Call>) -> Answering {
@@ -69,7 +70,6 @@ pub fn info(call: Arc<Call>) -> Answering {
 
 /// `POST /v1/hive/recovered`.
 pub fn recovered(call: &Call, tenant: &mut Tenant<'_>) -> Result<Reply, Fail> {
-    first(call)?;
     let wish: Recovered = call.read()?;
     let life = rows::life(tenant)?;
     if !life.recovering {
@@ -81,18 +81,9 @@ pub fn recovered(call: &Call, tenant: &mut Tenant<'_>) -> Result<Reply, Fail> {
         return Err(Fail::field("accept_missing", "more devices are missing than were named")
             .detail("missing", names));
     }
-    finish(tenant)?;
+    recovery::finish(tenant)?;
     tenant.event("missing_accepted", About::default().with("devices", missing.len() as u64));
     Ok(Reply::none())
-}
-
-/// Ends the waiting for devices; leases that may still run are waited for by the scheduler.
-pub fn finish(tenant: &mut Tenant<'_>) -> Result<(), Fail> {
-    let life = rows::life(tenant)?;
-    let mut hive = Hive { recovering: life.recovering, incarnation: life.incarnation, ..Hive::default() };
-    decide(&mut hive, Event::FinishRecovery);
-    tenant.tx.execute("UPDATE hive SET heard = $1 WHERE id = 1", &[hive.heard.into()])?;
-    Ok(())
 }
 
 fn first(call: &Call) -> Result<(), Fail> {
@@ -148,6 +139,7 @@ pub fn revoke(call: &Call, tenant: &mut Tenant<'_>) -> Result<Reply, Fail> {
     let device = devices::seen(tenant, id)?;
     call.matches(device.generation.0)?;
     tasks::close_device(tenant, id, !wish.stores_closed)?;
+    stores::forget_ring(tenant)?;
     let operation = tasks::done(tenant, "revoke", None, Some(id))?;
     operations::ordered(tenant, operation, None, None)
 }

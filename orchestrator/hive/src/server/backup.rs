@@ -12,8 +12,6 @@ use serde_json::Value as Json;
 use super::chance;
 use super::database::{Database, DbError, How, TABLES, Tx, Value};
 use super::fail::Fail;
-use super::tenant::Tenant;
-use crate::{Event, Hive, decide};
 
 const MAGIC: &[u8; 8] = b"COMBHIVE";
 const FORMAT: u16 = 1;
@@ -106,16 +104,13 @@ pub async fn restore(database: &Database, path: &Path) -> Result<(), Fail> {
             &[hive.incarnation.0.into(), hive.floor.into(), super::database::SCHEMA.into()],
         )?;
         for sql in [
-            "UPDATE operation SET state = 'lost' WHERE state = 'running'",
-            "DELETE FROM command WHERE result IS NULL",
-            "UPDATE device SET session = NULL",
             "DELETE FROM session",
             "UPDATE device_app SET term = NULL, phase = NULL, live = 0",
             "UPDATE app SET withdrawn = 0, leased = 0",
         ] {
-            tenant.tx.execute(sql, &[])?;
+            tx.execute(sql, &[])?;
         }
-        Ok(())
+        restored(tx)
     };
     database.transact(How::Write, load).await
 }

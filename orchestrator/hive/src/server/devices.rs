@@ -4,9 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use fs_format::signature::is_valid;
 use orchestrator_api::code::JoinKey;
 use orchestrator_api::error::Code;
 use orchestrator_api::ids::{AppId, CommandNumber, DeviceId, Generation, Incarnation, SessionId};
+use orchestrator_api::proof::{self, PROOF_CONTEXT};
 use orchestrator_api::release::Arch;
 use orchestrator_api::report::Refusal;
 use orchestrator_api::request::{JoinHeader, NOBODY, Request};
@@ -24,6 +26,7 @@ use super::door::knock;
 use super::fail::Fail;
 use super::figures;
 use super::outcome;
+use super::recovery;
 use super::rows::{self, Loaded, PhaseColumn};
 use super::tasks;
 use super::tenant::{About, Tenant, json, read};
@@ -213,6 +216,22 @@ fn insert(
     Ok(())
 }
 
+/// Whether a hello shows that its device has the account's ring open. What it says of itself shows nothing.
+fn is_proved(call: &Call, tenant: &mut Tenant<'_>, device: DeviceId, hello: &Hello) -> Result<bool, Fail> {
+    let row = tenant.one("SELECT ring_account, owner_key FROM account WHERE account = $1", &[])?;
+    let row = row.ok_or_else(Fail::not_found)?;
+    let (ring, owner) = (row.maybe(0, Row::id::<16>)?, row.maybe(1, Row::id::<32>)?);
+    let (Some(ring), Some(owner), Some(proof)) = (ring, owner, &hello.proof) else { return Ok(false) };
+    let message = proof::of_device(&call.shared.public(), &ring, &device.0);
+    Ok(is_valid(&owner, PROOF_CONTEXT, &message, &proof.0))
+}
+
+fn unbelievable(number: u64) -> Fail {
+    let text = format!("no hive can have given this device the number {number}: it is more than a day ahead");
+    Fail::field("hello", text)
+        .hint("compare the clocks of hive and device; if they are right, revoke the device and join it anew")
+}
+
 /// `POST /v1/device/hello`.
 pub fn hello(call: &Call, tenant: &mut Tenant<'_>) -> Result<Reply, Fail> {
     let (device, _) = call.device()?;
@@ -221,7 +240,6 @@ pub fn hello(call: &Call, tenant: &mut Tenant<'_>) -> Result<Reply, Fail> {
     if signed != Some(hello.hello.0) {
         return Err(Fail::field("hello", "the hello's number is not that of its signature"));
     }
-    tenant.tx.lock(0, false)?;
     tenant.alone()?;
     let named: BTreeSet<AppId> = hello.apps.iter().map(|app| app.app).collect();
     let mut loaded = Loaded::device(tenant, device, &named, true)?;
@@ -229,22 +247,22 @@ pub fn hello(call: &Call, tenant: &mut Tenant<'_>) -> Result<Reply, Fail> {
     let session = SessionId(chance::bytes());
     let now_ms = chance::now().unsigned_abs();
     let said = orchestrator_api::report::Hello::from(&hello);
-    let answer = decide(&mut loaded.hive, Event::Hello { device, hello: said, session, now_ms });
+    if let Some(number) = loaded.hive.unbelievable(&said, now_ms) {
+        return Err(unbelievable(number));
+    }
+    let proved = !hello.locked && is_proved(call, tenant, device, &hello)?;
+    let answer = decide(&mut loaded.hive, Event::Hello { device, hello: said, session, now_ms, proved });
     let welcome = match answer {
         Answer::Welcome(welcome) => welcome,
         Answer::Refused(refusal) => return Err(refusal.into()),
         _ => return Err(Fail::start("a hello was answered with something else")),
     };
     if loaded.hive.incarnation != before {
-        // The database is an older one than devices know: all of it begins anew.
-        super::recovery::forget(tenant, &loaded.hive)?;
+        // The database is an older one than the account's devices know: what it has of them begins anew.
+        recovery::forget(tenant)?;
         loaded.whole = true;
-        let rest = tenant.tx.query(
-            "SELECT count(*) FROM device WHERE greeted < $1 AND state <> 'revoked' AND device <> $2",
-            &[loaded.hive.incarnation.0.into(), device.0.into()],
-        )?;
-        let missing = rest.first().map(|row| row.count(0)).transpose()?.unwrap_or(0);
-        loaded.hive.heard &= missing == 0;
+        let rest = missing(tenant, loaded.hive.incarnation)?;
+        loaded.hive.heard &= rest.iter().all(|other| *other == device);
     }
     loaded.save(tenant)?;
     tenant.execute(
@@ -256,7 +274,7 @@ pub fn hello(call: &Call, tenant: &mut Tenant<'_>) -> Result<Reply, Fail> {
             arch_text(hello.arch).into(),
             hello.version.as_str().into(),
             json(&hello.features).into(),
-            hello.locked.into(),
+            (!proved).into(),
             hello.auto_update.into(),
             hello.accepts_authoring.into(),
         ],
@@ -270,6 +288,7 @@ pub fn hello(call: &Call, tenant: &mut Tenant<'_>) -> Result<Reply, Fail> {
         recovering: loaded.hive.recovering,
         report_every_ms: Number(REPORT_EVERY),
         ring: ring.map(Number),
+        locked: !proved,
     }))
 }
 
@@ -663,8 +682,6 @@ pub fn rename(call: &Call, tenant: &mut Tenant<'_>) -> Result<Reply, Fail> {
 
 /// Devices that a recovering hive waits for, of one account.
 pub fn missing(tenant: &mut Tenant<'_>, incarnation: Incarnation) -> Result<Vec<DeviceId>, Fail> {
-    let sql =
-        "SELECT device FROM device WHERE account = $1 AND greeted < $2 AND state <> 'revoked' ORDER BY name";
-    let rows = tenant.query(sql, &[incarnation.0.into()])?;
+    let rows = tenant.query(recovery::MISSING, &[incarnation.0.into()])?;
     Ok(rows.iter().map(|row| row.id(0).map(DeviceId)).collect::<Result<_, _>>()?)
 }

@@ -477,18 +477,23 @@ pub async fn recover(url: &str, finish: bool) -> Result<Recovery, Fail> {
     let database = Database::look(url).await?;
     database
         .transact(How::Write, move |tx| {
-            let mut tenant = Tenant::new(tx, [0; 16]);
-            let life = rows::life(&mut tenant)?;
-            let sql = "SELECT name FROM device WHERE greeted < $1 AND state <> 'revoked' ORDER BY name";
-            let rows = tenant.tx.query(sql, &[life.incarnation.0.into()])?;
-            let missing = rows.iter().map(|row| row.text(0).map(str::to_owned)).collect::<Result<_, _>>()?;
-            if finish && life.recovering {
-                account::finish(&mut tenant)?;
+            let mut told = Recovery::default();
+            for row in tx.query("SELECT account FROM account", &[])? {
+                let mut tenant = Tenant::new(tx, row.id(0)?);
+                tenant.alone()?;
+                let life = rows::life(&mut tenant)?;
+                if !life.recovering {
+                    continue;
+                }
+                told.recovering = true;
+                for row in tenant.query(recovery::MISSING, &[life.incarnation.0.into()])? {
+                    told.missing.push(row.text(1)?.to_owned());
+                }
+                if finish {
+                    recovery::finish(&mut tenant)?;
+                }
             }
-            Ok(Recovery {
-                recovering: life.recovering,
-                missing: if life.recovering { missing } else { Vec::new() },
-            })
+            Ok(told)
         })
         .await
 }

@@ -536,15 +536,15 @@ fn look_at(tenant: &mut Tenant<'_>, present: &Troubles) -> Result<Vec<Note>, Fai
     Ok(notes)
 }
 
-/// What is the matter with every account; nothing while the hive recovers, since it does not know yet.
+/// What is the matter with every account; nothing of one that recovers, since the hive does not know yet.
 fn all_troubles(tx: &mut dyn Tx) -> Result<BTreeMap<AccountId, Troubles>, Fail> {
-    if rows::life(&mut Tenant::new(tx, [0; 16]))?.recovering {
-        return Ok(BTreeMap::new());
-    }
     let mut all = BTreeMap::new();
     for row in tx.query("SELECT account FROM account", &[])? {
         let account = row.id(0)?;
-        all.insert(account, troubles(&mut Tenant::new(tx, account))?);
+        let mut tenant = Tenant::new(tx, account);
+        if !rows::life(&mut tenant)?.recovering {
+            all.insert(account, troubles(&mut tenant)?);
+        }
     }
     Ok(all)
 }

@@ -15,7 +15,7 @@ use super::chance;
 use super::database::{Database, How, Row};
 use super::devices::{self, FRESH_MS};
 use super::fail::Fail;
-use super::rows::OperationData;
+use super::rows::{self, OperationData};
 use super::tasks::{self, Task};
 use super::tenant::{Tenant, Told, read};
 use crate::Refused;
@@ -28,13 +28,10 @@ pub async fn go_on(database: &Database) -> Result<Told, Fail> {
     database
         .transact(How::Lead, |tx| {
             let mut told = Told::default();
-            if !tx.query("SELECT 1 FROM hive WHERE recovering = 1", &[])?.is_empty() {
-                return Ok(told);
-            }
             for row in tx.query("SELECT DISTINCT account FROM release_binary", &[])? {
                 let mut tenant = Tenant::new(tx, row.id(0)?);
                 tenant.alone()?;
-                if !waits(&mut tenant)? {
+                if !rows::life(&mut tenant)?.recovering && !waits(&mut tenant)? {
                     next(&mut tenant)?;
                 }
                 told.extend(tenant.end()?);

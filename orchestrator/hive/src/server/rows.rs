@@ -123,7 +123,7 @@ pub struct OperationData {
     pub task: Option<super::tasks::Task>,
 }
 
-/// A number of the hive's life.
+/// The life of the hive, as one account has it: what devices of others say changes nothing of it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Life {
     /// Between restores.
@@ -136,16 +136,60 @@ pub struct Life {
     pub floor: u64,
 }
 
-/// Reads the hive's life.
+impl Life {
+    /// Of a row that begins with it at this column.
+    pub fn of(row: &Row, at: usize) -> Result<Self, DbError> {
+        Ok(Self {
+            incarnation: Incarnation(row.count(at)?),
+            recovering: row.flag(at + 1)?,
+            heard: row.flag(at + 2)?,
+            floor: row.count(at + 3)?,
+        })
+    }
+
+    /// As a hive that is decided about has it.
+    pub fn hive(self) -> Hive {
+        Hive {
+            incarnation: self.incarnation,
+            recovering: self.recovering,
+            heard: self.heard,
+            floor: self.floor,
+            ..Hive::default()
+        }
+    }
+
+    /// What a decision made of it.
+    pub fn after(hive: &Hive) -> Self {
+        Self {
+            incarnation: hive.incarnation,
+            recovering: hive.recovering,
+            heard: hive.heard,
+            floor: hive.floor,
+        }
+    }
+}
+
+/// The columns of a [`Life`], of an account that has one of its own or begins with the hive's.
+pub const LIFE: &str = "coalesce(l.incarnation, h.incarnation), coalesce(l.recovering, 0), coalesce(l.heard, 0), \
+     coalesce(l.floor, h.floor)";
+
+/// Reads an account's life.
 pub fn life(tenant: &mut Tenant<'_>) -> Result<Life, Fail> {
-    let rows = tenant.tx.query("SELECT incarnation, recovering, heard, floor FROM hive WHERE id = 1", &[])?;
-    let row = rows.first().ok_or_else(|| Fail::Db(DbError::Broken("it has no hive in it".to_owned())))?;
-    Ok(Life {
-        incarnation: Incarnation(row.count(0)?),
-        recovering: row.flag(1)?,
-        heard: row.flag(2)?,
-        floor: row.count(3)?,
-    })
+    let sql = format!("SELECT {LIFE} FROM hive h LEFT JOIN life l ON l.account = $1 WHERE h.id = 1");
+    let row = tenant.one(&sql, &[])?;
+    let row = row.ok_or_else(|| Fail::Db(DbError::Broken("it has no hive in it".to_owned())))?;
+    Ok(Life::of(&row, 0)?)
+}
+
+/// Writes an account's life down.
+pub fn save_life(tenant: &mut Tenant<'_>, life: Life) -> Result<(), DbError> {
+    tenant.execute(
+        "INSERT INTO life (account, incarnation, recovering, heard, floor) VALUES ($1, $2, $3, $4, $5) \
+         ON CONFLICT (account) DO UPDATE SET incarnation = excluded.incarnation, \
+         recovering = excluded.recovering, heard = excluded.heard, floor = excluded.floor",
+        &[life.incarnation.0.into(), life.recovering.into(), life.heard.into(), life.floor.into()],
+    )?;
+    Ok(())
 }
 
 /// A phase as a column holds it, with what else is told when it changes.
@@ -169,7 +213,7 @@ impl PhaseColumn {
 }
 
 const DEVICE: &str = "SELECT device, state, hello, run, session, greeted, report_number, renewals, docker, \
-     command_number, seen, accepts_authoring FROM device WHERE account = $1";
+     command_number, seen, accepts_authoring, locked FROM device WHERE account = $1";
 
 fn device(row: &Row) -> Result<(DeviceId, Device), DbError> {
     let hello = row.maybe(2, Row::count)?.zip(row.maybe(3, Row::id::<16>)?);
@@ -179,6 +223,7 @@ fn device(row: &Row) -> Result<(DeviceId, Device), DbError> {
         hello: hello.map(|(number, run)| (HelloNumber(number), RunId(run))),
         session: row.maybe(4, Row::id::<16>)?.map(SessionId),
         greeted: Incarnation(row.count(5)?),
+        locked: row.flag(12)?,
         report: ReportNumber(row.count(6)?),
         renewals: Renewals(row.count(7)?),
         command: CommandNumber(row.count(9)?),
@@ -463,13 +508,7 @@ fn operation(row: &Row) -> Result<(OperationId, Option<AppId>, OperationRow, Ope
 
 impl Loaded {
     fn begin(life: Life) -> Self {
-        let hive = Hive {
-            incarnation: life.incarnation,
-            recovering: life.recovering,
-            heard: life.heard,
-            floor: life.floor,
-            ..Hive::default()
-        };
+        let hive = life.hive();
         let operations = BTreeMap::new();
         Self { before: Hive::default(), hive, apps: BTreeMap::new(), operations, seen: None, whole: false }
     }
@@ -547,17 +586,17 @@ impl Loaded {
         }
         loaded.hive.devices.insert(id, row);
         if hello && life.recovering {
-            // A recovery ends when each device of each account was heard.
-            let sql = "SELECT device, state, greeted FROM device";
-            for other in tenant.tx.query(sql, &[])? {
-                let greeted = Incarnation(other.count(2)?);
-                let state = device_state(other.text(1)?);
-                let other = DeviceId(other.id(0)?);
-                loaded.hive.devices.entry(other).or_insert(Device { state, greeted, ..Device::default() });
+            // A recovery ends when each device of the account was heard.
+            let sql = "SELECT device, state, greeted, locked FROM device WHERE account = $1";
+            for other in tenant.query(sql, &[])? {
+                let (state, greeted) = (device_state(other.text(1)?), Incarnation(other.count(2)?));
+                let (locked, other) = (other.flag(3)?, DeviceId(other.id(0)?));
+                let row = Device { state, greeted, locked, ..Device::default() };
+                loaded.hive.devices.entry(other).or_insert(row);
             }
         }
-        // Where it may run is not asked here.
-        let nobody = BTreeMap::new();
+        // Where else it may run is not asked here. What a hive installed may have been given to any device.
+        let all = BTreeMap::from([(id, true)]);
         let columns = if hello { APP } else { APP_BARE };
         let mut rows = tenant.query(&format!("{columns} AND a.device = $2"), &[id.0.into()])?;
         let placed = rows.iter().map(|row| row.id(0).map(AppId)).collect::<Result<BTreeSet<_>, _>>()?;
@@ -565,7 +604,7 @@ impl Loaded {
             rows.extend(tenant.query(&format!("{columns} AND a.app = $2"), &[app.0.into()])?);
         }
         for row in rows {
-            let (beside, row) = app(&row, &nobody)?;
+            let (beside, row) = app(&row, &all)?;
             loaded.hive.apps.insert(beside.id, row);
             loaded.apps.insert(beside.id, beside);
         }
@@ -608,12 +647,9 @@ impl Loaded {
     /// Writes what a decision changed.
     pub fn save(&mut self, tenant: &mut Tenant<'_>) -> Result<(), Fail> {
         let (hive, before) = (&self.hive, &self.before);
-        let life = |hive: &Hive| (hive.incarnation, hive.recovering, hive.heard, hive.floor);
-        if life(hive) != life(before) {
-            tenant.tx.execute(
-                "UPDATE hive SET incarnation = $1, recovering = $2, heard = $3, floor = $4 WHERE id = 1",
-                &[hive.incarnation.0.into(), hive.recovering.into(), hive.heard.into(), hive.floor.into()],
-            )?;
+        let life = Life::after(hive);
+        if life != Life::after(before) {
+            save_life(tenant, life)?;
         }
         for (id, device) in &hive.devices {
             if before.devices.get(id).is_some_and(|was| was != device)

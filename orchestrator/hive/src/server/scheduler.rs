@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use orchestrator_api::ids::{AppId, DeviceId, Incarnation, OperationId, Renewals, SessionId, Term};
+use orchestrator_api::ids::{AppId, DeviceId, OperationId, Renewals, SessionId, Term};
 use orchestrator_api::package::Authorization;
 use orchestrator_api::report::AppReport;
 use orchestrator_api::times::{FRESH, WATCH_EVERY};
@@ -13,10 +13,10 @@ use tokio::time::Instant;
 use super::database::{DbError, How, Row};
 use super::fail::Fail;
 use super::outcome;
-use super::rows::{self, ALONE, Loaded, OperationData, PhaseColumn};
+use super::rows::{self, ALONE, Life, Loaded, OperationData, PhaseColumn};
 use super::standby::{self, Looked};
-use super::tenant::{About, AccountId, Tenant, Wake, read};
-use super::{Shared, backup, chance, drain, notify, rollout, tasks};
+use super::tenant::{AccountId, Tenant, Wake, read};
+use super::{Shared, backup, chance, drain, notify, recovery, rollout, tasks};
 use crate::{App, Device, Hive, Kind, Look, Operation, OperationState, Placement, Scheduler, decide};
 
 /// How often what the hive goes on with by itself is looked at.
@@ -101,16 +101,15 @@ const PACKAGE: &str = "SELECT p.authorization_json FROM app a JOIN package p ON 
 
 /// What the scheduler looks at of all accounts.
 fn state(tx: &mut dyn super::database::Tx) -> Result<BTreeMap<AccountId, Hive>, Fail> {
-    let rows = tx.query("SELECT incarnation, recovering, heard, floor FROM hive WHERE id = 1", &[])?;
-    let row = rows.first().ok_or_else(|| Fail::start("the database has no hive in it"))?;
-    let blank = Hive {
-        incarnation: Incarnation(row.count(0)?),
-        recovering: row.flag(1)?,
-        heard: row.flag(2)?,
-        floor: row.count(3)?,
-        ..Hive::default()
-    };
+    let sql = format!(
+        "SELECT {}, a.account FROM account a CROSS JOIN hive h LEFT JOIN life l ON l.account = a.account \
+         WHERE h.id = 1",
+        rows::LIFE
+    );
     let mut all: BTreeMap<AccountId, Hive> = BTreeMap::new();
+    for row in tx.query(&sql, &[])? {
+        all.insert(row.id(4)?, Life::of(&row, 0)?.hive());
+    }
     for row in tx.query("SELECT account, device, state, session, renewals FROM device", &[])? {
         let device = Device {
             state: rows::device_state(row.text(2)?),
@@ -118,7 +117,7 @@ fn state(tx: &mut dyn super::database::Tx) -> Result<BTreeMap<AccountId, Hive>, 
             renewals: Renewals(row.count(4)?),
             ..Device::default()
         };
-        let hive = all.entry(row.id(0)?).or_insert_with(|| blank.clone());
+        let Some(hive) = all.get_mut(&row.id::<16>(0)?) else { continue };
         hive.devices.insert(DeviceId(row.id(1)?), device);
     }
     // Apps of which nothing can be due are not read: those that run as they should without a lease.
@@ -192,6 +191,7 @@ fn state(tx: &mut dyn super::database::Tx) -> Result<BTreeMap<AccountId, Hive>, 
         };
         hive.operations.insert(OperationId(row.id(1)?), operation);
     }
+    all.retain(|_, hive| !hive.devices.is_empty());
     Ok(all)
 }
 
@@ -205,15 +205,10 @@ async fn look(
     let all = shared.database.transact(how, state).await?;
     let now = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
     schedulers.retain(|account, _| all.contains_key(account));
-    let mut recovered = !all.is_empty();
     let mut due = Vec::new();
     for (account, hive) in &all {
         let looks = schedulers.entry(*account).or_default().look(hive, now);
-        recovered &= looks.contains(&Look::Recovered);
-        due.extend(looks.into_iter().filter(|look| *look != Look::Recovered).map(|look| (*account, look)));
-    }
-    if recovered {
-        finish(shared).await?;
+        due.extend(looks.into_iter().map(|look| (*account, look)));
     }
     for (account, look) in due {
         match one(shared, account, look).await {
@@ -238,7 +233,10 @@ async fn one(shared: &Arc<Shared>, account: AccountId, look: Look) -> Result<(),
                     Loaded::operation(&mut tenant, *operation)?
                 }
                 Look::End(app, ..) | Look::Stop(app) => Some(Loaded::app(&mut tenant, *app)?),
-                Look::Recovered => None,
+                Look::Recovered => {
+                    recovery::end(&mut tenant)?;
+                    return tenant.end();
+                }
             };
             let Some(mut loaded) = loaded else { return Ok(tenant.told) };
             if let Look::Check(operation, fresh) = &look
@@ -293,29 +291,6 @@ fn may_report(
         }
     }
     Ok(false)
-}
-
-/// The devices were heard, and leases of before are over.
-async fn finish(shared: &Arc<Shared>) -> Result<(), Fail> {
-    let work = |tx: &mut dyn super::database::Tx| {
-        tx.lock(0, false)?;
-        tx.execute("UPDATE hive SET recovering = 0, heard = 0 WHERE id = 1 AND heard = 1", &[])?;
-        tx.execute(
-            "UPDATE app SET wanted = 0, problem = 'not_held' WHERE device IS NULL AND wanted = 1",
-            &[],
-        )?;
-        let accounts = tx.query("SELECT account FROM account", &[])?;
-        for row in accounts {
-            let account = row.id(0)?;
-            let mut tenant = Tenant::new(tx, account);
-            tenant.event("recovered", About::default());
-            tenant.end()?;
-        }
-        Ok(())
-    };
-    shared.database.transact(How::Lead, work).await?;
-    tracing::info!("the hive has recovered");
-    Ok(())
 }
 
 /// Removes what nobody asks for any more.

@@ -73,14 +73,14 @@ fn lonely(tx: &mut dyn Tx) -> Result<Seen, Fail> {
 }
 
 fn choose_in(tx: &mut dyn Tx, found: &[(AccountId, AppId)]) -> Result<(Told, Seen), Fail> {
-    let recovering = tx.query("SELECT 1 FROM hive WHERE recovering = 1", &[])?;
-    if !recovering.is_empty() {
-        return Ok((Told::default(), Vec::new()));
-    }
     let (mut told, mut seen) = (Told::default(), Vec::new());
     for one in found.iter().take(TOGETHER_MAX) {
         let mut tenant = Tenant::new(tx, one.0);
         tenant.alone()?;
+        if rows::life(&mut tenant)?.recovering {
+            seen.push(*one);
+            continue;
+        }
         match choose_for(&mut tenant, one.1) {
             Ok(true) => {}
             // Nobody can, or it is gone meanwhile.

@@ -1,10 +1,12 @@
 //! Stores, device codes, rings, packages, releases: what an account keeps in the hive.
 
 use fs_format::ring::open_ring;
+use fs_format::signature::is_valid;
 use orchestrator_api::code::{JoinCode, Secret};
 use orchestrator_api::error::Code;
 use orchestrator_api::ids::{AppId, DeviceId};
 use orchestrator_api::package::Authorization;
+use orchestrator_api::proof::{self, RING_CONTEXT};
 use orchestrator_api::release::Release;
 use orchestrator_api::text::{Hex, Uuid};
 use orchestrator_api::wire::account::{
@@ -25,6 +27,8 @@ const CODE_MS: i64 = 15 * 60_000;
 const PACKAGES_KEPT: i64 = 20;
 const RELEASES_MAX: i64 = 5;
 const STORES_MAX: u64 = 64;
+/// By how much a version may be ahead of the newest one here: of a machine that changed it while the hive was away.
+const RINGS_AHEAD_MAX: u64 = 1_000;
 
 fn count(tenant: &mut Tenant<'_>, sql: &str) -> Result<u64, Fail> {
     Ok(tenant.one(sql, &[])?.map(|row| row.count(0)).transpose()?.unwrap_or(0))
@@ -230,6 +234,37 @@ pub fn ring(call: &Call, tenant: &mut Tenant<'_>) -> Result<Reply, Fail> {
     Ok(Reply::object(row.bytes(0)?.to_vec()))
 }
 
+/// Refuses a version of a ring that nobody who has the ring open made: who has a device code only cannot sign it.
+fn is_signed(call: &Call, owner: &[u8; 32], account: &[u8; 16], number: u64) -> Result<(), Fail> {
+    let signature: Hex<64> = call.query_as("signature")?.ok_or_else(|| {
+        Fail::field("signature", "a version of the ring comes with the signature of the owner's key")
+            .hint("take a newer comb: it signs what it sends")
+    })?;
+    match is_valid(owner, RING_CONTEXT, &proof::of_ring(account, number, &call.body), &signature.0) {
+        true => Ok(()),
+        false => Err(Fail::new(Code::PolicyRefused, "the ring is not signed by the account's owner key")
+            .hint("only who has the account's ring open can send a version of it: `comb device unlock` opens it")),
+    }
+}
+
+/// A ring under which nobody signed anything goes with the last device that had it: whoever had a code first may have
+/// made it, and the account's own would be refused for ever.
+pub fn forget_ring(tenant: &mut Tenant<'_>) -> Result<(), Fail> {
+    for sql in [
+        "SELECT 1 FROM package WHERE account = $1",
+        "SELECT 1 FROM release WHERE account = $1",
+        "SELECT 1 FROM device WHERE account = $1 AND locked = 0 AND state <> 'revoked'",
+    ] {
+        if tenant.one(&format!("{sql} LIMIT 1"), &[])?.is_some() {
+            return Ok(());
+        }
+    }
+    tenant.execute("DELETE FROM ring WHERE account = $1", &[])?;
+    tenant.execute("UPDATE account SET ring_account = NULL, owner_key = NULL WHERE account = $1", &[])?;
+    tenant.changed("ring", 0);
+    Ok(())
+}
+
 /// `PUT /v1/ring/{number}`.
 pub fn put_ring(call: &Call, tenant: &mut Tenant<'_>) -> Result<Reply, Fail> {
     let number: u64 = call.param(0)?;
@@ -243,32 +278,40 @@ pub fn put_ring(call: &Call, tenant: &mut Tenant<'_>) -> Result<Reply, Fail> {
     }
     let row = tenant.one("SELECT ring_account, owner_key FROM account WHERE account = $1", &[])?;
     let row = row.ok_or_else(Fail::not_found)?;
-    let owner: Option<Hex<32>> = call.query_as("owner")?;
-    match (row.maybe(0, Row::id::<16>)?, owner) {
-        (Some(known), _) if known != account => {
+    let known = row.maybe(0, Row::id::<16>)?.zip(row.maybe(1, Row::id::<32>)?);
+    let named: Option<Hex<32>> = call.query_as("owner")?;
+    let owner = match (known, named) {
+        (Some((known, _)), _) if known != account => {
             return Err(Fail::new(Code::RingMoved, "this is the ring of another account"));
         }
-        (Some(_), _) => {}
+        (Some((_, owner)), _) => owner,
+        (None, Some(owner)) => owner.0,
         (None, None) => {
             return Err(Fail::field("owner", "the first ring of an account comes with its owner's public key")
                 .hint("?owner= and 64 hexadecimal digits: the key stands in the sealed part, which the hive cannot read"));
         }
-        (None, Some(owner)) => {
-            tenant.execute(
-                "UPDATE account SET ring_account = $2, owner_key = $3 WHERE account = $1",
-                &[account.into(), owner.0.into()],
-            )?;
+    };
+    is_signed(call, &owner, &account, number)?;
+    let newest = tenant.one("SELECT max(number) FROM ring WHERE account = $1", &[])?;
+    let newest = newest.map(|row| row.maybe(0, Row::count)).transpose()?.flatten().unwrap_or(0);
+    let sql = "SELECT object FROM ring WHERE account = $1 AND number = $2";
+    match tenant.one(sql, &[number.into()])? {
+        Some(row) if row.bytes(0)? == call.body => return Ok(Reply::none().status(200)),
+        None if number > newest => {}
+        _ => {
+            let text = format!("the account's ring has number {newest} already: unite with it first");
+            return Err(Fail::new(Code::RingMoved, text).detail("number", newest));
         }
     }
-    let sql = "SELECT object FROM ring WHERE account = $1 AND number = $2";
-    if let Some(row) = tenant.one(sql, &[number.into()])? {
-        return match row.bytes(0)? == call.body {
-            true => Ok(Reply::none().status(200)),
-            false => {
-                let error = Fail::new(Code::RingMoved, "another ring has that number: unite with it first");
-                Err(error.detail("number", number))
-            }
-        };
+    if number > newest + RINGS_AHEAD_MAX {
+        let text = format!("the account's ring has number {newest}, and {number} leaves no room for others");
+        return Err(Fail::field("number", text));
+    }
+    if known.is_none() {
+        tenant.execute(
+            "UPDATE account SET ring_account = $2, owner_key = $3 WHERE account = $1",
+            &[account.into(), owner.into()],
+        )?;
     }
     tenant.execute(
         "INSERT INTO ring (account, number, object, made) VALUES ($1, $2, $3, $4)",

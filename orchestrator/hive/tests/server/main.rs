@@ -2,6 +2,7 @@
 //!
 //! Devices here are real in what they say and sign; what they say that they did, they did not.
 
+mod apart;
 mod app_pages;
 mod apps;
 mod audit;

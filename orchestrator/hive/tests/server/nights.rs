@@ -54,6 +54,7 @@ async fn a_backup_is_made_once_a_day_and_the_last_seven_are_kept() {
         orchestrator_hive::restore_from(&restored, &made).await.expect("it is restored");
         let mut again = World::on(&restored, folder).await;
         assert_eq!(again.key, world.key);
+        // Who had a token logs in anew.
         let me = again.person(&ada.token).ask("GET", "/v1/me", &Value::Null, &[]).await;
         // The night may have come before the hive was set up.
         assert!(matches!(me.status, 200 | 401), "{}", me.status);
@@ -70,7 +71,7 @@ async fn an_older_database_is_taken_over_after_a_backup() {
     world.end().await;
     let file = database.strip_prefix("sqlite:").expect("is a file");
     let old = rusqlite::Connection::open(file).expect("opens");
-    for table in ["session", "second", "samples", "channel", "trouble", "former"] {
+    for table in ["session", "second", "samples", "channel", "trouble", "former", "life"] {
         old.execute(&format!("DROP TABLE {table}"), []).expect("is there");
     }
     old.execute("UPDATE hive SET schema = 1", []).expect("is a hive");
@@ -78,7 +79,7 @@ async fn an_older_database_is_taken_over_after_a_backup() {
     let world = World::on(&database, folder.clone()).await;
     let login = serde_json::json!({"name": "ada", "password": "a long password"});
     world.nobody("POST", "/v1/login", &login).await.is(200);
-    let kept = folder.path().join("hive-before-tables-3.comb");
+    let kept = folder.path().join("hive-before-tables-4.comb");
     assert!(std::fs::metadata(&kept).is_ok_and(|file| file.len() > 100), "a backup was made first");
     let other = format!("sqlite:{}", folder.path().join("other.db").display());
     orchestrator_hive::restore_from(&other, &kept).await.expect("it is a backup that this comb reads");

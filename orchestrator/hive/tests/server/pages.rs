@@ -501,7 +501,10 @@ async fn app_of_eve(scene: &Scene, eve: &mut Browser) -> String {
     let eve = scene.world.person(rest.split('<').next().expect("it ends"));
     let (owner, app) = (crate::world::Owner::new(2), crate::world::uuid());
     eve.ring(&owner).await;
-    let shed = eve.device(&scene.world, "shed").await;
+    let mut shed = eve.device(&scene.world, "shed").await;
+    shed.owner = Some(crate::world::Owner::new(2));
+    shed.hello().await.is(200);
+    shed.report().await.is(200);
     let store = eve.post("/v1/stores", &json!({"url": "s3://hers/p"})).await.is(200);
     eve.package(&owner, &app, "hers", 1).await.is(201);
     let add = json!({

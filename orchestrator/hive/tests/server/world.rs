@@ -18,6 +18,7 @@ use hyper_util::rt::TokioIo;
 use orchestrator_api::code::JoinCode;
 use orchestrator_api::ids::{AppId, DeviceId};
 use orchestrator_api::package::{Authorization, BodyHeader, PACKAGE_CONTEXT};
+use orchestrator_api::proof::{self, PROOF_CONTEXT, RING_CONTEXT};
 use orchestrator_api::release::RELEASE_CONTEXT;
 use orchestrator_api::request::{
     Answer, DEVICE_CONTEXT, DeviceHeader, JoinHeader, NOBODY, Request, parse_signature,
@@ -336,9 +337,14 @@ impl Person {
 
     /// Puts a first ring of this owner.
     pub async fn ring(&self, owner: &Owner) {
-        let path = format!("/v1/ring/1?owner={}", hex(&owner.key.verifying_key().to_bytes()));
+        self.put_ring(owner, 1).await.is(201);
+    }
+
+    /// Puts a version of this owner's ring.
+    pub async fn put_ring(&self, owner: &Owner, number: u64) -> Reply {
+        let ring = owner.ring(number);
         let headers = [("authorization", format!("Bearer {}", self.token))];
-        Line::new(self.to).send("PUT", &path, &headers, &owner.ring(1)).await.is(201);
+        Line::new(self.to).send("PUT", &owner.ring_path(number, &ring), &headers, &ring).await
     }
 
     /// Posts a package for an app of one volume.
@@ -402,6 +408,20 @@ impl Owner {
         let hash = ring_hash(&object);
         object.extend_from_slice(&hash);
         object
+    }
+
+    /// Where a version of the ring goes, with the owner's signature.
+    pub fn ring_path(&self, number: u64, ring: &[u8]) -> String {
+        let message = proof::of_ring(&self.account, number, ring);
+        let signature = self.key.sign(&signed_digest(RING_CONTEXT, &message)).to_bytes();
+        let owner = hex(&self.key.verifying_key().to_bytes());
+        format!("/v1/ring/{number}?owner={owner}&signature={}", hex(&signature))
+    }
+
+    /// What a device says that has the ring open.
+    pub fn proof(&self, hive: &[u8; 32], device: &[u8; 16]) -> String {
+        let message = proof::of_device(hive, &self.account, device);
+        hex(&self.key.sign(&signed_digest(PROOF_CONTEXT, &message)).to_bytes())
     }
 
     pub fn package(&self, app: &str, name: &str, revision: u64) -> Value {
@@ -535,6 +555,10 @@ pub struct Machine {
     pub accepts_authoring: bool,
     /// Whether nobody opened its ring yet.
     pub locked: bool,
+    /// Whose ring it has open: without it, it proves nothing.
+    pub owner: Option<Owner>,
+    /// The highest incarnation that it says it saw.
+    pub incarnation: u64,
     pub free_bytes: u64,
     /// What it says of its machine.
     pub load: Value,
@@ -568,6 +592,8 @@ impl Machine {
             accepts_authoring: true,
             update: Value::Null,
             locked: false,
+            owner: Some(Owner::new(1)),
+            incarnation: 1,
             free_bytes: 1 << 40,
             load: json!({"cpu_percent": 1, "memory_bytes": 8, "memory_free_bytes": 4, "load_1m": 1}),
             line: world.line(),
@@ -642,12 +668,27 @@ impl Machine {
     }
 
     pub async fn hello_again(&mut self) -> Reply {
-        let body = json!({
-            "hello": self.hello, "run": self.run, "incarnation": 1, "version": "0.1.0", "arch": "x86_64",
+        self.say_hello(&json!({})).await
+    }
+
+    /// The next hello, with some fields that are other ones.
+    pub async fn hello_with(&mut self, more: &Value) -> Reply {
+        self.hello += 1;
+        self.say_hello(more).await
+    }
+
+    async fn say_hello(&mut self, more: &Value) -> Reply {
+        let proof =
+            self.owner.as_ref().filter(|_| !self.locked).map(|owner| owner.proof(&self.hive, &self.id));
+        let mut body = json!({
+            "hello": self.hello, "run": self.run, "incarnation": self.incarnation, "version": "0.1.0", "arch": "x86_64",
             "features": self.features, "locked": self.locked, "auto_update": self.auto_update,
             "accepts_authoring": self.accepts_authoring,
-            "commands_have": self.have, "apps": self.hello_apps
+            "commands_have": self.have, "apps": self.hello_apps, "proof": proof
         });
+        for (name, value) in more.as_object().expect("is an object") {
+            body[name] = value.clone();
+        }
         let body = serde_json::to_vec(&body).expect("is JSON");
         let reply = self.signed(NOBODY, self.hello, "POST", "/v1/device/hello", &body, None).await;
         if let Some(session) = reply.json()["session"].as_str() {

@@ -6,7 +6,7 @@ use super::Tx;
 use crate::server::fail::Fail;
 
 /// The number of the last migration.
-pub const SCHEMA: i64 = 3;
+pub const SCHEMA: i64 = 4;
 
 /// A column's kind; a question mark after it: it may be missing.
 struct Table {
@@ -41,7 +41,12 @@ pub const TABLES: &[(&str, &[&str])] = &[
     ("second", SECOND),
     ("channel", CHANNEL),
     ("former", FORMER),
+    ("life", LIFE),
 ];
+
+/// What an account has of the life of the hive it was in, when there was one life for all: of older databases.
+const LIVES: &str = "INSERT INTO life (account, incarnation, recovering, heard, floor) \
+     SELECT a.account, h.incarnation, h.recovering, h.heard, h.floor FROM account a CROSS JOIN hive h";
 
 /// The tables of a backup that a database of this number has.
 pub fn tables(schema: i64) -> impl Iterator<Item = &'static (&'static str, &'static [&'static str])> {
@@ -232,6 +237,7 @@ const CHANNEL: &[&str] = &["account BYTES", "channel BYTES", "settings TEXT", "s
 const TROUBLE: &[&str] =
     &["account BYTES", "subject BYTES", "kind TEXT", "since INT", "told INT", "title TEXT"];
 const FORMER: &[&str] = &["account BYTES", "person BYTES", "name TEXT", "at INT"];
+const LIFE: &[&str] = &["account BYTES", "incarnation INT", "recovering INT", "heard INT", "floor INT"];
 const CHANGE: &[&str] = &["revision SERIAL", "account BYTES", "kind TEXT", "id TEXT"];
 
 const ALL: &[Table] = &[
@@ -341,6 +347,7 @@ const ALL: &[Table] = &[
     Table { name: "channel", columns: CHANNEL, key: "account, channel", more: &[], since: 2 },
     Table { name: "trouble", columns: TROUBLE, key: "account, subject, kind", more: &[], since: 2 },
     Table { name: "former", columns: FORMER, key: "account, person", more: &[], since: 3 },
+    Table { name: "life", columns: LIFE, key: "account", more: &[], since: 4 },
 ];
 
 /// What differs between the two in words; what they do is the same.
@@ -397,6 +404,9 @@ pub(super) fn migrate(tx: &mut dyn Tx) -> Result<(), Fail> {
         None | Some(SCHEMA) => Ok(()),
         Some(number) if (1..SCHEMA).contains(&number) => {
             ALL.iter().filter(|table| table.since > number).try_for_each(|table| make(tx, table))?;
+            if number < 4 {
+                tx.execute(LIVES, &[])?;
+            }
             tx.execute("UPDATE hive SET schema = $1", &[SCHEMA.into()])?;
             Ok(())
         }
