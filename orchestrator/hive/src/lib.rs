@@ -26,7 +26,9 @@ mod state;
 pub use operations::{Accepted, Wish};
 pub use scheduler::{Look, Scheduler};
 #[cfg(feature = "server")]
-pub use server::{Fail, Options, Recovery, Server, back_up_to, pages, recover, restore_from, routes, run};
+pub use server::{
+    Fail, Options, Recovery, Restored, Server, back_up_to, pages, recover, restore_from, routes, run,
+};
 pub use state::{
     App, Device, DeviceState, Given, Hive, Kind, Known, Operation, OperationState, Placement, Refused, Step,
 };

@@ -70,8 +70,32 @@ pub async fn write(database: &Database, path: &Path) -> Result<u64, Fail> {
     Ok(bytes.len() as u64)
 }
 
+/// Who may do something in a hive that was restored: what was revoked and removed after the backup is not in it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Restored {
+    /// Devices that are not revoked: their accounts' titles and their names.
+    pub devices: Vec<(String, String)>,
+    /// People: their accounts' titles, their names, their roles.
+    pub people: Vec<(String, String, String)>,
+}
+
+fn restored(tx: &mut dyn Tx) -> Result<Restored, Fail> {
+    let mut found = Restored::default();
+    let sql = "SELECT a.title, d.name FROM device d JOIN account a ON a.account = d.account \
+         WHERE d.state <> 'revoked' ORDER BY a.title, d.name";
+    for row in tx.query(sql, &[])? {
+        found.devices.push((row.text(0)?.to_owned(), row.text(1)?.to_owned()));
+    }
+    let sql = "SELECT a.title, p.name, p.role FROM person p JOIN account a ON a.account = p.account \
+         ORDER BY a.title, p.name";
+    for row in tx.query(sql, &[])? {
+        found.people.push((row.text(0)?.to_owned(), row.text(1)?.to_owned(), row.text(2)?.to_owned()));
+    }
+    Ok(found)
+}
+
 /// Loads a backup into an empty database, and begins a new life.
-pub async fn restore(database: &Database, path: &Path) -> Result<(), Fail> {
+pub async fn restore(database: &Database, path: &Path) -> Result<Restored, Fail> {
     let failed = |error: std::io::Error| Fail::start(format!("{} cannot be read: {error}", path.display()));
     let bytes = std::fs::read(path).map_err(failed)?;
     let none = |what: &str| Fail::start(format!("{} is no backup of a hive: {what}", path.display()));
@@ -95,18 +119,14 @@ pub async fn restore(database: &Database, path: &Path) -> Result<(), Fail> {
             return Err(Fail::start("the database holds a hive already: restore into an empty one"));
         }
         insert(tx, &packed)?;
-        let mut tenant = Tenant::new(tx, [0; 16]);
-        let life = super::rows::life(&mut tenant)?;
-        let mut hive = Hive { incarnation: life.incarnation, floor: life.floor, ..Hive::default() };
-        decide(&mut hive, Event::Restored { now_ms });
-        tenant.tx.execute(
-            "UPDATE hive SET incarnation = $1, recovering = 1, heard = 0, floor = $2, schema = $3 WHERE id = 1",
-            &[hive.incarnation.0.into(), hive.floor.into(), super::database::SCHEMA.into()],
-        )?;
+        tx.execute("UPDATE hive SET schema = $1 WHERE id = 1", &[super::database::SCHEMA.into()])?;
+        super::recovery::begin_all(tx, now_ms)?;
+        // What was taken from somebody since is in the backup: nobody gets it back by that.
         for sql in [
             "DELETE FROM session",
-            "UPDATE device_app SET term = NULL, phase = NULL, live = 0",
-            "UPDATE app SET withdrawn = 0, leased = 0",
+            "DELETE FROM token",
+            "DELETE FROM invite",
+            "DELETE FROM device_code WHERE used_by IS NULL",
         ] {
             tx.execute(sql, &[])?;
         }

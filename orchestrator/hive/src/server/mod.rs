@@ -73,6 +73,7 @@ use tokio::net::TcpListener;
 use tokio::sync::{Notify, Semaphore, watch};
 use tokio_rustls::TlsAcceptor;
 
+pub use backup::Restored;
 use database::{Database, How, Row};
 pub use fail::Fail;
 use history::History;
@@ -457,8 +458,8 @@ pub async fn back_up_to(url: &str, path: &Path) -> Result<u64, Fail> {
     backup::write(&database, path).await
 }
 
-/// Loads a backup into an empty database.
-pub async fn restore_from(url: &str, path: &Path) -> Result<(), Fail> {
+/// Loads a backup into an empty database; who may do something in it.
+pub async fn restore_from(url: &str, path: &Path) -> Result<Restored, Fail> {
     let database = Database::open(url).await?;
     backup::restore(&database, path).await
 }
