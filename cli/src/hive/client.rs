@@ -291,7 +291,9 @@ impl Client {
             let again = match &trouble {
                 Trouble::Unsent(_) => Some(pause),
                 Trouble::Broken(_) => (repeat == Repeat::Yes).then_some(pause),
-                Trouble::Refused(error) if matches!(error.code, Code::SlowDown | Code::DatabaseAway) => {
+                Trouble::Refused(error)
+                    if matches!(error.code, Code::SlowDown | Code::DatabaseAway | Code::HiveFull) =>
+                {
                     Some(error.retry_after_ms.map_or(pause, Duration::from_millis))
                 }
                 _ => None,

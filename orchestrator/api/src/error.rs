@@ -64,7 +64,8 @@ codes! {
     426: TooOld "too_old";
     429: SlowDown "slow_down";
     500: Internal "internal";
-    503: HiveRecovering "hive_recovering", NotSetUp "not_set_up", DatabaseAway "database_away";
+    503: HiveRecovering "hive_recovering", NotSetUp "not_set_up", DatabaseAway "database_away",
+        HiveFull "hive_full";
 }
 
 /// An error with all that is said about it. Fields that say nothing do not travel.

@@ -1,7 +1,7 @@
 //! Who is asking: the only place that finds an account, and it finds it by the credential.
 
 use std::collections::HashMap;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use argon2::{Algorithm, Argon2, Block, Params, Version};
 use base64::Engine;
@@ -164,6 +164,15 @@ pub fn used(tx: &mut dyn Tx, secret: &str) -> Result<(), Fail> {
     Ok(())
 }
 
+/// Refuses a device that there is not, or that has no session: before it is asked what it signed.
+pub fn is_device(tx: &mut dyn Tx, device: [u8; 16]) -> Result<(), Fail> {
+    let rows = tx.query("SELECT session FROM device WHERE device = $1", &[device.into()])?;
+    match rows.first().ok_or(Refusal::Unknown)?.is_null(0) {
+        true => Err(Refusal::SessionOver.into()),
+        false => Ok(()),
+    }
+}
+
 /// The device that signed a request.
 pub fn device(
     tx: &mut dyn Tx,
@@ -206,7 +215,27 @@ fn identity(row: &Row) -> [u8; 32] {
 /// Counts requests: so many at once, and so many a second after that.
 #[derive(Debug, Default)]
 pub struct Limits {
-    buckets: Mutex<HashMap<Whose, (f64, Instant)>>,
+    buckets: Mutex<Buckets>,
+}
+
+type Bucket = (f64, Instant);
+
+/// Those that were used lately, and those before: when there are too many of the first, the others go. So none is looked
+/// for among all, and no more are kept however many ask.
+#[derive(Debug, Default)]
+struct Buckets {
+    now: HashMap<Whose, Bucket>,
+    before: HashMap<Whose, Bucket>,
+}
+
+impl Buckets {
+    fn of(&mut self, whose: Whose, full: Bucket) -> &mut Bucket {
+        if self.now.len() >= BUCKETS_MAX && !self.now.contains_key(&whose) {
+            self.before = std::mem::take(&mut self.now);
+        }
+        let Buckets { now, before } = self;
+        now.entry(whose).or_insert_with(|| before.remove(&whose).unwrap_or(full))
+    }
 }
 
 /// Whose requests are counted together.
@@ -214,35 +243,50 @@ pub struct Limits {
 pub enum Whose {
     /// A token's.
     Token([u8; 16]),
-    /// A device's.
+    /// A device's, which signed them.
     Device([u8; 16]),
+    /// What came from an address and was signed by no device.
+    Near(Place),
     /// Joins, logins and setups, right or wrong: each costs time or memory.
     Door(Place),
 }
 
-/// Buckets that are kept; when there are more, full ones go.
-const BUCKETS_MAX: usize = 100_000;
+/// Buckets that are kept, twice.
+const BUCKETS_MAX: usize = 20_000;
 
 impl Limits {
     /// Takes one, or says after how many milliseconds there is one.
     pub fn take(&self, whose: Whose) -> Result<(), u64> {
+        self.count(whose, 1.0)
+    }
+
+    /// Takes one, if there is one.
+    pub fn waste(&self, whose: Whose) {
+        let _ = self.count(whose, 1.0);
+    }
+
+    /// Whether there is one, without taking it.
+    pub fn look(&self, whose: Whose) -> Result<(), u64> {
+        self.count(whose, 0.0)
+    }
+
+    fn count(&self, whose: Whose, take: f64) -> Result<(), u64> {
         let (at_once, a_second) = match whose {
             Whose::Token(_) => (200.0, 20.0),
             Whose::Device(_) => (50.0, 5.0),
+            // Beside it, behind the same address, all devices of the largest account may be.
+            Whose::Near(_) => (2_000.0, 1_000.0),
             Whose::Door(_) => (30.0, 30.0 / 60.0),
         };
         let now = Instant::now();
         let mut buckets = self.buckets.lock();
-        if buckets.len() >= BUCKETS_MAX {
-            buckets.retain(|_, (_, at)| now.duration_since(*at) < Duration::from_secs(60));
-        }
-        let (left, at) = buckets.entry(whose).or_insert((at_once, now));
+        let (left, at) = buckets.of(whose, (at_once, now));
         *left = (*left + now.duration_since(*at).as_secs_f64() * a_second).min(at_once);
         *at = now;
         if *left < 1.0 {
             return Err(((1.0 - *left) / a_second * 1000.0).ceil() as u64);
         }
-        *left -= 1.0;
+        *left -= take;
         Ok(())
     }
 }

@@ -117,6 +117,12 @@ impl Fail {
         Fail::Api(Box::new(ApiError { retry_after_ms: Some(ms), hint, ..error }))
     }
 
+    /// As much is under way as the hive has room for.
+    pub fn full() -> Self {
+        let error = ApiError::new(Code::HiveFull, "the hive has as much to do as it has room for");
+        Fail::Api(Box::new(ApiError { retry_after_ms: Some(5_000), ..error }))
+    }
+
     /// A name that is taken, where the database says so.
     #[must_use]
     pub fn taken(self, message: &str) -> Self {

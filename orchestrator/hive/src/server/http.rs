@@ -11,7 +11,7 @@ use bytes::Bytes;
 use ed25519_dalek::Signer;
 use http_body_util::combinators::BoxBody;
 use http_body_util::{BodyExt, Full, Limited};
-use hyper::body::{Frame, Incoming};
+use hyper::body::{Body as _, Frame, Incoming};
 use hyper::header::{AUTHORIZATION, CONTENT_TYPE, ETAG, HeaderMap, HeaderValue, IF_MATCH, RETRY_AFTER};
 use hyper::http::request::Parts;
 use hyper::service::service_fn;
@@ -20,7 +20,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use orchestrator_api::error::{Code, ErrorBody};
 use orchestrator_api::request::{Answer, DeviceHeader, HIVE_CONTEXT, Request, show_signature};
 use orchestrator_api::route::{IdempotencyKey, segments};
-use orchestrator_api::wire::{HIVE_HEADER, IDEMPOTENCY_HEADER, JOIN_HEADER};
+use orchestrator_api::wire::{BODY_BYTES_MAX, HIVE_HEADER, IDEMPOTENCY_HEADER, JOIN_HEADER};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
@@ -28,8 +28,9 @@ use tokio::sync::mpsc;
 use super::auth::{self, Whose};
 use super::call::{Body, Call, Caller, Reply, not_logged_in};
 use super::chance;
-use super::database::{How, Row};
+use super::database::{How, Row, Tx};
 use super::fail::Fail;
+use super::gate::Part;
 use super::pages;
 use super::people::may;
 use super::routes::{self, Door, Handler, Route, Who};
@@ -82,6 +83,15 @@ pub async fn secured(
         Ok(Ok(stream)) => connection(shared, stream, peer).await,
         Ok(Err(error)) => tracing::debug!(%error, "a connection did not become TLS"),
         Err(_) => {}
+    }
+}
+
+/// Says that there is no room for another connection, without waiting for anybody. Who speaks TLS finds it closed.
+pub fn turn_away(stream: TcpStream, tls: bool) {
+    const FULL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 5\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
+    if let (false, Ok(mut stream)) = (tls, stream.into_std()) {
+        // It does not block: there is room for so much, or nobody reads.
+        let _ = std::io::Write::write(&mut stream, FULL);
     }
 }
 
@@ -224,12 +234,13 @@ async fn handled(
         }
     };
     if is_page {
+        let is_secure = shared.is_secure(&head.headers, peer);
         let wish = match found {
-            Ok(Some((route, params))) => wish(route, params, &head, incoming).await,
+            Ok(Some(page)) => wish(shared, page, &head, incoming, (address, is_secure)).await,
             Ok(None) => Err(Fail::new(Code::NotFound, "no page has this address")),
             Err(fail) => Err(fail),
         };
-        let is_secure = shared.is_secure(&head.headers, peer);
+        let (wish, _part) = wish.map_or_else(|fail| (Err(fail), None), |(wish, part)| (Ok(wish), part));
         let asked = pages::Asked { wish, path_and_query, address, is_secure };
         return Ok((pages::answer(shared, asked, &head).await, None));
     }
@@ -237,10 +248,25 @@ async fn handled(
         return Err(person(Fail::new(Code::NotFound, "there is no such route")));
     };
     let query = query(head.uri.query().unwrap_or_default()).map_err(person)?;
-    let body = read(route, &head.headers, incoming).await.map_err(person)?;
     let bearer = header(&head.headers, AUTHORIZATION.as_str()).and_then(|text| text.strip_prefix("Bearer "));
-    let asked = Asked { path_and_query: &path_and_query, body: &body, address };
-    let caller = caller(shared, route, bearer, signed, &asked).await.map_err(person)?;
+    let by_device = signed.filter(|_| matches!(route.who, Who::Device | Who::Hello | Who::Either(_)));
+    let known = known(shared, route, bearer, by_device, address).await.map_err(person)?;
+    let (body, _part) = read(shared, route, &head.headers, incoming, address).await.map_err(person)?;
+    let caller = match (known, by_device) {
+        (Some(known), _) => known,
+        (None, Some(header)) => {
+            let asked = Asked { path_and_query: &path_and_query, body: &body };
+            let found = by_signature(shared, route, header, &asked).await;
+            if found.is_err() {
+                shared.limits.waste(Whose::Near(address.into()));
+            }
+            let caller = found.map_err(person)?;
+            let own = shared.limits.take(Whose::Device(header.device));
+            own.map_err(Fail::slow_down).map_err(person)?;
+            caller
+        }
+        (None, None) => Caller::Nobody,
+    };
     let if_match = header(&head.headers, IF_MATCH.as_str());
     let if_match = if_match.map(|text| text.trim_matches('"').parse::<u64>());
     let if_match =
@@ -276,13 +302,14 @@ async fn handled(
     reply.map(|reply| (reply, None)).map_err(person)
 }
 
-/// What is asked of a page that there is.
+/// What is asked of a page that there is, and what it takes of all that may be under way.
 async fn wish(
-    route: &'static Route,
-    params: Vec<String>,
+    shared: &Arc<Shared>,
+    (route, params): (&'static Route, Vec<String>),
     head: &Parts,
     mut incoming: Incoming,
-) -> Result<pages::Wish, Fail> {
+    (address, is_secure): (IpAddr, bool),
+) -> Result<(pages::Wish, Option<Part>), Fail> {
     let query = pages::query(head.uri.query().unwrap_or_default())?;
     let limit = route.max as u64;
     if told_length(&head.headers).is_some_and(|told| told > limit) {
@@ -290,11 +317,16 @@ async fn wish(
         let _ = tokio::time::timeout(DROP_WAIT, drop_some(&mut incoming)).await;
         return Err(form_too_large(limit));
     }
-    let body = read(route, &head.headers, incoming).await.map_err(|fail| match fail {
-        Fail::Api(error) if error.code == Code::TooLarge => form_too_large(limit),
-        other => other,
-    })?;
-    Ok(pages::Wish { route, params, query, body })
+    // Whoever is nobody is led to the login, whatever the form holds.
+    let is_read = route.max <= BODY_BYTES_MAX || pages::is_visited(shared, head, is_secure).await;
+    let (body, part) = match is_read {
+        true => read(shared, route, &head.headers, incoming, address).await.map_err(|fail| match fail {
+            Fail::Api(error) if error.code == Code::TooLarge => form_too_large(limit),
+            other => other,
+        })?,
+        false => (Bytes::new(), None),
+    };
+    Ok((pages::Wish { route, params, query, body }, part))
 }
 
 fn form_too_large(limit: u64) -> Fail {
@@ -321,7 +353,14 @@ fn told_length(headers: &HeaderMap<HeaderValue>) -> Option<u64> {
     header(headers, "content-length").and_then(|text| text.parse().ok())
 }
 
-async fn read(route: &Route, headers: &HeaderMap<HeaderValue>, incoming: Incoming) -> Result<Bytes, Fail> {
+/// Reads a body, with what it takes of all that may be under way.
+async fn read(
+    shared: &Shared,
+    route: &Route,
+    headers: &HeaderMap<HeaderValue>,
+    incoming: Incoming,
+    address: IpAddr,
+) -> Result<(Bytes, Option<Part>), Fail> {
     let too_large = || {
         Fail::new(Code::TooLarge, format!("a request of this route has at most {} bytes", route.max))
             .detail("limit", route.max)
@@ -329,9 +368,16 @@ async fn read(route: &Route, headers: &HeaderMap<HeaderValue>, incoming: Incomin
     if told_length(headers).is_some_and(|told| told > route.max as u64) {
         return Err(too_large());
     }
+    let part = match incoming.size_hint().exact() {
+        Some(0) => None,
+        size => {
+            let size = size.unwrap_or(route.max as u64);
+            Some(shared.bodies.take(address, size).ok_or_else(Fail::full)?)
+        }
+    };
     let wait = if route.max > (8 << 20) { ARRIVE_WAIT_LARGE } else { ARRIVE_WAIT };
     match tokio::time::timeout(wait, Limited::new(incoming, route.max).collect()).await {
-        Ok(Ok(body)) => Ok(body.to_bytes()),
+        Ok(Ok(body)) => Ok((body.to_bytes(), part)),
         Ok(Err(error)) if error.is::<http_body_util::LengthLimitError>() => Err(too_large()),
         Ok(Err(_)) => Err(Fail::new(Code::BadRequest, "the request did not arrive whole")),
         Err(_) => Err(Fail::new(Code::BadRequest, "the request did not arrive in time")),
@@ -341,44 +387,39 @@ async fn read(route: &Route, headers: &HeaderMap<HeaderValue>, incoming: Incomin
 struct Asked<'a> {
     path_and_query: &'a str,
     body: &'a Bytes,
-    address: IpAddr,
 }
 
-async fn caller(
+/// Who asks, as far as the headers say it: of people all, of devices that there is one. Nobody sends a large body before.
+async fn known(
     shared: &Arc<Shared>,
     route: &'static Route,
     bearer: Option<&str>,
-    signed: Option<DeviceHeader>,
-    asked: &Asked<'_>,
-) -> Result<Caller, Fail> {
-    let by_device = matches!(route.who, Who::Device | Who::Hello)
-        || (matches!(route.who, Who::Either(_)) && signed.is_some());
-    if by_device {
-        let header = signed.ok_or_else(|| {
-            Fail::new(Code::BadSignature, "this route is for devices, which sign their requests")
-        })?;
-        shared.limits.take(Whose::Device(header.device)).map_err(Fail::slow_down)?;
-        let (path, body, hive) = (asked.path_and_query.to_owned(), asked.body.clone(), shared.public());
-        let hello = route.who == Who::Hello;
-        return shared
-            .database
-            .transact(How::Read, move |tx| {
-                let request = Request {
-                    hive,
-                    session: [0; 16],
-                    device: header.device,
-                    number: header.number,
-                    method: route.method,
-                    path_and_query: &path,
-                    body: &body,
-                };
-                auth::device(tx, &header, &request, hello)
-            })
-            .await;
+    by_device: Option<DeviceHeader>,
+    address: IpAddr,
+) -> Result<Option<Caller>, Fail> {
+    if let Some(header) = by_device {
+        // Whoever knows a device's id can name it: what is its own is counted when it has signed.
+        let near = Whose::Near(address.into());
+        shared.limits.look(near).map_err(Fail::slow_down)?;
+        if route.max > BODY_BYTES_MAX {
+            let there = move |tx: &mut dyn Tx| auth::is_device(tx, header.device);
+            let there = shared.database.transact(How::Read, there).await;
+            if there.is_err() {
+                shared.limits.waste(near);
+            }
+            there?;
+        }
+        return Ok(None);
     }
     let role = match route.who {
         Who::Person(role) | Who::Either(role) => Some(role),
-        _ => None,
+        Who::Device | Who::Hello => {
+            return Err(Fail::new(
+                Code::BadSignature,
+                "this route is for devices, which sign their requests",
+            ));
+        }
+        Who::All | Who::Join => None,
     };
     let found = match bearer {
         Some(token) if token.len() <= 256 => {
@@ -393,16 +434,42 @@ async fn caller(
                 shared.limits.take(Whose::Token(token.0)).map_err(Fail::slow_down)?;
             }
             may(&caller, role)?;
-            Ok(caller)
+            Ok(Some(caller))
         }
         (Some(_), Err(fail)) => {
             // Guessing tokens is no faster than guessing passwords.
-            tracing::debug!(address = %asked.address, "a request without a login");
+            tracing::debug!(%address, "a request without a login");
             Err(fail)
         }
-        (None, Ok(caller)) if route.who == Who::All => Ok(caller),
-        (None, _) => Ok(Caller::Nobody),
+        (None, Ok(caller)) if route.who == Who::All => Ok(Some(caller)),
+        (None, _) => Ok(None),
     }
+}
+
+/// The device that signed.
+async fn by_signature(
+    shared: &Arc<Shared>,
+    route: &'static Route,
+    header: DeviceHeader,
+    asked: &Asked<'_>,
+) -> Result<Caller, Fail> {
+    let (path, body, hive) = (asked.path_and_query.to_owned(), asked.body.clone(), shared.public());
+    let hello = route.who == Who::Hello;
+    shared
+        .database
+        .transact(How::Read, move |tx| {
+            let request = Request {
+                hive,
+                session: [0; 16],
+                device: header.device,
+                number: header.number,
+                method: route.method,
+                path_and_query: &path,
+                body: &body,
+            };
+            auth::device(tx, &header, &request, hello)
+        })
+        .await
 }
 
 type Work = fn(&Call, &mut Tenant<'_>) -> Result<Reply, Fail>;

@@ -5,6 +5,7 @@
 //! - `tenant`, `rows`   one account in one transaction; rows as values that [`crate::decide`] takes, and back
 //! - `http`, `routes`, `call`, `auth`   a request on its way to its handler
 //! - `door`, `second`   what an address may try before it is known; the second factor of a login
+//! - `gate`   how much may be under way at a time
 //! - `catalog`           a folder of apps that people choose from
 //! - `people`, `account`, `stores`, `devices`, `apps`, `operations`, `streams`, `watching`   the handlers
 //! - `pages`   the console: the same handlers, asked by forms and shown as pages
@@ -35,6 +36,7 @@ mod door;
 mod drain;
 mod fail;
 mod figures;
+mod gate;
 mod history;
 mod http;
 mod notify;
@@ -153,6 +155,8 @@ pub struct Shared {
     pub(crate) catalog: Option<Arc<catalog::Catalog>>,
     pub(crate) limits: auth::Limits,
     pub(crate) doors: door::Doors,
+    pub(crate) bodies: Arc<gate::Gate>,
+    pub(crate) connections: Arc<gate::Gate>,
     pub(crate) passwords: Semaphore,
     pub(crate) watchers: Arc<watching::Watchers>,
     pub(crate) streams: streams::Streams,
@@ -216,6 +220,14 @@ impl Shared {
         }
     }
 
+    /// Room for a connection. All connections of a proxy are its own, whoever asks through it.
+    fn part_of_connections(&self, peer: IpAddr) -> Option<Option<gate::Part>> {
+        if self.proxies.contains(&peer) {
+            return Some(None);
+        }
+        self.connections.take(peer, 1).map(Some)
+    }
+
     /// Whether the hive ends.
     pub(crate) fn is_closing(&self) -> bool {
         *self.closing.borrow()
@@ -277,6 +289,8 @@ impl Server {
             catalog: options.catalog.map(|folder| Arc::new(catalog::Catalog::new(folder))),
             limits: auth::Limits::default(),
             doors: door::Doors::default(),
+            bodies: gate::Gate::of_bodies(),
+            connections: gate::Gate::of_connections(),
             passwords: Semaphore::new(PASSWORDS_MAX),
             watchers: Arc::default(),
             streams: streams::Streams::default(),
@@ -328,10 +342,18 @@ impl Server {
                     Ok((stream, peer)) => {
                         let _ = stream.set_nodelay(true);
                         let shared = self.shared.clone();
-                        match &self.tls {
-                            Some(acceptor) => connections.spawn(http::secured(shared, acceptor.clone(), stream, peer)),
-                            None => connections.spawn(http::connection(shared, stream, peer)),
+                        let Some(part) = shared.part_of_connections(peer.ip()) else {
+                            http::turn_away(stream, self.tls.is_some());
+                            continue;
                         };
+                        let acceptor = self.tls.clone();
+                        connections.spawn(async move {
+                            match acceptor {
+                                Some(acceptor) => http::secured(shared, acceptor, stream, peer).await,
+                                None => http::connection(shared, stream, peer).await,
+                            }
+                            drop(part);
+                        });
                     }
                     // Too many open files: some will be closed.
                     Err(error) => {
@@ -439,6 +461,7 @@ async fn listen(shared: Arc<Shared>) {
 
 /// Runs a hive until it is told to end by a signal. `told` hears once what a person must know.
 pub async fn run(options: Options, told: impl FnOnce(&Server)) -> Result<(), Fail> {
+    gate::Gate::raise_files();
     let server = Server::begin(options).await?;
     told(&server);
     let mut end = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())

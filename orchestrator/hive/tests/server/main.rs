@@ -9,6 +9,8 @@ mod audit;
 mod database_tls;
 mod devices;
 mod fleet;
+mod foreign;
+mod limits;
 mod load;
 mod nights;
 mod notify;

@@ -84,6 +84,14 @@ fn authority(head: &Parts) -> Option<&str> {
     head.uri.authority().map(|authority| authority.as_str())
 }
 
+/// Whether a browser shows a session that is somebody's.
+pub async fn is_visited(shared: &Arc<Shared>, head: &Parts, is_secure: bool) -> bool {
+    let visit = Visit::of(&head.headers, authority(head), is_secure);
+    let Some(secret) = visit.session().map(str::to_owned) else { return false };
+    let found = shared.database.transact(How::Read, move |tx| auth::visitor(tx, &secret)).await;
+    found.is_ok_and(|found| found.is_some())
+}
+
 /// Answers with a page, whatever happens.
 pub async fn answer(shared: &Arc<Shared>, asked: Asked, head: &Parts) -> Reply {
     let (route, params, query, body) = match asked.wish {
