@@ -40,6 +40,8 @@ pub const RETRY_AFTER: u64 = 5_000;
 pub const SETTLE_AGAIN: u64 = 30_000;
 /// The wait of a `prepare`.
 pub const PREPARE_WAIT: u64 = 900_000;
+/// How long a failover waits for a candidate to stand by, before it asks the next one.
+pub const PREPARE_WAIT_FAILOVER: u64 = 120_000;
 /// The wait of a `hand_over`: grace, and the publishing.
 pub const HAND_OVER_WAIT: u64 = 180_000;
 /// The wait of a `start`: claims, mounts, checks; the app's own wait for its health comes on top.

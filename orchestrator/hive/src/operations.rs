@@ -8,7 +8,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use orchestrator_api::command::{Command, CommandResult, Order, Outcome, Start, Verb};
 use orchestrator_api::ids::{AppId, DeviceId, OperationId, Renewals, Term, VolumeId};
 use orchestrator_api::placement::{Expect, Head, Phase, Policy, Problem, Why};
-use orchestrator_api::times::{HAND_OVER_WAIT, PREPARE_WAIT, START_WAIT, TAKE_BACK_WAIT};
+use orchestrator_api::times::{
+    HAND_OVER_WAIT, PREPARE_WAIT, PREPARE_WAIT_FAILOVER, START_WAIT, TAKE_BACK_WAIT,
+};
 
 use crate::Seen;
 use crate::rules::{Rule, keeps};
@@ -37,6 +39,17 @@ impl Step {
             Step::Start => Some(START_WAIT + gate_ms),
             Step::TakeBack => Some(TAKE_BACK_WAIT),
             Step::Check | Step::WaitLease | Step::Return | Step::Stop | Step::Settings | Step::Task => None,
+        }
+    }
+}
+
+impl Operation {
+    /// After which its step is late.
+    pub fn wait(&self, gate_ms: u64) -> Option<u64> {
+        match (self.kind, self.step) {
+            // Nobody has the app meanwhile, and somebody else may be able to.
+            (Kind::Failover, Step::Prepare) => Some(PREPARE_WAIT_FAILOVER),
+            (_, step) => step.wait(gate_ms),
         }
     }
 }
@@ -421,6 +434,7 @@ impl Hive {
         // Of the source of an app under a lease the watch alone says what is over.
         let watched = leased && operation.from == Some(device) && operation.to != Some(device);
         match operation.step {
+            Step::Prepare if operation.kind == Kind::Failover => self.choose_again(id, device),
             Step::Prepare | Step::HandOver if watched => {}
             // Nothing has happened, or nothing was given away: what was asked is not asked any more.
             Step::Prepare | Step::HandOver => {

@@ -99,6 +99,10 @@ impl Scheduler {
             let over = placement.leased && placement.device.is_some() && now - since >= whole;
             // A step of an operation is answered for by its command.
             let step = hive.running(*id).and_then(|operation| hive.operations.get(&operation));
+            // While a candidate gets ready nobody has the app: then whoever had it is left time to return.
+            if step.is_some_and(|it| it.kind == Kind::Failover && it.step == Step::Prepare) {
+                self.begun.insert(*id, now);
+            }
             let waits = step.is_none_or(|operation| operation.step == Step::WaitLease);
             if step.is_none() && !app.wanted && hive.lives(*id) {
                 due.push(Look::Stop(*id));
@@ -122,8 +126,7 @@ impl Scheduler {
             self.steps.insert(*id, (operation.count, since));
             if operation.step == Step::Check {
                 due.push(Look::Check(*id, fresh.clone()));
-            } else if operation.step.wait(hive.gate_ms(operation.app)).is_some_and(|wait| now - since >= wait)
-            {
+            } else if operation.wait(hive.gate_ms(operation.app)).is_some_and(|wait| now - since >= wait) {
                 due.push(Look::Late(*id, operation.count));
             } else {
                 let needs = operation.needs().into_iter().flatten();
@@ -167,7 +170,7 @@ impl Operation {
     fn needs(&self) -> [Option<DeviceId>; 2] {
         match (self.kind, self.step) {
             (Kind::Move, Step::Prepare) => [self.to, self.from],
-            (Kind::Start | Kind::Force { .. }, Step::Prepare) => [self.to, None],
+            (Kind::Start | Kind::Force { .. } | Kind::Failover, Step::Prepare) => [self.to, None],
             (Kind::Move, Step::HandOver) => [self.from, None],
             (Kind::Move, Step::Start | Step::TakeBack) => [self.to, None],
             _ => [None, None],

@@ -5,14 +5,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use orchestrator_api::command::{Command, CommandResult, Outcome, Verb};
 use orchestrator_api::ids::{
     AppId, DeviceId, Generation, HelloNumber, Incarnation, OperationId, ReportNumber, RunId, SessionId, Term,
+    VolumeId,
 };
 use orchestrator_api::placement::{Phase, Policy, Why};
 use orchestrator_api::report::{AppReport, Hello, HelloApp, Report};
 use orchestrator_api::times::LEASE_END;
 use orchestrator_hive::rules::{BROKEN, Rule};
 use orchestrator_hive::{
-    Answer, App, Device, Event, Hive, Kind, Look, Operation, OperationState, Placement, Refused, Scheduler,
-    Step, Wish, decide,
+    Answer, App, Device, Event, Hive, Kind, Known, Look, Operation, OperationState, Placement, Refused,
+    Scheduler, Step, Wish, decide,
 };
 
 const APP: AppId = AppId([1; 16]);
@@ -444,6 +445,52 @@ fn a_hive_that_was_away_calls_nobody_silent() {
     moving.scene.look(moving.now);
     moving.pass(11);
     assert_eq!(moving.state(), (Step::Prepare, OperationState::Running));
+}
+
+/// The attic is lost, and the cellar has nothing of the app yet: it has to be prepared.
+fn failing_over() -> Moving {
+    let mut moving = Moving::ordered(true);
+    let ordered = moving.operation;
+    moving.scene.hive.operations.remove(&ordered);
+    moving.scene.hive.commands.clear();
+    if let Some(app) = moving.scene.hive.apps.get_mut(&APP) {
+        app.volumes.insert(VolumeId([5; 32]), Known::default());
+    }
+    moving.well.remove(&ATTIC);
+    let begun = moving.now;
+    while moving.scene.hive.operations.is_empty() {
+        assert!(moving.now - begun < 100_000, "nothing begins");
+        moving.pass(1);
+    }
+    moving.operation = *moving.scene.hive.operations.keys().next().expect("there is one");
+    assert_eq!((moving.state().0, moving.scene.hive.apps[&APP].placement.withdrawn), (Step::Prepare, true));
+    moving
+}
+
+/// Seconds until the term of before is renewed again: nobody keeps an app from running for long who says nothing.
+#[test]
+fn a_candidate_that_does_not_get_ready_holds_an_app_for_two_minutes() {
+    let mut moving = failing_over();
+    assert!((118..=122).contains(&moving.until_it_goes_on()));
+    moving.pass(2);
+    let placement = &moving.scene.hive.apps[&APP].placement;
+    assert_eq!(
+        (moving.state().1, placement.withdrawn),
+        (OperationState::Failed(Refused::NoCandidate), false)
+    );
+    // For a minute whoever has it may go on, if he returns.
+    moving.pass(50);
+    assert_eq!((moving.scene.hive.operations.len(), moving.placed()), (1, (Some(ATTIC), 5)));
+    assert!(moving.scene.report(ATTIC, 5, true, Phase::Running));
+}
+
+#[test]
+fn a_candidate_that_is_lost_too_is_not_waited_for() {
+    let mut moving = failing_over();
+    moving.well.remove(&CELLAR);
+    assert!(moving.until_it_goes_on() <= 41);
+    moving.pass(2);
+    assert_eq!(moving.state().1, OperationState::Failed(Refused::NoCandidate));
 }
 
 /// After how long a planned move is taken back whose target says nothing, for an app that may take so long to get healthy.

@@ -248,7 +248,8 @@ pub fn check_target(tenant: &mut Tenant<'_>, target: &Target<'_>) -> Result<(), 
         return Err(unprocessable(Code::DockerAway, format!("Docker does not answer on \"{name}\""))
             .hint("start it there, or choose another device"));
     }
-    if device.apps.len() >= ON_A_DEVICE_MAX {
+    let here = device.apps.iter().filter(|app| app.0 != target.package.app.0).count();
+    if here >= ON_A_DEVICE_MAX {
         return Err(Fail::state(format!("\"{name}\" has 200 apps")));
     }
     if let Some(bytes) = target.bytes {

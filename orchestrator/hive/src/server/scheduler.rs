@@ -1,6 +1,6 @@
 //! Who counts time: one process looks every second, or sooner when something is due.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,6 +10,7 @@ use orchestrator_api::report::AppReport;
 use orchestrator_api::times::{FRESH, WATCH_EVERY};
 use tokio::time::Instant;
 
+use super::apps::{self, Target};
 use super::database::{DbError, How, Row};
 use super::fail::Fail;
 use super::outcome;
@@ -160,7 +161,7 @@ fn state(tx: &mut dyn super::database::Tx) -> Result<BTreeMap<AccountId, Hive>, 
     }
     // Who takes part is asked only of what need not wait for a device that is silent.
     let sql = "SELECT account, operation, app, kind, step, count, \
-         CASE WHEN kind IN ('start', 'move', 'move_forced') THEN data ELSE '{}' END \
+         CASE WHEN kind IN ('start', 'move', 'move_forced', 'failover') THEN data ELSE '{}' END \
          FROM operation WHERE state = 'running' AND app IS NOT NULL";
     for row in tx.query(&format!("{sql} AND {ALONE}"), &[])? {
         let Some(hive) = all.get_mut(&row.id::<16>(0)?) else { continue };
@@ -244,6 +245,18 @@ async fn one(shared: &Arc<Shared>, account: AccountId, look: Look) -> Result<(),
             {
                 return Ok(tenant.told);
             }
+            let look = match look.clone() {
+                Look::End(app, term, seen, fresh) => {
+                    Look::End(app, term, seen, able(&mut tenant, app, fresh)?)
+                }
+                Look::Check(operation, fresh) => match loaded.hive.operations.get(&operation) {
+                    Some(it) if it.kind == Kind::Failover => {
+                        Look::Check(operation, able(&mut tenant, it.app, fresh)?)
+                    }
+                    _ => Look::Check(operation, fresh),
+                },
+                look => look,
+            };
             let ended = match &look {
                 Look::End(app, ..) => loaded.hive.apps.get(app).map(|row| (*app, row.placement.clone())),
                 _ => None,
@@ -270,13 +283,32 @@ async fn one(shared: &Arc<Shared>, account: AccountId, look: Look) -> Result<(),
     Ok(())
 }
 
+/// Those of the devices that may take an app, by the same list as the target of a move: who is locked, does not reach its
+/// store or may not start it any more is asked by no failover.
+fn able(tenant: &mut Tenant<'_>, app: AppId, fresh: BTreeSet<DeviceId>) -> Result<BTreeSet<DeviceId>, Fail> {
+    let seen = apps::seen(tenant, app)?;
+    let package = apps::package(tenant, app, seen.revision.0)?;
+    let mut able = BTreeSet::new();
+    for device in fresh {
+        let target = Target { device, package: &package, stores: &seen.stores, bytes: None };
+        match apps::check_target(tenant, &target) {
+            Ok(()) => {
+                able.insert(device);
+            }
+            Err(Fail::Api(_)) => {}
+            Err(other) => return Err(other),
+        }
+    }
+    Ok(able)
+}
+
 /// Whether a device that an operation needs reported lately, though not twice since the scheduler looks: it is waited
 /// for, and not called silent.
 fn may_report(
     tenant: &mut Tenant<'_>,
     loaded: &Loaded,
     operation: OperationId,
-    fresh: &std::collections::BTreeSet<DeviceId>,
+    fresh: &BTreeSet<DeviceId>,
 ) -> Result<bool, Fail> {
     let Some(operation) = loaded.hive.operations.get(&operation) else { return Ok(false) };
     let placed = loaded.hive.apps.get(&operation.app).and_then(|app| app.placement.device);

@@ -40,13 +40,13 @@ const ALONE_SQL: &str = "SELECT a.account, a.app FROM app a \
      WHERE a.policy = 'auto' AND a.wanted = 1 AND p.phase LIKE '%\"running\"%' AND NOT EXISTS \
      (SELECT 1 FROM device_app s JOIN device v ON v.account = s.account AND v.device = s.device \
      WHERE s.account = a.account AND s.app = a.app AND s.device <> a.device AND v.state = 'active' \
-     AND v.seen > $1 AND s.phase LIKE '%\"standing_by\"%')";
+     AND v.locked = 0 AND v.seen > $1 AND s.phase LIKE '%\"standing_by\"%')";
 
 /// Whether somebody stands by for an app.
 pub fn there_is(tenant: &mut Tenant<'_>, app: AppId) -> Result<bool, Fail> {
     let sql = "SELECT 1 FROM app a JOIN device_app s ON s.account = a.account AND s.app = a.app \
          JOIN device v ON v.account = s.account AND v.device = s.device WHERE a.account = $1 AND a.app = $2 \
-         AND s.device <> a.device AND v.state = 'active' AND v.seen > $3 AND s.phase LIKE '%\"standing_by\"%'";
+         AND s.device <> a.device AND v.state = 'active' AND v.locked = 0 AND v.seen > $3 AND s.phase LIKE '%\"standing_by\"%'";
     Ok(tenant.one(sql, &[app.0.into(), (chance::now() - SILENT_MS).into()])?.is_some())
 }
 

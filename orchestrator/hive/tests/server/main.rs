@@ -6,6 +6,7 @@ mod apart;
 mod app_pages;
 mod apps;
 mod audit;
+mod candidates;
 mod database_tls;
 mod devices;
 mod fleet;
