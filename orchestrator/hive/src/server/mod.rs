@@ -212,7 +212,7 @@ impl Shared {
                 }
                 Wake::Changed(..) => changed = true,
                 Wake::Scheduler => self.nudge.notify_one(),
-                Wake::Stream(stream, code) => self.streams.end(stream, &code),
+                Wake::Stream(account, stream, code) => self.streams.end(account, stream, &code),
             }
         }
         if changed {

@@ -30,12 +30,12 @@ const LOOK_EVERY: Duration = Duration::from_secs(10);
 /// The streams that are open.
 #[derive(Debug, Default)]
 pub struct Streams {
-    open: Mutex<BTreeMap<Uuid, Stream>>,
+    /// By account, too: an id that somebody else has is nobody's.
+    open: Mutex<BTreeMap<(AccountId, Uuid), Stream>>,
 }
 
 #[derive(Debug)]
 struct Stream {
-    account: AccountId,
     device: DeviceId,
     parts: VecDeque<(u64, Bytes)>,
     held: usize,
@@ -63,11 +63,11 @@ impl Streams {
         let mut open = self.open.lock();
         open.retain(|_, stream| stream.read_at.elapsed() < UNREAD);
         let mut devices: HashMap<DeviceId, usize> = HashMap::new();
-        for stream in open.values().filter(|stream| stream.account == account) {
+        for (_, stream) in open.iter().filter(|((of, _), _)| *of == account) {
             *devices.entry(stream.device).or_default() += 1;
         }
-        if let Some(stream) = open.get(&id) {
-            return match stream.account == account && stream.device == device {
+        if let Some(stream) = open.get(&(account, id)) {
+            return match stream.device == device {
                 true => Ok(()),
                 false => Err(Fail::new(Code::Exists, "a stream of that id is open already")),
             };
@@ -77,7 +77,6 @@ impl Streams {
             return Err(Fail::slow_down(10_000));
         }
         let stream = Stream {
-            account,
             device,
             parts: VecDeque::new(),
             held: 0,
@@ -86,7 +85,7 @@ impl Streams {
             told: watch::channel(0).0,
             ended: None,
         };
-        open.insert(id, stream);
+        open.insert((account, id), stream);
         Ok(())
     }
 
@@ -100,8 +99,8 @@ impl Streams {
     ) -> Result<(), Fail> {
         let gone = || Fail::state("nobody listens any more");
         let mut open = self.open.lock();
-        let Some(stream) = open.get_mut(&id) else { return Err(gone()) };
-        if stream.account != account || stream.device != device {
+        let Some(stream) = open.get_mut(&(account, id)) else { return Err(gone()) };
+        if stream.device != device {
             return Err(gone());
         }
         if stream.read_at.elapsed() >= UNREAD || stream.ended.is_some() {
@@ -125,7 +124,7 @@ impl Streams {
 
     fn take(&self, account: AccountId, id: Uuid) -> Option<Taken> {
         let mut open = self.open.lock();
-        let stream = open.get_mut(&id).filter(|stream| stream.account == account)?;
+        let stream = open.get_mut(&(account, id))?;
         stream.read_at = Instant::now();
         stream.held = 0;
         let parts = stream.parts.drain(..).collect();
@@ -133,8 +132,8 @@ impl Streams {
     }
 
     /// What fed a stream ended: nothing comes behind what is there.
-    pub fn end(&self, id: Uuid, code: &str) {
-        if let Some(stream) = self.open.lock().get_mut(&id) {
+    pub fn end(&self, account: AccountId, id: Uuid, code: &str) {
+        if let Some(stream) = self.open.lock().get_mut(&(account, id)) {
             stream.ended = Some(code.to_owned());
             stream.told.send_modify(|_| {});
         }

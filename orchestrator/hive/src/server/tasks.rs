@@ -191,7 +191,7 @@ pub fn save(tenant: &mut Tenant<'_>, id: OperationId, open: &Open) -> Result<(),
                 OperationState::Failed(refused) if !open.beside.data.cancelled => rows::refused_text(refused),
                 _ => "cancelled",
             };
-            tenant.told.insert(Wake::Stream(stream, code.to_owned()));
+            tenant.told.insert(Wake::Stream(tenant.account, stream, code.to_owned()));
         }
     }
     tenant.changed("operation", id);

@@ -37,7 +37,7 @@ pub enum Wake {
     /// Something is due for the scheduler.
     Scheduler,
     /// What fed a stream ended, and how.
-    Stream(Uuid, String),
+    Stream(AccountId, Uuid, String),
 }
 
 /// What a transaction gathers to be told when it is committed.
