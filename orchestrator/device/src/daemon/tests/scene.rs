@@ -26,7 +26,7 @@ use crate::daemon::files::{AppFile, AppVolume, Folder, HiveFile};
 use crate::daemon::{Setup, World};
 use crate::doors::docker::{LABEL_APP, LABEL_TERM};
 use crate::doors::past::{
-    Back, Compared, Looked, Moment, Past, Place, Reading, Restored, Seen, Unseen, Version, Why,
+    Back, Compared, Done, Looked, Moment, Past, Place, Reading, Restored, Seen, Unseen, Version, Why,
 };
 use crate::doors::ring::Rings;
 use crate::doors::volumes::{Branch, Seal, StoreState, Unclaimed, VolumeState, Volumes, Which};
@@ -429,7 +429,7 @@ impl Past for Nothing {
         nothing()
     }
 
-    async fn restore(&self, _: &Place, _: Back) -> Seen<Restored> {
+    async fn restore(&self, _: &Place, _: Back, _: &(dyn Fn(Done) + Send + Sync)) -> Seen<Restored> {
         nothing()
     }
 }
