@@ -31,8 +31,13 @@ impl Address {
         if !matches!(url.scheme(), "http" | "https") {
             return refuse("it begins with neither https:// nor http://");
         }
-        if url.host_str().is_none_or(str::is_empty) {
+        let host = url.host_str().unwrap_or_default();
+        if host.is_empty() {
             return refuse("it names no machine");
+        }
+        // It goes into commands that people give to a shell.
+        if !host.chars().all(|one| one.is_ascii_alphanumeric() || "-._:[]".contains(one)) {
+            return refuse("a machine has no such name");
         }
         if !url.username().is_empty() || url.password().is_some() {
             return refuse("it holds a name or password, which `comb login` asks for");
@@ -45,7 +50,7 @@ impl Address {
 
     /// Refuses to speak plainly with another machine, unless a person allowed it.
     pub fn allow(&self, insecure_http: bool) -> Result<()> {
-        if self.0.scheme() == "https" || insecure_http || is_loopback(self.0.as_str()) {
+        if self.0.scheme() == "https" || insecure_http || self.is_here() {
             return Ok(());
         }
         Err(Failure::new(
@@ -55,6 +60,11 @@ impl Address {
             ),
         )
         .hint("take https (`comb hive run --tls-cert`, or a proxy); --insecure-http does it all the same, in a network of your own"))
+    }
+
+    /// Whether it means this machine, wherever it is said.
+    pub fn is_here(&self) -> bool {
+        is_loopback(self.0.as_str())
     }
 
     /// The URL of a route; `path` begins with `/`.
@@ -118,6 +128,9 @@ mod tests {
             "https://a?b",
             "https://a#b",
             "file:///a",
+            "https://a;reboot",
+            "https://a$(reboot)",
+            "https://a`reboot`",
         ] {
             let failure = Address::parse(text).expect_err(text);
             assert_eq!(failure.kind, Kind::Usage);

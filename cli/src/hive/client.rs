@@ -347,8 +347,9 @@ impl Client {
         let hive = &self.hive;
         match trouble {
             Trouble::Unsent(why) | Trouble::Broken(why) => {
-                Failure::new(Kind::Unreachable, format!("the hive {hive} does not answer: {why}"))
-                    .hint("is it running, and can this machine reach it?")
+                Failure::new(Kind::Unreachable, format!("the hive {hive} does not answer: {why}")).hint(
+                    "does it run (`comb up` or `comb hive run` on its machine), and does this one reach it?",
+                )
             }
             Trouble::Stranger(status) => {
                 Failure::new(Kind::Unreachable, format!("what answers at {hive} is no hive: {status}"))

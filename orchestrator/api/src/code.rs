@@ -172,6 +172,22 @@ impl JoinCode {
         format!("{}-{}", to_base32(&self.hive), to_base32(&self.secret.0))
     }
 
+    /// The line for a shell by which a machine joins, where `hive` is reached so.
+    pub fn join_command(&self, hive: &str) -> String {
+        format!("comb device join {hive} --code {}", self.show())
+    }
+
+    /// The same for a device in a container (`security.md`, section 11).
+    pub fn docker_command(&self, hive: &str) -> String {
+        format!(
+            "docker run -d --name comb --restart unless-stopped --device /dev/fuse --cap-add SYS_ADMIN \
+             --cap-add DAC_READ_SEARCH --security-opt apparmor=unconfined \
+             -v /var/run/docker.sock:/var/run/docker.sock -v /var/lib/comb:/var/lib/comb:rshared -v /apps:/apps \
+             comb device run --join {hive} --code {}",
+            self.show()
+        )
+    }
+
     /// What names the code on the wire and in the database.
     pub fn id(&self) -> Hex<8> {
         let hash = derive(JOIN_ID_CONTEXT, &self.secret.0, &[]);
@@ -234,6 +250,20 @@ mod tests {
         assert_eq!(to_base32(&[0xff]), "ZW");
         assert_eq!(to_base32(b"hello"), "D1JPRV3F");
         assert_eq!((to_base32(&[1; 32]).len(), to_base32(&[1; 20]).len()), (HIVE_LETTERS, SECRET_LETTERS));
+    }
+
+    #[test]
+    fn a_shell_is_given_an_address_and_a_code_and_nothing_else() {
+        let (code, hive) = (code(), "https://hive.example.org");
+        assert_eq!(code.join_command(hive), format!("comb device join {hive} --code {}", code.show()));
+        let docker = code.docker_command(hive);
+        assert!(docker.starts_with("docker run -d "), "{docker}");
+        assert!(
+            docker.ends_with(&format!(" comb device run --join {hive} --code {}", code.show())),
+            "{docker}"
+        );
+        let plain = |one: char| one.is_ascii_alphanumeric() || " -_./:=".contains(one);
+        assert!(docker.chars().all(plain), "nothing of it is a shell's: {docker}");
     }
 
     #[test]

@@ -1,11 +1,12 @@
 //! `comb account invite`.
 
 use clap::Args;
+use orchestrator_api::code::Secret;
 use orchestrator_api::wire::people::{Invite, NewInvite};
 use orchestrator_api::wire::value::Within;
 
 use super::people::RoleArg;
-use crate::failure::Result;
+use crate::failure::{Failure, Kind, Result};
 use crate::hive::HiveArgs;
 use crate::output;
 use crate::state::State;
@@ -49,7 +50,10 @@ pub fn run(state: &State, args: &InviteArgs) -> Result<()> {
     if args.json {
         return output::json(&made);
     }
-    output::line(made.invite.reveal())?;
+    let letters = Secret::parse(made.invite.reveal()).map_err(|error| {
+        Failure::new(Kind::Foreign, format!("the hive's answer is no invitation: {error}"))
+    })?;
+    output::line(&letters.show())?;
     output::note(&format!(
         "good once, until {}: `comb account accept {} --name NAME` asks for these letters",
         output::time_local(made.ends.0.saturating_mul(1_000_000)),

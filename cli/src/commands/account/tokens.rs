@@ -65,7 +65,7 @@ pub fn run(state: &State, args: &TokensArgs) -> Result<()> {
             if *json {
                 return output::json(&made);
             }
-            output::line(made.token.reveal())?;
+            output::line(&output::escape(made.token.reveal().as_bytes()))?;
             output::note(&format!(
                 "shown this once; good until {}",
                 output::time_local(made.ends.0.saturating_mul(1_000_000))

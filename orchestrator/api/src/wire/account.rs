@@ -103,7 +103,8 @@ pub struct NewDeviceCode {
     pub code: Hidden,
     /// Until when.
     pub ends: Time,
-    /// The whole line for a shell.
+    /// The whole line for a shell, with `HIVE` for the address. Who pinned the hive's key makes it anew of the code
+    /// ([`JoinCode::join_command`](crate::code::JoinCode::join_command)), which is the part that the key vouches for.
     pub command: Hidden,
     /// The same in a container.
     pub docker: Hidden,

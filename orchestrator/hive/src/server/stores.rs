@@ -161,22 +161,14 @@ pub fn make_code(call: &Call, tenant: &mut Tenant<'_>) -> Result<Reply, Fail> {
     )?;
     let name = wish.name.as_ref().map(|name| name.as_str().to_owned());
     tenant.event("code_made", About::default().with("code", code.id().to_string()).with("name", name));
-    let text = code.show();
     let hidden = |text: String| Hidden::new(text).map_err(|_| Fail::start("a code is too long"));
-    // How the hive is reached is known to who asked for the code, and put in there.
-    let command = format!("comb device join HIVE --code {text}");
-    let docker = format!(
-        "docker run -d --name comb --restart unless-stopped --device /dev/fuse --cap-add SYS_ADMIN \
-         --cap-add DAC_READ_SEARCH --security-opt apparmor=unconfined \
-         -v /var/run/docker.sock:/var/run/docker.sock -v /var/lib/comb:/var/lib/comb:rshared -v /apps:/apps \
-         comb device run --join HIVE --code {text}"
-    );
     Ok(Reply::json(&NewDeviceCode {
         id: code.id(),
-        code: hidden(text)?,
+        code: hidden(code.show())?,
         ends: chance::time(ends),
-        command: hidden(command)?,
-        docker: hidden(docker)?,
+        // How the hive is reached is known to who asked for the code, and put in there.
+        command: hidden(code.join_command("HIVE"))?,
+        docker: hidden(code.docker_command("HIVE"))?,
     })
     .once())
 }
