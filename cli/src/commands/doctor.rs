@@ -1,6 +1,5 @@
 //! `comb doctor`.
 
-use std::fs::OpenOptions;
 use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
@@ -8,6 +7,7 @@ use std::time::Duration;
 use clap::Args;
 use orchestrator_api::wire::device::ToStream;
 use orchestrator_api::wire::operation::Ordered;
+use orchestrator_device::daemon;
 use orchestrator_device::daemon::files::Folder;
 use serde::{Deserialize, Serialize};
 
@@ -110,14 +110,9 @@ fn wrong(what: &str, text: impl Into<String>) -> Check {
 }
 
 fn fuse() -> Check {
-    match OpenOptions::new().read(true).write(true).open("/dev/fuse") {
-        Ok(_) => well("fuse", "/dev/fuse opens"),
-        Err(error) if error.kind() == ErrorKind::NotFound => wrong(
-            "fuse",
-            "there is no /dev/fuse, so no volume can be mounted: load the kernel's module with `modprobe fuse`; a container needs \
-             --device /dev/fuse",
-        ),
-        Err(error) => wrong("fuse", format!("/dev/fuse: {error}; volumes cannot be mounted by this user")),
+    match daemon::doctor::fuse() {
+        Ok(text) => well("fuse", text),
+        Err(text) => wrong("fuse", text),
     }
 }
 

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use super::machine::{PASSPHRASE, clean_engine, docker, run_device};
+use super::machine::{PASSPHRASE, clean_engine, docker, run_device, unmount_all};
 
 pub const SOON: Duration = Duration::from_secs(120);
 
@@ -268,14 +268,7 @@ impl Drop for Home {
         let file = fs::read(self.state().join("orchestrator/hive.json")).unwrap_or_default();
         let file: Value = serde_json::from_slice(&file).unwrap_or_default();
         clean_engine(file["device"].as_str().unwrap_or("none"));
-        let own = self.folder.path().to_string_lossy().into_owned();
-        let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
-        for folder in
-            mounts.lines().filter_map(|line| line.split(' ').nth(4)).filter(|one| one.starts_with(&own))
-        {
-            let _ = self.comb(&["unmount", folder]);
-            let _ = Command::new("umount").args(["-l", folder]).output();
-        }
+        unmount_all(self.folder.path(), |folder| drop(self.comb(&["unmount", folder])));
     }
 }
 

@@ -173,14 +173,19 @@ impl Drop for Machine {
             eprintln!("log of {}:\n{}", self.id, self.log());
         }
         clean_engine(&self.id);
-        let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
-        let own = self.folder.path().to_string_lossy().into_owned();
-        for folder in
-            mounts.lines().filter_map(|line| line.split(' ').nth(4)).filter(|one| one.starts_with(&own))
-        {
-            let _ = self.comb(&["unmount", folder]);
-            let _ = Command::new("umount").args(["-l", folder]).output();
-        }
+        unmount_all(self.folder.path(), |folder| drop(self.comb(&["unmount", folder])));
+    }
+}
+
+/// Unmounts what is mounted below a folder, the innermost first: as `comb` would, then whatever is left.
+pub fn unmount_all(below: &Path, unmount: impl Fn(&str)) {
+    let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    let folders = mounts.lines().filter_map(|line| line.split(' ').nth(4));
+    let mut folders: Vec<&str> = folders.filter(|folder| Path::new(folder).starts_with(below)).collect();
+    folders.sort_by_key(|folder| std::cmp::Reverse(folder.len()));
+    for folder in folders {
+        unmount(folder);
+        let _ = Command::new("umount").args(["-l", folder]).output();
     }
 }
 

@@ -3,7 +3,7 @@
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
-use std::process::{Command, Output, Stdio};
+use std::process::{Output, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -11,7 +11,7 @@ use tempfile::TempDir;
 
 use super::apps::records;
 use super::home::{comb, containers_of, device_id, private};
-use super::machine::{PASSPHRASE, clean_engine, docker_socket, image};
+use super::machine::{PASSPHRASE, clean_engine, docker_socket, image, unmount_all};
 
 const SOON: Duration = Duration::from_secs(120);
 
@@ -96,14 +96,7 @@ impl Drop for Stage {
         if self.state().join("orchestrator/hive.json").exists() {
             clean_engine(&device_id(&self.state()));
         }
-        let own = self.folder.path().to_string_lossy().into_owned();
-        let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
-        for folder in
-            mounts.lines().filter_map(|line| line.split(' ').nth(4)).filter(|one| one.starts_with(&own))
-        {
-            let _ = self.comb(&["unmount", folder]);
-            let _ = Command::new("umount").args(["-l", folder]).output();
-        }
+        unmount_all(self.folder.path(), |folder| drop(self.comb(&["unmount", folder])));
     }
 }
 

@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use super::apps::records;
 use super::home::Home;
-use super::machine::{clean_engine, docker, docker_socket, image};
+use super::machine::{clean_engine, docker, docker_socket, image, unmount_all};
 
 const WRITES: &str = "trap 'exit 0' TERM; echo started >> /data/starts; i=$$(wc -l < /data/log 2>/dev/null || echo 0); \
      while true; do i=$$((i+1)); echo $$i >> /data/log; sync; sleep 0.2 & wait $$!; done";
@@ -340,16 +340,6 @@ impl Drop for Gone {
         let file: Value = serde_json::from_slice(&file).unwrap_or_default();
         clean_engine(file["device"].as_str().unwrap_or("none"));
         let _ = Command::new("docker").args(["rm", "-f", &self.name]).output();
-        let own = self.state.to_string_lossy().into_owned();
-        let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
-        let mut inside: Vec<&str> = mounts
-            .lines()
-            .filter_map(|line| line.split(' ').nth(4))
-            .filter(|one| one.starts_with(&own))
-            .collect();
-        inside.sort_by_key(|one| std::cmp::Reverse(one.len()));
-        for folder in inside {
-            let _ = Command::new("umount").args(["-l", folder]).output();
-        }
+        unmount_all(&self.state, |_| ());
     }
 }

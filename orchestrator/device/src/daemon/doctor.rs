@@ -141,13 +141,14 @@ impl World {
     }
 }
 
-fn fuse() -> Result<String, String> {
+/// Whether this process can mount volumes.
+pub fn fuse() -> Result<String, String> {
     let opened = std::fs::OpenOptions::new().read(true).write(true).open("/dev/fuse");
     opened.map(|_| "/dev/fuse opens".to_owned()).map_err(|error| match error.kind() {
         ErrorKind::NotFound => "there is no /dev/fuse, so no volume can be mounted: load the kernel's module with `modprobe fuse`; \
                                 a container needs --device /dev/fuse"
             .to_owned(),
-        _ => format!("/dev/fuse does not open ({error}), so no volume can be mounted: the device runs as root, and in a container \
+        _ => format!("/dev/fuse does not open ({error}), so this user can mount no volume: a device runs as root, and in a container \
                       with --cap-add SYS_ADMIN"),
     })
 }

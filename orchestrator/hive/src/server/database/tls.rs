@@ -109,7 +109,8 @@ pub(super) fn parse(url: &str) -> Result<(Config, Option<Tls>), Fail> {
     Ok((config, checked.map(|checked| Tls::new(checked, roots.as_deref())).transpose()?))
 }
 
-/// A value of an address, in which bytes may be written as `%2F`.
+/// A value of an address, in which bytes may be written as `%2F`. As PostgreSQL's clients read it, unlike the console's forms:
+/// a plus is itself, and what is no number stays.
 fn decoded(text: &str) -> String {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
