@@ -210,7 +210,10 @@ fn resolve(image: &str, how: Images) -> Result<(Digest, bool)> {
             }
             None => {
                 return Err(Failure::new(Kind::NotFound, format!("image_unknown: \"{image}\": {words}"))
-                    .hint("is its name right, and does this machine reach the registry?"));
+                    .hint(
+                        "it is neither on this machine nor in a registry that this machine reaches: see that its name is right; an image \
+                         of your own is made first (`docker build -t NAME DIR`), or by a `build:` in the compose file",
+                    ));
             }
         },
     };

@@ -174,7 +174,7 @@ fn up_detached_says_why_an_app_does_not_run_and_leaves_nothing_running() {
     let output = stage.comb(&up);
     let words = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(matches!(output.status.code(), Some(1..=12)), "{:?}: {words}", output.status);
-    assert!(words.contains("comb-fixtures/nowhere:1"), "{words}");
+    assert!(words.contains("comb-fixtures/nowhere:1") && words.contains("docker build"), "{words}");
     assert!(!words.contains("runs on by itself"), "{words}");
     let pid = stage.pid().expect("it ran");
     until("ended", || !lives(pid));
