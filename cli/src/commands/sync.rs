@@ -74,6 +74,11 @@ pub fn run(state: &State, args: &SyncArgs) -> Result<()> {
     Ok(())
 }
 
+/// Brings a volume to all its stores, and waits for them.
+pub fn wait(state: &State, name: &VolumeName, limit: Duration) -> Result<()> {
+    run(state, &SyncArgs { name: name.clone(), wait: true, accept_rollback: false, limit })
+}
+
 /// Gives a store that does not know the volume any more an id for it, as `comb store add` does: it begins anew.
 fn attach_emptied(state: &State, volume: &VolumeFolder, store: &StoreConfig) -> Result<()> {
     let (fresh, key) = (StoreId(keys::chance()?), keys::load(volume)?);

@@ -37,7 +37,7 @@ use tokio::task::JoinHandle;
 use super::account::store::{is_folder, keep_credentials, made};
 use super::app::add::{self, Adding};
 use super::app::authoring::AuthorArgs;
-use super::app::update;
+use super::app::{store as app_store, update};
 use super::login;
 use crate::device::{Commands, RingFolder, apps_folder, docker_socket};
 use crate::failure::{Context, Failure, Kind, Result};
@@ -73,8 +73,8 @@ const LOGIN_LEFT_MS: i64 = 7 * 86_400_000;
 /// seconds, and every moment of it stays. It runs until it is interrupted, which stops the apps.
 ///
 /// With --detach it returns when the app runs, and goes on by itself until `comb down`. Without DIR it starts the apps that
-/// were stopped so. `comb up --store s3://…` keeps the data elsewhere; `comb device code`
-/// in another terminal adds a device, if --listen lets it reach the hive.
+/// were stopped so. `comb up --store s3://…` brings the data elsewhere, also that of apps which are there already; `comb device
+/// code` in another terminal adds a device, if --listen lets it reach the hive.
 #[derive(Debug, Args)]
 pub struct UpArgs {
     /// The app's folder, or its compose file
@@ -97,7 +97,8 @@ pub struct UpArgs {
     #[arg(long, value_name = "NAME", requires = "dir")]
     name: Option<String>,
 
-    /// Where the data goes [default: a folder beside the state folder, on this disk only]
+    /// Where the data goes, also that of an app which went to a folder of this machine before [default: where it went, else a
+    /// folder beside the state folder, on this disk only]
     #[arg(long, value_name = "URL")]
     store: Option<String>,
 
@@ -163,9 +164,9 @@ pub fn run(state: &State, args: &UpArgs) -> Result<()> {
     let order = OrderArgs::default();
     match folder {
         Some(folder) => app(state, args, &client, folder, device, &store, &order)?,
-        None => start_stopped(&client, device, &order)?,
+        None => start_stopped(state, args, &client, device, &store, &order)?,
     }
-    tell(state, args, &client, &store);
+    tell(state, args, &client, device);
     if args.left {
         detach::go_on(state)?;
     }
@@ -445,8 +446,7 @@ fn store(state: &State, args: &UpArgs, client: &Client, device: DeviceId) -> Res
     let url = match &args.store {
         Some(url) => stores::parse_url(url)?,
         None => {
-            let known = find::stores(client)?;
-            if let Some(first) = known.into_iter().next() {
+            if let Some(first) = add::reached(client, Some(device))?.into_iter().next() {
                 return Ok(first);
             }
             // In the state folder it would be no other copy, and is refused.
@@ -463,7 +463,11 @@ fn store(state: &State, args: &UpArgs, client: &Client, device: DeviceId) -> Res
     if let Some(file) = &args.credentials_file {
         keep_credentials(state, client, &args.passphrase, &url, file)?;
     }
-    if let Some(known) = find::stores(client)?.into_iter().find(|store| store.url == url) {
+    let known = find::stores(client)?.into_iter().find(|store| store.url == url);
+    if args.store.is_some() {
+        refuse_silent(state, client, &url, known.as_ref())?;
+    }
+    if let Some(known) = known {
         return Ok(known);
     }
     let Made { id } = client.post("/v1/stores", &make)?;
@@ -471,6 +475,48 @@ fn store(state: &State, args: &UpArgs, client: &Client, device: DeviceId) -> Res
         .into_iter()
         .find(|store| store.id == id)
         .ok_or_else(|| Failure::other("the store is not there"))
+}
+
+/// Refuses a store that does not answer before anything goes there. What an app has already may be away for a while: the app
+/// runs, and its data follows.
+fn refuse_silent(state: &State, client: &Client, url: &str, known: Option<&Store>) -> Result<()> {
+    let commands = Commands::new(state.clone(), Folder::of(state.root()).0);
+    let Err(failure) = stores::block_on(commands.reach(url)) else { return Ok(()) };
+    let is_used = match known {
+        Some(known) => find::apps(client)?.iter().any(|app| app.stores.contains(&known.id)),
+        None => false,
+    };
+    let hint = match failure.kind {
+        Kind::NotPermitted => "--credentials-file F gives it what it asks for; it goes into the key ring",
+        _ => "see that its address is right, and that this machine reaches it",
+    };
+    let failure = failure.hint(hint);
+    match is_used {
+        true => output::note(&format!("warning: {}", failure.in_one_line())),
+        false => return Err(failure),
+    }
+    Ok(())
+}
+
+/// Has an app that is there go to the store that was asked for: it is brought there if no other device can have it yet, else it is
+/// copied.
+fn bring(
+    state: &State,
+    args: &UpArgs,
+    client: &Client,
+    app: &App,
+    store: &Store,
+    order: &OrderArgs,
+) -> Result<()> {
+    if args.store.is_none() || app.stores.contains(&store.id) {
+        return Ok(());
+    }
+    let known = find::stores(client)?;
+    let may_leave = app_store::deciding(app, &known).is_none_or(app_store::is_of_one_device);
+    match may_leave && add::decides(&store.url) {
+        true => app_store::decide(state, client, app, store, order),
+        false => app_store::copy(client, app, store, order),
+    }
 }
 
 /// Adds the app, or updates it if its folder changed, and sees that it runs.
@@ -493,6 +539,7 @@ fn app(
             Adding { folder, wishes, device: Some(device), policy: Policy::Manual, stores, start: true };
         return adding.run(state, client, &args.passphrase, order);
     };
+    bring(state, args, client, &app, store, order)?;
     start(client, &app, order)?;
     let app: App = client.get(&format!("/v1/apps/{}", app.id))?;
     update::update(state, client, &app, Some(folder), &wishes, false, &args.passphrase, order)?;
@@ -507,8 +554,16 @@ fn start(client: &Client, app: &App, order: &OrderArgs) -> Result<()> {
     order.finish(client, ordered, &format!("starting \"{}\"", app.name)).map(drop)
 }
 
-fn start_stopped(client: &Client, device: DeviceId, order: &OrderArgs) -> Result<()> {
+fn start_stopped(
+    state: &State,
+    args: &UpArgs,
+    client: &Client,
+    device: DeviceId,
+    store: &Store,
+    order: &OrderArgs,
+) -> Result<()> {
     for app in find::apps(client)?.iter().filter(|app| app.device == Some(device)) {
+        bring(state, args, client, app, store, order)?;
         start(client, app, order)?;
         add::tell_started(client, app.id)?;
     }
@@ -531,18 +586,38 @@ fn stop_all(client: &Client, device: DeviceId) -> Result<()> {
     Ok(())
 }
 
-fn tell(state: &State, args: &UpArgs, client: &Client, store: &Store) {
+/// Where an app's data goes, as the hive has it.
+fn goes_to(app: &App, known: &[Store]) -> String {
+    let url = |id| {
+        known.iter().find(|store| store.id == id).map_or("a store that is gone", |store| store.url.as_str())
+    };
+    let (first, copies) = match app.stores.split_first() {
+        Some((first, rest)) => (url(*first), rest.iter().map(|id| url(*id)).collect::<Vec<_>>().join(", ")),
+        None => ("no store", String::new()),
+    };
+    let is_here = app_store::deciding(app, known).is_some_and(app_store::is_of_one_device);
+    let more = match (is_here, copies.is_empty()) {
+        (true, true) => ", only on this disk: `comb up --store s3://…` brings it elsewhere".to_owned(),
+        (true, false) => format!(
+            ", and copied to {copies}; no other device can take it over while a folder of this machine decides who writes"
+        ),
+        (false, true) => String::new(),
+        (false, false) => format!(", and copied to {copies}"),
+    };
+    format!("the data of \"{}\" is replicated to {first}{more}", app.name)
+}
+
+fn tell(state: &State, args: &UpArgs, client: &Client, device: DeviceId) {
     output::note(&format!(
         "the hive is at {}, its data and that of the apps in {}",
         client.hive(),
         state.root().display()
     ));
-    output::note(&match store.url.strip_prefix("file://") {
-        Some(folder) if store.device.is_some() => format!(
-            "the apps' data is replicated to {folder}, only on this disk: `comb up --store s3://…` keeps a copy elsewhere"
-        ),
-        _ => format!("the apps' data is replicated to {}", store.url),
-    });
+    if let (Ok(apps), Ok(known)) = (find::apps(client), find::stores(client)) {
+        for app in apps.iter().filter(|app| app.device == Some(device)) {
+            output::note(&goes_to(app, &known));
+        }
+    }
     output::note(&match args.listen {
         Some(_) => "`comb device code` in another terminal prints the command that adds a device".to_owned(),
         None => {
@@ -555,5 +630,52 @@ fn tell(state: &State, args: &UpArgs, client: &Client, store: &Store) {
     );
     if !args.left {
         output::note("an interrupt stops the apps and ends");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use orchestrator_api::text::Uuid;
+    use serde_json::json;
+
+    use super::*;
+
+    fn id(number: u8) -> Uuid {
+        let mut bytes = [number; 16];
+        (bytes[6], bytes[8]) = (0x40, 0x80);
+        Uuid(bytes)
+    }
+
+    fn store(number: u8, url: &str, device: Option<DeviceId>) -> Store {
+        Store { id: id(number), url: url.to_owned(), shared: false, device }
+    }
+
+    #[test]
+    fn what_is_told_of_an_apps_stores_is_what_the_hive_has() {
+        let known = [
+            store(1, "file:///var/lib/comb-store", Some(DeviceId([7; 16]))),
+            store(2, "s3://bucket/comb", None),
+            store(3, "https://dav.example.org/comb", None),
+        ];
+        let told = |stores: &[u8]| {
+            let app = json!({
+                "id": id(9), "name": "ledger", "version": "1", "revision": 1, "policy": "manual", "wanted": "running",
+                "domain": null, "device": null, "term": 1, "generation": 1, "standby": [],
+                "stores": stores.iter().map(|one| id(*one)).collect::<Vec<_>>(), "seal_every_s": 15, "report": null,
+                "operation": null, "at_stake": null, "branches": [], "problem": null, "address": null, "services": [],
+                "volumes": [], "actions": [], "permissions": [],
+            });
+            goes_to(&serde_json::from_value(app).expect("an app"), &known)
+        };
+        let here = told(&[1]);
+        assert!(
+            here.contains("file:///var/lib/comb-store, only on this disk")
+                && here.contains("comb up --store"),
+            "{here}"
+        );
+        assert_eq!(told(&[2]), "the data of \"ledger\" is replicated to s3://bucket/comb");
+        assert!(told(&[2, 3]).ends_with("s3://bucket/comb, and copied to https://dav.example.org/comb"));
+        assert!(told(&[1, 2]).contains("no other device can take it over"));
+        assert!(told(&[4]).contains("gone"));
     }
 }

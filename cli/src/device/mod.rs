@@ -1,11 +1,13 @@
 //! What the device of this machine is made of here: the filesystem's commands and the key ring, as its daemon asks for them.
 //!
 //! - `volumes`      each question is a command of this program, with its own state folder
+//! - `moving`       bringing volumes to another store
 //! - `past`         what a person looks at in volumes, the same way
 //! - `rings`        uniting versions of the key ring, under its lock
 //! - `credentials`  what stores ask for, from the key ring, in files that the commands are pointed to
 
 mod credentials;
+mod moving;
 mod past;
 mod rings;
 mod volumes;

@@ -214,3 +214,86 @@ fn an_emptied_store_gets_what_is_not_here_from_another() {
     assert!(told.said.contains("`comb check photos --repair`"), "{}", told.said);
     assert_eq!(told.code, 9);
 }
+
+/// The stores of the volume, the one that decides first.
+fn stores(world: &World) -> Vec<(String, bool)> {
+    let list = world.comb("store list photos --json").json();
+    let one = |store: &serde_json::Value| {
+        (store["name"].as_str().expect("a name").to_owned(), store["arbiter"].as_bool().expect("said"))
+    };
+    let mut all: Vec<_> = list.as_array().expect("a list").iter().map(one).collect();
+    all.sort_by_key(|(_, arbiter)| !arbiter);
+    all
+}
+
+#[test]
+fn another_store_takes_the_place_of_the_one_that_decided() {
+    for mounted in [true, false] {
+        let world = replicated();
+        if !mounted {
+            world.comb("unmount mount").done();
+        }
+        let next = format!("file://{}", world.dir("next").display());
+        world.words(["store", "move", "photos", &next]).done();
+        assert_eq!(stores(&world), [("folder".to_owned(), true)], "mounted: {mounted}");
+        // Given again it has nothing left to do.
+        world.words(["store", "move", "photos", &next]).done();
+
+        // Who comes to the old store is told that it decides no more, before anything of this machine's ends.
+        let (other, key, old) = (World::new(), world.path("key"), world.path("store"));
+        let open = |url: &str, how: &str| {
+            other.comb(&format!("volume open photos --key-file {} --store {url} {how}", key.display()))
+        };
+        open(&format!("file://{}", old.display()), "").refused(8, "is a copy");
+        if !mounted {
+            world.comb("mount photos mount --seal-every 0").done();
+        }
+        change(&world, "4");
+        world.comb("sync photos --wait --limit 2m").done();
+        assert_eq!(
+            slots(&old).len() + 1,
+            slots(&world.path("next")).len(),
+            "what comes later is not in the old one"
+        );
+
+        // Another machine takes the volume over from the new one, and this one notices.
+        open(&next, "").done();
+        assert_eq!(other.comb("cat photos:a").done(), "4");
+        other.comb("check photos").done();
+        change(&world, "5");
+        let fenced = world.comb("sync photos --wait --limit 2m");
+        assert_ne!(fenced.code, 0, "{}", fenced.said);
+        world.comb("unmount mount");
+    }
+}
+
+#[test]
+fn a_store_moves_with_what_left_the_disk_and_may_keep_a_copy() {
+    let world = replicated();
+    world.comb("unmount mount").done();
+    let next = format!("file://{}", world.dir("next").display());
+    // It keeps a copy already, and takes the other's place; that one keeps a copy in turn.
+    world.words(["store", "add", "photos", &next, "--as", "next"]).done();
+    world.words(["store", "move", "photos", &next, "--keep"]).done();
+    assert_eq!(stores(&world), [("next".to_owned(), true), ("store".to_owned(), false)]);
+    world.comb("mount photos mount --seal-every 0").done();
+    change(&world, "4");
+    world.comb("sync photos --wait --limit 2m").done();
+    assert_eq!(slots(&world.path("store")).len(), slots(&world.path("next")).len());
+    world.comb("unmount mount").done();
+    for store in ["store", "next"] {
+        world.comb(&format!("check photos --store {store}")).done();
+    }
+    // And back.
+    world.words(["store", "move", "photos", &format!("file://{}", world.path("store").display())]).done();
+    assert_eq!(stores(&world), [("store".to_owned(), true)]);
+    world.comb("status photos").done();
+    world.comb("check photos").done();
+
+    // One that is not there changes nothing.
+    let away = format!("file://{}", world.path("nowhere").display());
+    world.words(["store", "move", "photos", &away]).refused(10, "is it mounted?");
+    assert_eq!(stores(&world), [("store".to_owned(), true)]);
+    world.words(["store", "reach", &away]).refused(10, "is it mounted?");
+    world.words(["store", "reach", &next]).done();
+}

@@ -180,3 +180,54 @@ fn up_detached_says_why_an_app_does_not_run_and_leaves_nothing_running() {
     until("ended", || !lives(pid));
     assert_eq!(stage.comb(&["down"]).status.code(), Some(3), "nothing is left running");
 }
+
+#[test]
+#[ignore = "needs root and a Docker Engine"]
+fn up_with_another_store_brings_what_is_there_and_says_where_it_goes() {
+    let stage = Stage::new();
+    stage.project("diary", &image().0);
+    let socket = docker_socket();
+    let up = ["up", "-d", "--docker", socket.to_str().unwrap()];
+    let first = ["diary", "--passphrase-file", "passphrase"];
+    let (_, words) = stage.done(&[&up[..], &first].concat());
+    assert!(words.contains("state-store, only on this disk"), "{words}");
+    let records_at = stage.log_of("diary");
+    until("writing", || records(&records_at) > 3);
+    stage.done(&["down"]);
+
+    // One that is not there is told at once, and the app stays as it was.
+    let shared = stage.path("share");
+    let url = format!("file://{}", shared.display());
+    let elsewhere = ["--store", &url, "--shared"];
+    let refused = stage.comb(&[&up[..], &elsewhere].concat());
+    assert_eq!(refused.status.code(), Some(10), "{}", String::from_utf8_lossy(&refused.stderr));
+
+    fs::create_dir(&shared).unwrap();
+    let (_, words) = stage.done(&[&up[..], &elsewhere].concat());
+    eprintln!("{words}");
+    assert!(
+        words.contains(&format!("is replicated to {url}")) && !words.contains("only on this disk"),
+        "{words}"
+    );
+    let written = records(&records_at);
+    assert!(written > 3, "what was written before is there");
+    until("writing on", || records(&records_at) > written);
+    let (shown, _) = stage.done(&["app", "show", "diary"]);
+    assert!(
+        shown.contains(&format!("{url} (decides who writes)")) && !shown.contains("state-store"),
+        "{shown}"
+    );
+    let (volumes, _) = stage.done(&["volume", "list", "--json"]);
+    let volumes: Value = serde_json::from_str(&volumes).unwrap();
+    let name = volumes[0]["name"].as_str().unwrap();
+    let (stores, _) = stage.done(&["store", "list", name, "--json"]);
+    let stores: Value = serde_json::from_str(&stores).unwrap();
+    assert_eq!(stores.as_array().unwrap().len(), 1, "{stores:#}");
+    assert_eq!((stores[0]["url"].as_str(), stores[0]["arbiter"].as_bool()), (Some(url.as_str()), Some(true)));
+    stage.done(&["sync", name, "--wait"]);
+    // Without the store it goes on where it went.
+    stage.done(&["down"]);
+    let (_, words) = stage.done(&up);
+    assert!(words.contains(&format!("is replicated to {url}")), "{words}");
+    stage.done(&["down"]);
+}

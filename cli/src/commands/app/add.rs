@@ -225,11 +225,7 @@ pub fn stores(client: &Client, named: &[String], device: Option<DeviceId>) -> Re
     if !named.is_empty() {
         return named.iter().map(|name| find::store(client, name)).collect();
     }
-    let mut stores = find::stores(client)?;
-    stores
-        .retain(|store| store.shared || store.device.is_none() || store.device == device || device.is_none());
-    // A store that only keeps copies never decides.
-    stores.sort_by_key(|store| (!decides(&store.url), store.device.is_some()));
+    let stores = reached(client, device)?;
     if stores.is_empty() {
         return Err(Failure::new(Kind::NotFound, "the account has no store that the app's data could go to")
             .hint("`comb account store add URL` adds one: s3://…, or file:///mnt/nas/comb --shared"));
@@ -237,6 +233,17 @@ pub fn stores(client: &Client, named: &[String], device: Option<DeviceId>) -> Re
     Ok(stores)
 }
 
-fn decides(url: &str) -> bool {
+/// The stores of the account that a device reaches, the best to decide who writes first.
+pub fn reached(client: &Client, device: Option<DeviceId>) -> Result<Vec<Store>> {
+    let mut stores = find::stores(client)?;
+    stores
+        .retain(|store| store.shared || store.device.is_none() || store.device == device || device.is_none());
+    // A store that only keeps copies never decides.
+    stores.sort_by_key(|store| (!decides(&store.url), store.device.is_some()));
+    Ok(stores)
+}
+
+/// Whether a store can say who writes.
+pub fn decides(url: &str) -> bool {
     ["s3://", "gs://", "az://", "file://"].iter().any(|kind| url.starts_with(kind))
 }

@@ -88,7 +88,7 @@ fn refuse_full(to: &Path) -> Result<()> {
 }
 
 /// The app's volumes on this machine, by their names in the app.
-fn here(state: &State, app: &App) -> Result<Vec<(String, VolumeFolder)>> {
+pub fn here(state: &State, app: &App) -> Result<Vec<(String, VolumeFolder)>> {
     let all = state.volumes()?;
     let mut found = Vec::new();
     for volume in &app.volumes {

@@ -18,6 +18,7 @@ mod rollback;
 mod show;
 mod snapshot;
 mod stats;
+pub mod store;
 pub mod update;
 
 use clap::Subcommand;
@@ -42,6 +43,7 @@ pub enum AppCommand {
     ExecAction(exec_action::ExecActionArgs),
     Move(moving::MoveArgs),
     Policy(policy::PolicyArgs),
+    Store(store::StoreArgs),
     Snapshot(snapshot::SnapshotArgs),
     Log(log::LogArgs),
     Rollback(rollback::RollbackArgs),
@@ -67,6 +69,7 @@ pub fn run(state: &State, command: AppCommand) -> Result<()> {
         AppCommand::ExecAction(args) => exec_action::run(state, &args),
         AppCommand::Move(args) => moving::run(state, &args),
         AppCommand::Policy(args) => policy::run(state, &args),
+        AppCommand::Store(args) => store::run(state, &args),
         AppCommand::Snapshot(args) => snapshot::run(state, &args),
         AppCommand::Log(args) => log::run(state, &args),
         AppCommand::Rollback(args) => rollback::run(state, &args),

@@ -55,8 +55,12 @@ pub fn run(state: &State, args: &PolicyArgs) -> Result<()> {
             )
         }
     };
-    let change =
-        ChangeApp { policy: args.policy.map(Into::into), standby, seal_every_s: args.seal_every.map(Within) };
+    let change = ChangeApp {
+        policy: args.policy.map(Into::into),
+        standby,
+        seal_every_s: args.seal_every.map(Within),
+        stores: None,
+    };
     let ordered: Ordered = client.patch(&format!("/v1/apps/{}", app.id), &change)?;
     args.order.finish(&client, ordered, &format!("settings of \"{}\"", app.name)).map(drop)
 }

@@ -43,6 +43,13 @@ pub struct AddArgs {
     rate: Option<u64>,
 }
 
+impl AddArgs {
+    /// A store of which nothing else is said.
+    pub fn new(name: &VolumeName, url: &str) -> Self {
+        Self { name: name.clone(), url: url.to_owned(), store: None, prices: None, rate: None }
+    }
+}
+
 /// Probes a store and adds it to the volume's config.
 pub fn run(state: &State, args: &AddArgs) -> Result<()> {
     let volume = state.volume(&args.name)?;

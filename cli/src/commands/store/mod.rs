@@ -2,6 +2,8 @@
 
 mod add;
 mod list;
+mod moving;
+mod reach;
 mod remove;
 mod set;
 mod test;
@@ -20,6 +22,9 @@ use crate::stores::StoreConfig;
 pub enum StoreCommand {
     Add(add::AddArgs),
     List(list::ListArgs),
+    Move(moving::MoveArgs),
+    #[command(hide = true)]
+    Reach(reach::ReachArgs),
     Remove(remove::RemoveArgs),
     Set(set::SetArgs),
     Test(test::TestArgs),
@@ -30,6 +35,8 @@ pub fn run(state: &State, command: StoreCommand) -> Result<()> {
     match command {
         StoreCommand::Add(args) => add::run(state, &args),
         StoreCommand::List(args) => list::run(state, &args),
+        StoreCommand::Move(args) => moving::run(state, &args),
+        StoreCommand::Reach(args) => reach::run(&args),
         StoreCommand::Remove(args) => remove::run(state, &args),
         StoreCommand::Set(args) => set::run(state, &args),
         StoreCommand::Test(args) => test::run(state, &args),

@@ -26,7 +26,7 @@ pub struct RemoveArgs {
 
 /// Refuses to part without a word from a store in which another device took the volume over: this one would go on by itself, and
 /// nobody would tell it any more. One that does not answer tells nothing.
-fn refuse_taken_over(volume: &VolumeFolder, store: &StoreConfig) -> Result<()> {
+pub fn refuse_taken_over(volume: &VolumeFolder, store: &StoreConfig) -> Result<()> {
     let Ok(head) = elsewhere::head_soon(volume, store) else { return Ok(()) };
     let here = engine::epoch(volume, &engine::history_here(volume)?)?;
     if head.epoch() <= here {
@@ -51,7 +51,7 @@ fn refuse_taken_over(volume: &VolumeFolder, store: &StoreConfig) -> Result<()> {
 
 /// Why nobody parts without a word from a store in which another device is known to have taken the volume over: the way to go
 /// on leads through it.
-fn is_taken_over(volume: &VolumeFolder, store: &StoreConfig) -> Failure {
+pub fn is_taken_over(volume: &VolumeFolder, store: &StoreConfig) -> Failure {
     let what = format!(
         "another device took volume \"{}\" over in store \"{}\": what only this machine has is in no store, and without this \
          one nobody sees what the other writes",
@@ -133,7 +133,10 @@ pub fn run(state: &State, args: &RemoveArgs) -> Result<()> {
                 Kind::InTheWay,
                 format!("store \"{}\" decides who may write volume \"{}\"", store.name, volume.name),
             )
-            .hint("remove the copies first"));
+            .hint(format!(
+                "remove the copies first; or `comb store move {} URL` lets another store decide",
+                volume.name
+            )));
         }
         config.stores.retain(|one| one.name != store.name);
         config.from_store &= !is_source;

@@ -272,6 +272,9 @@ pub struct ChangeApp {
     /// From the next mount on.
     #[serde(default)]
     pub seal_every_s: Option<Within<5, 300>>,
+    /// Where its data goes, from its next start on; the first decides who writes.
+    #[serde(default)]
+    pub stores: Option<List<Uuid, STORES_MAX>>,
 }
 
 /// An order without fields: `…/start`, `…/stop`.

@@ -14,6 +14,7 @@ use orchestrator_api::wire::app::{
 };
 use orchestrator_api::wire::command::{Author, Data, Fork as ForkOrder, Order};
 use orchestrator_api::wire::device::DeviceState;
+use orchestrator_api::wire::people::Role;
 use orchestrator_api::wire::report::{AppReport, Branch, DiskUse, Docker, Phase};
 use orchestrator_api::wire::value::{List, Number, Page};
 
@@ -341,9 +342,14 @@ fn check_stores(tenant: &mut Tenant<'_>, ids: &[Uuid], device: Option<DeviceId>)
     Ok(())
 }
 
+/// Whether no other device ever sees what lies there.
+fn is_of_one_device(store: &Store) -> bool {
+    store.url.starts_with("file://") && !store.shared
+}
+
 /// Refuses a folder of one device for another one.
 fn check_reach(store: &Store, device: DeviceId) -> Result<(), Fail> {
-    if store.url.starts_with("file://") && !store.shared && store.device.is_some_and(|it| it != device) {
+    if is_of_one_device(store) && store.device.is_some_and(|it| it != device) {
         return Err(unprocessable(
             Code::StoreIsLocal,
             format!("the store {} is a folder on another device", store.url),
@@ -631,6 +637,11 @@ pub fn change(call: &Call, tenant: &mut Tenant<'_>) -> Result<Reply, Fail> {
             &[id.0.into(), seconds.0.into()],
         )?;
     }
+    if let Some(stores) = &wish.stores {
+        set_stores(call, tenant, &app, stores)?;
+    }
+    // Who stands by needs what the app has from now on.
+    let app = seen(tenant, id)?;
     if let Some(standby) = &wish.standby {
         set_standby(tenant, &app, standby)?;
     }
@@ -650,6 +661,49 @@ pub fn change(call: &Call, tenant: &mut Tenant<'_>) -> Result<Reply, Fail> {
     };
     tenant.changed("app", id);
     operations::ordered(tenant, operation, None, None)
+}
+
+/// Where the app's data goes from its next start on: `failover.md`, section 2.
+fn set_stores(call: &Call, tenant: &mut Tenant<'_>, app: &App, wish: &[Uuid]) -> Result<(), Fail> {
+    if call.person()?.2 != Role::Owner {
+        return Err(Fail::new(Code::RoleTooLow, "where data goes is said by an owner"));
+    }
+    check_stores(tenant, wish, app.device)?;
+    if wish.iter().collect::<BTreeSet<_>>().len() < wish.len() {
+        return Err(Fail::field("stores", "a store is named twice"));
+    }
+    if app.stores.iter().skip(1).any(|id| !wish.contains(id)) {
+        return Err(Fail::field(
+            "stores",
+            "a store is missing that keeps a copy; taking one away is not built",
+        ));
+    }
+    for device in &app.standby {
+        for id in wish {
+            check_reach(&store(tenant, *id)?, *device)?;
+        }
+    }
+    if let Some(first) = app.stores.first().filter(|first| wish.first() != Some(first)) {
+        let before = store(tenant, *first)?;
+        if !is_of_one_device(&before) {
+            return Err(Fail::state(format!(
+                "{} decides who writes this app's data, and other devices may have it from there",
+                before.url
+            ))
+            .hint("name it first; the others keep copies"));
+        }
+        if app.wanted == Wanted::Running {
+            return Err(Fail::state(
+                "the app runs, and what decides who writes its data is changed while it does not",
+            )
+            .hint("`comb app store` on its device stops it, brings the data there, and starts it again"));
+        }
+    }
+    tenant.execute(
+        "UPDATE app SET stores = $3, generation = generation + 1 WHERE account = $1 AND app = $2",
+        &[app.id.0.into(), json(&wish).into()],
+    )?;
+    Ok(())
 }
 
 fn set_standby(tenant: &mut Tenant<'_>, app: &App, standby: &List<DeviceId, 8>) -> Result<(), Fail> {

@@ -540,3 +540,63 @@ async fn a_history_says_what_was_given_and_ended() {
     assert_eq!((seen.terms, seen.operations), (2, 2), "{}", read());
     world.end().await;
 }
+
+/// What decides who writes is changed only where no other device can know it, and only while nobody writes.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_app_gets_further_stores_and_leaves_a_folder_of_one_device() {
+    for (database, folder) in databases().await {
+        let mut scene = Scene::on(&database, folder, "manual").await;
+        let path = format!("/v1/apps/{}", scene.app);
+        let first = scene.shown().await["stores"][0].clone();
+        let store = async |scene: &Scene, body: Value| {
+            scene.ada.post("/v1/stores", &body).await.is(200)["id"].clone()
+        };
+        let here = store(&scene, json!({"url": "file:///srv/here", "device": scene.attic.uuid()})).await;
+        let there = store(&scene, json!({"url": "file:///srv/there", "device": scene.cellar.uuid()})).await;
+        let copy = store(&scene, json!({"url": "https://dav.example.org/comb"})).await;
+        let next = store(&scene, json!({"url": "s3://b/next"})).await;
+        let change = async |scene: &Scene, stores: Value| {
+            scene.ada.ask("PATCH", &path, &json!({"stores": stores}), &[]).await
+        };
+
+        // A copy may come at any time; it is the device's from the next start on.
+        change(&scene, json!([first, copy])).await.is(202);
+        assert_eq!(scene.shown().await["stores"], json!([first, copy]));
+        change(&scene, json!([first])).await.fails(400, "bad_request");
+        change(&scene, json!([])).await.fails(400, "bad_request");
+        change(&scene, json!([first, first])).await.fails(400, "bad_request");
+        change(&scene, json!([copy, first])).await.fails(422, "store_cannot_arbitrate");
+        change(&scene, json!([first, there])).await.fails(422, "store_is_local");
+        let made = json!({"title": "script", "role": "operator", "ends_in_s": 3600});
+        let made = scene.ada.post("/v1/tokens", &made).await.is(200);
+        let operator = scene.world.person(made["token"].as_str().expect("a token"));
+        let said = operator.ask("PATCH", &path, &json!({"stores": [first]}), &[]).await;
+        said.fails(403, "role_too_low");
+        // Other devices may have what s3://b/p holds.
+        change(&scene, json!([next, copy])).await.fails(409, "state");
+        assert_eq!(scene.shown().await["stores"], json!([first, copy]));
+
+        // An app whose folder only its device has leaves it while it is stopped.
+        let (app, attic) = (uuid(), scene.attic.uuid());
+        scene.ada.package(&scene.owner, &app, "notes", 1).await.is(201);
+        let add = json!({
+            "app": app, "revision": 1, "device": attic, "policy": "manual", "stores": [here], "start": true
+        });
+        let ordered = scene.ada.post("/v1/apps", &add).await.is(202);
+        assert_eq!(play(&scene.ada, &id(&ordered), &mut [&mut scene.attic]).await["state"], "done");
+        let path = format!("/v1/apps/{app}");
+        let leave = json!({"stores": [next]});
+        scene.ada.ask("PATCH", &path, &leave, &[]).await.fails(409, "state");
+        let ordered = scene.ada.post(&format!("{path}/stop"), &json!({})).await.is(202);
+        assert_eq!(play(&scene.ada, &id(&ordered), &mut [&mut scene.attic]).await["state"], "done");
+        scene.ada.ask("PATCH", &path, &leave, &[]).await.is(202);
+        assert_eq!(scene.ada.get(&path).await["stores"], json!([next]));
+        // Back would be a folder that the others do not see.
+        scene.ada.ask("PATCH", &path, &json!({"stores": [here]}), &[]).await.fails(409, "state");
+        // Its device hears of it with the next start, and another one may take it now.
+        scene.ada.post(&format!("{path}/start"), &json!({})).await.is(202);
+        let prepare = scene.attic.expect("prepare").await;
+        assert_eq!(prepare["stores"], json!([{"store": next, "url": "s3://b/next"}]));
+        scene.world.end().await;
+    }
+}
