@@ -468,6 +468,13 @@ fn store(state: &State, args: &UpArgs, client: &Client, device: DeviceId) -> Res
         refuse_silent(state, client, &url, known.as_ref())?;
     }
     if let Some(known) = known {
+        if args.shared && !known.shared {
+            return Err(Failure::new(
+                Kind::InTheWay,
+                format!("the account has {url} as a folder of one device, and a store stays what it was made as"),
+            )
+            .hint("`comb account store remove` takes it out while no app uses it; or name the share by another path"));
+        }
         return Ok(known);
     }
     let Made { id } = client.post("/v1/stores", &make)?;
