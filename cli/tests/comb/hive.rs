@@ -135,10 +135,20 @@ fn what_a_killed_hive_answered_is_there_and_its_backup_is_restored() {
     let other = folder.path().join("other");
     let restored = comb(&other).arg("restore").arg(&file).output().expect("comb is there");
     assert!(restored.status.success(), "{}", String::from_utf8_lossy(&restored.stderr));
+    // Who may do something in it is named: what was taken from somebody since is to be taken again.
+    let told = String::from_utf8_lossy(&restored.stdout).into_owned();
+    assert!(told.contains("person ada of home, owner") && told.contains("repeat it now"), "{told}");
     std::fs::write(other.join("set-up"), b"").expect("can be written");
     let hive = Hive::begin(&other);
-    let (status, told) = hive.ask("GET", "/v1/hive", &token, &Value::Null).expect("it answers");
-    assert_eq!((status, told["recovering"].clone()), (200, json!(true)));
+    let (status, _) = hive.ask("GET", "/v1/me", &token, &Value::Null).expect("it answers");
+    assert_eq!(status, 401, "no token of before is good");
+    let login = json!({"name": "ada", "password": "a long password"});
+    let (status, made) = hive.ask("POST", "/v1/login", "", &login).expect("it answers");
+    assert_eq!(status, 200, "{made}");
+    let token = made["token"].as_str().expect("has a token");
+    let (status, told) = hive.ask("GET", "/v1/hive", token, &Value::Null).expect("it answers");
+    // An account without devices has nobody to wait for.
+    assert_eq!((status, told["recovering"].clone()), (200, json!(false)));
     let recover = comb(&other).arg("recover").output().expect("comb is there");
-    assert!(String::from_utf8_lossy(&recover.stdout).contains("said hello"));
+    assert!(String::from_utf8_lossy(&recover.stdout).contains("waits for no devices"));
 }
