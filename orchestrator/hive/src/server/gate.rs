@@ -113,6 +113,7 @@ mod tests {
         let second = gate.take(other, 4).expect("there is room");
         assert!(gate.take(third, 2).is_none(), "it is full");
         drop((first, second));
-        assert_eq!((gate.held.lock().all, gate.held.lock().by.len()), (0, 0));
+        let held = gate.held.lock();
+        assert_eq!((held.all, held.by.len()), (0, 0));
     }
 }
