@@ -26,6 +26,7 @@ use orchestrator_api::wire::app::{App, Plain, Wanted};
 use orchestrator_api::wire::device::{Device, DeviceState};
 use orchestrator_api::wire::operation::Ordered;
 use orchestrator_api::wire::people::{Login as LoginRequest, Me, NewToken, Setup as SetupRequest};
+use orchestrator_api::wire::value::Number;
 use orchestrator_device::daemon::enrol::{self, JoinOf};
 use orchestrator_device::daemon::files::Folder;
 use orchestrator_device::daemon::{self, Ended, Setup};
@@ -393,8 +394,11 @@ impl Up {
         loop {
             self.refuse_dead()?;
             let device: Device = client.get(&format!("/v1/devices/{}", file.device))?;
-            // Of a ring that is new here the hive hears after the first hello.
-            if device.state == DeviceState::Online && device.seen_age_ms.is_some() && !device.locked {
+            // What the hive heard before this process began says nothing of it; of a ring that is new here it hears after the
+            // first hello.
+            let is_heard = |age: Number| Duration::from_millis(age.0) <= begun.elapsed();
+            let heard = device.seen_age_ms.is_some_and(is_heard);
+            if device.state == DeviceState::Online && heard && !device.locked {
                 return Ok(device.id);
             }
             if begun.elapsed() > DEVICE_WAIT {
