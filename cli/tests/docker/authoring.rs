@@ -37,7 +37,7 @@ fn a_fork_is_an_app_of_its_own_with_the_data_of_a_moment() {
         let number = hive.order(&attic.id, command);
         hive.result(&attic.id, number, SOON)
     };
-    let taken = order(json!({ "do": "snapshot", "tag": "before", "message": null, "keep_s": null }));
+    let taken = order(json!({ "do": "snapshot", "tag": "before", "message": null }));
     assert_eq!(taken["state"], "done", "{taken:#}");
     let then = records(&log);
     std::thread::sleep(Duration::from_secs(2));

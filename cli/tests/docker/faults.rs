@@ -56,7 +56,7 @@ fn hooks_run_in_their_service_and_one_that_fails_is_told() {
                  after_restore: {service: web, argv: [\"sh\", \"-c\", \"echo restored >> /data/hooks\"]}\n";
     let scene = running("manual", "always", hooks);
     let hooks = scene.attic.mount(APP, "data").join("data/hooks");
-    let snapshot = |tag: &str| json!({ "do": "snapshot", "tag": tag, "message": null, "keep_s": null });
+    let snapshot = |tag: &str| json!({ "do": "snapshot", "tag": tag, "message": null });
     let taken = order(&scene, snapshot("one"));
     assert_eq!(taken["state"], "done", "{taken:#}");
     assert_eq!(std::fs::read_to_string(&hooks).unwrap(), "before\nafter\n");
@@ -193,10 +193,7 @@ fn a_target_is_filled_before_it_is_ready_and_starts_with_what_was_handed_over() 
         .output()
         .unwrap();
     assert!(wrote.status.success());
-    assert_eq!(
-        order(&scene, json!({ "do": "snapshot", "tag": "full", "message": null, "keep_s": null }))["state"],
-        "done"
-    );
+    assert_eq!(order(&scene, json!({ "do": "snapshot", "tag": "full", "message": null }))["state"], "done");
     let synced = attic.comb(&["sync", "app-3f2504e0-data", "--wait", "--limit", "60s"]);
     assert!(synced.status.success(), "{}", String::from_utf8_lossy(&synced.stderr));
 

@@ -2,6 +2,9 @@
 
 use std::time::{Duration, Instant};
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use orchestrator_device::app::{message, volume_name};
 use serde_json::{Value, json};
 
 use super::apps::{APP, WRITES, exactly, new_volumes, package, records, start};
@@ -156,9 +159,14 @@ fn moments_rollback_restart_and_an_update_that_goes_back() {
         hive.result(&attic.id, number, SOON)
     };
     let taken = order(
-        json!({ "do": "snapshot", "tag": "before", "message": "canary of the message", "keep_s": null }),
+        json!({ "do": "snapshot", "tag": "before", "message": sealed(&attic, "canary of the message") }),
     );
     assert_eq!(taken["state"], "done", "{taken:#}");
+    let kept = attic.json(&["log", &volume_name(APP.parse().unwrap(), "data"), "--at", "before", "--json"]);
+    assert_eq!(kept[0]["snapshot"]["message"], "canary of the message");
+    let foreign =
+        order(json!({ "do": "snapshot", "tag": "foreign", "message": "Y2FuYXJ5IG9mIHRoZSBtZXNzYWdl" }));
+    assert_eq!(foreign["code"], "package_sealed", "{foreign:#}");
     assert_eq!(taken["data"]["moment"]["volumes"].as_array().unwrap().len(), 2, "{taken:#}");
     let then = records(&log);
     std::thread::sleep(Duration::from_secs(3));
@@ -265,6 +273,12 @@ fn logs_and_actions_come_sealed() {
         (Some("web"), Some("canary-of-the-output hello"))
     );
     no_canary(&hive, &[&attic]);
+}
+
+/// What is said of a moment, as who has the ring says it.
+fn sealed(machine: &Machine, text: &str) -> String {
+    let ring = super::apps::ring(machine);
+    STANDARD.encode(message::seal(ring.owner(), APP.parse().unwrap(), text, &[7; 32]))
 }
 
 /// The lines of a stream, as who has the ring reads them.
