@@ -340,8 +340,9 @@ fn cut(scene: &mut Scene) {
 
 #[test]
 #[ignore = "needs root and a Docker Engine"]
-fn a_revoked_device_stops_its_apps_and_keeps_no_key() {
+fn a_revoked_device_stops_its_apps_and_keeps_no_key_of_theirs() {
     let Scene { hive, mut attic, .. } = running("manual", "always", "");
+    let own = attic.json(&["volume", "create", "photos", "--json"])["public_key"].clone();
     hive.revoke(&attic.id);
     assert_eq!(attic.ends(SOON), Some(8), "{}", attic.log());
     assert!(attic.log().contains("revoked"), "{}", attic.log());
@@ -352,7 +353,10 @@ fn a_revoked_device_stops_its_apps_and_keeps_no_key() {
         assert!(!attic.state().join(gone).exists(), "{gone} is still here");
     }
     let left = Command::new("find").arg(attic.state()).args(["-name", "key", "-type", "f"]).output().unwrap();
-    assert_eq!(String::from_utf8_lossy(&left.stdout), "", "keys of volumes are gone too");
+    let left = String::from_utf8_lossy(&left.stdout);
+    assert_eq!(left.lines().count(), 1, "keys of its apps' volumes are gone too: {left}");
+    assert!(left.contains(own.as_str().unwrap()), "what is no app's stays: {left}");
+    assert!(attic.log().contains("photos"), "{}", attic.log());
     assert!(packs(&attic.state()) > 0, "packs stay");
     let again = attic.comb(&["device", "run"]);
     assert_eq!(again.status.code(), Some(3), "{}", String::from_utf8_lossy(&again.stderr));

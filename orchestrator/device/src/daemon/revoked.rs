@@ -33,7 +33,7 @@ impl fmt::Display for Wiped {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(
             "the keys of its apps' volumes are removed, and what opened the key ring; the ring stays, and its passphrase \
-             opens it; packs, branches and packages stay",
+             opens it (`comb recover --ring`, in another state folder, makes those keys again); packs, branches and packages stay",
         )?;
         match self.kept.is_empty() {
             true => Ok(()),
