@@ -139,8 +139,7 @@ async fn at_once(world: &World, count: usize, path: &'static str, body: &Value, 
 }
 
 /// A hive that takes a proxy's word, so that tests come from where they like.
-async fn behind_a_proxy() -> World {
-    let (database, folder) = databases().await.remove(0);
+async fn behind_a_proxy((database, folder): (String, std::sync::Arc<tempfile::TempDir>)) -> World {
     let local = "127.0.0.1".parse().expect("is an address");
     let mut options = orchestrator_hive::Options::new(database, std::net::SocketAddr::new(local, 0));
     options.proxies = vec![local];
@@ -149,24 +148,29 @@ async fn behind_a_proxy() -> World {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn guesses_at_once_count_each_and_the_name_is_locked() {
-    let world = behind_a_proxy().await;
-    let ada = world.set_up().await;
-    let counts = at_once(&world, 8, "/v1/login", &login("ada", "not this one"), "192.0.2.1").await;
-    assert_eq!(counts, [0, 5, 3], "five are told that they are wrong, the others to wait");
-    // The right password is no exception, from wherever it comes; nor is the way by a new password.
-    let counts = at_once(&world, 1, "/v1/login", &login("ada", "a long password"), "198.51.100.1").await;
-    assert_eq!(counts, [0, 0, 1]);
-    let new = json!({"old": "a long password", "new": "a third password"});
-    let told = ada.ask("PUT", "/v1/me/password", &new, &[]).await.fails(429, "slow_down");
-    assert!(told["error"]["message"].as_str().is_some_and(|text| text.contains("of this name")), "{told}");
-    assert!(told["error"]["retry_after_ms"].as_u64().is_some_and(|ms| ms > 590_000), "{told}");
-    let failed = chain(&ada).await.iter().filter(|event| event.kind == "login_failed").count();
-    assert_eq!(failed, 5);
+    for database in databases().await {
+        let world = behind_a_proxy(database).await;
+        let ada = world.set_up().await;
+        let counts = at_once(&world, 8, "/v1/login", &login("ada", "not this one"), "192.0.2.1").await;
+        assert_eq!(counts, [0, 5, 3], "five are told that they are wrong, the others to wait");
+        // The right password is no exception, from wherever it comes; nor is the way by a new password.
+        let counts = at_once(&world, 1, "/v1/login", &login("ada", "a long password"), "198.51.100.1").await;
+        assert_eq!(counts, [0, 0, 1]);
+        let new = json!({"old": "a long password", "new": "a third password"});
+        let told = ada.ask("PUT", "/v1/me/password", &new, &[]).await.fails(429, "slow_down");
+        assert!(
+            told["error"]["message"].as_str().is_some_and(|text| text.contains("of this name")),
+            "{told}"
+        );
+        assert!(told["error"]["retry_after_ms"].as_u64().is_some_and(|ms| ms > 590_000), "{told}");
+        let failed = chain(&ada).await.iter().filter(|event| event.kind == "login_failed").count();
+        assert_eq!(failed, 5);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn twenty_wrong_from_one_place_are_enough() {
-    let world = behind_a_proxy().await;
+    let world = behind_a_proxy(databases().await.remove(0)).await;
     world.set_up().await;
     // Names that nobody has, passwords and invitations, from addresses of one /64.
     let mut wrong = 0;
