@@ -631,7 +631,7 @@ async fn the_first_page_tells_of_everything_that_is_the_matter() {
     let store = scene.ada.get("/v1/stores").await["items"][0]["id"].clone();
     scene.cellar.docker = "stopped";
     scene.cellar.update = json!({"number": 7, "state": "gone_back", "problem": "gate_late"});
-    scene.cellar.stores = vec![json!({"store": store, "state": "unreachable", "age_ms": 1})];
+    scene.cellar.stores = vec![json!({"store": store, "state": "unreachable"})];
     scene.cellar.report().await.is(200);
     let told = [
         "Docker does not answer on cellar.",
