@@ -26,12 +26,12 @@ async fn an_app_whose_data_is_in_no_store_is_stopped_and_stays_until_a_person_sa
         // The store was away when it stopped: nothing is forgotten.
         let begun = remove(&scene, "keep_data=false").await.is(202);
         let stop = scene.attic.expect("stop").await;
+        scene.attic.has(&scene.app, &scene.term, "stopped", Some("ordered"), Some((1, 5)));
+        scene.attic.report().await.is(200);
         scene.attic.answer(&stop, "done", None, late("data")).await.is(204);
         let failed = scene.ada.wait(&id(&begun), 10).await;
         assert_eq!((&failed["state"], &failed["code"]), (&json!("failed"), &json!("publish_late")));
         assert_eq!(failed["result"]["late"][0]["name"], "data", "{failed}");
-        scene.attic.has(&scene.app, &scene.term, "stopped", Some("ordered"), Some((1, 5)));
-        scene.attic.report().await.is(200);
         let shown = scene.shown().await;
         assert_eq!((&shown["wanted"], &shown["operation"]), (&json!("stopped"), &Value::Null));
 
