@@ -523,7 +523,7 @@ fn bring(
         return Ok(());
     }
     let known = find::stores(client)?;
-    let may_leave = app_store::deciding(app, &known).is_none_or(app_store::is_of_one_device);
+    let may_leave = app_store::deciding(app, &known).is_none_or(Store::is_of_one_device);
     match may_leave && add::decides(&store.url) {
         true => app_store::decide(state, client, app, store, order),
         false => app_store::copy(client, app, store, order),
@@ -606,7 +606,7 @@ fn goes_to(app: &App, known: &[Store]) -> String {
         Some((first, rest)) => (url(*first), rest.iter().map(|id| url(*id)).collect::<Vec<_>>().join(", ")),
         None => ("no store", String::new()),
     };
-    let is_here = app_store::deciding(app, known).is_some_and(app_store::is_of_one_device);
+    let is_here = app_store::deciding(app, known).is_some_and(Store::is_of_one_device);
     let more = match (is_here, copies.is_empty()) {
         (true, true) => ", only on this disk: `comb up --store s3://…` brings it elsewhere".to_owned(),
         (true, false) => format!(

@@ -186,12 +186,7 @@ impl Commands {
         limit: Duration,
     ) -> Seen<T> {
         let stores = self.stores(volume(name)?);
-        let answer: Answer<T> = async {
-            let said = self.run_with(args, &stores, limit, input).await?;
-            super::volumes::read(&super::volumes::ended_well(said)?)
-        }
-        .await;
-        answer.map_err(unseen)
+        self.json_with(args, &stores, limit, input).await.map_err(unseen)
     }
 
     /// A command whose output is read as it comes.

@@ -135,8 +135,18 @@ impl Commands {
         stores: &[String],
         limit: Duration,
     ) -> Answer<T> {
-        let said = self.ask(args, stores, limit).await?;
-        read(&said)
+        self.json_with(args, stores, limit, &[]).await
+    }
+
+    /// What a command answers that gets `input`.
+    pub(super) async fn json_with<T: DeserializeOwned>(
+        &self,
+        args: &[&str],
+        stores: &[String],
+        limit: Duration,
+        input: &[u8],
+    ) -> Answer<T> {
+        read(&ended_well(self.run_with(args, stores, limit, input).await?)?)
     }
 
     /// Where a volume of this machine goes.
@@ -527,12 +537,8 @@ impl Volumes for Commands {
         for tag in tags {
             args.extend(["--tag", tag]);
         }
-        let taken: Answer<SealReport> = async {
-            let said = self.run_with(&args, &self.stores(name), STORE_WAIT, message.as_bytes()).await?;
-            read(&ended_well(said)?)
-        }
-        .await;
-        let report = taken.map_err(Refused::trouble)?;
+        let taken = self.json_with(&args, &self.stores(name), STORE_WAIT, message.as_bytes()).await;
+        let report: SealReport = taken.map_err(Refused::trouble)?;
         seal(&report).ok_or_else(|| Trouble::new(Problem::VolumeDamaged, "the snapshot has no name"))
     }
 

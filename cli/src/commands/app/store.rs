@@ -9,7 +9,6 @@ use orchestrator_api::wire::value::List;
 use orchestrator_device::daemon::files::Folder;
 
 use super::{add, eject};
-use crate::commands::account::store::is_folder;
 use crate::device::Commands;
 use crate::failure::{Failure, Kind, Result};
 use crate::hive::orders::OrderArgs;
@@ -47,11 +46,6 @@ pub fn run(state: &State, args: &StoreArgs) -> Result<()> {
         true => copy(&client, &app, &store, &args.order),
         false => decide(state, &client, &app, &store, &args.order),
     }
-}
-
-/// Whether no other device ever sees what lies there.
-pub fn is_of_one_device(store: &Store) -> bool {
-    is_folder(&store.url) && !store.shared
 }
 
 /// The store that decides who writes an app's data.
@@ -120,7 +114,7 @@ pub fn decide(state: &State, client: &Client, app: &App, store: &Store, order: &
 /// What cannot be, before anything is stopped.
 fn refuse(app: &App, before: Option<&Store>, store: &Store) -> Result<()> {
     let copy = format!("`comb app store {} {} --copy` keeps a copy there", app.name, store.url);
-    if let Some(before) = before.filter(|before| !is_of_one_device(before)) {
+    if let Some(before) = before.filter(|before| !before.is_of_one_device()) {
         return Err(Failure::new(
             Kind::InTheWay,
             format!(
@@ -137,7 +131,7 @@ fn refuse(app: &App, before: Option<&Store>, store: &Store) -> Result<()> {
         )
         .hint(copy));
     }
-    if is_of_one_device(store) && store.device.is_some() && store.device != app.device {
+    if store.is_of_one_device() && store.device.is_some() && store.device != app.device {
         return Err(Failure::new(
             Kind::InTheWay,
             format!("{} is a folder of another device than the one that has \"{}\"", store.url, app.name),

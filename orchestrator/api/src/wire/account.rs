@@ -83,6 +83,14 @@ pub struct Store {
     pub device: Option<DeviceId>,
 }
 
+impl Store {
+    /// Whether no other device ever sees what lies there.
+    #[must_use]
+    pub fn is_of_one_device(&self) -> bool {
+        self.url.starts_with("file://") && !self.shared
+    }
+}
+
 /// `POST /v1/device-codes`.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct MakeDeviceCode {

@@ -130,7 +130,9 @@ pub fn problem(code: &str) -> (String, Option<&'static str>) {
         "stop_late" => ("its containers did not stop in time", None),
         "publish_late" => (
             "not all of its data reached the store in time",
-            Some("Nothing was moved. See that the store is fast enough, then order it again."),
+            Some(
+                "Nothing was moved or removed. See that the store answers and is fast enough, then order it again.",
+            ),
         ),
         "hook_failed" => ("a hook of the app failed", Some("Its log, on the device's page, may say why.")),
         "update_rolled_back" => {

@@ -104,10 +104,13 @@ impl World {
         let mut alone = Vec::new();
         for (volume, name) in self.names(app) {
             let volumes = &self.setup.volumes;
-            let kept = volumes.moments(&name, Which::Snapshots, MOMENTS_MAX).await?;
-            let regular = volumes.moments(&name, Which::All, MOMENTS_MAX).await?;
-            let regular = regular.into_iter().filter(|seal| seal.snapshot.is_none());
-            for seal in kept.into_iter().chain(regular) {
+            let mut seals = volumes.moments(&name, Which::All, MOMENTS_MAX).await?;
+            if seals.len() == MOMENTS_MAX {
+                // There may be older ones that were kept.
+                seals.retain(|seal| seal.snapshot.is_none());
+                seals.extend(volumes.moments(&name, Which::Snapshots, MOMENTS_MAX).await?);
+            }
+            for seal in seals {
                 let tags = seal.snapshot.as_ref().map(|(_, tags)| tags.as_slice()).unwrap_or_default();
                 match tags.iter().find(|tag| reason_of(tag).is_none()) {
                     Some(tag) => by_tag.entry(tag.clone()).or_default().push((volume, seal)),

@@ -342,14 +342,9 @@ fn check_stores(tenant: &mut Tenant<'_>, ids: &[Uuid], device: Option<DeviceId>)
     Ok(())
 }
 
-/// Whether no other device ever sees what lies there.
-fn is_of_one_device(store: &Store) -> bool {
-    store.url.starts_with("file://") && !store.shared
-}
-
 /// Refuses a folder of one device for another one.
 fn check_reach(store: &Store, device: DeviceId) -> Result<(), Fail> {
-    if is_of_one_device(store) && store.device.is_some_and(|it| it != device) {
+    if store.is_of_one_device() && store.device.is_some_and(|it| it != device) {
         return Err(unprocessable(
             Code::StoreIsLocal,
             format!("the store {} is a folder on another device", store.url),
@@ -685,7 +680,7 @@ fn set_stores(call: &Call, tenant: &mut Tenant<'_>, app: &App, wish: &[Uuid]) ->
     }
     if let Some(first) = app.stores.first().filter(|first| wish.first() != Some(first)) {
         let before = store(tenant, *first)?;
-        if !is_of_one_device(&before) {
+        if !before.is_of_one_device() {
             return Err(Fail::state(format!(
                 "{} decides who writes this app's data, and other devices may have it from there",
                 before.url

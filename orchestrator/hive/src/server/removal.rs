@@ -6,7 +6,7 @@
 //! - The device that has the app is asked last. What is lost with a copy elsewhere is in the store.
 //! - One that is silent is not waited for. It is told when it is back, and looks for itself; what it refuses is an event.
 
-use orchestrator_api::ids::{AppId, DeviceId, OperationId};
+use orchestrator_api::ids::{AppId, CommandNumber, DeviceId, OperationId};
 use orchestrator_api::placement::Problem;
 use orchestrator_api::wire::app::App;
 use orchestrator_api::wire::command::{CommandResult, Order};
@@ -16,9 +16,9 @@ use super::database::Row;
 use super::devices;
 use super::fail::Fail;
 use super::rows;
-use super::tasks::{self, Open, Task};
+use super::tasks::{self, Task};
 use super::tenant::{About, Tenant};
-use crate::{OperationState, Refused};
+use crate::Refused;
 
 /// How an app is removed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -52,35 +52,36 @@ pub fn begin(tenant: &mut Tenant<'_>, app: &App, mut wish: Removal) -> Result<Op
     tasks::begin(tenant, "remove", Some(app.id), device, Task::Remove(wish), order)
 }
 
-/// A device did what it was asked for; whether the app is removed now. Else the next one is asked, or what there is to lose
-/// ends the operation.
+/// What came of it that a device did what it was asked for.
+pub enum Progress {
+    /// The hive has forgotten the app.
+    Removed,
+    /// Another device is asked, by a command of this number.
+    Asked(Removal, DeviceId, CommandNumber),
+    /// The device has what is in no store, and kept it.
+    WouldLose,
+}
+
+/// A device did what it was asked for.
 pub fn go_on(
     tenant: &mut Tenant<'_>,
-    open: &mut Open,
+    operation: OperationId,
+    app: Option<AppId>,
     wish: &Removal,
     result: &CommandResult,
-) -> Result<bool, Fail> {
-    let Some(app) = open.app else { return Ok(true) };
-    let would_lose = !wish.keep_data && !wish.discard && !result.data.late.is_empty();
-    if would_lose {
-        open.operation.state = OperationState::Failed(Refused::Problem(Problem::PublishLate));
-        return Ok(false);
+) -> Result<Progress, Fail> {
+    let Some(app) = app else { return Ok(Progress::Removed) };
+    if !wish.keep_data && !wish.discard && !result.data.late.is_empty() {
+        return Ok(Progress::WouldLose);
     }
-    match next(tenant, app, &wish.asked)? {
-        Some(device) => {
-            let mut wish = wish.clone();
-            wish.asked.push(device);
-            let number = tasks::command(tenant, open.id, Some(app), device, wish.order())?;
-            open.beside.data.waits = Some((device, number));
-            open.beside.data.task = Some(Task::Remove(wish));
-            open.operation.state = OperationState::Running;
-            Ok(false)
-        }
-        None => {
-            forget(tenant, open.id, app, wish)?;
-            Ok(true)
-        }
-    }
+    let Some(device) = next(tenant, app, &wish.asked)? else {
+        forget(tenant, operation, app, wish)?;
+        return Ok(Progress::Removed);
+    };
+    let mut wish = wish.clone();
+    wish.asked.push(device);
+    let number = tasks::command(tenant, operation, Some(app), device, wish.order())?;
+    Ok(Progress::Asked(wish, device, number))
 }
 
 /// A device that was told of an app's end, and was not waited for, did not do it.

@@ -17,7 +17,7 @@ use super::database::Row;
 use super::drain::Drain;
 use super::fail::Fail;
 use super::outcome;
-use super::removal::{self, Removal};
+use super::removal::{self, Progress, Removal};
 use super::rows::{self, OperationRow};
 use super::tenant::{About, Tenant, Wake, json, read};
 use crate::{Kind, Operation, OperationState, Refused, Step};
@@ -367,20 +367,19 @@ pub fn answered(
                 }
                 about.app = Some(*app);
             }
-            Task::Remove(wish) => {
-                let mut open = Open { id, app, operation, beside };
-                open.beside.data.waits = None;
-                let removed = removal::go_on(tenant, &mut open, wish, result)?;
-                if open.beside.data.waits.is_some() {
-                    open.operation.count += 1;
-                    return save(tenant, id, &open);
+            Task::Remove(wish) => match removal::go_on(tenant, id, app, wish, result)? {
+                Progress::Removed => kind = "app_removed",
+                Progress::WouldLose => {
+                    state = OperationState::Failed(Refused::Problem(Problem::PublishLate));
                 }
-                if !removed {
-                    state = open.operation.state;
+                Progress::Asked(wish, device, number) => {
+                    beside.data.task = Some(Task::Remove(wish));
+                    beside.data.waits = Some((device, number));
+                    operation.state = OperationState::Running;
+                    operation.count += 1;
+                    return save(tenant, id, &Open { id, app, operation, beside });
                 }
-                (operation, beside) = (open.operation, open.beside);
-                kind = "app_removed";
-            }
+            },
         }
     }
     if let OperationState::Failed(refused) = state {

@@ -159,7 +159,7 @@ async fn every_page_refuses_who_may_not_see_it() {
             let (one, other) = if method == "GET" {
                 (stage.eve.get(&with(&path)).await, stage.eve.get(&with(&never)).await)
             } else {
-                let fields = [("name", "x"), ("to", "x"), ("revision", "2"), ("keep_data", "true")];
+                let fields = [("name", "x"), ("to", "x"), ("revision", "2"), ("data", "keep")];
                 (stage.eve.fill("/", &path, &fields).await, stage.eve.fill("/", &never, &fields).await)
             };
             assert_eq!((one.status, other.status), (404, 404), "{method} {path}: {}", text(&one));
@@ -459,11 +459,19 @@ async fn an_app_is_ordered_about_by_its_page() {
     );
 
     // Removing asks what becomes of the data.
-    let reply = stage.ada.fill(&stage.app("/remove"), &stage.app("/remove"), &[("keep_data", "")]).await;
+    let reply = stage.ada.fill(&stage.app("/remove"), &stage.app("/remove"), &[("data", "")]).await;
     assert_eq!(reply.status, 400);
-    has(&text(&reply), &["Remove photos?", "id=\"keep_data-error\"", "is in its stores stays there"]);
+    has(&text(&reply), &["Remove photos?", "id=\"data-error\"", "is in its stores stays there"]);
     stage.report().await;
-    let path = stage.orders("/remove", "/remove", &[("keep_data", "true")]).await;
+    let path = stage.orders("/remove", "/remove", &[("data", "delete")]).await;
+    let stop = stage.scene.attic.expect("stop").await;
+    let late = json!({"late": [{"volume": VOLUME, "name": "library", "bytes": 4096}]});
+    stage.scene.attic.answer(&stop, "done", None, late).await.is(204);
+    let told = stage.ended(&path).await;
+    has(&told, &["library", "is not in the store that decides, 4.0 KiB", "Remove it all the same"]);
+    assert_eq!(stage.ada.get(&stage.app("")).await.status, 200, "nothing is forgotten");
+    stage.report().await;
+    let path = stage.orders("/remove", "/remove", &[("data", "discard")]).await;
     for verb in ["stop", "forget"] {
         let command = stage.scene.attic.expect(verb).await;
         stage.scene.attic.answer(&command, "done", None, json!({})).await.is(204);

@@ -442,19 +442,21 @@ pub fn remove(call: &Call, tenant: &mut Tenant<'_>) -> Result<Reply, Fail> {
     let view = View::of(call, tenant, "")?;
     let choices = vec![
         show::Choice::new("", "Choose…"),
-        show::Choice::new("true", "Keep it: devices keep the app's volumes"),
-        show::Choice::new("false", "Delete it: devices remove the app's volumes"),
+        show::Choice::new("keep", "Keep it: devices keep the app's volumes"),
+        show::Choice::new("delete", "Delete it, once all of it is in its stores"),
+        show::Choice::new("discard", "Delete it, and lose what is in no store"),
     ];
-    let field = Field::new("keep_data", "Its data on the devices", Kind::Choices(choices))
-        .value(call.visit.form.text("keep_data"))
-        .error(view.frame.error("keep_data"));
+    let field = Field::new("data", "Its data on the devices", Kind::Choices(choices))
+        .value(call.visit.form.text("data"))
+        .error(view.frame.error("data"));
     let page = pages::Confirm {
         title: format!("Remove {}?", view.app.name),
         subject: view.head.name,
         what: vec![
             "It is stopped, and the hive forgets it, with its settings and its history.".to_owned(),
             "If you delete its data, its volumes go from all devices, and cannot be opened there any more.".to_owned(),
-            "Either way, what is in its stores stays there, encrypted, and your key ring keeps its keys: until you delete the objects yourself, it can be brought back.".to_owned(),
+            "While a device has something that is in no store, nothing is deleted there: the app is stopped, and what it has is told. Only if you choose to lose that, it goes, too.".to_owned(),
+            "In each case, what is in its stores stays there, encrypted, and your key ring keeps its keys: until you delete the objects yourself, it can be brought back.".to_owned(),
         ],
         fields: vec![field],
         action: format!("{}/remove", view.head.path),
@@ -468,10 +470,13 @@ pub fn remove(call: &Call, tenant: &mut Tenant<'_>) -> Result<Reply, Fail> {
 
 /// `POST /apps/{id}/remove`.
 pub fn remove_do(call: &Call, tenant: &mut Tenant<'_>) -> Result<Reply, Fail> {
-    let keep = call.visit.form.text("keep_data");
-    if !matches!(keep, "true" | "false") {
-        return Err(Fail::field("keep_data", "Say what becomes of its data"));
-    }
-    let reply = apps::remove(&call.listing([("keep_data", Some(keep.to_owned()))]), tenant)?;
+    let (keep_data, discard) = match call.visit.form.text("data") {
+        "keep" => (true, false),
+        "delete" => (false, false),
+        "discard" => (false, true),
+        _ => return Err(Fail::field("data", "Say what becomes of its data")),
+    };
+    let query = [("keep_data", keep_data), ("discard", discard)];
+    let reply = apps::remove(&call.listing(query.map(|(name, is)| (name, Some(is.to_string())))), tenant)?;
     onward(call, &reply)
 }

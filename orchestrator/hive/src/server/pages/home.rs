@@ -7,6 +7,7 @@ use orchestrator_api::wire::report::{Health as Told, Phase};
 use orchestrator_api::wire::value::Page;
 use orchestrator_console::pages::{Home, Tile};
 use orchestrator_console::show::{self, Counted, Health, Html, Progress};
+use serde::de::DeserializeOwned;
 
 use super::super::apps;
 use super::super::call::{Call, Reply};
@@ -81,28 +82,28 @@ pub fn progress(operation: &orchestrator_api::wire::operation::Operation) -> Pro
 
 /// All devices of the account, by name.
 pub fn all_devices(call: &Call, tenant: &mut Tenant<'_>) -> Result<Vec<Device>, Fail> {
-    let mut all = Vec::new();
-    let mut after: Option<String> = None;
-    loop {
-        let query = [("limit", Some("200".to_owned())), ("after", after)];
-        let page: Page<Device> = devices::list(&call.listing(query), tenant)?.thing()?;
-        all.extend(page.items);
-        match page.next {
-            Some(next) => after = Some(next),
-            None => return Ok(all),
-        }
-    }
+    all(call, tenant, devices::list)
 }
 
 /// All apps of the account, by name.
 fn all_apps(call: &Call, tenant: &mut Tenant<'_>) -> Result<Vec<App>, Fail> {
-    let mut all: Vec<App> = Vec::new();
+    all(call, tenant, apps::list)
+}
+
+/// All things of a list, page by page.
+fn all<T: DeserializeOwned>(
+    call: &Call,
+    tenant: &mut Tenant<'_>,
+    list: impl Fn(&Call, &mut Tenant<'_>) -> Result<Reply, Fail>,
+) -> Result<Vec<T>, Fail> {
+    let mut all = Vec::new();
+    let mut after = None;
     loop {
-        let after = all.last().map(|app| app.id.to_string());
         let query = [("limit", Some("200".to_owned())), ("after", after)];
-        let page: Page<App> = apps::list(&call.listing(query), tenant)?.thing()?;
+        let page: Page<T> = list(&call.listing(query), tenant)?.thing()?;
         all.extend(page.items);
-        if page.next.is_none() {
+        after = page.next;
+        if after.is_none() {
             return Ok(all);
         }
     }

@@ -2,6 +2,7 @@
 
 use orchestrator_api::ids::{AppId, OperationId};
 use orchestrator_api::text::{Hex, Time};
+use orchestrator_api::wire::command::Late;
 use orchestrator_api::wire::device::{Device, DeviceState};
 use orchestrator_api::wire::operation::{Event, Lost, Operation, State};
 use orchestrator_api::wire::people::Role;
@@ -186,9 +187,13 @@ fn results(
     devices: &[Device],
 ) -> Result<Vec<(Health, Html)>, Fail> {
     let mut lines = Vec::new();
-    let Some(result) = operation.result.as_ref().filter(|_| operation.state == State::Done) else {
+    let Some(result) = &operation.result else { return Ok(lines) };
+    if operation.state == State::Failed {
+        lines.extend(result.data.late.iter().map(late));
+    }
+    if operation.state != State::Done {
         return Ok(lines);
-    };
+    }
     let moves = matches!(operation.kind.as_str(), "move" | "move_forced" | "failover");
     if moves && let Some(lost_here) = &result.lost {
         lines.extend(lost(lost_here, devices, data));
@@ -248,6 +253,16 @@ fn results(
         lines.push((health, Html::text(&words)));
     }
     Ok(lines)
+}
+
+/// What a device has that is in no store.
+fn late(one: &Late) -> (Health, Html) {
+    let size = match one.bytes.0 {
+        0 => String::new(),
+        bytes => format!(", {}", show::bytes(bytes)),
+    };
+    let words = format!(" is not in the store that decides{size}");
+    (Health::Bad, Html::pair(show::name(one.name.as_str()), words))
 }
 
 fn row_data(tenant: &mut Tenant<'_>, id: OperationId) -> Result<OperationData, Fail> {
@@ -323,10 +338,13 @@ fn page(
         onward.push(("/catalog".to_owned(), "Back to the catalog"));
     }
     if operation.state == State::Failed
-        && operation.kind == "move"
         && let Some(path) = &path
     {
-        onward.push((format!("{path}/move"), "Try again"));
+        match operation.kind.as_str() {
+            "move" => onward.push((format!("{path}/move"), "Try again")),
+            "remove" => onward.push((format!("{path}/remove"), "Remove it all the same")),
+            _ => {}
+        }
     }
     if operation.can_cancel && may(&call.caller, Role::Operator).is_ok() {
         let id = operation.id;
