@@ -424,7 +424,6 @@ async fn listen(shared: Arc<Shared>) {
     let mut seen: Option<u64> = None;
     while !shared.is_closing() {
         let since = seen;
-        // A number that was given earlier may be committed later; so some are looked at twice.
         let found = shared
             .database
             .transact(How::Read, move |tx| {
@@ -434,7 +433,7 @@ async fn listen(shared: Arc<Shared>) {
                     return Ok((newest.unwrap_or(0), Vec::new()));
                 };
                 let sql = "SELECT revision, kind, id FROM change WHERE revision > $1 ORDER BY revision";
-                let rows = tx.query(sql, &[since.saturating_sub(50).into()])?;
+                let rows = tx.query(sql, &[since.saturating_sub(watching::LATE_MAX).into()])?;
                 let mut devices = Vec::new();
                 let mut newest = since;
                 for row in rows {

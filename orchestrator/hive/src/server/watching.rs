@@ -5,7 +5,7 @@
 //! - Nothing that is sent, and not when, depends on what other accounts do.
 //! - One account, and in it one person, leaves room for others.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -29,6 +29,8 @@ const OF_A_PERSON_MAX: usize = 20;
 /// With so much that is new, a watcher is told that all changed.
 const BEHIND_MAX: u64 = 1000;
 const QUEUE: usize = 64;
+/// A number that was given earlier may be committed later, so these many are looked at twice.
+pub const LATE_MAX: u64 = 50;
 /// So often a watcher hears that the hive is there, and is looked at whether it still may hear.
 pub const HERE_EVERY: Duration = Duration::from_secs(10);
 
@@ -85,10 +87,19 @@ pub fn watch(call: Arc<Call>) -> Answering {
     })
 }
 
+/// What a watcher was told of. These are the hive's numbers, of whichever account: nobody outside hears them.
+#[derive(Debug, Clone, Default)]
+struct Known {
+    /// The last change.
+    newest: u64,
+    /// Of the last [`LATE_MAX`] changes those of the account.
+    late: BTreeSet<u64>,
+}
+
 /// What a look showed.
 struct Seen {
-    /// The hive's number of the last change, of whichever account: nobody outside hears it.
-    newest: u64,
+    /// What is known now.
+    known: Known,
     /// What changed in the account; none: too much to tell.
     changed: Option<Vec<Changed>>,
 }
@@ -111,10 +122,14 @@ async fn follow(
     };
     loop {
         changes.borrow_and_update();
-        let (who, from) = (caller.clone(), since);
-        let text = match shared.database.transact(How::Read, move |tx| look(tx, &who, account, from)).await {
+        let (who, from) = (caller.clone(), since.clone());
+        let text = match shared
+            .database
+            .transact(How::Read, move |tx| look(tx, &who, account, from.as_ref()))
+            .await
+        {
             Ok(None) => return,
-            Ok(Some(Seen { newest, changed })) => match (since.replace(newest), changed) {
+            Ok(Some(Seen { known, changed })) => match (since.replace(known), changed) {
                 (None, _) if comes_back => event("all", "{}"),
                 (None, _) => event("begun", "{}"),
                 (Some(_), None) => event("all", "{}"),
@@ -142,23 +157,41 @@ async fn follow(
 }
 
 /// What is new of an account; nothing for one who may not hear it any more.
-fn look(tx: &mut dyn Tx, who: &Caller, account: AccountId, since: Option<u64>) -> Result<Option<Seen>, Fail> {
+fn look(
+    tx: &mut dyn Tx,
+    who: &Caller,
+    account: AccountId,
+    since: Option<&Known>,
+) -> Result<Option<Seen>, Fail> {
     if auth::still(tx, who)?.is_none() {
         return Ok(None);
     }
     let rows = tx.query("SELECT max(revision) FROM change", &[])?;
     let newest = rows.first().map(|row| row.maybe(0, Row::count)).transpose()?.flatten().unwrap_or(0);
-    let Some(since) = since else { return Ok(Some(Seen { newest, changed: Some(Vec::new()) })) };
+    let from = since.map_or(newest, |since| since.newest);
     let rows = tx.query(
-        "SELECT kind, id FROM change WHERE revision > $1 AND revision <= $2 AND account = $3 AND kind <> 'command' \
-         ORDER BY revision LIMIT $4",
-        &[since.into(), newest.into(), account.into(), (BEHIND_MAX + 1).into()],
+        "SELECT revision, kind, id FROM change WHERE revision > $1 AND revision <= $2 AND account = $3 \
+         AND kind <> 'command' ORDER BY revision LIMIT $4",
+        &[
+            from.saturating_sub(LATE_MAX).into(),
+            newest.into(),
+            account.into(),
+            (BEHIND_MAX + LATE_MAX + 1).into(),
+        ],
     )?;
-    let is_much = rows.len() as u64 > BEHIND_MAX;
-    let changed =
-        rows.iter().map(|row| Ok(Changed { kind: row.text(0)?.to_owned(), id: row.text(1)?.to_owned() }));
-    let changed = if is_much { None } else { Some(changed.collect::<Result<_, Fail>>()?) };
-    Ok(Some(Seen { newest, changed }))
+    let mut known = Known { newest, late: BTreeSet::new() };
+    let mut changed = Vec::new();
+    for row in rows {
+        let revision = row.count(0)?;
+        if revision > newest.saturating_sub(LATE_MAX) {
+            known.late.insert(revision);
+        }
+        if since.is_some_and(|since| !since.late.contains(&revision)) {
+            changed.push(Changed { kind: row.text(1)?.to_owned(), id: row.text(2)?.to_owned() });
+        }
+    }
+    let changed = Some(changed).filter(|changed| changed.len() as u64 <= BEHIND_MAX);
+    Ok(Some(Seen { known, changed }))
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! Many devices at once: how long a report takes, and what the hive uses for it, in a process of its own.
 //!
-//! What all say first is an event for each app; `COMB_LOAD_WARM` seconds of that are not measured. The long form is `COMB_LOAD_DEVICES=1000 COMB_LOAD_APPS=20 COMB_LOAD_SECONDS=300 cargo test --workspace --test server
+//! What all say first is an event for each app; `COMB_LOAD_WARM` seconds of that are not measured. On PostgreSQL `COMB_LOAD_HIVES` processes share
+//! the devices. The long form is `COMB_LOAD_DEVICES=1000 COMB_LOAD_APPS=20 COMB_LOAD_SECONDS=300 cargo test --workspace --test server
 //! --config 'profile.dev.opt-level=2' --config 'profile.dev.package."*".opt-level=2' -- --ignored many_devices --nocapture`.
 
 use std::time::{Duration, Instant};
@@ -15,8 +16,13 @@ fn setting(name: &str, otherwise: u64) -> u64 {
     std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(otherwise)
 }
 
-/// Processor time of a process, in seconds; its memory in MiB.
-fn used(process: u32) -> (f64, u64) {
+/// Processor time of processes, in seconds; their memory in MiB.
+fn used(hives: &[Process]) -> (f64, u64) {
+    let each = hives.iter().map(|hive| used_by(hive.id()));
+    each.fold((0.0, 0), |sum, one| (sum.0 + one.0, sum.1 + one.1))
+}
+
+fn used_by(process: u32) -> (f64, u64) {
     let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default();
     let rest = stat.rsplit_once(')').map_or("", |(_, rest)| rest);
     let fields: Vec<f64> =
@@ -105,12 +111,15 @@ async fn load(devices: u64, apps: u64, seconds: u64, every: Duration) -> Vec<Dur
         }
     }
     settle(&database, &like, &rows).await;
-    let hive = Process::begin(&database);
-    let world = hive.world(options, folder);
-    for machine in &mut machines {
+    let processes = if database.starts_with("postgres") { setting("COMB_LOAD_HIVES", 1) } else { 1 };
+    let hives: Vec<Process> = (0..processes).map(|_| Process::begin(&database)).collect();
+    let worlds: Vec<World> = hives.iter().map(|hive| hive.world(options.clone(), folder.clone())).collect();
+    let mut twins = Vec::new();
+    for (machine, world) in machines.iter_mut().zip(worlds.iter().cycle()) {
         machine.line = world.line();
+        twins.push(machine.twin(world));
     }
-    let times = run(machines, &world, hive.id(), seconds, every).await;
+    let times = run(machines, twins, &hives, seconds, every).await;
     if let Some(path) = database.strip_prefix("sqlite:") {
         // Of each app what its own device said last was kept.
         let connection = rusqlite::Connection::open(path).expect("it is there");
@@ -122,18 +131,17 @@ async fn load(devices: u64, apps: u64, seconds: u64, every: Duration) -> Vec<Dur
     times
 }
 
-/// Lets all report, and ask for commands all the while.
+/// Lets all report, and their twins ask for commands all the while.
 async fn run(
     machines: Vec<Machine>,
-    world: &World,
-    hive: u32,
+    twins: Vec<Machine>,
+    hives: &[Process],
     seconds: u64,
     every: Duration,
 ) -> Vec<Duration> {
     let devices = machines.len();
     let mut asking = JoinSet::new();
-    for machine in &machines {
-        let mut twin = machine.twin(world);
+    for mut twin in twins {
         asking.spawn(async move {
             loop {
                 twin.commands().await;
@@ -168,7 +176,7 @@ async fn run(
         });
     }
     tokio::time::sleep(warm).await;
-    let ((before, memory), measured) = (used(hive), Instant::now());
+    let ((before, memory), measured) = (used(hives), Instant::now());
     let (mut most, mut times) = (memory, Vec::new());
     let mut middle = 0;
     let mut look = tokio::time::interval(Duration::from_secs(1));
@@ -180,7 +188,7 @@ async fn run(
                 None => break,
             },
             _ = look.tick() => {
-                let (processor, now) = used(hive);
+                let (processor, now) = used(hives);
                 (after, most) = (processor, most.max(now));
                 if measured.elapsed().as_secs() * 2 <= seconds {
                     middle = now;
@@ -188,12 +196,13 @@ async fn run(
             }
         }
     }
-    let (wall, (_, grown)) = (measured.elapsed().as_secs_f64(), used(hive));
+    let (wall, (_, grown)) = (measured.elapsed().as_secs_f64(), used(hives));
     times.sort();
     let at = |part: f64| times[((times.len() - 1) as f64 * part) as usize];
     println!(
-        "{} reports in {wall:.0} s: p50 {:?}, p99 {:?}, most {:?}; the hive used {:.2} cores ({:.2} ms of processor a \
+        "{} hives, {} reports in {wall:.0} s: p50 {:?}, p99 {:?}, most {:?}; they used {:.2} cores ({:.2} ms of processor a \
          report); memory {memory} MiB, {middle} halfway, {grown} at the end, {most} at most; load {}",
+        hives.len(),
         times.len(),
         at(0.5),
         at(0.99),

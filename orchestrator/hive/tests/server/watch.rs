@@ -58,6 +58,32 @@ async fn who_watches_hears_what_changed_and_that_something_was_missed() {
     }
 }
 
+/// Numbers are given before they are committed, so on PostgreSQL an earlier one may come later.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_committed_after_a_later_change_is_heard_too() {
+    for (database, folder) in databases().await {
+        if !database.starts_with("postgres") {
+            continue;
+        }
+        let mut scene = Scene::on(&database, folder, "manual").await;
+        let mut watch = scene.ada.follow("/v1/watch", None).await;
+        assert_eq!(watch.next().await.0, "begun");
+        let (client, connection) =
+            tokio_postgres::connect(&database, tokio_postgres::NoTls).await.expect("PostgreSQL answers");
+        tokio::spawn(connection);
+        let late = "BEGIN; INSERT INTO change (account, kind, id) SELECT account, 'app', 'late' FROM account";
+        client.batch_execute(late).await.expect("it has its number");
+        scene.ada.post("/v1/stores", &json!({"url": "s3://later/p"})).await.is(200);
+        watch.changed("store").await;
+        client.batch_execute("COMMIT").await.expect("it is committed");
+        assert_eq!(watch.changed("app").await.1, "late");
+        // Once each: what is looked at twice is told once.
+        let latest = scene.ada.post("/v1/stores", &json!({"url": "s3://latest/p"})).await.is(200);
+        assert_eq!(Value::from(watch.changed("store").await.1), latest["id"]);
+        scene.world.end().await;
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn who_is_logged_out_or_removed_watches_no_more() {
     let world = World::new().await;
