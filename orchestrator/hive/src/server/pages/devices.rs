@@ -45,6 +45,9 @@ pub fn health(device: &Device) -> (Health, String) {
             None => (Health::Busy, "joined, not heard yet".to_owned()),
         },
         _ if device.locked => (Health::Warn, "waits for its passphrase".to_owned()),
+        DeviceState::Draining if device.apps.is_empty() => {
+            (Health::Off, "emptied, and takes no apps".to_owned())
+        }
         DeviceState::Draining => (Health::Busy, "being emptied".to_owned()),
         DeviceState::Online => match device.docker {
             Some(Docker::Stopped) => (Health::Bad, "Docker does not answer".to_owned()),

@@ -228,7 +228,9 @@ fn results(
             lines.push((health, Html::pair(name, words)));
         }
     }
-    if moves && let Some((ms, is_seen)) = away(tenant, operation, data)? {
+    if operation.kind == "move"
+        && let Some((ms, is_seen)) = away(tenant, operation, data)?
+    {
         let seconds = ms.div_ceil(1000);
         let words = match is_seen {
             true => format!(
@@ -237,6 +239,11 @@ fn results(
             false => format!("The app was away for less than {seconds} s."),
         };
         lines.push((Health::Well, Html::text(&words)));
+    } else if moves && let Some(ended) = operation.ended {
+        // Nobody knows when it went away: its device had been silent for a while.
+        let seconds = u64::try_from(ended.0 - operation.begun.0).unwrap_or(0).div_ceil(1000);
+        let whence = if operation.kind == "failover" { "the hive began this" } else { "this was ordered" };
+        lines.push((Health::Well, Html::text(&format!("The app is well again, {seconds} s after {whence}."))));
     }
     let told = &result.data;
     if let Some(moment) = &told.moment {
