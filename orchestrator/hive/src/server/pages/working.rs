@@ -243,7 +243,8 @@ fn results(
         // Nobody knows when it went away: its device had been silent for a while.
         let seconds = u64::try_from(ended.0 - operation.begun.0).unwrap_or(0).div_ceil(1000);
         let whence = if operation.kind == "failover" { "the hive began this" } else { "this was ordered" };
-        lines.push((Health::Well, Html::text(&format!("The app is well again, {seconds} s after {whence}."))));
+        lines
+            .push((Health::Well, Html::text(&format!("The app is well again, {seconds} s after {whence}."))));
     }
     let told = &result.data;
     if let Some(moment) = &told.moment {
