@@ -15,7 +15,7 @@ COLOURS = {
 }  # fmt: skip
 OTHER = "#64748b"
 FONT = 'font-family="system-ui, sans-serif" font-size="12"'
-BAR, GAP, LEFT, WIDTH, RIGHT = 13, 16, 250, 520, 110
+BAR, GAP, LEFT, WIDTH, RIGHT = 13, 16, 330, 520, 110
 
 
 def text(x, y, words, anchor="start", more=""):
