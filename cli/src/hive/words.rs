@@ -132,6 +132,12 @@ pub fn problem(code: &str) -> (String, Option<&'static str>) {
         "no_standby" => ("no other device stands by for it", Some("`comb device code` adds a device")),
         "no_candidate" => ("no device can take it", Some("`comb device list` says how they are")),
         "orphan" => ("no device says that it has it", None),
+        "volumes_unknown" => (
+            "it was started, and the device that has its volumes did not tell of them",
+            Some(
+                "let that device report, or start it there; if it never wrote anything, remove it and add it anew",
+            ),
+        ),
         "not_held" => ("no device has it any more", Some("`comb app start NAME` starts it")),
         "device_silent" => (
             "the device is silent",

@@ -14,7 +14,9 @@ use orchestrator_api::times::{
 
 use crate::Seen;
 use crate::rules::{Rule, keeps};
-use crate::state::{DeviceState, Given, Hive, Kind, Operation, OperationState, Placement, Refused, Step};
+use crate::state::{
+    App, DeviceState, Given, Hive, Kind, Operation, OperationState, Placement, Refused, Step,
+};
 
 /// What a person wishes of an app.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -84,6 +86,9 @@ impl Hive {
                 (false, _) => return Err(Refused::DeviceNotAuthorized),
                 (_, DeviceState::Active) => {}
                 _ => return Err(Refused::DeviceClosed),
+            }
+            if from != Some(to) && self.apps.get(&wish.app).is_some_and(App::is_hidden) {
+                return Err(Refused::VolumesUnknown);
             }
         }
         let operation = Operation {
@@ -552,7 +557,8 @@ impl Hive {
         let Some(operation) = self.operations.get(&id) else { return };
         let Some(app) = self.apps.get(&operation.app) else { return };
         let may = |device: &DeviceId| {
-            let bound = app.policy == Policy::Manual && app.placement.device != Some(*device);
+            let alone = app.policy == Policy::Manual || app.is_hidden();
+            let bound = alone && app.placement.device != Some(*device);
             let open =
                 self.devices.get(device).is_some_and(|row| row.state == DeviceState::Active && row.docker);
             !bound && open && fresh.contains(device) && !operation.tried.contains(device)
@@ -565,10 +571,11 @@ impl Hive {
             (operation.to != Some(*device), had && failed, !had, !has)
         };
         let Some(to) = app.devices.iter().copied().filter(may).min_by_key(rank) else {
+            let refused = if app.is_hidden() { Refused::VolumesUnknown } else { Refused::NoCandidate };
             let app = operation.app;
-            self.close(id, OperationState::Failed(Refused::NoCandidate));
+            self.close(id, OperationState::Failed(refused));
             if let Some(app) = self.apps.get_mut(&app) {
-                app.problem = Some(Refused::NoCandidate);
+                app.problem = Some(refused);
             }
             return;
         };

@@ -86,6 +86,8 @@ pub struct App {
     pub devices: BTreeSet<DeviceId>,
     /// What is known of its volumes.
     pub volumes: BTreeMap<VolumeId, Known>,
+    /// Its package names volumes that no device has told of.
+    pub lacks_volumes: bool,
     /// Where it is to run.
     pub placement: Placement,
     /// Why it does not run, where no operation says so.
@@ -101,6 +103,14 @@ pub struct Known {
     pub seq: Seq,
     /// Who may have gone on since.
     pub writers: BTreeSet<Writer>,
+}
+
+impl App {
+    /// Whether its data may be on a device that told nothing of it: it had a term, and its volumes are not known. Another
+    /// device would begin with empty ones.
+    pub fn is_hidden(&self) -> bool {
+        self.lacks_volumes && self.placement.term > Term(0)
+    }
 }
 
 impl Known {
@@ -245,6 +255,8 @@ pub enum Refused {
     NoCandidate,
     /// No device said that it has the app.
     NotHeld,
+    /// It was started, and the device that has its volumes did not tell of them: nobody else may begin with empty ones.
+    VolumesUnknown,
     /// A forced move took its place.
     Forced,
     /// The lease of the term ended meanwhile.

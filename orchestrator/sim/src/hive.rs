@@ -91,6 +91,7 @@ impl HiveSide {
                 generation: Default::default(),
                 devices: devices.clone(),
                 volumes: volumes.iter().map(|volume| (*volume, Known::default())).collect(),
+                lacks_volumes: false,
                 placement: Placement::default(),
                 problem: None,
             };

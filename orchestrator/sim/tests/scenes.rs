@@ -41,6 +41,7 @@ impl Scene {
             generation: Generation(1),
             devices: BTreeSet::from([ATTIC, CELLAR]),
             volumes: BTreeMap::new(),
+            lacks_volumes: false,
             placement,
             problem: None,
         };
@@ -240,6 +241,33 @@ fn what_a_package_does_not_allow_was_never_given() {
         app.devices.remove(&CELLAR);
     }
     scene.hello(CELLAR, 5, true);
+    assert_eq!(scene.hive.apps[&APP].placement.device, Some(ATTIC));
+}
+
+/// An app was started, and the device that has its volumes did not tell of them: it is waited for.
+#[test]
+fn an_app_whose_volumes_are_unknown_is_given_to_nobody_else() {
+    let mut scene = Scene::with_term(5);
+    if let Some(app) = scene.hive.apps.get_mut(&APP) {
+        app.lacks_volumes = true;
+    }
+    scene.hello(ATTIC, 5, true);
+    scene.hello(CELLAR, 0, false);
+    let wish = Wish { app: APP, kind: Kind::Force { even_if_online: true }, to: Some(CELLAR) };
+    let answer = decide(&mut scene.hive, Event::Ordered { operation: OperationId([9; 16]), wish });
+    assert_eq!(answer, Answer::Ordered(Err(Refused::VolumesUnknown)));
+    for now in (0..120_000).step_by(1_000) {
+        scene.report(CELLAR, 0, false, Phase::StandingBy);
+        scene.look(now);
+    }
+    let app = &scene.hive.apps[&APP];
+    assert_eq!((app.placement.device, app.placement.term), (Some(ATTIC), Term(5)));
+    assert_eq!(app.problem, Some(Refused::VolumesUnknown));
+    for now in (120_000..260_000).step_by(1_000) {
+        scene.report(ATTIC, 5, false, Phase::Stopped(Why::LeaseOver));
+        scene.look(now);
+    }
+    assert!(scene.term() > Term(5));
     assert_eq!(scene.hive.apps[&APP].placement.device, Some(ATTIC));
 }
 

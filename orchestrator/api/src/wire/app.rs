@@ -111,7 +111,8 @@ pub struct KeptBranch {
 /// What is wrong with an app: its device's word, or the hive's own.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AppProblem {
-    /// For programs: a problem of section 6, or `no_standby`, `no_candidate`, `orphan`, `not_held`.
+    /// For programs: a problem of section 6, or `no_standby`, `no_candidate`,
+    /// `volumes_unknown`, `orphan`, `not_held`.
     pub code: String,
     /// Who says so; none for the hive.
     #[serde(default)]

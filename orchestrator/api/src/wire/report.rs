@@ -412,10 +412,13 @@ pub struct PortReport {
 }
 
 /// How a volume is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct VolumeReport {
     /// Its public key.
     pub volume: Hex<32>,
+    /// In the compose file; a hive that does not know the volume learns it by this.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<Key>,
     /// What it is here.
     pub state: VolumeState,
     /// Newest seal here.

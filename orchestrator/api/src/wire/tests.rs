@@ -35,7 +35,7 @@ fn report() -> Value {
             "ports": [{"service": "web", "port": 80, "protocol": "tcp", "given": 20001}],
             "address": "http://192.0.2.1:20001/", "missing_bytes": 7,
             "volumes": [{
-                "volume": "00000000000000000000000000000000000000000000000000000000000000aa", "state": "mounted", "epoch": 2, "seq": 30, "manifest": "00000000000000000000000000000000000000000000000000000000000000aa",
+                "volume": "00000000000000000000000000000000000000000000000000000000000000aa", "name": "data", "state": "mounted", "epoch": 2, "seq": 30, "manifest": "00000000000000000000000000000000000000000000000000000000000000aa",
                 "writer": "000000000000000000000000000000bb", "replicated_seq": 29, "replicated_age_ms": 100,
                 "backlog_bytes": 10, "backlog_age_ms": 50, "bytes": 4096, "files": 3, "stores_behind": 1
             }],

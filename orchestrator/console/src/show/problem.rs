@@ -154,6 +154,12 @@ pub fn problem(code: &str) -> (String, Option<&'static str>) {
         ),
         "no_candidate" => ("no device can take it", Some("Under Devices you see how they are.")),
         "orphan" => ("no device says that it has it", Some("Start it: a device is found for it.")),
+        "volumes_unknown" => (
+            "it was started, and the device that has its volumes did not tell of them",
+            Some(
+                "Let that device report, or start it there. If it never wrote anything, remove it and add it anew.",
+            ),
+        ),
         "not_held" => ("no device has it any more", Some("Start it: a device is found for it.")),
         "device_silent" => ("its device is silent", Some("Under Devices you see since when.")),
         "device_online" => {

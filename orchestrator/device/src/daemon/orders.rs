@@ -179,7 +179,11 @@ impl World {
         let (mut volumes, mut made) = (Vec::new(), false);
         for one in start.volumes.iter() {
             let (plain, name) = (one.name.as_str(), volume_name(app, one.name.as_str()));
-            let volume = match one.volume {
+            let known = match one.volume {
+                Some(volume) => Some(volume),
+                None => self.made_elsewhere(&name).await?,
+            };
+            let volume = match known {
                 Some(volume) => volume,
                 None => {
                     let settings = block.volumes.get(plain);
@@ -210,6 +214,28 @@ impl World {
             rollback_tag,
             update: None,
         })
+    }
+
+    /// A volume that another device made, though the hive knows none: the key ring has its key, under the same name. An
+    /// empty one in its place would hide what the app wrote. What its store holds is compared with what the hive expects,
+    /// as with each start.
+    async fn made_elsewhere(&self, name: &str) -> Result<Option<Hex<32>>> {
+        // What this device had, what a crash left here, or what was filled here for an app that is adopted.
+        if self.setup.volumes.find(name).await?.is_some() {
+            return Ok(None);
+        }
+        let ring = ring::open(&self.setup.state)?;
+        let mut made = ring.entries().filter(|entry| entry.name == name);
+        match (made.next(), made.next()) {
+            (None, _) => Ok(None),
+            (Some(entry), None) => Ok(Some(Hex(entry.volume.0))),
+            (Some(_), Some(_)) => Err(Trouble::new(
+                Problem::HeadUnexpected,
+                format!(
+                    "the key ring has several volumes \"{name}\", and the hive does not say which is meant"
+                ),
+            )),
+        }
     }
 
     /// Looks at package, images and store, and follows the volumes.

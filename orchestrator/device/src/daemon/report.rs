@@ -106,7 +106,8 @@ fn app_report(
         let name = volume_name(app, &one.name);
         let found = seen.volumes.iter().find(|found| found.name == name);
         let writer = pseudonym(folder, volume);
-        volume_report(volume, found, writer, epoch(folder, volume))
+        let told = volume_report(volume, found, writer, epoch(folder, volume));
+        VolumeReport { name: one.name.clone().try_into().ok(), ..told }
     });
     let operation = record.and_then(|record| record.doing.as_ref()).and_then(|command| {
         let step = if state.step.is_empty() { "waiting" } else { state.step.as_str() };
@@ -244,6 +245,7 @@ fn volume_report(
     let replicated = replicated.filter(|seq| head.is_some_and(|head| head.seq == *seq));
     VolumeReport {
         volume: Hex(volume.0),
+        name: None,
         state,
         epoch: Number::from(epoch.map_or(0, |epoch| epoch.0)),
         seq: Number::from(head.map_or(0, |head| head.seq.0)),
@@ -262,7 +264,7 @@ fn volume_report(
 }
 
 /// This device's pseudonym in a volume.
-fn pseudonym(state: &std::path::Path, volume: VolumeId) -> [u8; 16] {
+pub(super) fn pseudonym(state: &std::path::Path, volume: VolumeId) -> [u8; 16] {
     let secret = std::fs::read(state.join("device")).ok().and_then(|bytes| <[u8; 32]>::try_from(bytes).ok());
     secret.map_or([0; 16], |secret| fs_crypto::DeviceSecret::from_bytes(secret).pseudonym(&volume).0)
 }

@@ -4,19 +4,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use orchestrator_api::command::{CommandResult as Decided, Outcome, Verb};
-use orchestrator_api::ids::{AppId, CommandNumber, SessionId};
+use orchestrator_api::ids::{AppId, CommandNumber, SessionId, VolumeId};
 use orchestrator_api::placement::Problem;
 use orchestrator_api::release::Arch;
 use orchestrator_api::report::{Hello, Refusal, Report, Welcome};
 use orchestrator_api::text::Hex;
-use orchestrator_api::wire::command::{Command, CommandResult, Commands, Cut, HeadAt, ResultState};
+use orchestrator_api::wire::command::{Command, CommandResult, Commands, Cut, HeadAt, ResultState, WriterAt};
 use orchestrator_api::wire::report::ReportAnswer;
 use orchestrator_api::wire::value::{Key, List, Number, Text, Word};
 use orchestrator_api::wire::{RING_BYTES_MAX, account, device as wire};
 use serde::Deserialize;
 
 use super::World;
-use super::report::problem_report;
+use super::report::{problem_report, pseudonym};
 use crate::Event;
 use crate::doors::disk::refusal;
 use crate::doors::hive::{Ask, HiveError};
@@ -287,7 +287,8 @@ impl World {
         {
             told.data.late = List::cut(self.late(result.app, false).await.unwrap_or_default());
         }
-        if let Some(record) = record.filter(|_| told.state == ResultState::Done) {
+        // A start that failed tells them, too: what was claimed may have been written to, and nobody else knows of it.
+        if let Some(record) = record.filter(|_| told.state != ResultState::Obsolete) {
             let cuts = record.volumes.iter().filter_map(|(volume, kept)| {
                 let (cut, name) = (kept.cut?, file.name_of(*volume)?.to_owned());
                 let HeadAt { volume, epoch, seq, manifest } = HeadAt::of(*volume, &cut.head);
@@ -296,6 +297,13 @@ impl World {
                 Some(Cut { name, volume, epoch, seq, manifest, parent, parent_age_ms: None })
             });
             told.data.cuts = List::cut(cuts);
+            let writer = |cut: &Cut| WriterAt {
+                volume: cut.volume,
+                writer: Hex(pseudonym(&self.setup.state, VolumeId(cut.volume.0))),
+            };
+            if told.data.writers.is_empty() {
+                told.data.writers = List::cut(told.data.cuts.iter().map(writer));
+            }
         }
         if self.send_result(session, &told).await {
             let _ = self.events.send(Event::Kept(result.number));

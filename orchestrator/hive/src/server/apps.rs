@@ -504,6 +504,11 @@ fn refusal(refused: Refused) -> Fail {
             unprocessable(Code::DeviceNotAuthorized, "the owner did not name that device for this app")
         }
         Refused::DeviceClosed => unprocessable(Code::DeviceDraining, "that device gets no app any more"),
+        Refused::VolumesUnknown => Fail::state(
+            "the app was started, and the device that has its volumes did not tell of them: another one would begin with \
+             empty ones",
+        )
+        .hint("let that device report, or start the app there; if it never wrote anything, remove it and add it anew"),
         other => Fail::state(format!("that makes no sense now: {}", rows::refused_text(other))),
     }
 }

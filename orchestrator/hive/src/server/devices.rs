@@ -7,7 +7,7 @@ use std::time::Duration;
 use fs_format::signature::is_valid;
 use orchestrator_api::code::JoinKey;
 use orchestrator_api::error::Code;
-use orchestrator_api::ids::{AppId, CommandNumber, DeviceId, Generation, Incarnation, SessionId};
+use orchestrator_api::ids::{AppId, CommandNumber, DeviceId, Generation, Incarnation, SessionId, Term};
 use orchestrator_api::proof::{self, PROOF_CONTEXT};
 use orchestrator_api::release::Arch;
 use orchestrator_api::report::Refusal;
@@ -16,7 +16,9 @@ use orchestrator_api::text::{Hex, Uuid};
 use orchestrator_api::times::{REPORT_EVERY, SILENT_AFTER};
 use orchestrator_api::wire::command::{COMMANDS_MAX, Command, CommandResult, Commands, Order, ResultState};
 use orchestrator_api::wire::device::{ChangeDevice, Device, DeviceState, Hello, Join, Joined, Welcome};
-use orchestrator_api::wire::report::{AppReport, AppTerm, Phase, Report, ReportAnswer, Why};
+use orchestrator_api::wire::report::{
+    AppReport, AppTerm, Phase, Report, ReportAnswer, VolumeReport, VolumeState, Why,
+};
 use orchestrator_api::wire::value::{List, Number, Page};
 
 use super::call::{Answering, Call, Reply};
@@ -311,6 +313,7 @@ fn take_report(call: &Call, tenant: &mut Tenant<'_>, report: &Report) -> Result<
     let named: BTreeSet<AppId> = report.apps.iter().map(|app| app.app).collect();
     let mut loaded = Loaded::device(tenant, device, &named, false)?;
     let had = loaded.hive.devices.get(&device).map(|row| row.writers.clone()).unwrap_or_default();
+    learn_volumes(tenant, &mut loaded, device, report)?;
     let said = orchestrator_api::report::Report::from(report);
     let answer = match decide(&mut loaded.hive, Event::Report { device, session, report: said }) {
         Answer::Report(answer) => answer,
@@ -346,7 +349,7 @@ fn take_report(call: &Call, tenant: &mut Tenant<'_>, report: &Report) -> Result<
     let known: BTreeSet<AppId> = loaded.apps.keys().copied().collect();
     let reported = report.apps.iter().filter(|app| known.contains(&app.app));
     keep_apps(tenant, device, reported, &had, &loaded)?;
-    let terms = |set: &BTreeSet<(AppId, orchestrator_api::ids::Term)>| {
+    let terms = |set: &BTreeSet<(AppId, Term)>| {
         List::cut(set.iter().map(|(app, term)| AppTerm { app: *app, term: *term }))
     };
     let over = answer.over.iter().map(|(app, term)| AppTerm { app: *app, term: *term });
@@ -357,6 +360,30 @@ fn take_report(call: &Call, tenant: &mut Tenant<'_>, report: &Report) -> Result<
         // The scheduler knows that a device reports when it saw two reports of it.
         report_every_ms: Number(if report.number.0 == 1 { REPORT_EVERY_FIRST } else { REPORT_EVERY }),
     }))
+}
+
+/// What an app's device made, and no result told of: the result of its first start may have been lost, or forgotten by a
+/// hive that was restored. A volume counts when its store has something of it.
+fn learn_volumes(
+    tenant: &mut Tenant<'_>,
+    loaded: &mut Loaded,
+    device: DeviceId,
+    report: &Report,
+) -> Result<(), Fail> {
+    for app in &report.apps {
+        let placement = loaded.hive.apps.get(&app.app).map(|row| &row.placement);
+        let has_it = placement.is_some_and(|it| it.device == Some(device) && it.term == app.term);
+        if !has_it || app.term == Term(0) {
+            continue;
+        }
+        // What it follows, another one wrote.
+        let stored = |one: &&VolumeReport| one.head().is_some() || one.state == VolumeState::Following;
+        let told = app.volumes.iter().filter(stored).filter_map(|volume| {
+            Some((volume.name.as_ref()?.as_str(), fs_format::VolumeId(volume.volume.0)))
+        });
+        outcome::learn_volumes(tenant, loaded, app.app, told.collect())?;
+    }
+    Ok(())
 }
 
 /// Writes down what a report says of apps, where it changed.

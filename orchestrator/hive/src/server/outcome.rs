@@ -90,35 +90,55 @@ pub fn learn(
         });
         beside.problem.clone_from(&result.problem);
     }
-    let Some(row) = loaded.apps.get_mut(&app) else { return Ok(()) };
-    let mut learnt = false;
-    for cut in &result.data.cuts {
-        let volume = VolumeId(cut.volume.0);
-        let name = cut.name.as_str().to_owned();
-        let declared = row.package()?.volumes.iter().any(|one| one.name == name);
-        if declared && !row.volumes.contains_key(&name) {
-            row.volumes.insert(name, volume);
-            learnt = true;
-        }
-        if row.volumes.values().any(|one| *one == volume)
-            && let Some(app) = loaded.hive.apps.get_mut(&app)
-        {
-            app.volumes.entry(volume).or_default();
-        }
-    }
-    if learnt {
-        let volumes: BTreeMap<&String, Hex<32>> =
-            row.volumes.iter().map(|(name, volume)| (name, Hex(volume.0))).collect();
-        tenant.execute(
-            "UPDATE app SET volumes = $3 WHERE account = $1 AND app = $2",
-            &[app.0.into(), json(&volumes).into()],
-        )?;
-    }
+    let cuts = result.data.cuts.iter().map(|cut| (cut.name.as_str(), VolumeId(cut.volume.0)));
+    learn_volumes(tenant, loaded, app, cuts.collect())?;
     if !result.data.seen.is_empty() {
         tenant.execute(
             "UPDATE app SET seen_heads = $3 WHERE account = $1 AND app = $2",
             &[app.0.into(), json(&result.data.seen).into()],
         )?;
+    }
+    Ok(())
+}
+
+/// A device that has, or had, an app's term says which volumes it has; those that the package names are the app's from now
+/// on. Which one a name means does not change.
+pub fn learn_volumes(
+    tenant: &mut Tenant<'_>,
+    loaded: &mut Loaded,
+    id: AppId,
+    told: Vec<(&str, VolumeId)>,
+) -> Result<(), Fail> {
+    let (Some(row), Some(app)) = (loaded.apps.get_mut(&id), loaded.hive.apps.get_mut(&id)) else {
+        return Ok(());
+    };
+    for (name, volume) in &told {
+        if row.volumes.get(*name) == Some(volume) {
+            app.volumes.entry(*volume).or_default();
+        }
+    }
+    if told.iter().all(|(name, _)| row.volumes.contains_key(*name)) {
+        return Ok(());
+    }
+    let package = super::apps::package(tenant, id, row.revision)?;
+    let mut learnt = false;
+    for (name, volume) in told {
+        let declared = package.volumes.iter().any(|one| one.name == name);
+        if declared && !row.volumes.contains_key(name) {
+            row.volumes.insert(name.to_owned(), volume);
+            app.volumes.entry(volume).or_default();
+            learnt = true;
+        }
+    }
+    if learnt {
+        app.lacks_volumes = package.volumes.iter().any(|one| !row.volumes.contains_key(&one.name));
+        let volumes: BTreeMap<&String, Hex<32>> =
+            row.volumes.iter().map(|(name, volume)| (name, Hex(volume.0))).collect();
+        tenant.execute(
+            "UPDATE app SET volumes = $3 WHERE account = $1 AND app = $2",
+            &[id.0.into(), json(&volumes).into()],
+        )?;
+        tenant.changed("app", id);
     }
     Ok(())
 }

@@ -328,6 +328,8 @@ fn app(row: &Row, all: &BTreeMap<DeviceId, bool>) -> Result<(AppRow, App), Fail>
     };
     let devices = all.iter().filter_map(may).collect();
     let volumes: BTreeMap<String, Hex<32>> = read(row.text(9)?)?;
+    let mut declared = package.iter().flat_map(|package| &package.volumes);
+    let lacks_volumes = declared.any(|one| !volumes.contains_key(&one.name));
     let seen = row.maybe(18, Row::text)?.map(read).transpose()?.unwrap_or_default();
     let beside = AppRow {
         id: AppId(row.id(0)?),
@@ -352,6 +354,7 @@ fn app(row: &Row, all: &BTreeMap<DeviceId, bool>) -> Result<(AppRow, App), Fail>
         generation: Generation(row.count(5)?),
         devices,
         volumes: known(row.text(10)?)?,
+        lacks_volumes,
         placement,
         problem: row.maybe(11, Row::text)?.map(refused),
     };
@@ -435,6 +438,7 @@ pub fn refused_text(refused: Refused) -> &'static str {
         Refused::DeviceClosed => "device_draining",
         Refused::NoCandidate => "no_candidate",
         Refused::NotHeld => "not_held",
+        Refused::VolumesUnknown => "volumes_unknown",
         Refused::Forced => "forced",
         Refused::LeaseOver => "lease_over",
         Refused::Problem(problem) => problem.text(),
@@ -454,6 +458,7 @@ pub fn refused(text: &str) -> Refused {
         Refused::DeviceClosed,
         Refused::NoCandidate,
         Refused::NotHeld,
+        Refused::VolumesUnknown,
         Refused::Forced,
         Refused::LeaseOver,
     ];
@@ -770,7 +775,7 @@ fn save_device(tenant: &mut Tenant<'_>, id: DeviceId, device: &Device) -> Result
 
 /// Whether nothing but what is known of the volumes changed, as with each report.
 fn is_only_known(was: &App, app: &App) -> bool {
-    let App { policy, wanted, generation, devices, volumes: _, placement, problem } = was;
+    let App { policy, wanted, generation, devices, volumes: _, lacks_volumes: _, placement, problem } = was;
     (policy, wanted, generation, placement, problem)
         == (&app.policy, &app.wanted, &app.generation, &app.placement, &app.problem)
         && *devices == app.devices

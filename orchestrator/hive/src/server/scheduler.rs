@@ -154,6 +154,7 @@ fn state(tx: &mut dyn super::database::Tx) -> Result<BTreeMap<AccountId, Hive>, 
             generation: Default::default(),
             devices: Default::default(),
             volumes: BTreeMap::new(),
+            lacks_volumes: false,
             placement,
             problem: None,
         };

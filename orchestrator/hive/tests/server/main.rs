@@ -23,5 +23,6 @@ mod scene;
 mod tasks;
 mod tls;
 mod two;
+mod volumes;
 mod watch;
 mod world;

@@ -6,7 +6,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use fs_crypto::{EntryKey, VolumeKey};
+use fs_crypto::{EntryKey, RingEntry, VolumeKey};
+use orchestrator_api::command::Order;
 use orchestrator_api::ids::{AppId, CommandNumber, OperationId, Seq, SessionId, Term, VolumeId};
 use orchestrator_api::placement::{Phase, Problem};
 use orchestrator_api::wire::command::{Command, MomentName, MomentReason, ResultState};
@@ -245,6 +246,29 @@ async fn commands_of_one_app_wait_for_each_other_and_for_no_other_app() {
     };
     assert_eq!((known.number.0, known.state), (4, ResultState::Failed));
     assert_eq!(known.code.take(), Some(Problem::RingLate));
+}
+
+/// A hive that knows no volume of an app, and a ring that has the key of one which another device made for it.
+#[tokio::test]
+async fn a_volume_that_another_device_made_is_not_made_again() {
+    let key = VolumeKey::from_seed([3; 32]);
+    let made = RingEntry { name: volume_name(APP, "data"), ..entry(&key) };
+    let mut scene = Scene::new();
+    scene.ring(&[made]);
+    scene.package(APP, "services: {web: {image: busybox}}\n");
+    scene.volumes.seen.lock().absent = true;
+    let start = json!({
+        "do": "start", "revision": 1, "policy": "manual", "stores": [], "seal_every_s": 15, "rollback_to": null,
+        "volumes": [{"name": "data", "volume": null, "expect": {"since": {"epoch": 0, "seq": 0, "writers": []}}}],
+    });
+    scene.world.take_in_turn(APP, SESSION, command(1, APP, start));
+    let wait = Duration::from_secs(20);
+    let event = tokio::time::timeout(wait, scene.inbox.recv()).await.expect("it is made ready");
+    let Some(Event::Commands(_, Ok(commands))) = event else { panic!("a command is taken") };
+    let Order::Start(start) = &commands[0].order else { panic!("it is the start") };
+    assert_eq!(start.volumes.keys().copied().collect::<Vec<_>>(), [key.id()]);
+    let file = scene.world.app(APP, |state| state.file.clone());
+    assert_eq!(file.name_of(key.id()), Some("data"));
 }
 
 const HOOKS: &str = "services: {web: {image: busybox}}

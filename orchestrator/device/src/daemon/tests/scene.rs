@@ -283,6 +283,8 @@ pub struct Told {
     pub seals: BTreeMap<String, Vec<Seal>>,
     /// Whether a store takes what it lacks.
     pub store_answers: bool,
+    /// Whether no volume is here.
+    pub absent: bool,
     /// What making a volume waits for.
     pub gate: Option<Arc<Notify>>,
     pub synced: Vec<String>,
@@ -305,7 +307,7 @@ impl Volumes for Fake {
     }
 
     async fn find(&self, _: &str) -> Result<Option<VolumeId>> {
-        Ok(Some(VolumeId([1; 32])))
+        Ok((!self.seen.lock().absent).then_some(VolumeId([1; 32])))
     }
 
     async fn follow(&self, _: &str, _: VolumeId, _: &[String], _: Option<Duration>) -> Result<Option<u64>> {
