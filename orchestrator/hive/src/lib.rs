@@ -116,6 +116,13 @@ pub enum Event {
         /// The step's count: a later step is not late.
         count: u64,
     },
+    /// The device of an app is nobody any more, and no other one gets the app now.
+    GivenUp {
+        /// The app.
+        app: AppId,
+        /// What is wrong with that; none where nobody wanted it to run.
+        problem: Option<Refused>,
+    },
     /// A device that an operation needs was not heard for long.
     Silent {
         /// The operation.
@@ -186,6 +193,10 @@ pub fn decide(hive: &mut Hive, event: Event) -> Answer {
         }
         Event::Late { operation, count } => {
             hive.late(operation, count);
+            Answer::Nothing
+        }
+        Event::GivenUp { app, problem } => {
+            hive.given_up(app, problem);
             Answer::Nothing
         }
         Event::Silent { operation, count, device, heard } => {

@@ -455,6 +455,20 @@ impl Hive {
         }
     }
 
+    /// An app has no place any more, and is not wanted until somebody starts it.
+    ///
+    /// The lease that its device may have stays with the term: who gets the app next waits for the end of it.
+    pub(crate) fn given_up(&mut self, id: AppId, problem: Option<Refused>) {
+        let over = self.has_ended(id);
+        self.next_generation(id);
+        let Some(app) = self.apps.get_mut(&id) else { return };
+        app.wanted = false;
+        app.problem = problem.or(app.problem);
+        let placement = &mut app.placement;
+        placement.leased &= !over;
+        (placement.device, placement.forgotten) = (None, false);
+    }
+
     /// A term is over: its device said so, or its watch did.
     pub(crate) fn end(
         &mut self,

@@ -18,9 +18,9 @@ use super::drain::Drain;
 use super::fail::Fail;
 use super::outcome;
 use super::removal::{self, Progress, Removal};
-use super::rows::{self, OperationRow};
+use super::rows::{self, Loaded, OperationRow};
 use super::tenant::{About, Tenant, Wake, json, read};
-use crate::{Kind, Operation, OperationState, Refused, Step};
+use crate::{Event, Kind, Operation, OperationState, Refused, Step, decide};
 
 /// What follows a command of a task.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -420,7 +420,7 @@ fn keep_moments(tenant: &mut Tenant<'_>, app: AppId, result: &CommandResult) -> 
     Ok(())
 }
 
-/// A device is nobody any more: its apps go elsewhere, with force, or nowhere.
+/// A device is nobody any more: its apps that are wanted go elsewhere, with force, or nowhere.
 pub fn close_device(tenant: &mut Tenant<'_>, device: DeviceId, stores_open: bool) -> Result<(), Fail> {
     let changed = tenant.execute(
         "UPDATE device SET state = 'revoked', session = NULL, stores_open = $3, generation = generation + 1 \
@@ -434,21 +434,28 @@ pub fn close_device(tenant: &mut Tenant<'_>, device: DeviceId, stores_open: bool
     tenant.changed("device", device);
     tenant.told.insert(Wake::Device(device));
     let placed =
-        tenant.query("SELECT app, term FROM app WHERE account = $1 AND device = $2", &[device.0.into()])?;
+        tenant.query("SELECT app FROM app WHERE account = $1 AND device = $2", &[device.0.into()])?;
     for row in placed {
-        let (app, term) = (AppId(row.id(0)?), Term(row.count(1)?));
-        if apps::move_away(tenant, app, device, true)?.is_err() {
-            tenant.execute(
-                "UPDATE app SET wanted = 0, device = NULL, problem = 'no_candidate', generation = generation + 1 \
-                 WHERE account = $1 AND app = $2",
-                &[app.0.into()],
-            )?;
-            if term > Term(0) {
-                tenant.happened(What::Ended { app, term });
-            }
-            tenant.changed("app", app);
-        }
+        leave(tenant, AppId(row.id(0)?), device)?;
     }
+    Ok(())
+}
+
+/// An app leaves a device that is nobody any more: with force where it is wanted; what was stopped has no place any more,
+/// and stays stopped.
+fn leave(tenant: &mut Tenant<'_>, app: AppId, device: DeviceId) -> Result<(), Fail> {
+    let mut loaded = Loaded::app(tenant, app)?;
+    let Some(row) = loaded.hive.apps.get(&app) else { return Ok(()) };
+    let (wanted, term) = (row.wanted, row.placement.term);
+    if wanted && apps::move_away(tenant, app, device, true)?.is_ok() {
+        return Ok(());
+    }
+    decide(&mut loaded.hive, Event::GivenUp { app, problem: wanted.then_some(Refused::NoCandidate) });
+    loaded.save(tenant)?;
+    if term > Term(0) {
+        tenant.happened(What::Ended { app, term });
+    }
+    tenant.changed("app", app);
     Ok(())
 }
 

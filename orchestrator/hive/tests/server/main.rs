@@ -18,6 +18,7 @@ mod notify;
 mod pages;
 mod people;
 mod removal;
+mod revoke;
 mod routes;
 mod scene;
 mod tasks;
