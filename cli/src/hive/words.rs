@@ -164,6 +164,7 @@ pub fn problem(code: &str) -> (String, Option<&'static str>) {
             "the owner did not name the device for it",
             Some("`comb app update NAME --may-run-on DEVICE` signs it anew"),
         ),
+        "device_revoked" => ("the device was revoked", Some("choose another device")),
         "device_draining" => {
             ("the device gets no app any more", Some("choose another one, or `comb device drain --undo` it"))
         }

@@ -455,10 +455,13 @@ impl Hive {
         }
     }
 
-    /// An app has no place any more, and is not wanted until somebody starts it.
+    /// An app has no place any more, and is not wanted until somebody starts it; nobody waits for what its device was to do.
     ///
     /// The lease that its device may have stays with the term: who gets the app next waits for the end of it.
     pub(crate) fn given_up(&mut self, id: AppId, problem: Option<Refused>) {
+        while let Some(running) = self.running(id) {
+            self.close(running, OperationState::Failed(Refused::DeviceRevoked));
+        }
         let over = self.has_ended(id);
         self.next_generation(id);
         let Some(app) = self.apps.get_mut(&id) else { return };

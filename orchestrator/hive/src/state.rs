@@ -257,6 +257,8 @@ pub enum Refused {
     NotHeld,
     /// It was started, and the device that has its volumes did not tell of them: nobody else may begin with empty ones.
     VolumesUnknown,
+    /// The device that it waited for was revoked.
+    DeviceRevoked,
     /// A forced move took its place.
     Forced,
     /// The lease of the term ended meanwhile.

@@ -171,6 +171,7 @@ pub fn problem(code: &str) -> (String, Option<&'static str>) {
                 "`comb app update` with --may-run-on, on a machine with your key ring, signs it for more devices.",
             ),
         ),
+        "device_revoked" => ("that device was revoked", Some("Choose another one.")),
         "device_draining" => ("that device is being emptied, and gets no apps", Some("Choose another one.")),
         "store_is_local" => {
             ("its store is a folder of another device", Some("Choose a store that both devices reach."))

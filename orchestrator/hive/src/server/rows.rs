@@ -439,6 +439,7 @@ pub fn refused_text(refused: Refused) -> &'static str {
         Refused::NoCandidate => "no_candidate",
         Refused::NotHeld => "not_held",
         Refused::VolumesUnknown => "volumes_unknown",
+        Refused::DeviceRevoked => "device_revoked",
         Refused::Forced => "forced",
         Refused::LeaseOver => "lease_over",
         Refused::Problem(problem) => problem.text(),
@@ -459,6 +460,7 @@ pub fn refused(text: &str) -> Refused {
         Refused::NoCandidate,
         Refused::NotHeld,
         Refused::VolumesUnknown,
+        Refused::DeviceRevoked,
         Refused::Forced,
         Refused::LeaseOver,
     ];

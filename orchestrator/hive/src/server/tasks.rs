@@ -433,11 +433,27 @@ pub fn close_device(tenant: &mut Tenant<'_>, device: DeviceId, stores_open: bool
     tenant.event("revoked", About::device(device));
     tenant.changed("device", device);
     tenant.told.insert(Wake::Device(device));
+    wait_no_more(tenant, device)?;
     let placed =
         tenant.query("SELECT app FROM app WHERE account = $1 AND device = $2", &[device.0.into()])?;
     for row in placed {
         leave(tenant, AppId(row.id(0)?), device)?;
     }
+    Ok(())
+}
+
+/// What a device was to do is not done, and no task waits for it. What waits for it in steps is of an app that leaves it, or
+/// ends since the device is silent.
+fn wait_no_more(tenant: &mut Tenant<'_>, device: DeviceId) -> Result<(), Fail> {
+    let sql = "SELECT operation, data FROM operation WHERE account = $1 AND state = 'running'";
+    for row in tenant.query(sql, &[])? {
+        let data: rows::OperationData = read(row.text(1)?)?;
+        if data.task.is_some() && data.waits.is_some_and(|(waited, _)| waited == device) {
+            give_up(tenant, OperationId(row.id(0)?), Refused::DeviceRevoked)?;
+        }
+    }
+    let sql = "DELETE FROM command WHERE account = $1 AND device = $2 AND result IS NULL";
+    tenant.execute(sql, &[device.0.into()])?;
     Ok(())
 }
 
@@ -447,6 +463,9 @@ fn leave(tenant: &mut Tenant<'_>, app: AppId, device: DeviceId) -> Result<(), Fa
     let mut loaded = Loaded::app(tenant, app)?;
     let Some(row) = loaded.hive.apps.get(&app) else { return Ok(()) };
     let (wanted, term) = (row.wanted, row.placement.term);
+    for operation in loaded.hive.operations.keys() {
+        forget_commands(tenant, *operation)?;
+    }
     if wanted && apps::move_away(tenant, app, device, true)?.is_ok() {
         return Ok(());
     }
