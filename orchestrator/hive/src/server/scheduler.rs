@@ -60,6 +60,10 @@ pub async fn run(shared: Arc<Shared>) {
                     standby::choose(&shared.database, &mut looked).await,
                     "no device could be asked to stand by",
                 ),
+                (
+                    tasks::leave_revoked(&shared.database).await,
+                    "apps could not be moved away from devices that were revoked",
+                ),
                 (rollout::go_on(&shared.database).await, "releases could not be brought to devices"),
             ] {
                 told(done.map(|told| shared.deliver(told)), what);

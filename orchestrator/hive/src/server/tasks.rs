@@ -13,13 +13,15 @@ use serde::{Deserialize, Serialize};
 
 use super::apps;
 use super::chance;
-use super::database::Row;
+use super::database::{Database, How, Row};
+use super::devices;
 use super::drain::Drain;
 use super::fail::Fail;
 use super::outcome;
+use super::recovery;
 use super::removal::{self, Progress, Removal};
 use super::rows::{self, Loaded, OperationRow};
-use super::tenant::{About, Tenant, Wake, json, read};
+use super::tenant::{About, Tenant, Told, Wake, json, read};
 use crate::{Event, Kind, Operation, OperationState, Refused, Step, decide};
 
 /// What follows a command of a task.
@@ -434,12 +436,40 @@ pub fn close_device(tenant: &mut Tenant<'_>, device: DeviceId, stores_open: bool
     tenant.changed("device", device);
     tenant.told.insert(Wake::Device(device));
     wait_no_more(tenant, device)?;
+    let life = rows::life(tenant)?;
+    if life.recovering {
+        // Who may run what is not known yet: its apps leave it later. It may have been the last that was waited for.
+        if devices::missing(tenant, life.incarnation)?.is_empty() {
+            recovery::finish(tenant)?;
+        }
+        return Ok(());
+    }
     let placed =
         tenant.query("SELECT app FROM app WHERE account = $1 AND device = $2", &[device.0.into()])?;
     for row in placed {
         leave(tenant, AppId(row.id(0)?), device)?;
     }
     Ok(())
+}
+
+/// Apps leave a device that was revoked while the hive recovered, as soon as it did.
+pub async fn leave_revoked(database: &Database) -> Result<Told, Fail> {
+    database
+        .transact(How::Lead, |tx| {
+            let sql = "SELECT a.account, a.app, a.device FROM device d JOIN app a ON a.account = d.account \
+                 AND a.device = d.device WHERE d.state = 'revoked'";
+            let mut told = Told::default();
+            for row in tx.query(sql, &[])? {
+                let mut tenant = Tenant::new(tx, row.id(0)?);
+                tenant.alone()?;
+                if !rows::life(&mut tenant)?.recovering {
+                    leave(&mut tenant, AppId(row.id(1)?), DeviceId(row.id(2)?))?;
+                }
+                told.extend(tenant.end()?);
+            }
+            Ok(told)
+        })
+        .await
 }
 
 /// What a device was to do is not done, and no task waits for it. What waits for it in steps is of an app that leaves it, or

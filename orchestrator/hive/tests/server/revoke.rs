@@ -1,6 +1,6 @@
 //! What becomes of the apps of a device that is revoked.
 
-use std::time::Duration;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use serde_json::{Value, json};
 
@@ -98,6 +98,33 @@ async fn a_move_that_can_only_go_back_to_a_revoked_device_ends() {
         let shown = scene.shown().await;
         assert_eq!((&shown["wanted"], &shown["device"]), (&json!("stopped"), &Value::Null));
         assert_eq!(shown["problem"]["code"], "no_candidate");
+        scene.world.end().await;
+    }
+}
+
+/// After a restore people repeat revocations at once. What the hive hears of is moved when it knows who may run what.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_recovering_hive_moves_the_apps_of_a_revoked_device_when_it_has_recovered() {
+    for (database, folder) in databases().await {
+        let mut scene = Scene::on(&database, folder, "manual").await;
+        // A device that knows a later life of the hive.
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("it is later");
+        scene.cellar.incarnation = now.as_millis() as u64 + 1_000;
+        scene.cellar.hello().await.is(200);
+        assert_eq!(scene.ada.get("/v1/hive").await["recovering"], true);
+        revoke(&scene).await;
+        let shown = scene.shown().await;
+        assert_eq!((&shown["wanted"], &shown["device"]), (&json!("running"), &json!(scene.attic.uuid())));
+        // Nobody else is missing; leases of before are waited for.
+        assert_eq!(scene.ada.get("/v1/hive").await["missing_devices"], json!([]));
+        let until = Instant::now() + Duration::from_secs(120);
+        let mut done = Vec::new();
+        while !done.contains(&"start".to_owned()) {
+            assert!(Instant::now() < until, "it is not moved: {}", scene.shown().await);
+            done.extend(scene.cellar.obey().await);
+        }
+        let shown = scene.shown().await;
+        assert_eq!((&shown["wanted"], &shown["device"]), (&json!("running"), &json!(scene.cellar.uuid())));
         scene.world.end().await;
     }
 }
