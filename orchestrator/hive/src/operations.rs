@@ -137,10 +137,12 @@ impl Hive {
     ) {
         self.next_generation(app);
         let live = self.phase(app).is_none_or(Phase::is_live);
+        let placed = device;
         let device = device.filter(|_| live && before != to);
         // The hive never watches what has no end of its own: a term that nobody runs stays as it was.
         match (to, device) {
-            (Policy::Manual, _) => self.set_policy(app, to, Some(false)),
+            // Of a term whose device was revoked nobody takes the lease off.
+            (Policy::Manual, _) => self.set_policy(app, to, placed.map(|_| false)),
             (Policy::Auto, None) => self.set_policy(app, to, None),
             (Policy::Auto, Some(_)) if !keeps(Rule::PolicyInOrder) => self.set_policy(app, to, Some(true)),
             (Policy::Auto, Some(_)) => {}
@@ -292,7 +294,10 @@ impl Hive {
                 Some(from) => self.command(id, from, Step::HandOver, Order::HandOver),
                 None => self.close(id, OperationState::Failed(Refused::State)),
             },
-            Kind::Force { .. } if leased && live => self.wait_for_lease(id),
+            // Who had it may have its lease still: lost, or revoked.
+            Kind::Force { .. } | Kind::Start if leased && live && operation.from != Some(to) => {
+                self.wait_for_lease(id);
+            }
             _ => self.grant(id, to, Step::Start, &Heads::Since),
         }
     }
@@ -490,12 +495,14 @@ impl Hive {
             }
             Seen::Stopped => self.has_ended(app_id),
         };
-        if app.placement.term != term || app.placement.device.is_none() || !still || self.recovering {
-            return;
-        }
         let (wanted, policy, placed) = (app.wanted, app.policy, app.placement.device);
         let running = self.running(app_id);
         let operation = running.and_then(|id| self.operations.get(&id).cloned().map(|it| (id, it)));
+        // A term without a place has nothing but the end of its lease, for who waits for that.
+        let waited = operation.as_ref().is_some_and(|(_, it)| it.step == Step::WaitLease);
+        if app.placement.term != term || !(placed.is_some() || waited) || !still || self.recovering {
+            return;
+        }
         match operation {
             Some((id, operation)) if operation.step == Step::WaitLease => match operation.to {
                 Some(to) if operation.kind == Kind::Move => self.grant(id, to, Step::Return, &Heads::Since),

@@ -96,9 +96,12 @@ impl Scheduler {
             self.terms.insert(*id, (placement.term, placement.device, renewal, since));
 
             let whole = if keeps(Rule::WatchIsWhole) { LEASE_OVER } else { LEASE_OVER * 2 / 3 };
-            let over = placement.leased && placement.device.is_some() && now - since >= whole;
             // A step of an operation is answered for by its command.
             let step = hive.running(*id).and_then(|operation| hive.operations.get(&operation));
+            // A term whose device was revoked ends for who waits for that.
+            let waited = step.is_some_and(|operation| operation.step == Step::WaitLease);
+            let ends = placement.device.is_some() || waited;
+            let over = placement.leased && ends && now - since >= whole;
             // While a candidate gets ready nobody has the app: then whoever had it is left time to return.
             if step.is_some_and(|it| it.kind == Kind::Failover && it.step == Step::Prepare) {
                 self.begun.insert(*id, now);

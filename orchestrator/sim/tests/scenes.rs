@@ -12,8 +12,8 @@ use orchestrator_api::report::{AppReport, Hello, HelloApp, Report};
 use orchestrator_api::times::LEASE_END;
 use orchestrator_hive::rules::{BROKEN, Rule};
 use orchestrator_hive::{
-    Answer, App, Device, Event, Hive, Kind, Known, Look, Operation, OperationState, Placement, Refused,
-    Scheduler, Step, Wish, decide,
+    Answer, App, Device, DeviceState, Event, Hive, Kind, Known, Look, Operation, OperationState, Placement,
+    Refused, Scheduler, Step, Wish, decide,
 };
 
 const APP: AppId = AppId([1; 16]);
@@ -242,6 +242,55 @@ fn what_a_package_does_not_allow_was_never_given() {
     }
     scene.hello(CELLAR, 5, true);
     assert_eq!(scene.hive.apps[&APP].placement.device, Some(ATTIC));
+}
+
+/// The attic is cut off and revoked, with a lease, and then the app is started elsewhere; when that has its term.
+fn started_after_a_revocation(phase: Phase) -> u64 {
+    let mut scene = Scene::with_term(5);
+    if let Some(app) = scene.hive.apps.get_mut(&APP) {
+        app.wanted = phase == Phase::Running;
+    }
+    scene.hello(ATTIC, 5, true);
+    scene.hello(CELLAR, 0, false);
+    scene.look(0);
+    scene.report(ATTIC, 5, phase == Phase::Running, phase);
+    scene.report(CELLAR, 0, false, Phase::StandingBy);
+    scene.look(1_000);
+    scene.report(CELLAR, 0, false, Phase::StandingBy);
+    if let Some(attic) = scene.hive.devices.get_mut(&ATTIC) {
+        attic.state = DeviceState::Revoked;
+    }
+    decide(&mut scene.hive, Event::GivenUp { app: APP, problem: Some(Refused::NoCandidate) });
+    let app = &scene.hive.apps[&APP];
+    assert_eq!((app.wanted, app.placement.device, app.placement.term), (false, None, Term(5)));
+    // A change of policy takes no lease off that nobody hears of.
+    let ordered = |scene: &mut Scene, id, kind, to| {
+        let wish = Wish { app: APP, kind, to };
+        let answer = decide(&mut scene.hive, Event::Ordered { operation: OperationId(id), wish });
+        assert!(matches!(answer, Answer::Ordered(Ok(_))), "{answer:?}");
+    };
+    ordered(&mut scene, [8; 16], Kind::Settings(Policy::Manual), None);
+    ordered(&mut scene, [9; 16], Kind::Start, Some(CELLAR));
+    scene.look(2_000);
+    let operation = &scene.hive.operations[&OperationId([9; 16])];
+    let (device, number) = operation.waits.expect("it is prepared");
+    assert_eq!((operation.step, device), (Step::Prepare, CELLAR));
+    let (session, _) = scene.sessions[&CELLAR];
+    let result = CommandResult { number, app: APP, outcome: Outcome::Done, data: Default::default() };
+    decide(&mut scene.hive, Event::Result { device, session, result });
+    let given = (2_000..200_000).step_by(1_000).find(|now| {
+        scene.report(CELLAR, 0, false, Phase::StandingBy);
+        scene.look(*now);
+        scene.term() > Term(5)
+    });
+    assert_eq!(scene.hive.apps[&APP].placement.device, Some(CELLAR));
+    given.expect("the next term is given")
+}
+
+#[test]
+fn a_start_waits_for_the_lease_of_a_device_that_was_revoked() {
+    assert!(started_after_a_revocation(Phase::Running) > LEASE_END);
+    assert!(started_after_a_revocation(Phase::Stopped(Why::Ordered)) < LEASE_END);
 }
 
 /// An app was started, and the device that has its volumes did not tell of them: it is waited for.

@@ -28,9 +28,10 @@ use crate::{Event as Decided, Kind, OperationState, Wish, decide};
 const SEEN: &str = "SELECT operation, number, app, device, kind, step, data, state, code, result, begun, ended, \
      by_whom FROM operation WHERE account = $1";
 
-/// All steps of a kind.
-fn steps(kind: &str) -> Vec<String> {
+/// All steps of a kind; where it is now may be one that it seldom has.
+fn steps(kind: &str, step: &str) -> Vec<String> {
     let steps: &[&str] = match kind {
+        "start" if step == "wait" => &["check", "prepare", "wait", "start"],
         "start" => &["check", "prepare", "start"],
         "stop" => &["stop"],
         "move" => &["check", "prepare", "hand_over", "start"],
@@ -94,7 +95,7 @@ fn view(tenant: &mut Tenant<'_>, row: &Row) -> Result<Operation, Fail> {
     Ok(Operation {
         id,
         number: Number(row.count(1)?),
-        steps: steps(&kind),
+        steps: steps(&kind, &step),
         kind,
         app,
         device: row.maybe(3, Row::id::<16>)?.map(DeviceId),

@@ -125,16 +125,17 @@ fn state(tx: &mut dyn super::database::Tx) -> Result<BTreeMap<AccountId, Hive>, 
         let Some(hive) = all.get_mut(&row.id::<16>(0)?) else { continue };
         hive.devices.insert(DeviceId(row.id(1)?), device);
     }
-    // Apps of which nothing can be due are not read: those that run as they should without a lease.
+    // Apps of which nothing can be due are not read: those that run as they should without a lease. A lease without a
+    // device is that of one that was revoked.
     let sql = "SELECT a.account, a.app, a.policy, a.wanted, a.device, a.term, a.leased, a.renewed, a.withdrawn, \
          a.forgotten, d.term, d.phase FROM app a LEFT JOIN device_app d ON d.account = a.account AND d.app = a.app \
-         AND d.device = a.device WHERE a.device IS NOT NULL AND (a.leased = 1 OR a.forgotten = 1 \
-         OR (a.wanted = 1 AND (d.live IS NULL OR d.live = 0)) OR (a.wanted = 0 AND d.live = 1))";
+         AND d.device = a.device WHERE a.leased = 1 OR (a.device IS NOT NULL AND (a.forgotten = 1 \
+         OR (a.wanted = 1 AND (d.live IS NULL OR d.live = 0)) OR (a.wanted = 0 AND d.live = 1)))";
     for row in tx.query(sql, &[])? {
         let Some(hive) = all.get_mut(&row.id::<16>(0)?) else { continue };
-        let (app, device) = (AppId(row.id(1)?), DeviceId(row.id(4)?));
+        let (app, device) = (AppId(row.id(1)?), row.maybe(4, Row::id::<16>)?.map(DeviceId));
         let placement = Placement {
-            device: Some(device),
+            device,
             term: Term(row.count(5)?),
             leased: row.flag(6)?,
             renewed: row.maybe(7, Row::count)?.map(Renewals),
@@ -144,7 +145,7 @@ fn state(tx: &mut dyn super::database::Tx) -> Result<BTreeMap<AccountId, Hive>, 
         if let (Some(term), Some(phase)) = (row.maybe(10, Row::count)?, row.maybe(11, Row::text)?) {
             let phase: PhaseColumn = read(phase)?;
             let report = AppReport { term: Term(term), phase: phase.phase(), volumes: BTreeMap::new() };
-            if let Some(device) = hive.devices.get_mut(&device) {
+            if let Some(device) = device.and_then(|device| hive.devices.get_mut(&device)) {
                 device.apps.insert(app, report);
             }
         }
