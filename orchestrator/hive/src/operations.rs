@@ -510,6 +510,8 @@ impl Hive {
                 None => self.close(id, OperationState::Failed(Refused::State)),
             },
             Some(_) if matches!(seen, Seen::Stopped) => {}
+            // Of what is not wanted nothing is given on, so what is done with it is not disturbed.
+            Some((_, operation)) if operation.kind == Kind::Task && !wanted => {}
             Some((id, operation)) if operation.kind == Kind::Failover => {
                 if let (Step::Start, Some(to)) = (operation.step, operation.to) {
                     self.edit(id, |operation| {

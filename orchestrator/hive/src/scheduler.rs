@@ -176,6 +176,8 @@ impl Operation {
             (Kind::Start | Kind::Force { .. } | Kind::Failover, Step::Prepare) => [self.to, None],
             (Kind::Move, Step::HandOver) => [self.from, None],
             (Kind::Move, Step::Start | Step::TakeBack) => [self.to, None],
+            // Whom it asked, where the caller says that it goes on without.
+            (Kind::Task, _) => [self.waits.map(|(device, _)| device), None],
             _ => [None, None],
         }
     }

@@ -4,9 +4,10 @@
 //! - The hive forgets an app when each device that reports has: so whoever refuses, since something is there that is in no
 //!   store, has an app still that goes on from there.
 //! - The device that has the app is asked last. What is lost with a copy elsewhere is in the store.
-//! - One that is silent is not waited for. It is told when it is back, and looks for itself; what it refuses is an event.
+//! - One that is silent is not waited for, also if it was asked before it fell silent. It is told when it is back, and looks for
+//!   itself; what it refuses is an event.
 
-use orchestrator_api::ids::{AppId, CommandNumber, DeviceId, OperationId};
+use orchestrator_api::ids::{AppId, CommandNumber, DeviceId, OperationId, Renewals};
 use orchestrator_api::placement::Problem;
 use orchestrator_api::wire::app::App;
 use orchestrator_api::wire::command::{CommandResult, Order};
@@ -18,7 +19,7 @@ use super::fail::Fail;
 use super::rows;
 use super::tasks::{self, Task};
 use super::tenant::{About, Tenant};
-use crate::Refused;
+use crate::{OperationState, Refused};
 
 /// How an app is removed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -74,6 +75,16 @@ pub fn go_on(
     if !wish.keep_data && !wish.discard && !result.data.late.is_empty() {
         return Ok(Progress::WouldLose);
     }
+    next_one(tenant, operation, app, wish)
+}
+
+/// Asks the next device; without one the hive forgets the app.
+fn next_one(
+    tenant: &mut Tenant<'_>,
+    operation: OperationId,
+    app: AppId,
+    wish: &Removal,
+) -> Result<Progress, Fail> {
     let Some(device) = next(tenant, app, &wish.asked)? else {
         forget(tenant, operation, app, wish)?;
         return Ok(Progress::Removed);
@@ -82,6 +93,41 @@ pub fn go_on(
     wish.asked.push(device);
     let number = tasks::command(tenant, operation, Some(app), device, wish.order())?;
     Ok(Progress::Asked(wish, device, number))
+}
+
+/// A removal waits for a device that is silent: it goes on without it. What that was asked stays asked, and is done when it
+/// is back. Whether the operation is a removal.
+pub fn go_on_without(
+    tenant: &mut Tenant<'_>,
+    id: OperationId,
+    (device, count, heard): (DeviceId, u64, Renewals),
+) -> Result<bool, Fail> {
+    let Some(mut open) = tasks::load(tenant, id)? else { return Ok(false) };
+    let (Some(app), Some(Task::Remove(wish))) = (open.app, open.beside.data.task.clone()) else {
+        return Ok(false);
+    };
+    let sql = "SELECT renewals FROM device WHERE account = $1 AND device = $2";
+    let row = tenant.one(sql, &[device.0.into()])?;
+    let is_back = row.map(|row| row.count(0)).transpose()?.is_some_and(|renewals| renewals != heard.0);
+    let waits = open.beside.data.waits.is_some_and(|(one, _)| one == device);
+    if is_back || !waits || open.operation.count != count {
+        return Ok(true);
+    }
+    open.operation.count += 1;
+    match next_one(tenant, id, app, &wish)? {
+        Progress::Asked(wish, device, number) => {
+            open.beside.data.task = Some(Task::Remove(wish));
+            open.beside.data.waits = Some((device, number));
+        }
+        Progress::Removed | Progress::WouldLose => {
+            open.beside.data.waits = None;
+            open.operation.state = OperationState::Done;
+            tenant
+                .event("app_removed", About { operation: Some(id), ..About::app(app) }.with("do", "remove"));
+        }
+    }
+    tasks::save(tenant, id, &open)?;
+    Ok(true)
 }
 
 /// A device that was told of an app's end, and was not waited for, did not do it.

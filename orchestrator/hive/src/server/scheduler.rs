@@ -16,8 +16,9 @@ use super::fail::Fail;
 use super::outcome;
 use super::rows::{self, ALONE, Life, Loaded, OperationData, PhaseColumn};
 use super::standby::{self, Looked};
+use super::tasks::{self, Task};
 use super::tenant::{AccountId, Tenant, Wake, read};
-use super::{Shared, backup, chance, drain, notify, recovery, rollout, tasks};
+use super::{Shared, backup, chance, drain, notify, recovery, removal, rollout};
 use crate::{App, Device, Hive, Kind, Look, Operation, OperationState, Placement, Scheduler, decide};
 
 /// How often what the hive goes on with by itself is looked at.
@@ -167,7 +168,7 @@ fn state(tx: &mut dyn super::database::Tx) -> Result<BTreeMap<AccountId, Hive>, 
     }
     // Who takes part is asked only of what need not wait for a device that is silent.
     let sql = "SELECT account, operation, app, kind, step, count, \
-         CASE WHEN kind IN ('start', 'move', 'move_forced', 'failover') THEN data ELSE '{}' END \
+         CASE WHEN kind IN ('start', 'move', 'move_forced', 'failover', 'remove') THEN data ELSE '{}' END \
          FROM operation WHERE state = 'running' AND app IS NOT NULL";
     for row in tx.query(&format!("{sql} AND {ALONE}"), &[])? {
         let Some(hive) = all.get_mut(&row.id::<16>(0)?) else { continue };
@@ -187,7 +188,8 @@ fn state(tx: &mut dyn super::database::Tx) -> Result<BTreeMap<AccountId, Hive>, 
             kind: rows::kind(row.text(3)?, &data),
             step: rows::step(row.text(4)?),
             count: row.count(5)?,
-            waits: None,
+            // A removal is the one task that goes on without whom it waits for.
+            waits: data.waits.filter(|_| matches!(data.task, Some(Task::Remove(_)))),
             from: data.from,
             to: data.to,
             heads: None,
@@ -235,6 +237,11 @@ async fn one(shared: &Arc<Shared>, account: AccountId, look: Look) -> Result<(),
             let mut tenant = Tenant::new(tx, account);
             tenant.alone()?;
             let id = OperationId(chance::uuid().0);
+            if let Look::Silent(operation, count, device, heard) = &look
+                && removal::go_on_without(&mut tenant, *operation, (*device, *count, *heard))?
+            {
+                return tenant.end();
+            }
             let loaded = match &look {
                 Look::Check(operation, _) | Look::Late(operation, _) | Look::Silent(operation, ..) => {
                     Loaded::operation(&mut tenant, *operation)?

@@ -99,3 +99,32 @@ async fn the_apps_own_device_forgets_it_last_and_one_that_is_silent_is_not_waite
         scene.world.end().await;
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_app_of_a_lost_device_is_removed_without_it_and_the_device_is_told_when_it_is_back() {
+    for (database, folder) in databases().await {
+        let mut scene = Scene::on(&database, folder, "auto").await;
+        // The attic was told to run it, and is not heard any more: the scheduler counts from its last report.
+        let begun = remove(&scene, "keep_data=true").await.is(202);
+        assert_eq!(begun["operation"]["waits_for"], scene.attic.uuid());
+        let until = std::time::Instant::now() + Duration::from_secs(50);
+        let ended = loop {
+            scene.cellar.report().await.is(200);
+            let found = scene.ada.get(&format!("/v1/operations/{}", id(&begun))).await;
+            if found["state"] != "running" {
+                break found;
+            }
+            assert!(std::time::Instant::now() < until, "{found}");
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        };
+        assert_eq!((&ended["state"], &ended["code"]), (&json!("done"), &Value::Null), "{ended}");
+        let path = format!("/v1/apps/{}", scene.app);
+        scene.ada.ask("GET", &path, &Value::Null, &[]).await.fails(404, "not_found");
+        // Both orders wait for it: to stop what it still runs, and to forget it.
+        scene.attic.report().await.is(200);
+        let told = scene.attic.commands_at_once().await;
+        let told: Vec<&Value> = told.iter().map(|command| &command["do"]).collect();
+        assert_eq!(told, ["stop", "forget"]);
+        scene.world.end().await;
+    }
+}
