@@ -8,12 +8,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use orchestrator_api::ids::AppId;
+use orchestrator_api::ids::{AppId, Term};
 use orchestrator_api::placement::{Phase, Problem};
 use orchestrator_api::wire::command::{Command, CommandResult, Data, Late};
 use orchestrator_api::wire::value::{List, Number, Text};
 
 use super::World;
+use crate::Event;
 use crate::app::volume_name;
 use crate::trouble::{Result, Trouble};
 
@@ -22,9 +23,24 @@ const PUBLISH_MAX: Duration = Duration::from_secs(120);
 
 impl World {
     /// Nothing of an app is here any more but, if that is wanted, its volumes.
-    pub(super) async fn forget(self: &Arc<Self>, app: AppId, keep_data: bool, discard: bool) -> Result<Data> {
+    ///
+    /// What still runs is stopped: who returns did not hear of an app's end. Only what was given to this device after the
+    /// order was made goes on.
+    pub(super) async fn forget(
+        self: &Arc<Self>,
+        app: AppId,
+        term: Term,
+        keep_data: bool,
+        discard: bool,
+    ) -> Result<Data> {
+        let present = self.app(app, |state| state.record.as_ref().map(|record| record.term));
         if self.phase(app).is_some_and(Phase::is_live) {
-            return Err(Trouble::new(Problem::State, "the app runs here; it is stopped first"));
+            if present.is_some_and(|present| present > term) {
+                let text = "the app was given to this device after it was told to forget it";
+                return Err(Trouble::new(Problem::TermOver, text));
+            }
+            let _ = self.events.send(Event::StopHere(app));
+            self.stopped(app).await?;
         }
         self.remove_containers(app, None).await?;
         self.remove_docker_volumes(app).await;

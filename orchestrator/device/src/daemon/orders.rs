@@ -8,7 +8,7 @@ use std::time::Duration;
 use futures_util::StreamExt;
 use futures_util::future::join_all;
 use orchestrator_api::command as pure;
-use orchestrator_api::ids::{AppId, OperationId, SessionId, VolumeId};
+use orchestrator_api::ids::{AppId, OperationId, SessionId, Term, VolumeId};
 use orchestrator_api::package::PackageError;
 use orchestrator_api::placement::{Expect, Phase, Problem, Why};
 use orchestrator_api::report::Refusal;
@@ -346,7 +346,10 @@ impl World {
             }
             Order::Facts { stream } => self.facts(session, *stream).await,
             Order::Doctor { stream } => self.doctor(session, *stream).await,
-            Order::Forget { keep_data, discard } => self.forget(app?, *keep_data, *discard).await,
+            Order::Forget { keep_data, discard } => {
+                let term = command.term.unwrap_or(Term(0));
+                self.forget(app?, term, *keep_data, *discard).await
+            }
             Order::Restart { services } => {
                 let services: Option<Vec<String>> =
                     services.as_ref().map(|list| list.iter().map(|one| one.as_str().to_owned()).collect());

@@ -84,7 +84,7 @@ async fn what_is_in_no_store_is_not_removed_unless_a_person_says_so() {
     scene.docker(|_, _| Some(json!([])));
     let (data, cache) = (volume_name(APP, "data"), volume_name(APP, "cache"));
     scene.has_volumes(&[("data", VolumeId([1; 32])), ("cache", VolumeId([2; 32]))]);
-    let forget = |discard| scene.world.forget(APP, false, discard);
+    let forget = |discard| scene.world.forget(APP, Term(1), false, discard);
     {
         let mut volumes = scene.volumes.seen.lock();
         volumes.states = vec![state(&data, 9, Some(7), 4_096), state(&cache, 5, Some(5), 0)];
@@ -123,7 +123,7 @@ async fn what_is_in_no_store_is_not_removed_unless_a_person_says_so() {
         (volumes.store_answers, volumes.removed, volumes.synced) = (false, Vec::new(), Vec::new());
         volumes.states = vec![state(&data, 9, None, 0)];
     }
-    scene.world.forget(APP, true, false).await.expect("its data stays");
+    scene.world.forget(APP, Term(1), true, false).await.expect("its data stays");
     assert_eq!(scene.volumes.seen.lock().removed, Vec::<String>::new());
     forget(true).await.expect("it was said");
     assert_eq!(scene.volumes.seen.lock().removed, [data, cache]);
@@ -316,4 +316,23 @@ async fn an_app_that_prepared_itself_for_a_moment_is_told_that_it_is_over_whatev
         }
         assert_eq!(scene.world.phase(APP), Some(Phase::Running));
     }
+}
+
+#[tokio::test]
+async fn who_returns_and_is_told_to_forget_an_app_stops_it_first() {
+    let mut scene = Scene::new();
+    scene.docker(|_, _| Some(json!([])));
+    scene.has_volumes(&[("data", VolumeId([1; 32]))]);
+    scene.runs_in(Term(2));
+    let trouble = scene.world.forget(APP, Term(1), false, true).await.expect_err("it has it since");
+    assert_eq!(trouble.problem, Problem::TermOver);
+    assert_eq!(scene.volumes.seen.lock().removed, Vec::<String>::new());
+
+    let world = scene.world.clone();
+    let forgets = tokio::spawn(async move { world.forget(APP, Term(2), false, true).await });
+    assert_eq!(scene.inbox.recv().await, Some(Event::StopHere(APP)));
+    assert_eq!(scene.volumes.seen.lock().removed, Vec::<String>::new(), "while it runs");
+    scene.stops(Term(2));
+    forgets.await.expect("it ends").expect("forgotten");
+    assert_eq!(scene.volumes.seen.lock().removed, [volume_name(APP, "data")]);
 }

@@ -12,7 +12,7 @@ use fs_crypto::{DeviceSecret, EntryKey, Identity, Passphrase, Ring, RingEntry, V
 use fs_format::Timestamp;
 use orchestrator_api::ids::{AppId, DeviceId, ManifestId, Seq, Term, VolumeId};
 use orchestrator_api::package::{Authorization, Body};
-use orchestrator_api::placement::{Expect, Phase, Problem};
+use orchestrator_api::placement::{self, Expect, Phase, Problem};
 use orchestrator_api::text::{Hex, Uuid};
 use parking_lot::Mutex;
 use serde_json::{Value, json};
@@ -169,7 +169,21 @@ impl Scene {
 
     /// The app runs.
     pub fn runs(&self) {
-        let record = Record { phase: Phase::Running, ..Record::new(APP) };
+        self.runs_in(Term(0));
+    }
+
+    /// The app runs in a term.
+    pub fn runs_in(&self, term: Term) {
+        self.is_in(term, Phase::Running);
+    }
+
+    /// The app was stopped in a term.
+    pub fn stops(&self, term: Term) {
+        self.is_in(term, Phase::Stopped(placement::Why::Ordered));
+    }
+
+    fn is_in(&self, term: Term, phase: Phase) {
+        let record = Record { term, phase, ..Record::new(APP) };
         self.world.app(APP, |state| state.record = Some(record));
     }
 
