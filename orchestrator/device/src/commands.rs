@@ -29,8 +29,9 @@ impl Device {
 
     fn command(&mut self, command: Command, now: Boottime, effects: &mut Vec<Effect>) {
         let app = command.app;
-        self.live(app).results_at = now;
-        let preparing = self.live(app).preparing.is_some();
+        let live = self.live(app);
+        (live.results_at, live.forgotten) = (now, false);
+        let preparing = live.preparing.is_some();
         let record = self.disk.apps.entry(app).or_insert_with(|| Record::new(app));
         let known = record
             .results
@@ -233,11 +234,35 @@ impl Device {
     }
 
     /// The hive has a result. Nothing is written: after a crash it is only sent once more.
-    pub(crate) fn result_kept(&mut self, number: CommandNumber) {
+    pub(crate) fn result_kept(&mut self, number: CommandNumber, effects: &mut Vec<Effect>) {
         for record in self.disk.apps.values_mut() {
             for kept in record.results.iter_mut().filter(|kept| kept.result.number == number) {
                 kept.acknowledged = true;
             }
+        }
+        let forgotten = self.run.apps.iter().filter(|(_, live)| live.forgotten);
+        let forgotten: Vec<AppId> = forgotten.map(|(app, _)| *app).collect();
+        for app in forgotten {
+            self.forgotten(app, effects);
+        }
+    }
+
+    /// Nothing of an app is here any more: so goes its record, which people and hive are told of.
+    ///
+    /// Not before the hive has every result: a start that it did not hear of would be given again, and be a new one here.
+    pub(crate) fn forgotten(&mut self, app: AppId, effects: &mut Vec<Effect>) {
+        let record = self.disk.apps.get(&app);
+        let is_live = record.is_some_and(|record| record.phase.is_live());
+        let is_open = record.is_some_and(Record::is_open);
+        let live = self.live(app);
+        // It came back meanwhile.
+        let is_back = is_live || live.preparing.is_some();
+        live.forgotten = is_open && !is_back;
+        if !is_open && !is_back {
+            self.disk.apps.remove(&app);
+            self.run.apps.remove(&app);
+            effects.push(Effect::RemoveRecord(app));
+            self.report_soon();
         }
     }
 }

@@ -102,6 +102,8 @@ struct Live {
     preparing: Option<Command>,
     /// When results are sent again.
     results_at: Boottime,
+    /// Nothing of the app is here any more but its record, which goes when the hive has all results.
+    forgotten: bool,
 }
 
 /// What happens to a device.
@@ -143,8 +145,10 @@ pub enum Event {
     Docker(bool),
     /// An app that runs is to be stopped and started again in its term: a restart, a rollback, another revision.
     Again(AppId),
-    /// A person at this machine stops an app.
+    /// A person at this machine stops an app, or it is to be forgotten.
     StopHere(AppId),
+    /// Nothing of an app is here any more but its record.
+    Forgotten(AppId),
 }
 
 /// How a step ended.
@@ -231,6 +235,8 @@ pub enum Effect {
         /// Into room that is kept for it, so that a full disk does not matter.
         reserved: bool,
     },
+    /// Removes an app's record, with what is kept beside it.
+    RemoveRecord(AppId),
     /// Says hello.
     Hello(Hello),
     /// Sends a report; the door adds what volumes say.
@@ -369,7 +375,7 @@ pub fn decide(device: &mut Device, event: Event, now: Boottime) -> Vec<Effect> {
         Event::Welcome(answer) => device.welcomed(answer, now, &mut effects),
         Event::Answered(session, answer) => device.answered(session, answer, now, &mut effects),
         Event::Commands(session, answer) => device.commands(session, answer, now, &mut effects),
-        Event::Kept(number) => device.result_kept(number),
+        Event::Kept(number) => device.result_kept(number, &mut effects),
         Event::Done { app, step, done } => device.done(app, step, done, now, &mut effects),
         Event::Prepared { app, writers } => device.prepared(app, writers, now, &mut effects),
         Event::Fenced(app) => device.fenced(app, now, &mut effects),
@@ -378,6 +384,7 @@ pub fn decide(device: &mut Device, event: Event, now: Boottime) -> Vec<Effect> {
         Event::Docker(answers) => device.run.docker = answers,
         Event::Again(app) => device.again(app, now, &mut effects),
         Event::StopHere(app) => device.stop_here(app, now, &mut effects),
+        Event::Forgotten(app) => device.forgotten(app, &mut effects),
     }
     device.tick(now, &mut effects);
     effects

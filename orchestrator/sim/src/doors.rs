@@ -89,6 +89,9 @@ impl World {
                         self.oracle.broken = Some(format!("{}: a record's term fell", name(at)));
                     }
                 }
+                Effect::RemoveRecord(app) => {
+                    self.machines[at].disk.apps.remove(&app);
+                }
                 Effect::Hello(hello) => self.ask_hive(at, Request::Hello(hello)),
                 Effect::Report(session, mut report) => {
                     for (app, said) in &mut report.apps {

@@ -3,6 +3,7 @@
 //! Invariants
 //! - A volume is removed only if the store that decides has all of it, or a person said that the rest may go. This device
 //!   looks itself, when it is about to remove it: what anybody knew before is old.
+//! - Its record is the last that goes, so what a crash leaves is told of, and forgotten when that is asked for again.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -58,6 +59,7 @@ impl World {
         if let Some(loaded) = self.app(app, |state| state.loaded.take()) {
             self.app_folder(app, &loaded).remove()?;
         }
+        let _ = self.events.send(Event::Forgotten(app));
         Ok(Data::default())
     }
 

@@ -376,6 +376,12 @@ impl World {
                     self.note_room(files.is_short());
                     self.recorded(*record);
                 }
+                Effect::RemoveRecord(app) => {
+                    self.end_app(app);
+                    if let Err(error) = files.forget(app) {
+                        tracing::warn!(%app, %error, "something of an app that was forgotten stays");
+                    }
+                }
                 Effect::Hello(hello) => self.spawn(|world| world.hello(hello)),
                 Effect::Report(session, report) => self.spawn(move |world| world.report(session, report)),
                 Effect::Poll(session, _) => self.poll(session),
@@ -458,6 +464,14 @@ impl World {
         if runs && !watched {
             self.watch_app(app);
         }
+    }
+
+    /// Nothing is known of an app any more but who is in turn.
+    fn end_app(&self, app: AppId) {
+        self.app(app, |state| {
+            [state.task.take(), state.watcher.take()].into_iter().flatten().for_each(|task| task.abort());
+            *state = AppState { commands: state.commands.take(), ..AppState::default() };
+        });
     }
 
     fn app<T>(&self, app: AppId, read: impl FnOnce(&mut AppState) -> T) -> T {

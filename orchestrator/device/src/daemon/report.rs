@@ -46,7 +46,9 @@ impl World {
             (DiskUse::Apps, self.setup.apps.as_path()),
             (DiskUse::Docker, std::path::Path::new("/var/lib/docker")),
         ];
-        let told = report.apps.iter().map(|(app, decided)| {
+        let mut told: Vec<_> = report.apps.iter().collect();
+        told.sort_by_key(|(_, decided)| weight(decided.phase));
+        let told = told.into_iter().map(|(app, decided)| {
             app_report(*app, decided, apps.entry(*app).or_default(), &seen, self.setup.state.as_path(), now)
         });
         Report {
@@ -62,6 +64,16 @@ impl World {
             apps: List::cut(told.collect::<Vec<_>>()),
             stores: List::cut(stores(&apps, &seen)),
         }
+    }
+}
+
+/// What is told first where there is more than can be told: an app that runs, then one that ran, then what stands by.
+pub(super) fn weight(phase: Phase) -> u8 {
+    match phase {
+        phase if phase.is_live() => 0,
+        Phase::Stopped(_) => 1,
+        Phase::Settling => 2,
+        _ => 3,
     }
 }
 

@@ -16,7 +16,7 @@ use orchestrator_api::wire::{RING_BYTES_MAX, account, device as wire};
 use serde::Deserialize;
 
 use super::World;
-use super::report::{problem_report, pseudonym};
+use super::report::{problem_report, pseudonym, weight};
 use crate::Event;
 use crate::doors::disk::refusal;
 use crate::doors::hive::{Ask, HiveError};
@@ -91,6 +91,8 @@ impl World {
             generation: said.generation,
             revision: Number::from(self.app(*app, |state| state.file.revision)),
         };
+        let mut apps: Vec<_> = hello.apps.iter().collect();
+        apps.sort_by_key(|(app, _)| self.phase(**app).map_or(u8::MAX, weight));
         let opened = ring::open(&self.setup.state).ok();
         let said = wire::Hello {
             hello: hello.number,
@@ -103,7 +105,7 @@ impl World {
             auto_update: hive_file.auto_update,
             accepts_authoring: hive_file.accepts_authoring,
             commands_have: hello.command,
-            apps: List::cut(hello.apps.iter().map(app)),
+            apps: List::cut(apps.into_iter().map(app)),
             proof: opened.map(|ring| ring::proof(&ring, &hive_file.key.0, hive_file.device)),
         };
         let Ok(body) = serde_json::to_vec(&said) else { return };

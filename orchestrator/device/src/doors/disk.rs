@@ -147,13 +147,34 @@ impl Files {
         }
     }
 
-    /// Removes an app's folder: record, package and settings.
+    /// Removes an app's folder: record, package, settings, and the empty folders that volumes were mounted on.
+    ///
+    /// Nothing below those is touched: what should be mounted there still is an error.
     pub fn forget(&mut self, app: AppId) -> io::Result<()> {
         self.written.remove(&app);
-        match fs::remove_dir_all(self.app(app)) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-            other => other,
+        let folder = self.app(app);
+        let is_gone = |error: &io::Error| error.kind() == io::ErrorKind::NotFound;
+        // Of the two forms the one that may be the older goes first.
+        for name in ["record.kept", "record.json"] {
+            fs::remove_file(folder.join(name))
+                .or_else(|error| if is_gone(&error) { Ok(()) } else { Err(error) })?;
         }
+        let mounts = folder.join("volumes");
+        let inside = |folder: &Path| match fs::read_dir(folder) {
+            Ok(entries) => entries.collect::<io::Result<Vec<_>>>(),
+            Err(error) if is_gone(&error) => Ok(Vec::new()),
+            Err(error) => Err(error),
+        };
+        for mount in inside(&mounts)? {
+            fs::remove_dir(mount.path())?;
+        }
+        for entry in inside(&folder)? {
+            match entry.file_type()?.is_dir() {
+                true => fs::remove_dir(entry.path())?,
+                false => fs::remove_file(entry.path())?,
+            }
+        }
+        fs::remove_dir(&folder).or_else(|error| if is_gone(&error) { Ok(()) } else { Err(error) })
     }
 }
 
@@ -625,6 +646,27 @@ mod tests {
         std::os::unix::fs::FileExt::write_all_at(&kept, b"x", 60).expect("written");
         let (disk, _) = Files::new(folder.path()).expect("made").load().expect("read");
         assert_eq!(disk.apps[&gives_up.app].phase, Phase::Running);
+    }
+
+    #[test]
+    fn what_is_kept_of_an_app_goes_and_never_what_is_below_a_mount() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let mut files = Files::new(folder.path()).expect("made");
+        files.write_record(&record(1, Phase::StandingBy), false).expect("written");
+        let app = files.app(APP);
+        let data = app.join("volumes/data");
+        fs::create_dir_all(&data).expect("made");
+        fs::write(app.join("app.json"), b"{}").expect("written");
+        fs::write(data.join("photo"), b"of somebody").expect("written");
+        files.forget(APP).expect_err("something is there");
+        assert!(data.join("photo").exists());
+        let (disk, damaged) = files.load().expect("read");
+        assert_eq!((disk.apps.len(), damaged.len()), (0, 0), "no app is here any more");
+
+        fs::remove_file(data.join("photo")).expect("there");
+        files.forget(APP).expect("all of it");
+        assert!(!app.exists());
+        files.forget(APP).expect("a second time");
     }
 
     #[test]

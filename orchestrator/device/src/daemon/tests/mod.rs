@@ -2,23 +2,28 @@
 
 mod scene;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use fs_crypto::{EntryKey, RingEntry, VolumeKey};
-use orchestrator_api::command::Order;
-use orchestrator_api::ids::{AppId, CommandNumber, OperationId, Seq, SessionId, Term, VolumeId};
-use orchestrator_api::placement::{Phase, Problem};
+use orchestrator_api::command::{CommandResult, Data, Order, Outcome, Verb};
+use orchestrator_api::ids::{
+    AppId, CommandNumber, DeviceId, OperationId, ReportNumber, RunId, Seq, SessionId, Term, VolumeId,
+};
+use orchestrator_api::placement::{Phase, Problem, Why};
+use orchestrator_api::report::{AppReport, Report};
 use orchestrator_api::wire::command::{Command, MomentName, MomentReason, ResultState};
+use orchestrator_api::wire::device::APPS_MAX;
 use orchestrator_api::wire::value::Text;
 use serde_json::{Value, json};
 
 use self::scene::{APP, OTHER, Scene, branch, entry, seal, state};
-use crate::Event;
 use crate::app::volume_name;
 use crate::daemon::talk::failed;
 use crate::doors::ring;
+use crate::record::{Disk, Kept, Record};
+use crate::{Device, Effect, Event, Found, decide};
 
 const SESSION: SessionId = SessionId([1; 16]);
 
@@ -335,4 +340,48 @@ async fn who_returns_and_is_told_to_forget_an_app_stops_it_first() {
     scene.stops(Term(2));
     forgets.await.expect("it ends").expect("forgotten");
     assert_eq!(scene.volumes.seen.lock().removed, [volume_name(APP, "data")]);
+}
+
+#[test]
+fn the_record_of_an_app_goes_when_it_is_forgotten_and_the_hive_knows_what_came_of_its_commands() {
+    let begin = |phase| {
+        let result = CommandResult {
+            number: CommandNumber(4),
+            app: APP,
+            outcome: Outcome::Done,
+            data: Data::default(),
+        };
+        let kept = Kept { operation: operation(1), verb: Verb::Stop, result, acknowledged: false };
+        let record = Record { phase, results: vec![kept], ..Record::new(APP) };
+        let disk = Disk { apps: [(APP, record)].into(), ..Disk::default() };
+        Device::begin(DeviceId(OTHER.0), disk, RunId([1; 16]), &Found::default(), 0).0
+    };
+    let removes = |device: &mut Device, event| decide(device, event, 1).contains(&Effect::RemoveRecord(APP));
+
+    let mut device = begin(Phase::StandingBy);
+    assert!(!removes(&mut device, Event::Kept(CommandNumber(4))), "nobody forgot it");
+    let mut device = begin(Phase::Stopped(Why::Ordered));
+    assert!(!removes(&mut device, Event::Forgotten(APP)), "its result would be asked for again");
+    assert!(removes(&mut device, Event::Kept(CommandNumber(4))));
+    assert_eq!(device.phase(APP), None);
+    let mut device = begin(Phase::Claiming);
+    assert!(!removes(&mut device, Event::Forgotten(APP)), "it came back meanwhile");
+    assert!(!removes(&mut device, Event::Kept(CommandNumber(4))));
+    assert_eq!(device.phase(APP), Some(Phase::Claiming));
+}
+
+#[test]
+fn of_more_apps_than_can_be_told_those_that_run_are_told() {
+    let scene = Scene::new();
+    let app = |number: u8, phase| {
+        (AppId([number; 16]), AppReport { term: Term(1), phase, volumes: BTreeMap::new() })
+    };
+    let mut apps: BTreeMap<AppId, AppReport> =
+        (0..=APPS_MAX as u8).map(|number| app(number, Phase::StandingBy)).collect();
+    apps.extend([app(250, Phase::Stopped(Why::Ordered)), app(251, Phase::Running)]);
+    let report = Report { number: ReportNumber(1), renew: BTreeSet::new(), docker: true, apps };
+    let told = scene.world.full_report(&report);
+    let first: Vec<AppId> = told.apps.iter().take(3).map(|one| one.app).collect();
+    assert_eq!(first, [AppId([251; 16]), AppId([250; 16]), AppId([0; 16])]);
+    assert_eq!(told.apps.iter().count(), APPS_MAX);
 }
