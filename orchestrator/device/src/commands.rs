@@ -183,6 +183,7 @@ impl Device {
         let data = Data { writers, ..Data::default() };
         let result = CommandResult { number: command.number, app, outcome, data };
         if let Some(record) = self.disk.apps.get_mut(&app) {
+            record.ready = result.outcome == Outcome::Done;
             record.keep(&command, result);
         }
         self.write(app, effects);

@@ -187,7 +187,12 @@ impl Device {
                 }
             }
             (Phase::Flushing(why), Done::Unmounted) => self.ended(app, why, now, effects),
-            (Phase::Settling, Done::Settled(true)) => self.enter(app, Phase::StandingBy, now, effects),
+            (Phase::Settling, Done::Settled(true)) => {
+                if let Some(record) = self.disk.apps.get_mut(&app) {
+                    record.ready = true;
+                }
+                self.enter(app, Phase::StandingBy, now, effects);
+            }
             (Phase::Settling, Done::Settled(false)) => self.again_at(app, now + SETTLE_AGAIN),
             _ => {}
         }

@@ -47,6 +47,9 @@ pub struct Record {
     pub policy: Policy,
     /// Where the app is.
     pub phase: Phase,
+    /// Whether it can stand by: it was prepared, or had the app and let go. Not while it is prepared for the first time, nor when
+    /// that failed.
+    pub ready: bool,
     /// Its volumes.
     pub volumes: BTreeMap<VolumeId, VolumeRecord>,
     /// The moments to go back to before the app is started.
@@ -106,6 +109,7 @@ impl Record {
             generation: Generation(0),
             policy: Policy::Manual,
             phase: Phase::StandingBy,
+            ready: false,
             volumes: BTreeMap::new(),
             rollback_to: BTreeMap::new(),
             started: false,

@@ -590,9 +590,12 @@ impl Hive {
             !bound && open && fresh.contains(device) && !operation.tried.contains(device)
         };
         let failed = matches!(self.phase(operation.app), Some(Phase::Stopped(Why::Failed(_))));
-        // First who is named, then who had it and did not fail, then who has its volumes, then the others.
+        let knows =
+            |row: &crate::state::Device| app.volumes.keys().all(|volume| row.writers.contains_key(volume));
+        // First who is named, then who had it and did not fail, then who stands by, then the others.
         let rank = |device: &DeviceId| {
-            let has = self.devices.get(device).is_some_and(|row| row.apps.contains_key(&operation.app));
+            let row = self.devices.get(device);
+            let has = row.is_some_and(|row| row.apps.contains_key(&operation.app) && knows(row));
             let had = app.placement.device == Some(*device);
             (operation.to != Some(*device), had && failed, !had, !has)
         };
@@ -605,9 +608,7 @@ impl Hive {
             }
             return;
         };
-        let writers = self.devices.get(&to).map(|device| &device.writers);
-        let known =
-            writers.is_some_and(|writers| app.volumes.keys().all(|volume| writers.contains_key(volume)));
+        let known = self.devices.get(&to).is_some_and(knows);
         self.edit(id, |operation| operation.to = Some(to));
         match known {
             true => self.grant(id, to, Step::Start, &Heads::Since),

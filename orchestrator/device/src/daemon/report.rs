@@ -110,10 +110,12 @@ fn app_report(
     now: u64,
 ) -> AppReport {
     use orchestrator_api::wire::report::Phase as WirePhase;
-    let (phase, why) = WirePhase::of(decided.phase);
     let record = state.record.as_ref();
+    // Who is not ready to take the app stands by for nobody, and names no volumes that it could claim.
+    let is_ready = decided.phase != Phase::StandingBy || record.is_none_or(|record| record.ready);
+    let (phase, why) = if is_ready { WirePhase::of(decided.phase) } else { (WirePhase::Absent, None) };
     let live = decided.phase.is_live();
-    let volumes = state.file.volumes.iter().map(|one| {
+    let volumes = state.file.volumes.iter().filter(|_| is_ready).map(|one| {
         let volume = VolumeId(one.volume.0);
         let name = volume_name(app, &one.name);
         let found = seen.volumes.iter().find(|found| found.name == name);

@@ -272,6 +272,9 @@ struct Saved {
     generation: Generation,
     policy: Policy,
     phase: SavedPhase,
+    // Records of before it was written: whoever had one was taken for ready.
+    #[serde(default = "ready")]
+    ready: bool,
     volumes: Vec<SavedVolume>,
     rollback_to: Vec<HeadAt>,
     started: bool,
@@ -279,6 +282,10 @@ struct Saved {
     doing: Option<SavedCommand>,
     command: CommandNumber,
     results: Vec<SavedResult>,
+}
+
+fn ready() -> bool {
+    true
 }
 
 #[derive(Serialize, Deserialize)]
@@ -497,6 +504,7 @@ impl Saved {
             generation: record.generation,
             policy: record.policy,
             phase: record.phase.into(),
+            ready: record.ready,
             volumes: record.volumes.iter().map(volume).collect(),
             rollback_to: heads(&record.rollback_to),
             started: record.started,
@@ -521,6 +529,7 @@ impl Saved {
             generation: self.generation,
             policy: self.policy,
             phase: self.phase.into(),
+            ready: self.ready,
             volumes: self.volumes.into_iter().map(volume).collect(),
             rollback_to: self.rollback_to.iter().map(HeadAt::head).collect(),
             started: self.started,
@@ -580,6 +589,7 @@ mod tests {
             generation: Generation(2),
             policy: Policy::Auto,
             phase,
+            ready: term.is_multiple_of(2),
             volumes: [(volume, VolumeRecord { expect, cut })].into(),
             rollback_to: [(volume, head)].into(),
             started: true,

@@ -50,3 +50,19 @@ async fn a_failover_passes_over_who_cannot_have_the_app() {
         scene.world.end().await;
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_has_an_app_and_was_not_prepared_for_it_is_asked_as_if_he_had_nothing() {
+    for (database, folder) in databases().await {
+        let mut scene = Scene::on(&database, folder, "auto").await;
+        // He was asked once, and could not: so he says that the app is absent.
+        scene.cellar.has(&scene.app, &scene.term, "absent", None, None);
+        scene.attic.report().await.is(200);
+        let prepare = scene.cellar.expect("prepare").await;
+        let writers = json!([{"volume": VOLUME, "writer": scene.cellar.writer()}]);
+        scene.cellar.answer(&prepare, "done", None, json!({"writers": writers})).await.is(204);
+        scene.cellar.has(&scene.app, &scene.term, "standing_by", None, None);
+        scene.cellar.report().await.is(200);
+        scene.world.end().await;
+    }
+}

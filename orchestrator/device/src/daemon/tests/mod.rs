@@ -9,12 +9,14 @@ use std::time::Duration;
 use fs_crypto::{EntryKey, RingEntry, VolumeKey};
 use orchestrator_api::command::{CommandResult, Data, Order, Outcome, Verb};
 use orchestrator_api::ids::{
-    AppId, CommandNumber, DeviceId, OperationId, ReportNumber, RunId, Seq, SessionId, Term, VolumeId,
+    AppId, CommandNumber, DeviceId, Generation, HelloNumber, Incarnation, OperationId, ReportNumber, RunId,
+    Seq, SessionId, Term, VolumeId,
 };
 use orchestrator_api::placement::{Phase, Problem, Why};
-use orchestrator_api::report::{AppReport, Report};
+use orchestrator_api::report::{AppReport, Report, Welcome};
 use orchestrator_api::wire::command::{Command, MomentName, MomentReason, ResultState};
 use orchestrator_api::wire::device::APPS_MAX;
+use orchestrator_api::wire::report as wire;
 use orchestrator_api::wire::value::Text;
 use serde_json::{Value, json};
 
@@ -384,4 +386,42 @@ fn of_more_apps_than_can_be_told_those_that_run_are_told() {
     let first: Vec<AppId> = told.apps.iter().take(3).map(|one| one.app).collect();
     assert_eq!(first, [AppId([251; 16]), AppId([250; 16]), AppId([0; 16])]);
     assert_eq!(told.apps.iter().count(), APPS_MAX);
+}
+
+#[test]
+fn who_was_not_prepared_yet_or_could_not_be_stands_by_for_nobody() {
+    let mut device =
+        Device::begin(DeviceId(OTHER.0), Disk::default(), RunId([1; 16]), &Found::default(), 0).0;
+    let welcome = Welcome { number: HelloNumber(1), session: SESSION, incarnation: Incarnation(1) };
+    decide(&mut device, Event::Welcome(Ok(welcome)), 1);
+    let scene = Scene::new();
+    scene.has_volumes(&[("data", VolumeId([1; 32]))]);
+    let told = |device: &Device| {
+        let record = device.disk.apps[&APP].clone();
+        let decided = AppReport { term: record.term, phase: record.phase, volumes: BTreeMap::new() };
+        scene.world.app(APP, |state| state.record = Some(record));
+        let apps = [(APP, decided)].into();
+        let report = Report { number: ReportNumber(1), renew: BTreeSet::new(), docker: true, apps };
+        let told = scene.world.full_report(&report);
+        (told.apps[0].phase, told.apps[0].volumes.len())
+    };
+    let rounds = [
+        (Err(Problem::ImageMissing), wire::Phase::Absent, wire::Phase::Absent),
+        (Ok(BTreeMap::new()), wire::Phase::Absent, wire::Phase::StandingBy),
+        (Err(Problem::StoreUnreachable), wire::Phase::StandingBy, wire::Phase::Absent),
+    ];
+    for (number, (writers, meanwhile, after)) in (1..).zip(rounds) {
+        let prepare = orchestrator_api::command::Command {
+            number: CommandNumber(number),
+            operation: operation(number),
+            app: APP,
+            term: Term(1),
+            generation: Generation(1),
+            order: Order::Prepare { volumes: Vec::new() },
+        };
+        decide(&mut device, Event::Commands(SESSION, Ok(vec![prepare])), 2);
+        assert_eq!(told(&device).0, meanwhile, "round {number}");
+        decide(&mut device, Event::Prepared { app: APP, writers }, 3);
+        assert_eq!(told(&device), (after, usize::from(after == wire::Phase::StandingBy)), "round {number}");
+    }
 }

@@ -152,6 +152,7 @@ fn phase(phase: &str, health: &str, problem: &str, on: &Html) -> (Health, Html) 
         ("stopped", _) => (Health::Off, "Stopped"),
         ("stopping" | "flushing", _) => (Health::Busy, "Stops"),
         ("standing_by", _) => (Health::Off, "Stands by"),
+        ("absent", _) => (Health::Busy, "Is being prepared"),
         ("settling", _) => (Health::Busy, "Gives it up"),
         _ => (Health::Busy, "Starts"),
     };
