@@ -5,6 +5,7 @@ use orchestrator_api::text::Uuid;
 use orchestrator_api::wire::account::Store;
 use orchestrator_api::wire::app::{App, ChangeApp, Plain, Wanted};
 use orchestrator_api::wire::operation::Ordered;
+use orchestrator_api::wire::people::{Me, Role};
 use orchestrator_api::wire::value::List;
 use orchestrator_device::daemon::files::Folder;
 
@@ -79,6 +80,8 @@ pub fn decide(state: &State, client: &Client, app: &App, store: &Store, order: &
     }
     let known = find::stores(client)?;
     refuse(app, deciding(app, &known), store)?;
+    let me: Me = client.get("/v1/me")?;
+    is_owners(app.name.as_str(), me.role)?;
     let volumes = eject::here(state, app)?;
     let commands = Commands::new(state.clone(), Folder::of(state.root()).0);
     stores::block_on(commands.reach(&store.url))?;
@@ -140,6 +143,17 @@ fn refuse(app: &App, before: Option<&Store>, store: &Store) -> Result<()> {
     Ok(())
 }
 
+/// The hive takes the change from an owner only, and is told last: so it is seen before anything is stopped.
+fn is_owners(app: &str, role: Role) -> Result<()> {
+    if role >= Role::Owner {
+        return Ok(());
+    }
+    let text =
+        format!("where the data of \"{app}\" goes is changed by an owner, and you are {}", role.text());
+    Err(Failure::new(Kind::NotPermitted, text)
+        .hint("nothing was stopped; `comb login` as an owner on this machine, then the same again"))
+}
+
 fn change(client: &Client, app: &App, stores: Vec<Uuid>, order: &OrderArgs) -> Result<()> {
     let stores = List::try_from(stores).map_err(|_| {
         Failure::new(Kind::InTheWay, format!("\"{}\" has as many stores as an app can have", app.name))
@@ -147,4 +161,19 @@ fn change(client: &Client, app: &App, stores: Vec<Uuid>, order: &OrderArgs) -> R
     let change = ChangeApp { stores: Some(stores), ..ChangeApp::default() };
     let ordered: Ordered = client.patch(&format!("/v1/apps/{}", app.id), &change)?;
     order.finish(client, ordered, &format!("stores of \"{}\"", app.name)).map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_may_not_change_where_data_goes_is_told_before_anything_is_stopped() {
+        for role in [Role::Viewer, Role::Operator] {
+            let failure = is_owners("photos", role).expect_err("an owner's");
+            assert_eq!(failure.kind, Kind::NotPermitted);
+            assert!(failure.message.contains(role.text()), "{}", failure.message);
+        }
+        is_owners("photos", Role::Owner).expect("may");
+    }
 }
