@@ -26,7 +26,7 @@ const STILL_MAX: Duration = Duration::from_secs(20 * 60);
 
 /// What helps where an app is not removed since something of it is in no store.
 const REMOVE_LATE: &str = "the app is stopped and stays: when the store answers, `comb app remove NAME` again sends the rest first; \
-                           a tail goes to no store, and `comb app fork NAME NEW --tail --from DEVICE` makes an app of it. \
+                           a tail goes to no store, and `comb app fork NAME --tail --from DEVICE --as NEW` makes an app of it. \
                            With --keep-data all stays on the device, with --discard it is lost";
 
 /// What every command takes that orders something.

@@ -131,7 +131,6 @@ pub fn problem(code: &str) -> (String, Option<&'static str>) {
         "not_logged_in" => ("the login ended, or may do less now", Some("`comb login` makes another")),
         "no_standby" => ("no other device stands by for it", Some("`comb device code` adds a device")),
         "no_candidate" => ("no device can take it", Some("`comb device list` says how they are")),
-        "orphan" => ("no device says that it has it", None),
         "volumes_unknown" => (
             "it was started, and the device that has its volumes did not tell of them",
             Some(

@@ -112,7 +112,7 @@ pub struct KeptBranch {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AppProblem {
     /// For programs: a problem of section 6, or `no_standby`, `no_candidate`,
-    /// `volumes_unknown`, `orphan`, `not_held`.
+    /// `volumes_unknown`, `not_held`.
     pub code: String,
     /// Who says so; none for the hive.
     #[serde(default)]

@@ -153,7 +153,6 @@ pub fn problem(code: &str) -> (String, Option<&'static str>) {
             Some("Under Settings, choose a device that does; until then nobody can take over in time."),
         ),
         "no_candidate" => ("no device can take it", Some("Under Devices you see how they are.")),
-        "orphan" => ("no device says that it has it", Some("Start it: a device is found for it.")),
         "volumes_unknown" => (
             "it was started, and the device that has its volumes did not tell of them",
             Some(

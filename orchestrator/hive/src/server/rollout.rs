@@ -101,9 +101,9 @@ pub fn order(tenant: &mut Tenant<'_>, id: DeviceId, number: u64) -> Result<Opera
     let sql = "SELECT 1 FROM release_binary WHERE account = $1 AND number = $2 AND arch = $3";
     if tenant.one(sql, &[number.into(), arch.into()])?.is_none() {
         let text = format!("release {number} has no program for {arch} here, which \"{name}\" runs on");
-        return Err(
-            Fail::new(Code::ArchMismatch, text).hint("put it with `PUT /v1/releases/{number}/{arch}`")
-        );
+        return Err(Fail::new(Code::ArchMismatch, text).hint(format!(
+            "put it with `PUT /v1/releases/{number}/{arch}`, or `comb device release FILE…`"
+        )));
     }
     let order = Order::UpdateDevice {
         release: Base64(row.bytes(0)?.to_vec()),
