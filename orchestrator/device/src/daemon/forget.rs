@@ -43,6 +43,11 @@ impl World {
             let _ = self.events.send(Event::StopHere(app));
             self.stopped(app).await?;
         }
+        // Of an app that never had a record, what was written down when its volumes were made.
+        let is_known = self.app(app, |state| state.record.is_some() || !state.file.volumes.is_empty());
+        if let (false, Ok(Some(file))) = (is_known, self.folder.read_app(app)) {
+            self.app(app, |state| state.file = file);
+        }
         self.remove_containers(app, None).await?;
         self.remove_docker_volumes(app).await;
         self.unmount_all(app).await;

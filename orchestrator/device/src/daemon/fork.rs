@@ -21,6 +21,7 @@ use orchestrator_api::wire::command::{Data, Fork, MomentName, MomentReason, Name
 use orchestrator_api::wire::value::{List, Number};
 
 use super::World;
+use super::files::{AppFile, AppVolume};
 use super::loaded::{Loaded, wall_clock};
 use super::moments::{instant_tag, retention};
 use super::steps::{Marker, mount_point};
@@ -68,7 +69,11 @@ impl World {
             Ok(made) => self.post_fork(session, &loaded, new, fork).await.map(|()| made),
             Err(trouble) => Err(trouble),
         };
-        match posted {
+        let kept = posted.and_then(|made| {
+            self.keep_fork(app, new, fork.new_name.as_str(), &made)?;
+            Ok(made)
+        });
+        match kept {
             Ok(made) => {
                 let volumes = made.iter().filter_map(|(name, volume, _)| {
                     Some(NamedVolume { name: name.clone().try_into().ok()?, volume: Hex(volume.0) })
@@ -89,6 +94,31 @@ impl World {
                 Err(trouble)
             }
         }
+    }
+
+    /// Writes down what was made: if the hive does not have the new app after all, it is to be forgotten here.
+    fn keep_fork(
+        &self,
+        app: AppId,
+        new: AppId,
+        name: &str,
+        made: &[(String, VolumeId, fs_format::DeviceId)],
+    ) -> Result<()> {
+        let before = self.app(app, |state| state.file.clone());
+        let volume = |(name, volume, _): &(String, VolumeId, _)| AppVolume {
+            name: name.clone(),
+            volume: Hex(volume.0),
+        };
+        let file = AppFile {
+            name: name.to_owned(),
+            revision: FIRST,
+            highest: FIRST,
+            stores: before.stores,
+            seal_every_s: before.seal_every_s,
+            volumes: made.iter().map(volume).collect(),
+            ..AppFile::default()
+        };
+        self.write_file(new, file)
     }
 
     /// Where each volume of an app is taken, by its name in the compose file.

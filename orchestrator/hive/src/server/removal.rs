@@ -130,6 +130,23 @@ pub fn go_on_without(
     Ok(true)
 }
 
+/// An app that a device made volumes and a package of does not come to be: nothing of it stays.
+pub fn unmake(
+    tenant: &mut Tenant<'_>,
+    operation: OperationId,
+    app: AppId,
+    device: DeviceId,
+) -> Result<(), Fail> {
+    if tenant.one("SELECT 1 FROM app WHERE account = $1 AND app = $2", &[app.0.into()])?.is_some() {
+        return Ok(());
+    }
+    tenant.execute("DELETE FROM package WHERE account = $1 AND app = $2", &[app.0.into()])?;
+    // All of it is another app's past, which stays.
+    let order = Order::Forget { keep_data: false, discard: true };
+    tasks::command(tenant, operation, Some(app), device, order)?;
+    Ok(())
+}
+
 /// A device that was told of an app's end, and was not waited for, did not do it.
 pub fn refused(tenant: &mut Tenant<'_>, app: Option<AppId>, device: DeviceId, result: &CommandResult) {
     let problem = result.code.or(result.problem.as_ref().map(|problem| problem.code));

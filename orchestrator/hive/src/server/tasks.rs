@@ -271,8 +271,9 @@ pub fn command(
     let placed = match app {
         Some(app) => {
             let sql = "SELECT term, generation FROM app WHERE account = $1 AND app = $2";
-            let row = tenant.one(sql, &[app.0.into()])?.ok_or_else(Fail::not_found)?;
-            Some((Term(row.count(0)?), Generation(row.count(1)?)))
+            // One that did not come to be has neither.
+            let row = tenant.one(sql, &[app.0.into()])?;
+            row.map(|row| Ok::<_, Fail>((Term(row.count(0)?), Generation(row.count(1)?)))).transpose()?
         }
         None => None,
     };
@@ -358,7 +359,10 @@ pub fn answered(
             Task::Fork { app, name, of, device } => {
                 match apps::forked(tenant, *app, name, *of, *device, &result.data)? {
                     None => kind = "app_added",
-                    Some(refused) => state = OperationState::Failed(refused),
+                    Some(refused) => {
+                        removal::unmake(tenant, id, *app, *device)?;
+                        state = OperationState::Failed(refused);
+                    }
                 }
                 about.app = Some(*app);
             }

@@ -108,6 +108,27 @@ async fn a_restore_makes_another_app_or_nothing_at_all() {
         let failed = scene.ada.wait(&id(&begun), 10).await;
         assert_eq!((&failed["state"], &failed["code"]), (&json!("failed"), &json!("package_wrong")));
 
+        // The package is there, and somebody took the name meanwhile: the device forgets what it made.
+        let lost = json!({"to": "comb-0000000000000002", "into": "photos-lost"});
+        let begun = scene.order("restore", lost).await.is(202);
+        let new = begun["app"].as_str().expect("it says which").to_owned();
+        let command = scene.attic.expect("fork").await;
+        let package = serde_json::to_vec(&scene.owner.package(&new, "photos-lost", 1)).expect("is JSON");
+        scene.attic.ask("POST", "/v1/packages", &package).await.is(201);
+        let taken = uuid();
+        scene.ada.package(&scene.owner, &taken, "photos-lost", 1).await.is(201);
+        let add = json!({
+            "app": taken, "revision": 1, "device": scene.attic.uuid(), "policy": "manual",
+            "stores": scene.shown().await["stores"], "start": false
+        });
+        scene.ada.post("/v1/apps", &add).await.is(202);
+        scene.attic.answer(&command, "done", None, json!({"revision": 1})).await.is(204);
+        assert_eq!(scene.ada.wait(&id(&begun), 10).await["code"], "state");
+        let forget = scene.attic.expect("forget").await;
+        assert_eq!((&forget["app"], &forget["term"]), (&json!(new), &Value::Null));
+        assert_eq!((&forget["keep_data"], &forget["discard"]), (&json!(false), &json!(true)));
+        scene.attic.answer(&forget, "done", None, json!({})).await.is(204);
+
         // The name is free still. What comes of it is another app with its own volumes, stopped.
         let begun = scene.order("restore", wish).await.is(202);
         let new = begun["app"].as_str().expect("it says which").to_owned();

@@ -14,6 +14,7 @@ use orchestrator_api::ids::{
 };
 use orchestrator_api::placement::{Phase, Problem, Why};
 use orchestrator_api::report::{AppReport, Report, Welcome};
+use orchestrator_api::text::Hex;
 use orchestrator_api::wire::command::{Command, MomentName, MomentReason, ResultState};
 use orchestrator_api::wire::device::APPS_MAX;
 use orchestrator_api::wire::report as wire;
@@ -22,6 +23,7 @@ use serde_json::{Value, json};
 
 use self::scene::{APP, OTHER, Scene, branch, entry, seal, state};
 use crate::app::volume_name;
+use crate::daemon::files::{AppFile, AppVolume};
 use crate::daemon::talk::failed;
 use crate::doors::ring;
 use crate::record::{Disk, Kept, Record};
@@ -424,4 +426,16 @@ fn who_was_not_prepared_yet_or_could_not_be_stands_by_for_nobody() {
         decide(&mut device, Event::Prepared { app: APP, writers }, 3);
         assert_eq!(told(&device), (after, usize::from(after == wire::Phase::StandingBy)), "round {number}");
     }
+}
+
+#[tokio::test]
+async fn volumes_that_were_made_for_an_app_that_did_not_come_to_be_are_removed() {
+    let scene = Scene::new();
+    scene.docker(|_, _| Some(json!([])));
+    let volume = AppVolume { name: "data".to_owned(), volume: Hex([1; 32]) };
+    let file = AppFile { name: "copy".to_owned(), volumes: vec![volume], ..AppFile::default() };
+    // Another process wrote it down.
+    scene.world.folder.write_app(OTHER, &file).expect("written");
+    scene.world.forget(OTHER, Term(0), false, true).await.expect("forgotten");
+    assert_eq!(scene.volumes.seen.lock().removed, [volume_name(OTHER, "data")]);
 }
