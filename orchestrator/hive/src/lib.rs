@@ -123,6 +123,13 @@ pub enum Event {
         /// What is wrong with that; none where nobody wanted it to run.
         problem: Option<Refused>,
     },
+    /// A person does not want a planned move any more that has touched its app: the way back.
+    Back {
+        /// The operation.
+        operation: OperationId,
+        /// The step's count: a later step is decided about anew.
+        count: u64,
+    },
     /// A device that an operation needs was not heard for long.
     Silent {
         /// The operation.
@@ -197,6 +204,10 @@ pub fn decide(hive: &mut Hive, event: Event) -> Answer {
         }
         Event::GivenUp { app, problem } => {
             hive.given_up(app, problem);
+            Answer::Nothing
+        }
+        Event::Back { operation, count } => {
+            hive.back(operation, count);
             Answer::Nothing
         }
         Event::Silent { operation, count, device, heard } => {

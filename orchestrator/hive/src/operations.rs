@@ -433,6 +433,22 @@ impl Hive {
         }
     }
 
+    /// A person wants a planned move back.
+    ///
+    /// While it hands over nobody but the source has the app, under a lease, too: so it gets the next term at once. If it is
+    /// lost, its watch ends that one.
+    pub(crate) fn back(&mut self, id: OperationId, count: u64) {
+        let Some(operation) = self.operations.get(&id) else { return };
+        let is_running = operation.state == OperationState::Running && operation.count == count;
+        match operation.step {
+            Step::HandOver if is_running => {
+                self.edit(id, |operation| operation.reason = Some(Refused::State));
+                self.way_back(id, &Heads::Since);
+            }
+            _ => self.late(id, count),
+        }
+    }
+
     /// A device that the step needs is silent.
     pub(crate) fn silent(&mut self, id: OperationId, count: u64, device: DeviceId, heard: Renewals) {
         let Some(operation) = self.operations.get(&id).cloned() else { return };

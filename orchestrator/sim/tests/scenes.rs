@@ -417,6 +417,23 @@ fn a_move_ends_soon_when_a_device_is_lost_while_the_target_is_prepared() {
 }
 
 #[test]
+fn a_move_that_a_person_wants_back_goes_back_while_it_is_handed_over() {
+    for leased in [false, true] {
+        let mut moving = Moving::ordered(leased);
+        moving.does(CELLAR, Verb::Prepare);
+        let count = moving.scene.hive.operations[&moving.operation].count;
+        let late = Event::Back { operation: moving.operation, count: count - 1 };
+        decide(&mut moving.scene.hive, late);
+        assert_eq!(moving.state().0, Step::HandOver, "that was about an earlier step");
+        decide(&mut moving.scene.hive, Event::Back { operation: moving.operation, count });
+        assert_eq!((moving.state().0, moving.placed()), (Step::Return, (Some(ATTIC), 6)), "leased: {leased}");
+        let asked: Vec<Verb> = moving.asked(ATTIC).iter().map(|it| it.order.verb()).collect();
+        assert_eq!(asked, [Verb::HandOver, Verb::Start], "the start makes the other one obsolete");
+        assert!(moving.asked(CELLAR).is_empty());
+    }
+}
+
+#[test]
 fn a_source_that_is_lost_before_it_hands_over_goes_on_when_it_is_back() {
     let mut moving = Moving::ordered(false);
     moving.does(CELLAR, Verb::Prepare);

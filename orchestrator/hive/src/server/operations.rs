@@ -228,7 +228,7 @@ pub fn cancel(call: &Call, tenant: &mut Tenant<'_>) -> Result<Reply, Fail> {
         }
         // The way back, on request.
         (Kind::Move, false) => {
-            decide(&mut loaded.hive, Decided::Late { operation: id, count: operation.count });
+            decide(&mut loaded.hive, Decided::Back { operation: id, count: operation.count });
             loaded.save(tenant)?;
         }
         // A start that does not end is ended by a stop.
