@@ -150,11 +150,16 @@ pub fn send(call: Arc<Call>) -> Answering {
     })
 }
 
+fn no_stream() -> Fail {
+    Fail::new(Code::NotFound, "this process of the hive has no such stream: nobody ordered it, or it is over")
+        .hint("order it again; where several processes serve, all requests have to go to one of them")
+}
+
 /// `GET /v1/streams/{id}`.
 pub fn receive(call: Arc<Call>) -> Answering {
     Box::pin(async move {
         let (account, id): (_, Uuid) = (call.account()?, call.param(0)?);
-        let mut taken = call.shared.streams.take(account, id).ok_or_else(Fail::not_found)?;
+        let mut taken = call.shared.streams.take(account, id).ok_or_else(no_stream)?;
         let (shared, caller) = (call.shared.clone(), call.caller.clone());
         let (send, receive) = mpsc::channel::<Bytes>(16);
         tokio::spawn(async move {
