@@ -92,6 +92,15 @@ id!(
 );
 uuid!(AppId DeviceId OperationId);
 
+impl OperationId {
+    /// The tag of an instant of all volumes that the operation keeps: `comb-` and the id's first 16 digits. Who goes on after a
+    /// device that was lost in an update finds the moment before it by this.
+    pub fn instant_tag(self) -> String {
+        let digits: String = self.to_string().chars().filter(|one| *one != '-').take(16).collect();
+        format!("comb-{digits}")
+    }
+}
+
 /// What the hash behind [`AppId::made`] is for.
 const MADE_CONTEXT: &str = "comb 2026-11 v1 app made by a device";
 

@@ -103,6 +103,8 @@ pub struct Known {
     pub seq: Seq,
     /// Who may have gone on since.
     pub writers: BTreeSet<Writer>,
+    /// An update of the app of which nobody knows how it ended: whoever gets the next term goes back to the moment before it.
+    pub update: Option<OperationId>,
 }
 
 impl App {

@@ -23,7 +23,7 @@ use orchestrator_api::wire::value::{List, Number};
 use super::World;
 use super::files::{AppFile, AppVolume};
 use super::loaded::{Loaded, wall_clock};
-use super::moments::{instant_tag, retention};
+use super::moments::retention;
 use super::steps::{Marker, mount_point};
 use crate::app::{package, volume_name};
 use crate::doors::hive::{Ask, HiveError};
@@ -153,7 +153,7 @@ impl World {
                 (None, Some(_)) => rest.keys().map(|volume| (*volume, "head".to_owned())).collect(),
                 (None, None) => {
                     // As all of it is now, at one instant.
-                    let tag = instant_tag(operation);
+                    let tag = operation.instant_tag();
                     self.snapshot(app, &tag, "", MomentReason::Asked).await?;
                     self.whens(&rest, &MomentName::Tag(orchestrator_api::wire::value::Text::cut(&tag)))
                         .await?

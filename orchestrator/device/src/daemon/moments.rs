@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use orchestrator_api::compose::Block;
-use orchestrator_api::ids::{AppId, OperationId, VolumeId};
+use orchestrator_api::ids::{AppId, VolumeId};
 use orchestrator_api::placement::{Phase, Problem};
 use orchestrator_api::text::Hex;
 use orchestrator_api::wire::command::{MOMENTS_MAX, Moment, MomentName, MomentReason, MomentVolume};
@@ -156,12 +156,7 @@ impl World {
             let name = names
                 .get(volume)
                 .ok_or_else(|| Trouble::new(Problem::KeyMissing, "the moment names another volume"))?;
-            let found = self.setup.volumes.moment(name, when).await?;
-            let there = found.is_some_and(|seal| {
-                seal.seq.0.to_string() == *when
-                    || seal.snapshot.as_ref().is_some_and(|(_, tags)| tags.contains(when))
-            });
-            if !there {
+            if !self.has_moment(name, when).await? {
                 return Err(Trouble::new(
                     Problem::InstantTorn,
                     format!("volume \"{name}\" has no moment {when}"),
@@ -169,6 +164,37 @@ impl World {
             }
         }
         Ok(whens)
+    }
+
+    /// Whether a volume has a moment: a tag, or a seal's number.
+    async fn has_moment(&self, name: &str, when: &str) -> Result<bool> {
+        let found = self.setup.volumes.moment(name, when).await?;
+        Ok(found.is_some_and(|seal| {
+            seal.seq.0.to_string() == when
+                || seal.snapshot.as_ref().is_some_and(|(_, tags)| tags.iter().any(|tag| tag == when))
+        }))
+    }
+
+    /// Whether these volumes have the moment before an update of which nobody saw the end. Where none has it, the update had
+    /// changed nothing that was replicated; where only some have it, a person decides (`failover.md`, section 11).
+    pub(super) async fn is_gone_back_to(&self, names: &[String], tag: &str) -> Result<bool> {
+        let mut lacks = Vec::new();
+        for name in names {
+            if !self.has_moment(name, tag).await? {
+                lacks.push(format!("\"{name}\""));
+            }
+        }
+        match lacks.len() {
+            0 => Ok(!names.is_empty()),
+            all if all == names.len() => Ok(false),
+            _ => Err(Trouble::new(
+                Problem::InstantTorn,
+                format!(
+                    "{} lacks the moment {tag} before the update, and the app's other volumes have it",
+                    lacks.join(", ")
+                ),
+            )),
+        }
     }
 }
 
@@ -185,12 +211,6 @@ pub(super) fn retention(block: &Block, volume: &str) -> String {
         _ => format!("{seconds}s"),
     };
     format!("{}; keep tag update for {kept}", said.trim_end_matches([';', ' ']))
-}
-
-/// The tag of an instant of all volumes: `comb-` and the beginning of the operation's id.
-pub(super) fn instant_tag(operation: OperationId) -> String {
-    let digits: String = operation.to_string().chars().filter(|one| *one != '-').take(16).collect();
-    format!("comb-{digits}")
 }
 
 const REASONS: [(MomentReason, &str); 5] = [

@@ -21,7 +21,7 @@ use serde::{Deserialize, Serialize};
 
 use super::World;
 use super::files::{AppFile, AppVolume};
-use super::moments::{instant_tag, retention};
+use super::moments::retention;
 use super::streams::Stream;
 use super::talk::failed;
 use crate::app::package::SealError;
@@ -359,7 +359,7 @@ impl World {
             Order::Snapshot { tag, message } => {
                 let tag = match tag {
                     Some(tag) => String::from(tag.clone()),
-                    None => instant_tag(command.operation),
+                    None => command.operation.instant_tag(),
                 };
                 let app = app?;
                 let message = match message {
@@ -523,7 +523,7 @@ impl World {
             self.app(app, |state| state.loaded = old);
             return Err(trouble);
         }
-        let tag = instant_tag(operation);
+        let tag = operation.instant_tag();
         let moment = self.snapshot(app, &tag, "", MomentReason::Update).await?;
         let update = Some(super::files::Update { from: before.revision, tag });
         self.app(app, |state| (state.updating, state.went_back) = (true, None));

@@ -184,17 +184,25 @@ impl World {
         let file = self.file(app);
         self.unmount_all(app).await;
         let ordered = self.app(app, |state| state.rollback.clone());
+        let before_update = match &file.rollback_tag {
+            Some(tag) => {
+                let names =
+                    volumes.iter().map(|volume| self.name(app, *volume)).collect::<Result<Vec<_>>>()?;
+                self.is_gone_back_to(&names, tag).await?.then_some(tag)
+            }
+            None => None,
+        };
         for volume in volumes {
             let name = self.name(app, *volume)?;
-            let when = match (rollback_to.get(volume), &file.rollback_tag, ordered.get(volume)) {
-                (Some(head), ..) => head.seq.0.to_string(),
-                (None, Some(tag), _) => tag.clone(),
-                (None, None, Some(when)) => when.clone(),
+            let (when, why) = match (rollback_to.get(volume), before_update, ordered.get(volume)) {
+                (Some(head), ..) => (head.seq.0.to_string(), Some("move-failed")),
+                (None, Some(tag), _) => (tag.clone(), Some("update-failed")),
+                (None, None, Some(when)) => (when.clone(), None),
                 (None, None, None) => continue,
             };
-            if ordered.is_empty() {
+            if let Some(why) = why {
                 // What was written since stays a moment, under a tag that says why.
-                self.setup.volumes.snapshot(&name, &["move-failed".to_owned()], "").await?;
+                self.setup.volumes.snapshot(&name, &[why.to_owned()], "").await?;
             }
             self.setup.volumes.rollback(&name, &when).await?;
         }

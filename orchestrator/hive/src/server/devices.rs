@@ -21,6 +21,7 @@ use orchestrator_api::wire::report::{
 };
 use orchestrator_api::wire::value::{List, Number, Page};
 
+use super::apps;
 use super::call::{Answering, Call, Reply};
 use super::chance;
 use super::database::{How, Row, Value};
@@ -346,6 +347,9 @@ fn take_report(call: &Call, tenant: &mut Tenant<'_>, report: &Report) -> Result<
             report.version.as_str().into(),
         ],
     )?;
+    for app in &report.apps {
+        take_update(tenant, device, app, &loaded)?;
+    }
     let known: BTreeSet<AppId> = loaded.apps.keys().copied().collect();
     let reported = report.apps.iter().filter(|app| known.contains(&app.app));
     keep_apps(tenant, device, reported, &had, &loaded)?;
@@ -382,6 +386,25 @@ fn learn_volumes(
             Some((volume.name.as_ref()?.as_str(), fs_format::VolumeId(volume.volume.0)))
         });
         outcome::learn_volumes(tenant, loaded, app.app, told.collect())?;
+    }
+    Ok(())
+}
+
+/// An update of which nobody knew how it ended is over where the app runs again as the hive has it.
+fn take_update(
+    tenant: &mut Tenant<'_>,
+    device: DeviceId,
+    app: &AppReport,
+    loaded: &Loaded,
+) -> Result<(), Fail> {
+    let (Some(row), Some(beside)) = (loaded.hive.apps.get(&app.app), loaded.apps.get(&app.app)) else {
+        return Ok(());
+    };
+    let is_placed = row.placement.device == Some(device) && row.placement.term == app.term;
+    let is_open = row.volumes.values().any(|known| known.update.is_some());
+    let runs = app.phase == Phase::Running && app.revision.0 == beside.revision;
+    if is_placed && is_open && runs && !apps::is_busy(tenant, app.app)? {
+        rows::keep_update(tenant, app.app, None)?;
     }
     Ok(())
 }

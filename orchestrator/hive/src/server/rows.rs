@@ -25,6 +25,7 @@ use serde::{Deserialize, Serialize};
 use super::chance;
 use super::database::{DbError, Row, Value};
 use super::fail::Fail;
+use super::tasks::Task;
 use super::tenant::{About, Tenant, Wake, json, read};
 use crate::{
     App, Device, DeviceState, Hive, Kind, Known, Operation, OperationState, Placement, Refused, Step,
@@ -285,6 +286,8 @@ struct KnownColumn {
     epoch: u64,
     seq: u64,
     writers: Vec<Hex<16>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    update: Option<OperationId>,
 }
 
 fn writer(hex: Hex<16>) -> Writer {
@@ -295,7 +298,8 @@ fn known(text: &str) -> Result<BTreeMap<VolumeId, Known>, DbError> {
     let columns: BTreeMap<Hex<32>, KnownColumn> = read(text)?;
     let one = |(volume, known): (Hex<32>, KnownColumn)| {
         let writers = known.writers.into_iter().map(writer).collect();
-        let known = Known { epoch: fs_format::Epoch(known.epoch), seq: fs_format::Seq(known.seq), writers };
+        let (epoch, seq) = (fs_format::Epoch(known.epoch), fs_format::Seq(known.seq));
+        let known = Known { epoch, seq, writers, update: known.update };
         (VolumeId(volume.0), known)
     };
     Ok(columns.into_iter().map(one).collect())
@@ -304,7 +308,8 @@ fn known(text: &str) -> Result<BTreeMap<VolumeId, Known>, DbError> {
 fn known_json(volumes: &BTreeMap<VolumeId, Known>) -> String {
     let one = |(volume, known): (&VolumeId, &Known)| {
         let writers = known.writers.iter().map(|writer| Hex(writer.0)).collect();
-        (Hex(volume.0), KnownColumn { epoch: known.epoch.0, seq: known.seq.0, writers })
+        let (epoch, seq, update) = (known.epoch.0, known.seq.0, known.update);
+        (Hex(volume.0), KnownColumn { epoch, seq, writers, update })
     };
     json(&volumes.iter().map(one).collect::<BTreeMap<_, _>>())
 }
@@ -651,8 +656,23 @@ impl Loaded {
         }
     }
 
+    /// What an update did that is closed without its device's answer, nobody knows.
+    fn note_updates(&mut self) {
+        for (id, operation) in &self.hive.operations {
+            let ran = self.before.operations.get(id).is_some_and(|was| was.state == OperationState::Running);
+            let closed = ran && matches!(operation.state, OperationState::Failed(_));
+            let task = self.operations.get(id).and_then(|beside| beside.data.task.as_ref());
+            if let (true, Some(Task::Update { .. }), Some(app)) =
+                (closed, task, self.hive.apps.get_mut(&operation.app))
+            {
+                app.volumes.values_mut().for_each(|known| known.update = Some(*id));
+            }
+        }
+    }
+
     /// Writes what a decision changed.
     pub fn save(&mut self, tenant: &mut Tenant<'_>) -> Result<(), Fail> {
+        self.note_updates();
         let (hive, before) = (&self.hive, &self.before);
         let life = Life::after(hive);
         if life != Life::after(before) {
@@ -730,7 +750,9 @@ impl Loaded {
         {
             let app = self.apps.get(&command.app).ok_or_else(Fail::not_found)?;
             let operation = self.operations.get(&command.operation);
-            let body = wire_command(tenant, &command, app, operation)?;
+            let volumes = hive.apps.get(&command.app).map(|app| app.volumes.values());
+            let update = volumes.into_iter().flatten().find_map(|known| known.update);
+            let body = wire_command(tenant, &command, app, operation, update)?;
             insert_command(tenant, to, &body)?;
         }
         self.before = self.hive.clone();
@@ -985,12 +1007,23 @@ fn key(name: &str) -> Result<Key, DbError> {
     name.parse().map_err(|_| DbError::Broken("the name of a volume".to_owned()))
 }
 
-/// A command as the device gets it: what was decided, with what the rows have beside.
+/// Writes down which update of an app it is of which nobody knows how it ended, or that there is none.
+pub fn keep_update(tenant: &mut Tenant<'_>, id: AppId, update: Option<OperationId>) -> Result<(), Fail> {
+    let mut loaded = Loaded::app(tenant, id)?;
+    if let Some(app) = loaded.hive.apps.get_mut(&id) {
+        app.volumes.values_mut().for_each(|known| known.update = update);
+    }
+    loaded.save(tenant)
+}
+
+/// A command as the device gets it: what was decided, with what the rows have beside, and the update of which nobody knows
+/// how it ended.
 fn wire_command(
     tenant: &mut Tenant<'_>,
     command: &Command,
     app: &AppRow,
     operation: Option<&OperationRow>,
+    update: Option<OperationId>,
 ) -> Result<wire::command::Command, Fail> {
     let revision = Number(app.revision);
     let order = match &command.order {
@@ -1021,13 +1054,17 @@ fn wire_command(
                 app.package()?.volumes.iter().map(|one| volume(&one.name)).collect();
             let back = |(volume, head): (&VolumeId, &Head)| (Hex(volume.0), Number(head.seq.0));
             let seals: BTreeMap<_, _> = start.rollback_to.iter().map(back).collect();
+            let seals = Some(MomentName::Seals(seals)).filter(MomentName::is_bounded);
+            // A planned move begins where the app runs: there an update has ended, and so it is on the way back.
+            let update = update.filter(|_| operation.is_none_or(|operation| operation.kind != "move"));
+            let before = update.map(|id| MomentName::Tag(Text::cut(&id.instant_tag())));
             wire::command::Order::Start(Start {
                 revision,
                 policy: start.policy,
                 stores: stores(tenant, &app.stores)?,
                 seal_every_s: Number(app.seal_every_s),
                 volumes: List::cut(volumes?),
-                rollback_to: Some(MomentName::Seals(seals)).filter(MomentName::is_bounded),
+                rollback_to: seals.or(before),
             })
         }
         Order::Stop => wire::command::Order::Stop,

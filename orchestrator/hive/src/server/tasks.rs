@@ -204,6 +204,7 @@ pub fn save(tenant: &mut Tenant<'_>, id: OperationId, open: &Open) -> Result<(),
 pub fn cancel(tenant: &mut Tenant<'_>, id: OperationId) -> Result<(), Fail> {
     let Some(mut open) = load(tenant, id)? else { return Ok(()) };
     forget_commands(tenant, id)?;
+    leave_update(tenant, &open)?;
     open.beside.data.cancelled = true;
     open.beside.data.waits = None;
     open.operation.state = OperationState::Failed(Refused::State);
@@ -214,9 +215,18 @@ pub fn cancel(tenant: &mut Tenant<'_>, id: OperationId) -> Result<(), Fail> {
 pub fn give_up(tenant: &mut Tenant<'_>, id: OperationId, why: Refused) -> Result<(), Fail> {
     let Some(mut open) = load(tenant, id)? else { return Ok(()) };
     forget_commands(tenant, id)?;
+    leave_update(tenant, &open)?;
     open.beside.data.waits = None;
     open.operation.state = OperationState::Failed(why);
     save(tenant, id, &open)
+}
+
+/// What a device did of an update is not known when nobody waits for it any more.
+fn leave_update(tenant: &mut Tenant<'_>, open: &Open) -> Result<(), Fail> {
+    match (open.app, &open.beside.data.task) {
+        (Some(app), Some(Task::Update { .. })) => rows::keep_update(tenant, app, Some(open.id)),
+        _ => Ok(()),
+    }
 }
 
 /// Takes back what a device did not answer yet.
@@ -321,6 +331,16 @@ pub fn answered(
             OperationState::Failed(Refused::Problem(told.unwrap_or(Problem::Unknown)))
         }
     };
+    match (&command.order, app, state) {
+        // It goes back by itself, says so, and the old revision runs; whatever else it says, the new one may have begun.
+        (_, _, OperationState::Failed(Refused::Problem(Problem::UpdateRolledBack))) => {}
+        (Order::Update { .. }, Some(app), OperationState::Failed(_)) => {
+            rows::keep_update(tenant, app, Some(id))?;
+        }
+        // A person has said which data it is.
+        (Order::Rollback { .. }, Some(app), OperationState::Done) => rows::keep_update(tenant, app, None)?,
+        _ => {}
+    }
     let mut about = About { app, device: Some(device), operation: Some(id), ..About::default() };
     let mut kind = "finished";
     if state == OperationState::Done {

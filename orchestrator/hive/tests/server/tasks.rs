@@ -4,7 +4,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
-use crate::scene::{Scene, id};
+use crate::scene::{Scene, id, play};
 use crate::world::{VOLUME, cut, databases, manifest, uuid};
 
 fn moment(tag: &str, time: &str, seq: u64) -> Value {
@@ -442,4 +442,55 @@ async fn whatever_a_device_fails_with_ends_its_operation_with_that() {
     let failed = events["items"].as_array().expect("a list").iter().filter(|one| one["kind"] == "failed");
     let told: Vec<&str> = failed.filter_map(|one| one["data"]["code"].as_str()).collect();
     assert_eq!(told, codes);
+}
+
+/// Who gets the next term after a device was lost in an update has the old revision, and the data from before.
+#[tokio::test(flavor = "multi_thread")]
+async fn after_an_update_that_nobody_saw_the_end_of_the_next_start_goes_back_to_the_moment_before_it() {
+    for (database, folder) in databases().await {
+        let mut scene = Scene::on(&database, folder, "manual").await;
+        scene.ada.package(&scene.owner, &scene.app, "photos", 2).await.is(201);
+        let updating = id(&scene.order("update", json!({"revision": 2})).await.is(202));
+        scene.attic.expect("update").await;
+        scene.attic.has(&scene.app, &scene.term, "starting", None, Some((1, 6)));
+        scene.attic.report().await.is(200);
+
+        scene.cellar.report().await.is(200);
+        let forced = json!({
+            "to": scene.cellar.uuid(), "forced": true, "accept_loss": true, "even_if_online": true
+        });
+        let begun = id(&scene.order("move", forced).await.is(202));
+        assert_eq!(scene.ada.wait(&updating, 10).await["code"], "forced");
+        let prepare = scene.cellar.expect("prepare").await;
+        let writers = json!([{"volume": VOLUME, "writer": scene.cellar.writer()}]);
+        scene.cellar.answer(&prepare, "done", None, json!({"writers": writers})).await.is(204);
+        let start = scene.cellar.expect("start").await;
+        let tag: String = updating.chars().filter(|one| *one != '-').take(16).collect();
+        assert_eq!((&start["revision"], &start["rollback_to"]), (&json!(1), &json!(format!("comb-{tag}"))));
+        // It fails there: whoever is next has to go back, too.
+        scene.cellar.answer(&start, "failed", Some("unhealthy"), json!({})).await.is(204);
+        assert_eq!(scene.ada.wait(&begun, 10).await["code"], "unhealthy");
+        scene.cellar.has(&scene.app, &start["term"], "stopped", Some("failed"), None);
+        scene.cellar.report().await.is(200);
+        let begun = id(&scene.order("start", json!({})).await.is(202));
+        let prepare = scene.cellar.expect("prepare").await;
+        scene.cellar.answer(&prepare, "done", None, json!({"writers": writers})).await.is(204);
+        let start = scene.cellar.expect("start").await;
+        assert_eq!(start["rollback_to"], format!("comb-{tag}"));
+        let data =
+            json!({"cuts": [cut(2, 10, Some(9))], "writers": writers, "started": true, "healthy": true});
+        scene.cellar.answer(&start, "done", None, data).await.is(204);
+        assert_eq!(scene.ada.wait(&begun, 10).await["state"], "done");
+        scene.cellar.has(&scene.app, &start["term"], "running", None, Some((2, 10)));
+        scene.cellar.report().await.is(200);
+
+        // It runs: what it wrote since is not gone back from.
+        let stopped = id(&scene.order("stop", json!({})).await.is(202));
+        play(&scene.ada, &stopped, &mut [&mut scene.cellar]).await;
+        scene.order("start", json!({})).await.is(202);
+        let prepare = scene.cellar.expect("prepare").await;
+        scene.cellar.answer(&prepare, "done", None, json!({"writers": writers})).await.is(204);
+        assert_eq!(scene.cellar.expect("start").await["rollback_to"], Value::Null);
+        scene.world.end().await;
+    }
 }
