@@ -63,7 +63,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use fs_crypto::Identity;
-use orchestrator_api::ids::{AppId, RunId, SessionId};
+use orchestrator_api::ids::{AppId, RunId, SessionId, Term, VolumeId};
 use orchestrator_api::placement::Phase;
 use orchestrator_api::report::Refusal;
 use parking_lot::Mutex;
@@ -167,8 +167,8 @@ struct AppState {
     missing_bytes: Option<u64>,
     /// Whether a prepare fetches everything.
     fill: bool,
-    /// The moments that the next mount goes back to.
-    rollback: BTreeMap<orchestrator_api::ids::VolumeId, String>,
+    /// The moments that the next mount goes back to, in the term in which that was ordered and in no other.
+    rollback: Option<GoBack>,
     /// Whether this process began the update that is under way; one that another process began goes back.
     updating: bool,
     /// Why an update went back.
@@ -181,6 +181,12 @@ struct AppState {
     watcher: Option<JoinHandle<()>>,
     wake: Arc<Notify>,
     hands: Arc<tokio::sync::Mutex<()>>,
+}
+
+/// What is gone back to before an app is started again.
+struct GoBack {
+    term: Term,
+    whens: BTreeMap<VolumeId, String>,
 }
 
 /// What was seen of the machine last.

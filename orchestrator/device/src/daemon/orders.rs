@@ -19,11 +19,11 @@ use orchestrator_api::wire::command::{
 use orchestrator_api::wire::value::{List, Number};
 use serde::{Deserialize, Serialize};
 
-use super::World;
 use super::files::{AppFile, AppVolume};
 use super::moments::retention;
 use super::streams::Stream;
 use super::talk::failed;
+use super::{GoBack, World};
 use crate::app::package::SealError;
 use crate::app::{message, volume_name};
 use crate::doors::docker::State;
@@ -172,7 +172,11 @@ impl World {
     /// What a start says of its app; volumes that are not there yet are made, and their keys are with the hive before
     /// anything is written into them.
     async fn of_start(&self, session: SessionId, app: AppId, start: &Start) -> Result<AppFile> {
-        let before = self.app(app, |state| state.file.clone());
+        // What was to be gone back to in an older term is nothing to this one.
+        let before = self.app(app, |state| {
+            state.rollback = None;
+            state.file.clone()
+        });
         let loaded = self.load(app, start.revision.0).await?;
         let block = loaded.text.source.block();
         let urls: Vec<String> = start.stores.iter().map(|store| store.url.as_str().to_owned()).collect();
@@ -334,6 +338,14 @@ impl World {
     async fn order(self: &Arc<Self>, session: SessionId, command: &Command) -> Result<Data> {
         let app =
             command.app.ok_or_else(|| Trouble::new(Problem::UnknownCommand, "the command names no app"));
+        if let (
+            Some(app),
+            Some(term),
+            Order::Restart { .. } | Order::Rollback { .. } | Order::Update { .. },
+        ) = (command.app, command.term, &command.order)
+        {
+            self.must_have(app, term)?;
+        }
         match &command.order {
             Order::Ring { version } => {
                 self.take_ring(session, version.0).await;
@@ -396,6 +408,17 @@ impl World {
 
     pub(super) fn phase(&self, app: AppId) -> Option<Phase> {
         self.app(app, |state| state.record.as_ref().map(|record| record.phase))
+    }
+
+    /// What was ordered of an app in one term is not done in another one.
+    fn must_have(&self, app: AppId, term: Term) -> Result<()> {
+        match self.app(app, |state| state.record.as_ref().map(|record| (record.term, record.mine))) {
+            Some((has, true)) if has == term => Ok(()),
+            _ => Err(Trouble::new(
+                Problem::TermOver,
+                "the app was ordered elsewhere, or anew, since this was asked for",
+            )),
+        }
     }
 
     /// Only what runs here can be asked for something.
@@ -478,16 +501,24 @@ impl World {
         // What is to be gone back to must be there in each volume before anything is touched.
         let whens = self.whens(&names, to).await?;
         if runs {
-            self.app(app, |state| state.rollback = whens);
+            // Looking for the moment took a while: what does not run any more is not gone back with later.
+            self.app(app, |state| {
+                let record = state.record.as_ref().filter(|record| record.phase == Phase::Running);
+                state.rollback = record.map(|record| GoBack { term: record.term, whens });
+            });
+            self.must_run(app)?;
             let _ = self.events.send(Event::Again(app));
             tokio::time::sleep(Duration::from_millis(300)).await;
-            self.settled(app).await?;
+            let settled = self.settled(app).await;
+            // Told as failed, it is not done by a later start.
+            self.app(app, |state| state.rollback = None);
+            settled?;
             let loaded = self.app(app, |state| state.loaded.clone());
             let hook = loaded.and_then(|loaded| loaded.text.source.block().after_restore.clone());
             if let Some(hook) = hook {
                 self.hook(app, &hook).await?;
             }
-        } else if matches!(self.phase(app), Some(Phase::Stopped(_))) {
+        } else if matches!(self.phase(app), Some(Phase::Stopped(Why::Ordered | Why::Failed(_)))) {
             if start == Some(true) {
                 return Err(Trouble::new(Problem::State, "it is stopped: a start brings it back"));
             }
@@ -498,7 +529,10 @@ impl World {
                 }
             }
         } else {
-            return Err(Trouble::new(Problem::State, "the app is on its way to another phase"));
+            return Err(Trouble::new(
+                Problem::State,
+                "the app neither runs here nor was stopped here by order: it is on its way, or given up",
+            ));
         }
         Ok(Data { heads: List::cut(self.heads(app).await), ..Data::default() })
     }

@@ -13,10 +13,10 @@ use orchestrator_api::ids::{AppId, Term, VolumeId};
 use orchestrator_api::package::{IMAGE_BUILT, ServiceImage};
 use orchestrator_api::placement::Problem;
 
-use super::World;
 use super::files::{AppFile, Update};
 use super::loaded::{Loaded, Planned};
 use super::steps::{is_alive, is_mounted};
+use super::{GoBack, World};
 use crate::app::gate::Verdict;
 use crate::app::{ports, processor, project, run_file, volume_name};
 use crate::doors::clock;
@@ -96,9 +96,9 @@ impl World {
         for name in names.values() {
             self.setup.volumes.snapshot(name, &["update-failed".to_owned()], "").await?;
         }
-        let back = names.keys().map(|volume| (*volume, update.tag.clone())).collect();
+        let whens = names.keys().map(|volume| (*volume, update.tag.clone())).collect();
         let file = self.app(app, |state| {
-            (state.rollback, state.went_back) = (back, Some(why));
+            (state.rollback, state.went_back) = (Some(GoBack { term, whens }), Some(why));
             AppFile { revision: update.from, update: None, ..state.file.clone() }
         });
         let volumes: Vec<VolumeId> = names.keys().copied().collect();

@@ -183,7 +183,11 @@ impl World {
     ) -> Result<()> {
         let file = self.file(app);
         self.unmount_all(app).await;
-        let ordered = self.app(app, |state| state.rollback.clone());
+        let ordered = self.app(app, |state| {
+            let term = state.record.as_ref().map(|record| record.term);
+            let ordered = state.rollback.as_ref().filter(|ordered| Some(ordered.term) == term);
+            ordered.map(|ordered| ordered.whens.clone()).unwrap_or_default()
+        });
         let before_update = match &file.rollback_tag {
             Some(tag) => {
                 let names =
@@ -206,7 +210,7 @@ impl World {
             }
             self.setup.volumes.rollback(&name, &when).await?;
         }
-        self.app(app, |state| state.rollback.clear());
+        self.app(app, |state| state.rollback = None);
         if file.rollback_tag.is_some() {
             let file = AppFile { rollback_tag: None, ..file.clone() };
             self.write_file(app, file)?;

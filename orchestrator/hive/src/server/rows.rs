@@ -730,6 +730,10 @@ impl Loaded {
                 }
                 beside.data.begin(operation);
                 if ended {
+                    if operation.kind == Kind::Task {
+                        // What its device did not take yet is not to be done later, by surprise.
+                        super::tasks::forget_commands(tenant, *id)?;
+                    }
                     let app = hive.apps.get(&operation.app);
                     super::outcome::close(tenant, *id, operation, beside, app)?;
                 }

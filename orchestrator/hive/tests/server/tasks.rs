@@ -494,3 +494,18 @@ async fn after_an_update_that_nobody_saw_the_end_of_the_next_start_goes_back_to_
         scene.world.end().await;
     }
 }
+
+/// What was told as ended by force is not done when the device is back.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_order_that_force_ended_is_taken_back() {
+    let (database, folder) = databases().await.remove(0);
+    let mut scene = Scene::on(&database, folder, "manual").await;
+    scene.cellar.report().await.is(200);
+    let begun = id(&scene.order("rollback", json!({"to": "comb-0000000000000002"})).await.is(202));
+    let forced =
+        json!({"to": scene.cellar.uuid(), "forced": true, "accept_loss": true, "even_if_online": true});
+    scene.order("move", forced).await.is(202);
+    assert_eq!(scene.ada.wait(&begun, 10).await["code"], "forced");
+    let given = scene.attic.commands_at_once().await;
+    assert!(given.iter().all(|command| command["do"] != "rollback"), "{given:?}");
+}

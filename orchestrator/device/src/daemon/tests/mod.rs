@@ -439,3 +439,56 @@ async fn volumes_that_were_made_for_an_app_that_did_not_come_to_be_are_removed()
     scene.world.forget(OTHER, Term(0), false, true).await.expect("forgotten");
     assert_eq!(scene.volumes.seen.lock().removed, [volume_name(OTHER, "data")]);
 }
+
+/// Told as failed, it is not done by a later start; what was asked for in another term is not done at all.
+#[tokio::test]
+async fn a_rollback_that_failed_is_forgotten() {
+    let mut scene = Scene::new();
+    scene.has_volumes(&[("data", VolumeId([1; 32]))]);
+    let seals = vec![seal(1, &["before", "asked"])];
+    scene.volumes.seen.lock().seals.insert(volume_name(APP, "data"), seals);
+    let world = scene.world.clone();
+    let is = |phase, term| {
+        let record = Record { phase, term: Term(term), mine: true, ..Record::new(APP) };
+        world.app(APP, |state| state.record = Some(record));
+    };
+    let code = async |command: Command| loop {
+        if let Some(result) = world.seen.lock().results.known(&command) {
+            return result.code;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    };
+    let order = |number| command(number, APP, json!({"do": "rollback", "to": "before", "start": null}));
+
+    for (number, phase, term, problem) in
+        [(1, Phase::Stopped(Why::LeaseOver), 1, Problem::State), (2, Phase::Running, 2, Problem::TermOver)]
+    {
+        is(phase, term);
+        world.beside(SESSION, order(number));
+        assert_eq!(code(order(number)).await, Some(problem), "{phase:?}");
+    }
+    is(Phase::Running, 1);
+    world.beside(SESSION, order(3));
+    assert!(matches!(scene.inbox.recv().await, Some(Event::Again(APP))));
+    let armed = || world.app(APP, |state| state.rollback.as_ref().map(|ordered| ordered.term));
+    assert_eq!(armed(), Some(Term(1)));
+    is(Phase::Stopped(Why::Failed(Problem::Unhealthy)), 1);
+    assert_eq!(code(order(3)).await, Some(Problem::Unhealthy));
+    assert_eq!(armed(), None);
+}
+
+#[tokio::test]
+async fn after_an_update_all_volumes_go_back_or_none_does() {
+    let scene = Scene::new();
+    let names = [volume_name(APP, "data"), volume_name(APP, "cache")];
+    let goes_back = async || scene.world.is_gone_back_to(&names, "comb-0000000000000001").await;
+    assert!(!goes_back().await.expect("nothing was changed yet"));
+    for (name, torn) in names.iter().zip([true, false]) {
+        let seals = vec![seal(1, &["comb-0000000000000001", "update"])];
+        scene.volumes.seen.lock().seals.insert(name.clone(), seals);
+        match goes_back().await {
+            Ok(all) => assert!(all && !torn),
+            Err(trouble) => assert!(torn && trouble.problem == Problem::InstantTorn, "{trouble:?}"),
+        }
+    }
+}
