@@ -494,13 +494,18 @@ impl World {
         Ok(())
     }
 
-    /// Stops, goes back, starts if it ran.
+    /// Stops, goes back, starts if it ran, unless it is to stay stopped.
     async fn rollback(self: &Arc<Self>, app: AppId, to: &MomentName, start: Option<bool>) -> Result<Data> {
         let runs = self.phase(app) == Some(Phase::Running);
         let names = self.names(app);
         // What is to be gone back to must be there in each volume before anything is touched.
         let whens = self.whens(&names, to).await?;
-        if runs {
+        if runs && start == Some(false) {
+            self.must_run(app)?;
+            let _ = self.events.send(Event::StopHere(app));
+            self.stopped(app).await?;
+            self.roll_back(app, &names, &whens).await?;
+        } else if runs {
             // Looking for the moment took a while: what does not run any more is not gone back with later.
             self.app(app, |state| {
                 let record = state.record.as_ref().filter(|record| record.phase == Phase::Running);
@@ -518,23 +523,34 @@ impl World {
             if let Some(hook) = hook {
                 self.hook(app, &hook).await?;
             }
-        } else if matches!(self.phase(app), Some(Phase::Stopped(Why::Ordered | Why::Failed(_)))) {
-            if start == Some(true) {
-                return Err(Trouble::new(Problem::State, "it is stopped: a start brings it back"));
-            }
-            for (volume, when) in &whens {
-                if let Some(name) = names.get(volume) {
-                    self.setup.volumes.rollback(name, when).await?;
-                    self.setup.volumes.sync(name, Some(Duration::from_secs(120))).await?;
-                }
-            }
+        } else if start == Some(true) {
+            return Err(Trouble::new(Problem::State, "it does not run: a start brings it back"));
         } else {
+            self.roll_back(app, &names, &whens).await?;
+        }
+        Ok(Data { heads: List::cut(self.heads(app).await), ..Data::default() })
+    }
+
+    /// Rolls the volumes of an app back that stands still, and hands that on.
+    async fn roll_back(
+        &self,
+        app: AppId,
+        names: &BTreeMap<VolumeId, String>,
+        whens: &BTreeMap<VolumeId, String>,
+    ) -> Result<()> {
+        if !matches!(self.phase(app), Some(Phase::Stopped(Why::Ordered | Why::Failed(_)))) {
             return Err(Trouble::new(
                 Problem::State,
                 "the app neither runs here nor was stopped here by order: it is on its way, or given up",
             ));
         }
-        Ok(Data { heads: List::cut(self.heads(app).await), ..Data::default() })
+        for (volume, when) in whens {
+            if let Some(name) = names.get(volume) {
+                self.setup.volumes.rollback(name, when).await?;
+                self.setup.volumes.sync(name, Some(Duration::from_secs(120))).await?;
+            }
+        }
+        Ok(())
     }
 
     async fn heads(&self, app: AppId) -> Vec<orchestrator_api::wire::command::HeadAt> {

@@ -773,6 +773,12 @@ pub fn rollback(call: &Call, tenant: &mut Tenant<'_>) -> Result<Reply, Fail> {
     }
     let (app, device) = running(call, tenant)?;
     let order = Order::Rollback { to: wish.to, start: wish.start };
+    // What is to stay stopped is not started again by the hive: not wanted, from here on.
+    if wish.start == Some(false) && app.wanted == Wanted::Running {
+        let reply = task(tenant, "rollback", (&app, device), Task::RollbackStopped, order)?;
+        tasks::want(tenant, app.id, false)?;
+        return Ok(reply);
+    }
     task(tenant, "rollback", (&app, device), Task::Plain, order)
 }
 

@@ -37,6 +37,8 @@ pub enum Task {
     },
     /// The moments are kept.
     Moments,
+    /// The app is rolled back and stays stopped: it is not wanted from the order on, and again where that fails.
+    RollbackStopped,
     /// The app has another revision.
     Update {
         /// Which.
@@ -204,7 +206,7 @@ pub fn save(tenant: &mut Tenant<'_>, id: OperationId, open: &Open) -> Result<(),
 pub fn cancel(tenant: &mut Tenant<'_>, id: OperationId) -> Result<(), Fail> {
     let Some(mut open) = load(tenant, id)? else { return Ok(()) };
     forget_commands(tenant, id)?;
-    leave_update(tenant, &open)?;
+    leave(tenant, &open)?;
     open.beside.data.cancelled = true;
     open.beside.data.waits = None;
     open.operation.state = OperationState::Failed(Refused::State);
@@ -215,18 +217,30 @@ pub fn cancel(tenant: &mut Tenant<'_>, id: OperationId) -> Result<(), Fail> {
 pub fn give_up(tenant: &mut Tenant<'_>, id: OperationId, why: Refused) -> Result<(), Fail> {
     let Some(mut open) = load(tenant, id)? else { return Ok(()) };
     forget_commands(tenant, id)?;
-    leave_update(tenant, &open)?;
+    leave(tenant, &open)?;
     open.beside.data.waits = None;
     open.operation.state = OperationState::Failed(why);
     save(tenant, id, &open)
 }
 
-/// What a device did of an update is not known when nobody waits for it any more.
-fn leave_update(tenant: &mut Tenant<'_>, open: &Open) -> Result<(), Fail> {
+/// What a device did of an update is not known when nobody waits for it any more; an app that was to stay stopped after a
+/// rollback goes on.
+fn leave(tenant: &mut Tenant<'_>, open: &Open) -> Result<(), Fail> {
     match (open.app, &open.beside.data.task) {
         (Some(app), Some(Task::Update { .. })) => rows::keep_update(tenant, app, Some(open.id)),
+        (Some(app), Some(Task::RollbackStopped)) => want(tenant, app, true),
         _ => Ok(()),
     }
+}
+
+/// Writes down whether an app is wanted running.
+pub fn want(tenant: &mut Tenant<'_>, app: AppId, running: bool) -> Result<(), Fail> {
+    tenant.execute(
+        "UPDATE app SET wanted = $3, generation = generation + 1 WHERE account = $1 AND app = $2",
+        &[app.0.into(), running.into()],
+    )?;
+    tenant.changed("app", app);
+    Ok(())
 }
 
 /// Takes back what a device did not answer yet.
@@ -339,13 +353,14 @@ pub fn answered(
         }
         // A person has said which data it is.
         (Order::Rollback { .. }, Some(app), OperationState::Done) => rows::keep_update(tenant, app, None)?,
+        (Order::Rollback { .. }, Some(app), _) if task == Task::RollbackStopped => want(tenant, app, true)?,
         _ => {}
     }
     let mut about = About { app, device: Some(device), operation: Some(id), ..About::default() };
     let mut kind = "finished";
     if state == OperationState::Done {
         match &task {
-            Task::Plain | Task::Stream { .. } | Task::Drain(_) => {}
+            Task::Plain | Task::Stream { .. } | Task::Drain(_) | Task::RollbackStopped => {}
             Task::Standby => {
                 if let Some(app) = app {
                     outcome::add_writers(tenant, app, device, &result.data.writers)?;

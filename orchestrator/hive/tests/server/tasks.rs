@@ -509,3 +509,19 @@ async fn an_order_that_force_ended_is_taken_back() {
     let given = scene.attic.commands_at_once().await;
     assert!(given.iter().all(|command| command["do"] != "rollback"), "{given:?}");
 }
+
+/// An app that is to stay stopped after a rollback is not started again by the hive, unless the rollback failed.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_app_that_stays_stopped_after_a_rollback_is_not_wanted() {
+    let (database, folder) = databases().await.remove(0);
+    let mut scene = Scene::on(&database, folder, "manual").await;
+    let wish = json!({"to": "comb-0000000000000002", "start": false});
+    for (state, code, wanted) in [("failed", Some("instant_torn"), "running"), ("done", None, "stopped")] {
+        let begun = id(&scene.order("rollback", wish.clone()).await.is(202));
+        let command = scene.attic.expect("rollback").await;
+        assert_eq!((&command["start"], &scene.shown().await["wanted"]), (&json!(false), &json!("stopped")));
+        scene.attic.answer(&command, state, code, json!({})).await.is(204);
+        assert_eq!(scene.ada.wait(&begun, 10).await["state"], state);
+        assert_eq!(scene.shown().await["wanted"], wanted);
+    }
+}

@@ -492,3 +492,35 @@ async fn after_an_update_all_volumes_go_back_or_none_does() {
         }
     }
 }
+
+/// An app that is to stay stopped is stopped first, and only then its volumes go back.
+#[tokio::test]
+async fn a_rollback_after_which_an_app_stays_stopped_stops_it_first() {
+    let mut scene = Scene::new();
+    let data = volume_name(APP, "data");
+    scene.has_volumes(&[("data", VolumeId([1; 32]))]);
+    {
+        let mut volumes = scene.volumes.seen.lock();
+        volumes.seals.insert(data.clone(), vec![seal(1, &["before", "asked"])]);
+        volumes.store_answers = true;
+    }
+    let world = scene.world.clone();
+    let is = |phase| {
+        let record = Record { phase, term: Term(1), mine: true, ..Record::new(APP) };
+        world.app(APP, |state| state.record = Some(record));
+    };
+    is(Phase::Running);
+    let order = command(1, APP, json!({"do": "rollback", "to": "before", "start": false}));
+    world.beside(SESSION, order.clone());
+    assert!(matches!(scene.inbox.recv().await, Some(Event::StopHere(APP))));
+    assert!(scene.volumes.seen.lock().rolled.is_empty(), "it runs still");
+    is(Phase::Stopped(Why::Ordered));
+    let result = loop {
+        if let Some(result) = world.seen.lock().results.known(&order) {
+            break result;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    };
+    assert_eq!((result.state, result.code), (ResultState::Done, None));
+    assert_eq!(scene.volumes.seen.lock().rolled, [(data, "before".to_owned())]);
+}

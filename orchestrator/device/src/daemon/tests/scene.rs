@@ -304,6 +304,8 @@ pub struct Told {
     pub synced: Vec<String>,
     pub removed: Vec<String>,
     pub taken: Vec<String>,
+    /// Volumes that were rolled back, and to what.
+    pub rolled: Vec<(String, String)>,
 }
 
 fn unasked() -> Trouble {
@@ -386,8 +388,9 @@ impl Volumes for Fake {
         Ok(seals.find(is_it).cloned())
     }
 
-    async fn rollback(&self, _: &str, _: &str) -> Result<Seal> {
-        Err(unasked())
+    async fn rollback(&self, name: &str, when: &str) -> Result<Seal> {
+        self.seen.lock().rolled.push((name.to_owned(), when.to_owned()));
+        Ok(seal(1, &[]))
     }
 
     async fn fork(&self, _: &str, _: &str, _: &[String]) -> Result<VolumeId> {
