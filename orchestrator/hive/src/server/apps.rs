@@ -892,6 +892,14 @@ pub fn update(call: &Call, tenant: &mut Tenant<'_>) -> Result<Reply, Fail> {
     if wish.revision == app.revision {
         return Err(Fail::state("this revision is what the app has"));
     }
+    let is_new = |name: &str| !app.volumes.iter().any(|one| one.name == name);
+    if let Some(one) = package.volumes.iter().find(|one| is_new(&one.name)) {
+        return Err(Fail::state(format!(
+            "revision {} has the volume \"{}\", which \"{}\" does not have, and an update makes no volumes",
+            wish.revision.0, one.name, app.name
+        ))
+        .hint("keep what it holds in a folder of a volume that the app has, or add the new revision as another app"));
+    }
     check_target(tenant, &Target { device, package: &package, stores: &app.stores, bytes: None })?;
     let follow = Task::Update { revision: wish.revision.0 };
     task(tenant, "update", (&app, device), follow, Order::Update { revision: wish.revision })

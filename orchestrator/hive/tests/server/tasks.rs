@@ -525,3 +525,17 @@ async fn an_app_that_stays_stopped_after_a_rollback_is_not_wanted() {
         assert_eq!(scene.shown().await["wanted"], wanted);
     }
 }
+
+/// Told before anything stops: a device makes volumes at a first start only.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_update_that_adds_a_volume_is_refused() {
+    let (database, folder) = databases().await.remove(0);
+    let mut scene = Scene::on(&database, folder, "manual").await;
+    let volumes = json!({"volumes": [{"name": "data", "link": false}, {"name": "cache", "link": false}]});
+    let package = scene.owner.package_with(&scene.app, "photos", 2, &volumes);
+    scene.ada.post("/v1/packages", &package).await.is(201);
+    let refused = scene.order("update", json!({"revision": 2})).await.fails(409, "state");
+    assert!(refused["error"]["message"].as_str().expect("it says which").contains("\"cache\""), "{refused}");
+    assert!(refused["error"]["hint"].is_string());
+    assert!(scene.attic.commands_at_once().await.iter().all(|command| command["do"] != "update"));
+}
