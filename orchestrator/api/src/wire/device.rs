@@ -103,7 +103,7 @@ pub struct HelloApp {
     pub stopped: bool,
     /// The highest that the device has seen.
     pub generation: Generation,
-    /// The package's; 0 if there is none.
+    /// That the app has, also while it is being updated; 0 if there is none.
     pub revision: Number,
 }
 
@@ -124,6 +124,9 @@ pub struct Welcome {
     /// Whether the hive takes the device for locked: its hello showed no ring that the hive knows.
     #[serde(default)]
     pub locked: bool,
+    /// Apps of which the device has a later package than the hive: it brings them.
+    #[serde(default)]
+    pub packages: List<AppId, APPS_MAX>,
 }
 
 impl From<&Hello> for pure::Hello {

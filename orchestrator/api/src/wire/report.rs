@@ -183,7 +183,7 @@ pub struct AppReport {
     pub term: Term,
     /// The highest that the device has seen.
     pub generation: Generation,
-    /// The package's; 0 if there is none.
+    /// That the app has, also while it is being updated; 0 if there is none.
     pub revision: Number,
     /// The record's.
     pub phase: Phase,

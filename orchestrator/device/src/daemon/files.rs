@@ -87,6 +87,11 @@ pub struct AppVolume {
 }
 
 impl AppFile {
+    /// The revision that the app has: while an update is under way, the one that it goes back to.
+    pub fn kept(&self) -> u64 {
+        self.update.as_ref().map_or(self.revision, |update| update.from)
+    }
+
     /// The URLs of its stores.
     pub fn urls(&self) -> Vec<String> {
         self.stores.iter().map(|store| store.url.as_str().to_owned()).collect()

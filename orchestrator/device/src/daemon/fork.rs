@@ -221,8 +221,7 @@ impl World {
         self.post_package(session, &sealed).await
     }
 
-    /// Brings a package of this device's making to the hive. It is the first of its app, so one that is there already is
-    /// the one that was sent before a crash.
+    /// Brings a package to the hive. One that is there already is the one that was sent before a crash.
     pub(super) async fn post_package(&self, session: SessionId, sealed: &Sealed) -> Result<()> {
         let failed = |text: String| Trouble::new(Problem::PackageWrong, text);
         let body = serde_json::to_vec(sealed).map_err(|error| failed(error.to_string()))?;

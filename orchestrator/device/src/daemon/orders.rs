@@ -154,6 +154,7 @@ impl World {
                     revision: prepare.revision.0,
                     stores: prepare.stores.to_vec(),
                     volumes: volumes.collect(),
+                    update: None,
                     ..before
                 };
                 self.write_file(decided.app, file)?;

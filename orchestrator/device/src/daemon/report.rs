@@ -144,7 +144,7 @@ fn app_report(
         app,
         term: decided.term,
         generation: record.map_or(orchestrator_api::ids::Generation(0), |record| record.generation),
-        revision: Number::from(state.file.revision),
+        revision: Number::from(state.file.kept()),
         phase,
         why,
         phase_age_ms: Number::from(now.saturating_sub(state.phase_at)),

@@ -89,7 +89,7 @@ impl World {
             leased: said.leased,
             stopped: said.stopped,
             generation: said.generation,
-            revision: Number::from(self.app(*app, |state| state.file.revision)),
+            revision: Number::from(self.app(*app, |state| state.file.kept())),
         };
         let mut apps: Vec<_> = hello.apps.iter().collect();
         apps.sort_by_key(|(app, _)| self.phase(**app).map_or(u8::MAX, weight));
@@ -131,6 +131,9 @@ impl World {
                 let known = Welcome { number: hello.number, session, incarnation };
                 let _ = self.events.send(Event::Welcome(Ok(known)));
                 let exchanged = self.take_ring(session, welcome.ring.map_or(0, |number| number.0)).await;
+                for app in welcome.packages.iter() {
+                    self.bring_package(session, *app).await;
+                }
                 // A hive that knew no ring could not see that this device has it open.
                 if welcome.locked && exchanged {
                     let _ = self.events.send(Event::Answered(session, Err(Refusal::SessionOver)));
@@ -143,6 +146,20 @@ impl World {
                     let _ = self.events.send(Event::Welcome(Err((hello.number, refusal))));
                 }
             }
+        }
+    }
+
+    /// Brings the package of an app to a hive that was restored from before it.
+    async fn bring_package(&self, session: SessionId, app: AppId) {
+        let revision = self.app(app, |state| state.file.kept());
+        let brought = match self.folder.read_package(app, revision) {
+            Ok(Some(package)) => self.post_package(session, &package).await,
+            Ok(None) => Err(Trouble::new(Problem::PackageWrong, "it is not here")),
+            Err(error) => Err(Trouble::new(Problem::PackageWrong, error.to_string())),
+        };
+        match brought {
+            Ok(()) => tracing::info!(%app, revision, "brought the hive a package that it lacked"),
+            Err(trouble) => tracing::warn!(%app, revision, problem = ?trouble, "the hive lacks a package"),
         }
     }
 

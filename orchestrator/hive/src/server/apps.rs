@@ -314,6 +314,55 @@ pub fn package(tenant: &mut Tenant<'_>, app: AppId, revision: u64) -> Result<Aut
     package_of(row.bytes(0)?)
 }
 
+/// Whether a package of an app is here.
+pub fn has_package(tenant: &mut Tenant<'_>, app: AppId, revision: u64) -> Result<bool, Fail> {
+    let sql = "SELECT 1 FROM package WHERE account = $1 AND app = $2 AND revision = $3";
+    Ok(tenant.one(sql, &[app.0.into(), revision.into()])?.is_some())
+}
+
+/// Takes over the revision that an app's device has, if its package is here; whether it is.
+pub fn adopt(tenant: &mut Tenant<'_>, app: AppId, device: DeviceId, revision: u64) -> Result<bool, Fail> {
+    let is_here = has_package(tenant, app, revision)?;
+    if is_here {
+        tenant.execute(
+            "UPDATE app SET revision = $3, generation = generation + 1 WHERE account = $1 AND app = $2",
+            &[app.0.into(), revision.into()],
+        )?;
+        let about = About { device: Some(device), ..About::app(app) };
+        tenant.event("updated", about.with("revision", revision));
+        tenant.changed("app", app);
+    }
+    Ok(is_here)
+}
+
+/// An app whose device last said that it has a later revision than the hive, which was restored, or did not hear of an update:
+/// with that one. Without its package nothing is started on its data.
+fn latest(tenant: &mut Tenant<'_>, app: App) -> Result<App, Fail> {
+    let told = app.report.as_ref().map(|told| &told.report);
+    let later = told.filter(|told| told.term == app.term && told.revision > app.revision);
+    let (Some(later), Some(device)) = (later, app.device) else { return Ok(app) };
+    let revision = later.revision.0;
+    if adopt(tenant, app.id, device, revision)? {
+        return seen(tenant, app.id);
+    }
+    let name = devices::seen(tenant, device)?.name;
+    Err(Fail::state(format!(
+        "\"{}\" has revision {revision} on \"{name}\", and the hive has {}: an older one is not started on its data",
+        app.name, app.revision.0
+    ))
+    .hint(format!("see that \"{name}\" reaches the hive: it brings the package when its daemon is started again")))
+}
+
+/// Takes over what an app's device last said of its revision, where that can be; whether the hive has it now.
+pub fn catch_up(tenant: &mut Tenant<'_>, app: AppId) -> Result<bool, Fail> {
+    let app = seen(tenant, app)?;
+    match latest(tenant, app) {
+        Ok(_) => Ok(true),
+        Err(Fail::Api(_)) => Ok(false),
+        Err(other) => Err(other),
+    }
+}
+
 /// `POST /v1/apps`.
 pub fn make(call: &Call, tenant: &mut Tenant<'_>) -> Result<Reply, Fail> {
     let wish: MakeApp = call.read()?;
@@ -519,6 +568,7 @@ pub fn start(call: &Call, tenant: &mut Tenant<'_>) -> Result<Reply, Fail> {
     let app = seen(tenant, id)?;
     call.matches(app.generation.0)?;
     nothing_runs(tenant, id)?;
+    let app = latest(tenant, app)?;
     let package = package(tenant, id, app.revision.0)?;
     let device = match app.device {
         Some(device) => {
@@ -558,6 +608,7 @@ pub fn relocate(call: &Call, tenant: &mut Tenant<'_>) -> Result<Reply, Fail> {
     if !wish.forced {
         nothing_runs(tenant, id)?;
     }
+    let app = latest(tenant, app)?;
     let package = package(tenant, id, app.revision.0)?;
     let bytes = bytes(&app).filter(|_| !wish.forced);
     check_target(tenant, &Target { device: wish.to, package: &package, stores: &app.stores, bytes })?;
@@ -613,6 +664,11 @@ pub fn move_away(
     forced: bool,
 ) -> Result<Result<OperationId, String>, Fail> {
     let row = seen(tenant, app)?;
+    let row = match latest(tenant, row) {
+        Ok(row) => row,
+        Err(Fail::Api(error)) => return Ok(Err(error.code.text().to_owned())),
+        Err(other) => return Err(other),
+    };
     let package = package(tenant, app, row.revision.0)?;
     let bytes = bytes(&row).filter(|_| !forced);
     let kind = if forced { Kind::Force { even_if_online: true } } else { Kind::Move };
@@ -888,6 +944,8 @@ pub fn forked(
 pub fn update(call: &Call, tenant: &mut Tenant<'_>) -> Result<Reply, Fail> {
     let wish: Update = call.read()?;
     let (app, device) = running(call, tenant)?;
+    nothing_runs(tenant, app.id)?;
+    let app = latest(tenant, app)?;
     let package = package(tenant, app.id, wish.revision.0)?;
     if wish.revision == app.revision {
         return Err(Fail::state("this revision is what the app has"));

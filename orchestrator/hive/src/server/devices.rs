@@ -15,7 +15,9 @@ use orchestrator_api::request::{JoinHeader, NOBODY, Request};
 use orchestrator_api::text::{Hex, Uuid};
 use orchestrator_api::times::{REPORT_EVERY, SILENT_AFTER};
 use orchestrator_api::wire::command::{COMMANDS_MAX, Command, CommandResult, Commands, Order, ResultState};
-use orchestrator_api::wire::device::{ChangeDevice, Device, DeviceState, Hello, Join, Joined, Welcome};
+use orchestrator_api::wire::device::{
+    APPS_MAX, ChangeDevice, Device, DeviceState, Hello, Join, Joined, Welcome,
+};
 use orchestrator_api::wire::report::{
     AppReport, AppTerm, Phase, Report, ReportAnswer, VolumeReport, VolumeState, Why,
 };
@@ -283,6 +285,7 @@ pub fn hello(call: &Call, tenant: &mut Tenant<'_>) -> Result<Reply, Fail> {
         ],
     )?;
     tenant.changed("device", device);
+    let packages = if proved { lacking(tenant, device, &hello, &loaded)? } else { List::default() };
     let ring = tenant.one("SELECT max(number) FROM ring WHERE account = $1", &[])?;
     let ring = ring.map(|row| row.maybe(0, Row::count)).transpose()?.flatten();
     Ok(Reply::json(&Welcome {
@@ -292,7 +295,29 @@ pub fn hello(call: &Call, tenant: &mut Tenant<'_>) -> Result<Reply, Fail> {
         report_every_ms: Number(REPORT_EVERY),
         ring: ring.map(Number),
         locked: !proved,
+        packages,
     }))
+}
+
+/// Apps of which their device has a later package than the hive, which was restored from before it.
+fn lacking(
+    tenant: &mut Tenant<'_>,
+    device: DeviceId,
+    hello: &Hello,
+    loaded: &Loaded,
+) -> Result<List<AppId, APPS_MAX>, Fail> {
+    let mut lacks = Vec::new();
+    for said in &hello.apps {
+        let (Some(row), Some(beside)) = (loaded.hive.apps.get(&said.app), loaded.apps.get(&said.app)) else {
+            continue;
+        };
+        let is_placed = row.placement.device == Some(device) && row.placement.term == said.term;
+        let is_later = is_placed && said.revision.0 > beside.revision;
+        if is_later && !apps::has_package(tenant, said.app, said.revision.0)? {
+            lacks.push(said.app);
+        }
+    }
+    Ok(List::cut(lacks))
 }
 
 /// `POST /v1/device/report`.
@@ -390,7 +415,8 @@ fn learn_volumes(
     Ok(())
 }
 
-/// An update of which nobody knew how it ended is over where the app runs again as the hive has it.
+/// What an app's device says of its revision: a later one than the hive's is taken over, and an update of which nobody knew
+/// how it ended is over where the app runs as the hive has it.
 fn take_update(
     tenant: &mut Tenant<'_>,
     device: DeviceId,
@@ -402,11 +428,16 @@ fn take_update(
     };
     let is_placed = row.placement.device == Some(device) && row.placement.term == app.term;
     let is_open = row.volumes.values().any(|known| known.update.is_some());
-    let runs = app.phase == Phase::Running && app.revision.0 == beside.revision;
-    if is_placed && is_open && runs && !apps::is_busy(tenant, app.app)? {
-        rows::keep_update(tenant, app.app, None)?;
+    let is_later = app.revision.0 > beside.revision;
+    let ends = is_open && app.phase == Phase::Running && app.revision.0 >= beside.revision;
+    if !is_placed || !(is_later || ends) || apps::is_busy(tenant, app.app)? {
+        return Ok(());
     }
-    Ok(())
+    let is_known = !is_later || apps::adopt(tenant, app.app, device, app.revision.0)?;
+    match ends && is_known {
+        true => rows::keep_update(tenant, app.app, None),
+        false => Ok(()),
+    }
 }
 
 /// Writes down what a report says of apps, where it changed.

@@ -662,9 +662,10 @@ impl Loaded {
             let ran = self.before.operations.get(id).is_some_and(|was| was.state == OperationState::Running);
             let closed = ran && matches!(operation.state, OperationState::Failed(_));
             let task = self.operations.get(id).and_then(|beside| beside.data.task.as_ref());
-            if let (true, Some(Task::Update { .. }), Some(app)) =
-                (closed, task, self.hive.apps.get_mut(&operation.app))
-            {
+            let Some(Task::Update { revision }) = task else { continue };
+            // What the device said in a report counts as well.
+            let is_done = self.apps.get(&operation.app).is_some_and(|row| row.revision >= *revision);
+            if let (true, false, Some(app)) = (closed, is_done, self.hive.apps.get_mut(&operation.app)) {
                 app.volumes.values_mut().for_each(|known| known.update = Some(*id));
             }
         }

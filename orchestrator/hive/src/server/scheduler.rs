@@ -242,6 +242,11 @@ async fn one(shared: &Arc<Shared>, account: AccountId, look: Look) -> Result<(),
             {
                 return tenant.end();
             }
+            // What its device said of an update last is known before another one starts the app.
+            let is_behind = match &look {
+                Look::End(app, ..) => !apps::catch_up(&mut tenant, *app)?,
+                _ => false,
+            };
             let loaded = match &look {
                 Look::Check(operation, _) | Look::Late(operation, _) | Look::Silent(operation, ..) => {
                     Loaded::operation(&mut tenant, *operation)?
@@ -259,6 +264,7 @@ async fn one(shared: &Arc<Shared>, account: AccountId, look: Look) -> Result<(),
                 return Ok(tenant.told);
             }
             let look = match look.clone() {
+                Look::End(app, term, seen, _) if is_behind => Look::End(app, term, seen, BTreeSet::new()),
                 Look::End(app, term, seen, fresh) => {
                     Look::End(app, term, seen, able(&mut tenant, app, fresh)?)
                 }

@@ -539,3 +539,33 @@ async fn an_update_that_adds_a_volume_is_refused() {
     assert!(refused["error"]["hint"].is_string());
     assert!(scene.attic.commands_at_once().await.iter().all(|command| command["do"] != "update"));
 }
+
+/// A device goes on with a later revision than a hive that was restored: it brings the package, and until then nothing
+/// older is started on its data.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_later_revision_is_taken_over_from_the_device_that_has_it() {
+    let (database, folder) = databases().await.remove(0);
+    let mut scene = Scene::on(&database, folder, "manual").await;
+    scene.attic.hello_apps = vec![json!({
+        "app": scene.app, "term": scene.term, "mine": true, "leased": false, "stopped": false, "generation": 1,
+        "revision": 2
+    })];
+    let welcome = scene.attic.hello().await.is(200);
+    assert_eq!(welcome["packages"], json!([scene.app]));
+    scene.attic.apps[0]["revision"] = json!(2);
+    scene.attic.report().await.is(200);
+    scene.cellar.report().await.is(200);
+    let wish = json!({"to": scene.cellar.uuid()});
+    let refused = scene.order("move", wish.clone()).await.fails(409, "state");
+    assert!(refused["error"]["hint"].as_str().expect("says what to do").contains("attic"), "{refused}");
+    assert_eq!(scene.shown().await["revision"], 1);
+
+    let package = serde_json::to_vec(&scene.owner.package(&scene.app, "photos", 2)).expect("is JSON");
+    scene.attic.ask("POST", "/v1/packages", &package).await.is(201);
+    scene.attic.report().await.is(200);
+    assert_eq!(scene.shown().await["revision"], 2);
+    assert_eq!(scene.attic.hello().await.is(200)["packages"], json!([]));
+    scene.attic.report().await.is(200);
+    scene.order("move", wish).await.is(202);
+    assert_eq!(scene.cellar.expect("prepare").await["revision"], 2);
+}
