@@ -56,10 +56,7 @@ fn view(tenant: &mut Tenant<'_>, row: &Row) -> Result<App, Fail> {
         Some(device) => outcome::reported(tenant, id, device)?,
         None => None,
     };
-    let at_stake = match device {
-        Some(device) => outcome::at_stake(tenant, id, device)?,
-        None => None,
-    };
+    let at_stake = reported.as_ref().map(|(report, seen)| outcome::at_stake(report, *seen));
     let mut branches = Vec::new();
     let sql =
         "SELECT device, branches FROM device_app WHERE account = $1 AND app = $2 AND branches IS NOT NULL";
@@ -269,11 +266,8 @@ pub fn check_target(tenant: &mut Tenant<'_>, target: &Target<'_>) -> Result<(), 
     let wishes: Vec<u16> =
         target.package.ports.iter().filter_map(|port| port.wish).filter(|wish| *wish < 1024).collect();
     if !wishes.is_empty() {
-        let sql = "SELECT report FROM device WHERE account = $1 AND device = $2";
-        let row = tenant.one(sql, &[target.device.0.into()])?.ok_or_else(Fail::not_found)?;
-        if let Some(report) = row.maybe(0, Row::text)? {
-            let report: orchestrator_api::wire::report::Report = read(report)?;
-            let others = report.apps.iter().filter(|app| app.app.0 != target.package.app.0);
+        if let Some(heard) = tenant.heard(target.device)? {
+            let others = heard.report.apps.iter().filter(|app| app.app.0 != target.package.app.0);
             let taken = others
                 .flat_map(|app| &app.ports)
                 .find(|port| u16::try_from(port.given.0).is_ok_and(|given| wishes.contains(&given)));

@@ -651,15 +651,8 @@ pub fn leave(call: &Call, tenant: &mut Tenant<'_>) -> Result<Reply, Fail> {
     Ok(Reply::none())
 }
 
-/// What a device reported last.
-pub fn reported(tenant: &mut Tenant<'_>, device: DeviceId) -> Result<Option<Report>, Fail> {
-    let sql = "SELECT report FROM device WHERE account = $1 AND device = $2";
-    let Some(row) = tenant.one(sql, &[device.0.into()])? else { return Ok(None) };
-    Ok(row.maybe(0, Row::text)?.map(read).transpose()?)
-}
-
 const SEEN: &str = "SELECT device, name, state, locked, joined, seen, version, arch, features, auto_update, \
-     accepts_authoring, report, stores_open, generation FROM device WHERE account = $1";
+     accepts_authoring, stores_open, generation FROM device WHERE account = $1";
 
 fn view(tenant: &mut Tenant<'_>, row: &Row) -> Result<Device, Fail> {
     let id = DeviceId(row.id(0)?);
@@ -672,7 +665,8 @@ fn view(tenant: &mut Tenant<'_>, row: &Row) -> Result<Device, Fail> {
         "draining" => DeviceState::Draining,
         _ => DeviceState::Online,
     };
-    let report: Option<Report> = row.maybe(11, Row::text)?.map(read).transpose()?;
+    let heard = tenant.heard(id)?;
+    let report = heard.as_ref().map(|heard| &heard.report);
     let placed = tenant
         .query("SELECT app FROM app WHERE account = $1 AND device = $2 ORDER BY name", &[id.0.into()])?;
     let apps: Result<Vec<AppId>, _> = placed.iter().map(|row| row.id(0).map(AppId)).collect();
@@ -689,13 +683,13 @@ fn view(tenant: &mut Tenant<'_>, row: &Row) -> Result<Device, Fail> {
         features: features.iter().map(|word| word.as_str().to_owned()).collect(),
         auto_update: row.flag(9)?,
         accepts_authoring: row.flag(10)?,
-        update: report.as_ref().and_then(|report| report.update),
-        load: report.as_ref().map(|report| report.load),
-        disks: report.as_ref().map(|report| report.disks.to_vec()).unwrap_or_default(),
-        docker: report.as_ref().map(|report| report.docker),
+        update: report.and_then(|report| report.update),
+        load: report.map(|report| report.load),
+        disks: report.map(|report| report.disks.to_vec()).unwrap_or_default(),
+        docker: report.map(|report| report.docker),
         apps: apps?,
-        stores_open: row.flag(12)?,
-        generation: Generation(row.count(13)?),
+        stores_open: row.flag(11)?,
+        generation: Generation(row.count(12)?),
     })
 }
 

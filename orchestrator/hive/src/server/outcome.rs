@@ -9,7 +9,7 @@ use orchestrator_api::times::LEASE_END;
 use orchestrator_api::wire::app::AtStake;
 use orchestrator_api::wire::command::{CommandResult, WriterAt};
 use orchestrator_api::wire::operation::{Exact, Lost, Outcome};
-use orchestrator_api::wire::report::{AppReport, Branch, Phase, Report};
+use orchestrator_api::wire::report::{AppReport, Branch, Phase};
 use orchestrator_api::wire::value::Number;
 
 use super::chance;
@@ -25,18 +25,13 @@ pub fn reported(
     app: AppId,
     device: DeviceId,
 ) -> Result<Option<(AppReport, i64)>, Fail> {
-    let sql = "SELECT report, seen FROM device WHERE account = $1 AND device = $2";
-    let Some(row) = tenant.one(sql, &[device.0.into()])? else { return Ok(None) };
-    let (Some(report), Some(seen)) = (row.maybe(0, Row::text)?, row.maybe(1, Row::int)?) else {
-        return Ok(None);
-    };
-    let report: Report = read(report)?;
-    Ok(report.apps.into_iter().find(|one| one.app == app).map(|app| (app, seen)))
+    let Some(heard) = tenant.heard(device)? else { return Ok(None) };
+    let found = heard.report.apps.iter().find(|one| one.app == app);
+    Ok(found.map(|app| (app.clone(), heard.seen)))
 }
 
-/// What would be lost if an app's device were lost now.
-pub fn at_stake(tenant: &mut Tenant<'_>, app: AppId, device: DeviceId) -> Result<Option<AtStake>, Fail> {
-    let Some((report, seen)) = reported(tenant, app, device)? else { return Ok(None) };
+/// What would be lost if an app's device were lost now, which reported this then.
+pub fn at_stake(report: &AppReport, seen: i64) -> AtStake {
     let age = (chance::now() - seen).max(0).unsigned_abs();
     // A volume that has nothing that waits loses nothing of what was there; one that no store ever told of has nothing safe.
     let oldest = |one: &orchestrator_api::wire::report::VolumeReport| {
@@ -45,17 +40,17 @@ pub fn at_stake(tenant: &mut Tenant<'_>, app: AppId, device: DeviceId) -> Result
     };
     let ages: Option<Vec<u64>> = report.volumes.iter().map(oldest).collect();
     let seconds = ages.map(|ages| (ages.into_iter().max().unwrap_or(0) + age).div_ceil(1000));
-    Ok(Some(AtStake {
+    AtStake {
         seconds: seconds.map(Number),
         bytes: Number(report.volumes.iter().map(|one| one.backlog_bytes.0).sum()),
         report_age_ms: Number(age),
-    }))
+    }
 }
 
 /// What is lost at most when the next device goes on: by the last report, and the time that the device may have gone on.
 fn lost(tenant: &mut Tenant<'_>, app: AppId, device: DeviceId, leased: bool) -> Result<Lost, Fail> {
-    let stake = at_stake(tenant, app, device)?;
     let newest = reported(tenant, app, device)?;
+    let stake = newest.as_ref().map(|(report, seen)| at_stake(report, *seen));
     let safe_age = newest.as_ref().and_then(|(report, _)| {
         report.volumes.iter().map(|one| one.replicated_age_ms.map(|age| age.0)).collect::<Option<Vec<_>>>()
     });

@@ -3,12 +3,14 @@
 //! What has to be told when the transaction is committed is gathered here: devices that have commands, and what
 //! changed.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use orchestrator_api::history::What;
 use orchestrator_api::ids::{AppId, DeviceId, OperationId, Term};
 use orchestrator_api::text::{Hex, Uuid};
 use orchestrator_api::wire::operation::{By, Event};
+use orchestrator_api::wire::report::Report;
 use orchestrator_api::wire::value::{Number, Text};
 use serde_json::{Map, Value as Json};
 
@@ -62,6 +64,15 @@ impl Told {
     }
 }
 
+/// What a device reported last.
+#[derive(Debug)]
+pub struct Heard {
+    /// All of it.
+    pub report: Report,
+    /// When it came.
+    pub seen: i64,
+}
+
 /// One account in one transaction.
 pub struct Tenant<'a> {
     /// The transaction.
@@ -76,6 +87,8 @@ pub struct Tenant<'a> {
     pub told: Told,
     /// What happened, and is not written down yet.
     pub(super) events: Vec<Event>,
+    /// Reports that were read already.
+    pub(super) heard: BTreeMap<DeviceId, Option<Arc<Heard>>>,
 }
 
 /// The number by which an account's transactions wait for each other.
@@ -88,7 +101,8 @@ impl<'a> Tenant<'a> {
     /// For what only looks, or for the hive itself.
     pub fn new(tx: &'a mut dyn Tx, account: AccountId) -> Self {
         let by = By { hive: true, ..By::default() };
-        Self { tx, account, by, from: None, told: Told::default(), events: Vec::new() }
+        let (told, events, heard) = (Told::default(), Vec::new(), BTreeMap::new());
+        Self { tx, account, by, from: None, told, events, heard }
     }
 
     /// The account's id as a parameter.
@@ -108,6 +122,7 @@ impl<'a> Tenant<'a> {
 
     /// Changes rows of the account, by the same rule.
     pub fn execute(&mut self, sql: &str, more: &[Value]) -> Result<u64, DbError> {
+        self.heard.clear();
         self.tx.execute(sql, &self.with(more))
     }
 
@@ -118,13 +133,33 @@ impl<'a> Tenant<'a> {
         all
     }
 
+    /// What a device reported last. Such a text is long, and each app of the device is in it: it is taken apart once, and
+    /// again when something was written, or others may have written, since.
+    pub fn heard(&mut self, device: DeviceId) -> Result<Option<Arc<Heard>>, DbError> {
+        if let Some(known) = self.heard.get(&device) {
+            return Ok(known.clone());
+        }
+        let sql = "SELECT report, seen FROM device WHERE account = $1 AND device = $2";
+        let heard = match self.one(sql, &[device.0.into()])? {
+            Some(row) => match (row.maybe(0, Row::text)?, row.maybe(1, Row::int)?) {
+                (Some(report), Some(seen)) => Some(Arc::new(Heard { report: read(report)?, seen })),
+                _ => None,
+            },
+            None => None,
+        };
+        self.heard.insert(device, heard.clone());
+        Ok(heard)
+    }
+
     /// Nobody else decides about this account until the end of the transaction.
     pub fn alone(&mut self) -> Result<(), DbError> {
+        self.heard.clear();
         self.tx.lock(lock_number(&self.account), false)
     }
 
     /// Nobody decides about this account until the end of the transaction; other devices may report.
     pub fn beside(&mut self, device: &DeviceId) -> Result<(), DbError> {
+        self.heard.clear();
         self.tx.lock(lock_number(&self.account), true)?;
         self.tx.lock(lock_number(&device.0), false)
     }
@@ -274,4 +309,55 @@ pub fn read<T: serde::de::DeserializeOwned>(text: &str) -> Result<T, DbError> {
 /// An id of a kind that has no type of its own.
 pub fn uuid(row: &Row, at: usize) -> Result<Uuid, DbError> {
     row.id(at).map(Uuid)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A table of devices, of which each reported; it counts how often a report is asked for.
+    struct Reports(usize);
+
+    impl Tx for Reports {
+        fn query(&mut self, sql: &str, _: &[Value]) -> Result<Vec<Row>, DbError> {
+            assert!(sql.starts_with("SELECT report, seen FROM device"), "{sql}");
+            self.0 += 1;
+            let report = r#"{"number":7,"boottime_ms":1,"version":"0.1.0","update":null,"commands_have":3,
+                "load":{"cpu_percent":1,"memory_bytes":8,"memory_free_bytes":4,"load_1m":1},"disks":[],"docker":"ok",
+                "stores":[],"renew":[],"apps":[]}"#;
+            Ok(vec![Row(vec![report.into(), 5_i64.into()])])
+        }
+
+        fn execute(&mut self, _: &str, _: &[Value]) -> Result<u64, DbError> {
+            Ok(1)
+        }
+
+        fn lock(&mut self, _: i64, _: bool) -> Result<(), DbError> {
+            Ok(())
+        }
+
+        fn is_postgres(&self) -> bool {
+            false
+        }
+    }
+
+    #[test]
+    fn a_report_is_read_once_until_something_is_written() {
+        let mut reports = Reports(0);
+        let mut tenant = Tenant::new(&mut reports, [1; 16]);
+        let hear = |tenant: &mut Tenant<'_>, device| {
+            let heard = tenant.heard(DeviceId([device; 16])).expect("it can be read").expect("it reported");
+            (heard.report.number.0, heard.seen)
+        };
+        for _ in 0..200 {
+            assert_eq!(hear(&mut tenant, 1), (7, 5));
+        }
+        hear(&mut tenant, 2);
+        tenant.execute("UPDATE device SET seen = 6 WHERE account = $1", &[]).expect("it is written");
+        hear(&mut tenant, 1);
+        tenant.alone().expect("nobody else is there");
+        hear(&mut tenant, 1);
+        drop(tenant);
+        assert_eq!(reports.0, 4, "one of each device, one after the change, one after waiting for others");
+    }
 }

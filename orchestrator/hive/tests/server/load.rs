@@ -4,12 +4,14 @@
 //! the devices. The long form is `COMB_LOAD_DEVICES=1000 COMB_LOAD_APPS=20 COMB_LOAD_SECONDS=300 cargo test --workspace --test server
 //! --config 'profile.dev.opt-level=2' --config 'profile.dev.package."*".opt-level=2' -- --ignored many_devices --nocapture`.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use orchestrator_hive::Options;
 use serde_json::json;
 use tokio::task::JoinSet;
 
+use crate::pages::{Browser, text};
 use crate::world::{Machine, Owner, Person, Process, VOLUME, World, databases, uuid};
 
 fn setting(name: &str, otherwise: u64) -> u64 {
@@ -72,11 +74,15 @@ fn volume(app: &str) -> String {
     app.replace('-', "").repeat(2)
 }
 
-async fn load(devices: u64, apps: u64, seconds: u64, every: Duration) -> Vec<Duration> {
-    let (database, folder) = databases().await.pop().expect("there is one");
-    let hive = Process::begin(&database);
-    println!("on {}", database.split(':').next().unwrap_or_default());
-    let options = Options::new(database.as_str(), "127.0.0.1:0".parse().expect("is an address"));
+/// Devices that joined, each with so many apps that run there.
+async fn fill(
+    database: &str,
+    options: &Options,
+    folder: &Arc<tempfile::TempDir>,
+    devices: u64,
+    apps: u64,
+) -> Vec<Machine> {
+    let hive = Process::begin(database);
     let world = hive.world(options.clone(), folder.clone());
     let ada = world.set_up().await;
     let owner = Owner::new(1);
@@ -110,7 +116,15 @@ async fn load(devices: u64, apps: u64, seconds: u64, every: Duration) -> Vec<Dur
             rows.push((app, format!("a{at}-{number}"), machine.uuid()));
         }
     }
-    settle(&database, &like, &rows).await;
+    settle(database, &like, &rows).await;
+    machines
+}
+
+async fn load(devices: u64, apps: u64, seconds: u64, every: Duration) -> Vec<Duration> {
+    let (database, folder) = databases().await.pop().expect("there is one");
+    println!("on {}", database.split(':').next().unwrap_or_default());
+    let options = Options::new(database.as_str(), "127.0.0.1:0".parse().expect("is an address"));
+    let mut machines = fill(&database, &options, &folder, devices, apps).await;
     let processes = if database.starts_with("postgres") { setting("COMB_LOAD_HIVES", 1) } else { 1 };
     let hives: Vec<Process> = (0..processes).map(|_| Process::begin(&database)).collect();
     let worlds: Vec<World> = hives.iter().map(|hive| hive.world(options.clone(), folder.clone())).collect();
@@ -235,6 +249,28 @@ async fn some_devices_report_in_time() {
     assert!(times.len() > 80, "{}", times.len());
     // A machine that builds beside may be slow; what must not happen is that reports wait for each other.
     assert!(times[times.len() / 2] < Duration::from_millis(500), "{:?}", times[times.len() / 2]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_device_full_of_apps_is_shown_with_all_of_them() {
+    let (database, folder) = databases().await.remove(0);
+    let options = Options::new(database.as_str(), "127.0.0.1:0".parse().expect("is an address"));
+    let mut machine = fill(&database, &options, &folder, 1, 200).await.remove(0);
+    let hive = Process::begin(&database);
+    let world = hive.world(options, folder);
+    machine.line = world.line();
+    machine.report().await.is(200);
+    let mut ada = Browser::log_in(&world, "ada", "a long password").await;
+    for (path, shown) in [("/".to_owned(), 60), (format!("/devices/{}", machine.uuid()), 200)] {
+        let asked = Instant::now();
+        let page = text(&ada.get(&path).await);
+        let took = asked.elapsed();
+        let named =
+            (0..200).filter(|number| page.contains(&format!("<bdi class=\"name\">a0-{number}</bdi>")));
+        assert_eq!(named.count(), shown, "{path}");
+        // Where the device's report is read for each app anew, it takes many times as long.
+        assert!(took < Duration::from_secs(10), "{path} took {took:?}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

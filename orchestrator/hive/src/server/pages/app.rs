@@ -112,7 +112,7 @@ pub fn all_stores(call: &Call, tenant: &mut Tenant<'_>) -> Result<Vec<Store>, Fa
 
 fn store_rows(call: &Call, tenant: &mut Tenant<'_>, view: &View) -> Result<Vec<AppStore>, Fail> {
     let answers = match view.app.device {
-        Some(device) => devices::reported(tenant, device)?.map(|report| report.stores),
+        Some(device) => tenant.heard(device)?.map(|heard| heard.report.stores.clone()),
         None => None,
     };
     let known = all_stores(call, tenant)?;

@@ -104,8 +104,8 @@ fn row(
     names: &BTreeMap<[u8; 16], String>,
 ) -> Result<DeviceRow, Fail> {
     let (health, words) = health(device);
-    let report = devices::reported(tenant, device.id)?;
-    let volumes = report.iter().flat_map(|report| report.apps.iter()).flat_map(|app| app.volumes.iter());
+    let heard = tenant.heard(device.id)?;
+    let volumes = heard.iter().flat_map(|heard| heard.report.apps.iter()).flat_map(|app| app.volumes.iter());
     let (mut bytes, mut age) = (0u64, None);
     for volume in volumes {
         bytes = bytes.saturating_add(volume.backlog_bytes.0);
@@ -303,7 +303,6 @@ pub fn show(call: &Call, tenant: &mut Tenant<'_>) -> Result<Reply, Fail> {
     let device = devices::seen(tenant, call.param(0)?)?;
     let frame = frame(call, Here::Devices);
     let path = format!("/devices/{}", device.id);
-    let report = devices::reported(tenant, device.id)?;
     let (state, words) = health(&device);
     let yes = |is: bool| Html::text(if is { "yes" } else { "no" });
     let mut facts = vec![("Load", Html::text(&load(&device)))];
@@ -320,7 +319,7 @@ pub fn show(call: &Call, tenant: &mut Tenant<'_>) -> Result<Reply, Fail> {
     facts.push(("Joined", show::ago(device.joined, frame.now)));
     facts.push(("Updates itself", yes(device.auto_update)));
     facts.push(("Takes apps from this console", yes(device.accepts_authoring)));
-    let (mut rows, mut volumes) = (Vec::new(), Vec::new());
+    let (mut rows, mut volumes, mut volumes_of) = (Vec::new(), Vec::new(), BTreeMap::new());
     for id in &device.apps {
         let app: App = apps::seen(tenant, *id)?;
         let (health, words) = app_health(&app, Some(&device));
@@ -339,9 +338,14 @@ pub fn show(call: &Call, tenant: &mut Tenant<'_>) -> Result<Reply, Fail> {
     }
     let names = names::apps(tenant)?;
     let age = device.seen_age_ms.map_or(0, |age| age.0);
-    for app in report.iter().flat_map(|report| report.apps.iter()) {
+    let heard = tenant.heard(device.id)?;
+    for app in heard.iter().flat_map(|heard| heard.report.apps.iter()) {
         let Some(name) = names.get(&app.app.0) else { continue };
-        let known = apps::seen(tenant, app.app)?.volumes;
+        // One that it only stands by for is another device's.
+        let known = match volumes_of.remove(&app.app) {
+            Some(known) => known,
+            None => apps::seen(tenant, app.app)?.volumes,
+        };
         for volume in app.volumes.iter() {
             let called =
                 known.iter().find(|one| one.volume == Some(volume.volume)).map_or("", |one| &one.name);
@@ -363,6 +367,7 @@ pub fn show(call: &Call, tenant: &mut Tenant<'_>) -> Result<Reply, Fail> {
     let span = Span::of(call.query.get("span"));
     let releases: Page<ReleaseInfo> = stores::releases(call, tenant)?.thing()?;
     let has = device.update.map_or(0, |update| update.number.0);
+        volumes_of.insert(*id, app.volumes);
     let newest = releases.items.iter().max_by_key(|release| release.number.0);
     let newest = newest
         .filter(|release| release.number.0 > has && release.present.contains(&device.arch) && !is_revoked);
