@@ -179,7 +179,7 @@ pub fn is_busy(tenant: &mut Tenant<'_>, app: AppId) -> Result<bool, Fail> {
 pub fn nothing_runs(tenant: &mut Tenant<'_>, app: AppId) -> Result<(), Fail> {
     match busy(tenant, app)? {
         Some(id) => Err(Fail::new(Code::OperationRunning, "something else is being done with this app")
-            .hint(format!("`comb operation wait {id}` waits for it, `comb operation cancel {id}` ends it"))
+            .hint(format!("`comb operation wait {id}` waits for it, `comb operation cancel {id}` ends it if it is not too late"))
             .detail("operation", id.to_string())),
         None => Ok(()),
     }

@@ -535,6 +535,36 @@ fn in_session(tenant: &mut Tenant<'_>, device: DeviceId, session: SessionId) -> 
     }
 }
 
+/// What a device is to do, and was not given yet.
+fn waiting(
+    tenant: &mut Tenant<'_>,
+    device: DeviceId,
+    session: SessionId,
+    have: u64,
+) -> Result<Vec<Command>, Fail> {
+    in_session(tenant, device, session)?;
+    let sql = "SELECT body FROM command WHERE account = $1 AND device = $2 AND number > $3 \
+         AND result IS NULL ORDER BY number LIMIT $4";
+    let limit = Value::from(COMMANDS_MAX as u64);
+    let rows = tenant.query(sql, &[device.0.into(), have.into(), limit])?;
+    Ok(rows.iter().map(|row| row.text(0).and_then(read)).collect::<Result<_, _>>()?)
+}
+
+/// Gives a device what waits for it: nobody takes back from here on what it may have begun with.
+fn give(
+    tenant: &mut Tenant<'_>,
+    device: DeviceId,
+    session: SessionId,
+    have: u64,
+) -> Result<Vec<Command>, Fail> {
+    tenant.beside(&device)?;
+    let found = waiting(tenant, device, session, have)?;
+    for command in &found {
+        tasks::taken(tenant, device, command)?;
+    }
+    Ok(found)
+}
+
 /// `GET /v1/device/commands`, held until there are some.
 pub fn commands(call: Arc<Call>) -> Answering {
     Box::pin(async move {
@@ -547,21 +577,22 @@ pub fn commands(call: Arc<Call>) -> Answering {
         let until = tokio::time::Instant::now() + POLL_HOLD;
         loop {
             wait.borrow_and_update();
-            let found = call
+            let (mut found, is_new) = call
                 .shared
                 .database
                 .transact(How::Read, move |tx| {
                     let mut tenant = Tenant::new(tx, account);
-                    in_session(&mut tenant, device, session)?;
-                    let sql = "SELECT body FROM command WHERE account = $1 AND device = $2 AND number > $3 \
-                         AND result IS NULL ORDER BY number LIMIT $4";
-                    let limit = Value::from(COMMANDS_MAX as u64);
-                    let rows = tenant.query(sql, &[device.0.into(), have.into(), limit])?;
-                    let bodies: Result<Vec<Command>, _> =
-                        rows.iter().map(|row| row.text(0).and_then(read)).collect();
-                    Ok(bodies?)
+                    let found = waiting(&mut tenant, device, session, have)?;
+                    let mut is_new = false;
+                    for command in &found {
+                        is_new = is_new || tasks::is_untaken(&mut tenant, device, command)?;
+                    }
+                    Ok((found, is_new))
                 })
                 .await?;
+            if is_new && !call.shared.is_over(device, turn) {
+                found = call.write(move |_, tenant| give(tenant, device, session, have)).await?;
+            }
             let over = call.shared.is_over(device, turn) || tokio::time::Instant::now() >= until;
             if !found.is_empty() || over || call.shared.is_closing() {
                 let commands = if call.shared.is_over(device, turn) { Vec::new() } else { found };

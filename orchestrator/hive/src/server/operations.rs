@@ -91,7 +91,8 @@ fn view(tenant: &mut Tenant<'_>, row: &Row) -> Result<Operation, Fail> {
         _ => None,
     };
     let result: Option<Outcome> = row.maybe(9, Row::text)?.map(read).transpose()?;
-    let can_cancel = state == State::Running && (can_cancel(&kind, &step) || data.task.is_some());
+    let can_cancel =
+        state == State::Running && (can_cancel(&kind, &step) || tasks::can_cancel(tenant, &data)?);
     Ok(Operation {
         id,
         number: Number(row.count(1)?),
@@ -205,10 +206,16 @@ pub fn show(call: &Call, tenant: &mut Tenant<'_>) -> Result<Reply, Fail> {
 pub fn cancel(call: &Call, tenant: &mut Tenant<'_>) -> Result<Reply, Fail> {
     let id: OperationId = call.param(0)?;
     let found = seen(tenant, id)?;
+    let is_task = tasks::is_task(tenant, id)?;
+    if !found.can_cancel && is_task && found.state == State::Running {
+        return Err(Fail::state("its device has this order already, and carries it out").hint(
+            "wait until it ends, then order the opposite; if the device is lost, move the app by force, or revoke the device",
+        ));
+    }
     if !found.can_cancel {
         return Err(Fail::state("it is too late to cancel this").hint("when it is done, order the opposite"));
     }
-    if tasks::is_task(tenant, id)? {
+    if is_task {
         match found.device.filter(|_| found.kind == "drain") {
             Some(device) => drain::undo(tenant, device)?,
             None => tasks::cancel(tenant, id)?,

@@ -94,6 +94,8 @@ pub struct OperationRow {
 pub struct OperationData {
     /// The command that is waited for.
     pub waits: Option<(DeviceId, CommandNumber)>,
+    /// Whether a task's device has that command.
+    pub taken: bool,
     /// Who had the app.
     pub from: Option<DeviceId>,
     /// Who gets it.

@@ -79,6 +79,22 @@ pub enum Task {
     Remove(Removal),
 }
 
+impl Task {
+    /// Whether what the hive has written down stays true when the device does it and nobody hears of that.
+    fn may_go_unheard(&self) -> bool {
+        match self {
+            Self::Stream { .. }
+            | Self::Moments
+            | Self::Standby
+            | Self::Drain(_)
+            | Self::UpdateDevice { .. } => true,
+            Self::Plain | Self::Update { .. } | Self::Fork { .. } | Self::Author { .. } | Self::Remove(_) => {
+                false
+            }
+        }
+    }
+}
+
 /// Kinds that may run beside others of an app: they change nothing of it.
 const BESIDE: [&str; 4] = ["logs", "action", "moments", "standby"];
 
@@ -202,7 +218,7 @@ pub fn save(tenant: &mut Tenant<'_>, id: OperationId, open: &Open) -> Result<(),
     Ok(())
 }
 
-/// A person does not want a task any more: whatever the device still does of it, nobody waits for it.
+/// A task is not wanted any more: its device is not told of it, or whatever that still does of it, nobody waits for.
 pub fn cancel(tenant: &mut Tenant<'_>, id: OperationId) -> Result<(), Fail> {
     let Some(mut open) = load(tenant, id)? else { return Ok(()) };
     forget_commands(tenant, id)?;
@@ -211,6 +227,39 @@ pub fn cancel(tenant: &mut Tenant<'_>, id: OperationId) -> Result<(), Fail> {
     open.beside.data.waits = None;
     open.operation.state = OperationState::Failed(Refused::State);
     save(tenant, id, &open)
+}
+
+/// Whether a task can be cancelled: what its device has, that one does, and the hive must hear what came of it.
+pub fn can_cancel(tenant: &mut Tenant<'_>, data: &rows::OperationData) -> Result<bool, Fail> {
+    let Some(task) = &data.task else { return Ok(false) };
+    let Some((device, _)) = data.waits.filter(|_| data.taken && !task.may_go_unheard()) else {
+        return Ok(true);
+    };
+    // One that was revoked never answers.
+    let sql = "SELECT 1 FROM device WHERE account = $1 AND device = $2 AND state = 'revoked'";
+    Ok(tenant.one(sql, &[device.0.into()])?.is_some())
+}
+
+/// The task that waits for a command which its device does not have yet.
+fn untaken(tenant: &mut Tenant<'_>, device: DeviceId, command: &Command) -> Result<Option<Open>, Fail> {
+    Ok(load(tenant, command.operation)?.filter(|open| {
+        let data = &open.beside.data;
+        data.task.is_some() && !data.taken && data.waits == Some((device, command.number))
+    }))
+}
+
+/// Whether a task is to hear that its device has this command.
+pub fn is_untaken(tenant: &mut Tenant<'_>, device: DeviceId, command: &Command) -> Result<bool, Fail> {
+    Ok(untaken(tenant, device, command)?.is_some())
+}
+
+/// A device is given a command: from here on, what came of it is waited for.
+pub fn taken(tenant: &mut Tenant<'_>, device: DeviceId, command: &Command) -> Result<(), Fail> {
+    let Some(mut open) = untaken(tenant, device, command)? else { return Ok(()) };
+    open.beside.data.taken = true;
+    rows::update_operation(tenant, open.id, &open.beside, &open.operation)?;
+    tenant.changed("operation", open.id);
+    Ok(())
 }
 
 /// Nobody waits for a task any more, and what was ordered of a device is taken back.
@@ -418,6 +467,7 @@ pub fn answered(
                     beside.data.waits = Some((device, number));
                     operation.state = OperationState::Running;
                     operation.count += 1;
+                    beside.data.taken = false;
                     return save(tenant, id, &Open { id, app, operation, beside });
                 }
             },

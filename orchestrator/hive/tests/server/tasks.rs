@@ -569,3 +569,36 @@ async fn a_later_revision_is_taken_over_from_the_device_that_has_it() {
     scene.order("move", wish).await.is(202);
     assert_eq!(scene.cellar.expect("prepare").await["revision"], 2);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_device_has_taken_is_not_cancelled_behind_its_back() {
+    let (database, folder) = databases().await.remove(0);
+    let mut scene = Scene::on(&database, folder, "manual").await;
+    scene.ada.package(&scene.owner, &scene.app, "photos", 2).await.is(201);
+    // An order that nobody took is taken back, and the device never hears of it.
+    let begun = scene.order("update", json!({"revision": 2})).await.is(202);
+    assert_eq!(begun["operation"]["can_cancel"], true);
+    let cancel = format!("/v1/operations/{}/cancel", id(&begun));
+    assert_eq!(scene.ada.post(&cancel, &json!({})).await.is(200)["state"], "cancelled");
+    let told = scene.attic.commands_at_once().await;
+    assert!(told.iter().all(|command| command["do"] != "update"), "{told:?}");
+
+    // Once the device has it, what comes of it is heard.
+    scene.attic.report().await.is(200);
+    let begun = scene.order("update", json!({"revision": 2})).await.is(202);
+    let command = scene.attic.expect("update").await;
+    let path = format!("/v1/operations/{}", id(&begun));
+    assert_eq!(scene.ada.get(&path).await["can_cancel"], false);
+    let refused = scene.ada.post(&format!("{path}/cancel"), &json!({})).await.fails(409, "state");
+    assert!(refused["error"]["hint"].as_str().is_some_and(|hint| hint.contains("revoke")), "{refused}");
+    scene.attic.answer(&command, "done", None, json!({})).await.is(204);
+    assert_eq!(scene.ada.wait(&id(&begun), 10).await["state"], "done");
+    assert_eq!(scene.shown().await["revision"], 2);
+
+    // A log is only read: who reads it ends that at any time.
+    scene.attic.report().await.is(200);
+    let begun = scene.order("logs", json!({"lines": 1, "follow": true, "stream": uuid()})).await.is(202);
+    scene.attic.expect("logs").await;
+    let cancel = format!("/v1/operations/{}/cancel", id(&begun));
+    assert_eq!(scene.ada.post(&cancel, &json!({})).await.is(200)["state"], "cancelled");
+}
