@@ -148,6 +148,10 @@ pub struct Device {
     pub graphs: Vec<Graph>,
     /// Its new name.
     pub rename: Option<Field>,
+    /// What could not leave it when it was emptied: its page, its name, and why.
+    pub left: Vec<(String, Html, String)>,
+    /// Whether nothing empties it any more, so that it can be tried again.
+    pub can_try_again: bool,
     /// Whether it is emptied now.
     pub is_draining: bool,
     /// Whether it is nobody any more.

@@ -126,7 +126,7 @@ pub fn drain(call: &Call, tenant: &mut Tenant<'_>) -> Result<Reply, Fail> {
         true => drain::begin(tenant, id)?,
         false => {
             drain::undo(tenant, id)?;
-            tasks::done(tenant, "drain", None, Some(id))?
+            tasks::done(tenant, "undrain", None, Some(id))?
         }
     };
     tenant.told.insert(Wake::Scheduler);

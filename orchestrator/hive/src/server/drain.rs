@@ -11,13 +11,13 @@ use serde::{Deserialize, Serialize};
 use super::apps;
 use super::database::{How, Row};
 use super::fail::Fail;
-use super::rows;
+use super::rows::{self, OperationData};
 use super::tasks::{self, Open, Task};
-use super::tenant::{About, Tenant, Told};
+use super::tenant::{About, Tenant, Told, read};
 use crate::{OperationState, Refused};
 
 /// An app that does not run has nothing to hand over.
-const STOPPED: &str = "stopped";
+pub const STOPPED: &str = "stopped";
 
 /// How far it is.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -40,10 +40,23 @@ impl Drain {
     }
 }
 
-fn running(tenant: &mut Tenant<'_>, device: DeviceId) -> Result<Option<OperationId>, Fail> {
+/// What empties a device now.
+pub fn running(tenant: &mut Tenant<'_>, device: DeviceId) -> Result<Option<OperationId>, Fail> {
     let sql = "SELECT operation FROM operation WHERE account = $1 AND device = $2 AND kind = 'drain' \
          AND state = 'running'";
     Ok(tenant.one(sql, &[device.0.into()])?.map(|row| row.id(0).map(OperationId)).transpose()?)
+}
+
+/// The apps that could not leave a device when it was emptied last, and why.
+pub fn left(tenant: &mut Tenant<'_>, device: DeviceId) -> Result<Vec<Left>, Fail> {
+    let sql = "SELECT data FROM operation WHERE account = $1 AND device = $2 AND kind = 'drain' \
+         ORDER BY number DESC LIMIT 1";
+    let Some(row) = tenant.one(sql, &[device.0.into()])? else { return Ok(Vec::new()) };
+    let data: OperationData = read(row.text(0)?)?;
+    Ok(match data.task {
+        Some(Task::Drain(drain)) => drain.left,
+        _ => Vec::new(),
+    })
 }
 
 /// Begins to empty a device, or goes on with it.

@@ -273,6 +273,10 @@ pub fn events(call: &Call, tenant: &mut Tenant<'_>) -> Result<Reply, Fail> {
     Ok(Reply::json(&Page { items, next }))
 }
 
+/// A report of an app that is not well, or has a problem.
+const UNWELL: &str = "(event LIKE '%\"kind\":\"phase\"%' AND (event LIKE '%\"problem\":\"%' \
+     OR event LIKE '%\"health\":\"unhealthy\"%'))";
+
 /// Which events are looked for.
 #[derive(Debug, Default)]
 pub struct Looked {
@@ -282,6 +286,8 @@ pub struct Looked {
     pub device: Option<[u8; 16]>,
     /// Of these kinds only, if there are any.
     pub kinds: &'static [&'static str],
+    /// Beside these kinds, reports of apps that are not well.
+    pub unwell: bool,
     /// With smaller numbers than this.
     pub before: Option<u64>,
 }
@@ -302,6 +308,9 @@ pub fn newest(tenant: &mut Tenant<'_>, looked: &Looked, limit: usize) -> Result<
         for kind in looked.kinds {
             values.push(format!("%\"kind\":\"{kind}\"%").into());
             any.push(format!("event LIKE ${}", values.len() + 1));
+        }
+        if looked.unwell {
+            any.push(UNWELL.to_owned());
         }
         sql.push_str(&format!(" AND ({})", any.join(" OR ")));
     }

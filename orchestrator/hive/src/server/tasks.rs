@@ -299,7 +299,7 @@ pub fn forget_commands(tenant: &mut Tenant<'_>, id: OperationId) -> Result<(), F
     Ok(())
 }
 
-/// An operation that is done as soon as it was ordered.
+/// An operation that is done as soon as it was ordered, and is told as that.
 pub fn done(
     tenant: &mut Tenant<'_>,
     kind: &str,
@@ -315,6 +315,8 @@ pub fn done(
     rows::insert_operation(tenant, id, app, &beside, &operation)?;
     rows::update_operation(tenant, id, &beside, &operation)?;
     rows::tell_operation(tenant, id, app, &beside, &operation);
+    let about = About { app, device, operation: Some(id), ..About::default() };
+    tenant.event("finished", about.with("do", kind));
     tenant.changed("operation", id);
     Ok(id)
 }

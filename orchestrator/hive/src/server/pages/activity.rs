@@ -21,10 +21,13 @@ use super::{Here, escaped, event, frame};
 
 const ROWS: usize = 50;
 
+/// Of these, also what reports say of apps that are not well.
+const TROUBLE: &str = "trouble";
+
 /// What is looked for, and the kinds of events that it means.
 const GROUPS: &[(&str, &str, &[&str])] = &[
     (
-        "trouble",
+        TROUBLE,
         "Trouble",
         &[
             "failed",
@@ -35,7 +38,6 @@ const GROUPS: &[(&str, &str, &[&str])] = &[
             "safe_again",
             "tail_kept",
             "loss_known",
-            "health",
             "recovering",
         ],
     ),
@@ -174,6 +176,7 @@ pub fn list(call: &Call, tenant: &mut Tenant<'_>) -> Result<Reply, Fail> {
         app: id(&app).map_err(wrong)?.map(|id| id.0),
         device: id(&device).map_err(wrong)?.map(|id| id.0),
         kinds: group.unwrap_or_default(),
+        unwell: kind == TROUBLE,
         before,
     };
     let events = operations::newest(tenant, &filter, ROWS)?;

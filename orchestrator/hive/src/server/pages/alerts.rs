@@ -32,7 +32,10 @@ pub fn all(
         let text = "The hive was restored from a backup, and waits for its devices. Nothing is moved until they were heard.";
         all.push(alert(Health::Bad, Html::text(text), "/settings"));
     }
-    all.extend(devices.iter().flat_map(of_device));
+    for device in devices {
+        let health = devices::health(tenant, device)?;
+        all.extend(of_device(device, health));
+    }
     all.extend(of_stores(call, tenant)?);
     for app in apps {
         let device = app.device.and_then(|id| devices.iter().find(|device| device.id == id));
@@ -47,11 +50,10 @@ fn alert(health: Health, text: impl Into<Html>, path: impl Into<String>) -> Aler
     Alert { is_bad: health == Health::Bad, text: text.into(), more: String::new(), path: path.into() }
 }
 
-fn of_device(device: &Device) -> Vec<Alert> {
+fn of_device(device: &Device, (health, words): (Health, String)) -> Vec<Alert> {
     let name = show::name(&device.name);
     let path = format!("/devices/{}", device.id);
     let mut all = Vec::new();
-    let (health, words) = devices::health(device);
     if matches!(health, Health::Bad | Health::Warn) {
         let on = |words: &str| Html::pair(words, name.clone());
         let (text, more) = match (device.state, device.docker) {

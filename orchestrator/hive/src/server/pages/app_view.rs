@@ -138,6 +138,7 @@ pub fn doing(operation: &Operation, device: impl FnOnce() -> Html) -> Html {
         "add" => "Adding",
         "action" => "Running an action",
         "drain" => "Being emptied",
+        "undrain" => "Taking apps again",
         "moments" => "Asking for moments",
         "logs" => "Reading the log",
         other => return Html::text(&capital(&show::words(other))),

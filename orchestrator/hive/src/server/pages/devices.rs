@@ -24,7 +24,7 @@ use super::super::fail::Fail;
 use super::super::figures::{self, Span};
 use super::super::people::may;
 use super::super::tenant::Tenant;
-use super::super::{account, apps, devices, stores};
+use super::super::{account, apps, devices, drain, stores};
 use super::home::app_health;
 use super::{Here, frame, names};
 
@@ -34,8 +34,8 @@ const AUTHORING: &str = "The hive may then install apps on this device by itself
 const APPS_SHOWN: usize = 4;
 
 /// How a device is, in a word or two.
-pub fn health(device: &Device) -> (Health, String) {
-    match device.state {
+pub fn health(tenant: &mut Tenant<'_>, device: &Device) -> Result<(Health, String), Fail> {
+    Ok(match device.state {
         DeviceState::Revoked if device.stores_open => {
             (Health::Bad, "revoked, its stores are open".to_owned())
         }
@@ -48,6 +48,10 @@ pub fn health(device: &Device) -> (Health, String) {
         DeviceState::Draining if device.apps.is_empty() => {
             (Health::Off, "emptied, and takes no apps".to_owned())
         }
+        DeviceState::Draining if drain::running(tenant, device.id)?.is_none() => {
+            let count = device.apps.len();
+            (Health::Warn, format!("{count} app{} could not leave", if count == 1 { "" } else { "s" }))
+        }
         DeviceState::Draining => (Health::Busy, "being emptied".to_owned()),
         DeviceState::Online => match device.docker {
             Some(Docker::Stopped) => (Health::Bad, "Docker does not answer".to_owned()),
@@ -56,7 +60,31 @@ pub fn health(device: &Device) -> (Health, String) {
             _ if full(device).is_some() => (Health::Warn, "its disk is nearly full".to_owned()),
             _ => (Health::Well, "well".to_owned()),
         },
+    })
+}
+
+/// The apps that stay on a device that is emptied: where each is, what it is called, and why it could not leave.
+fn left(
+    tenant: &mut Tenant<'_>,
+    device: &Device,
+    names: &names::Names,
+) -> Result<Vec<(String, Html, String)>, Fail> {
+    if device.state != DeviceState::Draining {
+        return Ok(Vec::new());
     }
+    let stays = drain::left(tenant, device.id)?.into_iter().filter(|left| device.apps.contains(&left.app));
+    Ok(stays
+        .filter_map(|left| {
+            let name = show::name(names.get(&left.app.0)?);
+            let (words, what) = show::problem(&left.code);
+            let what = match left.code == drain::STOPPED {
+                true => Some("Start it, and empty the device again; or remove it."),
+                false => what,
+            };
+            let why = format!("{}. {}", show::capital(&words), what.unwrap_or_default());
+            Some((format!("/apps/{}", left.app), name, why.trim_end().to_owned()))
+        })
+        .collect())
 }
 
 /// A disk of a device that is nearly full.
@@ -103,7 +131,7 @@ fn row(
     device: &Device,
     names: &BTreeMap<[u8; 16], String>,
 ) -> Result<DeviceRow, Fail> {
-    let (health, words) = health(device);
+    let (health, words) = health(tenant, device)?;
     let heard = tenant.heard(device.id)?;
     let volumes = heard.iter().flat_map(|heard| heard.report.apps.iter()).flat_map(|app| app.volumes.iter());
     let (mut bytes, mut age) = (0u64, None);
@@ -303,7 +331,7 @@ pub fn show(call: &Call, tenant: &mut Tenant<'_>) -> Result<Reply, Fail> {
     let device = devices::seen(tenant, call.param(0)?)?;
     let frame = frame(call, Here::Devices);
     let path = format!("/devices/{}", device.id);
-    let (state, words) = health(&device);
+    let (state, words) = health(tenant, &device)?;
     let yes = |is: bool| Html::text(if is { "yes" } else { "no" });
     let mut facts = vec![("Load", Html::text(&load(&device)))];
     for disk in &device.disks {
@@ -385,6 +413,8 @@ pub fn show(call: &Call, tenant: &mut Tenant<'_>) -> Result<Reply, Fail> {
             let given = call.visit.form.maybe("name").unwrap_or(&device.name);
             Field::new("name", "Name", Kind::Text).value(given).length(63).error(frame.error("name"))
         }),
+        left: left(tenant, &device, &names)?,
+        can_try_again: device.state == DeviceState::Draining && drain::running(tenant, device.id)?.is_none(),
         is_draining: device.state == DeviceState::Draining,
         is_revoked,
         stores_open: device.stores_open,
@@ -441,21 +471,22 @@ pub fn drain(call: &Call, tenant: &mut Tenant<'_>) -> Result<Reply, Fail> {
     Ok(Reply::page(&Confirm { what: what.map(str::to_owned).to_vec(), ..page }))
 }
 
-fn to_device(call: &Call) -> Result<Reply, Fail> {
+/// Back to the device, with what was done.
+fn to_device(call: &Call, done: &str) -> Result<Reply, Fail> {
     let id: DeviceId = call.param(0)?;
-    Ok(Reply::to(format!("/devices/{id}?done=ordered")))
+    Ok(Reply::to(format!("/devices/{id}?done={done}")))
 }
 
 /// `POST /devices/{id}/drain`.
 pub fn drain_do(call: &Call, tenant: &mut Tenant<'_>) -> Result<Reply, Fail> {
     account::drain(&call.asking(&json!({"on": true})), tenant)?;
-    to_device(call)
+    to_device(call, "ordered")
 }
 
 /// `POST /devices/{id}/undrain`.
 pub fn undrain_do(call: &Call, tenant: &mut Tenant<'_>) -> Result<Reply, Fail> {
     account::drain(&call.asking(&json!({"on": false})), tenant)?;
-    to_device(call)
+    to_device(call, "saved")
 }
 
 /// `GET /devices/{id}/revoke`.
@@ -481,7 +512,7 @@ pub fn revoke(call: &Call, tenant: &mut Tenant<'_>) -> Result<Reply, Fail> {
 /// `POST /devices/{id}/revoke`.
 pub fn revoke_do(call: &Call, tenant: &mut Tenant<'_>) -> Result<Reply, Fail> {
     account::revoke(&call.asking(&json!({"stores_closed": call.visit.form.flag("stores_closed")})), tenant)?;
-    to_device(call)
+    to_device(call, "saved")
 }
 
 /// `GET /devices/{id}/update`.
@@ -499,5 +530,5 @@ pub fn update(call: &Call, tenant: &mut Tenant<'_>) -> Result<Reply, Fail> {
 pub fn update_do(call: &Call, tenant: &mut Tenant<'_>) -> Result<Reply, Fail> {
     let release = call.number("release")?.ok_or_else(Fail::not_found)?;
     account::update_device(&call.asking(&json!({"release": release})), tenant)?;
-    to_device(call)
+    to_device(call, "ordered")
 }

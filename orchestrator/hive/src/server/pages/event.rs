@@ -25,6 +25,7 @@ fn order(kind: &str) -> String {
         "action" => "an action",
         "logs" => "a look at its log",
         "drain" => "emptying it",
+        "undrain" => "taking apps again",
         "add" => "adding it",
         "remove" => "removing it",
         other => return show::words(other),
@@ -53,7 +54,11 @@ pub fn words(event: &Event, who: &Who) -> (Health, Html) {
         "app_added" => (Health::Well, "Added".to_owned()),
         "app_removed" => (Health::Off, "Removed".to_owned()),
         "ordered" => (Health::Busy, format!("Ordered: {}", ordered())),
-        "finished" => (Health::Well, format!("Done: {}", ordered())),
+        "finished" => match number("left") {
+            None | Some(0) => (Health::Well, format!("Done: {}", ordered())),
+            Some(1) => (Health::Warn, format!("Done: {}; 1 app could not leave", ordered())),
+            Some(left) => (Health::Warn, format!("Done: {}; {left} apps could not leave", ordered())),
+        },
         "failed" => {
             let (why, _) = show::problem(text("code"));
             (Health::Bad, format!("Failed: {}. {}.", ordered(), capital(&why)))
