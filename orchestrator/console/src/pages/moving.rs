@@ -111,7 +111,7 @@ pub struct Working {
     /// Where a form cancels it.
     pub cancel: Option<String>,
     /// Where to go from here.
-    pub onward: Vec<(String, &'static str)>,
+    pub onward: Vec<(String, Html)>,
 }
 
 impl Working {

@@ -467,9 +467,9 @@ pub fn answered(
                 Progress::Asked(wish, device, number) => {
                     beside.data.task = Some(Task::Remove(wish));
                     beside.data.waits = Some((device, number));
+                    beside.data.taken = false;
                     operation.state = OperationState::Running;
                     operation.count += 1;
-                    beside.data.taken = false;
                     return save(tenant, id, &Open { id, app, operation, beside });
                 }
             },

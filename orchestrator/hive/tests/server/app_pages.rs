@@ -536,6 +536,97 @@ async fn an_action_takes_its_inputs_and_tells_where_its_output_is_read() {
     stage.scene.world.end().await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn an_order_is_cancelled_while_nobody_has_it_and_its_page_leads_to_what_it_made() {
+    let mut stage = Stage::new().await;
+    stage.report().await;
+    let path = stage.orders("", "/fork", &[("to", "before-party"), ("name", "photos-2")]).await;
+    // It has no steps, and nothing is counted: a bar without an end says that it goes on.
+    let page = shown(&stage.ada.get(&path).await);
+    has(&page, &["<progress max=\"100\" aria-label=\"attic has not taken it yet\">", "Cancel it"]);
+    let command = stage.scene.attic.expect("fork").await;
+    let page = shown(&stage.ada.get(&path).await);
+    has(&page, &["<progress max=\"100\" aria-label=\"attic is at work on it\">"]);
+    assert!(!page.contains("Cancel it"), "{page}");
+    let reply = stage.ada.fill(&path, &format!("{path}/cancel"), &[]).await;
+    assert_eq!(reply.status, 409, "{}", text(&reply));
+    has(&text(&reply), &["Its device has this order already"]);
+    let scene = &mut stage.scene;
+    let new = scene.attic.made(&command);
+    let package = serde_json::to_vec(&scene.owner.package(&new, "photos-2", 1)).expect("is JSON");
+    scene.attic.ask("POST", "/v1/packages", &package).await.is(201);
+    let other = "00000000000000000000000000000000000000000000000000000000000000cc";
+    let writers = json!([{"volume": other, "writer": scene.attic.writer()}]);
+    let data = json!({"volumes": [{"name": "data", "volume": other}], "revision": 1, "writers": writers});
+    scene.attic.answer(&command, "done", None, data).await.is(204);
+    let page = stage.ended(&path).await;
+    let onward =
+        format!("<a class=\"button\" href=\"/apps/{new}\">To <bdi class=\"name\">photos-2</bdi></a>");
+    has(&page, &[&onward, "To the app"]);
+    assert!(!page.contains("<progress"), "{page}");
+
+    // What reports say of an app that is not well is trouble, too.
+    let trouble = "A part of it ends again and again";
+    assert!(!shown(&stage.ada.get("/activity?kind=trouble").await).contains(trouble));
+    stage.scene.attic.apps[0]["problem"] = json!({"code": "exits", "service": "web"});
+    stage.scene.attic.report().await.is(200);
+    has(&shown(&stage.ada.get("/activity?kind=trouble").await), &[trouble]);
+    stage.scene.world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_does_not_run_is_not_moved_and_a_device_tells_what_could_not_leave() {
+    let mut stage = Stage::new().await;
+    stage.report().await;
+    let path = stage.orders("/settings", "/stop", &[]).await;
+    assert_eq!(stage.scene.attic.obey().await, ["stop"]);
+    stage.ended(&path).await;
+    stage.report().await;
+    has(
+        &shown(&stage.ada.get(&stage.app("/move")).await),
+        &["It does not run, so there is nothing to hand over", "Start it first", "disabled>Move it"],
+    );
+
+    let device = format!("/devices/{}", stage.scene.attic.uuid());
+    let page = shown(&stage.ada.get(&device).await);
+    assert!(page.contains("id=\"left\"") && !page.contains("Could not leave"), "{page}");
+    let drain = format!("{device}/drain");
+    assert_eq!(location(&stage.ada.fill(&drain, &drain, &[]).await), format!("{device}?done=ordered"));
+    let mut page = String::new();
+    for _ in 0..100 {
+        stage.report().await;
+        page = shown(&stage.ada.get(&device).await);
+        if page.contains("1 app could not leave") {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+    has(
+        &page,
+        &[
+            "1 app could not leave",
+            "Could not leave",
+            "<bdi class=\"name\">photos</bdi></a>",
+            "nothing to hand over. Start it, and empty the device again; or remove it.",
+            "Try again…",
+        ],
+    );
+    assert!(!page.contains("being emptied"), "{page}");
+    has(&shown(&stage.ada.get("/").await), &["1 app could not leave"]);
+    has(&shown(&stage.ada.get("/activity").await), &["Done: emptying it; 1 app could not leave"]);
+
+    // It takes apps again at once: that is told as what it is, and as done.
+    let undrain = format!("{device}/undrain");
+    let reply = stage.ada.fill(&format!("{drain}?on=no"), &undrain, &[]).await;
+    assert_eq!(location(&reply), format!("{device}?done=saved"), "{}", text(&reply));
+    let page = shown(&stage.ada.get("/activity").await);
+    has(&page, &["Ordered: taking apps again", "Done: taking apps again"]);
+    assert_eq!(page.matches("Ordered: emptying it").count(), 1, "{page}");
+    let page = shown(&stage.ada.get(&device).await);
+    assert!(!page.contains("Could not leave"), "{page}");
+    stage.scene.world.end().await;
+}
+
 fn moments() -> Value {
     let volumes =
         |seq: u64| json!([{"volume": VOLUME, "seq": seq, "uuid": null, "files": 12, "bytes": 5u64 << 20}]);
@@ -744,7 +835,7 @@ async fn an_app_is_taken_from_a_lost_device_by_force_and_what_was_lost_is_told()
     assert_eq!(reply.status, 422);
     has(&text(&reply), &["a planned move loses nothing", "tick below"]);
     // It is silent: a planned move cannot be had.
-    for _ in 0..4 {
+    for _ in 0..8 {
         tokio::time::sleep(Duration::from_secs(4)).await;
         stage.scene.cellar.report().await.is(200);
     }
@@ -760,6 +851,9 @@ async fn an_app_is_taken_from_a_lost_device_by_force_and_what_was_lost_is_told()
     assert_eq!(reply.status, 400);
     has(&text(&reply), &["This is not its name"]);
     let path = stage.orders("/force", "/force", &[("to", &cellar), ("name", "photos")]).await;
+    // Nothing waits for the device that is lost.
+    let page = shown(&stage.ada.get(&path).await);
+    assert!(page.contains("under way") && !page.contains("does not report"), "{page}");
     let scene = &mut stage.scene;
     let prepare = scene.cellar.expect("prepare").await;
     let writers = json!([{"volume": VOLUME, "writer": scene.cellar.writer()}]);

@@ -363,6 +363,7 @@ pub fn show(call: &Call, tenant: &mut Tenant<'_>) -> Result<Reply, Fail> {
             cpu: sum(|it| it.cpu_percent.0).map_or("–".to_owned(), |it| format!("{it} %")),
             memory: sum(|it| it.memory_bytes.0).map_or("–".to_owned(), show::bytes),
         });
+        volumes_of.insert(*id, app.volumes);
     }
     let names = names::apps(tenant)?;
     let age = device.seen_age_ms.map_or(0, |age| age.0);
@@ -395,7 +396,6 @@ pub fn show(call: &Call, tenant: &mut Tenant<'_>) -> Result<Reply, Fail> {
     let span = Span::of(call.query.get("span"));
     let releases: Page<ReleaseInfo> = stores::releases(call, tenant)?.thing()?;
     let has = device.update.map_or(0, |update| update.number.0);
-        volumes_of.insert(*id, app.volumes);
     let newest = releases.items.iter().max_by_key(|release| release.number.0);
     let newest = newest
         .filter(|release| release.number.0 > has && release.present.contains(&device.arch) && !is_revoked);

@@ -5,6 +5,7 @@ use orchestrator_api::ids::DeviceId;
 use orchestrator_api::package::Authorization;
 use orchestrator_api::placement::Policy;
 use orchestrator_api::wire::device::DeviceState;
+use orchestrator_api::wire::report::Phase;
 use orchestrator_console::pages::{self, Choice, Step};
 use orchestrator_console::show::{self, Field, Html, Kind};
 use serde_json::json;
@@ -12,6 +13,7 @@ use serde_json::json;
 use super::super::apps;
 use super::super::call::{Call, Reply};
 use super::super::devices;
+use super::super::drain;
 use super::super::fail::Fail;
 use super::super::tenant::Tenant;
 use super::app::{device_words, onward};
@@ -79,9 +81,14 @@ pub fn show(call: &Call, tenant: &mut Tenant<'_>) -> Result<Reply, Fail> {
     let bytes = apps::bytes(&view.app);
     let targets = targets(call, tenant, &view, bytes)?;
     let mut refusal = None;
-    if !is_online(tenant, view.app.device)? {
+    let runs = view.app.report.as_ref().is_some_and(|aged| aged.report.phase == Phase::Running);
+    if view.app.device.is_some() && !is_online(tenant, view.app.device)? {
         let mut trouble = app_view::trouble("device_silent", None);
         trouble.what = Some("It cannot hand over what it has. Wait for it, or move the app without that device, and lose what was not replicated.".to_owned());
+        refusal = Some(trouble);
+    } else if !runs {
+        let mut trouble = app_view::trouble(drain::STOPPED, None);
+        trouble.what = Some("Start it first; it can be moved once it runs.".to_owned());
         refusal = Some(trouble);
     }
     let running = app_view::running(tenant, &view)?;

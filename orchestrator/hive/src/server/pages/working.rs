@@ -8,7 +8,7 @@ use orchestrator_api::wire::operation::{Event, Lost, Operation, State};
 use orchestrator_api::wire::people::Role;
 use orchestrator_console::layout::Frame;
 use orchestrator_console::pages::{self, Step};
-use orchestrator_console::show::{self, Health, Html};
+use orchestrator_console::show::{self, Health, Html, Progress};
 
 use super::super::apps;
 use super::super::call::{Call, Reply};
@@ -17,6 +17,7 @@ use super::super::fail::Fail;
 use super::super::operations;
 use super::super::people::may;
 use super::super::rows::OperationData;
+use super::super::tasks::Task;
 use super::super::tenant::{Tenant, read};
 use super::app_view::{self, device_name};
 use super::home::{all_devices, progress};
@@ -312,7 +313,9 @@ fn page(
     };
     let results = results(tenant, operation, &data, &devices)?;
     let other = || {
-        let mut both = [data.from, data.to].into_iter().flatten();
+        // Who has it is not asked by who takes it away without that device.
+        let from = data.from.filter(|_| !matches!(operation.kind.as_str(), "move_forced" | "failover"));
+        let mut both = [from, data.to].into_iter().flatten();
         both.find_map(|id| devices.iter().find(|one| one.id == id && one.state == DeviceState::Silent))
     };
     let waited = app_view::waits(operation, &devices).filter(|(_, is_silent)| *is_silent);
@@ -337,20 +340,27 @@ fn page(
         (None, Some(install)) => install.app.map(app_view::path),
         _ => None,
     };
+    if let (State::Done, Some(Task::Fork { app: new, .. })) = (operation.state, &data.task)
+        && let Some((id, name, _)) = there(tenant, *new)?
+    {
+        onward.push((app_view::path(id), Html::pair("To ", name)));
+    }
     match (&app, operation.state) {
-        (Some((id, ..)), _) => onward.push((app_view::path(*id), "To the app")),
+        (Some((id, ..)), _) => onward.push((app_view::path(*id), Html::text("To the app"))),
         (None, State::Running) => {}
-        (None, _) => onward.push(("/".to_owned(), "Home")),
+        (None, _) => onward.push(("/".to_owned(), Html::text("Home"))),
     }
     if operation.state == State::Failed && install.is_some() {
-        onward.push(("/catalog".to_owned(), "Back to the catalog"));
+        onward.push(("/catalog".to_owned(), Html::text("Back to the catalog")));
     }
     if operation.state == State::Failed
         && let Some(path) = &path
     {
         match operation.kind.as_str() {
-            "move" => onward.push((format!("{path}/move"), "Try again")),
-            "remove" => onward.push((format!("{path}/remove"), "Remove it all the same")),
+            "move" => onward.push((format!("{path}/move"), Html::text("Try again"))),
+            "remove" => {
+                onward.push((format!("{path}/remove"), Html::text("Remove it all the same")));
+            }
             _ => {}
         }
     }
@@ -371,8 +381,7 @@ fn page(
         app: app.map(|(id, name, _)| (name, app_view::path(id))),
         health,
         words: words.to_owned(),
-        progress: (operation.state == State::Running && operation.total.is_some())
-            .then(|| progress(operation)),
+        progress: how_far(operation, &data, to, !all.is_empty()),
         steps: all,
         waits: waits.map(app_view::silent),
         begun: show::ago(operation.begun, frame.now),
@@ -383,6 +392,23 @@ fn page(
         onward,
         frame,
     })
+}
+
+/// How far it is, while it goes on. Where nothing is counted and there are no steps, a bar says that it goes on.
+fn how_far(operation: &Operation, data: &OperationData, to: &str, has_steps: bool) -> Option<Progress> {
+    if operation.state != State::Running || (operation.total.is_none() && has_steps) {
+        return None;
+    }
+    let told = progress(operation);
+    if operation.total.is_some() {
+        return Some(told);
+    }
+    let words = match (&data.task, data.taken) {
+        (None, _) => "under way".to_owned(),
+        (Some(_), true) => format!("{to} is at work on it"),
+        (Some(_), false) => format!("{to} has not taken it yet"),
+    };
+    Some(Progress { step: Some(words), ..told })
 }
 
 /// An installation is sealing, then a start of its own.
@@ -452,7 +478,7 @@ fn installation(call: &Call, tenant: &mut Tenant<'_>) -> Result<(Operation, Inst
     }
     let data = row_data(tenant, operation.id)?;
     let (app, name) = match data.task {
-        Some(super::super::tasks::Task::Author { app, name, .. }) => (Some(app), show::name(&name)),
+        Some(Task::Author { app, name, .. }) => (Some(app), show::name(&name)),
         _ => (None, Html::text("an app")),
     };
     Ok((operation, Install { app, name }))
