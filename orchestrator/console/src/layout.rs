@@ -71,6 +71,9 @@ pub struct Frame {
     pub path: String,
     /// Whether it answers a form: then its own address takes forms only, and it is asked for again at `path`.
     pub is_posted: bool,
+    /// Whether nobody can ask for it again, since it answers a form, and what it shows is shown this once: then nothing that
+    /// leads away and back is offered.
+    pub is_once: bool,
     /// Where one can go; nothing before a login.
     pub nav: Vec<Link>,
     /// Who is logged in.

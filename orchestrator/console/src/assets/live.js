@@ -1,5 +1,6 @@
 // Makes pages live. Every page works without it: it asks for the same page again, and puts in what changed.
 //
+//   <html data-live="/path">                                       what changed is heard there; else parts are asked for again by time alone
 //   <html data-from="/path">                                       answers a form: it is asked for again there, and never reloaded
 //   <section id="apps" data-live="app device" data-every="10">   asked for again when an app or device changed, and every 10 s
 //   <section id="x" data-live="device" data-from="/path">          … from another path
@@ -11,6 +12,8 @@
   const root = document.documentElement;
   const away = document.getElementById("away");
   const posted = root.dataset.from;
+  // What does not answer within this does not answer.
+  const LOAD_MS = 20000;
   const skew = Date.now() - Date.parse(root.dataset.now || new Date().toISOString());
 
   const span = (ms) => {
@@ -126,9 +129,11 @@
       paths.set(path, [...(paths.get(path) || []), it.id]);
     }
     for (const [path, ids] of paths) {
-      let answer;
+      let answer, text;
       try {
-        answer = await fetch(path, { headers: { accept: "text/html" }, credentials: "same-origin" });
+        const signal = AbortSignal.timeout(LOAD_MS);
+        answer = await fetch(path, { headers: { accept: "text/html" }, credentials: "same-origin", signal });
+        text = await answer.text();
       } catch { return gone(true); }
       if (answer.status >= 500) return gone(true);
       gone(false);
@@ -139,23 +144,31 @@
         if (!posted) return location.reload();
         return answer.redirected ? location.assign(posted) : undefined;
       }
-      const page = new DOMParser().parseFromString(await answer.text(), "text/html");
+      const page = new DOMParser().parseFromString(text, "text/html");
       for (const id of ids) { const it = document.getElementById(id); if (it) news.push(...put(it, page)); }
       tick();
     }
     say(news.filter(Boolean).join(". "));
   };
-  let waiting = new Set(), timer = null;
+  // One after the other: what is asked for meanwhile waits, so no answer replaces a newer one.
+  let waiting = new Set(), loads = false;
   const soon = (those) => {
     for (const it of those) waiting.add(it.id);
-    timer = timer || setTimeout(() => {
+    if (loads || !waiting.size) return;
+    loads = true;
+    setTimeout(async () => {
       const those = live().filter((it) => waiting.has(it.id));
-      waiting = new Set(); timer = null;
-      if (those.length && !document.hidden) load(those);
+      waiting = new Set();
+      try {
+        if (those.length && !document.hidden) await load(those);
+      } finally {
+        loads = false;
+        soon([]);
+      }
     }, 400);
   };
   const source = root.dataset.live;
-  if (!source || !live().length) return;
+  if (!live().length) return;
 
   let wait = 1000, watch = null, later = null;
   const leave = () => {
@@ -165,7 +178,7 @@
   };
   // A browser keeps few connections to a hive: a page that nobody sees gives its own back.
   const connect = () => {
-    if (watch || document.hidden) return;
+    if (!source || watch || document.hidden) return;
     watch = new EventSource(source);
     watch.addEventListener("begun", () => { wait = 1000; gone(false); });
     watch.addEventListener("all", () => soon(live()));

@@ -113,7 +113,7 @@ impl Graph {
         part.unwrap_or(text)
     }
 
-    /// In a sentence: each line's lowest, highest and last.
+    /// In a sentence: each line's lowest, highest and last, which is of now only where the newest point is known.
     pub fn words(&self) -> String {
         let mut parts = Vec::new();
         for line in &self.lines {
@@ -124,10 +124,13 @@ impl Graph {
             };
             let low = known.iter().copied().fold(f64::INFINITY, f64::min);
             let high = known.iter().copied().fold(0.0, f64::max);
+            let last = match line.points.last() {
+                Some(Some(now)) => format!("{} now", self.unit.show(*now)),
+                _ => format!("last {}", self.unit.show(*last)),
+            };
             parts.push(format!(
-                "{}: {} now, from {} to {}",
+                "{}: {last}, from {} to {}",
                 line.label,
-                self.unit.show(*last),
                 self.unit.show(low),
                 self.unit.show(high)
             ));
@@ -225,6 +228,8 @@ mod tests {
         let shown = graph(vec![Some(10.0), Some(30.0), None, Some(20.0)]).html();
         assert!(shown.as_str().contains("all &lt;processors&gt;: 20 % now, from 10 % to 30 %"), "{shown}");
         assert!(shown.as_str().contains("<td>1970-01-01 00:30:00 UTC</td><td>–</td>"), "{shown}");
+        let ended = graph(vec![Some(10.0), Some(99.0), None]).words();
+        assert!(ended.contains(": last 99 %, from 10 % to 99 %") && !ended.contains("now"), "{ended}");
         assert!(graph(vec![None; 60]).words().contains("nothing known yet"));
         assert!(graph(vec![Some(1.0); 1000]).html().as_str().matches("<tr>").count() <= ROWS_MAX + 1);
     }

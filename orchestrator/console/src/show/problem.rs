@@ -86,11 +86,13 @@ pub fn problem(code: &str) -> (String, Option<&'static str>) {
             Some("`comb check` on the device's machine says what is missing."),
         ),
         "volume_damaged" => (
-            "a volume cannot be read there",
-            Some("`comb check` on that machine names what is damaged; an earlier moment may be whole."),
+            "a volume cannot be read",
+            Some(
+                "`comb check` on its device's machine names what is damaged; an earlier moment may be whole.",
+            ),
         ),
         "volume_read_only" => {
-            ("a volume takes no writes there", Some("`comb status` on that machine says why."))
+            ("a volume takes no writes", Some("`comb status` on its device's machine says why."))
         }
         "no_space" => {
             ("there is too little room", Some("Make room on the device, or move the app to another one."))

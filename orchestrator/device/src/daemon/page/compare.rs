@@ -89,7 +89,7 @@ pub async fn compare(asked: Asked) -> Result<Answer, Answer> {
 /// The text of a file at a moment; of one that was not there nothing.
 async fn text_at(asked: &Asked, place: &Place) -> Result<Result<Option<(String, bool)>, String>, Answer> {
     let past = &asked.world.setup.past;
-    let looked = match past.look(place, 0, 1).await {
+    let looked = match asked.ask(past.look(place, 0, 1)).await {
         Ok(looked) => looked,
         Err(unseen) if unseen.why == Why::Missing => return Ok(Ok(None)),
         Err(unseen) => return Err(asked.unseen(unseen)),

@@ -81,6 +81,7 @@ impl Asked {
             csrf: self.token.clone(),
             path: self.whole.clone(),
             is_posted: false,
+            is_once: false,
             nav: if self.token.is_empty() { Vec::new() } else { nav },
             person: None,
             done: None,
@@ -102,11 +103,16 @@ impl Asked {
     }
 
     /// Waits for its turn, and asks.
-    pub async fn question<T>(&self, question: impl Future<Output = Seen<T>>) -> Result<T, Answer> {
+    pub async fn ask<T>(&self, question: impl Future<Output = Seen<T>>) -> Seen<T> {
         let permit = self.world.page.questions.clone().acquire_owned().await;
         let answer = question.await;
         drop(permit);
-        answer.map_err(|unseen| self.unseen(unseen))
+        answer
+    }
+
+    /// The same; what cannot be seen is told on a page.
+    pub async fn question<T>(&self, question: impl Future<Output = Seen<T>>) -> Result<T, Answer> {
+        self.ask(question).await.map_err(|unseen| self.unseen(unseen))
     }
 
     /// The place that the query names.

@@ -7,7 +7,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hyper::StatusCode;
-use hyper::header::HeaderName;
 use orchestrator_console::pages::own::{self, Restore, Restoring, Way, WorkRow};
 use orchestrator_console::render;
 use orchestrator_console::show::{self, Health, Html};
@@ -165,7 +164,9 @@ fn question(asked: &Asked, known: &Known, place: Place, looked: &Looked) -> Answ
 fn ways(is_folder: bool, seq: u64) -> Vec<Way> {
     let texts = |texts: &[&str]| texts.iter().map(|text| Html::text(text)).collect::<Vec<_>>();
     let beside = [
-        format!("It comes next to what is there now, as a new name with “(seq {seq})” in it."),
+        format!(
+            "It comes next to what is there now. Its name tells the moment that it is of: “(seq {seq})” is added to it."
+        ),
         "Nothing that is there now is touched.".to_owned(),
     ];
     let mut place = vec!["First, everything as it is now is kept as a moment: this can be undone."];
@@ -258,8 +259,7 @@ pub async fn restored(asked: Asked) -> Result<Answer, Answer> {
                 words: words(work.done),
                 percent: work.done.and_then(|done| Some(show::percent(done.bytes, done.total?))),
             };
-            let answer = Answer::page(render(&page));
-            return Ok(answer.header(HeaderName::from_static("refresh"), "2".to_owned()));
+            return Ok(Answer::page(render(&page)));
         }
         Some(Err(unseen)) => return Err(asked.unseen(unseen)),
         Some(Ok(restored)) => restored,

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use orchestrator_api::error::Code;
+use orchestrator_console::layout::Problem;
 use orchestrator_console::pages;
 use orchestrator_console::show::{Field, Kind};
 use serde_json::json;
@@ -100,7 +101,14 @@ pub fn login(call: Arc<Call>) -> Answering {
         if !is_set_up(&call).await? {
             return Ok(Reply::to("/setup"));
         }
-        let frame = frame(&call, Here::None);
+        let mut frame = frame(&call, Here::None);
+        if call.query.contains_key("unsent") {
+            frame.problem = Some(Problem {
+                message: "Nothing was sent: your login has ended".to_owned(),
+                hint: Some("Log in, and send it again: its page comes next.".to_owned()),
+                field: None,
+            });
+        }
         let fields = vec![
             name_field(&call).focus().error(frame.error("name")),
             Field::new("password", "Password", Kind::Password).autocomplete("current-password"),

@@ -28,6 +28,7 @@ fn order(kind: &str) -> String {
         "undrain" => "taking apps again",
         "add" => "adding it",
         "remove" => "removing it",
+        "revoke" => "revoking it",
         other => return show::words(other),
     };
     plain.to_owned()
@@ -135,7 +136,8 @@ pub fn words(event: &Event, who: &Who) -> (Health, Html) {
         "backup" => (Health::Well, "Took a backup of the whole hive".to_owned()),
         "missing_accepted" => {
             let count = number("devices").unwrap_or(0);
-            (Health::Warn, format!("Let the hive go on without {count} devices"))
+            let devices = if count == 1 { "device" } else { "devices" };
+            (Health::Warn, format!("Let the hive go on without {count} {devices}"))
         }
         "recovering" => (Health::Warn, "The hive was restored from a backup".to_owned()),
         "recovered" => (Health::Well, "The hive has heard its devices, and goes on".to_owned()),

@@ -148,7 +148,12 @@ async fn answered(call: &mut Call, route: Result<&'static Route, Fail>) -> Resul
     }
     let route = route?;
     if let Who::Person(role) = route.who {
-        let Caller::Person { token, .. } = &call.caller else { return Ok(to_login(call)) };
+        let Caller::Person { token, .. } = &call.caller else {
+            return Ok(match route.door {
+                Door::Form { at, .. } => unsent(&of_form(call, route, at)),
+                Door::Json | Door::Page => to_login(call),
+            });
+        };
         call.shared.limits.take(Whose::Token(token.0)).map_err(Fail::slow_down)?;
         may(&call.caller, role)?;
     }
@@ -168,14 +173,17 @@ async fn answered(call: &mut Call, route: Result<&'static Route, Fail>) -> Resul
             }
             let status = error.code.status();
             call.visit.problem = Some(error);
-            // What stands behind the question mark of the form's address is of its own page alone.
-            let is_same = at == route.path;
-            call.visit.at =
-                Some(if is_same { call.path_and_query.clone() } else { address(at, &call.params) });
+            call.visit.at = Some(of_form(call, route, at));
             let reply = run(Arc::new(call.clone()), again).await?;
             Ok(Reply { status, ..reply })
         }
     }
+}
+
+/// The address of the page that has a form. What stands behind the question mark of the form's address is of its own page
+/// alone.
+fn of_form(call: &Call, route: &Route, at: &str) -> String {
+    if at == route.path { call.path_and_query.clone() } else { address(at, &call.params) }
 }
 
 /// An address of the table with what stands in its places.
@@ -193,6 +201,15 @@ async fn run(call: Arc<Call>, handler: Handler) -> Result<Reply, Fail> {
         Handler::Free(handler) => handler(call).await,
         Handler::Read(handler) => looked(&call, handler).await,
         Handler::Write(handler) => call.write(handler).await,
+    }
+}
+
+/// Where somebody logs in who sent a form: what it ordered is not done, which the login says, and leads to its page.
+fn unsent(page: &str) -> Reply {
+    match page {
+        // Home has no form but the one that logs out.
+        "/" => Reply::to("/login"),
+        page => Reply::to(format!("/login?unsent=yes&to={}", escaped(page))),
     }
 }
 
@@ -290,6 +307,7 @@ pub fn frame(call: &Call, here: Here) -> Frame {
             None => "/".to_owned(),
         },
         is_posted: call.method != "GET",
+        is_once: call.method != "GET" && call.visit.at.is_none(),
         nav: if logged_in { all.into_iter().map(link).collect() } else { Vec::new() },
         person: call.visit.name.clone(),
         done: call.query.get("done").and_then(|code| done(code)).map(str::to_owned),
