@@ -226,6 +226,7 @@ pub const PAGES: &[Route] = &[
     form("/me/second", Person(Viewer), Write(pages::me::second_on), Write(pages::me::second)),
     form_of("/me", "/me/second/off", Person(Viewer), Free(pages::me::second_off), Read(pages::me::me)),
     page("/settings", Person(Viewer), Read(pages::settings::show)),
+    page("/settings/people/{id}/role", Person(Owner), Read(pages::settings::own_role)),
     form_of("/settings", "/settings/people/{id}/role", Person(Owner), Write(pages::settings::role), Read(pages::settings::show)),
     page("/settings/people/{id}/second-off", Person(Owner), Read(pages::settings::second)),
     form("/settings/people/{id}/second-off", Person(Owner), Write(pages::settings::second_off), Read(pages::settings::second)),
@@ -241,7 +242,8 @@ pub const PAGES: &[Route] = &[
     form_of("/settings", "/settings/channels/webhook", Person(Owner), Write(pages::settings::webhook), Read(pages::settings::show)),
     form_of("/settings", "/settings/channels/mail", Person(Owner), Write(pages::settings::mail), Read(pages::settings::show)),
     form_of("/settings", "/settings/channels/{id}/test", Person(Owner), Free(pages::settings::channel_test), Read(pages::settings::show)),
-    form_of("/settings", "/settings/channels/{id}/remove", Person(Owner), Write(pages::settings::channel_remove), Read(pages::settings::show)),
+    page("/settings/channels/{id}/remove", Person(Owner), Read(pages::settings::channel_gone)),
+    form("/settings/channels/{id}/remove", Person(Owner), Write(pages::settings::channel_remove), Read(pages::settings::channel_gone)),
 ];
 
 /// The pages of apps, beside those: the catalog, one app, its moments, its moves.

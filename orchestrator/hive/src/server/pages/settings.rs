@@ -23,6 +23,9 @@ use super::super::{chance, rows, second, stores};
 use super::{Here, frame};
 
 const DAY_S: u64 = 86_400;
+/// So long an invitation is good at most, and a token.
+const INVITE_DAYS: u64 = 7;
+const TOKEN_DAYS: u64 = 365;
 
 /// What one may do, in words.
 pub fn role_name(role: Role) -> &'static str {
@@ -30,6 +33,15 @@ pub fn role_name(role: Role) -> &'static str {
         Role::Owner => "owner",
         Role::Operator => "operator",
         Role::Viewer => "viewer",
+    }
+}
+
+/// The same of somebody who is one: `an owner`.
+fn somebody_who_is(role: Role) -> &'static str {
+    match role {
+        Role::Owner => "an owner",
+        Role::Operator => "an operator",
+        Role::Viewer => "a viewer",
     }
 }
 
@@ -176,16 +188,9 @@ pub fn show(call: &Call, tenant: &mut Tenant<'_>) -> Result<Reply, Fail> {
             },
         ),
     ];
-    let days = |form: &str| {
-        given(
-            form,
-            Field::new("days", "Good for so many days", Kind::Number).value(if form == "invite" {
-                "1"
-            } else {
-                "90"
-            }),
-            "days",
-        )
+    let days = |form: &str, first: &str, most: u64| {
+        let field = Field::new("days", "Good for so many days", Kind::Number).value(first);
+        given(form, field.hint(format!("At most {most}.")), "days")
     };
     let below: Vec<Role> =
         [Role::Viewer, Role::Operator, Role::Owner].into_iter().filter(|role| *role <= own).collect();
@@ -195,14 +200,7 @@ pub fn show(call: &Call, tenant: &mut Tenant<'_>) -> Result<Reply, Fail> {
             Field::new("role", "They may", roles(&[Role::Viewer, Role::Operator, Role::Owner])),
             "role",
         ),
-        if open == "invite" {
-            days("invite")
-        } else {
-            Field::new("days", "Good for so many days", Kind::Number)
-                .of("invite")
-                .value("1")
-                .hint("At most 7.")
-        },
+        days("invite", "1", INVITE_DAYS),
     ];
     if matches!(call.caller, super::Caller::Person { first: true, .. }) {
         let own =
@@ -227,14 +225,7 @@ pub fn show(call: &Call, tenant: &mut Tenant<'_>) -> Result<Reply, Fail> {
         token: vec![
             text("token", "title", "What it is called", "").length(64),
             given("token", Field::new("role", "It may", roles(&below)), "role"),
-            if open == "token" {
-                days("token")
-            } else {
-                Field::new("days", "Good for so many days", Kind::Number)
-                    .of("token")
-                    .value("90")
-                    .hint("At most 365.")
-            },
+            days("token", "90", TOKEN_DAYS),
         ],
         stores: all.items.into_iter().map(store).collect(),
         store: vec![
@@ -285,25 +276,58 @@ fn removed(part: &str) -> Reply {
     Reply::to(format!("/settings?done=removed#{part}"))
 }
 
-fn seconds(call: &Call) -> Result<u64, Fail> {
-    let days: u64 = call.visit.form.text("days").trim().parse().unwrap_or(0);
-    if days == 0 || days > 365 {
-        return Err(Fail::field("days", "say a number of days"));
-    }
+/// How long something is good for, as the form says it: so many days at most.
+fn seconds(call: &Call, most: u64) -> Result<u64, Fail> {
+    let days: Option<u64> = call.visit.form.text("days").trim().parse().ok();
+    let days = days.filter(|days| (1..=most).contains(days));
+    let days = days.ok_or_else(|| Fail::field("days", format!("say a number of days from 1 to {most}")))?;
     Ok(days * DAY_S)
 }
 
-/// `POST /settings/people/{id}/role`.
+/// `POST /settings/people/{id}/role`. Who takes something from themselves is asked first: nobody but another owner gives
+/// it back.
 pub fn role(call: &Call, tenant: &mut Tenant<'_>) -> Result<Reply, Fail> {
-    people::change(&call.asking(&json!({"role": call.visit.form.text("role")})), tenant)?;
+    let (id, (me, _, own)): (Uuid, _) = (call.param(0)?, call.person()?);
+    let confirmed = call.query.get("role");
+    let wish = confirmed.map_or_else(|| call.visit.form.text("role"), String::as_str);
+    if id == me && confirmed.is_none() && [Role::Viewer, Role::Operator].map(role_name).contains(&wish) {
+        return Ok(Reply::to(format!("/settings/people/{id}/role?role={wish}")));
+    }
+    // The same as it was changes nothing, and is no event.
+    if id != me || wish != role_name(own) {
+        people::change(&call.asking(&json!({"role": wish})), tenant)?;
+    }
     Ok(saved("people"))
+}
+
+/// `GET /settings/people/{id}/role`: whether somebody really wishes to be less than an owner from now on.
+pub fn own_role(call: &Call, tenant: &mut Tenant<'_>) -> Result<Reply, Fail> {
+    let (id, name) = somebody(call, tenant)?;
+    let wish = call.query.get("role").map_or("", String::as_str);
+    let less = [Role::Operator, Role::Viewer].into_iter().find(|role| role_name(*role) == wish);
+    let Some(less) = less.filter(|_| call.person().is_ok_and(|(me, ..)| me == id)) else {
+        return Ok(Reply::to("/settings#people"));
+    };
+    let what = [
+        "You are an owner no more: people, stores, notifications and devices are then for others to change.",
+        "Only another owner makes you one again.",
+    ];
+    Ok(Reply::page(&Confirm {
+        frame: frame(call, Here::Settings),
+        title: format!("Become {}?", somebody_who_is(less)),
+        subject: show::name(&name),
+        what: what.map(str::to_owned).to_vec(),
+        fields: Vec::new(),
+        action: format!("/settings/people/{id}/role?role={wish}"),
+        button: "Change it".to_owned(),
+        is_danger: true,
+        back: "/settings#people".to_owned(),
+    }))
 }
 
 /// `POST /settings/people/{id}/second-off`.
 pub fn second_off(call: &Call, tenant: &mut Tenant<'_>) -> Result<Reply, Fail> {
-    let id: Uuid = call.param(0)?;
-    let sql = "SELECT 1 FROM person WHERE account = $1 AND person = $2";
-    tenant.one(sql, &[id.0.into()])?.ok_or_else(Fail::not_found)?;
+    let (id, _) = somebody_else(call, tenant)?;
     second::off(tenant, id)?;
     Ok(saved("people"))
 }
@@ -315,9 +339,19 @@ fn somebody(call: &Call, tenant: &mut Tenant<'_>) -> Result<(Uuid, String), Fail
     Ok((id, row.ok_or_else(Fail::not_found)?.text(0)?.to_owned()))
 }
 
+/// The same, but for who asks: their own second factor is turned off with a code, which is counted and slowed down.
+fn somebody_else(call: &Call, tenant: &mut Tenant<'_>) -> Result<(Uuid, String), Fail> {
+    let (id, name) = somebody(call, tenant)?;
+    if id == call.person()?.0 {
+        return Err(Fail::state("your own second factor is turned off with a code")
+            .hint("Turn it off under your name, at the top of the page."));
+    }
+    Ok((id, name))
+}
+
 /// `GET /settings/people/{id}/second-off`.
 pub fn second(call: &Call, tenant: &mut Tenant<'_>) -> Result<Reply, Fail> {
-    let (id, name) = somebody(call, tenant)?;
+    let (id, name) = somebody_else(call, tenant)?;
     let what = [
         "From then on their password alone logs them in: whoever has learnt it is in.",
         "This is for who lost phone and recovery codes. Be sure that it is they who ask you.",
@@ -361,7 +395,7 @@ pub fn person_remove(call: &Call, tenant: &mut Tenant<'_>) -> Result<Reply, Fail
 /// `POST /settings/invites`.
 pub fn invite(call: &Call, tenant: &mut Tenant<'_>) -> Result<Reply, Fail> {
     let form = &call.visit.form;
-    let wish = json!({"role": form.text("role"), "ends_in_s": seconds(call)?.min(7 * DAY_S), "new_account": form.flag("new_account")});
+    let wish = json!({"role": form.text("role"), "ends_in_s": seconds(call, INVITE_DAYS)?, "new_account": form.flag("new_account")});
     let made: NewInvite = people::invite(&call.asking(&wish), tenant)?.thing()?;
     Ok(Reply::page(&Once {
         frame: frame(call, Here::Settings),
@@ -385,15 +419,14 @@ pub fn uninvite(call: &Call, tenant: &mut Tenant<'_>) -> Result<Reply, Fail> {
 /// `POST /settings/tokens`.
 pub fn token(call: &Call, tenant: &mut Tenant<'_>) -> Result<Reply, Fail> {
     let form = &call.visit.form;
-    let wish =
-        json!({"title": form.text("title").trim(), "role": form.text("role"), "ends_in_s": seconds(call)?});
+    let wish = json!({"title": form.text("title").trim(), "role": form.text("role"), "ends_in_s": seconds(call, TOKEN_DAYS)?});
     let made: NewToken = people::token(&call.asking(&wish), tenant)?.thing()?;
     Ok(Reply::page(&Once {
         frame: frame(call, Here::Settings),
         title: "The token".to_owned(),
         what: vec![format!(
-            "Programs show it as `Authorization: Bearer …`. It may what a {} may, until {}.",
-            role_name(made.role),
+            "Programs show it as `Authorization: Bearer …`. It may do what {} may, until {}.",
+            somebody_who_is(made.role),
             show::exact(made.ends)
         )],
         secret: made.token.reveal().to_owned(),
@@ -474,6 +507,30 @@ pub fn channel_test(call: Arc<Call>) -> Answering {
         notify::test(&call).await?;
         Ok(saved("notify"))
     })
+}
+
+/// `GET /settings/channels/{id}/remove`.
+pub fn channel_gone(call: &Call, tenant: &mut Tenant<'_>) -> Result<Reply, Fail> {
+    let id: Uuid = call.param(0)?;
+    let all = notify::channels(tenant)?;
+    let channel = all.iter().find(|channel| channel.id == id).ok_or_else(Fail::not_found)?;
+    let last = if all.len() == 1 { " It is the only one: then nobody is told." } else { "" };
+    let what = [
+        format!("Nothing is told there any more when a device is silent, or an app is not well.{last}"),
+        "The hive forgets its address and its password: you fill them in again if you want it back."
+            .to_owned(),
+    ];
+    Ok(Reply::page(&Confirm {
+        frame: frame(call, Here::Settings),
+        title: "Remove a notification?".to_owned(),
+        subject: Html::pair(format!("{}: ", channel.target.kind()), show::name(&channel.target.shown())),
+        what: what.into(),
+        fields: Vec::new(),
+        action: format!("/settings/channels/{id}/remove"),
+        button: "Remove it".to_owned(),
+        is_danger: true,
+        back: "/settings#notify".to_owned(),
+    }))
 }
 
 /// `POST /settings/channels/{id}/remove`.
