@@ -24,6 +24,8 @@ pub struct AppHead {
     pub words: String,
     /// Where its own pages are.
     pub open: Option<String>,
+    /// Whether its device is heard, so that those pages are likely to answer.
+    pub is_heard: bool,
     /// Whether this person may order things.
     pub can: bool,
     /// Whether this person may remove it.
@@ -224,6 +226,10 @@ pub struct App {
     pub safe: Html,
     /// Whether it is to run.
     pub is_wanted: bool,
+    /// Why its device takes no orders now, without the device: `is silent`.
+    pub no_orders: Option<&'static str>,
+    /// What stands in place of its volumes, where there are none to tell of.
+    pub no_data: &'static str,
     /// What else is known, a word and what.
     pub facts: Vec<(&'static str, Html)>,
     /// Containers.
@@ -247,10 +253,6 @@ pub struct App {
 impl App {
     fn shows_orders(&self) -> bool {
         self.head.can && self.running.is_none()
-    }
-
-    fn is_heard(&self) -> bool {
-        self.as_of.is_none()
     }
 }
 

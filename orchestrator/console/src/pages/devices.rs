@@ -162,6 +162,8 @@ pub struct Device {
     pub can_drain: bool,
     /// Whether this person may revoke and update it.
     pub can_own: bool,
+    /// Why it takes no orders now, without its name: `is silent`.
+    pub no_orders: Option<&'static str>,
     /// A newer release that it can take.
     pub update: Option<(u64, String)>,
     /// How its last update went.

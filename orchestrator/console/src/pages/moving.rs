@@ -76,6 +76,10 @@ pub struct AppForce {
     pub targets: Vec<Choice>,
     /// Whether one of them can be chosen.
     pub is_possible: bool,
+    /// Whether it is to be moved although its device reports, as far as it was filled in.
+    pub even_if_online: bool,
+    /// Whether what somebody wrote whom the hive does not know of is to be taken over, as far as it was filled in.
+    pub accept_seen: bool,
     /// Its name, typed.
     pub name: Field,
 }

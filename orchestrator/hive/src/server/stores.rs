@@ -192,10 +192,14 @@ pub fn codes(_: &Call, tenant: &mut Tenant<'_>) -> Result<Reply, Fail> {
 /// `DELETE /v1/device-codes/{id}`.
 pub fn uncode(call: &Call, tenant: &mut Tenant<'_>) -> Result<Reply, Fail> {
     let id: Hex<8> = call.param(0)?;
-    let sql = "DELETE FROM device_code WHERE account = $1 AND code_id = $2";
-    if tenant.execute(sql, &[id.0.into()])? == 0 {
-        return Err(Fail::not_found());
+    let sql = "SELECT used_by FROM device_code WHERE account = $1 AND code_id = $2";
+    let row = tenant.one(sql, &[id.0.into()])?.ok_or_else(Fail::not_found)?;
+    // Its row tells who made it that its device came.
+    if row.maybe(0, Row::id::<16>)?.is_some() {
+        return Err(Fail::state("a device joined with this code already")
+            .hint("See it under Devices; if it is not yours, revoke it there."));
     }
+    tenant.execute("DELETE FROM device_code WHERE account = $1 AND code_id = $2", &[id.0.into()])?;
     tenant.event("code_gone", About::default().with("code", id.to_string()));
     Ok(Reply::none())
 }

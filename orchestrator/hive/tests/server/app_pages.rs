@@ -373,7 +373,14 @@ async fn an_app_is_ordered_about_by_its_page() {
     // Parts that nothing is known of yet are there, since a live page puts in only what it has: and a span without
     // figures has a way to the others.
     assert!(!page.contains("Saved from a lost device"));
-    has(&page, &["id=\"kept\" data-live=\"app device\" hidden"]);
+    has(
+        &page,
+        &[
+            "id=\"kept\" data-live=\"app device event\" hidden",
+            "id=\"actions\" data-live=\"app operation\" hidden",
+        ],
+    );
+    has(&page, &["<span id=\"open\" data-live=", "Where it runs"]);
     let month = shown(&stage.ada.get(&stage.app("?span=month")).await);
     has(&month, &["span=hour#graphs", "aria-current=\"true\">Month", "Figures appear some minutes after"]);
     // What it takes is drawn once it was told.
@@ -392,6 +399,10 @@ async fn an_app_is_ordered_about_by_its_page() {
     let page = shown(&stage.ada.get(&stage.app("/move")).await);
     has(&page, &["Something else is being done with it", "Restarting", "It waits for attic.", &path]);
     assert!(page.contains("<title>Move photos · Comb</title>"), "{page}");
+    // What ends while the page is open is put in: the note, and the button that it disabled.
+    let now = page.split("<div id=\"now\"").nth(1).expect("is live").split('>').next().expect("it ends");
+    assert!(now.contains("data-live=\"app device operation\"") && !now.contains("hidden"), "{now}");
+    has(&page, &["<span id=\"go\" data-live=\"app device operation\"", "disabled>Move it</button></span>"]);
     has(&shown(&stage.ada.get(&path).await), &["<title>Restarting, photos · Comb</title>"]);
     let reply = stage.ada.fill(&stage.app("/settings"), &stage.app("/stop"), &[]).await;
     assert_eq!(reply.status, 409);
@@ -834,6 +845,10 @@ async fn an_app_is_taken_from_a_lost_device_by_force_and_what_was_lost_is_told()
         .await;
     assert_eq!(reply.status, 422);
     has(&text(&reply), &["a planned move loses nothing", "tick below"]);
+    // What was ticked stays so, when something else is wrong.
+    let ticked = [("to", cellar.as_str()), ("name", "photo"), ("even_if_online", "on")];
+    let reply = stage.ada.fill(&stage.app("/force"), &stage.app("/force"), &ticked).await;
+    has(&text(&reply), &["This is not its name", "name=\"even_if_online\" value=\"on\" checked>"]);
     // It is silent: a planned move cannot be had.
     for _ in 0..8 {
         tokio::time::sleep(Duration::from_secs(4)).await;

@@ -369,7 +369,12 @@ async fn every_page_refuses_who_may_not_see_it() {
             }
         } else if who != "all" {
             let reply = nobody.send(&path, &[], &[]).await;
-            assert_eq!((reply.status, location(&reply)), (303, "/login"), "{path}");
+            let led = match pattern.as_str() {
+                "/logout" => "/login",
+                _ => "/login?unsent=yes&to=/",
+            };
+            assert_eq!(reply.status, 303, "{path}");
+            assert!(location(&reply).starts_with(led), "{path}: {}", location(&reply));
             let needs = match who.as_str() {
                 "o" => 2,
                 "p" => 1,
@@ -558,6 +563,21 @@ async fn a_device_is_added_renamed_and_seen_with_its_figures() {
     let came = text(&owner.get(&waits).await);
     assert!(came.contains("joined.</b>") && came.contains("shed") && !came.contains("--code"), "{came}");
     assert!(came.contains("It is heard as soon as it runs there"), "{came}");
+    // Light and dark lead away and back: not from what cannot be asked for again.
+    assert!(!page.contains("action=\"/theme\"") && came.contains("action=\"/theme\""), "{page}");
+    // The code was used: its row tells that, and stays.
+    let reply = owner.fill("/devices", &format!("{waits}/remove"), &[]).await;
+    assert_eq!(reply.status, 409, "{}", text(&reply));
+    assert!(text(&reply).contains("A device joined with this code already"), "{}", text(&reply));
+    assert_eq!(owner.get(&waits).await.status, 200);
+    let list = text(&owner.get("/devices").await);
+    assert!(list.contains("<span id=\"add\" data-live=\"device\"><a"), "{list}");
+    assert!(list.contains("<section id=\"codes\" data-live=\"device\"") && list.contains("loft"), "{list}");
+    // Who is not heard takes no orders, and nothing is told of it as of now.
+    let silent = text(&owner.get(&format!("/devices/{}", shed.uuid())).await);
+    assert!(silent.contains("disabled aria-describedby=\"no-orders\">Empty it…</button>"), "{silent}");
+    assert!(silent.contains("It is silent, and takes no orders until it is heard again."), "{silent}");
+    assert!(list.contains("<td data-label=\"Not yet safe\">not known now</td>"), "{list}");
 
     scene.attic.load = json!({
         "cpu_percent": 42, "memory_bytes": 8u64 << 30, "memory_free_bytes": 2u64 << 30, "load_1m": 1,
@@ -567,6 +587,10 @@ async fn a_device_is_added_renamed_and_seen_with_its_figures() {
     let path = format!("/devices/{}", scene.attic.uuid());
     let page = text(&owner.get(&path).await);
     assert!(page.contains("42 %, 6 GiB of 8 GiB"), "{page}");
+    assert!(
+        page.contains("<div id=\"manage\" data-live=") && page.contains("/drain\">Empty it…</a>"),
+        "{page}"
+    );
     assert!(
         page.contains("photos") && page.contains("Processors") && page.contains("<svg role=\"img\""),
         "{page}"
@@ -596,9 +620,32 @@ async fn a_device_is_added_renamed_and_seen_with_its_figures() {
     assert_eq!(from(&owner.get(&path).await), None, "what is no answer to a form has its own address");
     let invites = owner.fill("/settings", "/settings/invites", &[("role", "viewer"), ("days", "0")]).await;
     assert_eq!((invites.status, from(&invites).as_deref()), (400, Some("/settings")));
+    // What is too long is refused, and not cut; the hint stays beside it.
+    for (form, more, words) in [
+        ("/settings/invites", [("role", "viewer"), ("days", "30")], "Say a number of days from 1 to 7"),
+        ("/settings/tokens", [("role", "viewer"), ("days", "400")], "Say a number of days from 1 to 365"),
+    ] {
+        let reply = owner.fill("/settings", form, &[&more[..], &[("title", "t")]].concat()).await;
+        let page = text(&reply);
+        assert!(reply.status == 400 && page.contains(words), "{form}: {page}");
+        assert!(page.contains("At most 7.") && page.contains("At most 365."), "{page}");
+    }
+    // The cellar can take its app: until that is done, the app is where it was.
+    scene.cellar.report().await.is(200);
     let reply = owner.fill(&format!("{path}/revoke"), &format!("{path}/revoke"), &[]).await;
     assert_eq!(reply.status, 303, "{}", text(&reply));
-    assert!(text(&owner.get(&path).await).contains("revoked, its stores are open"));
+    let page = text(&owner.get(&path).await);
+    assert!(
+        page.contains("revoked, its stores are open") && page.contains("its device was revoked"),
+        "{page}"
+    );
+    assert!(!page.contains("<dt>Load</dt>") && !page.contains("comb doctor"), "{page}");
+    assert!(!page.contains("data-label=\"Not yet safe\">nothing"), "{page}");
+    // Its app is not well, wherever it is told of, and takes no orders there.
+    let told = alerts(&mut owner).await;
+    assert!(told.contains(&"photos: its device was revoked.".to_owned()), "{told:?}");
+    let app = text(&owner.get(&format!("/apps/{}", scene.app)).await);
+    assert!(app.contains("loft was revoked, and the hive takes nothing from it any more"), "{app}");
     let activity = text(&owner.get("/activity?kind=orders").await);
     assert!(activity.contains("Revoked") && activity.contains("Renamed"), "{activity}");
     assert!(!text(&owner.get("/activity?kind=people").await).contains("Renamed"));
@@ -820,6 +867,17 @@ async fn a_second_factor_is_asked_for_and_is_good_once() {
         );
     }
 
+    assert!(!page.contains("action=\"/theme\""), "what is shown once is not led away from: {page}");
+    // The way for who lost their codes is none for oneself: a session that was stolen would need no code.
+    let settings = text(&browser.get("/settings").await);
+    let own = in_form(&settings, "/settings/people/");
+    let off = format!("/settings/people/{own}/second-off");
+    for reply in [browser.get(&off).await, browser.fill("/me", &off, &[]).await] {
+        assert_eq!(reply.status, 409, "{}", text(&reply));
+        assert!(text(&reply).contains("Your own second factor is turned off with a code"));
+    }
+    assert!(text(&browser.get("/me").await).contains("10 recovery codes are left"));
+
     // A program needs it, too.
     let login = json!({"name": "ada", "password": "a long password"});
     world.nobody("POST", "/v1/login", &login).await.fails(401, "second_needed");
@@ -849,6 +907,54 @@ async fn a_second_factor_is_asked_for_and_is_good_once() {
     let reply = browser.fill("/me", "/me/second/off", &[("code", &codes[4])]).await;
     assert_eq!(reply.status, 303, "{}", text(&reply));
     assert!(text(&browser.get("/me").await).contains("It is off"));
+}
+
+/// What takes something from oneself, or ends that anybody is told, is asked first.
+#[tokio::test(flavor = "multi_thread")]
+async fn one_click_takes_nothing_that_matters() {
+    let world = World::new().await;
+    world.set_up().await;
+    let mut ada = Browser::log_in(&world, "ada", "a long password").await;
+    let hook = [("url", "https://example.invalid/x")];
+    assert_eq!(ada.fill("/settings", "/settings/channels/webhook", &hook).await.status, 303);
+    let settings = text(&ada.get("/settings").await);
+    let channel = format!("/settings/channels/{}/remove", in_form(&settings, "/settings/channels/"));
+    assert!(!settings.contains(&format!("action=\"{channel}")), "{settings}");
+    let page = text(&ada.get(&channel).await);
+    assert!(page.contains("Remove a notification?") && page.contains("then nobody is told"), "{page}");
+    assert!(page.contains("example.invalid"), "{page}");
+    assert_eq!(location(&ada.fill(&channel, &channel, &[]).await), "/settings?done=removed#notify");
+    assert!(text(&ada.get("/settings").await).contains("Nobody is told yet"));
+
+    let role = format!("/settings/people/{}/role", in_form(&settings, "/settings/people/"));
+    let _ben = invited(&world, &mut ada, "owner", "ben").await;
+    let asked = ada.fill("/settings", &role, &[("role", "viewer")]).await;
+    assert_eq!(location(&asked), format!("{role}?role=viewer"));
+    let page = text(&ada.get(location(&asked)).await);
+    assert!(page.contains("Become a viewer?") && page.contains("Only another owner"), "{page}");
+    assert!(text(&ada.get("/settings").await).contains("id=\"people\""), "she is an owner still");
+    assert_eq!(location(&ada.get(&format!("{role}?role=owner")).await), "/settings#people");
+    let sure = ada.fill(location(&asked), location(&asked), &[]).await;
+    assert_eq!(sure.status, 303, "{}", text(&sure));
+    assert!(!text(&ada.get("/settings").await).contains("id=\"people\""));
+}
+
+/// A form that comes after the login ended does nothing, says so, and leads back to its page.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_form_that_came_too_late_is_told_and_its_page_comes_again() {
+    let world = World::new().await;
+    world.set_up().await;
+    let mut ada = Browser::log_in(&world, "ada", "a long password").await;
+    let gone = csrf(&ada.get("/settings").await);
+    ada.cookies.clear();
+    let late = ada.send("/settings/stores", &[("csrf", &gone), ("url", "s3://late/p")], &[]).await;
+    assert_eq!((late.status, location(&late)), (303, "/login?unsent=yes&to=/settings"));
+    let to = location(&late).to_owned();
+    let page = text(&ada.get(&to).await);
+    assert!(page.contains("Nothing was sent") && page.contains("name=\"to\" value=\"/settings\""), "{page}");
+    let fields = [("name", "ada"), ("password", "a long password"), ("to", "/settings")];
+    assert_eq!(location(&ada.fill(&to, "/login", &fields).await), "/settings");
+    assert!(!text(&ada.get("/settings").await).contains("s3://late/p"));
 }
 
 #[tokio::test(flavor = "multi_thread")]

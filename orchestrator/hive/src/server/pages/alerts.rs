@@ -103,10 +103,11 @@ fn of_app(app: &App, device: Option<&Device>) -> Vec<Alert> {
     let own = app.problem.as_ref().filter(|problem| problem.code != "no_standby");
     if matches!(health, Health::Bad | Health::Warn) {
         let runs = app.report.as_ref().is_some_and(|aged| aged.report.phase == Phase::Running);
-        let words = match own {
-            Some(_) => format!(": {words}."),
-            None if runs => format!(" is {words}."),
-            None => format!(" {words}."),
+        let is_revoked = device.is_some_and(|device| device.state == DeviceState::Revoked);
+        let words = match (own.is_some() || is_revoked, runs) {
+            (true, _) => format!(": {words}."),
+            (false, true) => format!(" is {words}."),
+            (false, false) => format!(" {words}."),
         };
         all.push(alert(health, Html::pair(name.clone(), words), path.clone()));
     }

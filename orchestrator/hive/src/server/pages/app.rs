@@ -7,7 +7,7 @@ use orchestrator_api::wire::app::{App as Shown, Wanted};
 use orchestrator_api::wire::device::{Device, DeviceState};
 use orchestrator_api::wire::report::{ContainerState, Health as Told, StoreState, VolumeReport, VolumeState};
 use orchestrator_api::wire::value::Page;
-use orchestrator_console::pages::{self, ActionRow, AppStore, Choice, Container, Data, Kept};
+use orchestrator_console::pages::{self, ActionRow, AppStore, Choice, Container, Data, Kept, Trouble};
 use orchestrator_console::show::{self, Field, Graph, Health, Html, Kind, Line, Unit, quoted};
 use serde_json::json;
 
@@ -199,10 +199,17 @@ pub fn show(call: &Call, tenant: &mut Tenant<'_>) -> Result<Reply, Fail> {
     }
     let device = view.device();
     if let Some(device) = device.filter(|_| view.is_silent()) {
-        let mut silent = app_view::trouble("device_silent", None);
-        silent.words = format!("{} does not report: it may be off, or cut off", device.name);
-        silent.what = Some("What stands here is what it told last. If it does not come back, Move… takes the app over elsewhere.".to_owned());
-        troubles.push(silent);
+        let (words, what) = match device.state {
+            DeviceState::Revoked => (
+                format!("{} was revoked, and the hive takes nothing from it any more", device.name),
+                "What stands here is what it told last. If the app does not go on elsewhere by itself, Move… takes it over there.",
+            ),
+            _ => (
+                format!("{} does not report: it may be off, or cut off", device.name),
+                "What stands here is what it told last. If it does not come back, Move… takes the app over elsewhere.",
+            ),
+        };
+        troubles.push(Trouble { words, at: None, what: Some(what.to_owned()) });
     }
     let report = app.report.as_ref();
     let mut facts = vec![("Version", Html::text(if app.version.is_empty() { "–" } else { &app.version }))];
@@ -232,6 +239,12 @@ pub fn show(call: &Call, tenant: &mut Tenant<'_>) -> Result<Reply, Fail> {
         as_of: device.filter(|_| view.is_silent()).and_then(|device| app_view::heard(device, now)),
         safe: app_safe(app, now),
         is_wanted: app.wanted == Wanted::Running,
+        no_orders: device.and_then(app_view::no_orders),
+        no_data: match app.wanted {
+            _ if app.volumes.is_empty() => "It keeps none.",
+            Wanted::Stopped => "It comes with its next start.",
+            Wanted::Running => "Its device has told nothing of it yet.",
+        },
         facts,
         containers: containers(app, view.is_silent()),
         data: data_rows,

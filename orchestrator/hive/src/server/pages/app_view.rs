@@ -50,6 +50,7 @@ impl View {
             health,
             words,
             open: app.address.clone().filter(|address| is_web(address)),
+            is_heard: device.is_none_or(is_heard),
             can: may(&call.caller, Role::Operator).is_ok(),
             is_owner: may(&call.caller, Role::Owner).is_ok(),
         };
@@ -66,9 +67,9 @@ impl View {
         self.devices.iter().find(|device| device.id == id)
     }
 
-    /// Whether its device reports.
+    /// Whether nothing is heard of its device now: it is silent, or was revoked.
     pub fn is_silent(&self) -> bool {
-        self.device().is_some_and(|device| device.state == DeviceState::Silent)
+        self.device().is_some_and(|device| !is_heard(device))
     }
 
     /// What its volumes are called, by their public keys.
@@ -218,6 +219,20 @@ pub fn happened(
         AppEvent { when: show::ago(event.time, view.frame.now), words, by: who.by(&event.by), health }
     };
     Ok((events.iter().map(told).collect(), next))
+}
+
+/// Whether what is known of a device is of now: it reports, and may.
+pub fn is_heard(device: &Device) -> bool {
+    !matches!(device.state, DeviceState::Silent | DeviceState::Revoked)
+}
+
+/// Why a device takes no orders now, in the sentence that stands beside what is disabled.
+pub fn no_orders(device: &Device) -> Option<&'static str> {
+    match device.state {
+        DeviceState::Silent => Some("is silent, and takes no orders until it is heard again"),
+        DeviceState::Revoked => Some("was revoked, and takes no orders"),
+        DeviceState::Online | DeviceState::Draining => None,
+    }
 }
 
 /// How old what a report said is.

@@ -25,6 +25,7 @@ use super::super::figures::{self, Span};
 use super::super::people::may;
 use super::super::tenant::Tenant;
 use super::super::{account, apps, devices, drain, stores};
+use super::app_view::{self, is_heard};
 use super::home::app_health;
 use super::{Here, frame, names};
 
@@ -113,15 +114,21 @@ fn disks(device: &Device) -> String {
 }
 
 fn load(device: &Device) -> String {
-    let Some(load) = device.load else { return "–".to_owned() };
+    let Some(load) = device.load.filter(|_| is_heard(device)) else { return "–".to_owned() };
     let used = load.memory_bytes.0.saturating_sub(load.memory_free_bytes.0);
     format!("{} %, {} of {}", load.cpu_percent.0, show::bytes(used), show::bytes(load.memory_bytes.0))
 }
 
-fn backlog(bytes: u64, age_ms: Option<u64>) -> String {
+/// What is not safe elsewhere, and for how long. Ages are counted from the report, so its own age is added; and of a device
+/// that is not heard nobody knows that nothing was written since.
+fn backlog(device: &Device, bytes: u64, age_ms: Option<u64>) -> String {
+    let since = device.seen_age_ms.map_or(0, |age| age.0);
     match (bytes, age_ms) {
+        (0, _) if !is_heard(device) => "not known now".to_owned(),
         (0, _) => "nothing".to_owned(),
-        (bytes, Some(age)) => format!("{}, for {}", show::bytes(bytes), show::span(age)),
+        (bytes, Some(age)) => {
+            format!("{}, for {}", show::bytes(bytes), show::span(age.saturating_add(since)))
+        }
         (bytes, None) => show::bytes(bytes),
     }
 }
@@ -153,7 +160,7 @@ fn row(
         disks: disks(device),
         apps: device.apps.iter().take(APPS_SHOWN).map(app).collect(),
         more_apps: device.apps.len().saturating_sub(APPS_SHOWN),
-        backlog: backlog(bytes, age),
+        backlog: backlog(device, bytes, age),
     })
 }
 
@@ -326,6 +333,10 @@ fn updating(device: &Device) -> Option<String> {
     })
 }
 
+fn files(count: u64) -> String {
+    format!("{count} file{}", if count == 1 { "" } else { "s" })
+}
+
 /// `GET /devices/{id}`.
 pub fn show(call: &Call, tenant: &mut Tenant<'_>) -> Result<Reply, Fail> {
     let device = devices::seen(tenant, call.param(0)?)?;
@@ -333,7 +344,11 @@ pub fn show(call: &Call, tenant: &mut Tenant<'_>) -> Result<Reply, Fail> {
     let path = format!("/devices/{}", device.id);
     let (state, words) = health(tenant, &device)?;
     let yes = |is: bool| Html::text(if is { "yes" } else { "no" });
-    let mut facts = vec![("Load", Html::text(&load(&device)))];
+    let is_revoked = device.state == DeviceState::Revoked;
+    let mut facts = Vec::new();
+    if !is_revoked {
+        facts.push(("Load", Html::text(&load(&device))));
+    }
     for disk in &device.disks {
         let text = format!(
             "{} free of {} for {}",
@@ -351,7 +366,8 @@ pub fn show(call: &Call, tenant: &mut Tenant<'_>) -> Result<Reply, Fail> {
     for id in &device.apps {
         let app: App = apps::seen(tenant, *id)?;
         let (health, words) = app_health(&app, Some(&device));
-        let told = app.report.as_ref().map(|aged| &aged.report);
+        // What a device told that is not heard any more is no figure of now.
+        let told = app.report.as_ref().map(|aged| &aged.report).filter(|_| is_heard(&device));
         let sum = |of: fn(&orchestrator_api::wire::report::ServiceReport) -> u64| {
             told.filter(|told| !told.services.is_empty())
                 .map(|told| told.services.iter().map(of).sum::<u64>())
@@ -382,17 +398,16 @@ pub fn show(call: &Call, tenant: &mut Tenant<'_>) -> Result<Reply, Fail> {
                 path: format!("/apps/{}", app.app),
                 name: Html::pair(Html::pair(show::name(name), " / "), show::name(called)),
                 state: volume_state(volume.state).to_owned(),
-                bytes: format!("{} in {} files", show::bytes(volume.bytes.0), volume.files.0),
+                bytes: format!("{} in {}", show::bytes(volume.bytes.0), files(volume.files.0)),
                 safe: match volume.replicated_age_ms {
                     Some(safe) => show::as_of(safe.0.saturating_add(age), frame.now),
                     None => Html::text("not yet"),
                 },
-                backlog: backlog(volume.backlog_bytes.0, volume.backlog_age_ms.map(|age| age.0)),
+                backlog: backlog(&device, volume.backlog_bytes.0, volume.backlog_age_ms.map(|age| age.0)),
             });
         }
     }
     let can_own = may(&call.caller, Role::Owner).is_ok();
-    let is_revoked = device.state == DeviceState::Revoked;
     let span = Span::of(call.query.get("span"));
     let releases: Page<ReleaseInfo> = stores::releases(call, tenant)?.thing()?;
     let has = device.update.map_or(0, |update| update.number.0);
@@ -420,6 +435,7 @@ pub fn show(call: &Call, tenant: &mut Tenant<'_>) -> Result<Reply, Fail> {
         stores_open: device.stores_open,
         can_drain: may(&call.caller, Role::Operator).is_ok() && !is_revoked,
         can_own,
+        no_orders: app_view::no_orders(&device),
         update: newest.map(|release| (release.number.0, release.version.clone())),
         updating: updating(&device),
         path,

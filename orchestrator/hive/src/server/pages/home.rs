@@ -23,9 +23,10 @@ const TILES: usize = 60;
 
 /// How an app is, in a word or two.
 pub fn app_health(app: &App, device: Option<&Device>) -> (Health, String) {
-    let silent = device.is_some_and(|device| device.state == DeviceState::Silent);
-    if silent {
-        return (Health::Unknown, "its device is silent".to_owned());
+    match device.map(|device| device.state) {
+        Some(DeviceState::Revoked) => return (Health::Bad, "its device was revoked".to_owned()),
+        Some(DeviceState::Silent) => return (Health::Unknown, "its device is silent".to_owned()),
+        _ => {}
     }
     if let Some(problem) = app.problem.as_ref().filter(|problem| problem.code != "no_standby") {
         return (Health::Bad, show::problem(&problem.code).0);
@@ -65,6 +66,7 @@ pub fn app_safe(app: &App, now: orchestrator_api::text::Time) -> Html {
             None => Html::text("not safe elsewhere yet"),
         },
         None if app.volumes.is_empty() => Html::text("it keeps no data"),
+        None if app.wanted == Wanted::Stopped => Html::text("its data comes with the next start"),
         None => Html::text("nothing known of its data yet"),
     }
 }

@@ -171,6 +171,8 @@ pub fn force(call: &Call, tenant: &mut Tenant<'_>) -> Result<Reply, Fail> {
         is_unexpected: code == Some("head_unexpected"),
         is_possible: targets.iter().any(|one| one.is_possible),
         targets,
+        even_if_online: call.visit.form.flag("even_if_online"),
+        accept_seen: call.visit.form.flag("accept_seen"),
         name,
         head: view.head,
         frame: view.frame,
