@@ -88,9 +88,12 @@ impl Task {
             | Self::Standby
             | Self::Drain(_)
             | Self::UpdateDevice { .. } => true,
-            Self::Plain | Self::Update { .. } | Self::Fork { .. } | Self::Author { .. } | Self::Remove(_) => {
-                false
-            }
+            Self::Plain
+            | Self::RollbackStopped
+            | Self::Update { .. }
+            | Self::Fork { .. }
+            | Self::Author { .. }
+            | Self::Remove(_) => false,
         }
     }
 }
@@ -538,7 +541,7 @@ pub fn close_device(tenant: &mut Tenant<'_>, device: DeviceId, stores_open: bool
     let placed =
         tenant.query("SELECT app FROM app WHERE account = $1 AND device = $2", &[device.0.into()])?;
     for row in placed {
-        leave(tenant, AppId(row.id(0)?), device)?;
+        leave_device(tenant, AppId(row.id(0)?), device)?;
     }
     Ok(())
 }
@@ -554,7 +557,7 @@ pub async fn leave_revoked(database: &Database) -> Result<Told, Fail> {
                 let mut tenant = Tenant::new(tx, row.id(0)?);
                 tenant.alone()?;
                 if !rows::life(&mut tenant)?.recovering {
-                    leave(&mut tenant, AppId(row.id(1)?), DeviceId(row.id(2)?))?;
+                    leave_device(&mut tenant, AppId(row.id(1)?), DeviceId(row.id(2)?))?;
                 }
                 told.extend(tenant.end()?);
             }
@@ -580,7 +583,7 @@ fn wait_no_more(tenant: &mut Tenant<'_>, device: DeviceId) -> Result<(), Fail> {
 
 /// An app leaves a device that is nobody any more: with force where it is wanted; what was stopped has no place any more,
 /// and stays stopped.
-fn leave(tenant: &mut Tenant<'_>, app: AppId, device: DeviceId) -> Result<(), Fail> {
+fn leave_device(tenant: &mut Tenant<'_>, app: AppId, device: DeviceId) -> Result<(), Fail> {
     let mut loaded = Loaded::app(tenant, app)?;
     let Some(row) = loaded.hive.apps.get(&app) else { return Ok(()) };
     let (wanted, term) = (row.wanted, row.placement.term);
