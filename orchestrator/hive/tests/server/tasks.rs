@@ -107,6 +107,9 @@ async fn a_restore_makes_another_app_or_nothing_at_all() {
         scene.attic.answer(&command, "done", None, json!({"revision": 1})).await.is(204);
         let failed = scene.ada.wait(&id(&begun), 10).await;
         assert_eq!((&failed["state"], &failed["code"]), (&json!("failed"), &json!("package_wrong")));
+        let forget = scene.attic.expect("forget").await;
+        assert_eq!((&forget["app"], &forget["discard"]), (&begun["app"], &json!(true)));
+        scene.attic.answer(&forget, "done", None, json!({})).await.is(204);
 
         // The package is there, and somebody took the name meanwhile: the device forgets what it made.
         let lost = json!({"to": "comb-0000000000000002", "into": "photos-lost"});
