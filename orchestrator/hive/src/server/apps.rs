@@ -265,20 +265,20 @@ pub fn check_target(tenant: &mut Tenant<'_>, target: &Target<'_>) -> Result<(), 
     // A port above 1023 is given anew where it is taken; one below was promised.
     let wishes: Vec<u16> =
         target.package.ports.iter().filter_map(|port| port.wish).filter(|wish| *wish < 1024).collect();
-    if !wishes.is_empty() {
-        if let Some(heard) = tenant.heard(target.device)? {
-            let others = heard.report.apps.iter().filter(|app| app.app.0 != target.package.app.0);
-            let taken = others
-                .flat_map(|app| &app.ports)
-                .find(|port| u16::try_from(port.given.0).is_ok_and(|given| wishes.contains(&given)));
-            if let Some(port) = taken {
-                return Err(unprocessable(
-                    Code::PortTaken,
-                    format!("port {} of \"{name}\" is another app's", port.given.0),
-                )
-                .hint("choose another device, or stop the other app")
-                .detail("port", port.given.0));
-            }
+    if !wishes.is_empty()
+        && let Some(heard) = tenant.heard(target.device)?
+    {
+        let others = heard.report.apps.iter().filter(|app| app.app.0 != target.package.app.0);
+        let taken = others
+            .flat_map(|app| &app.ports)
+            .find(|port| u16::try_from(port.given.0).is_ok_and(|given| wishes.contains(&given)));
+        if let Some(port) = taken {
+            return Err(unprocessable(
+                Code::PortTaken,
+                format!("port {} of \"{name}\" is another app's", port.given.0),
+            )
+            .hint("choose another device, or stop the other app")
+            .detail("port", port.given.0));
         }
     }
     for id in target.stores {
