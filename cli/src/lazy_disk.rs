@@ -241,7 +241,7 @@ impl Ahead for LazyDisk {
             && !self.is_here(path)
             && let Some(far) = self.far()
         {
-            far.pack(&pack).will_read(range, file_bytes);
+            far.will_read(&pack, range, file_bytes);
         }
     }
 }

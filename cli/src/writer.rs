@@ -16,33 +16,36 @@ use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::fs::File;
 use std::num::{NonZeroU64, NonZeroUsize};
-use std::ops::Range;
+use std::ops::ControlFlow;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use fs_format::{FileKind, Ino, Inode, Timestamp};
-use fs_volume::{Attr, FsError, ReadTree, Seek};
+use fs_volume::{Attr, Batch, FsError, ReadTree, Seek, View};
 use indicatif::ProgressBar;
-use parking_lot::Mutex;
 use rustix::fs::{
-    Advice, AtFlags, FileType, Gid, Mode, OFlags, RawMode, RenameFlags, Timespec, Timestamps, Uid, XattrFlags,
+    Advice, AtFlags, FallocateFlags, FileType, Gid, Mode, OFlags, RawMode, RenameFlags, Timespec, Timestamps,
+    Uid, XattrFlags,
 };
 use rustix::io::Errno;
 
 use crate::failure::{Context, Failure, Kind, Result};
-use crate::tree::{self, READ_BYTES};
+use crate::tree;
 use crate::{engine, output};
 
 /// The deepest tree that is written; each level keeps a folder open.
 const DEPTH_MAX: usize = 512;
 /// The attribute that holds an ACL.
 const ACCESS_ACL: &[u8] = b"system.posix_acl_access";
-/// What one of those who copy a large file takes at a time, in bytes: a chunk that lies in two pieces is decoded twice.
-const PIECE_BYTES: u64 = 4 << 20;
+/// The most of a file that is put in the order of its packs at a time, in bytes: each piece of it takes memory, of a database up to
+/// 80 bytes for each 4 KiB.
+const SPAN_BYTES: u64 = 1 << 30;
+/// How many batches are asked for from afar before their turn.
+const AHEAD_BATCHES: usize = 8;
 /// How many copy a large file at most.
 const COPIERS_MAX: usize = 4;
 /// How many of what was left out are named.
@@ -59,7 +62,7 @@ pub enum Existing {
 
 /// Writes files of one tree into one folder.
 pub struct Writer<'a> {
-    tree: &'a dyn ReadTree,
+    tree: &'a View,
     target: OwnedFd,
     existing: Existing,
     progress: ProgressBar,
@@ -75,71 +78,16 @@ pub struct Writer<'a> {
     unfinished: String,
 }
 
-/// The data of a file between its holes, given out piece by piece.
-struct Pieces<'a> {
-    tree: &'a dyn ReadTree,
-    attr: &'a Attr,
-    state: Mutex<Given>,
-}
-
-/// What was given out.
-#[derive(Default)]
-struct Given {
-    /// Up to here.
-    offset: u64,
-    /// The run of data in which that lies goes up to here.
-    data_end: u64,
-}
-
-impl Pieces<'_> {
-    /// The next piece. Holes are told as progress.
-    fn next(&self, progress: &ProgressBar) -> std::result::Result<Option<Range<u64>>, FsError> {
-        let (ino, size) = (self.attr.ino, self.attr.inode.size);
-        let mut given = self.state.lock();
-        if given.offset >= given.data_end && given.offset < size {
-            let start = match self.tree.seek(ino, given.offset, Seek::Data) {
-                // Only a hole is left.
-                Err(FsError::NoSuchOffset) => size,
-                start => start?.min(size),
-            };
-            progress.inc(start - given.offset);
-            given.offset = start;
-            if start < size {
-                given.data_end = self.tree.seek(ino, start, Seek::Hole)?.min(size);
-            }
-        }
-        let start = given.offset;
-        given.offset = (start + PIECE_BYTES).min(given.data_end).max(start);
-        Ok((start < given.offset).then_some(start..given.offset))
-    }
-
-    /// No more of it is copied.
-    fn end(&self) {
-        let mut given = self.state.lock();
-        (given.offset, given.data_end) = (u64::MAX, u64::MAX);
-    }
-}
-
 impl<'a> Writer<'a> {
     /// Writes into `target`, a folder.
-    pub fn new(
-        tree: &'a dyn ReadTree,
-        target: &Path,
-        existing: Existing,
-        progress: ProgressBar,
-    ) -> Result<Self> {
+    pub fn new(tree: &'a View, target: &Path, existing: Existing, progress: ProgressBar) -> Result<Self> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let target = rustix::fs::open(target, flags, Mode::empty()).context(target.display())?;
         Ok(Self::into_folder(tree, target, existing, progress))
     }
 
     /// Writes into a folder that is open.
-    pub fn into_folder(
-        tree: &'a dyn ReadTree,
-        target: OwnedFd,
-        existing: Existing,
-        progress: ProgressBar,
-    ) -> Self {
+    pub fn into_folder(tree: &'a View, target: OwnedFd, existing: Existing, progress: ProgressBar) -> Self {
         let root = rustix::process::geteuid().is_root();
         Self {
             tree,
@@ -410,22 +358,48 @@ impl<'a> Writer<'a> {
         Ok(())
     }
 
-    /// Copies the data between the holes. Decoding takes as long as writing, or longer: a large file has several who do both.
+    /// Copies the data between the holes.
     fn copy(&self, file: &File, attr: &Attr, path: &Path) -> Result<()> {
         let size = attr.inode.size;
+        let failed = |error: FsError| engine::fs_failure(shown(path), &error);
         file.set_len(size).context(shown(path))?;
-        let pieces = Pieces { tree: self.tree, attr, state: Mutex::default() };
-        let work = || {
-            let copied = self.copy_pieces(file, &pieces, path);
-            if copied.is_err() {
-                pieces.end();
+        let mut done = 0;
+        while done < size {
+            let start = match self.tree.seek(attr.ino, done, Seek::Data) {
+                // Only a hole is left.
+                Err(FsError::NoSuchOffset) => size,
+                start => start.map_err(failed)?.min(size),
+            };
+            let end = size.min(start.saturating_add(SPAN_BYTES));
+            let batches = self.tree.batches(attr.ino, start..end).map_err(failed)?;
+            let data: u64 = batches.iter().map(Batch::bytes).sum();
+            if data == end - start && batches.len() > 1 {
+                // Written in another order, it is to lie in one piece all the same. Where that cannot be had, it need not.
+                let _ = rustix::fs::fallocate(file, FallocateFlags::KEEP_SIZE, start, data);
             }
-            copied
-        };
-        let copiers = std::thread::available_parallelism().map_or(1, NonZeroUsize::get).min(COPIERS_MAX);
-        if size <= PIECE_BYTES || copiers == 1 {
-            return work();
+            self.progress.inc(end - done - data);
+            self.copy_batches(file, attr.ino, &batches, path)?;
+            done = end;
         }
+        Ok(())
+    }
+
+    /// Copies batches. Decoding takes as long as writing, or longer: several do both.
+    fn copy_batches(&self, file: &File, ino: Ino, batches: &[Batch], path: &Path) -> Result<()> {
+        let next = AtomicUsize::new(0);
+        let work = || {
+            loop {
+                let rest = batches.get(next.fetch_add(1, Ordering::Relaxed)..).unwrap_or_default();
+                let Some(batch) = rest.first() else { return Ok(()) };
+                rest.iter().take(AHEAD_BATCHES).for_each(|soon| self.tree.will_read(soon));
+                if let Err(failure) = self.copy_batch(file, ino, batch, path) {
+                    next.store(batches.len(), Ordering::Relaxed);
+                    return Err(failure);
+                }
+            }
+        };
+        let cores = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
+        let copiers = cores.min(COPIERS_MAX).min(batches.len());
         std::thread::scope(|scope| {
             let others: Vec<_> = (1..copiers).map(|_| scope.spawn(work)).collect();
             others.into_iter().fold(work(), |copied, other| {
@@ -434,36 +408,20 @@ impl<'a> Writer<'a> {
         })
     }
 
-    /// Copies pieces until there are no more.
-    fn copy_pieces(&self, file: &File, pieces: &Pieces<'_>, path: &Path) -> Result<()> {
-        let failed = |error: FsError| engine::fs_failure(shown(path), &error);
-        while let Some(piece) = pieces.next(&self.progress).map_err(failed)? {
-            let mut offset = piece.start;
-            while offset < piece.end {
-                let mut written = Ok(0);
-                let want = READ_BYTES.min((piece.end - offset) as usize);
-                let read = self.tree.read_with(pieces.attr.ino, offset, want, &mut |bytes| {
-                    written = file.write_all_at(bytes, offset).map(|()| bytes.len() as u64);
-                });
-                read.map_err(failed)?;
-                match written.context(shown(path))? {
-                    0 => {
-                        let what = format!("{}: ends at byte {offset}", shown(path));
-                        return Err(Failure::new(Kind::Damaged, what));
-                    }
-                    bytes => {
-                        offset += bytes;
-                        self.progress.inc(bytes);
-                    }
-                }
-            }
+    fn copy_batch(&self, file: &File, ino: Ino, batch: &Batch, path: &Path) -> Result<()> {
+        let mut written = Ok(());
+        let read = self.tree.read_batch(ino, batch, &mut |offset, bytes| {
+            written = file.write_all_at(bytes, offset);
+            self.progress.inc(bytes.len() as u64);
+            if written.is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+        });
+        read.map_err(|error| engine::fs_failure(shown(path), &error))?;
+        written.context(shown(path))?;
+        let span = batch.span();
+        let bytes = span.end - span.start;
+        if batch.bytes() > bytes / 2 {
             // The disk begins with it, or would have all of it to do at the end.
-            let _ = rustix::fs::fadvise(
-                file,
-                piece.start,
-                NonZeroU64::new(piece.end - piece.start),
-                Advice::DontNeed,
-            );
+            let _ = rustix::fs::fadvise(file, span.start, NonZeroU64::new(bytes), Advice::DontNeed);
         }
         Ok(())
     }

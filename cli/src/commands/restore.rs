@@ -254,7 +254,7 @@ fn bytes_below(path: &[u8], found: &Attr, seal: &SealInfo) -> Option<u64> {
 }
 
 fn write(
-    view: &dyn ReadTree,
+    view: &View,
     path: &[u8],
     found: &Attr,
     target: &Path,

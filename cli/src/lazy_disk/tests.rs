@@ -368,6 +368,65 @@ fn what_was_moved_is_read_from_afar_and_nobody_asks_for_what_is_gone() {
     assert_eq!(here.check(&|_, _| {}).expect("checked").damage, []);
 }
 
+/// A database is such a file: most of it was written at once, and all over it lie pages of later seals.
+#[test]
+fn a_scattered_file_is_copied_with_few_requests_for_each_pack() {
+    const PAGE: usize = 8192;
+    let source = Source::new(13);
+    let volume = source.open();
+    let db = make(&volume, Ino::ROOT, "db", NewNode::File);
+    let mut bytes = noise(1, 24 * MIB);
+    write(&volume, db, &bytes);
+    volume.seal(None).expect("sealed");
+    for seal in 1..=8 {
+        for page in 0..300 {
+            let new = noise(seal << 20 | page, PAGE);
+            let place = usize::from(u16::from_le_bytes([new[0], new[1]])) % (24 * MIB / PAGE) * PAGE;
+            volume.write(db, place as u64, &new, false).expect("written");
+            bytes[place..place + PAGE].copy_from_slice(&new);
+        }
+        volume.seal(None).expect("sealed");
+    }
+    // Behind a hole.
+    volume.write(db, 32 << 20, b"end", false).expect("written");
+    volume.seal(None).expect("sealed");
+    let data = bytes.len() as u64 + 3;
+    bytes.resize(32 * MIB, 0);
+    bytes.extend(b"end");
+
+    let store = source.uploaded(1);
+    let limits = Limits { is_kept: false, held: 64 << 20, ..Limits::default() };
+    let open = || {
+        let elsewhere = Elsewhere::with(&source, store.clone(), limits);
+        let view = head(&elsewhere.history());
+        view.read_dir(Ino::ROOT, 0, 10).expect("listed");
+        store.count();
+        (elsewhere, view)
+    };
+    let (_here, view) = open();
+    let batches = view.batches(db, 0..u64::MAX).expect("planned");
+    assert_eq!(batches.iter().map(fs_volume::Batch::bytes).sum::<u64>(), data);
+    let mut copy = vec![0; bytes.len()];
+    for (index, batch) in batches.iter().enumerate() {
+        batches[index..].iter().take(4).for_each(|soon| view.will_read(soon));
+        let mut take = |offset: u64, bytes: &[u8]| {
+            copy[offset as usize..][..bytes.len()].copy_from_slice(bytes);
+            std::ops::ControlFlow::Continue(())
+        };
+        view.read_batch(db, batch, &mut take).expect("read");
+    }
+    assert!(copy == bytes);
+    let (by_packs, _) = store.count();
+    let packs = std::fs::read_dir(source.folder.path().join("packs")).expect("listed").count();
+
+    let (_here, view) = open();
+    for (index, part) in bytes.chunks(MIB).enumerate() {
+        assert!(view.read(db, (index * MIB) as u64, MIB).expect("read") == part);
+    }
+    let (in_order, _) = store.count();
+    assert!(by_packs <= 3 * packs && 2 * by_packs < in_order, "{by_packs}, {in_order}, {packs} packs");
+}
+
 #[test]
 fn a_store_that_fails_never_shows_wrong_bytes() {
     let source = Source::new(2);

@@ -25,8 +25,9 @@
 //! Reading is for threads, requests are for a runtime: a thread waits, tasks do not. Nothing here may be called
 //! by a task of that runtime but what is `async`.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::io;
+use std::ops::Range;
 use std::path::Path;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -57,6 +58,8 @@ pub const REQUEST_BYTES_MAX: u64 = 4 << 20;
 pub const WINDOWS: &str = "windows";
 /// Packs that are remembered before those that nobody uses are forgotten.
 const KNOWN_MAX: usize = 1024;
+/// Packs that were asked for last, of which what came is only in memory, and nobody may have opened them yet.
+const AWAITED_MAX: usize = 64;
 
 /// How long things may take.
 #[derive(Debug, Clone, Copy)]
@@ -97,6 +100,8 @@ impl Default for Limits {
 pub struct Far {
     line: Arc<Line>,
     packs: Arc<Mutex<HashMap<PackId, Weak<Windows>>>>,
+    /// What was asked for last, where nothing is kept: with a pack that nobody uses goes what came of it.
+    awaited: Arc<Mutex<VecDeque<Arc<Windows>>>>,
 }
 
 impl Far {
@@ -113,7 +118,7 @@ impl Far {
             _ => {}
         }
         let line = Line::new(store, volume, folder.to_path_buf(), runtime, limits);
-        Ok(Self { line: Arc::new(line), packs: Arc::default() })
+        Ok(Self { line: Arc::new(line), packs: Arc::default(), awaited: Arc::default() })
     }
 
     /// A pack, to be read by windows.
@@ -128,6 +133,22 @@ impl Far {
         let windows = Arc::new(Windows::open(self.line.clone(), *id));
         packs.insert(*id, Arc::downgrade(&windows));
         windows
+    }
+
+    /// Asks for a range of a pack that will be read soon; the pack is `bytes` long, where that is known. Waits for nothing.
+    pub fn will_read(&self, id: &PackId, range: Range<u64>, bytes: Option<u64>) {
+        let pack = self.pack(id);
+        pack.will_read(range, bytes);
+        if self.line.limits.is_kept {
+            return;
+        }
+        let mut awaited = self.awaited.lock();
+        if !awaited.iter().any(|one| Arc::ptr_eq(one, &pack)) {
+            awaited.push_back(pack);
+        }
+        if awaited.len() > AWAITED_MAX {
+            awaited.pop_front();
+        }
     }
 
     /// Forgets a pack of which the file was removed: who opens it next asks the store.

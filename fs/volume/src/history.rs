@@ -418,7 +418,7 @@ impl View {
 
     /// Reads, unless the moment was dropped. Then its packs go, and what is missing is no damage. What is missing where it
     /// was last known to lie may have been moved since: that is looked at once more.
-    fn read_kept<T>(
+    pub(crate) fn read_kept<T>(
         &self,
         mut read: impl FnMut(&Layers<'_, &Store>) -> Result<T, FsError>,
     ) -> Result<T, FsError> {
@@ -451,6 +451,17 @@ impl View {
     fn met(&self, what: &str) {
         if !self.history.shared.is_told {
             self.store().found.met_in(what, self.moment.info.seq);
+        }
+    }
+
+    /// Notes that a file's bytes could not be read, and which file's, if the disk or a pack is the cause.
+    pub(crate) fn note_unreadable(&self, ino: Ino, error: &FsError) {
+        if error.is_about_the_disk() {
+            let path = self.path(ino).ok().flatten().unwrap_or_default();
+            let path = String::from_utf8_lossy(&path);
+            let what = format!("{path}: seq {}: {error}", self.moment.info.seq);
+            self.store().found.note(what.clone());
+            self.met(&what);
         }
     }
 
@@ -517,15 +528,7 @@ impl ReadTree for View {
             let plan = if end > offset { settle(layers.plan(ino, offset, end))? } else { Vec::new() };
             layers::fetch_with(store, None, &plan, offset, end.saturating_sub(offset) as usize, take)
         });
-        done.inspect_err(|error| {
-            if error.is_about_the_disk() {
-                let path = self.path(ino).ok().flatten().unwrap_or_default();
-                let path = String::from_utf8_lossy(&path);
-                let what = format!("{path}: seq {}: {error}", self.moment.info.seq);
-                store.found.note(what.clone());
-                self.met(&what);
-            }
-        })
+        done.inspect_err(|error| self.note_unreadable(ino, error))
     }
 
     fn read_dir(&self, dir: Ino, cookie: u64, limit: usize) -> Result<Vec<DirEntry>, FsError> {

@@ -6,10 +6,11 @@
 //! the [`journal`] and changes the [`overlay`] ([`volume`]). Sealing ([`seal`]) turns a frozen
 //! overlay into tree nodes ([`tree`]), chunks ([`chunking`], those that are there already found by [`dedup`]), packs
 //! ([`store`]) and a manifest ([`manifests`]). [`history`], [`diff`] and [`check`] read what is sealed, [`readahead`] before it is
-//! asked for. [`ledger`] has the volume's own records in the tree: moments among them, which [`retention`] chooses from
+//! asked for, [`batches`] in the order of the packs. [`ledger`] has the volume's own records in the tree: moments among them, which [`retention`] chooses from
 //! and [`collection`] cleans up behind, with [`compaction`] of packs that are mostly dead. What others can give of the disk's
 //! room, [`room`] asks for. Until when it may be changed at all, [`lease`] knows.
 
+mod batches;
 mod buffer;
 mod check;
 mod chunking;
@@ -43,6 +44,7 @@ mod tree;
 mod types;
 mod volume;
 
+pub use batches::Batch;
 pub use check::{CheckReport, Damage};
 pub use collection::{Collection, Freed, GRACE, GivenUpHere, Packs, Pruned};
 pub use compaction::{Compacted, Compaction};

@@ -465,6 +465,16 @@ fn what_is_to_be_kept_nowhere_comes_once_as_long_as_it_is_held() {
 }
 
 #[test]
+fn what_was_asked_for_early_is_held_until_somebody_reads_it() {
+    let stage = Stage::with(Limits { is_kept: false, ..Limits::default() });
+    let (id, bytes) = stage.pack(1, 2 * MIB);
+    stage.far.will_read(&id, 0..bytes.len() as u64, Some(bytes.len() as u64));
+    eventually("it came", || stage.far.line.held_bytes() == bytes.len() as u64);
+    assert!(read(&stage.far.pack(&id), 0..bytes.len()).expect("read") == bytes);
+    assert_eq!(stage.asked().len(), 1);
+}
+
+#[test]
 fn everything_comes_nodes_first_and_readers_go_before() {
     let stage = Stage::new();
     let header =
