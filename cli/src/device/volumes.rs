@@ -1,5 +1,6 @@
 //! The filesystem's commands, as the device's daemon asks for them: each is this program, with its own state folder.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -109,9 +110,8 @@ impl Commands {
         let root = self.state.root().to_string_lossy().into_owned();
         let mut all = vec!["--state", root.as_str()];
         all.extend(args);
-        let mut environment =
-            credentials::environment(self.state.root(), &self.folder.join("stores"), stores)
-                .map_err(|error| failed(format!("credentials of stores: {error}")))?;
+        let mut environment = credentials::environment(self.state.root(), &self.credentials(), stores)
+            .map_err(|error| failed(format!("credentials of stores: {error}")))?;
         let home = self.folder.join("home").to_string_lossy().into_owned();
         environment.insert("HOME".to_owned(), home);
         let call = Call {
@@ -154,6 +154,11 @@ impl Commands {
         let volume = name.parse::<VolumeName>().ok().and_then(|name| self.state.volume(&name).ok());
         let config = volume.and_then(|volume| volume.config().ok());
         config.map(|config| config.stores.into_iter().map(|store| store.url).collect()).unwrap_or_default()
+    }
+
+    /// The folder with the credentials of stores.
+    fn credentials(&self) -> PathBuf {
+        self.folder.join("stores")
     }
 
     /// Adds what a volume does not go to yet.
@@ -348,6 +353,19 @@ fn seconds(span: Duration) -> String {
 
 #[async_trait]
 impl Volumes for Commands {
+    async fn renew_credentials(&self) -> Result<()> {
+        let denied =
+            |why: String| Trouble::new(Problem::StoreDenied, format!("credentials of stores: {why}"));
+        let volumes = self.state.volumes().map_err(|failure| denied(failure.in_one_line()))?;
+        // One whose config is damaged goes nowhere.
+        let configs = volumes.iter().filter_map(|volume| volume.config().ok());
+        let stores: BTreeSet<String> =
+            configs.flat_map(|config| config.stores).map(|store| store.url).collect();
+        let stores: Vec<String> = stores.into_iter().collect();
+        credentials::write(self.state.root(), &self.credentials(), &stores)
+            .map_err(|error| denied(error.to_string()))
+    }
+
     async fn create(&self, name: &str, quota: Option<u64>, stores: &[String]) -> Result<VolumeId> {
         let made: Answer<VolumeId> = async {
             let quota = quota.map(|bytes| bytes.to_string());

@@ -413,7 +413,6 @@ pub fn failure(hive: &Address, error: ApiError) -> Failure {
         (_, 401 | 403 | 422) => Kind::NotPermitted,
         (_, 404) => Kind::NotFound,
         (_, 409 | 412) => Kind::InTheWay,
-        (_, 426) => Kind::Foreign,
         (_, 429 | 500..) => Kind::Unreachable,
         _ => Kind::Usage,
     };
@@ -432,11 +431,6 @@ pub fn failure(hive: &Address, error: ApiError) -> Failure {
 fn hint(hive: &Address, code: Code) -> Option<String> {
     Some(match code {
         Code::NotLoggedIn | Code::TokenEnded => format!("`comb login {hive}` logs in anew"),
-        Code::NotSetUp => {
-            format!(
-                "`comb account create {hive}` makes its first account, with the setup code that it printed"
-            )
-        }
         Code::RoleTooLow => "ask an owner of the account; `comb account people` lists them".to_owned(),
         Code::LoginWrong => {
             "name or password is wrong; the password is not the passphrase of the key ring".to_owned()
@@ -461,7 +455,6 @@ fn hint(hive: &Address, code: Code) -> Option<String> {
             "`comb account store add URL` adds a store that every device reaches".to_owned()
         }
         Code::SlowDown => "try again in a minute".to_owned(),
-        Code::TooOld => "install the newer comb".to_owned(),
         Code::HiveRecovering => "`comb hive recover` says which devices it waits for".to_owned(),
         _ => return None,
     })
@@ -489,7 +482,6 @@ mod tests {
             (Code::Changed, 4),
             (Code::PolicyRefused, 8),
             (Code::NoSpace, 7),
-            (Code::TooOld, 6),
             (Code::Internal, 10),
             (Code::DatabaseAway, 10),
             (Code::BadRequest, 2),

@@ -61,7 +61,6 @@ pub fn problem(code: &str) -> (String, Option<&'static str>) {
         "marker_wrong" | "epoch_wrong" => {
             ("what is mounted there is not the app's volume as it should be", None)
         }
-        "lease_short" => ("it waits for its lease", None),
         "lease_over" => ("the lease ended", None),
         "term_over" => ("another device has the app", None),
         "head_unexpected" => (
@@ -77,7 +76,6 @@ pub fn problem(code: &str) -> (String, Option<&'static str>) {
             "the store refuses the credentials",
             Some("`comb account store add URL --credentials-file F` puts new ones into the key ring"),
         ),
-        "store_forgot" => ("the store lacks what it had", Some("`comb check` on that machine says what")),
         "volume_damaged" => {
             ("a volume cannot be read there", Some("`comb check` on that machine names what is damaged"))
         }
@@ -97,12 +95,6 @@ pub fn problem(code: &str) -> (String, Option<&'static str>) {
             "it was not well in time",
             Some("`comb app logs NAME` may say why; x-comb.health.startup gives it longer"),
         ),
-        "alone_unchecked" => {
-            ("it was started with neither hive nor store, so what it writes may become a branch", None)
-        }
-        "record_damaged" => {
-            ("the device's record of it cannot be read", Some("`comb app start NAME` makes it anew"))
-        }
         "claim_lost" => ("others claimed the volumes at the same time", None),
         "instant_torn" => {
             ("only some of its volumes have the moment", Some("`comb app log NAME` lists moments"))

@@ -34,7 +34,7 @@ pub fn denied_to(store: &StoreConfig, is_denied: bool, told: String) -> String {
         return told;
     }
     format!(
-        "{told}; a daemon has the environment of the `comb mount` that started it, and looks for credentials then: mount the \
-         volume again where they are right"
+        "{told}; a daemon takes up credentials in a file when that changes, and has the environment of the `comb mount` that started \
+         it: put the file right, or mount the volume again where the variables are right"
     )
 }

@@ -513,6 +513,58 @@ fn a_person_goes_back_in_time_and_brings_a_file_back() {
     assert!(refused.text().contains("not mounted here"), "{}", refused.text());
 }
 
+/// What this device wrote after another one had gone on is looked at and brought back like anything of the past.
+#[test]
+fn a_branch_is_looked_at_and_a_file_of_it_comes_back() {
+    let stage = Stage::new();
+    let world = &stage.world;
+    let store = format!("file://{}", world.dir("store").display());
+    world.words(["store", "add", "photos", &store]).done();
+    stage.write("first", "first");
+    world.comb("sync photos --wait").done();
+    world.comb("volume key photos --out key").done();
+    let other = World::new();
+    other.open_from(&world.path("key"), &store, &[]).done();
+    other.dir("mount");
+    other.comb("mount photos mount").done();
+    fs::write(other.path("mount/second"), "second").expect("written");
+    other.comb("sync photos --wait").done();
+    // Written before it knows; then it takes the volume over in turn.
+    stage.write("tail <b>", "what was saved");
+    assert_ne!(world.comb("sync photos --wait").code, 0, "another device has it");
+    world.comb("unmount mount").done();
+    world.comb("volume open photos").done();
+    let branches = world.comb("branch list photos --json").json();
+    let name = branches[0]["name"].as_str().expect("a branch").to_owned();
+    world.words(["mount", "photos", &stage.folder().to_string_lossy(), "--seal-every", "3600s"]).done();
+    assert!(!stage.folder().join("tail <b>").exists() && stage.folder().join("second").exists());
+
+    let browser = stage.browser();
+    let volume = encode(name.as_bytes());
+    let moments = browser.shows("/moments?volume=photos").text();
+    assert!(moments.contains("Saved from a lost device") && moments.contains(&name), "{moments}");
+    let moments = browser.shows(&format!("/moments?volume={volume}")).text();
+    assert!(moments.contains("after another device had gone on with the app"), "{moments}");
+    let files = browser.shows(&format!("/files?volume={volume}&path=")).text();
+    assert!(files.contains("tail &lt;b&gt;") && !files.contains("second"), "{files}");
+    let path = encode(b"tail <b>");
+    let file = browser.shows(&format!("/file?volume={volume}&path={path}")).text();
+    assert!(file.contains("what was saved"), "{file}");
+
+    // It comes back into the volume that it is of.
+    let asks = stage.seen(&browser, &format!("/restore?volume={volume}&path={path}"));
+    let names = ["csrf", "volume", "at", "packed"];
+    let held = names.map(|name| asks.field(name));
+    let mut fields: Vec<(&str, &str)> = names.into_iter().zip(held.iter().map(String::as_str)).collect();
+    fields.push(("way", "in-place"));
+    let sent = browser.post("/restore", &fields);
+    assert_eq!(sent.status, 303, "{}", sent.text());
+    let done = browser.shows(sent.header("location"));
+    assert!(done.text().contains("It is back"), "{}", done.text());
+    assert_eq!(fs::read_to_string(stage.folder().join("tail <b>")).expect("is there"), "what was saved");
+    other.comb("unmount mount").done();
+}
+
 #[test]
 fn names_of_files_are_in_no_command_line() {
     let stage = Stage::new();

@@ -1,9 +1,10 @@
-//! Credentials of S3, found where the AWS tools find them, in their order.
+//! Credentials of S3: in the file of one store, else where the AWS tools find them, in their order.
 
-use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
 
-use crate::surroundings::{Surroundings, read};
+use crate::Url;
+use crate::surroundings::{Surroundings, in_words, read};
 
 /// What signs requests, and in which region; of the secret parts nothing is ever shown.
 #[derive(PartialEq, Eq)]
@@ -45,31 +46,44 @@ const SERVICES: &[&[&str]] = &[
     &["AWS_CONTAINER_CREDENTIALS_FULL_URI", "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE"],
 ];
 
-/// Looks for credentials. An error is for a person, and names what is wrong where.
-pub(crate) fn find(around: &Surroundings) -> Result<Aws, String> {
+/// The files of the AWS tools: credentials, and configuration.
+fn tools_files(around: &Surroundings) -> [Option<PathBuf>; 2] {
+    [
+        around.file("AWS_SHARED_CREDENTIALS_FILE", ".aws/credentials"),
+        around.file("AWS_CONFIG_FILE", ".aws/config"),
+    ]
+}
+
+/// All files that may have the credentials of a store.
+pub(crate) fn files(around: &Surroundings, url: &Url) -> Vec<PathBuf> {
+    around.files(url, tools_files(around).into_iter().flatten())
+}
+
+/// Looks for the credentials of a store. An error is for a person, and names what is wrong where.
+pub(crate) fn find(around: &Surroundings, url: &Url) -> Result<Aws, String> {
+    let own_file = around.own_file(url);
+    if let Some(path) = &own_file
+        && let Some(text) = read(path)?
+    {
+        return own(path, &text, around);
+    }
     let profile = around.variable("AWS_PROFILE").unwrap_or("default");
-    let credentials_file = around.file("AWS_SHARED_CREDENTIALS_FILE", ".aws/credentials");
-    let config_file = around.file("AWS_CONFIG_FILE", ".aws/config");
-    let credentials = section(credentials_file.as_ref(), |name| name == profile)?;
-    let config = section(config_file.as_ref(), |name| {
+    let [credentials_file, config_file] = tools_files(around);
+    let credentials = section(credentials_file.as_deref(), |name| name == profile)?;
+    let config = section(config_file.as_deref(), |name| {
         name.strip_prefix("profile ")
             .map_or(name == "default" && profile == "default", |name| name.trim_start() == profile)
     })?;
 
-    let region = around.variable("AWS_REGION").or(around.variable("AWS_DEFAULT_REGION")).map(str::to_owned);
+    let region = region(around);
     let of_profile = |key: &str| {
         [&credentials, &config].into_iter().flatten().find_map(|section| section.get(key)).cloned()
     };
     let region = region.or_else(|| of_profile("region"));
-    let files: Vec<String> = [&credentials_file, &config_file]
-        .into_iter()
-        .flatten()
-        .map(|path| path.display().to_string())
-        .collect();
-    let files =
-        if files.is_empty() { "no file, since there is no home folder".to_owned() } else { files.join(", ") };
+    let files = in_words(&[credentials_file, config_file].into_iter().flatten().collect::<Vec<_>>());
+    let of_store = own_file.map(|path| format!("{}; ", path.display())).unwrap_or_default();
     let looked_at = format!(
-        "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY in the environment; profile {profile:?} in {files}"
+        "{of_store}AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY in the environment; profile {profile:?} in {files}"
     );
     let found = |source| Ok(Aws { source, region: region.clone(), looked_at: looked_at.clone() });
 
@@ -86,13 +100,11 @@ pub(crate) fn find(around: &Surroundings) -> Result<Aws, String> {
     }
     // Both halves stand together in one file.
     for section in [&credentials, &config].into_iter().flatten() {
-        match (section.get("aws_access_key_id"), section.get("aws_secret_access_key")) {
-            (Some(id), Some(secret)) => {
-                let token = section.get("aws_session_token").cloned();
-                return found(Source::Keys(Keys { id: id.clone(), secret: secret.clone(), token }));
-            }
-            (None, None) => {}
-            _ => return Err(format!("profile {profile:?} has only one half of its credentials ({files})")),
+        if let Some(keys) = keys(section) {
+            return found(Source::Keys(keys));
+        }
+        if ["aws_access_key_id", "aws_secret_access_key"].iter().any(|key| section.contains_key(*key)) {
+            return Err(format!("profile {profile:?} has only one half of its credentials ({files})"));
         }
     }
     // Of what the AWS tools can do with a profile, this is what asks somebody else.
@@ -124,13 +136,53 @@ pub(crate) fn find(around: &Surroundings) -> Result<Aws, String> {
 /// What to do without credentials.
 pub(crate) const HINT: &str = "Set the variables, or run `aws configure`";
 
-/// What the sections of that name hold, all together; nothing if there is none.
+/// The region that the environment names.
+fn region(around: &Surroundings) -> Option<String> {
+    around.variable("AWS_REGION").or(around.variable("AWS_DEFAULT_REGION")).map(str::to_owned)
+}
+
+/// What the file of one store has: a profile, whatever its name. No variable is of this store alone, so none comes before it.
+fn own(path: &Path, text: &str, around: &Surroundings) -> Result<Aws, String> {
+    let mut profiles = BTreeSet::new();
+    let found = section_in(text, |name| {
+        profiles.insert(name.to_owned());
+        true
+    });
+    let path = path.display();
+    if profiles.len() > 1 {
+        return Err(format!("{path} has several profiles, and is the file of one store: leave one"));
+    }
+    let found = found.unwrap_or_default();
+    let Some(keys) = keys(&found) else {
+        return Err(format!(
+            "{path} has no profile with aws_access_key_id and aws_secret_access_key, and is the file of this store"
+        ));
+    };
+    let region = found.get("region").cloned().or_else(|| region(around));
+    Ok(Aws { source: Source::Keys(keys), region, looked_at: path.to_string() })
+}
+
+/// The keys of a profile, if it has both halves.
+fn keys(section: &BTreeMap<String, String>) -> Option<Keys> {
+    let part = |key: &str| section.get(key).cloned();
+    Some(Keys {
+        id: part("aws_access_key_id")?,
+        secret: part("aws_secret_access_key")?,
+        token: part("aws_session_token"),
+    })
+}
+
+/// What the sections of that name in a file hold, all together; nothing if there is none.
 fn section(
-    path: Option<&PathBuf>,
-    named: impl Fn(&str) -> bool,
+    path: Option<&Path>,
+    named: impl FnMut(&str) -> bool,
 ) -> Result<Option<BTreeMap<String, String>>, String> {
-    let Some(path) = path else { return Ok(None) };
-    let Some(text) = read(path)? else { return Ok(None) };
+    let text = path.map(read).transpose()?.flatten();
+    Ok(text.and_then(|text| section_in(&text, named)))
+}
+
+/// The same for its text.
+fn section_in(text: &str, mut named: impl FnMut(&str) -> bool) -> Option<BTreeMap<String, String>> {
     let mut found: Option<BTreeMap<String, String>> = None;
     let mut inside = false;
     let mut nested = false;
@@ -161,12 +213,13 @@ fn section(
             found.get_or_insert_default().insert(key.trim().to_lowercase(), value.to_owned());
         }
     }
-    Ok(found)
+    found
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::STORE_CREDENTIALS;
 
     /// A home with these files, and these variables.
     fn look(
@@ -183,7 +236,11 @@ mod tests {
             }
         }
         let pairs = variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
-        find(&Surroundings::new(pairs, Some(home.path().to_owned())))
+        find(&Surroundings::new(pairs, Some(home.path().to_owned())), &bucket())
+    }
+
+    fn bucket() -> Url {
+        "s3://bucket/comb".parse().expect("a URL")
     }
 
     fn keys(found: Result<Aws, String>) -> (String, String, Option<String>, Option<String>) {
@@ -240,6 +297,43 @@ mod tests {
             keys(look(Some(CREDENTIALS), None, &[("AWS_SHARED_CREDENTIALS_FILE", file)])),
             text("i", "s")
         );
+    }
+
+    #[test]
+    fn the_file_of_a_store_comes_first_for_that_store_alone() {
+        let place = tempfile::tempdir().expect("a folder");
+        let pairs = [
+            (STORE_CREDENTIALS, place.path().to_str().expect("text")),
+            ("AWS_ACCESS_KEY_ID", "AKIA9"),
+            ("AWS_SECRET_ACCESS_KEY", "hidden"),
+            ("AWS_REGION", "us-west-2"),
+        ];
+        let pairs = pairs.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        let around = Surroundings::new(pairs, None);
+        let own = bucket().credentials_in(place.path()).expect("its kind has one");
+        let general = || {
+            let (id, secret, token, _) = text("AKIA9", "hidden");
+            (id, secret, token, Some("us-west-2".to_owned()))
+        };
+        assert_eq!(keys(find(&around, &bucket())), general(), "there is no such file");
+
+        let at_home = "[minio]\naws_access_key_id = home\naws_secret_access_key = s\nregion = here\n";
+        std::fs::write(&own, at_home).expect("written");
+        let expected = ("home".to_owned(), "s".to_owned(), None, Some("here".to_owned()));
+        assert_eq!(keys(find(&around, &bucket())), expected);
+        let other = "s3://bucket/comb?endpoint=http://nas:9000".parse().expect("a URL");
+        assert_eq!(keys(find(&around, &other)), general(), "another store");
+
+        for (wrong, says) in [
+            ("", "no profile with"),
+            ("[a]\naws_access_key_id = hidden\n", "no profile with"),
+            ("[a]\naws_access_key_id = hidden\n[b]\naws_secret_access_key = hidden\n", "several profiles"),
+        ] {
+            std::fs::write(&own, wrong).expect("written");
+            let Err(error) = find(&around, &bucket()) else { panic!("{wrong:?} has no credentials") };
+            assert!(error.contains(says) && error.contains(own.to_str().expect("text")), "{error}");
+            assert!(!error.contains("hidden"), "{error}");
+        }
     }
 
     #[test]

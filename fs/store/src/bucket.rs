@@ -10,6 +10,7 @@
 
 use std::error::Error;
 use std::ops::Range;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -26,7 +27,7 @@ use object_store::{
 
 use crate::http::{Answer, Connector, Failure, NoInstanceCredentials, client_options};
 use crate::memory::{not_empty, reaches, within};
-use crate::surroundings::Surroundings;
+use crate::surroundings::{Surroundings, first, in_words};
 use crate::url::{Place, Url};
 use crate::{Abilities, Entry, Kind, Name, Prefix, Store, StoreError, aws};
 
@@ -54,19 +55,19 @@ impl Bucket {
     pub(crate) fn open(url: &Url, around: &Surroundings) -> Result<Bucket, StoreError> {
         let denied = |why: String| StoreError::new(Kind::Denied, "open", url, why);
         let refused = |error: object_store::Error| StoreError::new(Kind::Refused, "open", url, error);
-        let mut looked_at = String::new();
+        let looked_at;
         let (inside, prefix): (Arc<dyn Objects>, _) = match &url.0 {
             Place::S3 { bucket, prefix, endpoint, region } => {
-                let found = aws::find(around).map_err(denied)?;
+                let found = aws::find(around, url).map_err(denied)?;
                 looked_at = found.looked_at.clone();
                 let s3 = s3(bucket, endpoint.as_deref(), region.as_deref(), found);
                 (Arc::new(s3.build().map_err(refused)?), prefix)
             }
             Place::Gcs { bucket, prefix, endpoint } => {
-                let known = around.file(
-                    "GOOGLE_APPLICATION_CREDENTIALS",
-                    ".config/gcloud/application_default_credentials.json",
-                );
+                let files = google_files(around, url);
+                // What somebody named must be there.
+                let named =
+                    || files.last().filter(|_| around.variable("GOOGLE_APPLICATION_CREDENTIALS").is_some());
                 let mut gcs = GoogleCloudStorageBuilder::new()
                     .with_bucket_name(bucket)
                     .with_client_options(client_options())
@@ -75,13 +76,11 @@ impl Bucket {
                 if let Some(endpoint) = endpoint {
                     gcs = gcs.with_base_url(endpoint);
                 }
-                if let Some(known) = known {
-                    looked_at =
-                        format!("GOOGLE_APPLICATION_CREDENTIALS in the environment; {}", known.display());
-                    if known.exists() || around.variable("GOOGLE_APPLICATION_CREDENTIALS").is_some() {
-                        gcs = gcs.with_application_credentials(known.display().to_string());
-                    }
+                if let Some(known) = first(&files).or_else(named) {
+                    gcs = gcs.with_application_credentials(known.display().to_string());
                 }
+                looked_at =
+                    format!("GOOGLE_APPLICATION_CREDENTIALS in the environment; {}", in_words(&files));
                 (Arc::new(gcs.build().map_err(refused)?), prefix)
             }
             Place::Azure { container, prefix, account, endpoint } => {
@@ -179,6 +178,12 @@ impl Bucket {
         }
         self.error(kind, action, object, format_args!("{hint}{last}"))
     }
+}
+
+/// Files that may have the credentials of Google, of which the first that is there counts.
+pub(crate) fn google_files(around: &Surroundings, url: &Url) -> Vec<PathBuf> {
+    let known = ".config/gcloud/application_default_credentials.json";
+    around.files(url, around.file("GOOGLE_APPLICATION_CREDENTIALS", known))
 }
 
 /// Variables that hold credentials of Azure, as its tools read them.
@@ -361,8 +366,12 @@ fn meaning(request: Request, answer: &Answer) -> (Kind, &'static str) {
     // Codes say more than a status, and some come with several.
     match answer.code.as_str() {
         "NoSuchBucket" | "ContainerNotFound" => return (Kind::Refused, BUCKET),
-        // The last is versitygw's, with a 404.
-        "InvalidAccessKeyId" | "SignatureDoesNotMatch" | "AuthenticationFailed" | "XAdminUserNotFound" => {
+        // The last two are versitygw's, with a 404, and Google's for a key that was withdrawn.
+        "InvalidAccessKeyId"
+        | "SignatureDoesNotMatch"
+        | "AuthenticationFailed"
+        | "XAdminUserNotFound"
+        | "invalid_grant" => {
             return (Kind::Denied, KEY);
         }
         "ExpiredToken" | "InvalidToken" | "TokenRefreshRequired" => {
@@ -438,6 +447,7 @@ mod tests {
             (Get, 403, "AccessDenied", Kind::Denied),
             (Get, 401, "", Kind::Denied),
             (Get, 404, "XAdminUserNotFound", Kind::Denied),
+            (Create, 400, "invalid_grant", Kind::Denied),
             (List, 403, "SignatureDoesNotMatch", Kind::Denied),
             (Create, 400, "ExpiredToken", Kind::Denied),
             (Create, 403, "RequestTimeTooSkewed", Kind::Denied),

@@ -144,7 +144,11 @@ impl Client {
         // Without its words the status still says what to do.
         let words = body.beginning(ERROR_BYTES_MAX).await;
         let words = String::from_utf8_lossy(&words);
-        let (code, message) = (element(&words, "Code"), element(&words, "Message"));
+        let (mut code, message) = (element(&words, "Code"), element(&words, "Message"));
+        if code.is_empty() {
+            // As whoever gives tokens answers.
+            code = field(&words, "error").unwrap_or_default();
+        }
         Err(Failure::Answer(Answer { status: parts.status, code, message, to }))
     }
 }

@@ -17,6 +17,7 @@
 //! | `memory`, `folder`, `bucket`, `webdav`, `ipfs` | the kinds |
 //! | `url`, `open` | how a person names a store, and from there to a store |
 //! | `surroundings`, `aws`, `netrc` | credentials: where they lie outside of a URL |
+//! | `anew` | credentials that change while a store is used |
 //! | `http` | the one client of all kinds behind a network |
 //! | `patient`, `flow` | deadlines, retries, pace, and what is known of a store at work |
 //! | `probe` | whether a store at hand keeps what its kind promises |
@@ -28,6 +29,7 @@ use std::ops::Range;
 use async_trait::async_trait;
 use bytes::Bytes;
 
+mod anew;
 mod aws;
 mod bucket;
 mod chance;
@@ -60,7 +62,7 @@ pub use name::{BadName, NAME_BYTES_MAX, Name, PART_BYTES_MAX, Prefix};
 pub use open::open;
 pub use patient::{AT_ONCE_MAX, Patience, Patient, READ_TIME_MAX, Requests, SILENCE_MAX, Status};
 pub use probe::{Probe, Unfit, probe};
-pub use surroundings::{ShutOut, Surroundings};
+pub use surroundings::{STORE_CREDENTIALS, ShutOut, Surroundings};
 pub use url::{BadUrl, Url};
 
 /// The contract with a store.

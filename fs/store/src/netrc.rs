@@ -1,7 +1,8 @@
 //! Names and passwords of WebDAV, from a `.netrc` as curl, wget and git read it.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
+use crate::Url;
 use crate::surroundings::{Surroundings, read};
 
 /// Who says so to a server.
@@ -11,15 +12,14 @@ pub(crate) struct Login {
     pub(crate) password: String,
 }
 
-/// Where the file lies.
-pub(crate) fn path(around: &Surroundings) -> Option<PathBuf> {
-    around.file("NETRC", ".netrc")
+/// Files that may have the login of a store, of which the first that is there counts.
+pub(crate) fn files(around: &Surroundings, url: &Url) -> Vec<PathBuf> {
+    around.files(url, around.file("NETRC", ".netrc"))
 }
 
-/// The login for a host, if there is one. An error is for a person.
-pub(crate) fn find(around: &Surroundings, host: &str) -> Result<Option<Login>, String> {
-    let Some(path) = path(around) else { return Ok(None) };
-    Ok(read(&path)?.and_then(|text| login(&text, host)))
+/// The login for a host in a file, if there is one. An error is for a person.
+pub(crate) fn find(path: &Path, host: &str) -> Result<Option<Login>, String> {
+    Ok(read(path)?.and_then(|text| login(&text, host)))
 }
 
 /// The first entry for a host, else that for all others.

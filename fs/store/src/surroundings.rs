@@ -6,7 +6,10 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::HeadKey;
+use crate::{HeadKey, Url};
+
+/// The variable that names the folder in which stores have files with credentials of their own.
+pub const STORE_CREDENTIALS: &str = "COMB_STORE_CREDENTIALS";
 
 /// The most bytes of a file with credentials; larger ones are something else.
 const FILE_BYTES_MAX: u64 = 1 << 20;
@@ -65,11 +68,28 @@ impl Surroundings {
 
     /// The file that a variable names, else this one below the home folder.
     pub(crate) fn file(&self, variable: &str, below_home: &str) -> Option<PathBuf> {
-        let named = self.variable(variable).map(|path| match path.strip_prefix("~/") {
+        match self.variable(variable) {
+            Some(path) => self.path(path),
+            None => self.home.as_ref().map(|home| home.join(below_home)),
+        }
+    }
+
+    /// A path as somebody wrote it into a variable.
+    fn path(&self, text: &str) -> Option<PathBuf> {
+        match text.strip_prefix("~/") {
             Some(rest) => self.home.as_ref().map(|home| home.join(rest)),
-            None => Some(PathBuf::from(path)),
-        });
-        named.unwrap_or_else(|| self.home.as_ref().map(|home| home.join(below_home)))
+            None => Some(PathBuf::from(text)),
+        }
+    }
+
+    /// The file that the store of a URL has for itself, be it there or not.
+    pub(crate) fn own_file(&self, url: &Url) -> Option<PathBuf> {
+        url.credentials_in(&self.path(self.variable(STORE_CREDENTIALS)?)?)
+    }
+
+    /// The files that the store of a URL looks at, its own before those of its kind.
+    pub(crate) fn files(&self, url: &Url, of_kind: impl IntoIterator<Item = PathBuf>) -> Vec<PathBuf> {
+        self.own_file(url).into_iter().chain(of_kind).collect()
     }
 }
 
@@ -78,6 +98,19 @@ impl fmt::Debug for Surroundings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Surroundings").field("home", &self.home).finish_non_exhaustive()
     }
+}
+
+/// Of files that were looked at, the one that is there first.
+pub(crate) fn first(files: &[PathBuf]) -> Option<&PathBuf> {
+    files.iter().find(|path| path.exists())
+}
+
+/// The paths of files, for a person.
+pub(crate) fn in_words(files: &[PathBuf]) -> String {
+    if files.is_empty() {
+        return "no file, since there is no home folder".to_owned();
+    }
+    files.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", ")
 }
 
 /// The text of a file, if there is one. An error says what is wrong with which file.

@@ -77,6 +77,17 @@ impl Url {
             _ => None,
         }
     }
+
+    /// Where, in a folder for that, the file with the credentials of this store alone lies; none if stores of its kind read
+    /// none from a file. `fs/docs/replication.md` says in section 2 how it is named.
+    pub fn credentials_in(&self, folder: &Path) -> Option<PathBuf> {
+        match &self.0 {
+            Place::S3 { .. } | Place::Gcs { .. } | Place::WebDav(_) => {
+                Some(folder.join(&blake3::hash(self.to_string().as_bytes()).to_hex()[..16]))
+            }
+            Place::Azure { .. } | Place::Folder(_) | Place::Memory(_) | Place::Ipfs { .. } => None,
+        }
+    }
 }
 
 impl FromStr for Url {
@@ -451,6 +462,24 @@ mod tests {
         }
         let Err(error) = "https://me:hunter2@nas.example/dav".parse::<Url>() else { panic!("a password") };
         assert!(error.to_string().contains("~/.netrc"), "{error}");
+    }
+
+    #[test]
+    fn each_store_has_a_file_for_its_credentials() {
+        let file = |text: &str| text.parse::<Url>().expect("a URL").credentials_in(Path::new("/f"));
+        // As `printf %s s3://bucket/comb/ | b3sum` begins.
+        assert_eq!(file("s3://bucket/comb"), Some("/f/7c1e519dcd167104".into()));
+        let others = ["s3://bucket/comb?endpoint=https://nas:9000", "gs://bucket/comb", "https://nas/dav"];
+        for (at, other) in others.iter().enumerate() {
+            assert_ne!(file(other), file("s3://bucket/comb"));
+            assert!(
+                file(other).is_some() && others[..at].iter().all(|one| file(one) != file(other)),
+                "{other}"
+            );
+        }
+        for none in ["file:///mnt/nas", "az://c?account=me", "ipfs://127.0.0.1:5001", "memory://m"] {
+            assert_eq!(file(none), None, "{none}");
+        }
     }
 
     #[test]

@@ -25,6 +25,7 @@ use quick_xml::events::Event;
 use crate::http::{Answer, Client, Download, Failure, LISTING_BYTES_MAX};
 use crate::memory::{not_empty, reaches, within};
 use crate::netrc::{self, Login};
+use crate::surroundings::{first, in_words};
 use crate::url::{Place, Url};
 use crate::{Abilities, Entry, Kind, Name, Prefix, Store, StoreError, Surroundings};
 
@@ -67,12 +68,15 @@ impl WebDav {
             return Err(StoreError::new(Kind::Refused, "open", url, "this is no WebDAV"));
         };
         let host = root.host_str().unwrap_or_default();
-        let found = netrc::find(around, host);
-        let found = found.map_err(|why| StoreError::new(Kind::Denied, "open", url, why))?;
+        let files = netrc::files(around, url);
+        let counts = first(&files);
+        let found = counts.map(|path| netrc::find(path, host)).transpose();
+        let found = found.map_err(|why| StoreError::new(Kind::Denied, "open", url, why))?.flatten();
         let login = found.map(|login| basic(&login));
-        let looked_at = match netrc::path(around) {
+        let looked_at = match counts {
             Some(path) => format!("machine {host} in {}", path.display()),
-            None => "no file, since there is no home folder".to_owned(),
+            None if files.is_empty() => in_words(&files),
+            None => format!("machine {host} in {}", in_words(&files)),
         };
         let client = Client::new().map_err(|why| StoreError::new(Kind::Refused, "open", url, why))?;
         Ok(WebDav { client, root: root.clone(), url: url.clone(), login, looked_at })

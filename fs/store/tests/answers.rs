@@ -1,38 +1,49 @@
 //! What odd servers answer, and what is made of it. Each is a few bytes that a thread says.
 
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{TcpListener, TcpStream};
-use std::sync::Arc;
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::Path;
+use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
-use fs_store::{Kind, Name, Patience, Patient, Prefix, Store, Surroundings, open};
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use fs_store::{Kind, Name, Patience, Patient, Prefix, STORE_CREDENTIALS, Store, Surroundings, Url, open};
 
 /// A bucket at a server that says this to everybody, once it has heard the whole request.
 async fn bucket(says: impl Fn(&mut TcpStream) + Send + 'static) -> Arc<dyn Store> {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-    let url = format!("s3://b/x?endpoint=http://{}", listener.local_addr().expect("bound"));
-    std::thread::spawn(move || {
-        for stream in listener.incoming() {
-            let Ok(mut stream) = stream else { return };
-            hear(&stream);
-            says(&mut stream);
-        }
-    });
+    let url = format!("s3://b/x?endpoint=http://{}", server(move |stream, _| says(stream)));
     let keys = [("AWS_ACCESS_KEY_ID", "key"), ("AWS_SECRET_ACCESS_KEY", "hidden")];
     let keys = keys.map(|(name, value)| (name.to_owned(), value.to_owned()));
     open(&url.parse().expect("a URL"), &Surroundings::new(keys, None)).await.expect("opened")
 }
 
-fn hear(stream: &TcpStream) {
+/// A server that answers each request by its head, once it has heard the whole.
+fn server(says: impl Fn(&mut TcpStream, &str) + Send + 'static) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let address = listener.local_addr().expect("bound");
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let Ok(mut stream) = stream else { return };
+            let head = hear(&stream);
+            says(&mut stream, &head);
+        }
+    });
+    address
+}
+
+fn hear(stream: &TcpStream) -> String {
     let mut reader = BufReader::new(stream);
-    let (mut line, mut length) = (String::new(), 0);
+    let (mut head, mut line, mut length) = (String::new(), String::new(), 0);
     while reader.read_line(&mut line).is_ok_and(|size| size > 2) {
         if let Some(value) = line.to_lowercase().strip_prefix("content-length:") {
             length = value.trim().parse().expect("a number");
         }
+        head.push_str(&line);
         line.clear();
     }
     std::io::copy(&mut reader.take(length), &mut std::io::sink()).expect("heard");
+    head
 }
 
 async fn answering(answer: &str) -> Arc<dyn Store> {
@@ -171,4 +182,125 @@ async fn an_upload_keeps_to_its_rate_within_an_object() {
     // All but the last piece of 64 KiB is waited for.
     assert!((1.0..3.0).contains(&began.elapsed().as_secs_f64()), "{:?}", began.elapsed());
     assert_eq!(store.status().bytes_sent, 500_000);
+}
+
+/// A server that lets one user in, who may be another one later.
+struct Gate {
+    address: SocketAddr,
+    /// Whom it lets in, and how often it was asked.
+    state: Arc<Mutex<(&'static str, usize)>>,
+}
+
+impl Gate {
+    fn new(user: &'static str) -> Gate {
+        let state = Arc::new(Mutex::new((user, 0)));
+        let address = server({
+            let state = state.clone();
+            move |stream, head| {
+                let mut state = state.lock().expect("not poisoned");
+                state.1 += 1;
+                let known = [
+                    format!("Credential={}/", state.0),
+                    BASE64_STANDARD.encode(format!("{}:hidden", state.0)),
+                ];
+                let says = match known.iter().any(|known| head.contains(known)) {
+                    true => answer("200 OK", "", "whole"),
+                    false if head.contains("AWS4") => {
+                        answer("403 Forbidden", "", &code("InvalidAccessKeyId"))
+                    }
+                    false => answer("401 Unauthorized", "", ""),
+                };
+                let _ = stream.write_all(says.as_bytes());
+            }
+        });
+        Gate { address, state }
+    }
+
+    fn lets_in(&self, user: &'static str) {
+        self.state.lock().expect("not poisoned").0 = user;
+    }
+
+    /// How often it was asked since this was last looked at.
+    fn asked(&self) -> usize {
+        std::mem::take(&mut self.state.lock().expect("not poisoned").1)
+    }
+
+    fn urls(&self) -> [Url; 2] {
+        [format!("s3://b/x?endpoint=http://{}", self.address), format!("http://{}/dav/", self.address)]
+            .map(|text| text.parse().expect("a URL"))
+    }
+}
+
+/// Writes the file of one store.
+fn credentials(folder: &Path, url: &Url, user: &str) {
+    let text = match url.to_string().starts_with("s3:") {
+        true => format!("[{user}]\naws_access_key_id = {user}\naws_secret_access_key = hidden\n"),
+        false => format!("machine 127.0.0.1 login {user} password hidden\n"),
+    };
+    std::fs::write(url.credentials_in(folder).expect("its kind has one"), text).expect("written");
+}
+
+fn with_files(folder: &Path) -> Surroundings {
+    let folder = folder.to_str().expect("text").to_owned();
+    Surroundings::new([(STORE_CREDENTIALS.to_owned(), folder)], None)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn stores_of_one_kind_have_credentials_each() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let around = with_files(folder.path());
+    for user in ["home", "provider"] {
+        for url in Gate::new(user).urls() {
+            credentials(folder.path(), &url, user);
+            let store = open(&url, &around).await.expect("opened");
+            assert_eq!(store.get(&name("v/id"), 100).await, Ok("whole".into()), "{url}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn credentials_that_changed_are_taken_up_once_the_old_ones_are_denied() {
+    for at in [0, 1] {
+        let folder = tempfile::tempdir().expect("a folder");
+        let gate = Gate::new("old");
+        let url = &gate.urls()[at];
+        credentials(folder.path(), url, "old");
+        let store = open(url, &with_files(folder.path())).await.expect("opened");
+        let get =
+            async || store.get(&name("v/id"), 100).await.map_err(|error| (error.kind(), error.to_string()));
+        let denied = async || {
+            let (kind, text) = get().await.expect_err("denied");
+            assert_eq!(kind, Kind::Denied, "{text}");
+            assert!(!text.contains("hidden"), "{text}");
+            text
+        };
+        assert_eq!(get().await, Ok("whole".into()));
+
+        // Withdrawn, and nobody has new ones yet: asked once.
+        gate.lets_in("new");
+        gate.asked();
+        denied().await;
+        assert_eq!(gate.asked(), 1, "{url}");
+
+        credentials(folder.path(), url, "new");
+        assert_eq!(get().await, Ok("whole".into()), "{url}");
+        assert_eq!((gate.asked(), get().await, gate.asked()), (2, Ok("whole".into()), 1));
+
+        // Others, and wrong as well: tried once, and no more.
+        gate.lets_in("third");
+        credentials(folder.path(), url, "fourth");
+        denied().await;
+        assert_eq!(gate.asked(), 2);
+        denied().await;
+        assert_eq!(gate.asked(), 1);
+
+        // What is no such file is told with its path, and does no harm.
+        let file = url.credentials_in(folder.path()).expect("its kind has one");
+        std::fs::write(&file, "hidden").expect("written");
+        let text = denied().await;
+        assert!(text.contains(file.to_str().expect("text")), "{text}");
+        credentials(folder.path(), url, "third");
+        assert_eq!(get().await, Ok("whole".into()), "{url}");
+        assert!(!format!("{store:?}").contains("hidden"), "{store:?}");
+    }
 }

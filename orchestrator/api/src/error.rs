@@ -44,7 +44,7 @@ macro_rules! codes {
 }
 
 codes! {
-    400: BadRequest "bad_request", BadJson "bad_json", BadName "bad_name", UnknownField "unknown_field";
+    400: BadRequest "bad_request", BadJson "bad_json", UnknownField "unknown_field";
     401: NotLoggedIn "not_logged_in", SecondNeeded "second_needed", TokenEnded "token_ended", BadSignature "bad_signature", SessionOver "session_over",
         DeviceUnknown "device_unknown";
     // To a device; an order for one that is revoked is refused with 422.
@@ -53,7 +53,7 @@ codes! {
         SecondWrong "second_wrong", FormOld "form_old";
     404: NotFound "not_found";
     409: Exists "exists", OperationRunning "operation_running", RingMoved "ring_moved", RevisionOld "revision_old",
-        TermOver "term_over", State "state", ReportOld "report_old";
+        State "state", ReportOld "report_old";
     412: Changed "changed";
     413: TooLarge "too_large";
     422: PolicyRefused "policy_refused", StoreCannotArbitrate "store_cannot_arbitrate", StoreIsLocal "store_is_local",
@@ -61,11 +61,9 @@ codes! {
         DeviceSilent "device_silent", DeviceOnline "device_online", AuthoringOff "authoring_off",
         DeviceNotAuthorized "device_not_authorized", PackageExpired "package_expired", ArchMismatch "arch_mismatch",
         NoSpace "no_space", PortTaken "port_taken", DockerAway "docker_away";
-    426: TooOld "too_old";
     429: SlowDown "slow_down";
     500: Internal "internal";
-    503: HiveRecovering "hive_recovering", NotSetUp "not_set_up", DatabaseAway "database_away",
-        HiveFull "hive_full";
+    503: HiveRecovering "hive_recovering", DatabaseAway "database_away", HiveFull "hive_full";
 }
 
 /// An error with all that is said about it. Fields that say nothing do not travel.

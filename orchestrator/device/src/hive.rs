@@ -100,7 +100,7 @@ impl Device {
             // An answer to an older hello says nothing of this process.
             Ok(welcome) if welcome.number != identity.hello || self.run.session.is_some() => {}
             Err((number, _)) if number != identity.hello || self.run.session.is_some() => {}
-            // An old hive runs beside the one that was restored.
+            // An old hive runs beside the one that was restored: nothing that it says is done.
             Ok(welcome) if welcome.incarnation < identity.incarnation => {}
             Ok(welcome) => {
                 if welcome.incarnation > identity.incarnation {

@@ -20,7 +20,7 @@ use std::path::{Path, PathBuf};
 use orchestrator_api::ids::AppId;
 use serde::{Deserialize, Serialize};
 
-use crate::doors::disk;
+use crate::doors::disk::{self, gone};
 
 /// How often a new program may end before it was well.
 pub const TRIES_MAX: u32 = 3;
@@ -173,14 +173,6 @@ impl Programs {
             Some(trying) => self.write(&Updates { number: trying.number, trying: None, ..updates }),
             None => Ok(()),
         }
-    }
-}
-
-/// What is not there is no error.
-fn gone(done: io::Result<()>) -> io::Result<()> {
-    match done {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        other => other,
     }
 }
 

@@ -145,6 +145,13 @@ pub struct Placement {
     pub forgotten: bool,
 }
 
+impl Placement {
+    /// Whether a device has the app, in this term.
+    pub fn is_at(&self, device: DeviceId, term: Term) -> bool {
+        self.device == Some(device) && self.term == term
+    }
+}
+
 /// Something that the hive does in steps.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Operation {

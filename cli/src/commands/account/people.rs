@@ -50,7 +50,7 @@ enum PeopleCommand {
 pub enum RoleArg {
     /// Look
     Viewer,
-    /// Run, move, update and restore apps, and drain devices
+    /// Run, move and restore apps, update them to what an owner signed, and drain devices
     Operator,
     /// Everything
     Owner,

@@ -186,7 +186,6 @@ fn failure(hive: &str, error: &EnrolError) -> Failure {
                 "`comb device code` on a machine that is logged in makes another one",
             ),
             "exists" => told(Kind::InTheWay, "--name gives it another name; the code is still good"),
-            "too_old" => told(Kind::Foreign, "take a newer comb"),
             _ => told(Kind::NotPermitted, "the hive's log says more"),
         },
         EnrolError::Hive(HiveError::Form) => told(Kind::Foreign, "is this comb as new as the hive?"),

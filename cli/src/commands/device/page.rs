@@ -17,7 +17,9 @@ use crate::state::State;
 /// browser shows before the code is typed.
 #[derive(Debug, Args)]
 pub struct PageArgs {
-    /// Where it listens [default: where it does, else all addresses of this machine, port 8421 or the next free one]
+    /// Where it listens [default: where it does, else all IPv4 addresses of this machine, port 8421 or the next free one]
+    ///
+    /// `[::]:8421` is all addresses, those of IPv6 too, which are often reached from everywhere.
     #[arg(long, value_name = "ADDR:PORT")]
     listen: Option<SocketAddr>,
 

@@ -63,11 +63,17 @@ pub fn run(state: &State, args: &RevokeArgs) -> Result<()> {
     let moved = args.order.finish(&client, ordered, &format!("revoking \"{}\"", device.name));
     let renewed = renew(state, &client, args);
     output::note(&format!(
-        "what \"{0}\" could read stays read. Withdraw its credentials at each store now, give the other devices new ones \
-         with `comb account store add URL --credentials-file F`, and then `comb device revoke {0} --stores-closed`",
+        "what \"{0}\" could read stays read, and it knows the keys of the volumes that there are: new keys for old data mean new \
+         volumes, `comb app eject` and `comb app add`. Withdraw its credentials at each store now, give the other devices new \
+         ones with `comb account store add URL --credentials-file F`, and then `comb device revoke {0} --stores-closed`",
         device.name
     ));
+    let stores = find::stores(&client);
+    for store in stores.iter().flatten().filter(|store| !store.is_of_one_device()) {
+        output::note(&format!("a store that takes its credentials: {}", store.url));
+    }
     renewed?;
+    stores?;
     moved.map(drop)
 }
 

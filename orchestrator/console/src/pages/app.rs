@@ -24,8 +24,8 @@ pub struct AppHead {
     pub words: String,
     /// Where its own pages are.
     pub open: Option<String>,
-    /// Whether its device is heard, so that those pages are likely to answer.
-    pub is_heard: bool,
+    /// Why its device takes no orders now, without the device: `is silent`. Then its own pages are not likely to answer, either.
+    pub no_orders: Option<&'static str>,
     /// Whether this person may order things.
     pub can: bool,
     /// Whether this person may remove it.
@@ -226,8 +226,6 @@ pub struct App {
     pub safe: Html,
     /// Whether it is to run.
     pub is_wanted: bool,
-    /// Why its device takes no orders now, without the device: `is silent`.
-    pub no_orders: Option<&'static str>,
     /// What stands in place of its volumes, where there are none to tell of.
     pub no_data: &'static str,
     /// What else is known, a word and what.

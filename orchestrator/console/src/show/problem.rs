@@ -62,7 +62,6 @@ pub fn problem(code: &str) -> (String, Option<&'static str>) {
             "what is mounted there is not the app's volume as it should be",
             Some("Restart the app; `comb status` on that machine says more."),
         ),
-        "lease_short" => ("it waits for the right to run", None),
         "lease_over" => (
             "its device was not heard of in time, so it gave the app up",
             Some("It starts where it may run next."),
@@ -80,10 +79,6 @@ pub fn problem(code: &str) -> (String, Option<&'static str>) {
         "store_denied" => (
             "the store refuses the credentials",
             Some("`comb account store add` with --credentials-file puts new ones into the key ring."),
-        ),
-        "store_forgot" => (
-            "the store lacks what it had",
-            Some("`comb check` on the device's machine says what is missing."),
         ),
         "volume_damaged" => (
             "a volume cannot be read",
@@ -111,14 +106,6 @@ pub fn problem(code: &str) -> (String, Option<&'static str>) {
                 "Its log, on the device's page, may say why. `x-comb.health.startup` in its compose file gives it longer.",
             ),
         ),
-        "alone_unchecked" => (
-            "it was started with neither hive nor store in reach",
-            Some("What it writes may become a branch; it shows here if it does."),
-        ),
-        "record_damaged" => (
-            "the device cannot read what it wrote down about the app",
-            Some("Starting the app makes it anew."),
-        ),
         "claim_lost" => ("others claimed its data at the same time", Some("Order it again.")),
         "instant_torn" => ("only some of its volumes have that moment", Some("Choose another moment.")),
         "ring_late" => (
@@ -140,7 +127,7 @@ pub fn problem(code: &str) -> (String, Option<&'static str>) {
         "update_rolled_back" => {
             ("the new revision was not well, so the old one runs again, with its data", None)
         }
-        "unknown_command" | "too_old" => ("the device is too old for this", Some("Update Comb there.")),
+        "unknown_command" => ("the device is too old for this", Some("Update Comb there.")),
         "obsolete" => ("a later order took its place", None),
         "hive_went_back" => {
             ("the device knows a newer hive than this one", Some("Two hives run: stop the old one."))

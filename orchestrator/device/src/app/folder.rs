@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use orchestrator_api::package::Body;
 use orchestrator_api::placement::Problem;
 
+use crate::doors::disk::gone;
 use crate::trouble::{Result, Trouble};
 
 /// The one file that runs, in a folder of its own beside the package's files.
@@ -80,15 +81,11 @@ fn make(path: &Path, mode: u32) -> io::Result<()> {
 }
 
 fn remove(path: &Path) -> io::Result<()> {
-    let gone = match fs::symlink_metadata(path) {
+    gone(match fs::symlink_metadata(path) {
         Ok(meta) if meta.is_dir() => fs::remove_dir_all(path),
         Ok(_) => fs::remove_file(path),
         Err(error) => Err(error),
-    };
-    match gone {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        other => other,
-    }
+    })
 }
 
 /// An error of the disk as a problem.

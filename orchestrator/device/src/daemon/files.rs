@@ -20,7 +20,7 @@ use orchestrator_api::wire::command::StoreName;
 use serde::{Deserialize, Serialize};
 
 use crate::app::ports::GivenPort;
-use crate::doors::disk;
+use crate::doors::disk::{self, gone};
 
 /// The hive of a device.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -181,13 +181,5 @@ impl Folder {
     pub fn write_package(&self, app: AppId, revision: u64, package: &Package) -> io::Result<()> {
         disk::make(&self.app(app))?;
         disk::replace_json(&self.app(app).join(format!("package-{revision}.json")), package)
-    }
-}
-
-/// What is not there is removed.
-pub(super) fn gone(removed: io::Result<()>) -> io::Result<()> {
-    match removed {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        other => other,
     }
 }

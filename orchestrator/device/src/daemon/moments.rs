@@ -198,6 +198,12 @@ impl World {
     }
 }
 
+/// How often a volume of an app is sealed: as its file says of it, else as is said of the app.
+pub(super) fn seal_every(block: Option<&Block>, volume: &str, of_app_s: u64) -> Duration {
+    let own = block.and_then(|block| block.volumes.get(volume)).and_then(|one| one.seal_every_s);
+    Duration::from_secs(own.map_or(of_app_s, u64::from).clamp(5, 300))
+}
+
 /// What a volume of an app keeps: as its file says, and the moment before an update for as long as that says.
 pub(super) fn retention(block: &Block, volume: &str) -> String {
     let said = block.volumes.get(volume).and_then(|one| one.retain.as_deref()).unwrap_or(RETAIN);
@@ -266,6 +272,19 @@ mod tests {
         assert_eq!(told("2026-11-22T08:30:00.1Z").as_deref(), Some("2026-11-22T08:30:00.100Z"));
         assert_eq!(told("2026-11-22T08:30:00Z").as_deref(), Some("2026-11-22T08:30:00.000Z"));
         assert_eq!(told("soon"), None);
+    }
+
+    #[test]
+    fn a_volume_is_sealed_as_often_as_its_file_says_or_the_app() {
+        let mut block = Block::default();
+        let every = |block: Option<&Block>, volume: &str| seal_every(block, volume, 15).as_secs();
+        let own = VolumeSettings { seal_every_s: Some(60), ..VolumeSettings::default() };
+        block.volumes.insert("data".to_owned(), own);
+        assert_eq!(
+            (every(Some(&block), "data"), every(Some(&block), "cache"), every(None, "data")),
+            (60, 15, 15)
+        );
+        assert_eq!(seal_every(None, "data", 0).as_secs(), 5);
     }
 
     #[test]

@@ -19,8 +19,8 @@ use orchestrator_api::text::Hex;
 use serde::Deserialize;
 
 use super::World;
-use super::files::gone;
-use crate::doors::{disk, ring};
+use crate::doors::disk::{self, entries, gone};
+use crate::doors::ring;
 
 /// What was removed of a device that was revoked.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -104,13 +104,4 @@ fn volumes(state: &Path) -> io::Result<Vec<(VolumeId, std::path::PathBuf)>> {
         Some((VolumeId(id.0), path))
     });
     Ok(named.collect())
-}
-
-/// What is in a folder; nothing where there is none.
-fn entries(folder: &Path) -> io::Result<Vec<std::path::PathBuf>> {
-    match std::fs::read_dir(folder) {
-        Ok(list) => list.map(|entry| entry.map(|entry| entry.path())).collect(),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
-        Err(error) => Err(error),
-    }
 }

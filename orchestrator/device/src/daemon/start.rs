@@ -21,6 +21,7 @@ use crate::app::gate::Verdict;
 use crate::app::{ports, processor, project, run_file, volume_name};
 use crate::doors::clock;
 use crate::doors::compose::Project;
+use crate::doors::disk::gone;
 use crate::doors::docker::Container;
 use crate::trouble::{Result, Trouble};
 
@@ -284,10 +285,7 @@ impl World {
         let new = data.with_extension("new");
         let to = data.to_owned();
         let seeded = tokio::task::spawn_blocking(move || {
-            match std::fs::remove_dir_all(&new) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-                _ => {}
-            }
+            gone(std::fs::remove_dir_all(&new))?;
             std::fs::create_dir(&new)?;
             // Whatever mask this process has: the app's own user has to get in.
             std::fs::set_permissions(&new, std::fs::Permissions::from_mode(0o755))?;

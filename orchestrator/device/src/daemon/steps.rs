@@ -13,6 +13,7 @@ use orchestrator_api::wire::value::Number;
 use serde::{Deserialize, Serialize};
 
 use super::files::AppFile;
+use super::moments::seal_every;
 use super::{World, history};
 use crate::app::volume_name;
 use crate::doors::clock;
@@ -215,14 +216,17 @@ impl World {
             let file = AppFile { rollback_tag: None, ..file.clone() };
             self.write_file(app, file)?;
         }
-        let seal_every = Duration::from_secs(file.seal_every_s.clamp(5, 300));
+        // A package that does not open any more keeps the app from starting, and says so there.
+        let loaded = self.load(app, file.revision).await.ok();
+        let block = loaded.as_ref().map(|loaded| loaded.text.source.block());
         let mounts = volumes.iter().map(|volume| {
             let file = &file;
             async move {
                 let plain = file.name_of(*volume).unwrap_or_default().to_owned();
                 let folder = self.folder.mount(app, &plain);
                 mount_point(&folder)?;
-                self.setup.volumes.mount(&volume_name(app, &plain), &folder, seal_every, lease).await?;
+                let every = seal_every(block, &plain, file.seal_every_s);
+                self.setup.volumes.mount(&volume_name(app, &plain), &folder, every, lease).await?;
                 self.mark(app, *volume, &plain, &folder)
             }
         });

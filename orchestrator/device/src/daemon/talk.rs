@@ -121,6 +121,13 @@ impl World {
             bytes_max: 64 << 10,
         };
         match self.hive.ask::<wire::Welcome>(&ask).await {
+            Ok(welcome) if welcome.incarnation < hello.incarnation => {
+                self.note_answer(&format!(
+                    "{}: the hive that answers is the one from before a restore, and nothing that it says is done: end it, so \
+                     that this device reaches the restored one",
+                    Problem::HiveWentBack.text()
+                ));
+            }
             Ok(welcome) => {
                 self.note_answer("online");
                 let (session, incarnation) = (welcome.session, welcome.incarnation);
@@ -344,6 +351,8 @@ impl World {
 
     /// Takes the hive's ring, if it is a newer one, and hands ours on, if that is; whether one of them was done.
     pub(super) async fn take_ring(&self, session: SessionId, number: u64) -> bool {
+        // A command on this machine may have changed it.
+        self.renew_credentials().await;
         let here = ring::open(&self.setup.state).map(|ring| ring.number().0);
         let outcome = match here {
             Ok(here) if here == number => return false,
@@ -360,7 +369,20 @@ impl World {
 
     async fn fetch_ring(&self, session: SessionId, number: u64) -> Result<()> {
         let object = self.ring_object(session, number).await?;
-        self.setup.rings.unite(&object).map(|_| ())
+        self.unite_ring(&object).await
+    }
+
+    /// Takes over what another version of the ring has, and gives stores the credentials in it.
+    pub(super) async fn unite_ring(&self, object: &[u8]) -> Result<()> {
+        self.setup.rings.unite(object)?;
+        self.renew_credentials().await;
+        Ok(())
+    }
+
+    async fn renew_credentials(&self) {
+        if let Err(trouble) = self.setup.volumes.renew_credentials().await {
+            tracing::warn!(why = trouble.text(), "the stores of volumes here get no other credentials");
+        }
     }
 
     async fn ring_object(&self, session: SessionId, number: u64) -> Result<Vec<u8>> {

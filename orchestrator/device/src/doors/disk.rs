@@ -153,28 +153,20 @@ impl Files {
     pub fn forget(&mut self, app: AppId) -> io::Result<()> {
         self.written.remove(&app);
         let folder = self.app(app);
-        let is_gone = |error: &io::Error| error.kind() == io::ErrorKind::NotFound;
         // Of the two forms the one that may be the older goes first.
         for name in ["record.kept", "record.json"] {
-            fs::remove_file(folder.join(name))
-                .or_else(|error| if is_gone(&error) { Ok(()) } else { Err(error) })?;
+            gone(fs::remove_file(folder.join(name)))?;
         }
-        let mounts = folder.join("volumes");
-        let inside = |folder: &Path| match fs::read_dir(folder) {
-            Ok(entries) => entries.collect::<io::Result<Vec<_>>>(),
-            Err(error) if is_gone(&error) => Ok(Vec::new()),
-            Err(error) => Err(error),
-        };
-        for mount in inside(&mounts)? {
-            fs::remove_dir(mount.path())?;
+        for mount in entries(&folder.join("volumes"))? {
+            fs::remove_dir(mount)?;
         }
-        for entry in inside(&folder)? {
-            match entry.file_type()?.is_dir() {
-                true => fs::remove_dir(entry.path())?,
-                false => fs::remove_file(entry.path())?,
+        for entry in entries(&folder)? {
+            match fs::symlink_metadata(&entry)?.is_dir() {
+                true => fs::remove_dir(entry)?,
+                false => fs::remove_file(entry)?,
             }
         }
-        fs::remove_dir(&folder).or_else(|error| if is_gone(&error) { Ok(()) } else { Err(error) })
+        gone(fs::remove_dir(&folder))
     }
 }
 
@@ -260,6 +252,23 @@ impl From<SavedIdentity> for Identity {
     fn from(saved: SavedIdentity) -> Self {
         let refused = saved.refused.as_deref().and_then(refusal);
         Self { hello: saved.hello, incarnation: saved.incarnation, refused }
+    }
+}
+
+/// What is not there is removed.
+pub fn gone(removed: io::Result<()>) -> io::Result<()> {
+    match removed {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        other => other,
+    }
+}
+
+/// What is in a folder; nothing where there is none.
+pub fn entries(folder: &Path) -> io::Result<Vec<PathBuf>> {
+    match fs::read_dir(folder) {
+        Ok(list) => list.map(|entry| entry.map(|entry| entry.path())).collect(),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+        Err(error) => Err(error),
     }
 }
 

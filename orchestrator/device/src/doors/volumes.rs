@@ -143,6 +143,10 @@ pub struct Branch {
 /// The commands of the filesystem.
 #[async_trait]
 pub trait Volumes: Send + Sync {
+    /// Brings what the key ring has for the stores of all volumes here to where their daemons look for it. Where it has changed,
+    /// these take it up when a store denies what they have.
+    async fn renew_credentials(&self) -> Result<()>;
+
     /// Makes a volume that goes to these stores, the first of which decides; its key goes into the ring, and the ring to
     /// the stores. One of that name that was never replicated is taken as what a crash left.
     async fn create(&self, name: &str, quota: Option<u64>, stores: &[String]) -> Result<VolumeId>;

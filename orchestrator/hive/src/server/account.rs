@@ -138,8 +138,20 @@ pub fn revoke(call: &Call, tenant: &mut Tenant<'_>) -> Result<Reply, Fail> {
     let (id, wish): (DeviceId, Revoke) = (call.param(0)?, call.read()?);
     let device = devices::seen(tenant, id)?;
     call.matches(device.generation.0)?;
-    tasks::close_device(tenant, id, !wish.stores_closed)?;
-    stores::forget_ring(tenant)?;
+    match (device.state, wish.stores_closed) {
+        (DeviceState::Revoked, true) => tasks::close_stores(tenant, id)?,
+        // It was done already.
+        (DeviceState::Revoked, false) => {}
+        (_, true) => {
+            return Err(Fail::state(format!("\"{}\" is not revoked", device.name)).hint(
+                "revoke it first, withdraw its credentials at each store, and then say that they are closed",
+            ));
+        }
+        (_, false) => {
+            tasks::close_device(tenant, id, true)?;
+            stores::forget_ring(tenant)?;
+        }
+    }
     let operation = tasks::done(tenant, "revoke", None, Some(id))?;
     operations::ordered(tenant, operation, None, None)
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use orchestrator_api::text::Time;
 use serde_json::Value as Json;
 
 use super::chance;
@@ -202,9 +203,18 @@ const NIGHTS_KEPT: usize = 7;
 /// From one backup to the next.
 const NIGHT: Duration = Duration::from_secs(86_400 - 1_800);
 
+/// What the backup of a night is called.
+fn nightly_name(made: Time) -> String {
+    format!("hive-{}.comb", made.to_string().replace(':', "-"))
+}
+
+/// Whether a file is called exactly as the hive calls its own: what a person put beside them is nobody's to remove.
 fn is_nightly(path: &Path) -> bool {
-    let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-    name.starts_with("hive-") && name.ends_with(".comb")
+    let Some(name) = path.file_name().and_then(|name| name.to_str()) else { return false };
+    let made = name.strip_prefix("hive-").and_then(|rest| rest.strip_suffix(".comb"));
+    let Some((day, hour)) = made.and_then(|made| made.split_once('T')) else { return false };
+    let made = format!("{day}T{}", hour.replace('-', ":")).parse();
+    made.is_ok_and(|made| nightly_name(made) == name)
 }
 
 /// Makes a backup if the last one is a day old, and keeps the last seven. One that begins again and again makes no more.
@@ -220,8 +230,7 @@ pub async fn nightly(database: &Database, folder: &Path) -> Result<(), Fail> {
     if newest.is_some_and(|newest| newest.elapsed().is_ok_and(|age| age < NIGHT)) {
         return Ok(());
     }
-    let name = chance::time(chance::now()).to_string().replace(':', "-");
-    write(database, &folder.join(format!("hive-{name}.comb"))).await?;
+    write(database, &folder.join(nightly_name(chance::time(chance::now())))).await?;
     let mut files: Vec<_> = std::fs::read_dir(folder)
         .map_err(failed)?
         .filter_map(|entry| entry.ok().map(|entry| entry.path()))

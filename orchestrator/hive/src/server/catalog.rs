@@ -89,6 +89,14 @@ impl std::fmt::Debug for PackFile {
     }
 }
 
+impl Entry {
+    /// Whether each of these words, in small letters, stands somewhere in what is told of it.
+    pub fn has(&self, words: &str) -> bool {
+        let text = [&self.name, &self.summary, &self.readme].map(|text| text.to_lowercase());
+        words.split_whitespace().all(|word| text.iter().any(|text| text.contains(word)))
+    }
+}
+
 impl Catalog {
     /// Of a folder, which is looked at when somebody asks.
     pub fn new(folder: PathBuf) -> Self {
@@ -124,16 +132,8 @@ impl Catalog {
             return None;
         }
         let folder = self.folder.join(name);
-        blocking(move || {
-            let found = ICONS.iter().filter(|_| is_folder(&folder)).find_map(|(file, kind)| {
-                let bytes = read_file(&folder.join(file), ICON_BYTES_MAX).ok()?;
-                is_picture(kind, &bytes).then_some((*kind, bytes))
-            });
-            Ok(found)
-        })
-        .await
-        .ok()
-        .flatten()
+        let read = move || Ok(if is_folder(&folder) { read_picture(&folder) } else { None });
+        blocking(read).await.ok().flatten()
     }
 
     fn read_all(&self) -> io::Result<Vec<Entry>> {
@@ -178,6 +178,14 @@ fn read_file(path: &Path, max: u64) -> io::Result<Vec<u8>> {
     if bytes.len() as u64 > max { Err(io::Error::other("it is too large")) } else { Ok(bytes) }
 }
 
+/// The picture in an app's folder, and what kind it is: the first that is one.
+fn read_picture(folder: &Path) -> Option<(&'static str, Vec<u8>)> {
+    ICONS.iter().find_map(|(file, kind)| {
+        let bytes = read_file(&folder.join(file), ICON_BYTES_MAX).ok()?;
+        is_picture(kind, &bytes).then_some((*kind, bytes))
+    })
+}
+
 /// Whether bytes are what their file's name says. An SVG is shown as a picture only, where no script of it runs.
 fn is_picture(kind: &str, bytes: &[u8]) -> bool {
     match kind {
@@ -189,7 +197,7 @@ fn is_picture(kind: &str, bytes: &[u8]) -> bool {
 fn read_app(folder: &Path, name: String) -> Entry {
     let readme = read_file(&folder.join(README), README_BYTES_MAX).unwrap_or_default();
     let readme = String::from_utf8_lossy(&readme).into_owned();
-    let has_icon = ICONS.iter().any(|(file, _)| folder.join(file).is_file());
+    let has_icon = read_picture(folder).is_some();
     let project = read_project(folder, &name);
     let (first, rest) = opening(&readme);
     let summary = match (first.is_empty(), &project) {
@@ -388,12 +396,19 @@ mod tests {
 
     #[tokio::test]
     async fn a_picture_is_what_its_name_says_or_there_is_none() {
-        let (_folder, catalog) = catalog(&[
+        let (folder, catalog) = catalog(&[
             ("one/icon.png", b"<html><script>"),
             ("two/icon.svg", b"<svg xmlns=\"x\"><script>alert(1)</script></svg>"),
             ("three/icon.svg", &vec![b'<'; ICON_BYTES_MAX as usize + 1]),
         ]);
-        assert!(catalog.icon("one").await.is_none() && catalog.icon("three").await.is_none());
+        std::fs::create_dir(folder.path().join("four")).expect("is made");
+        std::os::unix::fs::symlink(folder.path().join("two/icon.svg"), folder.path().join("four/icon.svg"))
+            .expect("is made");
         assert_eq!(catalog.icon("two").await.map(|(kind, _)| kind), Some("image/svg+xml"));
+        // No page links to what is not there.
+        for entry in catalog.list().await.expect("is read").iter() {
+            assert_eq!(entry.has_icon, catalog.icon(&entry.name).await.is_some(), "{}", entry.name);
+            assert_eq!(entry.has_icon, entry.name == "two", "{}", entry.name);
+        }
     }
 }

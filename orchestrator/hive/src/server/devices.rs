@@ -311,7 +311,7 @@ fn lacking(
         let (Some(row), Some(beside)) = (loaded.hive.apps.get(&said.app), loaded.apps.get(&said.app)) else {
             continue;
         };
-        let is_placed = row.placement.device == Some(device) && row.placement.term == said.term;
+        let is_placed = row.placement.is_at(device, said.term);
         let is_later = is_placed && said.revision.0 > beside.revision;
         if is_later && !apps::has_package(tenant, said.app, said.revision.0)? {
             lacks.push(said.app);
@@ -349,7 +349,7 @@ fn take_report(call: &Call, tenant: &mut Tenant<'_>, report: &Report) -> Result<
     // Who has the term has written what its mounts are in: a first start makes volumes that nobody prepared.
     for app in &report.apps {
         let Some(row) = loaded.hive.apps.get_mut(&app.app) else { continue };
-        if row.placement.device != Some(device) || row.placement.term != app.term {
+        if !row.placement.is_at(device, app.term) {
             continue;
         }
         for volume in app.volumes.iter().filter(|volume| volume.head().is_some()) {
@@ -401,7 +401,7 @@ fn learn_volumes(
 ) -> Result<(), Fail> {
     for app in &report.apps {
         let placement = loaded.hive.apps.get(&app.app).map(|row| &row.placement);
-        let has_it = placement.is_some_and(|it| it.device == Some(device) && it.term == app.term);
+        let has_it = placement.is_some_and(|it| it.is_at(device, app.term));
         if !has_it || app.term == Term(0) {
             continue;
         }
@@ -426,7 +426,7 @@ fn take_update(
     let (Some(row), Some(beside)) = (loaded.hive.apps.get(&app.app), loaded.apps.get(&app.app)) else {
         return Ok(());
     };
-    let is_placed = row.placement.device == Some(device) && row.placement.term == app.term;
+    let is_placed = row.placement.is_at(device, app.term);
     let is_open = row.volumes.values().any(|known| known.update.is_some());
     let is_later = app.revision.0 > beside.revision;
     let ends = is_open && app.phase == Phase::Running && app.revision.0 >= beside.revision;
@@ -627,6 +627,7 @@ pub fn result(call: &Call, tenant: &mut Tenant<'_>) -> Result<Reply, Fail> {
     let operation = orchestrator_api::ids::OperationId(row.id(0)?);
     let app = row.maybe(1, Row::id::<16>)?.map(AppId);
     let command: Command = read(row.text(3)?)?;
+    tasks::forget_inputs(tenant, device, &command)?;
     let there =
         tenant.one("SELECT 1 FROM operation WHERE account = $1 AND operation = $2", &[operation.0.into()])?;
     if there.is_none() {

@@ -14,9 +14,10 @@ use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::{Body as _, Frame, Incoming};
 use hyper::header::{AUTHORIZATION, CONTENT_TYPE, ETAG, HeaderMap, HeaderValue, IF_MATCH, RETRY_AFTER};
 use hyper::http::request::Parts;
+use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Request as HttpRequest, Response, StatusCode};
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::{TokioIo, TokioTimer};
 use orchestrator_api::error::{Code, ErrorBody};
 use orchestrator_api::request::{Answer, DeviceHeader, HIVE_CONTEXT, Request, show_signature};
 use orchestrator_api::route::{IdempotencyKey, segments};
@@ -39,6 +40,8 @@ use super::{Shared, operations};
 
 /// How long a request may take to arrive.
 const ARRIVE_WAIT: Duration = Duration::from_secs(30);
+/// The longest head, in bytes.
+const HEAD_BYTES_MAX: usize = 64 << 10;
 /// How long a large one may take.
 const ARRIVE_WAIT_LARGE: Duration = Duration::from_secs(600);
 /// How much of a form that is too large is read and dropped, and for how long.
@@ -48,7 +51,8 @@ const REMEMBERED_MS: i64 = 24 * 3_600_000;
 
 type Sent = BoxBody<Bytes, Infallible>;
 
-/// Serves one connection.
+/// Serves one connection, by HTTP/1.1: there each wait for a head has an end, whether it is the first one or not begun yet. Of HTTP/2
+/// a silent connection, or one that takes no answer, would be kept for ever.
 pub async fn connection<S>(shared: Arc<Shared>, stream: S, peer: SocketAddr)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
@@ -58,9 +62,8 @@ where
         let shared = shared.clone();
         async move { Ok::<_, Infallible>(answer(shared, request, peer.ip()).await) }
     });
-    let mut builder = hyper_util::server::conn::auto::Builder::new(TokioExecutor::new());
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(ARRIVE_WAIT);
-    builder.http2().timer(TokioTimer::new()).max_concurrent_streams(64);
+    let mut builder = http1::Builder::new();
+    builder.timer(TokioTimer::new()).header_read_timeout(ARRIVE_WAIT).max_header_size(HEAD_BYTES_MAX);
     let connection = builder.serve_connection(TokioIo::new(stream), service);
     tokio::pin!(connection);
     tokio::select! {

@@ -415,7 +415,7 @@ fn acceptor(cert: &Path, key: &Path) -> Result<TlsAcceptor, Fail> {
         .with_safe_default_protocol_versions()
         .and_then(|builder| builder.with_no_client_auth().with_single_cert(certs, secret))
         .map_err(|error| wrong(cert, &error))?;
-    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(TlsAcceptor::from(Arc::new(config)))
 }
 

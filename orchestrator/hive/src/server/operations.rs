@@ -28,6 +28,9 @@ use crate::{Event as Decided, Kind, OperationState, Wish, decide};
 const SEEN: &str = "SELECT operation, number, app, device, kind, step, data, state, code, result, begun, ended, \
      by_whom FROM operation WHERE account = $1";
 
+/// Commands that may wait for a device when a person orders one more.
+const WAITING_MAX: u64 = 1_000;
+
 /// All steps of a kind; where it is now may be one that it seldom has.
 fn steps(kind: &str, step: &str) -> Vec<String> {
     let steps: &[&str] = match kind {
@@ -130,6 +133,20 @@ pub fn seen(tenant: &mut Tenant<'_>, id: OperationId) -> Result<Operation, Fail>
     view(tenant, &row.ok_or_else(Fail::not_found)?)
 }
 
+/// Refuses what a person orders of a device that has too much to do already; what the hive orders by itself is never refused.
+fn may_wait(tenant: &mut Tenant<'_>, device: DeviceId) -> Result<(), Fail> {
+    let sql = "SELECT COUNT(*) FROM command WHERE account = $1 AND device = $2 AND result IS NULL";
+    let waiting = tenant.one(sql, &[device.0.into()])?.map(|row| row.count(0)).transpose()?.unwrap_or(0);
+    if waiting <= WAITING_MAX {
+        return Ok(());
+    }
+    let name = devices::seen(tenant, device)?.name;
+    Err(Fail::state(format!("{WAITING_MAX} orders wait for \"{name}\" already")).hint(
+        "see that it is up, or end some: `comb operation list` shows them, `comb operation cancel ID` ends one; if the device is lost, \
+         revoke it",
+    ))
+}
+
 /// The answer to an order.
 pub fn ordered(
     tenant: &mut Tenant<'_>,
@@ -138,6 +155,9 @@ pub fn ordered(
     app: Option<AppId>,
 ) -> Result<Reply, Fail> {
     let operation = seen(tenant, id)?;
+    if let Some(device) = operation.waits_for {
+        may_wait(tenant, device)?;
+    }
     let reply = Reply::json(&Ordered { operation, at_stake, app });
     Ok(Reply { status: 202, order: Some(id), ..reply })
 }

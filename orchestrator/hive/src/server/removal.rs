@@ -57,11 +57,14 @@ pub fn begin(tenant: &mut Tenant<'_>, app: &App, mut wish: Removal) -> Result<Op
 pub enum Progress {
     /// The hive has forgotten the app.
     Removed,
-    /// Another device is asked, by a command of this number.
-    Asked(Removal, DeviceId, CommandNumber),
+    /// Another device is asked.
+    Asked(Asked),
     /// The device has what is in no store, and kept it.
     WouldLose,
 }
+
+/// Who is asked next, by a command of which number; and the removal with that device among those that were asked.
+pub type Asked = (Removal, DeviceId, CommandNumber);
 
 /// A device did what it was asked for.
 pub fn go_on(
@@ -75,24 +78,24 @@ pub fn go_on(
     if !wish.keep_data && !wish.discard && !result.data.late.is_empty() {
         return Ok(Progress::WouldLose);
     }
-    next_one(tenant, operation, app, wish)
+    Ok(ask_next(tenant, operation, app, wish)?.map_or(Progress::Removed, Progress::Asked))
 }
 
 /// Asks the next device; without one the hive forgets the app.
-fn next_one(
+fn ask_next(
     tenant: &mut Tenant<'_>,
     operation: OperationId,
     app: AppId,
     wish: &Removal,
-) -> Result<Progress, Fail> {
+) -> Result<Option<Asked>, Fail> {
     let Some(device) = next(tenant, app, &wish.asked)? else {
         forget(tenant, operation, app, wish)?;
-        return Ok(Progress::Removed);
+        return Ok(None);
     };
     let mut wish = wish.clone();
     wish.asked.push(device);
     let number = tasks::command(tenant, operation, Some(app), device, wish.order())?;
-    Ok(Progress::Asked(wish, device, number))
+    Ok(Some((wish, device, number)))
 }
 
 /// A removal waits for a device that is silent: it goes on without it. What that was asked stays asked, and is done when it
@@ -113,15 +116,12 @@ pub fn go_on_without(
     if is_back || !waits || open.operation.count != count {
         return Ok(true);
     }
-    open.operation.count += 1;
-    match next_one(tenant, id, app, &wish)? {
-        Progress::Asked(wish, device, number) => {
-            open.beside.data.task = Some(Task::Remove(wish));
-            open.beside.data.waits = Some((device, number));
-        }
-        Progress::Removed | Progress::WouldLose => {
+    match ask_next(tenant, id, app, &wish)? {
+        Some(next) => open.asks(next),
+        None => {
             open.beside.data.waits = None;
             open.operation.state = OperationState::Done;
+            open.operation.count += 1;
             tenant
                 .event("app_removed", About { operation: Some(id), ..About::app(app) }.with("do", "remove"));
         }

@@ -30,6 +30,8 @@ const TROUBLE_EVERY: Duration = Duration::from_secs(20);
 /// Figures of a device that is not heard any more.
 const FIGURES_KEPT_MS: i64 = 32 * 86_400_000;
 const RESULTS_KEPT_MS: i64 = 7 * 86_400_000;
+/// Operations of an account that have ended, the newest.
+const OPERATIONS_KEPT: i64 = 10_000;
 /// Sooner than this it does not look again, whatever is due.
 const PAUSE: Duration = Duration::from_millis(50);
 
@@ -357,6 +359,18 @@ async fn clean_up(shared: &Arc<Shared>) -> Result<(), Fail> {
             "DELETE FROM command WHERE result IS NOT NULL AND at <= $1",
             &[(now - RESULTS_KEPT_MS).into()],
         )?;
+        for row in tx.query("SELECT account FROM account", &[])? {
+            let account: AccountId = row.id(0)?;
+            let newest = "SELECT number FROM operation WHERE account = $1 AND state <> 'running' \
+                 ORDER BY number DESC LIMIT 1 OFFSET $2";
+            let Some(last) = tx.query(newest, &[account.into(), OPERATIONS_KEPT.into()])?.pop() else {
+                continue;
+            };
+            tx.execute(
+                "DELETE FROM operation WHERE account = $1 AND state <> 'running' AND number <= $2",
+                &[account.into(), last.int(0)?.into()],
+            )?;
+        }
         Ok(())
     };
     shared.database.transact(How::Lead, work).await

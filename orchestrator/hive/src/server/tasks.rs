@@ -19,7 +19,7 @@ use super::drain::Drain;
 use super::fail::Fail;
 use super::outcome;
 use super::recovery;
-use super::removal::{self, Progress, Removal};
+use super::removal::{self, Asked, Progress, Removal};
 use super::rows::{self, Loaded, OperationRow};
 use super::tenant::{About, Tenant, Told, Wake, json, read};
 use crate::{Event, Kind, Operation, OperationState, Refused, Step, decide};
@@ -184,6 +184,17 @@ pub struct Open {
     pub operation: Operation,
     /// What is kept beside.
     pub beside: OperationRow,
+}
+
+impl Open {
+    /// A removal goes on with another device, which has not taken its command yet.
+    pub fn asks(&mut self, (wish, device, number): Asked) {
+        self.beside.data.task = Some(Task::Remove(wish));
+        self.beside.data.waits = Some((device, number));
+        self.beside.data.taken = false;
+        self.operation.state = OperationState::Running;
+        self.operation.count += 1;
+    }
 }
 
 /// Reads a task; none if it ended.
@@ -388,9 +399,6 @@ pub fn answered(
     let task = beside.data.task.clone().unwrap_or(Task::Plain);
     beside.result = Some(Outcome { data: result.data.clone(), ..Outcome::default() });
     beside.problem.clone_from(&result.problem);
-    if let Order::Author(wish) = &command.order {
-        forget_files(tenant, device, command, wish)?;
-    }
     let mut state = match result.state {
         ResultState::Done => OperationState::Done,
         ResultState::Obsolete => OperationState::Failed(Refused::Problem(Problem::Obsolete)),
@@ -467,13 +475,10 @@ pub fn answered(
                 Progress::WouldLose => {
                     state = OperationState::Failed(Refused::Problem(Problem::PublishLate));
                 }
-                Progress::Asked(wish, device, number) => {
-                    beside.data.task = Some(Task::Remove(wish));
-                    beside.data.waits = Some((device, number));
-                    beside.data.taken = false;
-                    operation.state = OperationState::Running;
-                    operation.count += 1;
-                    return save(tenant, id, &Open { id, app, operation, beside });
+                Progress::Asked(next) => {
+                    let mut open = Open { id, app, operation, beside };
+                    open.asks(next);
+                    return save(tenant, id, &open);
                 }
             },
         }
@@ -493,15 +498,20 @@ pub fn answered(
     Ok(())
 }
 
-/// What was filled in for an app is its device's from now on: the hive does not keep it.
-fn forget_files(
-    tenant: &mut Tenant<'_>,
-    device: DeviceId,
-    command: &Command,
-    wish: &Author,
-) -> Result<(), Fail> {
-    let empty = Author { files: List::cut([]), options: List::cut([]), ..wish.clone() };
-    let command = Command { order: Order::Author(Box::new(empty)), ..command.clone() };
+/// What a person filled in for an app or an action is its device's from now on: the hive does not keep it.
+pub fn forget_inputs(tenant: &mut Tenant<'_>, device: DeviceId, command: &Command) -> Result<(), Fail> {
+    let order = match &command.order {
+        Order::Author(wish) => Order::Author(Box::new(Author {
+            files: List::cut([]),
+            options: List::cut([]),
+            ..Author::clone(wish)
+        })),
+        Order::Action { name, stream, .. } => {
+            Order::Action { name: name.clone(), input: List::cut([]), stream: *stream }
+        }
+        _ => return Ok(()),
+    };
+    let command = Command { order, ..command.clone() };
     let sql = "UPDATE command SET body = $4 WHERE account = $1 AND device = $2 AND number = $3";
     tenant.execute(sql, &[device.0.into(), command.number.0.into(), json(&command).into()])?;
     Ok(())
@@ -543,6 +553,17 @@ pub fn close_device(tenant: &mut Tenant<'_>, device: DeviceId, stores_open: bool
     for row in placed {
         leave_device(tenant, AppId(row.id(0)?), device)?;
     }
+    Ok(())
+}
+
+/// No store takes the credentials of a device that was revoked any more.
+pub fn close_stores(tenant: &mut Tenant<'_>, device: DeviceId) -> Result<(), Fail> {
+    tenant.execute(
+        "UPDATE device SET stores_open = 0, generation = generation + 1 WHERE account = $1 AND device = $2 \
+         AND stores_open = 1",
+        &[device.0.into()],
+    )?;
+    tenant.changed("device", device);
     Ok(())
 }
 

@@ -201,7 +201,7 @@ async fn a_first_device_makes_the_ring() {
     put(&mut thief, &path, &ring).await.fails(422, "policy_refused");
     put(&mut thief, &other.ring_path(1, &ring), &ring).await.is(201);
     ada.put_ring(&owner, 1).await.fails(422, "policy_refused");
-    ada.post(&format!("/v1/devices/{}/revoke", thief.uuid()), &json!({"stores_closed": true})).await.is(202);
+    ada.post(&format!("/v1/devices/{}/revoke", thief.uuid()), &json!({"stores_closed": false})).await.is(202);
     assert_eq!(ada.get("/v1/ring").await["items"], json!([]));
 
     // As `comb device join` does it: joined, said hello without a ring, made it, said hello with it.
@@ -213,6 +213,8 @@ async fn a_first_device_makes_the_ring() {
     assert_eq!(attic.hello().await.is(200)["locked"], false);
     // Once a device has shown it, no revocation takes it away.
     let cellar = joined(&world, &ada, "cellar", None).await;
-    ada.post(&format!("/v1/devices/{}/revoke", cellar.uuid()), &json!({"stores_closed": true})).await.is(202);
+    ada.post(&format!("/v1/devices/{}/revoke", cellar.uuid()), &json!({"stores_closed": false}))
+        .await
+        .is(202);
     assert_eq!(ada.get("/v1/ring").await["items"][0]["number"], 1);
 }

@@ -71,8 +71,8 @@ impl Stage {
 
     /// Both devices report: what is ordered of one that is silent is refused.
     async fn report(&mut self) {
-        self.scene.attic.report().await.is(200);
-        self.scene.cellar.report().await.is(200);
+        self.scene.attic.reports().await;
+        self.scene.cellar.reports().await;
     }
 
     /// Sends a form of the app, which leads on to the page of what it ordered.
@@ -217,6 +217,9 @@ async fn each_app_of_the_catalog_is_shown_and_installed() {
     has(&catalog, &["6 apps", "/catalog/ledger", "/catalog/mosaic", "Notes, kept by PostgreSQL"]);
     let found = shown(&stage.ada.get("/catalog?q=STATIC+site").await);
     assert!(found.contains("/catalog/site") && !found.contains("/catalog/redis"), "{found}");
+    // Each word, in any order.
+    let found = shown(&stage.ada.get("/catalog?q=postgresql++Notes").await);
+    assert!(found.contains("/catalog/postgres") && !found.contains("/catalog/site"), "{found}");
     has(&shown(&stage.ada.get("/catalog?q=%3Cb%3E").await), &["Nothing fits", "&#60;b&#62;"]);
 
     // Each option is a field of its kind; what the app asks beyond the rules is told, with the way that there is.
@@ -324,6 +327,41 @@ async fn each_app_of_the_catalog_is_shown_and_installed() {
         assert!(events.contains("app_added"), "{events}");
     }
 
+    // Where two devices take apps, one of them may take over: that can be chosen. What a device may ask in a row comes back
+    // with time.
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    stage.report().await;
+    let auto = "name=\"policy\" value=\"auto\"";
+    let of_auto = |page: &str| {
+        let (_, field) = page.split_once(auto).expect("is offered");
+        field.split_once("</label>").expect("it ends").0.to_owned()
+    };
+    let field = of_auto(&shown(&stage.ada.get("/catalog/ledger").await));
+    assert!(!field.contains("disabled") && field.contains("a device that stands by takes over"), "{field}");
+    let device = stage.scene.cellar.uuid();
+    let good = [
+        ("name", "both"),
+        ("option.EVERY_MS", "250"),
+        ("store", &store),
+        ("device", &device),
+        ("policy", "auto"),
+    ];
+    let reply = stage.ada.fill("/catalog/ledger", "/catalog/ledger", &good).await;
+    assert_eq!(reply.status, 303, "{}", text(&reply));
+    let install = location(&reply).to_owned();
+    let command = authors(&mut stage.scene.cellar, &stage.scene.owner).await;
+    let app = stage.scene.cellar.made(&command);
+    assert_eq!(stage.ada.get(&install).await.status, 303, "there is an app");
+    assert_eq!(stage.scene.ada.get(&format!("/v1/apps/{app}")).await["policy"], "auto");
+    starts(&mut stage.scene.cellar).await;
+    // Where one takes them, nobody could.
+    stage.scene.attic.accepts_authoring = false;
+    stage.scene.attic.hello().await.is(200);
+    stage.report().await;
+    let field = of_auto(&shown(&stage.ada.get("/catalog/ledger").await));
+    assert!(field.contains("disabled") && !field.contains("checked"), "{field}");
+    has(&field, &["It needs a second device that takes apps from the hive"]);
+
     stage.report().await;
     // A device that refuses says why, in words, with the place.
     let device = stage.scene.cellar.uuid();
@@ -377,7 +415,7 @@ async fn an_app_is_ordered_about_by_its_page() {
         &page,
         &[
             "id=\"kept\" data-live=\"app device event\" hidden",
-            "id=\"actions\" data-live=\"app operation\" hidden",
+            "id=\"actions\" data-live=\"app device operation\" hidden",
         ],
     );
     has(&page, &["<span id=\"open\" data-live=", "Where it runs"]);
@@ -839,6 +877,15 @@ async fn an_app_is_taken_from_a_lost_device_by_force_and_what_was_lost_is_told()
         &shown(&stage.ada.get(&stage.app("/force")).await),
         &["you need not lose anything", "512 B waited to be replicated", "Type “photos” to confirm"],
     );
+    // Up to when all of it is safe, with the exact time.
+    let page = shown(&stage.ada.get(&stage.app("/force")).await);
+    let (_, safe) = page.split_once("All up to <time datetime=\"20").expect("is told");
+    let (time, behind) = safe.split_once("</time>").expect("it ends");
+    assert!(behind.starts_with(" is safe in the store. What was written since may be lost."), "{behind}");
+    let (_, words) = time.split_once('>').expect("has words");
+    let seconds: u64 =
+        words.strip_suffix(" s ago").and_then(|number| number.parse().ok()).expect("has a number");
+    assert!((4..20).contains(&seconds), "{words}");
     let reply = stage
         .ada
         .fill(&stage.app("/force"), &stage.app("/force"), &[("to", &cellar), ("name", "photos")])

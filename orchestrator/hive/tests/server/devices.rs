@@ -90,6 +90,10 @@ async fn a_revoked_device_is_nobody() {
         let ada = world.set_up().await;
         let mut attic = ada.device(&world, "attic").await;
         let path = format!("/v1/devices/{}/revoke", attic.uuid());
+        // Whoever says that the stores are closed to it does not revoke it by that.
+        let refused = ada.post(&path, &json!({"stores_closed": true})).await.fails(409, "state");
+        assert!(refused["error"]["hint"].as_str().is_some_and(|hint| hint.contains("revoke it first")));
+        attic.report().await.is(200);
         ada.post(&path, &json!({"stores_closed": false})).await.is(202);
         attic.report().await.fails(401, "session_over");
         attic.hello().await.fails(403, "device_revoked");
@@ -104,6 +108,16 @@ async fn a_revoked_device_is_nobody() {
             )
             .await;
         rename.fails(412, "changed");
+        // Then they are closed, which stays so, and it was revoked once.
+        for closed in [true, false] {
+            ada.post(&path, &json!({"stores_closed": closed})).await.is(202);
+            let shown = ada.get(&format!("/v1/devices/{}", attic.uuid())).await;
+            assert_eq!((&shown["state"], &shown["stores_open"]), (&json!("revoked"), &json!(false)));
+        }
+        let events = ada.get("/v1/events").await;
+        let revoked =
+            events["items"].as_array().expect("a list").iter().filter(|one| one["kind"] == "revoked");
+        assert_eq!(revoked.count(), 1, "{events}");
     }
 }
 

@@ -148,7 +148,7 @@ fn body(method: &str, path: &str, own: &Ids) -> Value {
         ("PATCH", "/v1/devices/{id}") => json!({"name": name}),
         ("PATCH", "/v1/apps/{id}") => json!({"seal_every_s": 30}),
         ("POST", "/v1/devices/{id}/drain") => json!({"on": false}),
-        ("POST", "/v1/devices/{id}/revoke") => json!({"stores_closed": true}),
+        ("POST", "/v1/devices/{id}/revoke") => json!({"stores_closed": false}),
         ("POST", "/v1/devices/{id}/doctor" | "/v1/devices/{id}/facts") => json!({"stream": uuid()}),
         ("POST", "/v1/devices/{id}/update") => json!({"release": 1}),
         ("POST", "/v1/apps/{id}/start" | "/v1/apps/{id}/stop" | "/v1/apps/{id}/restart") => json!({}),

@@ -29,6 +29,35 @@ async fn who_knows_the_id_of_a_device_does_not_silence_it() {
     assert!(told > 20, "{told}");
 }
 
+/// Who connects and says nothing, or not all of it, has no place for long; another protocol has none.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_says_nothing_is_closed() {
+    let world = World::new().await;
+    let whole = b"GET /v1/hive HTTP/1.1\r\nhost: hive\r\n\r\n";
+    let begun = Instant::now();
+    let silent =
+        [(&b""[..], 0), (&whole[..24], 0), (&whole[..], 1), (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 0)];
+    let mut all = tokio::task::JoinSet::new();
+    for (sent, answers) in silent {
+        let (mut stream, sent) =
+            (TcpStream::connect(world.address).await.expect("it listens"), sent.to_vec());
+        all.spawn(async move {
+            stream.write_all(&sent).await.expect("it is sent");
+            let mut answer = Vec::new();
+            let _ = stream.read_to_end(&mut answer).await;
+            let answer = String::from_utf8_lossy(&answer).into_owned();
+            assert_eq!(answer.matches("HTTP/1.1 200").count(), answers, "{answer}");
+        });
+    }
+    let closed = async {
+        while let Some(one) = all.join_next().await {
+            one.expect("it is closed");
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(45), closed).await.expect("all are closed");
+    assert!(begun.elapsed() > Duration::from_secs(20), "who is slow has time: {:?}", begun.elapsed());
+}
+
 /// Sends what stands before a body, and no body; what is answered.
 async fn without_body(
     world: &World,

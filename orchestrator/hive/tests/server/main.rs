@@ -23,6 +23,7 @@ mod routes;
 mod scene;
 mod tasks;
 mod tls;
+mod told;
 mod two;
 mod volumes;
 mod watch;

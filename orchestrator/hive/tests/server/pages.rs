@@ -318,6 +318,14 @@ fn is_safe(reply: &Reply, path: &str) {
         let of = label.split('"').next().unwrap_or_default();
         assert!(ids.contains(&of), "{path}: {of}");
     }
+    // Nobody is asked for the data passphrase here, by a field or by what stands at one.
+    let fields = ["<input", "<textarea", "<select", "<label"];
+    for part in text.split('<').map(|part| format!("<{}", part.to_lowercase())) {
+        assert!(
+            !fields.iter().any(|field| part.starts_with(field)) || !part.contains("passphrase"),
+            "{path}: {part}"
+        );
+    }
 }
 
 /// Every page and form: without a login, as each role, and with the ids of another account.

@@ -128,3 +128,36 @@ async fn an_app_of_a_lost_device_is_removed_without_it_and_the_device_is_told_wh
         scene.world.end().await;
     }
 }
+
+/// What one device has taken says nothing of the next one, which is asked because that one is silent.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_removal_that_went_on_is_cancelled_until_the_next_device_has_its_order() {
+    let (database, folder) = databases().await.remove(0);
+    let mut scene = Scene::on(&database, folder, "manual").await;
+    scene.move_planned().await;
+    scene.attic.report().await.is(200);
+    let begun = remove(&scene, "keep_data=true").await.is(202);
+    let path = format!("/v1/operations/{}", id(&begun));
+    let stop = scene.cellar.expect("stop").await;
+    let term = scene.cellar.apps[0]["term"].clone();
+    scene.cellar.has(&scene.app, &term, "stopped", Some("ordered"), Some((2, 10)));
+    scene.cellar.answer(&stop, "done", None, json!({})).await.is(204);
+    scene.attic.expect("forget").await;
+    assert_eq!(scene.ada.get(&path).await["can_cancel"], false, "the attic has its order");
+    let until = std::time::Instant::now() + Duration::from_secs(60);
+    let shown = loop {
+        scene.cellar.report().await.is(200);
+        let shown = scene.ada.get(&path).await;
+        if shown["waits_for"] == scene.cellar.uuid() {
+            break shown;
+        }
+        assert!(std::time::Instant::now() < until, "{shown}");
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    };
+    assert_eq!((&shown["state"], &shown["can_cancel"]), (&json!("running"), &json!(true)), "{shown}");
+    let forget = scene.cellar.expect("forget").await;
+    assert_eq!(scene.ada.get(&path).await["can_cancel"], false);
+    scene.cellar.answer(&forget, "done", None, json!({})).await.is(204);
+    assert_eq!(scene.ada.wait(&id(&begun), 10).await["state"], "done");
+    scene.world.end().await;
+}

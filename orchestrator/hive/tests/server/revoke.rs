@@ -17,7 +17,7 @@ async fn reports(scene: &mut Scene) {
 
 async fn revoke(scene: &Scene) {
     let path = format!("/v1/devices/{}/revoke", scene.attic.uuid());
-    scene.ada.post(&path, &json!({"stores_closed": true})).await.is(202);
+    scene.ada.post(&path, &json!({"stores_closed": false})).await.is(202);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -181,6 +181,14 @@ async fn with_action(scene: &mut Scene) {
     assert_eq!(scene.ada.wait(&id(&begun), 10).await["state"], "done");
 }
 
+/// Whether a command in the hive's database has this text; none where that is not a file.
+fn a_command_has(database: &str, text: &str) -> Option<bool> {
+    let file = database.strip_prefix("sqlite:")?;
+    let rows = rusqlite::Connection::open(file).expect("opens");
+    let sql = "SELECT EXISTS (SELECT 1 FROM command WHERE instr(body, ?1) > 0)";
+    Some(rows.query_row(sql, [text], |row| row.get(0)).expect("is a table"))
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn an_action_is_a_declared_one_and_its_output_is_a_stream() {
     for (database, folder) in databases().await {
@@ -209,7 +217,11 @@ async fn an_action_is_a_declared_one_and_its_output_is_a_stream() {
         }
         let gap = scene.attic.ask("POST", &format!("/v1/device/streams/{stream}?part=9"), b"x").await;
         assert_eq!(gap.fails(400, "bad_request")["error"]["field"], "part");
+        let (kept, is_file) =
+            (|| a_command_has(&database, "\"value\":\"ada\""), database.starts_with("sqlite:"));
+        assert_eq!(kept(), is_file.then_some(true), "its device has to get it");
         scene.attic.answer(&command, "done", None, json!({"exit": 3})).await.is(204);
+        assert_eq!(kept(), is_file.then_some(false), "what was filled in is the device's alone");
         assert_eq!(events.next().await, ("end".to_owned(), String::new(), "done".to_owned()));
         let done = scene.ada.wait(&id(&begun), 10).await;
         assert_eq!((&done["state"], &done["result"]["exit"]), (&json!("done"), &json!(3)));
@@ -217,6 +229,24 @@ async fn an_action_is_a_declared_one_and_its_output_is_a_stream() {
         late.fails(409, "state");
         scene.world.end().await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_device_that_does_not_take_its_orders_gets_no_more_than_a_thousand() {
+    let (database, folder) = databases().await.remove(0);
+    let scene = Scene::on(&database, folder, "manual").await;
+    let file = database.strip_prefix("sqlite:").expect("is a file");
+    let rows = rusqlite::Connection::open(file).expect("opens");
+    let many = "INSERT INTO command (account, device, number, operation, app, term, verb, body, result, at) \
+         WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 1000) \
+         SELECT account, device, -i, device, NULL, 0, 'facts', '{}', NULL, 0 FROM device CROSS JOIN n \
+         WHERE name = 'attic'";
+    assert_eq!(rows.execute(many, []).expect("are written"), 1_000);
+    let refused = scene.order("snapshot", json!({})).await.fails(409, "state");
+    assert!(refused["error"]["hint"].as_str().is_some_and(|hint| hint.contains("comb operation cancel")));
+    assert_eq!(scene.shown().await["operation"], Value::Null, "nothing of it is left");
+    rows.execute("DELETE FROM command WHERE number < 0", []).expect("are gone");
+    scene.order("snapshot", json!({})).await.is(202);
 }
 
 #[tokio::test(flavor = "multi_thread")]

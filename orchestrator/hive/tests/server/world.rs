@@ -222,6 +222,8 @@ pub struct Process {
     child: std::process::Child,
 }
 
+/// How long a device waits that was told to slow down.
+const PAUSE: Duration = Duration::from_millis(200);
 /// Where such a process finds its database.
 const DATABASE: &str = "COMB_TEST_HIVE_DATABASE";
 
@@ -740,10 +742,28 @@ impl Machine {
         self.signed(self.session, self.report, "POST", "/v1/device/report", &body, None).await
     }
 
+    /// Reports, and waits its turn where the hive has heard too much of it.
+    pub async fn reports(&mut self) {
+        for _ in 0..100 {
+            let reply = self.report().await;
+            if reply.status != 429 {
+                reply.is(200);
+                return;
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+        panic!("it is never its turn");
+    }
+
     /// The next commands.
     pub async fn commands(&mut self) -> Vec<Value> {
         let path = format!("/v1/device/commands?have={}", self.have);
-        let answer = self.ask("GET", &path, b"").await.is(200);
+        let mut reply = self.ask("GET", &path, b"").await;
+        while reply.status == 429 {
+            tokio::time::sleep(PAUSE).await;
+            reply = self.ask("GET", &path, b"").await;
+        }
+        let answer = reply.is(200);
         let commands = answer["commands"].as_array().cloned().unwrap_or_default();
         for command in &commands {
             self.have = self.have.max(command["number"].as_u64().unwrap_or(0));
@@ -763,7 +783,7 @@ impl Machine {
         async move {
             let until = Instant::now() + Duration::from_secs(60);
             while Instant::now() < until {
-                self.report().await.is(200);
+                self.reports().await;
                 let waited = tokio::time::timeout(Duration::from_secs(2), self.commands()).await;
                 let mut commands = waited.unwrap_or_default();
                 commands.retain(|command| command["do"] != "ring");
@@ -779,16 +799,20 @@ impl Machine {
 
     /// Reports, and does what it is told, as a device does it where all goes well; the verbs of what it did.
     pub async fn obey(&mut self) -> Vec<String> {
-        self.report().await.is(200);
+        self.reports().await;
         let mut done = Vec::new();
         for command in self.commands_at_once().await {
             let verb = command["do"].as_str().expect("has a verb").to_owned();
             let data = self.did(&verb, &command);
-            self.answer(&command, "done", None, data).await.is(204);
-            done.push(verb);
+            let answer = self.answer(&command, "done", None, data).await;
+            // It may be taken back meanwhile, where the hive does something else instead.
+            if answer.status != 404 {
+                answer.is(204);
+                done.push(verb);
+            }
         }
         if !done.is_empty() {
-            self.report().await.is(200);
+            self.reports().await;
         }
         done
     }

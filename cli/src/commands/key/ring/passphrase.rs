@@ -12,7 +12,8 @@ use crate::{keys, output, ring, ring_store};
 /// Set another passphrase
 ///
 /// This machine opens the key ring by itself, so it does not ask for the old passphrase: it can also help who
-/// forgot it. Copies of the key ring that were made before still open with the old passphrase. Somebody who may
+/// forgot it. Copies of the key ring that were made before still open with the old passphrase, and the hive and the
+/// stores keep all older versions, also with --new-key. Somebody who may
 /// know it and have such a copy can open later ones too, unless there is a new ring key (--new-key), and keeps the
 /// keys that were in it: those volumes need new keys, that is, new volumes.
 #[derive(Debug, Args)]

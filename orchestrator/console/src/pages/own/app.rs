@@ -60,6 +60,8 @@ pub struct App {
     pub volumes: Vec<VolumeRow>,
     /// Which moments are kept of each volume, in the words of its policy; nothing where the device has not read it yet.
     pub retention: Vec<(Html, String)>,
+    /// Why its volumes could not be asked for their moments.
+    pub unasked: Option<Html>,
     /// Moments of all volumes, newest first.
     pub instants: Vec<Instant>,
     /// Whether there are more.

@@ -17,8 +17,11 @@
     const is = log.scrollHeight - log.scrollTop - log.clientHeight < 40;
     if (is !== following) set(is);
   });
+  let open = null;
+  const leave = () => { if (open) open.close(); open = null; };
   const connect = () => {
-    const source = new EventSource(log.dataset.log);
+    if (open || document.hidden) return;
+    const source = open = new EventSource(log.dataset.log);
     source.addEventListener("begun", () => { say("Live"); wait = 1000; log.replaceChildren(); });
     source.addEventListener("line", (event) => {
       const line = JSON.parse(event.data);
@@ -39,9 +42,11 @@
       if (empty) empty.remove();
       bottom();
     });
-    source.onerror = () => { source.close(); say("Not live: trying again"); setTimeout(connect, wait); wait = Math.min(wait * 2, 15000); };
-    addEventListener("pagehide", () => source.close(), { once: true });
+    source.onerror = () => { leave(); say("Not live: trying again"); setTimeout(connect, wait); wait = Math.min(wait * 2, 15000); };
   };
+  addEventListener("pagehide", leave);
+  // A browser keeps six connections to one device: a page that nobody sees gives its own back.
+  document.addEventListener("visibilitychange", () => { if (document.hidden) leave(); else connect(); });
   set(true);
   connect();
 })();

@@ -81,6 +81,8 @@ pub struct Moments {
     pub is_cut: bool,
     /// What was kept.
     pub branches: Vec<Branch>,
+    /// Why nobody knows whether something was kept.
+    pub unasked: Option<Html>,
 }
 
 impl Moments {

@@ -67,7 +67,10 @@ fn words(reason: MomentReason) -> &'static str {
 pub async fn app(asked: Asked) -> Result<Answer, Answer> {
     let app = asked.app()?;
     let permit = asked.world.page.questions.clone().acquire_owned().await;
-    let moments = asked.world.moments(app).await.unwrap_or_default();
+    let (moments, unasked) = match asked.world.moments(app).await {
+        Ok(moments) => (moments, None),
+        Err(trouble) => (Vec::new(), Some(line(trouble.text()))),
+    };
     drop(permit);
     let page = {
         let apps = asked.world.apps.lock();
@@ -131,6 +134,7 @@ pub async fn app(asked: Asked) -> Result<Answer, Answer> {
                 .map(|(whole, plain)| start::row(&seen, Some(state), whole, plain))
                 .collect(),
             retention: retention.collect(),
+            unasked,
             instants: tagged.iter().take(INSTANTS_MAX).map(instant).collect(),
             is_cut: tagged.len() > INSTANTS_MAX,
             name: show::name(&name),

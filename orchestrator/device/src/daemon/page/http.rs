@@ -17,9 +17,10 @@ use hyper::header::{
     HeaderMap, HeaderName, HeaderValue, LOCATION, ORIGIN, SET_COOKIE,
 };
 use hyper::http::request::Parts as Head;
+use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::{TokioIo, TokioTimer};
 use orchestrator_console::{POLICY, show};
 use tokio::io::AsyncReadExt;
 use tokio::net::{TcpListener, TcpStream};
@@ -36,9 +37,7 @@ use crate::doors::past::Reading;
 
 /// The most connections.
 const CONNECTIONS_MAX: usize = 64;
-/// The most requests of a connection at a time.
-const STREAMS_MAX: u32 = 16;
-/// How long a connection may take to become TLS, and a request to arrive.
+/// How long a connection may take to become TLS, a head to arrive since the connection or the answer before it, and a form.
 const ARRIVE_WAIT: Duration = Duration::from_secs(10);
 /// The longest head and form, in bytes: a path of 4,096 bytes fits, each written by its number, in a form even twice.
 const HEAD_BYTES_MAX: usize = 32 << 10;
@@ -286,19 +285,17 @@ async fn secured(world: Arc<World>, acceptor: TlsAcceptor, stream: TcpStream, pe
         let world = world.clone();
         async move { Ok::<_, Infallible>(answer(world, request, peer.ip().to_canonical(), port).await) }
     });
-    let mut builder = hyper_util::server::conn::auto::Builder::new(TokioExecutor::new());
-    builder
-        .http1()
-        .timer(TokioTimer::new())
-        .header_read_timeout(ARRIVE_WAIT)
-        .max_buf_size(HEAD_BYTES_MAX * 2);
-    builder
-        .http2()
-        .timer(TokioTimer::new())
-        .max_concurrent_streams(STREAMS_MAX)
-        .max_header_list_size(HEAD_BYTES_MAX as u32);
     // A connection that breaks has ended.
-    let _ = builder.serve_connection(TokioIo::new(stream), service).await;
+    let _ = protocol(ARRIVE_WAIT).serve_connection(TokioIo::new(stream), service).await;
+}
+
+/// HTTP/1.1 alone: there each wait for a head has an end, whether it is the first one or not begun yet. Of HTTP/2 a connection that
+/// is silent, or takes no answer, would keep its place for ever, and whoever reaches the page opens 64 in a second.
+fn protocol(wait: Duration) -> http1::Builder {
+    let mut builder = http1::Builder::new();
+    builder.timer(TokioTimer::new()).header_read_timeout(wait).max_header_size(HEAD_BYTES_MAX);
+    builder.max_buf_size(HEAD_BYTES_MAX * 2);
+    builder
 }
 
 async fn answer(world: Arc<World>, request: Request<Incoming>, peer: IpAddr, port: u16) -> Response<Sent> {
@@ -395,7 +392,7 @@ async fn judged(asked: &mut Asked, head: &Head, body: Incoming, port: u16) -> Re
             return Err(stop(StatusCode::METHOD_NOT_ALLOWED, "This is asked for in another way", text));
         }
     };
-    // Of HTTP/2 it stands in the address, and may stand in a header too: neither may be another's.
+    // It may stand in the address, too, as if this were a proxy: neither may be another's.
     let told = header(&head.headers, HOST).map(str::to_owned);
     let hosts = [head.uri.authority().map(|authority| authority.as_str().to_owned()), told];
     let names = tls::names();
@@ -462,7 +459,50 @@ async fn form(body: Incoming) -> Result<Fields, Stop> {
 
 #[cfg(test)]
 mod tests {
+    use tokio::io::AsyncWriteExt;
+
     use super::*;
+
+    /// How long these connections wait for a head.
+    const WAIT: Duration = Duration::from_millis(300);
+
+    /// Plays a connection whose other side sends this and nothing more; after how long it ended, and what was answered.
+    async fn played(sent: &[u8]) -> (Duration, String) {
+        let (ours, mut theirs) = tokio::io::duplex(1 << 20);
+        let service = service_fn(|_| async { Ok::<_, Infallible>(Response::new(empty())) });
+        let begun = std::time::Instant::now();
+        let served = tokio::spawn(protocol(WAIT).serve_connection(TokioIo::new(ours), service));
+        theirs.write_all(sent).await.expect("there is room");
+        // A head that is not whole ends it with an error.
+        let _ = served.await.expect("it does not panic");
+        let took = begun.elapsed();
+        let mut answer = Vec::new();
+        theirs.read_to_end(&mut answer).await.expect("it is closed");
+        (took, String::from_utf8_lossy(&answer).into_owned())
+    }
+
+    #[tokio::test]
+    async fn who_says_nothing_has_no_place_for_long() {
+        let whole = b"GET / HTTP/1.1\r\nhost: attic\r\n\r\n";
+        for (sent, answers) in [(&b""[..], 0), (&whole[..20], 0), (&whole[..], 1)] {
+            let (took, answer) = tokio::time::timeout(WAIT * 20, played(sent)).await.expect("it ends");
+            assert!(took >= WAIT, "{took:?}");
+            assert_eq!(answer.matches("HTTP/1.1 200").count(), answers, "{answer}");
+        }
+        // Another protocol, which would wait otherwise, is none of ours.
+        let other = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+        let (_, answer) = tokio::time::timeout(WAIT * 20, played(other)).await.expect("it ends");
+        assert!(!answer.contains(" 200"), "{answer}");
+    }
+
+    #[tokio::test]
+    async fn a_head_that_is_too_long_is_refused() {
+        let of = |bytes: usize| format!("GET /{} HTTP/1.1\r\nhost: attic\r\n\r\n", "x".repeat(bytes));
+        let (_, answer) = played(of(HEAD_BYTES_MAX - 200).as_bytes()).await;
+        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+        let (_, answer) = played(of(HEAD_BYTES_MAX).as_bytes()).await;
+        assert!(answer.starts_with("HTTP/1.1 431"), "{answer}");
+    }
 
     #[test]
     fn a_name_that_somebody_leads_here_is_not_ours() {

@@ -45,8 +45,12 @@ pub async fn moments(asked: Asked) -> Result<Answer, Answer> {
     let is_cut = moments.len() > MOMENTS_MAX;
     let moments = &moments[..moments.len().min(MOMENTS_MAX)];
     let branches = match known.branch {
-        Some(_) => Vec::new(),
-        None => asked.world.setup.volumes.branches(&place.volume).await.unwrap_or_default(),
+        Some(_) => Ok(Vec::new()),
+        None => asked.world.setup.volumes.branches(&place.volume).await,
+    };
+    let (branches, unasked) = match branches {
+        Ok(branches) => (branches, None),
+        Err(trouble) => (Vec::new(), Some(line(trouble.text()))),
     };
     let branch = |branch: &crate::doors::volumes::Branch| {
         let span = u64::try_from(branch.span.as_millis()).unwrap_or(u64::MAX);
@@ -101,6 +105,7 @@ pub async fn moments(asked: Asked) -> Result<Answer, Answer> {
         days,
         is_cut,
         branches: branches.iter().map(branch).collect(),
+        unasked,
     };
     Ok(Answer::page(render(&page)))
 }

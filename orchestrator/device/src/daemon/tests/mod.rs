@@ -13,7 +13,7 @@ use orchestrator_api::ids::{
     Seq, SessionId, Term, VolumeId,
 };
 use orchestrator_api::placement::{Phase, Problem, Why};
-use orchestrator_api::report::{AppReport, Report, Welcome};
+use orchestrator_api::report::{AppReport, Hello, Report, Welcome};
 use orchestrator_api::text::Hex;
 use orchestrator_api::wire::command::{Command, MomentName, MomentReason, ResultState};
 use orchestrator_api::wire::device::APPS_MAX;
@@ -44,6 +44,34 @@ fn command(number: u64, app: AppId, order: Value) -> Command {
     let (json, order) = (json.as_object_mut().map(std::mem::take), order.as_object().cloned());
     let all: serde_json::Map<String, Value> = json.into_iter().chain(order).flatten().collect();
     serde_json::from_value(all.into()).expect("a command")
+}
+
+#[tokio::test]
+async fn a_hive_from_before_a_restore_is_told_of_and_not_listened_to() {
+    let mut scene = Scene::with_hive(json!({
+        "session": "11".repeat(16), "incarnation": 4, "recovering": false, "report_every_ms": 10_000,
+        "ring": null, "locked": true, "packages": [],
+    }))
+    .await;
+    let hello = |incarnation| Hello {
+        number: HelloNumber(3),
+        run: RunId([1; 16]),
+        incarnation: Incarnation(incarnation),
+        command: CommandNumber(0),
+        apps: BTreeMap::new(),
+    };
+    scene.world.clone().hello(hello(5)).await;
+    assert!(scene.inbox.try_recv().is_err(), "nothing follows from it");
+    {
+        let seen = scene.world.seen.lock();
+        assert!(seen.answer.starts_with(Problem::HiveWentBack.text()), "{}", seen.answer);
+        assert_eq!((seen.session, seen.online), (None, None));
+    }
+    scene.world.clone().hello(hello(4)).await;
+    assert!(
+        matches!(scene.inbox.try_recv(), Ok(Event::Welcome(Ok(welcome))) if welcome.session == SessionId([0x11; 16]))
+    );
+    assert_eq!(scene.world.seen.lock().answer, "online");
 }
 
 #[test]
@@ -278,6 +306,21 @@ async fn a_volume_that_another_device_made_is_not_made_again() {
     assert_eq!(start.volumes.keys().copied().collect::<Vec<_>>(), [key.id()]);
     let file = scene.world.app(APP, |state| state.file.clone());
     assert_eq!(file.name_of(key.id()), Some("data"));
+}
+
+/// A store may be given new credentials here or elsewhere, and volumes that are mounted need them as soon as the old ones are
+/// withdrawn.
+#[tokio::test]
+async fn credentials_of_a_new_key_ring_are_for_volumes_that_are_mounted_too() {
+    let scene = Scene::new();
+    scene.ring(&[]);
+    let renewed = || scene.volumes.seen.lock().renewed;
+    scene.world.unite_ring(b"what another device published").await.expect("taken over");
+    assert_eq!(renewed(), 1);
+    // The hive has what a command on this machine published.
+    let number = ring::open(&scene.state).expect("a ring").number().0;
+    assert!(!scene.world.take_ring(SESSION, number).await, "nothing is exchanged");
+    assert_eq!(renewed(), 2);
 }
 
 const HOOKS: &str = "services: {web: {image: busybox}}
@@ -523,4 +566,40 @@ async fn a_rollback_after_which_an_app_stays_stopped_stops_it_first() {
     };
     assert_eq!((result.state, result.code), (ResultState::Done, None));
     assert_eq!(scene.volumes.seen.lock().rolled, [(data, "before".to_owned())]);
+}
+
+/// What could not be asked is not told as if there were nothing.
+#[tokio::test]
+async fn the_page_of_an_app_says_that_its_volumes_could_not_be_asked() {
+    let scene = Scene::new();
+    scene.has_volumes(&[("data", VolumeId([1; 32]))]);
+    scene.runs();
+    let opened =
+        scene.world.open_page(Some("127.0.0.1:0".parse().expect("an address"))).await.expect("it opens");
+    let (address, code) = (opened["address"].as_str().expect("one"), opened["code"].as_str().expect("one"));
+    let browser = reqwest::Client::builder()
+        .danger_accept_invalid_certs(true)
+        .redirect(reqwest::redirect::Policy::none())
+        .no_proxy()
+        .build()
+        .expect("a client");
+    let form =
+        browser.post(format!("{address}/code")).header("content-type", "application/x-www-form-urlencoded");
+    let entered = form.body(format!("code={code}")).send().await.expect("it answers");
+    assert_eq!(entered.status(), 303);
+    let cookie =
+        entered.headers()["set-cookie"].to_str().expect("text").split(';').next().expect("one").to_owned();
+    let page = async || {
+        let asked = browser.get(format!("{address}/app?app={APP}")).header("cookie", &cookie).send().await;
+        asked.expect("it answers").text().await.expect("text")
+    };
+    let none = "No moment of the whole app is kept yet";
+    assert!(page().await.contains(none));
+    scene.volumes.seen.lock().is_mute = true;
+    let told = page().await;
+    assert!(
+        told.contains("could not be asked for their moments: ") && told.contains("it does not answer"),
+        "{told}"
+    );
+    assert!(!told.contains(none), "{told}");
 }

@@ -13,11 +13,13 @@ use fs_format::Timestamp;
 use orchestrator_api::ids::{AppId, DeviceId, ManifestId, Seq, Term, VolumeId};
 use orchestrator_api::package::{Authorization, Body};
 use orchestrator_api::placement::{self, Expect, Phase, Problem};
+use orchestrator_api::request::{Answer, DeviceHeader, HIVE_CONTEXT, show_signature};
 use orchestrator_api::text::{Hex, Uuid};
+use orchestrator_api::wire::HIVE_HEADER;
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
-use tokio::net::{UnixListener, UnixStream};
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::sync::Notify;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
@@ -97,6 +99,24 @@ pub struct Scene {
 
 impl Scene {
     pub fn new() -> Self {
+        // Nobody answers there.
+        Self::of("http://127.0.0.1:1", [3; 32])
+    }
+
+    /// A device of a hive that answers everything with this.
+    pub async fn with_hive(answer: Value) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let url = format!("http://{}", listener.local_addr().expect("has one"));
+        let key = || Identity::from_seed([8; 32]);
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                answer_as_hive(stream, &key(), &answer).await;
+            }
+        });
+        Self::of(&url, key().public())
+    }
+
+    fn of(url: &str, key: [u8; 32]) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let state = folder.path().join("state");
         std::fs::create_dir_all(state.join("orchestrator")).expect("made");
@@ -114,9 +134,8 @@ impl Scene {
         };
         let identity = || Identity::from_seed([5; 32]);
         let hive = HiveFile {
-            // Nobody answers there.
-            url: "http://127.0.0.1:1".to_owned(),
-            key: Hex([3; 32]),
+            url: url.to_owned(),
+            key: Hex(key),
             device: DEVICE,
             account: Uuid([2; 16]),
             name: "box".to_owned(),
@@ -222,6 +241,36 @@ impl Scene {
     }
 }
 
+/// One request to a hive, and its signed answer.
+async fn answer_as_hive(stream: TcpStream, hive: &Identity, answer: &Value) {
+    let (read, mut write) = stream.into_split();
+    let mut read = BufReader::new(read);
+    let (mut signature, mut length) = (None, 0);
+    loop {
+        let mut line = String::new();
+        if read.read_line(&mut line).await.unwrap_or(0) == 0 {
+            return;
+        }
+        match line.trim_end().split_once(": ") {
+            Some(("authorization", header)) => {
+                signature = DeviceHeader::parse(header).ok().map(|header| header.signature);
+            }
+            Some(("content-length", told)) => length = told.parse().expect("a number"),
+            None if line.trim_end().is_empty() => break,
+            _ => {}
+        }
+    }
+    let mut body = vec![0; length];
+    read.read_exact(&mut body).await.expect("all of it");
+    let text = answer.to_string();
+    let request = signature.expect("a device signs");
+    let signed = Answer { hive: hive.public(), request, status: 200, body: text.as_bytes() };
+    let signature = show_signature(&hive.sign(HIVE_CONTEXT, &signed.bytes()));
+    let head = format!("HTTP/1.1 200 OK\r\n{HIVE_HEADER}: {signature}\r\nconnection: close\r\n");
+    let reply = format!("{head}content-length: {}\r\n\r\n{text}", text.len());
+    let _ = write.write_all(reply.as_bytes()).await;
+}
+
 /// One request of a connection.
 async fn speak(stream: UnixStream, answer: &(dyn Fn(&str, &Value) -> Option<Value> + Send + Sync)) {
     let (read, mut write) = stream.into_split();
@@ -299,11 +348,15 @@ pub struct Told {
     pub store_answers: bool,
     /// Whether no volume is here.
     pub absent: bool,
+    /// Whether nobody can ask a volume for its moments.
+    pub is_mute: bool,
     /// What making a volume waits for.
     pub gate: Option<Arc<Notify>>,
     pub synced: Vec<String>,
     pub removed: Vec<String>,
     pub taken: Vec<String>,
+    /// How often stores were given the credentials that the ring has.
+    pub renewed: usize,
     /// Volumes that were rolled back, and to what.
     pub rolled: Vec<(String, String)>,
 }
@@ -314,6 +367,11 @@ fn unasked() -> Trouble {
 
 #[async_trait]
 impl Volumes for Fake {
+    async fn renew_credentials(&self) -> Result<()> {
+        self.seen.lock().renewed += 1;
+        Ok(())
+    }
+
     async fn create(&self, _: &str, _: Option<u64>, _: &[String]) -> Result<VolumeId> {
         let gate = self.seen.lock().gate.clone();
         if let Some(gate) = gate {
@@ -373,6 +431,9 @@ impl Volumes for Fake {
 
     async fn moments(&self, name: &str, which: Which, max: usize) -> Result<Vec<Seal>> {
         let told = self.seen.lock();
+        if told.is_mute {
+            return Err(Trouble::new(Problem::State, "it does not answer"));
+        }
         let seals = told.seals.get(name).into_iter().flatten();
         let seals = seals.filter(|seal| which == Which::All || seal.snapshot.is_some());
         Ok(seals.take(max).cloned().collect())

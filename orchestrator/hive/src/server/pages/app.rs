@@ -239,7 +239,6 @@ pub fn show(call: &Call, tenant: &mut Tenant<'_>) -> Result<Reply, Fail> {
         as_of: device.filter(|_| view.is_silent()).and_then(|device| app_view::heard(device, now)),
         safe: app_safe(app, now),
         is_wanted: app.wanted == Wanted::Running,
-        no_orders: device.and_then(app_view::no_orders),
         no_data: match app.wanted {
             _ if app.volumes.is_empty() => "It keeps none.",
             Wanted::Stopped => "It comes with its next start.",

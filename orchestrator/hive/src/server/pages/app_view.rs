@@ -50,7 +50,7 @@ impl View {
             health,
             words,
             open: app.address.clone().filter(|address| is_web(address)),
-            is_heard: device.is_none_or(is_heard),
+            no_orders: device.and_then(no_orders),
             can: may(&call.caller, Role::Operator).is_ok(),
             is_owner: may(&call.caller, Role::Owner).is_ok(),
         };

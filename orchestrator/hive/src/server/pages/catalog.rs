@@ -70,11 +70,7 @@ pub fn list(call: Arc<Call>) -> Answering {
             Ok(entries) => {
                 page.count = Some(entries.len());
                 let wanted = query.to_lowercase();
-                let fits = |entry: &&Entry| {
-                    entry.name.to_lowercase().contains(&wanted)
-                        || entry.summary.to_lowercase().contains(&wanted)
-                };
-                page.offers = entries.iter().filter(fits).map(offer).collect();
+                page.offers = entries.iter().filter(|entry| entry.has(&wanted)).map(offer).collect();
             }
             Err(error) => {
                 tracing::warn!(%error, "the catalog's folder cannot be read");

@@ -508,9 +508,13 @@ pub fn undrain_do(call: &Call, tenant: &mut Tenant<'_>) -> Result<Reply, Fail> {
 /// `GET /devices/{id}/revoke`.
 pub fn revoke(call: &Call, tenant: &mut Tenant<'_>) -> Result<Reply, Fail> {
     let device = devices::seen(tenant, call.param(0)?)?;
+    if device.state == DeviceState::Revoked {
+        let page = question(call, tenant, "revoke", "Are the stores closed to", "Save")?;
+        let closed = Field::new("stores_closed", "No store takes its credentials any more", Kind::Flag)
+            .hint("Tick this when you have changed them at the stores. Until then you are reminded.");
+        return Ok(Reply::page(&Confirm { fields: vec![closed], ..page }));
+    }
     let page = question(call, tenant, "revoke", "Revoke", "Revoke it")?;
-    let closed = Field::new("stores_closed", "No store takes its credentials any more", Kind::Flag)
-        .hint("Tick this when you have changed them at the stores. Until then you are reminded.");
     let mut what = vec![
         "The hive takes nothing from it any more. Its apps go on on other devices that may have them, from what is safe elsewhere: if it still works, empty it first, and nothing is lost.".to_owned(),
         "What lies on its disk stays readable for whoever has it and its key. Change the credentials of the stores, and run comb device revoke where the key ring is open: it renews the ring's key.".to_owned(),
@@ -522,7 +526,7 @@ pub fn revoke(call: &Call, tenant: &mut Tenant<'_>) -> Result<Reply, Fail> {
             format!("{count} of your apps {} placed on it.", if count == 1 { "is" } else { "are" }),
         );
     }
-    Ok(Reply::page(&Confirm { what, fields: vec![closed], is_danger: true, ..page }))
+    Ok(Reply::page(&Confirm { what, is_danger: true, ..page }))
 }
 
 /// `POST /devices/{id}/revoke`.

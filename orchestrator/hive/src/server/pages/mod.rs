@@ -79,7 +79,7 @@ pub fn query(text: &str) -> Result<BTreeMap<String, String>, Fail> {
     Ok(form.below("").map(|(name, value)| (name.to_owned(), value.to_owned())).collect())
 }
 
-/// Of HTTP/2, which has no `Host`.
+/// Where it stands in the address, as if this were a proxy.
 fn authority(head: &Parts) -> Option<&str> {
     head.uri.authority().map(|authority| authority.as_str())
 }

@@ -133,10 +133,11 @@ fn stake(view: &View) -> Vec<Html> {
     let mut lines = Vec::new();
     lines.push(match stake.seconds {
         Some(seconds) => {
-            let age = show::span(seconds.0.saturating_mul(1000));
-            Html::text(&format!(
-                "All up to {age} ago is safe in the store. What was written since may be lost."
-            ))
+            let then = show::as_of(seconds.0.saturating_mul(1000), view.frame.now);
+            Html::pair(
+                Html::pair("All up to ", then),
+                " is safe in the store. What was written since may be lost.",
+            )
         }
         None => Html::text("Some of its volumes were never safe in the store: they may be lost whole."),
     });
