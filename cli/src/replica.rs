@@ -131,17 +131,17 @@ impl Replicas {
         // Who only looks has nothing to send; a branch is not in the volume.
         let is_mine = !config.follows && self.core.folder.name.branch().is_none();
         let wanted = if is_mine { config.stores } else { Vec::new() };
+        let is_gone = |one: &mut Running| wanted.iter().all(|wanted| wanted.name != one.config.name);
+        let gone: Vec<Running> = self.running.lock().extract_if(.., is_gone).collect();
+        // To their end, before the next seal: what is sealed after the parting is not for them.
+        gone.iter().for_each(Running::stop);
+        // Whoever parts from a store wants to know what it had.
+        gone.iter().for_each(|one| self.note(one));
         self.name_arbiter(&wanted)?;
         // What was removed from a store that was put back in time, or is added again, is there again.
         self.cleared.lock().clear();
         let mut running = self.running.lock();
-        for one in running.drain(..) {
-            one.task.abort();
-            if wanted.iter().all(|wanted| wanted.name != one.config.name) {
-                // Whoever parts from a store wants to know what it had.
-                self.note(&one);
-            }
-        }
+        running.drain(..).for_each(|one| one.task.abort());
         let Some(runtime) = &self.runtime else { return Ok(()) };
         let seen: Vec<Option<Seq>> = wanted.iter().map(|store| self.core.seen(store)).collect();
         if let Some(everywhere) = seen.iter().min() {

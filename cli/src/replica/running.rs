@@ -26,6 +26,9 @@ use crate::stores::{self, StoreConfig};
 /// Pause before a store that cannot be opened is tried again.
 pub const OPEN_AGAIN: Duration = Duration::from_secs(30);
 
+/// The longest wait for the work of one store to stop.
+const STOP_WAIT: Duration = Duration::from_secs(5);
+
 /// One store at work.
 pub struct Running {
     pub config: StoreConfig,
@@ -53,6 +56,16 @@ impl Running {
 
     pub fn store(&self) -> (StoreConfig, Option<Patient>) {
         (self.config.clone(), self.shared.at_work.lock().store.clone())
+    }
+
+    /// Sends nothing any more, and waits until that is so. A request that is out already may still arrive.
+    pub fn stop(&self) {
+        self.task.abort();
+        let begun = std::time::Instant::now();
+        // Work of a task is short between two waits; nobody hangs should it not be.
+        while !self.task.is_finished() && begun.elapsed() < STOP_WAIT {
+            std::thread::sleep(Duration::from_millis(1));
+        }
     }
 }
 

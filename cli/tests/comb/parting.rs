@@ -133,8 +133,10 @@ fn a_store_in_which_somebody_went_on_is_not_taken_for_an_older_past() {
     copy(&world.path("store"), &world.path("old"));
     let clone = World::new();
     copy(&world.path("state"), &clone.path("state"));
+    let sent = slots(&world.path("store"));
     world.comb("store remove photos store").done();
     go_on_and_forget(&world);
+    assert_eq!(slots(&world.path("store")), sent, "nothing goes there after the parting");
     // A clone of the machine, which has the same right and does not know.
     clone.comb("snapshot photos -m clone").done();
     clone.comb("sync photos --wait").done();
