@@ -8,6 +8,7 @@ import os
 import pathlib
 import shutil
 import tempfile
+import urllib.parse
 
 import stage
 import webdriver
@@ -119,10 +120,11 @@ class Looks:
         return min(times), sorted(times)[len(times) // 2]
 
     def asked(self, browser, *origins):
-        """Whom the browser asked: nobody but these."""
+        """Whom the browser asked: nobody but these, by scheme, address and port."""
         browser.listen()
+        origin = lambda url: urllib.parse.urlsplit(url)[:2]
         web = [url for url in browser.requested if url.startswith(("http", "ws", "ftp"))]
-        others = [url for url in web if not url.startswith(origins)]
+        others = [url for url in web if origin(url) not in [origin(one) for one in origins]]
         stage.expect(web and not others, f"pages asked others: {others[:5]}")
         broken = [one for one in browser.complaints if "Content Security Policy" in one or "Uncaught" in one]
         self.wrong += [f"the browser complains: {one}" for one in sorted(set(broken))]

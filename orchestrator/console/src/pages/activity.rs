@@ -16,6 +16,8 @@ pub struct Running {
     pub begun: Html,
     /// Who ordered it.
     pub by: Html,
+    /// Its own page, with its steps.
+    pub path: Option<String>,
     /// Where it is cancelled, if it can be.
     pub cancel: Option<String>,
 }
@@ -29,8 +31,10 @@ pub struct Happened {
     pub when: Html,
     /// What, in words.
     pub what: Html,
-    /// With which app or device: its page and name.
-    pub about: Vec<(String, Html)>,
+    /// The page of what was done, with its steps and what came of it.
+    pub path: Option<String>,
+    /// With which app or device: its name, and its page if there is one.
+    pub about: Vec<(Option<String>, Html)>,
     /// Who did it.
     pub by: Html,
     /// From which address.

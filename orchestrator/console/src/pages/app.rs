@@ -198,6 +198,8 @@ pub struct AppEvent {
     pub by: Html,
     /// How grave it is.
     pub health: Health,
+    /// The page of what was done, with its steps and what came of it.
+    pub path: Option<String>,
 }
 
 impl AppEvent {

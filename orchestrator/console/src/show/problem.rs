@@ -31,7 +31,7 @@ pub fn problem(code: &str) -> (String, Option<&'static str>) {
         ),
         "compose_failed" => (
             "docker compose refused the app",
-            Some("Its own words are in the app's log, on the device's page."),
+            Some("Its own words are on the app's page of the device."),
         ),
         "config_changed" => (
             "docker compose reads the files there otherwise than when they were signed",

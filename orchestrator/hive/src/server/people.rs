@@ -18,13 +18,11 @@ use super::database::{How, Row, Value};
 use super::door::knock;
 use super::fail::Fail;
 use super::second;
-use super::tenant::{About, AccountId, Tenant, uuid};
+use super::tenant::{About, AccountId, Former, Tenant, uuid};
 
 const PEOPLE_MAX: u64 = 50;
 const TOKENS_MAX: u64 = 200;
 const INVITES_MAX: u64 = 20;
-/// People who left, whose names are kept for what they did.
-const FORMER_MAX: u64 = 1_000;
 const FAILURES_MAX: i64 = 5;
 const LOCKED_MS: i64 = 10 * 60_000;
 const DAY_S: u64 = 86_400;
@@ -637,15 +635,7 @@ pub fn remove(call: &Call, tenant: &mut Tenant<'_>) -> Result<Reply, Fail> {
         tenant.execute(&format!("DELETE FROM {table} WHERE account = $1 AND person = $2"), &[id.0.into()])?;
     }
     // What they did stays readable.
-    tenant.execute(
-        "DELETE FROM former WHERE account = $1 AND person NOT IN (SELECT person FROM former \
-         WHERE account = $1 ORDER BY at DESC LIMIT $2)",
-        &[(FORMER_MAX - 1).into()],
-    )?;
-    tenant.execute(
-        "INSERT INTO former (account, person, name, at) VALUES ($1, $2, $3, $4)",
-        &[id.0.into(), (&name).into(), chance::now().into()],
-    )?;
+    tenant.keep_name(Former::Person, id.0, &name)?;
     tenant.event("person_gone", About::default().with("person", id.to_string()).with("name", name));
     tenant.changed("people", id);
     Ok(Reply::none())

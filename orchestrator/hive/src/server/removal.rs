@@ -18,7 +18,7 @@ use super::devices;
 use super::fail::Fail;
 use super::rows;
 use super::tasks::{self, Task};
-use super::tenant::{About, Tenant};
+use super::tenant::{About, Former, Tenant};
 use crate::{OperationState, Refused};
 
 /// How an app is removed.
@@ -188,6 +188,11 @@ fn forget(tenant: &mut Tenant<'_>, operation: OperationId, app: AppId, wish: &Re
          AND operation <> $3";
     for row in tenant.query(sql, &[app.0.into(), operation.0.into()])? {
         tasks::cancel(tenant, OperationId(row.id(0)?))?;
+    }
+    // What happened with it stays readable.
+    let sql = "SELECT name FROM app WHERE account = $1 AND app = $2";
+    if let Some(row) = tenant.one(sql, &[app.0.into()])? {
+        tenant.keep_name(Former::App, app.0, row.text(0)?)?;
     }
     for table in ["app", "device_app", "moments", "package"] {
         tenant.execute(&format!("DELETE FROM {table} WHERE account = $1 AND app = $2"), &[app.0.into()])?;

@@ -23,6 +23,8 @@ use super::fail::Fail;
 pub const EVENTS_MAX: u64 = 100_000;
 /// Rows that one statement inserts: it is prepared once for each number of them.
 const ROWS_MAX: usize = 32;
+/// Names that are kept of people who left, and of apps that were removed.
+const FORMER_MAX: u64 = 1_000;
 /// Changes that are kept of all.
 const CHANGES_MAX: i64 = 10_000;
 
@@ -40,6 +42,15 @@ pub enum Wake {
     Scheduler,
     /// What fed a stream ended, and how.
     Stream(AccountId, Uuid, String),
+}
+
+/// Whose name stays readable when it is gone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Former {
+    /// A person who left.
+    Person,
+    /// An app that was removed.
+    App,
 }
 
 /// What a transaction gathers to be told when it is committed.
@@ -172,6 +183,26 @@ impl<'a> Tenant<'a> {
     /// Something for the history of terms and operations.
     pub fn happened(&mut self, what: What) {
         self.told.happened.push((orchestrator_history::boottime(), what));
+    }
+
+    /// Keeps the name of what is going, so that what happened with it stays readable.
+    pub fn keep_name(&mut self, former: Former, id: [u8; 16], name: &str) -> Result<(), Fail> {
+        let (table, column) = match former {
+            Former::Person => ("former", "person"),
+            Former::App => ("former_app", "app"),
+        };
+        let oldest = format!(
+            "DELETE FROM {table} WHERE account = $1 AND {column} NOT IN (SELECT {column} FROM {table} \
+             WHERE account = $1 ORDER BY at DESC LIMIT $2)"
+        );
+        self.execute(&oldest, &[(FORMER_MAX - 1).into()])?;
+        // An app that was removed may be added again, and be removed again.
+        let new = format!(
+            "INSERT INTO {table} (account, {column}, name, at) VALUES ($1, $2, $3, $4) \
+             ON CONFLICT (account, {column}) DO UPDATE SET name = excluded.name, at = excluded.at"
+        );
+        self.execute(&new, &[id.into(), name.into(), chance::now().into()])?;
+        Ok(())
     }
 
     /// Something happened, which is written into the chain of the account's events by [`Tenant::end`].

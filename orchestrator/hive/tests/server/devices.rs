@@ -44,6 +44,29 @@ async fn a_device_joins_by_a_code_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_code_and_an_invitation_that_ended_let_nobody_in() {
+    let (database, folder) = databases().await.remove(0);
+    let world = World::on(&database, folder).await;
+    let ada = world.set_up().await;
+    let made = ada.post("/v1/device-codes", &json!({"name": "attic"})).await.is(200);
+    let code = JoinCode::parse(made["code"].as_str().expect("has a code")).expect("is a code");
+    let invite = ada.post("/v1/people/invites", &json!({"role": "viewer"})).await.is(200)["invite"].clone();
+    let file = database.strip_prefix("sqlite:").expect("is a file");
+    let rows = rusqlite::Connection::open(file).expect("opens");
+    rows.busy_timeout(Duration::from_secs(10)).expect("it waits");
+    for table in ["device_code", "invite"] {
+        // Their time is over by a second.
+        let sql = format!("UPDATE {table} SET ends = (CAST(strftime('%s') AS INTEGER) - 1) * 1000");
+        assert_eq!(rows.execute(&sql, []).expect("is written"), 1, "{table}");
+    }
+    Machine::new(&world).join(&code, "host").await.fails(403, "code_expired");
+    let wish = json!({"invite": invite, "name": "bob", "password": "a long password"});
+    world.nobody("POST", "/v1/people/accept", &wish).await.fails(403, "code_expired");
+    assert_eq!(ada.get("/v1/devices").await["items"], json!([]));
+    assert_eq!(ada.get("/v1/people").await["items"].as_array().map(Vec::len), Some(1));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_is_not_signed_for_this_session_is_refused_and_the_refusal_is_signed() {
     let world = World::new().await;
     let ada = world.set_up().await;

@@ -27,7 +27,7 @@ async fn a_backup_is_made_once_a_day_and_the_last_seven_are_kept() {
             let file = std::fs::File::options().write(true).open(&file).expect("is there");
             file.set_modified(old).expect("has a time");
         }
-        let others = ["hive-2026-10-01.comb", "hive-before-tables-4.comb", "hive-photos.comb", "notes.txt"];
+        let others = ["hive-2026-10-01.comb", "hive-before-tables-5.comb", "hive-photos.comb", "notes.txt"];
         for other in others {
             std::fs::write(nights.join(other), b"a person's").expect("is written");
         }
@@ -73,7 +73,7 @@ async fn an_older_database_is_taken_over_after_a_backup() {
     world.end().await;
     let file = database.strip_prefix("sqlite:").expect("is a file");
     let old = rusqlite::Connection::open(file).expect("opens");
-    for table in ["session", "second", "samples", "channel", "trouble", "former", "life"] {
+    for table in ["session", "second", "samples", "channel", "trouble", "former", "former_app", "life"] {
         old.execute(&format!("DROP TABLE {table}"), []).expect("is there");
     }
     old.execute("UPDATE hive SET schema = 1", []).expect("is a hive");
@@ -81,7 +81,7 @@ async fn an_older_database_is_taken_over_after_a_backup() {
     let world = World::on(&database, folder.clone()).await;
     let login = serde_json::json!({"name": "ada", "password": "a long password"});
     world.nobody("POST", "/v1/login", &login).await.is(200);
-    let kept = folder.path().join("hive-before-tables-4.comb");
+    let kept = folder.path().join("hive-before-tables-5.comb");
     assert!(std::fs::metadata(&kept).is_ok_and(|file| file.len() > 100), "a backup was made first");
     let other = format!("sqlite:{}", folder.path().join("other.db").display());
     orchestrator_hive::restore_from(&other, &kept).await.expect("it is a backup that this comb reads");

@@ -453,6 +453,13 @@ async fn what_another_account_has_is_not_there() {
         owner.fill("/settings", "/settings/channels/webhook", &[("url", "https://example.invalid/x")]).await;
     assert_eq!(hook.status, 303, "{}", text(&hook));
     let channel = in_form(&text(&owner.get("/settings").await), "/settings/channels/");
+    // Pages without an id show her own things alone.
+    for path in ["/", "/devices", "/catalog", "/catalog/site", "/activity", "/settings", "/me"] {
+        let page = text(&eve.get(path).await);
+        for hers in ["attic", "cellar", "s3://b/p", "photos", ">ada<", "example.invalid"] {
+            assert!(!page.contains(hers), "{path} shows {hers}: {page}");
+        }
+    }
     let _elsewhere = Browser::log_in(world, "ada", "a long password").await;
     let session = in_form(&text(&owner.get("/me").await), "/me/sessions/");
     let of_ada = |path: &str| {

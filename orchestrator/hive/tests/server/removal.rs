@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use crate::pages::{Browser, text};
 use crate::scene::{Scene, id};
 use crate::world::{Reply, VOLUME, databases};
 
@@ -54,6 +55,12 @@ async fn an_app_whose_data_is_in_no_store_is_stopped_and_stays_until_a_person_sa
         assert_eq!(scene.ada.wait(&id(&begun), 10).await["state"], "done");
         let path = format!("/v1/apps/{}", scene.app);
         scene.ada.ask("GET", &path, &Value::Null, &[]).await.fails(404, "not_found");
+        // What happened with it is told by its name, and leads to no page that is gone.
+        let mut browser = Browser::log_in(&scene.world, "ada", "a long password").await;
+        let page = text(&browser.get("/activity").await);
+        assert!(page.contains("photos</bdi> (removed)"), "{page}");
+        assert!(!page.contains("an app that is gone"), "{page}");
+        assert!(!page.contains(&format!("\"/apps/{}\"", scene.app)), "{page}");
         scene.world.end().await;
     }
 }

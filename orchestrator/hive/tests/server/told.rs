@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::pages::{Browser, location, text};
-use crate::scene::Scene;
+use crate::scene::{Scene, id};
 use crate::world::{Owner, Person, Reply, World, databases, uuid};
 
 async fn scene() -> (Scene, Browser) {
@@ -102,8 +102,17 @@ async fn nothing_of_a_silent_device_is_green_and_it_takes_no_orders() {
         assert!(!page.contains(&format!("id=\"{why}\"")), "{path}: {page}");
     }
 
-    // Both devices are silent from here on.
+    // Both devices are silent from here on, and one of them has not taken what was ordered.
+    let ordered = scene.order("snapshot", json!({})).await.is(202);
+    let follow = format!("{photos}/operations/{}", id(&ordered));
+    let force = format!("href=\"{photos}/force\"");
+    for path in [&photos, &follow] {
+        assert!(!shown(&browser.get(path).await).contains(&force), "{path}");
+    }
     tokio::time::sleep(Duration::from_secs(32)).await;
+    for path in [&photos, &follow] {
+        has(&shown(&browser.get(path).await), &[&force, "Move it without that device…"]);
+    }
     for path in ["/", "/devices", &device] {
         let page = shown(&browser.get(path).await);
         assert!(page.contains("silent") && !page.contains(green), "{path}: {page}");
@@ -227,7 +236,7 @@ async fn settings_tell_how_long_the_past_is_kept_and_take_a_store() {
     has(
         kept,
         &[
-            "How long the past is kept",
+            "What of the past is kept",
             "all of the last hour, hourly moments for 2 days, daily ones for 30 days, and the last 3 always",
             &format!("<a href=\"/apps/{}\">", scene.app),
             "photos",

@@ -23,6 +23,7 @@
     if (open || document.hidden) return;
     const source = open = new EventSource(log.dataset.log);
     source.addEventListener("begun", () => { say("Live"); wait = 1000; log.replaceChildren(); });
+    source.addEventListener("none", () => { say("Nothing runs now"); wait = 1000; });
     source.addEventListener("line", (event) => {
       const line = JSON.parse(event.data);
       const item = document.createElement("li"), from = document.createElement("span"), said = document.createElement("span");

@@ -44,7 +44,9 @@ pub struct Logs {
     pub lines: Vec<LogLine>,
     /// Why there are none.
     pub trouble: Option<String>,
-    /// Where more come from; nothing if nothing runs.
+    /// Whether it has containers.
+    pub runs: bool,
+    /// Where more come from; nothing if Docker does not answer.
     pub live: Option<String>,
     /// How many lines are shown at most.
     pub lines_max: usize,

@@ -37,6 +37,8 @@ pub struct Versions {
     pub crumbs: Vec<Crumb>,
     /// What it is called.
     pub name: Html,
+    /// How many are shown, where there are more.
+    pub most: Option<usize>,
     /// Newest first.
     pub rows: Vec<VersionRow>,
 }

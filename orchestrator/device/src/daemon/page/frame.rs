@@ -152,7 +152,17 @@ impl Asked {
 
     /// The same of what a volume could not show.
     pub fn unseen(&self, unseen: Unseen) -> Answer {
-        let (status, title) = match unseen.why {
+        self.unseen_as(None, unseen)
+    }
+
+    /// The same of something that was begun before, and failed. What is asked now was answered: a page that looks again by itself
+    /// takes a status of 500 and above for a device that is away.
+    pub fn failed(&self, unseen: Unseen) -> Answer {
+        self.unseen_as(Some(StatusCode::CONFLICT), unseen)
+    }
+
+    fn unseen_as(&self, status: Option<StatusCode>, unseen: Unseen) -> Answer {
+        let (usual, title) = match unseen.why {
             Why::Missing => (StatusCode::NOT_FOUND, "There is nothing here"),
             Why::InTheWay => (StatusCode::CONFLICT, "Something is in the way"),
             Why::ReadOnly => (StatusCode::CONFLICT, "It takes no changes here"),
@@ -162,7 +172,7 @@ impl Asked {
             Why::Otherwise => (StatusCode::BAD_GATEWAY, "This could not be read"),
         };
         let lines: Vec<String> = unseen.text.lines().map(show::capital).collect();
-        self.lost(status, title, &lines.iter().map(String::as_str).collect::<Vec<_>>())
+        self.lost(status.unwrap_or(usual), title, &lines.iter().map(String::as_str).collect::<Vec<_>>())
     }
 
     /// Whose volume it is.

@@ -91,6 +91,7 @@ pub async fn logs(asked: Asked) -> Result<Answer, Answer> {
         Ok::<_, crate::trouble::Trouble>((lines, !containers.is_empty()))
     }
     .await;
+    let is_asked = found.is_ok();
     let (lines, trouble, is_there) = match found {
         Ok((lines, is_there)) => (lines, None, is_there),
         Err(_) => (
@@ -133,10 +134,18 @@ pub async fn logs(asked: Asked) -> Result<Answer, Answer> {
             })
             .collect(),
         trouble,
-        live: is_there.then(|| format!("/logs/live?app={app}&service={}", link::encode(wanted.as_bytes()))),
+        runs: is_there,
+        live: is_asked.then(|| format!("/logs/live?app={app}&service={}", link::encode(wanted.as_bytes()))),
         lines_max: LINES_MAX,
     };
     Ok(Answer::page(render(&page)))
+}
+
+/// The starts of containers, in an order of their own.
+fn starts(containers: &[Container]) -> Vec<(&str, Option<&str>)> {
+    let mut all: Vec<_> = containers.iter().map(|one| (one.id.as_str(), one.started.as_deref())).collect();
+    all.sort_unstable();
+    all
 }
 
 fn event(name: &str, data: &serde_json::Value) -> std::io::Result<Bytes> {
@@ -155,6 +164,7 @@ pub async fn live(asked: Asked) -> Result<Answer, Answer> {
     };
     let away = |_| refused(StatusCode::BAD_GATEWAY, "Docker does not answer");
     let containers = containers(&asked.world, &asked, app).await.map_err(away)?;
+    let mut ended = containers.is_empty();
     let mut parts = Vec::new();
     for one in &containers {
         let service = one.service.clone();
@@ -167,14 +177,20 @@ pub async fn live(asked: Asked) -> Result<Answer, Answer> {
         let mut all = futures_util::stream::select_all(parts);
         // What is there already comes at once, and of several services not in its order.
         let mut known = Vec::new();
-        while let Ok(Some((service, part))) = timeout(Duration::from_millis(300), all.next()).await {
+        while !ended && let Ok(next) = timeout(Duration::from_millis(300), all.next()).await {
+            let Some((service, part)) = next else {
+                ended = true;
+                break;
+            };
             known.extend(written(&service, part.is_error, &part.bytes));
             if known.len() >= LINES_MAX * 4 {
                 break;
             }
         }
         known.sort_by(|one, other| one.time.cmp(&other.time));
-        if to.send(event("begun", &json!({}))).await.is_err() {
+        // Where there are none, whoever looks keeps what came before.
+        let begun = if containers.is_empty() { "none" } else { "begun" };
+        if to.send(event(begun, &json!({}))).await.is_err() {
             return;
         }
         for one in &known[known.len().saturating_sub(LINES_MAX)..] {
@@ -185,7 +201,7 @@ pub async fn live(asked: Asked) -> Result<Answer, Answer> {
         let mut tick = tokio::time::interval(TICK);
         loop {
             tokio::select! {
-                next = all.next() => match next {
+                next = all.next(), if !ended => match next {
                     Some((service, part)) => {
                         for one in written(&service, part.is_error, &part.bytes) {
                             if to.send(told(&one)).await.is_err() {
@@ -193,13 +209,17 @@ pub async fn live(asked: Asked) -> Result<Answer, Answer> {
                             }
                         }
                     }
-                    // Containers that ended write no more; a start makes others, which a new question finds.
-                    None => return,
+                    None => ended = true,
                 },
                 _ = tick.tick() => {
                     let cookie = asked.cookie.as_deref().unwrap_or_default();
                     let is_open = asked.world.page.keys.lock().session(cookie, asked.peer, clock::boottime()).is_some();
                     if !is_open || to.send(Ok(Bytes::from_static(b": here\n\n"))).await.is_err() {
+                        return;
+                    }
+                    // A container that ended writes no more; one that was started since is found by a new question.
+                    let now = self::containers(&asked.world, &asked, app).await;
+                    if now.is_ok_and(|now| starts(&now) != starts(&containers)) {
                         return;
                     }
                 }

@@ -261,7 +261,7 @@ pub async fn restored(asked: Asked) -> Result<Answer, Answer> {
             };
             return Ok(Answer::page(render(&page)));
         }
-        Some(Err(unseen)) => return Err(asked.unseen(unseen)),
+        Some(Err(unseen)) => return Err(asked.failed(unseen)),
         Some(Ok(restored)) => restored,
     };
     // What a branch held is in the volume that it is of.

@@ -16,7 +16,7 @@ const VERSIONS_MAX: usize = 300;
 pub async fn versions(asked: Asked) -> Result<Answer, Answer> {
     let place = asked.place()?;
     let past = &asked.world.setup.past;
-    let versions = asked.question(past.versions(&place.volume, &place.path, VERSIONS_MAX)).await?;
+    let versions = asked.question(past.versions(&place.volume, &place.path, VERSIONS_MAX + 1)).await?;
     let known = asked.known(&place.volume);
     let frame = asked.frame();
     let row = |(at, version): (usize, &Version)| {
@@ -50,11 +50,12 @@ pub async fn versions(asked: Asked) -> Result<Answer, Answer> {
                 .map(|_| link::to("restore", &there)),
         }
     };
-    let rows = versions.iter().enumerate().map(row).collect();
+    let rows = versions.iter().enumerate().take(VERSIONS_MAX).map(row).collect();
     let page = Versions {
         crumbs: asked.way_to(&known, &place),
         name: show::name_bytes(frame::base_name(&place.path)),
         rows,
+        most: (versions.len() > VERSIONS_MAX).then_some(VERSIONS_MAX),
         frame,
     };
     Ok(Answer::page(render(&page)))

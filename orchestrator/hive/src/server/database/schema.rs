@@ -6,7 +6,7 @@ use super::Tx;
 use crate::server::fail::Fail;
 
 /// The number of the last migration.
-pub const SCHEMA: i64 = 4;
+pub const SCHEMA: i64 = 5;
 
 /// A column's kind; a question mark after it: it may be missing.
 struct Table {
@@ -41,6 +41,7 @@ pub const TABLES: &[(&str, &[&str])] = &[
     ("second", SECOND),
     ("channel", CHANNEL),
     ("former", FORMER),
+    ("former_app", FORMER_APP),
     ("life", LIFE),
 ];
 
@@ -237,6 +238,7 @@ const CHANNEL: &[&str] = &["account BYTES", "channel BYTES", "settings TEXT", "s
 const TROUBLE: &[&str] =
     &["account BYTES", "subject BYTES", "kind TEXT", "since INT", "told INT", "title TEXT"];
 const FORMER: &[&str] = &["account BYTES", "person BYTES", "name TEXT", "at INT"];
+const FORMER_APP: &[&str] = &["account BYTES", "app BYTES", "name TEXT", "at INT"];
 const LIFE: &[&str] = &["account BYTES", "incarnation INT", "recovering INT", "heard INT", "floor INT"];
 const CHANGE: &[&str] = &["revision SERIAL", "account BYTES", "kind TEXT", "id TEXT"];
 
@@ -348,6 +350,7 @@ const ALL: &[Table] = &[
     Table { name: "trouble", columns: TROUBLE, key: "account, subject, kind", more: &[], since: 2 },
     Table { name: "former", columns: FORMER, key: "account, person", more: &[], since: 3 },
     Table { name: "life", columns: LIFE, key: "account", more: &[], since: 4 },
+    Table { name: "former_app", columns: FORMER_APP, key: "account, app", more: &[], since: 5 },
 ];
 
 /// What differs between the two in words; what they do is the same.

@@ -14,7 +14,7 @@ use super::super::fail::Fail;
 use super::super::operations;
 use super::super::people::may;
 use super::super::tenant::Tenant;
-use super::app_view::doing;
+use super::app_view::{self, doing};
 use super::home::progress;
 use super::names::{Names, Who};
 use super::{Here, escaped, event, frame};
@@ -102,19 +102,20 @@ const GROUPS: &[(&str, &str, &[&str])] = &[
     ),
 ];
 
-fn happened(who: &Who, event: &Event, now: Time) -> Happened {
+fn happened(who: &Who, event: &Event, path: Option<String>, now: Time) -> Happened {
     let mut about = Vec::new();
     if let Some(app) = event.app {
-        about.push((format!("/apps/{app}"), who.app(app)));
+        about.push((who.apps.contains_key(&app.0).then(|| app_view::path(app)), who.app(app)));
     }
     if let Some(device) = event.device.filter(|_| event.app.is_none()) {
-        about.push((format!("/devices/{device}"), who.device(device)));
+        about.push((Some(format!("/devices/{device}")), who.device(device)));
     }
     let (health, what) = event::words(event, who);
     Happened {
         number: event.number.0,
         when: show::ago(event.time, now),
         what,
+        path,
         about,
         by: by(who, &event.by),
         from: event.from.as_ref().map(ToString::to_string),
@@ -150,6 +151,7 @@ fn running(who: &Who, operation: &Operation, may_cancel: bool, now: Time) -> Run
         what: Html::pair(of, doing(operation, device)),
         progress: progress(operation),
         begun: show::ago(operation.begun, now),
+        path: app_view::followed(operation.app, &operation.kind, operation.id),
         by: by(who, &operation.by),
         cancel: (operation.can_cancel && may_cancel).then(|| format!("/activity/{}/cancel", operation.id)),
     }
@@ -208,6 +210,10 @@ pub fn list(call: &Call, tenant: &mut Tenant<'_>) -> Result<Reply, Fail> {
         }
         path
     });
+    let mut rows = Vec::new();
+    for event in &events {
+        rows.push(happened(&who, event, app_view::told_by(tenant, event)?, frame.now));
+    }
     Ok(Reply::page(&Activity {
         running: busy
             .items
@@ -215,7 +221,7 @@ pub fn list(call: &Call, tenant: &mut Tenant<'_>) -> Result<Reply, Fail> {
             .filter(|one| one.state == State::Running && one.kind != "moments" && one.kind != "standby")
             .map(|one| running(&who, one, may_cancel, frame.now))
             .collect(),
-        rows: events.iter().map(|event| happened(&who, event, frame.now)).collect(),
+        rows,
         filter: fields,
         is_filtered: group.is_some() || app.is_some() || device.is_some() || before.is_some(),
         older,

@@ -89,6 +89,22 @@ pub fn working(app: AppId, operation: OperationId) -> String {
     format!("/apps/{app}/operations/{operation}")
 }
 
+/// The page of an operation, with its steps and what came of it; an installation has one of its own.
+pub fn followed(app: Option<AppId>, kind: &str, operation: OperationId) -> Option<String> {
+    match (app, kind) {
+        (_, "author") => Some(format!("/installs/{operation}")),
+        (app, _) => Some(working(app?, operation)),
+    }
+}
+
+/// The page of the operation that an event tells of, as long as the hive knows that.
+pub fn told_by(tenant: &mut Tenant<'_>, event: &Event) -> Result<Option<String>, Fail> {
+    let Some(operation) = event.operation else { return Ok(None) };
+    let sql = "SELECT kind FROM operation WHERE account = $1 AND operation = $2";
+    let Some(row) = tenant.one(sql, &[operation.0.into()])? else { return Ok(None) };
+    Ok(followed(event.app, row.text(0)?, operation))
+}
+
 /// What a device is called.
 pub fn device_name(devices: &[Device], id: Option<DeviceId>) -> Html {
     match id.and_then(|id| devices.iter().find(|device| device.id == id)) {
@@ -214,11 +230,13 @@ pub fn happened(
     let events = operations::newest(tenant, &looked, limit)?;
     let next = events.last().filter(|_| events.len() == limit).map(|last| last.number.0);
     let who = Who::of(tenant)?;
-    let told = |event: &Event| {
+    let mut told = Vec::new();
+    for event in &events {
         let (health, words) = event::words(event, &who);
-        AppEvent { when: show::ago(event.time, view.frame.now), words, by: who.by(&event.by), health }
-    };
-    Ok((events.iter().map(told).collect(), next))
+        let when = show::ago(event.time, view.frame.now);
+        told.push(AppEvent { when, words, by: who.by(&event.by), health, path: told_by(tenant, event)? });
+    }
+    Ok((told, next))
 }
 
 /// Whether what is known of a device is of now: it reports, and may.

@@ -322,7 +322,11 @@ fn needs(project: &Project) -> Vec<(&'static str, Vec<Html>)> {
         .services
         .iter()
         .filter_map(|one| {
-            Some(Html::pair(Html::pair(show::name(&one.service), ": "), show::name(one.memory.as_deref()?)))
+            let memory = one.memory.as_deref()?;
+            // A number alone counts bytes.
+            let told =
+                memory.parse().map_or_else(|_| show::name(memory), |bytes| Html::text(&show::bytes(bytes)));
+            Some(Html::pair(Html::pair(show::name(&one.service), ": "), told))
         })
         .collect();
     if !memory.is_empty() {

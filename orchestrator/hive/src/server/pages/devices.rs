@@ -176,11 +176,7 @@ pub fn list(call: &Call, tenant: &mut Tenant<'_>) -> Result<Reply, Fail> {
     let codes: Page<OpenDeviceCode> = stores::codes(call, tenant)?.thing()?;
     let code = |code: OpenDeviceCode| {
         let name = code.name.unwrap_or_else(|| "a device".to_owned());
-        (
-            name,
-            Html::pair("ends ", show::until(code.ends, frame.now)),
-            format!("/devices/codes/{}/remove", code.id),
-        )
+        (name, Html::pair("ends ", show::until(code.ends, frame.now)), format!("/devices/codes/{}", code.id))
     };
     Ok(Reply::page(&Devices {
         rows: rows?,

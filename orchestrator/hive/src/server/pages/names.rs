@@ -23,13 +23,16 @@ pub struct Who {
     pub apps: Names,
     /// Of people who left.
     former: Names,
+    /// Of apps that were removed.
+    removed: Names,
 }
 
 impl Who {
     /// Reads them.
     pub fn of(tenant: &mut Tenant<'_>) -> Result<Self, Fail> {
         let former = names(tenant, "SELECT person, name FROM former WHERE account = $1")?;
-        Ok(Self { people: people(tenant)?, devices: devices(tenant)?, apps: apps(tenant)?, former })
+        let removed = names(tenant, "SELECT app, name FROM former_app WHERE account = $1")?;
+        Ok(Self { people: people(tenant)?, devices: devices(tenant)?, apps: apps(tenant)?, former, removed })
     }
 
     /// A person.
@@ -49,7 +52,12 @@ impl Who {
 
     /// An app.
     pub fn app(&self, id: AppId) -> Html {
-        self.apps.get(&id.0).map_or_else(|| Html::text("an app that is gone"), |name| show::name(name))
+        // A name that is free again may be another app's now.
+        match (self.apps.get(&id.0), self.removed.get(&id.0)) {
+            (Some(name), _) => show::name(name),
+            (None, Some(name)) => Html::pair(show::name(name), " (removed)"),
+            (None, None) => Html::text("an app that is gone"),
+        }
     }
 
     /// Who did something; nothing where nobody is named.

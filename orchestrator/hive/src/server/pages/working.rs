@@ -364,6 +364,13 @@ fn page(
             _ => {}
         }
     }
+    // Whoever waits for a lost device need not wait for ever.
+    if let (Some(silent), Some((id, ..))) = (waits, &app)
+        && may(&call.caller, Role::Operator).is_ok()
+        && apps::seen(tenant, *id)?.device == Some(silent.id)
+    {
+        onward.push((format!("{}/force", app_view::path(*id)), Html::text("Move it without that device…")));
+    }
     if operation.can_cancel && may(&call.caller, Role::Operator).is_ok() {
         let id = operation.id;
         cancel = match (&path, &install) {
