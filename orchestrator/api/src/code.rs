@@ -177,10 +177,11 @@ impl JoinCode {
         format!("comb device join {hive} --code {}", self.show())
     }
 
-    /// The same for a device in a container (`security.md`, section 11).
+    /// The same for a device in a container (`security.md`, section 11). It has the machine's name, which a device that is
+    /// given none is called by: a container's own would be its id.
     pub fn docker_command(&self, hive: &str) -> String {
         format!(
-            "docker run -d --name comb --restart unless-stopped --device /dev/fuse --cap-add SYS_ADMIN \
+            "docker run -d --name comb --restart unless-stopped --uts host --device /dev/fuse --cap-add SYS_ADMIN \
              --cap-add DAC_READ_SEARCH --security-opt apparmor=unconfined \
              -v /var/run/docker.sock:/var/run/docker.sock -v /var/lib/comb:/var/lib/comb:rshared -v /apps:/apps \
              comb device run --join {hive} --code {}",
@@ -262,6 +263,7 @@ mod tests {
             docker.ends_with(&format!(" comb device run --join {hive} --code {}", code.show())),
             "{docker}"
         );
+        assert!(docker.contains(" --uts host "), "it is called as its machine: {docker}");
         let plain = |one: char| one.is_ascii_alphanumeric() || " -_./:=".contains(one);
         assert!(docker.chars().all(plain), "nothing of it is a shell's: {docker}");
     }
