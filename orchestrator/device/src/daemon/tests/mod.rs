@@ -1,5 +1,6 @@
 //! What the daemon does with what volumes, Docker and the hive say, in a folder of its own.
 
+mod forged;
 mod scene;
 
 use std::collections::{BTreeMap, BTreeSet};

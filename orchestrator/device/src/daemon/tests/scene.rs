@@ -105,12 +105,17 @@ impl Scene {
 
     /// A device of a hive that answers everything with this.
     pub async fn with_hive(answer: Value) -> Self {
+        Self::with_forger(answer, None).await
+    }
+
+    /// The same with somebody in between who forges each answer.
+    pub async fn with_forger(answer: Value, forged: Option<Forged>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let url = format!("http://{}", listener.local_addr().expect("has one"));
         let key = || Identity::from_seed([8; 32]);
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
-                answer_as_hive(stream, &key(), &answer).await;
+                answer_as_hive(stream, &key(), &answer, forged).await;
             }
         });
         Self::of(&url, key().public())
@@ -241,8 +246,27 @@ impl Scene {
     }
 }
 
+/// What somebody changes who stands between a device and its hive, and has not its key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Forged {
+    /// A bit of the signature.
+    Signature,
+    /// A byte of the answer.
+    Body,
+    /// The status: a refusal is told as what was asked for.
+    Status,
+    /// It is the true answer to another request.
+    Request,
+    /// It is signed, by another key.
+    Key,
+    /// It is signed for the device of another hive.
+    Hive,
+    /// It is not signed.
+    Missing,
+}
+
 /// One request to a hive, and its signed answer.
-async fn answer_as_hive(stream: TcpStream, hive: &Identity, answer: &Value) {
+async fn answer_as_hive(stream: TcpStream, hive: &Identity, answer: &Value, forged: Option<Forged>) {
     let (read, mut write) = stream.into_split();
     let mut read = BufReader::new(read);
     let (mut signature, mut length) = (None, 0);
@@ -262,12 +286,27 @@ async fn answer_as_hive(stream: TcpStream, hive: &Identity, answer: &Value) {
     }
     let mut body = vec![0; length];
     read.read_exact(&mut body).await.expect("all of it");
-    let text = answer.to_string();
-    let request = signature.expect("a device signs");
-    let signed = Answer { hive: hive.public(), request, status: 200, body: text.as_bytes() };
-    let signature = show_signature(&hive.sign(HIVE_CONTEXT, &signed.bytes()));
-    let head = format!("HTTP/1.1 200 OK\r\n{HIVE_HEADER}: {signature}\r\nconnection: close\r\n");
-    let reply = format!("{head}content-length: {}\r\n\r\n{text}", text.len());
+    let mut text = answer.to_string();
+    let mut request = signature.expect("a device signs");
+    let is = |what| forged == Some(what);
+    if is(Forged::Request) {
+        request[0] ^= 1;
+    }
+    let other = Identity::from_seed([88; 32]);
+    let of = if is(Forged::Hive) { other.public() } else { hive.public() };
+    let status = if is(Forged::Status) { 403 } else { 200 };
+    let signed = Answer { hive: of, request, status, body: text.as_bytes() };
+    let signer = if is(Forged::Key) { &other } else { hive };
+    let mut signature = signer.sign(HIVE_CONTEXT, &signed.bytes());
+    match forged {
+        Some(Forged::Signature) => signature[63] ^= 1,
+        Some(Forged::Body) => text = text.replacen("false", "true ", 1),
+        _ => {}
+    }
+    let named = if is(Forged::Missing) { "x-nothing" } else { HIVE_HEADER };
+    let head = format!("HTTP/1.1 200 OK\r\n{named}: {}\r\n", show_signature(&signature));
+    let date = "date: Sun, 22 Nov 2026 08:30:00 GMT\r\nconnection: close\r\n";
+    let reply = format!("{head}{date}content-length: {}\r\n\r\n{text}", text.len());
     let _ = write.write_all(reply.as_bytes()).await;
 }
 
@@ -350,7 +389,7 @@ pub struct Told {
     pub absent: bool,
     /// Whether nobody can ask a volume for its moments.
     pub is_mute: bool,
-    /// What making a volume waits for.
+    /// What making a volume waits for, and a moment.
     pub gate: Option<Arc<Notify>>,
     pub synced: Vec<String>,
     pub removed: Vec<String>,
@@ -424,6 +463,10 @@ impl Volumes for Fake {
     }
 
     async fn snapshot(&self, _: &str, tags: &[String], message: &str) -> Result<Seal> {
+        let gate = self.seen.lock().gate.clone();
+        if let Some(gate) = gate {
+            gate.notified().await;
+        }
         self.seen.lock().taken.push(message.to_owned());
         let tags: Vec<&str> = tags.iter().map(String::as_str).collect();
         Ok(seal(1, &tags))
