@@ -273,6 +273,43 @@ fn an_engine_that_restarts_starts_nothing_and_the_device_everything() {
 
 #[test]
 #[ignore = "needs root and a Docker Engine"]
+fn an_engine_that_restarts_while_an_app_starts_fails_nothing() {
+    let scene = running("manual", "always", "");
+    let Scene { hive, attic, .. } = &scene;
+    let restart = json!({ "do": "restart", "services": null, "app": APP, "term": 1, "generation": 2 });
+    let number = hive.order(&attic.id, restart);
+    hive.until(&attic.id, SOON, "starting", |app| app["phase"] == "starting");
+    engine("halt");
+    attic.until(SOON, "told", |_| {
+        ["stopped", "missing"].contains(&hive.report(&attic.id).unwrap()["docker"].as_str().unwrap())
+    });
+    // Longer than another device under a lease would wait for it.
+    std::thread::sleep(Duration::from_secs(70));
+    assert_eq!(hive.app(&attic.id)["phase"], "starting");
+    assert_eq!(hive.app(&attic.id)["problem"]["code"], "docker_stopped");
+    engine("resume");
+    let result = hive.result(&attic.id, number, SOON);
+    assert_eq!(result["state"], "done", "{result:#}");
+    hive.until(&attic.id, SOON, "told", |app| app["phase"] == "running" && app["health"] == "healthy");
+}
+
+#[test]
+#[ignore = "needs root and a Docker Engine"]
+fn a_container_that_stands_still_for_no_moment_goes_on() {
+    let scene = running("manual", "always", "");
+    let log = scene.attic.mount(APP, "data").join("data/log");
+    let containers = scene.attic.containers();
+    docker(&["pause", &containers[0]]);
+    scene.attic.until(SOON, "going on", |_| {
+        docker(&["inspect", "-f", "{{.State.Paused}}", &containers[0]]) == "false"
+    });
+    let written = records(&log);
+    scene.attic.until(SOON, "writing again", |_| records(&log) > written);
+    assert_eq!(scene.attic.containers(), containers, "nothing was started again");
+}
+
+#[test]
+#[ignore = "needs root and a Docker Engine"]
 fn after_a_power_cut_nothing_runs_before_its_mount() {
     let mut scene = running("manual", "always", "");
     let log = scene.attic.mount(APP, "data").join("data/log");

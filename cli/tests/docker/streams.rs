@@ -43,7 +43,7 @@ fn logs_facts_and_doctor_come_sealed() {
 
     assert_eq!(order(json!({ "do": "facts", "stream": stream(3) }), None)["state"], "done");
     let facts = read_stream(&hive, &attic, &stream(3));
-    for word in ["comb: ", "docker: ", "compose: ", "boottime_ms: ", "load: "] {
+    for word in ["comb: ", "docker: ", "compose: ", "clock: ", "boottime_ms: ", "load: ", "disks: "] {
         assert!(
             facts.iter().any(|line| line["text"].as_str().unwrap().starts_with(word)),
             "{word}{facts:#?}"

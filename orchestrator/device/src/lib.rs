@@ -41,6 +41,8 @@ use orchestrator_api::ids::{
 use orchestrator_api::placement::{Expect, Head, Phase, Problem, StoreView};
 use orchestrator_api::report::{Hello, Refusal, Report, ReportAnswer, Welcome};
 
+use self::phases::Death;
+
 /// A moment of `CLOCK_BOOTTIME`, in milliseconds.
 pub type Boottime = u64;
 
@@ -96,8 +98,10 @@ struct Live {
     heads: Option<BTreeMap<VolumeId, Head>>,
     /// The term was begun by a former process.
     resumed: bool,
-    /// When mounts or containers died.
-    died: Vec<Boottime>,
+    /// When what an app needs died, each kind of it by itself.
+    died: BTreeMap<phases::Death, Vec<Boottime>>,
+    /// Since when Docker does not do what the phase asks for.
+    docker_away: Option<Boottime>,
     /// A `prepare` that is under way.
     preparing: Option<Command>,
     /// When results are sent again.
@@ -139,8 +143,10 @@ pub enum Event {
     Fenced(AppId),
     /// A volume's daemon is gone, or refused a lease that had passed.
     MountDied(AppId),
-    /// A container of an app is gone that should run.
+    /// A container of an app is gone that should run, and Docker is not why.
     ContainersGone(AppId),
+    /// Docker did not answer, and does again: containers of an app ended with it.
+    EndedWithDocker(AppId),
     /// Whether Docker answers.
     Docker(bool),
     /// An app that runs is to be stopped and started again in its term: a restart, a rollback, another revision.
@@ -379,8 +385,9 @@ pub fn decide(device: &mut Device, event: Event, now: Boottime) -> Vec<Effect> {
         Event::Done { app, step, done } => device.done(app, step, done, now, &mut effects),
         Event::Prepared { app, writers } => device.prepared(app, writers, now, &mut effects),
         Event::Fenced(app) => device.fenced(app, now, &mut effects),
-        Event::MountDied(app) => device.died(app, true, now, &mut effects),
-        Event::ContainersGone(app) => device.died(app, false, now, &mut effects),
+        Event::MountDied(app) => device.died(app, Death::Mount, now, &mut effects),
+        Event::ContainersGone(app) => device.died(app, Death::Containers, now, &mut effects),
+        Event::EndedWithDocker(app) => device.died(app, Death::Docker, now, &mut effects),
         Event::Docker(answers) => device.run.docker = answers,
         Event::Again(app) => device.again(app, now, &mut effects),
         Event::StopHere(app) => device.stop_here(app, now, &mut effects),

@@ -11,15 +11,40 @@ use orchestrator_api::times::{PUBLISH_WAIT, RETRY_AFTER, SETTLE_AGAIN, WAIT_FOR_
 
 use crate::record::Record;
 use crate::rules::{Rule, keeps};
+use crate::trouble::is_of_docker;
 use crate::{Boottime, Device, Done, Effect, Found, Published, Step};
 
 /// Before a phase that waits for a lease is looked at again.
 const LOOK_AGAIN: u64 = 1_000;
 /// How long an app that failed publishes.
 const PUBLISH_FAILED: u64 = 30_000;
-/// Mounts or containers that may die within [`DEATHS_WITHIN`].
+/// How often what an app needs may die within [`DEATHS_WITHIN`].
 const DEATHS_MAX: usize = 3;
 const DEATHS_WITHIN: u64 = 600_000;
+/// How long Docker is waited for while an app under lease is started: then another device may take it.
+const DOCKER_WAIT: u64 = 60_000;
+
+/// What of an app died.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Death {
+    /// The daemon of a volume.
+    Mount,
+    /// Containers, while Docker went on.
+    Containers,
+    /// Containers, with Docker.
+    Docker,
+}
+
+impl Death {
+    /// What an app fails with that saw it too often.
+    fn problem(self) -> Problem {
+        match self {
+            Death::Mount => Problem::MountDied,
+            Death::Containers => Problem::Exits,
+            Death::Docker => Problem::DockerStopped,
+        }
+    }
+}
 
 impl Device {
     /// Writes an app's record.
@@ -40,6 +65,7 @@ impl Device {
         live.busy = false;
         live.claiming.clear();
         live.again_at = Some(now);
+        live.docker_away = None;
         self.report_soon();
     }
 
@@ -161,6 +187,9 @@ impl Device {
                 }
                 self.enter(app, Phase::Running, now, effects);
             }
+            (Phase::Starting, Done::Up(Err(problem))) if self.waits_for_docker(app, problem, now) => {
+                self.again_at(app, now + LOOK_AGAIN);
+            }
             (Phase::Mounting, Done::Mounted(Err(problem))) | (Phase::Starting, Done::Up(Err(problem))) => {
                 self.stop(app, Why::Failed(problem), now, effects);
             }
@@ -196,6 +225,14 @@ impl Device {
             (Phase::Settling, Done::Settled(false)) => self.again_at(app, now + SETTLE_AGAIN),
             _ => {}
         }
+    }
+
+    /// Whether what failed says nothing of the app, since Docker was away: its step is done again, under lease for as long
+    /// as nobody else could have started the app sooner.
+    fn waits_for_docker(&mut self, app: AppId, problem: Problem, now: Boottime) -> bool {
+        let is_leased = self.disk.apps.get(&app).is_some_and(Record::leased);
+        let since = *self.live(app).docker_away.get_or_insert(now);
+        is_of_docker(problem) && (!is_leased || now - since < DOCKER_WAIT)
     }
 
     /// Goes on flushing for another reason, with what is published already.
@@ -275,19 +312,23 @@ impl Device {
     }
 
     /// A mount, or a container, is gone.
-    pub(crate) fn died(&mut self, app: AppId, mount: bool, now: Boottime, effects: &mut Vec<Effect>) {
-        let phase = self.phase(app);
-        let hit = match mount {
-            true => matches!(phase, Some(Phase::Starting | Phase::Running)),
-            false => phase == Some(Phase::Running),
+    pub(crate) fn died(&mut self, app: AppId, what: Death, now: Boottime, effects: &mut Vec<Effect>) {
+        let Some(record) = self.disk.apps.get(&app) else { return };
+        let is_hit = match record.phase {
+            Phase::Running => true,
+            Phase::Starting => what == Death::Mount,
+            _ => false,
         };
-        if !hit {
+        if !is_hit {
             return;
         }
-        let died = &mut self.live(app).died;
+        // However often Docker ends, an app that nobody else may take goes on with it.
+        let is_counted = what != Death::Docker || record.leased();
+        let died = self.live(app).died.entry(what).or_default();
         died.retain(|at| now - at < DEATHS_WITHIN);
         died.push(now);
-        let why = if died.len() > DEATHS_MAX { Why::Failed(Problem::MountDied) } else { Why::Again };
+        let is_over = is_counted && died.len() > DEATHS_MAX;
+        let why = if is_over { Why::Failed(what.problem()) } else { Why::Again };
         self.stop(app, why, now, effects);
     }
 
@@ -321,6 +362,114 @@ impl Device {
         };
         if next != phase {
             self.enter(app, next, now, effects);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use orchestrator_api::ids::{DeviceId, RunId, Term};
+
+    use super::*;
+    use crate::{Disk, Event, decide};
+
+    const APP: AppId = AppId([1; 16]);
+    const SECOND: u64 = 1_000;
+    const HOUR: u64 = 3_600 * SECOND;
+
+    /// A device with an app in a phase; a lease holds for long.
+    fn device(policy: Policy, phase: Phase) -> Device {
+        let (id, run) = (DeviceId([2; 16]), RunId([3; 16]));
+        let mut device = Device::begin(id, Disk::default(), run, &Found::default(), 0).0;
+        let record = Record { phase, policy, term: Term(1), mine: true, ..Record::new(APP) };
+        device.disk.apps.insert(APP, record);
+        let live = device.live(APP);
+        (live.lease, live.again_at) = ((policy == Policy::Auto).then_some(10 * HOUR), Some(0));
+        device
+    }
+
+    /// The number of the start of containers that is begun at a moment, if one is.
+    fn start_begun(device: &mut Device, now: Boottime) -> Option<u64> {
+        let effects = decide(device, Event::Tick, now);
+        effects.into_iter().find_map(|effect| match effect {
+            Effect::Begin { step, what: Step::StartContainers(_), .. } => Some(step),
+            _ => None,
+        })
+    }
+
+    /// For how long starts are begun while each fails for this.
+    fn tries_for(device: &mut Device, problem: Problem) -> u64 {
+        let mut last = 0;
+        for now in (0..HOUR).step_by(5_000) {
+            let Some(step) = start_begun(device, now) else { break };
+            decide(device, Event::Done { app: APP, step, done: Done::Up(Err(problem)) }, now + SECOND);
+            last = now;
+        }
+        last
+    }
+
+    #[test]
+    fn a_start_waits_for_docker_and_under_a_lease_not_for_ever() {
+        for problem in [Problem::DockerStopped, Problem::DockerSlow] {
+            let mut manual = device(Policy::Manual, Phase::Starting);
+            assert_eq!(tries_for(&mut manual, problem), HOUR - 5_000);
+            assert_eq!(manual.phase(APP), Some(Phase::Starting), "it goes on by itself");
+            let step = start_begun(&mut manual, HOUR).expect("and is tried again");
+            decide(&mut manual, Event::Done { app: APP, step, done: Done::Up(Ok(())) }, HOUR + SECOND);
+            assert_eq!(manual.phase(APP), Some(Phase::Running));
+
+            let mut auto = device(Policy::Auto, Phase::Starting);
+            assert_eq!(tries_for(&mut auto, problem), DOCKER_WAIT, "from the first failure on");
+            assert_eq!(auto.phase(APP), Some(Phase::Stopping(Why::Failed(problem))));
+        }
+        let mut manual = device(Policy::Manual, Phase::Starting);
+        assert_eq!(tries_for(&mut manual, Problem::Exits), 0, "what is the app's own is not waited for");
+        assert_eq!(manual.phase(APP), Some(Phase::Stopping(Why::Failed(Problem::Exits))));
+    }
+
+    #[test]
+    fn a_stop_is_heard_while_docker_is_waited_for() {
+        let mut device = device(Policy::Manual, Phase::Starting);
+        tries_for(&mut device, Problem::DockerStopped);
+        decide(&mut device, Event::StopHere(APP), HOUR);
+        assert_eq!(device.phase(APP), Some(Phase::Stopping(Why::Ordered)));
+    }
+
+    /// What becomes of an app that runs again after each of these, all within ten minutes.
+    fn after(policy: Policy, events: &[fn(AppId) -> Event]) -> Option<Phase> {
+        let mut device = device(policy, Phase::Running);
+        for (number, event) in (1..).zip(events) {
+            device.enter(APP, Phase::Running, number * SECOND, &mut Vec::new());
+            decide(&mut device, event(APP), number * SECOND);
+        }
+        device.phase(APP)
+    }
+
+    #[test]
+    fn mounts_containers_and_docker_are_counted_apart_and_end_by_their_own_names() {
+        let failed = |problem| Some(Phase::Stopping(Why::Failed(problem)));
+        type Died = fn(AppId) -> Event;
+        let [mount, gone, docker]: [Died; 3] =
+            [Event::MountDied, Event::ContainersGone, Event::EndedWithDocker];
+        let again = Some(Phase::Stopping(Why::Again));
+        for policy in [Policy::Manual, Policy::Auto] {
+            assert_eq!(after(policy, &[mount; 3]), again);
+            assert_eq!(after(policy, &[mount; 4]), failed(Problem::MountDied));
+            assert_eq!(after(policy, &[gone; 4]), failed(Problem::Exits), "no mount died");
+            assert_eq!(after(policy, &[mount, gone, docker, mount, gone, docker, mount]), again);
+        }
+        assert_eq!(after(Policy::Auto, &[docker; 4]), failed(Problem::DockerStopped));
+        assert_eq!(after(Policy::Manual, &[docker; 40]), again, "it goes on by itself");
+    }
+
+    #[test]
+    fn what_died_long_ago_is_forgotten() {
+        let mut device = device(Policy::Manual, Phase::Running);
+        for number in 0..8 {
+            let now = number * DEATHS_WITHIN / 3;
+            device.enter(APP, Phase::Running, now, &mut Vec::new());
+            decide(&mut device, Event::MountDied(APP), now);
+            assert_eq!(device.phase(APP), Some(Phase::Stopping(Why::Again)), "death {number}");
         }
     }
 }

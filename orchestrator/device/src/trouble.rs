@@ -68,6 +68,11 @@ impl Trouble {
     }
 }
 
+/// Whether a problem is Docker's: what failed is done again when Docker answers, and says nothing of the app.
+pub fn is_of_docker(problem: Problem) -> bool {
+    matches!(problem, Problem::DockerStopped | Problem::DockerSlow)
+}
+
 impl fmt::Debug for Trouble {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.problem.text())?;

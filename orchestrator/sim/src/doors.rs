@@ -13,6 +13,8 @@ use crate::machine::{Claiming, Container, Docker, Job, Mount, Uploading, Waiting
 use crate::store::{Ask, Index, Manifest, Said, name as manifest_name, view};
 use crate::world::{Node, What, World, name};
 
+/// How long an answer of Docker is waited for.
+const DOCKER_ASK_WAIT: u64 = 15_000;
 /// How long an answer of the store is waited for.
 const STORE_WAIT: u64 = 10_000;
 /// The replication interval.
@@ -50,8 +52,8 @@ pub enum Ending {
     Cleared(Vec<VolumeId>),
     /// Volumes are mounted.
     Mounted(Vec<VolumeId>, BTreeMap<VolumeId, Head>, Option<u64>),
-    /// The gate decides.
-    Gate,
+    /// The gate decides; how often Docker had ended when it began.
+    Gate(u64),
     /// Containers have exited.
     Stopped,
     /// Publishing is looked at, until a moment.
@@ -196,12 +198,17 @@ impl World {
                     let failed = Done::Up(Err(Problem::DockerStopped));
                     return self.ends(at, app, step, 2_000, Ending::Failed(failed));
                 }
+                if slow > DOCKER_ASK_WAIT {
+                    let failed = Done::Up(Err(Problem::DockerSlow));
+                    return self.ends(at, app, step, DOCKER_ASK_WAIT, Ending::Failed(failed));
+                }
                 let id = self.chance.next();
                 let (boot, wait) = (self.machines[at].boot, self.chance.between(200, 1_500));
                 self.machines[at].containers.insert(app, Container { term, id });
                 self.after(wait + slow, What::Machine(at, boot, Doing::Write(app, id)));
                 let gate = self.chance.between(1_000, 7_000);
-                self.ends(at, app, step, gate + slow, Ending::Gate);
+                let ends = self.machines[at].docker_ends;
+                self.ends(at, app, step, gate + slow, Ending::Gate(ends));
             }
             Step::StopContainers { publish } => {
                 if publish {
@@ -304,11 +311,14 @@ impl World {
             Doing::LookAlive => {
                 let boot = self.machines[at].boot;
                 self.after(LOOK_ALIVE, What::Machine(at, boot, Doing::LookAlive));
-                let machine = &self.machines[at];
+                let machine = &mut self.machines[at];
                 if machine.process.is_none() || machine.paused > self.now {
                     return;
                 }
                 let docker = machine.docker != Docker::Stopped;
+                let was_away = std::mem::replace(&mut machine.docker_was_away, !docker);
+                let gone = if was_away { Event::EndedWithDocker } else { Event::ContainersGone };
+                let machine = &self.machines[at];
                 let mut events = vec![Event::Docker(docker)];
                 for (app, record) in &machine.disk.apps {
                     let mut volumes = record.volumes.keys();
@@ -322,7 +332,7 @@ impl World {
                         events.push(Event::MountDied(*app));
                     }
                     if docker && !machine.containers.contains_key(app) {
-                        events.push(Event::ContainersGone(*app));
+                        events.push(gone(*app));
                     }
                 }
                 for event in events {
@@ -397,7 +407,7 @@ impl World {
                 }
                 self.step_done(at, app, step, Done::Mounted(Ok(())));
             }
-            Ending::Gate => {
+            Ending::Gate(ends) => {
                 let there = self.machines[at].containers.contains_key(&app);
                 let writes = self.apps.get(&app).into_iter().flatten().all(|volume| {
                     let machine = &self.machines[at];
@@ -409,7 +419,12 @@ impl World {
                 let machine = &self.machines[at];
                 let answers = machine.docker != Docker::Stopped;
                 let well = there && writes && answers && machine.unhealthy <= self.now;
-                let gate = if well { Ok(()) } else { Err(Problem::Unhealthy) };
+                let gate = match well {
+                    true => Ok(()),
+                    // What failed while Docker was away says nothing of the app.
+                    false if !answers || machine.docker_ends != ends => Err(Problem::DockerStopped),
+                    false => Err(Problem::Unhealthy),
+                };
                 self.step_done(at, app, step, Done::Up(gate));
             }
             Ending::Stopped => {

@@ -143,6 +143,7 @@ impl World {
             58..=62 if self.flavour.parts => {
                 let stopped = self.chance.percent(50);
                 self.machines[at].docker = if stopped { Docker::Stopped } else { Docker::Slow };
+                self.machines[at].docker_ends += u64::from(stopped);
                 if stopped && self.chance.percent(50) {
                     self.machines[at].containers.clear();
                 }

@@ -186,6 +186,10 @@ pub struct Machine {
     pub wakes: u64,
     /// How Docker is.
     pub docker: Docker,
+    /// How often it ended.
+    pub docker_ends: u64,
+    /// Whether it did not answer when the device looked last.
+    pub docker_was_away: bool,
     /// Until when no gate passes.
     pub unhealthy: u64,
     /// What runs.
@@ -225,6 +229,8 @@ impl Machine {
             run: 0,
             wakes: u64::MAX,
             docker: Docker::Ok,
+            docker_ends: 0,
+            docker_was_away: false,
             unhealthy: 0,
             containers: BTreeMap::new(),
             local: BTreeMap::new(),

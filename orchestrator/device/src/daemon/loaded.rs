@@ -34,7 +34,8 @@ pub struct Loaded {
     pub package: Package,
     /// Its text, with its variables.
     pub text: Text,
-    planned: OnceCell<Planned>,
+    /// What compose makes of it; asked once.
+    pub(super) planned: OnceCell<Planned>,
 }
 
 /// What compose made of it, and what the policy says of that.

@@ -60,6 +60,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use fs_crypto::Identity;
@@ -76,7 +77,7 @@ use self::loaded::Loaded;
 use crate::app::gate::Watch;
 use crate::doors::compose::Compose;
 use crate::doors::disk::Files;
-use crate::doors::docker::{Container, Docker, Usage};
+use crate::doors::docker::{Container, Docker, State, Usage};
 use crate::doors::hive::Hive;
 use crate::doors::past::Past;
 use crate::doors::ring::Rings;
@@ -146,6 +147,8 @@ struct World {
     apps: Mutex<BTreeMap<AppId, AppState>>,
     seen: Mutex<Seen>,
     begun: Boottime,
+    /// How often Docker's events ended, as they do when it does.
+    docker_ends: AtomicU64,
     /// Another program is in this one's place.
     replaced: Notify,
     page: page::Page,
@@ -162,6 +165,8 @@ struct AppState {
     step: String,
     watch: Watch,
     containers: Vec<Container>,
+    /// Whether containers stand still though no moment is being taken, and do not go on.
+    stands_still: bool,
     usage: BTreeMap<String, (Usage, u64)>,
     branches: Vec<(String, Branch)>,
     missing_bytes: Option<u64>,
@@ -197,6 +202,8 @@ struct Seen {
     is_locked: bool,
     polls: Option<SessionId>,
     docker: Option<orchestrator_api::wire::report::Docker>,
+    /// Docker's own folder, as it said last.
+    docker_root: Option<PathBuf>,
     volumes: Vec<VolumeState>,
     load: Option<orchestrator_api::wire::report::Load>,
     online: Option<Boottime>,
@@ -274,6 +281,7 @@ impl World {
             seen: Mutex::new(Seen { results: orders::Results::read(&folder.0), ..Seen::default() }),
             begun: clock::boottime(),
             history: history::History::new(&folder.0, device),
+            docker_ends: AtomicU64::new(0),
             replaced: Notify::new(),
             page: page::Page::default(),
             folder,
@@ -353,8 +361,9 @@ impl World {
                 found.mounted.insert(*app, earliest);
             }
             let containers = self.docker.containers(Some(*app)).await.unwrap_or_default();
-            if let Some(one) = containers.iter().find(|one| one.state == crate::doors::docker::State::Running)
-            {
+            // One that stands still for a moment that nobody takes any more is let go on by whoever watches it.
+            let lives = |one: &&Container| matches!(one.state, State::Running | State::Paused);
+            if let Some(one) = containers.iter().find(lives) {
                 found.containers.insert(*app, one.term);
             }
         }
@@ -455,7 +464,7 @@ impl World {
             state.step.clear();
             tracing::info!(app = %record.app, term = record.term.0, phase = ?record.phase, "is in");
             if record.phase == Phase::Running {
-                state.trouble = None;
+                (state.trouble, state.stands_still) = (None, false);
             }
         }
         if record.phase != Phase::Running
@@ -495,8 +504,11 @@ impl World {
     }
 
     fn trouble(&self, app: AppId, trouble: &Trouble) {
-        tracing::warn!(%app, problem = ?trouble, "something is wrong");
-        self.app(app, |state| state.trouble = Some(trouble.clone()));
+        let before = self.app(app, |state| state.trouble.replace(trouble.clone()));
+        // What is tried again is told once.
+        if before.as_ref() != Some(trouble) {
+            tracing::warn!(%app, problem = ?trouble, "something is wrong");
+        }
     }
 
     fn is_locked(&self) -> bool {

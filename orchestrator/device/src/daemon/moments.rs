@@ -18,6 +18,9 @@ use crate::trouble::{Result, Trouble};
 
 /// How long containers may stand still for an instant of several volumes.
 const PAUSE_MAX: Duration = Duration::from_secs(10);
+/// How often they are told to go on before that is left to whoever watches the app, and how long it is waited in between.
+const GO_ON_TRIES: u32 = 3;
+const GO_ON_AGAIN: Duration = Duration::from_millis(500);
 /// What volumes keep, unless the file says otherwise.
 pub(super) const RETAIN: &str = "keep all for 1h, 1h for 2d, 1d for 30d; keep last 3";
 /// How long the moment before an update is kept, unless the file says otherwise, in seconds.
@@ -71,17 +74,59 @@ impl World {
             }
             false => Vec::new(),
         };
-        // Containers go on, whatever happens: the pause ends with this guard too.
-        let paused = join_all(running.iter().map(|one| self.docker.pause(one))).await;
-        let take = join_all(names.iter().map(|(volume, name)| async move {
-            Ok((*volume, self.setup.volumes.snapshot(name, tags, message).await?))
-        }));
+        let take = async {
+            let paused = join_all(running.iter().map(|one| self.docker.pause(one))).await;
+            paused.into_iter().collect::<Result<Vec<()>>>()?;
+            let seals = join_all(names.iter().map(|(volume, name)| async move {
+                Ok((*volume, self.setup.volumes.snapshot(name, tags, message).await?))
+            }));
+            seals.await.into_iter().collect::<Result<Vec<_>>>()
+        };
         let taken = tokio::time::timeout(PAUSE_MAX, take).await;
-        join_all(running.iter().map(|one| self.docker.unpause(one))).await;
-        paused.into_iter().collect::<Result<Vec<()>>>()?;
+        self.go_on(app, running).await;
         let late =
             |_| Trouble::new(Problem::InstantTorn, "the volumes were not kept while the app stood still");
-        taken.map_err(late)?.into_iter().collect()
+        taken.map_err(late)?
+    }
+
+    /// Lets containers go on that a moment had stand still. Should one not, or should this process end before it did, whoever
+    /// watches the app sees to it.
+    async fn go_on(&self, app: AppId, mut containers: Vec<Container>) {
+        for _ in 0..GO_ON_TRIES {
+            let told = join_all(containers.iter().map(|one| self.docker.unpause(one))).await;
+            let Some(trouble) = told.into_iter().find_map(Result::err) else { return };
+            // Docker says no to one that goes on already, too: what it is now counts.
+            if let Ok(all) = self.docker.containers(Some(app)).await {
+                containers = all.into_iter().filter(|one| one.state == State::Paused).collect();
+            }
+            if containers.is_empty() {
+                return;
+            }
+            tracing::warn!(%app, problem = ?trouble, "does not go on after a moment was taken");
+            tokio::time::sleep(GO_ON_AGAIN).await;
+        }
+    }
+
+    /// Lets containers go on that stand still though no moment is being taken: who had them do so died, Docker did not hear
+    /// that they may go on, or somebody else did it. The service of one that stands still after that.
+    pub(super) async fn end_pause(&self, app: AppId) -> Result<Option<String>> {
+        let hands = self.app(app, |state| state.hands.clone());
+        // Whoever takes a moment holds them, and whoever stops the app.
+        let Ok(_hands) = hands.try_lock() else { return Ok(None) };
+        let mut still = None;
+        for one in self.docker.containers(Some(app)).await? {
+            if one.state != State::Paused {
+                continue;
+            }
+            match self.docker.unpause(&one).await {
+                Ok(()) => tracing::warn!(%app, service = one.service, "stood still for nothing, and goes on"),
+                Err(trouble) => {
+                    tracing::warn!(%app, service = one.service, problem = ?trouble, "stands still, and does not go on");
+                    still = Some(one.service);
+                }
+            }
+        }
+        Ok(still)
     }
 
     /// Runs a hook of an app, in its service.

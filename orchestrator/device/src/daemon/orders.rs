@@ -20,6 +20,7 @@ use orchestrator_api::wire::value::{List, Number};
 use serde::{Deserialize, Serialize};
 
 use super::files::{AppFile, AppVolume};
+use super::loaded::wall_clock;
 use super::moments::retention;
 use super::streams::Stream;
 use super::talk::failed;
@@ -686,24 +687,28 @@ impl World {
 
     async fn facts(&self, session: SessionId, stream: Uuid) -> Result<Data> {
         let mut stream = Stream::begin(self, session, stream)?;
-        let seen = {
-            let seen = self.seen.lock();
-            (seen.load, seen.docker)
-        };
-        let (docker, compose) = (self.docker.version().await, self.compose.version().await);
-        let version = |found: Result<String>| found.unwrap_or_else(|trouble| trouble.to_string());
-        for (what, text) in [
-            ("comb", self.setup.version.clone()),
-            ("docker", version(docker.map(|(version, _)| version))),
-            ("compose", version(compose)),
-            ("boottime_ms", clock::boottime().to_string()),
-            ("load", serde_json::to_string(&seen.0).unwrap_or_default()),
-            ("docker_state", serde_json::to_string(&seen.1).unwrap_or_default()),
-        ] {
+        for (what, text) in self.facts_now().await {
             stream.line("", false, &format!("{what}: {text}")).await;
         }
         stream.end().await;
         Ok(Data::default())
+    }
+
+    /// What there is to know of this machine, in words.
+    pub(super) async fn facts_now(&self) -> Vec<(&'static str, String)> {
+        let (docker, compose) = (self.look_at_docker().await, self.compose.version().await);
+        let version = |found: Result<String>| found.unwrap_or_else(|trouble| trouble.to_string());
+        let seen = self.seen.lock();
+        vec![
+            ("comb", self.setup.version.clone()),
+            ("docker", version(docker)),
+            ("compose", version(compose)),
+            ("clock", format!("{}, {}", wall_clock(), seen.clocks.check().unwrap_or_else(|wrong| wrong))),
+            ("boottime_ms", clock::boottime().to_string()),
+            ("load", serde_json::to_string(&seen.load).unwrap_or_default()),
+            ("disks", serde_json::to_string(&self.disks(seen.docker_root.as_deref())).unwrap_or_default()),
+            ("docker_state", serde_json::to_string(&seen.docker).unwrap_or_default()),
+        ]
     }
 
     async fn doctor(&self, session: SessionId, stream: Uuid) -> Result<Data> {

@@ -1,5 +1,6 @@
 //! What is told: these fields and no others (`api.md`, section 5), from what was seen last.
 
+use std::path::Path;
 use std::time::Duration;
 
 use orchestrator_api::ids::{AppId, CommandNumber, VolumeId};
@@ -7,8 +8,8 @@ use orchestrator_api::placement::Phase;
 use orchestrator_api::report::{AppReport as Decided, Report as DecidedReport};
 use orchestrator_api::text::Hex;
 use orchestrator_api::wire::report::{
-    AppReport, AppTerm, Branch, ContainerState, DiskUse, Docker, Health, PortReport, ProblemReport, Progress,
-    Report, ServiceReport, StoreReport, StoreState, VolumeReport, VolumeState as Told,
+    AppReport, AppTerm, Branch, ContainerState, Disk, DiskUse, Docker, Health, PortReport, ProblemReport,
+    Progress, Report, ServiceReport, StoreReport, StoreState, VolumeReport, VolumeState as Told,
 };
 use orchestrator_api::wire::value::{List, Number, Text, Within};
 
@@ -41,11 +42,6 @@ impl World {
             .values()
             .filter_map(|state| state.record.as_ref().map(|record| record.command.0))
             .fold(seen.commands_have, u64::max);
-        let disks = [
-            (DiskUse::State, self.setup.state.as_path()),
-            (DiskUse::Apps, self.setup.apps.as_path()),
-            (DiskUse::Docker, std::path::Path::new("/var/lib/docker")),
-        ];
         let mut told: Vec<_> = report.apps.iter().collect();
         told.sort_by_key(|(_, decided)| weight(decided.phase));
         let told = told.into_iter().map(|(app, decided)| {
@@ -58,12 +54,21 @@ impl World {
             update: self.update_report(seen.updating),
             commands_have: CommandNumber(commands_have),
             load: seen.load.unwrap_or_else(|| facts::load(Ticks::default(), Ticks::default())),
-            disks: List::cut(disks.into_iter().filter_map(|(what, path)| facts::disk(what, path))),
+            disks: List::cut(self.disks(seen.docker_root.as_deref())),
             docker: seen.docker.unwrap_or(if report.docker { Docker::Ok } else { Docker::Stopped }),
             renew: List::cut(report.renew.iter().map(|(app, term)| AppTerm { app: *app, term: *term })),
             apps: List::cut(told.collect::<Vec<_>>()),
             stores: List::cut(stores(&apps, &seen)),
         }
+    }
+}
+
+impl World {
+    /// Room on the disks of this device. Docker's own folder may be out of sight: for a device in a container it is.
+    pub(super) fn disks(&self, docker: Option<&Path>) -> Vec<Disk> {
+        let own = [(DiskUse::State, self.setup.state.as_path()), (DiskUse::Apps, self.setup.apps.as_path())];
+        let all = own.into_iter().chain(docker.map(|root| (DiskUse::Docker, root)));
+        all.filter_map(|(what, path)| facts::disk(what, path)).collect()
     }
 }
 
@@ -227,7 +232,8 @@ pub(super) fn health(phase: Phase, state: &AppState, seen: &Seen) -> Health {
             || matches!(one.state, State::Exited | State::Dead) && one.exit != Some(0)
     };
     match phase {
-        Phase::Running if state.containers.iter().any(bad) => Health::Unhealthy,
+        // One that stands still for a moment that is being taken is as well as it was.
+        Phase::Running if state.stands_still || state.containers.iter().any(bad) => Health::Unhealthy,
         Phase::Running => Health::Healthy,
         Phase::Starting => Health::Starting,
         _ => Health::None,

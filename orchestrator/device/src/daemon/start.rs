@@ -23,10 +23,8 @@ use crate::doors::clock;
 use crate::doors::compose::Project;
 use crate::doors::disk::gone;
 use crate::doors::docker::Container;
-use crate::trouble::{Result, Trouble};
+use crate::trouble::{Result, Trouble, is_of_docker};
 
-/// How long Docker is waited for before a start is given up.
-const DOCKER_WAIT: Duration = Duration::from_secs(60);
 /// For how long an updated app must be well, if its file says nothing, in seconds.
 const STABLE_S: u32 = 60;
 /// How often the gate looks.
@@ -43,7 +41,9 @@ impl World {
         let started = match ours {
             true => self.start_updated(app, term).await,
             // Whoever began it did not live to see it well.
-            false => Err(Trouble::new(Problem::Late, "the device was stopped while it updated the app")),
+            false => {
+                Err(Trouble::new(Problem::Late, "who updated the app did not live to see the end of it"))
+            }
         };
         match started {
             Ok(()) => {
@@ -54,6 +54,8 @@ impl World {
                 });
                 self.write_file(app, file)
             }
+            // It says nothing of the new revision, which is started again when Docker answers.
+            Err(trouble) if is_of_docker(trouble.problem) => Err(trouble),
             Err(trouble) => self.go_back(app, term, &update, trouble).await,
         }
     }
@@ -61,6 +63,15 @@ impl World {
     /// Starts the new revision of an update, which must stay well for a while.
     async fn start_updated(&self, app: AppId, term: Term) -> Result<()> {
         self.start_once(app, term).await?;
+        let ends = self.docker_ends();
+        match self.stays_well(app).await {
+            Ok(()) => Ok(()),
+            Err(trouble) => Err(self.or_docker(ends, trouble).await),
+        }
+    }
+
+    /// Watches an app that was updated for as long as its file says.
+    async fn stays_well(&self, app: AppId) -> Result<()> {
         let Some(loaded) = self.app(app, |state| state.loaded.clone()) else { return Ok(()) };
         let planned = self.plan(app, &loaded).await?;
         let stable = loaded.text.source.block().update.stable_s.unwrap_or(STABLE_S);
@@ -109,7 +120,30 @@ impl World {
     }
 
     async fn start_once(&self, app: AppId, term: Term) -> Result<()> {
-        self.wait_for_docker().await?;
+        let ends = self.docker_ends();
+        match self.start_now(app, term).await {
+            Ok(()) => Ok(()),
+            Err(trouble) => Err(self.or_docker(ends, trouble).await),
+        }
+    }
+
+    /// Why something of an app failed; where Docker ended meanwhile or does not answer, that.
+    async fn or_docker(&self, ends: u64, trouble: Trouble) -> Trouble {
+        if is_of_docker(trouble.problem) {
+            return trouble;
+        }
+        if let Err(away) = self.docker.ping().await {
+            return away;
+        }
+        // Asked last: one that was started again answers.
+        match self.docker_ends() == ends {
+            true => trouble,
+            false => Trouble::new(Problem::DockerStopped, "Docker ended while the app was started"),
+        }
+    }
+
+    async fn start_now(&self, app: AppId, term: Term) -> Result<()> {
+        self.docker.ping().await?;
         let (file, record) = self.app(app, |state| (state.file.clone(), state.record.clone()));
         let record = record.filter(|record| record.term == term && record.mine);
         let record = record.ok_or_else(|| Trouble::new(Problem::TermOver, "the term is over"))?;
@@ -130,17 +164,6 @@ impl World {
 
     pub(super) fn note_step(&self, app: AppId, step: &str) {
         self.app(app, |state| step.clone_into(&mut state.step));
-    }
-
-    async fn wait_for_docker(&self) -> Result<()> {
-        let until = clock::boottime() + u64::try_from(DOCKER_WAIT.as_millis()).unwrap_or(u64::MAX);
-        loop {
-            match self.docker.ping().await {
-                Ok(_) => return Ok(()),
-                Err(trouble) if clock::boottime() >= until => return Err(trouble),
-                Err(_) => tokio::time::sleep(Duration::from_secs(1)).await,
-            }
-        }
     }
 
     /// Each mount is alive, is the volume that it should be, takes changes, and is in the epoch of the record.

@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use futures_util::StreamExt;
 use orchestrator_api::ids::{AppId, Epoch, VolumeId};
-use orchestrator_api::placement::Phase;
+use orchestrator_api::placement::{Phase, Problem};
 use orchestrator_api::wire::report::Docker as DockerState;
 
 use super::facts::{Ticks, load};
@@ -17,7 +18,7 @@ use crate::Event;
 use crate::app::gate::Verdict;
 use crate::doors::clock;
 use crate::doors::docker::{Container, SLOW_AFTER, State};
-use crate::trouble::Result;
+use crate::trouble::{Result, Trouble};
 
 /// How often mounts and containers are looked at, beside Docker's events.
 const LOOK_ALIVE_EVERY: Duration = Duration::from_secs(2);
@@ -44,7 +45,10 @@ impl World {
         let (wake, mut usage_at, mut away) = (self.app(app, |state| state.wake.clone()), 0, false);
         // A process that begins anew has to know what runs.
         let revision = self.app(app, |state| state.file.revision);
-        while let Err(trouble) = self.plan_of(app, revision).await {
+        loop {
+            // What a former process did not live to let go on waits for nothing. Where Docker does not answer, that is seen below.
+            let _ = self.end_pause(app).await;
+            let Err(trouble) = self.plan_of(app, revision).await else { break };
             tracing::warn!(%app, problem = ?trouble, "the app that runs is not known");
             tokio::time::sleep(DOCKER_EVERY).await;
         }
@@ -57,8 +61,8 @@ impl World {
             match self.look_at_containers(app, away).await {
                 Ok(gone) => {
                     away = false;
-                    if gone {
-                        let _ = self.events.send(Event::ContainersGone(app));
+                    if let Some(event) = gone {
+                        let _ = self.events.send(event);
                     }
                 }
                 Err(trouble) => {
@@ -95,9 +99,9 @@ impl World {
         true
     }
 
-    /// Looks at an app's containers, starts again what the file says; whether something is gone that should be there.
-    async fn look_at_containers(&self, app: AppId, was_away: bool) -> Result<bool> {
-        let Some(loaded) = self.app(app, |state| state.loaded.clone()) else { return Ok(false) };
+    /// Looks at an app's containers, starts again what the file says; what happened if something is gone that should be there.
+    pub(super) async fn look_at_containers(&self, app: AppId, was_away: bool) -> Result<Option<Event>> {
+        let Some(loaded) = self.app(app, |state| state.loaded.clone()) else { return Ok(None) };
         let planned = self.plan(app, &loaded).await?;
         let containers = self.docker.containers(Some(app)).await?;
         let (term, verdict, start) = self.app(app, |state| {
@@ -105,26 +109,36 @@ impl World {
             state.containers.clone_from(&containers);
             (state.record.as_ref().map(|record| record.term), verdict, start)
         });
+        let still = match containers.iter().any(|one| one.state == State::Paused) {
+            true => self.end_pause(app).await?,
+            false => None,
+        };
+        self.app(app, |state| state.stands_still = still.is_some());
         let here = |name: &str| containers.iter().any(|one| one.service == name && Some(one.term) == term);
         if planned.plan.services.iter().any(|service| !here(&service.name)) {
-            return Ok(true);
+            let event = if was_away { Event::EndedWithDocker } else { Event::ContainersGone };
+            return Ok(Some(event(app)));
         }
         // After dockerd was restarted nothing of ours runs: it never starts a container by itself.
         if was_away
             && containers.iter().any(|one| matches!(one.state, State::Exited | State::Dead | State::Created))
         {
-            return Ok(true);
+            return Ok(Some(Event::EndedWithDocker(app)));
         }
         self.app(app, |state| {
-            state.trouble = match &verdict {
-                Verdict::Unwell(trouble) => Some(trouble.clone()),
-                Verdict::Well | Verdict::Waiting => None,
+            let stands_still = |service| {
+                let text = "it stands still (`docker unpause`), and Docker does not let it go on";
+                Trouble::new(Problem::Unhealthy, text).of(service)
+            };
+            state.trouble = match verdict {
+                Verdict::Unwell(trouble) => Some(trouble),
+                Verdict::Well | Verdict::Waiting => still.map(stands_still),
             };
         });
         for one in &start {
             self.start_again(app, one).await?;
         }
-        Ok(false)
+        Ok(None)
     }
 
     /// Starts an exited container, if the app still runs: whoever stops it holds the same lock.
@@ -169,18 +183,20 @@ pub(super) async fn machine(world: Arc<World>) {
         let state = match world.docker.ping().await {
             Ok(took) if took <= SLOW_AFTER => DockerState::Ok,
             Ok(_) => DockerState::Slow,
-            Err(trouble) if trouble.problem == orchestrator_api::placement::Problem::DockerSlow => {
-                DockerState::Slow
-            }
+            Err(trouble) if trouble.problem == Problem::DockerSlow => DockerState::Slow,
             Err(_) if world.docker.socket().exists() => DockerState::Stopped,
             Err(_) => DockerState::Missing,
         };
         world.seen.lock().docker = Some(state);
         let now_answers = matches!(state, DockerState::Ok | DockerState::Slow);
-        if answers != Some(now_answers) {
+        let changed = answers != Some(now_answers);
+        if changed {
             answers = Some(now_answers);
             let _ = world.events.send(Event::Docker(now_answers));
             wake_all(&world);
+        }
+        if now_answers && (changed || world.seen.lock().docker_root.is_none()) {
+            let _ = world.look_at_docker().await;
         }
         let now = clock::boottime();
         if now >= looked + u64::try_from(MACHINE_EVERY.as_millis()).unwrap_or(u64::MAX) {
@@ -195,6 +211,18 @@ pub(super) async fn machine(world: Arc<World>) {
 }
 
 impl World {
+    /// Asks Docker for its version, and where its own folder is: both may be others after each start of it.
+    pub(super) async fn look_at_docker(&self) -> Result<String> {
+        let (version, root) = self.docker.version().await?;
+        self.seen.lock().docker_root = root;
+        Ok(version)
+    }
+
+    /// How often Docker has ended, as far as that was noticed: each end of it ends its events.
+    pub(super) fn docker_ends(&self) -> u64 {
+        self.docker_ends.load(Ordering::Relaxed)
+    }
+
     fn look_at_clocks(&self) {
         let heard = self.hive.heard();
         let mut seen = self.seen.lock();
@@ -216,6 +244,7 @@ pub(super) async fn docker_events(world: Arc<World>) {
             while let Some(event) = events.next().await {
                 world.app(event.app, |state| state.wake.notify_one());
             }
+            world.docker_ends.fetch_add(1, Ordering::Relaxed);
         }
         tokio::time::sleep(DOCKER_EVERY).await;
     }

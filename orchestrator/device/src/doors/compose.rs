@@ -54,7 +54,8 @@ impl Compose {
         limit: Duration,
     ) -> Result<Said> {
         let Some(docker) = program::find("docker") else {
-            return Err(Trouble::new(Problem::DockerStopped, "the program `docker` is not installed"));
+            // No waiting helps: the engine may answer all the time.
+            return Err(Trouble::new(Problem::ComposeFailed, "the program `docker` is not installed"));
         };
         std::fs::create_dir_all(&self.home)
             .map_err(|error| Trouble::new(Problem::NoSpace, format!("{}: {error}", self.home.display())))?;
@@ -147,7 +148,12 @@ fn failed(said: Said, problem: Problem) -> Result<()> {
     let text = last_lines(&said.errors);
     let lower = text.to_lowercase();
     let problem = match () {
-        () if lower.contains("cannot connect to the docker daemon") => Problem::DockerStopped,
+        // The second is said where the engine ends while compose speaks to it.
+        () if lower.contains("cannot connect to the docker daemon")
+            || lower.contains("error during connect") =>
+        {
+            Problem::DockerStopped
+        }
         () if lower.contains("port is already allocated") || lower.contains("address already in use") => {
             Problem::PortTaken
         }

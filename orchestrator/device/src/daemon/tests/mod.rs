@@ -1,7 +1,9 @@
 //! What the daemon does with what volumes, Docker and the hive say, in a folder of its own.
 
+mod docker;
 mod forged;
 mod scene;
+mod still;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
