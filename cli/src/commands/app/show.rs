@@ -4,7 +4,7 @@ use clap::Args;
 use orchestrator_api::placement::Policy;
 use orchestrator_api::wire::app::App;
 
-use super::list::{data, how};
+use super::list::{self, data, how};
 use crate::failure::Result;
 use crate::hive::{Client, HiveArgs, find, words};
 use crate::output;
@@ -39,7 +39,9 @@ fn line(what: &str, value: &str) -> Result<()> {
 }
 
 fn show(client: &Client, app: &App) -> Result<()> {
-    let devices = find::device_names(&find::devices(client)?);
+    let devices = find::devices(client)?;
+    let device = list::place(app, &devices);
+    let devices = find::device_names(&devices);
     let named = |device| words::named(&devices, &device);
     line("app", &app.name)?;
     line("id", &app.id.to_string())?;
@@ -49,7 +51,7 @@ fn show(client: &Client, app: &App) -> Result<()> {
     {
         line("", hint)?;
     }
-    line("device", &app.device.map_or_else(|| "none".to_owned(), named))?;
+    line("device", if app.device.is_some() { &device } else { "none" })?;
     line("version", &format!("{} (revision {})", app.version, app.revision.0))?;
     let policy = match app.policy {
         Policy::Manual => "manual: a person moves it",
@@ -89,8 +91,8 @@ fn show(client: &Client, app: &App) -> Result<()> {
         line("port", &words::port(port.service.as_str(), port.given.0, port.port.0, port.protocol))?;
     }
     for volume in &app.volumes {
-        let key = volume.volume.map_or_else(|| "not made yet".to_owned(), |key| key.to_string());
-        line("volume", &format!("{} {key}", volume.name))?;
+        let key = volume.volume.map_or_else(String::new, |key| format!(" {key}"));
+        line("volume", &format!("{}{key}: {}", volume.name, list::volume(app, volume)))?;
     }
     for action in &app.actions {
         let inputs: Vec<&str> = action.input.iter().map(|input| input.name.as_str()).collect();

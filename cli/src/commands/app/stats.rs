@@ -62,7 +62,7 @@ fn show(app: &App) -> Result<()> {
         "{}: {}, data {}, reported {age}",
         output::escape(app.name.as_bytes()),
         how(app),
-        data(app)
+        output::escape(data(app).as_bytes())
     ))?;
     let mut table = Table::new(&[
         ("SERVICE", Align::Left),
