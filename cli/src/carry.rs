@@ -42,38 +42,42 @@ pub struct Sum {
     pub bytes: u64,
 }
 
+/// Says before each entry and each part of a file whether to go on; its failure is that of the whole.
+pub type GoOn<'a> = &'a dyn Fn() -> Result<()>;
+
 /// Carries all of `from` into `to`, an empty folder, which gets the owner, mode and times of `from`.
-pub fn carry(from: &Path, to: &Path) -> Result<Sum> {
+pub fn carry(from: &Path, to: &Path, go_on: GoOn<'_>) -> Result<Sum> {
     let root = metadata(from)?;
     if !root.is_dir() {
         return Err(Failure::new(Kind::NotFound, format!("{} is no folder", from.display())));
     }
-    let mut carrier = Carrier { device: root.dev(), links: HashMap::new(), sum: Sum::default() };
+    let mut carrier = Carrier { device: root.dev(), links: HashMap::new(), sum: Sum::default(), go_on };
     carrier.folder(from, to, &root, 0)?;
     Ok(carrier.sum)
 }
 
 /// Compares two folders byte by byte; the first difference is an error that names it.
-pub fn compare(from: &Path, to: &Path) -> Result<Sum> {
-    let mut sum = Sum::default();
-    let mut links = Links::default();
-    same(from, to, &mut links, &mut sum, 0)?;
-    Ok(sum)
+pub fn compare(from: &Path, to: &Path, go_on: GoOn<'_>) -> Result<Sum> {
+    let mut comparer = Comparer { links: HashMap::new(), sum: Sum::default(), go_on };
+    comparer.same(from, to, 0)?;
+    Ok(comparer.sum)
 }
 
-struct Carrier {
+struct Carrier<'a> {
     device: u64,
     /// Where the first name of a file with several names is.
     links: HashMap<u64, PathBuf>,
     sum: Sum,
+    go_on: GoOn<'a>,
 }
 
-impl Carrier {
+impl Carrier<'_> {
     fn folder(&mut self, from: &Path, to: &Path, about: &Metadata, depth: usize) -> Result<()> {
         if depth > DEPTH_MAX {
             return Err(Failure::other(format!("{} is more than {DEPTH_MAX} folders deep", from.display())));
         }
         for name in names(from)? {
+            (self.go_on)()?;
             let (from, to) = (from.join(&name), to.join(&name));
             let about = metadata(&from)?;
             if about.dev() != self.device {
@@ -108,7 +112,7 @@ impl Carrier {
         }
         let kind = about.file_type();
         if kind.is_file() {
-            copy(from, to, about.len())?;
+            copy(from, to, about.len(), self.go_on)?;
         } else if kind.is_symlink() {
             let target = fs::read_link(from).map_err(|error| Failure::io(from.display(), &error))?;
             symlink(target, to).map_err(|error| Failure::io(to.display(), &error))?;
@@ -142,7 +146,7 @@ fn names(folder: &Path) -> Result<BTreeSet<OsString>> {
 }
 
 /// Content, with its holes.
-fn copy(from: &Path, to: &Path, bytes: u64) -> Result<()> {
+fn copy(from: &Path, to: &Path, bytes: u64, go_on: GoOn<'_>) -> Result<()> {
     let read = |error: &io::Error| Failure::io(from.display(), error);
     let write = |error: &io::Error| Failure::io(to.display(), error);
     let source = File::open(from).map_err(|error| read(&error))?;
@@ -151,6 +155,7 @@ fn copy(from: &Path, to: &Path, bytes: u64) -> Result<()> {
     for data in data(&source, bytes).map_err(|error| read(&error))? {
         let mut at = data.start;
         while at < data.end {
+            go_on()?;
             let want = usize::try_from(data.end - at).unwrap_or(PART_BYTES).min(PART_BYTES);
             let got = source.read_at(&mut part[..want], at).map_err(|error| read(&error))?;
             if got == 0 {
@@ -233,64 +238,69 @@ fn attributes(path: &Path) -> Result<BTreeMap<CString, Vec<u8>>> {
     Ok(found)
 }
 
-/// The numbers of files with several names, each with the one it has on the other side.
-#[derive(Default)]
-struct Links(HashMap<u64, u64>);
+struct Comparer<'a> {
+    /// The numbers of files with several names, each with the one it has on the other side.
+    links: HashMap<u64, u64>,
+    sum: Sum,
+    go_on: GoOn<'a>,
+}
 
-fn same(from: &Path, to: &Path, links: &mut Links, sum: &mut Sum, depth: usize) -> Result<()> {
-    let differs = |what: &str| {
-        Err(Failure::new(
-            Kind::Damaged,
-            format!("adopt_differs: {what} of {} is not that of {}", to.display(), from.display()),
-        ))
-    };
-    if depth > DEPTH_MAX {
-        return Err(Failure::other(format!("{} is more than {DEPTH_MAX} folders deep", from.display())));
-    }
-    let (one, other) = (metadata(from)?, metadata(to)?);
-    sum.entries += 1;
-    if one.mode() != other.mode() {
-        return differs("the kind or mode");
-    }
-    if (one.uid(), one.gid()) != (other.uid(), other.gid()) {
-        return differs("the owner");
-    }
-    if (one.mtime(), one.mtime_nsec()) != (other.mtime(), other.mtime_nsec()) {
-        return differs("the time");
-    }
-    if attributes(from)? != attributes(to)? {
-        return differs("an attribute");
-    }
-    if one.is_dir() {
-        let (mine, theirs) = (names(from)?, names(to)?);
-        if mine != theirs {
-            let odd = mine.symmetric_difference(&theirs).next().cloned().unwrap_or_default();
-            return differs(&format!("the list with \"{}\"", odd.to_string_lossy()));
+impl Comparer<'_> {
+    fn same(&mut self, from: &Path, to: &Path, depth: usize) -> Result<()> {
+        (self.go_on)()?;
+        let differs = |what: &str| {
+            Err(Failure::new(
+                Kind::Damaged,
+                format!("adopt_differs: {what} of {} is not that of {}", to.display(), from.display()),
+            ))
+        };
+        if depth > DEPTH_MAX {
+            return Err(Failure::other(format!("{} is more than {DEPTH_MAX} folders deep", from.display())));
         }
-        return mine
-            .iter()
-            .try_for_each(|name| same(&from.join(name), &to.join(name), links, sum, depth + 1));
-    }
-    if one.nlink() > 1 && *links.0.entry(one.ino()).or_insert(other.ino()) != other.ino() {
-        return differs("the file behind a name");
-    }
-    if one.is_symlink() {
-        let target = |path: &Path| fs::read_link(path).map_err(|error| Failure::io(path.display(), &error));
-        return if target(from)? == target(to)? { Ok(()) } else { differs("the target") };
-    }
-    if one.is_file() {
-        sum.bytes += one.len();
-        if one.len() != other.len() || !same_bytes(from, to, one.len())? {
-            return differs("the content");
+        let (one, other) = (metadata(from)?, metadata(to)?);
+        self.sum.entries += 1;
+        if one.mode() != other.mode() {
+            return differs("the kind or mode");
         }
-    } else if one.rdev() != other.rdev() {
-        return differs("the device");
+        if (one.uid(), one.gid()) != (other.uid(), other.gid()) {
+            return differs("the owner");
+        }
+        if (one.mtime(), one.mtime_nsec()) != (other.mtime(), other.mtime_nsec()) {
+            return differs("the time");
+        }
+        if attributes(from)? != attributes(to)? {
+            return differs("an attribute");
+        }
+        if one.is_dir() {
+            let (mine, theirs) = (names(from)?, names(to)?);
+            if mine != theirs {
+                let odd = mine.symmetric_difference(&theirs).next().cloned().unwrap_or_default();
+                return differs(&format!("the list with \"{}\"", odd.to_string_lossy()));
+            }
+            return mine.iter().try_for_each(|name| self.same(&from.join(name), &to.join(name), depth + 1));
+        }
+        if one.nlink() > 1 && *self.links.entry(one.ino()).or_insert(other.ino()) != other.ino() {
+            return differs("the file behind a name");
+        }
+        if one.is_symlink() {
+            let target =
+                |path: &Path| fs::read_link(path).map_err(|error| Failure::io(path.display(), &error));
+            return if target(from)? == target(to)? { Ok(()) } else { differs("the target") };
+        }
+        if one.is_file() {
+            self.sum.bytes += one.len();
+            if one.len() != other.len() || !same_bytes(from, to, one.len(), self.go_on)? {
+                return differs("the content");
+            }
+        } else if one.rdev() != other.rdev() {
+            return differs("the device");
+        }
+        Ok(())
     }
-    Ok(())
 }
 
 /// Whether two files of one length hold the same. Where both have a hole, nothing is read.
-fn same_bytes(from: &Path, to: &Path, bytes: u64) -> Result<bool> {
+fn same_bytes(from: &Path, to: &Path, bytes: u64, go_on: GoOn<'_>) -> Result<bool> {
     let (one, other) = (open(from)?, open(to)?);
     let read = |path: &Path, error: &io::Error| Failure::io(path.display(), error);
     let mut ranges = data(&one, bytes).map_err(|error| read(from, &error))?;
@@ -301,6 +311,7 @@ fn same_bytes(from: &Path, to: &Path, bytes: u64) -> Result<bool> {
     for range in ranges {
         let mut at = range.start.max(done);
         while at < range.end {
+            go_on()?;
             let want = usize::try_from(range.end - at).unwrap_or(PART_BYTES).min(PART_BYTES);
             one.read_exact_at(&mut mine[..want], at).map_err(|error| read(from, &error))?;
             other.read_exact_at(&mut theirs[..want], at).map_err(|error| read(to, &error))?;
@@ -347,15 +358,43 @@ mod tests {
         from
     }
 
+    fn always() -> Result<()> {
+        Ok(())
+    }
+
+    #[test]
+    fn it_stops_where_it_is_told_to_also_within_a_large_file() {
+        let top = tempfile::tempdir().expect("a temporary folder");
+        let (from, to) = (top.path().join("from"), top.path().join("to"));
+        fs::create_dir(&from).expect("a folder");
+        fs::create_dir(&to).expect("a folder");
+        fs::write(from.join("large"), vec![7; 4 * PART_BYTES]).expect("a file");
+        let asked = std::cell::Cell::new(0);
+        let enough = |most: u32| {
+            let asked = &asked;
+            asked.set(0);
+            move || {
+                asked.set(asked.get() + 1);
+                if asked.get() > most { Err(Failure::other("interrupted")) } else { Ok(()) }
+            }
+        };
+        assert_eq!(carry(&from, &to, &enough(3)).expect_err("told to stop").message, "interrupted");
+        assert_eq!(fs::read(to.join("large")).expect("begun").len(), 2 * PART_BYTES);
+        fs::remove_file(to.join("large")).expect("removed");
+        carry(&from, &to, &always).expect("carried");
+        assert_eq!(compare(&from, &to, &enough(4)).expect_err("told to stop").message, "interrupted");
+        compare(&from, &to, &always).expect("the same");
+    }
+
     #[test]
     fn all_of_a_folder_is_carried_and_is_the_same() {
         let top = tempfile::tempdir().expect("a temporary folder");
         let from = folder(top.path());
         let to = top.path().join("to");
         fs::create_dir(&to).expect("a folder");
-        let carried = carry(&from, &to).expect("carried");
+        let carried = carry(&from, &to, &always).expect("carried");
         assert_eq!((carried.entries, carried.bytes), (9, 7 + 7 + 1 + (65 << 20)));
-        let compared = compare(&from, &to).expect("the same");
+        let compared = compare(&from, &to, &always).expect("the same");
         assert_eq!(compared, carried);
         assert_eq!(metadata(&to.join("b")).expect("b").ino(), metadata(&to.join("sub/a")).expect("a").ino());
         assert_eq!(metadata(&to.join("sub/deep")).expect("deep").mode() & 0o7777, 0o2750);
@@ -405,9 +444,9 @@ mod tests {
             let from = folder(top.path());
             let to = top.path().join("to");
             fs::create_dir(&to).expect("a folder");
-            carry(&from, &to).expect("carried");
+            carry(&from, &to, &always).expect("carried");
             change(&to);
-            let failure = compare(&from, &to).expect_err(what);
+            let failure = compare(&from, &to, &always).expect_err(what);
             assert!(failure.message.starts_with("adopt_differs"), "{failure}");
             // What is added or removed shows in the time of its folder first.
             assert!(failure.message.contains(what) || what == "list" || what == "kind", "{what}: {failure}");

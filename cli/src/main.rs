@@ -27,6 +27,7 @@
 //! - `hive`     the hive as a person speaks with it; packages of apps
 //! - `carry`    a folder of this machine into another one, with all that it holds
 //! - `ask`      questions to a person
+//! - `interrupts`   signals to end, for what has something to put back before
 //! - `live`     the folder where a volume takes changes, opened so that nothing in it leads elsewhere
 //! - `page`     a part of a long list
 //! - `tree`, `writer`, `pax`   reading a sealed tree, and writing it into a folder or an archive
@@ -49,6 +50,7 @@ mod failure;
 mod filling;
 mod following;
 mod hive;
+mod interrupts;
 mod keys;
 mod lazy_disk;
 mod lease;

@@ -461,7 +461,7 @@ fn hint(hive: &Address, code: Code) -> Option<String> {
 }
 
 #[cfg(test)]
-mod tests {
+pub mod tests {
     use std::io::{Read, Write};
     use std::net::TcpListener;
     use std::thread;
@@ -504,7 +504,7 @@ mod tests {
     }
 
     /// A server that gives these answers, one a connection, and says what it was asked.
-    fn serving(answers: Vec<String>) -> (Address, thread::JoinHandle<Vec<String>>) {
+    pub fn serving(answers: Vec<String>) -> (Address, thread::JoinHandle<Vec<String>>) {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let address = Address::parse(&listener.local_addr().expect("bound").to_string()).expect("an address");
         let serving = thread::spawn(move || {
@@ -526,11 +526,13 @@ mod tests {
         (address, serving)
     }
 
-    fn answer(status: &str, body: &str) -> String {
+    /// An answer of it.
+    pub fn answer(status: &str, body: &str) -> String {
         format!("HTTP/1.1 {status}\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}", body.len())
     }
 
-    fn client(hive: Address) -> Client {
+    /// Who asks it.
+    pub fn client(hive: Address) -> Client {
         Client::new(hive).expect("a client").with_token(Hidden::new("comb_token".to_owned()).expect("short"))
     }
 

@@ -1,14 +1,17 @@
-//! Orders that this machine's own device takes where the hive does not answer (`orchestrator/docs/api.md`, section 12).
+//! This machine as one of the hive's devices, and orders that it takes where the hive does not answer
+//! (`orchestrator/docs/api.md`, section 12).
 //!
 //! A start needs a new term, which only the hive gives; so what can be asked for here is what an app that runs here may do.
 
 use std::time::Duration;
 
+use orchestrator_api::ids::DeviceId;
 use orchestrator_api::wire::command::Late;
+use orchestrator_device::daemon::files::Folder;
 use orchestrator_device::daemon::socket::{self, AppOrder, Ask};
 use serde_json::Value;
 
-use super::words;
+use super::{Client, words};
 use crate::failure::{Context, Failure, Kind, Result};
 use crate::output;
 use crate::state::State;
@@ -44,6 +47,23 @@ pub fn or_here(state: &State, asked: Result<()>, name: &str, order: AppOrder, wh
                 None => Ok(()),
             }
         }
+    }
+}
+
+/// This machine, as the hive calls it.
+pub fn device(state: &State, client: &Client) -> Result<DeviceId> {
+    let file = Folder::of(state.root()).hive().context("the device's folder")?;
+    let file = file.ok_or_else(|| {
+        Failure::new(Kind::NotFound, "this machine is no device").hint(
+            "do it where the app runs or is to run: `comb device join HIVE --code C` makes this machine a device",
+        )
+    })?;
+    match client.info()?.key == file.key {
+        true => Ok(file.device),
+        false => Err(Failure::new(
+            Kind::Foreign,
+            format!("this machine is a device of another hive, {}", file.url),
+        )),
     }
 }
 

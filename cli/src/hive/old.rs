@@ -4,6 +4,7 @@
 //! Docker itself: two of one database on one port would be none.
 
 use std::collections::BTreeMap;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -167,7 +168,8 @@ fn containers(filter: &[&str]) -> Result<Vec<Listed>> {
 
 fn ask(args: &[&str], wait: Duration) -> Result<Said> {
     let mut command = dockers_own();
-    command.args(args);
+    // An interrupt from the terminal is for `comb`, which starts again what it stopped: half of either would help nobody.
+    command.args(args).process_group(0);
     let said = run(command, wait, ANSWER_BYTES_MAX)?;
     if said.well { Ok(said) } else { Err(away(&said)) }
 }

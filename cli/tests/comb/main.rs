@@ -1,5 +1,6 @@
 //! The command line as a person meets it: the binary, a state folder, real mounts.
 
+mod adopting;
 mod apps;
 mod branches;
 mod browser;

@@ -25,7 +25,8 @@ pub struct Outcome {
 }
 
 impl Outcome {
-    fn new(output: Output) -> Self {
+    /// Of a command that ended.
+    pub fn new(output: Output) -> Self {
         Self {
             code: output.status.code().unwrap_or(-1),
             out: String::from_utf8_lossy(&output.stdout).into_owned(),
