@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use orchestrator_api::compose::{Plan, PlannedVolume, VolumeKind};
+use orchestrator_api::ids::DeviceId;
 use orchestrator_api::package::{Authorization, Body};
 use orchestrator_api::wire::app::{App, Plain, Wanted};
 use orchestrator_api::wire::operation::Ordered;
@@ -14,7 +15,7 @@ use orchestrator_api::wire::operation::Ordered;
 use crate::commands::restore;
 use crate::failure::{Context, Failure, Kind, Result};
 use crate::hive::orders::OrderArgs;
-use crate::hive::{author, find, ring, sealed};
+use crate::hive::{Client, author, find, here, ring, sealed, words};
 use crate::output;
 use crate::passphrase::PassphraseArgs;
 use crate::state::{State, VolumeFolder, write_new};
@@ -45,31 +46,125 @@ pub fn run(state: &State, args: &EjectArgs) -> Result<()> {
     let client = args.order.hive.client(state)?;
     let app = find::app(&client, &args.name)?;
     refuse_full(&args.to)?;
-    let volumes = here(state, &app)?;
+    let device = here::device(state, &client)?;
+    refuse_elsewhere(&client, &app, device)?;
+    let volumes = volumes_here(state, &app)?;
     let opened = ring::open(state, &client, &args.passphrase)?;
     let (authorization, body) = sealed::fetch(&client, opened.ring.owner(), &app)?;
     drop(opened);
     let plan = author::plan_of(&authorization, &body)?;
+    let lead = lead(&body, &plan)?;
+    let (target, is_new) = make(&args.to)?;
 
-    if app.wanted == Wanted::Running {
-        let ordered: Ordered = client.post(&format!("/v1/apps/{}/stop", app.id), &Plain {})?;
-        let watching = OrderArgs { no_wait: false, json: false, ..args.order.clone() };
-        watching.finish(&client, ordered, &format!("stopping \"{}\"", app.name))?;
+    // All that can be known before is known.
+    let stopped = match app.wanted {
+        Wanted::Stopped => Ok(()),
+        Wanted::Running => stop(&client, &app, device, &args.order),
+    };
+    if let Err(failure) = stopped {
+        if is_new {
+            // Nothing was written to it.
+            let _ = fs::remove_dir(&target);
+        }
+        return Err(failure);
     }
-    let target = make(&args.to)?;
-    files(&target, &body, &plan)?;
-    private(&target.join(".env"), &environment(&target, &authorization, &body))?;
-    for planned in &plan.volumes {
-        let volume = volumes.iter().find(|(name, _)| *name == planned.name).map(|(_, volume)| volume);
-        data(state, &target, planned, volume)?;
-    }
-    let by_itself = overrides(&target, &body.compose, &plan)?;
+    let ejecting =
+        Ejecting { state, target: &target, authorization: &authorization, body: &body, plan: &plan };
+    let by_hand = ejecting
+        .write(&volumes, &lead)
+        .map_err(|failure| half_done(failure, &app.name, app.wanted == Wanted::Running, &target))?;
     output::note(&format!("\"{}\" is in {}", app.name, target.display()));
-    output::note(&match by_itself {
+    output::note(&match by_hand {
         Some(command) => format!("`{command}` there runs it; its .env has its passwords"),
         None => "`docker compose up -d` there runs it; its .env has its passwords".to_owned(),
     });
     Ok(())
+}
+
+/// Refuses an app that another device has: what lies here of its volumes may be old.
+fn refuse_elsewhere(client: &Client, app: &App, device: DeviceId) -> Result<()> {
+    if app.device == Some(device) {
+        return Ok(());
+    }
+    let Some(id) = app.device else {
+        return Err(Failure::new(Kind::InTheWay, format!("no device has \"{}\"", app.name)).hint(format!(
+            "`comb app start {}` gives it to one, with all that is safe of it; eject it there",
+            app.name
+        )));
+    };
+    let name = words::named(&find::device_names(&find::devices(client)?), &id);
+    let name = output::escape(name.as_bytes());
+    Err(Failure::new(Kind::InTheWay, format!("\"{}\" is on \"{name}\", and not on this machine", app.name)).hint(
+        format!("eject it on \"{name}\", which has its newest data, or move it here before: `comb app move {} --to DEVICE`", app.name),
+    ))
+}
+
+/// Stops the app, which is to be all here then.
+fn stop(client: &Client, app: &App, device: DeviceId, order: &OrderArgs) -> Result<()> {
+    let ordered: Ordered = client.post(&format!("/v1/apps/{}/stop", app.id), &Plain {})?;
+    let watching = OrderArgs { no_wait: false, json: false, ..order.clone() };
+    watching.finish(client, ordered, &format!("stopping \"{}\"", app.name))?;
+    // It may have moved before it stopped; what the other one has that no store has is not here.
+    let now: App = client.get(&format!("/v1/apps/{}", app.id))?;
+    refuse_elsewhere(client, &now, device).map_err(|failure| and_then(failure, &again(&app.name)))
+}
+
+fn again(name: &str) -> String {
+    format!("the app is stopped; `comb app start {name}` starts it again")
+}
+
+/// A failure with more to know about it.
+fn and_then(failure: Failure, more: &str) -> Failure {
+    let hint = failure.hint.as_ref().map_or_else(|| more.to_owned(), |hint| format!("{hint}; {more}"));
+    failure.hint(hint)
+}
+
+/// What failed when the app was stopped already: how it goes on, and what lies in the folder.
+fn half_done(failure: Failure, name: &str, was_running: bool, target: &Path) -> Failure {
+    let mut failure = failure;
+    if was_running {
+        failure = and_then(failure, &again(name));
+    }
+    let entries =
+        fs::read_dir(target).map(|all| all.filter_map(|entry| entry.ok().map(|entry| entry.file_name())));
+    let mut entries: Vec<String> = entries
+        .map(|all| all.map(|name| output::escape(name.as_encoded_bytes())).collect())
+        .unwrap_or_default();
+    entries.sort();
+    if entries.is_empty() {
+        return failure;
+    }
+    let passwords =
+        if entries.iter().any(|name| name == ".env") { "; its .env has the app's passwords" } else { "" };
+    let left = format!(
+        "{} has a part of it ({}){passwords}: remove it before you try again",
+        target.display(),
+        entries.join(", ")
+    );
+    and_then(failure, &left)
+}
+
+/// An app on its way into a folder.
+struct Ejecting<'a> {
+    state: &'a State,
+    target: &'a Path,
+    authorization: &'a Authorization,
+    body: &'a Body,
+    plan: &'a Plan,
+}
+
+impl Ejecting<'_> {
+    /// Writes all of it; the command that runs it where compose alone does not.
+    fn write(&self, volumes: &[(String, VolumeFolder)], lead: &Lead) -> Result<Option<String>> {
+        files(self.target, self.body, self.plan)?;
+        private(&self.target.join(".env"), &environment(self.target, self.authorization, self.body))?;
+        for planned in &self.plan.volumes {
+            let volume = volumes.iter().find(|(name, _)| *name == planned.name).map(|(_, volume)| volume);
+            data(self.state, self.target, planned, volume)?;
+        }
+        lead.write(self.target, self.plan)?;
+        Ok(lead.by_hand.clone())
+    }
 }
 
 fn refuse_full(to: &Path) -> Result<()> {
@@ -88,7 +183,7 @@ fn refuse_full(to: &Path) -> Result<()> {
 }
 
 /// The app's volumes on this machine, by their names in the app.
-pub fn here(state: &State, app: &App) -> Result<Vec<(String, VolumeFolder)>> {
+pub fn volumes_here(state: &State, app: &App) -> Result<Vec<(String, VolumeFolder)>> {
     let all = state.volumes()?;
     let mut found = Vec::new();
     for volume in &app.volumes {
@@ -106,10 +201,14 @@ pub fn here(state: &State, app: &App) -> Result<Vec<(String, VolumeFolder)>> {
     Ok(found)
 }
 
-fn make(to: &Path) -> Result<PathBuf> {
+/// The folder, and whether it was made just now.
+fn make(to: &Path) -> Result<(PathBuf, bool)> {
+    let is_new = !to.exists();
     fs::create_dir_all(to).context(to.display())?;
     fs::set_permissions(to, fs::Permissions::from_mode(0o755)).context(to.display())?;
-    to.canonicalize().context(to.display())
+    // A folder in which nothing can be made is told before the app is stopped.
+    rustix::fs::access(to, rustix::fs::Access::WRITE_OK).context(to.display())?;
+    Ok((to.canonicalize().context(to.display())?, is_new))
 }
 
 /// The folder that a volume goes to.
@@ -193,65 +292,212 @@ fn data(state: &State, target: &Path, planned: &PlannedVolume, volume: Option<&V
     fs::remove_dir_all(&aside).context(aside.display())
 }
 
-/// Leads named volumes to their folders; the command where compose does not read that by itself.
-fn overrides(target: &Path, main: &str, plan: &Plan) -> Result<Option<String>> {
-    let named = plan.volumes.iter().filter(|volume| !matches!(volume.kind, VolumeKind::Folder { .. }));
-    let mut text = String::from("# Leads the app's volumes to the folders beside this file.\nvolumes:\n");
-    let mut is_needed = false;
-    for volume in named {
-        is_needed = true;
-        let folder = serde_json::to_string(&place(target, volume)).unwrap_or_default();
-        let key = serde_json::to_string(&volume.name).unwrap_or_default();
-        let _ = writeln!(
-            text,
-            "  {key}: !override\n    driver: local\n    driver_opts: {{type: none, o: bind, device: {folder}}}"
-        );
-    }
-    if !is_needed {
-        return Ok(None);
-    }
-    let (file, by_itself) = match main {
-        "compose.yaml" | "compose.yml" => ("compose.override.yaml", true),
-        "docker-compose.yaml" | "docker-compose.yml" => ("docker-compose.override.yml", true),
-        _ => ("compose.override.yaml", false),
+/// What compose reads beside its main file by itself.
+const OVERRIDES: [&str; 4] = [
+    "compose.override.yaml",
+    "compose.override.yml",
+    "docker-compose.override.yml",
+    "docker-compose.override.yaml",
+];
+/// Ours where an app has one of these of its own, which Comb never read.
+const OWN_OVERRIDE: &str = "compose.comb.yaml";
+
+/// How compose finds the folders of an app's volumes.
+#[derive(Debug, PartialEq, Eq)]
+struct Lead {
+    /// The file that says where they are, if the app has volumes that need it.
+    file: Option<&'static str>,
+    /// The command that runs the app, where compose alone would not read what it is to read.
+    by_hand: Option<String>,
+}
+
+/// Decides it, before anything is written.
+fn lead(body: &Body, plan: &Plan) -> Result<Lead> {
+    let has = |name: &str| body.files.iter().any(|file| file.path == name);
+    let main = body.compose.as_str();
+    let usual = match main {
+        "compose.yaml" | "compose.yml" => Some("compose.override.yaml"),
+        "docker-compose.yaml" | "docker-compose.yml" => Some("docker-compose.override.yml"),
+        _ => None,
     };
-    let path = target.join(file);
-    if path.exists() {
+    // An override of the app's own would be read with ours, or in its place.
+    let usual = usual.filter(|_| !OVERRIDES.iter().any(|name| has(name)));
+    let is_needed = plan.volumes.iter().any(|volume| !matches!(volume.kind, VolumeKind::Folder { .. }));
+    let file = is_needed.then(|| usual.unwrap_or(OWN_OVERRIDE));
+    if let Some(file) = file.filter(|file| has(file)) {
         return Err(Failure::new(Kind::InTheWay, format!("the app has a {file} of its own"))
-            .hint(format!("add this to it yourself:\n{text}")));
+            .hint("nothing was stopped; call it otherwise, and `comb app update NAME DIR`"));
     }
-    fs::write(&path, text).context(path.display())?;
-    Ok((!by_itself).then(|| format!("docker compose -f {main} -f {file} up -d")))
+    let by_hand = usual.is_none().then(|| match file {
+        Some(file) => format!("docker compose -f {main} -f {file} up -d"),
+        None => format!("docker compose -f {main} up -d"),
+    });
+    Ok(Lead { file, by_hand })
+}
+
+impl Lead {
+    /// Writes the file that leads named volumes to their folders.
+    fn write(&self, target: &Path, plan: &Plan) -> Result<()> {
+        let Some(file) = self.file else { return Ok(()) };
+        let named = plan.volumes.iter().filter(|volume| !matches!(volume.kind, VolumeKind::Folder { .. }));
+        let mut text = String::from("# Leads the app's volumes to the folders beside this file.\nvolumes:\n");
+        for volume in named {
+            let folder = serde_json::to_string(&place(target, volume)).unwrap_or_default();
+            let key = serde_json::to_string(&volume.name).unwrap_or_default();
+            let _ = writeln!(
+                text,
+                "  {key}: !override\n    driver: local\n    driver_opts: {{type: none, o: bind, device: {folder}}}"
+            );
+        }
+        let path = target.join(file);
+        if path.exists() {
+            return Err(Failure::new(Kind::InTheWay, format!("a volume of the app has a file {file}"))
+                .hint(format!("add this to it yourself:\n{text}")));
+        }
+        fs::write(&path, text).context(path.display())
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use orchestrator_api::compose::Owner;
+    use orchestrator_api::package::PackedFile;
+    use orchestrator_api::text::Uuid;
 
     use super::*;
+    use crate::hive::client::tests::{answer, client, serving};
 
     fn volume(name: &str, kind: VolumeKind) -> PlannedVolume {
         PlannedVolume { name: name.to_owned(), kind, mounts: Vec::new() }
     }
 
+    fn plan(named: bool) -> Plan {
+        let conf = VolumeKind::Folder { path: "conf".to_owned(), seed: true, owner: Owner::Image };
+        let data = named.then(|| volume("data", VolumeKind::Named));
+        Plan { volumes: data.into_iter().chain([volume("conf", conf)]).collect(), ..Plan::default() }
+    }
+
+    fn body(main: &str, files: &[&str]) -> Body {
+        let file = |path: &str| PackedFile { path: path.to_owned(), mode: 0o644, bytes: Vec::new() };
+        Body {
+            app: Uuid([1; 16]),
+            revision: 1,
+            files: [main].iter().chain(files).map(|path| file(path)).collect(),
+            compose: main.to_owned(),
+            options: Vec::new(),
+            secrets: Vec::new(),
+            grants: Vec::new(),
+        }
+    }
+
     #[test]
     fn volumes_lead_to_their_folders() {
         let folder = tempfile::tempdir().expect("a temporary folder");
-        let conf = VolumeKind::Folder { path: "conf".to_owned(), seed: true, owner: Owner::Image };
-        let plan = Plan {
-            volumes: vec![volume("data", VolumeKind::Named), volume("conf", conf)],
-            ..Plan::default()
-        };
-        assert_eq!(overrides(folder.path(), "compose.yaml", &plan).expect("written"), None);
+        let plan = plan(true);
+        let lead = lead(&body("compose.yaml", &[]), &plan).expect("nothing is in the way");
+        assert_eq!(lead, Lead { file: Some("compose.override.yaml"), by_hand: None });
+        lead.write(folder.path(), &plan).expect("written");
         let text = fs::read_to_string(folder.path().join("compose.override.yaml")).expect("it is there");
         assert!(text.contains("\"data\": !override"), "{text}");
         assert!(text.contains(&format!("{}/volumes/data", folder.path().display())), "{text}");
         assert!(!text.contains("conf"), "a folder needs none: {text}");
-        let refused = overrides(folder.path(), "compose.yaml", &plan).expect_err("never overwritten");
+        let refused = lead.write(folder.path(), &plan).expect_err("never overwritten");
         assert_eq!(refused.kind, Kind::InTheWay);
-        let command = overrides(folder.path(), "app.yaml", &plan);
-        assert!(command.is_err(), "the same file is in the way");
         assert_eq!(refuse_full(folder.path()).expect_err("it has a file").kind, Kind::InTheWay);
         assert_eq!(refuse_full(&folder.path().join("new")), Ok(()));
+    }
+
+    #[test]
+    fn what_compose_is_to_read_is_known_before_the_app_is_stopped() {
+        let own = |main: &str| Some(format!("docker compose -f {main} -f compose.comb.yaml up -d"));
+        type Row<'a> = (&'a str, &'a [&'a str], bool, Option<&'a str>, Option<String>);
+        let table: &[Row<'_>] = &[
+            ("compose.yaml", &[], true, Some("compose.override.yaml"), None),
+            ("docker-compose.yml", &[], true, Some("docker-compose.override.yml"), None),
+            ("compose.yaml", &[], false, None, None),
+            ("app.yaml", &[], true, Some("compose.comb.yaml"), own("app.yaml")),
+            ("app.yaml", &[], false, None, Some("docker compose -f app.yaml up -d".to_owned())),
+            // Comb never read an override of the app's own, so it is left out here too.
+            (
+                "compose.yaml",
+                &["compose.override.yaml"],
+                true,
+                Some("compose.comb.yaml"),
+                own("compose.yaml"),
+            ),
+            (
+                "compose.yaml",
+                &["docker-compose.override.yml"],
+                true,
+                Some("compose.comb.yaml"),
+                own("compose.yaml"),
+            ),
+            (
+                "compose.yaml",
+                &["compose.override.yaml"],
+                false,
+                None,
+                Some("docker compose -f compose.yaml up -d".to_owned()),
+            ),
+        ];
+        for (main, files, named, file, by_hand) in table {
+            let lead = lead(&body(main, files), &plan(*named)).expect("nothing is in the way");
+            assert_eq!(lead, Lead { file: *file, by_hand: by_hand.clone() }, "{main} {files:?}");
+        }
+        let both = body("compose.yaml", &["compose.override.yaml", "compose.comb.yaml"]);
+        let refused = lead(&both, &plan(true)).expect_err("both names are taken");
+        assert_eq!(refused.kind, Kind::InTheWay);
+        assert!(refused.hint.expect("a hint").contains("nothing was stopped"));
+    }
+
+    #[test]
+    fn an_app_that_another_device_has_is_ejected_there() {
+        let id = "11111111-1111-4111-8111-111111111111";
+        let app = |device: Option<&str>| -> App {
+            serde_json::from_value(serde_json::json!({
+                "id": id, "name": "photos", "version": "", "revision": 1, "policy": "manual", "wanted": "running",
+                "domain": null, "device": device, "term": 1, "generation": 1, "standby": [], "stores": [],
+                "seal_every_s": 15, "report": null, "operation": null, "at_stake": null, "branches": [],
+                "problem": null, "address": null, "services": [], "volumes": [], "actions": [], "permissions": [],
+            }))
+            .expect("an app")
+        };
+        let devices = || {
+            let attic = serde_json::json!({
+                "id": id, "name": "attic", "state": "online", "locked": false, "joined": "2026-11-21T18:00:00.000Z",
+                "seen_age_ms": 0, "version": "", "arch": "x86_64", "features": [], "auto_update": false,
+                "accepts_authoring": false, "update": null, "load": null, "disks": [], "docker": null, "apps": [],
+                "stores_open": false, "generation": 1,
+            });
+            answer("200 OK", &serde_json::json!({"items": [attic], "next": null}).to_string())
+        };
+        let (hive, serving) = serving(vec![devices()]);
+        let client = client(hive);
+        let here: DeviceId = "22222222-2222-4222-8222-222222222222".parse().expect("an id");
+        refuse_elsewhere(&client, &app(Some("22222222-2222-4222-8222-222222222222")), here)
+            .expect("it is here");
+        let nobody = refuse_elsewhere(&client, &app(None), here).expect_err("nobody has it");
+        assert!(nobody.hint.expect("a hint").contains("comb app start photos"));
+        let elsewhere = refuse_elsewhere(&client, &app(Some(id)), here).expect_err("another has it");
+        assert_eq!((elsewhere.kind, elsewhere.message.contains("is on \"attic\"")), (Kind::InTheWay, true));
+        serving.join().expect("asked");
+    }
+
+    #[test]
+    fn what_fails_behind_the_stop_says_how_the_app_goes_on_and_what_is_left() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let failed = || Failure::new(Kind::NoSpace, "the disk is full").hint("make room");
+        let told = half_done(failed(), "photos", true, folder.path());
+        assert_eq!(
+            told.hint.as_deref(),
+            Some("make room; the app is stopped; `comb app start photos` starts it again")
+        );
+        fs::write(folder.path().join(".env"), "").expect("a file");
+        fs::create_dir(folder.path().join("volumes")).expect("a folder");
+        let told = half_done(failed(), "photos", false, folder.path());
+        let hint = told.hint.expect("a hint");
+        assert!(!hint.contains("comb app start"), "it was stopped before: {hint}");
+        assert!(hint.contains("(.env, volumes); its .env has the app's passwords: remove it"), "{hint}");
+        assert_eq!(told.kind, Kind::NoSpace);
     }
 }

@@ -82,7 +82,7 @@ pub fn decide(state: &State, client: &Client, app: &App, store: &Store, order: &
     refuse(app, deciding(app, &known), store)?;
     let me: Me = client.get("/v1/me")?;
     is_owners(app.name.as_str(), me.role)?;
-    let volumes = eject::here(state, app)?;
+    let volumes = eject::volumes_here(state, app)?;
     let commands = Commands::new(state.clone(), Folder::of(state.root()).0);
     stores::block_on(commands.reach(&store.url))?;
 
