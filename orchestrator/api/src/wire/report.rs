@@ -429,7 +429,7 @@ pub struct VolumeReport {
     pub manifest: Hex<32>,
     /// This device's pseudonym in it.
     pub writer: Hex<16>,
-    /// What the arbiter has; none if that is not known.
+    /// What the arbiter has, where that is the newest seal here; else none.
     #[serde(default)]
     pub replicated_seq: Option<Number>,
     /// Age of the newest moment that is safe.

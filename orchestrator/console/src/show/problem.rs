@@ -29,10 +29,9 @@ pub fn problem(code: &str) -> (String, Option<&'static str>) {
             "an image could not be fetched",
             Some("See that the machine reaches the registry, then order it again."),
         ),
-        "compose_failed" => (
-            "docker compose refused the app",
-            Some("Its own words are on the app's page of the device."),
-        ),
+        "compose_failed" => {
+            ("docker compose refused the app", Some("Its own words are on the app's page of the device."))
+        }
         "config_changed" => (
             "docker compose reads the files there otherwise than when they were signed",
             Some("`comb app update` with the app's folder signs them anew."),

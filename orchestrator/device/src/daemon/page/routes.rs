@@ -1,4 +1,5 @@
-//! The table of routes: all that can be asked, and by whom. The test tries each of them without a session.
+//! The table of routes: all that can be asked, and by whom. A test tries each of the document's without a session, and one
+//! here holds the document against them.
 
 use std::pin::Pin;
 
@@ -86,6 +87,8 @@ pub fn find(path: &str) -> Option<&'static Route> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
 
     #[test]
@@ -96,5 +99,19 @@ mod tests {
         assert!(find("/").is_some_and(|route| route.path == "/"));
         assert!(find("/nothing").is_none() && find("/files/x").is_none() && find("//").is_none());
         assert!(find("/assets/x/y").is_some());
+    }
+
+    #[test]
+    fn the_routes_are_those_of_the_document() {
+        let document = include_str!("../../../../docs/page.md");
+        let documented: BTreeSet<&str> = document
+            .lines()
+            .filter(|line| line.starts_with("| `GET /") || line.starts_with("| `POST /"))
+            .filter_map(|line| line.split('|').nth(1))
+            .flat_map(|cell| cell.split('`').filter_map(|word| word.split_once(' ')))
+            .map(|(_, path)| path.split(['?', '[', '…']).next().unwrap_or_default())
+            .filter(|path| path.starts_with('/'))
+            .collect();
+        assert_eq!(documented, ROUTES.iter().map(|route| route.path).collect::<BTreeSet<_>>());
     }
 }
