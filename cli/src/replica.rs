@@ -205,7 +205,8 @@ impl Replicas {
             let arbiter =
                 self.running.lock().iter().find(|one| one.config.arbiter).map(|one| one.shared.clone());
             let Some(arbiter) = arbiter else { return Ok(()) };
-            if let Some(why) = self.core.fenced.lock().clone() {
+            let fenced = self.core.fenced.lock().clone();
+            if let Some(why) = fenced {
                 return Err(Failure::new(Kind::NotPermitted, why));
             }
             {

@@ -115,7 +115,8 @@ pub fn take(
     stores::block_on(async {
         remote.claim(&claimant).await.map_err(|error| {
             use fs_replication::ClaimError as Of;
-            if let Some(failure) = claimant.unexpected.lock().take() {
+            let unexpected = claimant.unexpected.lock().take();
+            if let Some(failure) = unexpected {
                 return failure;
             }
             match error {

@@ -158,7 +158,8 @@ impl Core {
     ///
     /// What is not sealed yet belongs to what was not replicated, and is kept like it.
     pub fn end(&self, fenced: &Fenced) -> String {
-        if let Some(collect) = self.before_end.lock().take() {
+        let collect = self.before_end.lock().take();
+        if let Some(collect) = collect {
             collect();
         }
         let has_more = self.volume.head().seq >= fenced.at || self.volume.is_dirty();

@@ -642,7 +642,7 @@ impl World {
                     return end(self, Err(NotClaimed::Rival));
                 }
                 if matches!(expect, Expect::Exactly(_)) {
-                    self.claimed(at, app);
+                    self.claimed(at, app, volume, epoch);
                 }
                 let parent = self.manifests.get(index).parent.map(manifest_name);
                 return end(self, Ok(Cut { head: self.manifests.head(index), parent }));

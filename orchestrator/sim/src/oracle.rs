@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use orchestrator_api::ids::{AppId, Seq, Term, VolumeId};
+use orchestrator_api::ids::{AppId, Epoch, Seq, Term, VolumeId};
 use orchestrator_api::placement::{Expect, Phase, Policy};
 use orchestrator_hive::{Kind, Operation, OperationState, Refused, Step};
 
@@ -100,14 +100,17 @@ impl World {
         }
     }
 
-    /// A volume was claimed: an order that is older than what another device has ends nobody's right.
-    pub(crate) fn claimed(&mut self, at: usize, app: AppId) {
+    /// A volume was claimed: an order that is older than what another device has ends nobody's right. Whoever hears of its claim
+    /// only after the other one claimed has ended nobody's: then the other's epoch is the higher one.
+    pub(crate) fn claimed(&mut self, at: usize, app: AppId, volume: VolumeId, epoch: Epoch) {
         let id = self.machines[at].id;
         let Some(term) = self.machines[at].disk.apps.get(&app).map(|record| record.term) else { return };
         let later = self.machines.iter().position(|machine| {
             let record = machine.disk.apps.get(&app);
+            let has = machine.local.get(&volume).and_then(|local| local.epoch);
             machine.id != id
                 && record.is_some_and(|it| it.mine && it.phase == Phase::Running && it.term > term)
+                && has.is_some_and(|has| has < epoch)
         });
         if let Some(later) = later {
             let number = app.0[0];

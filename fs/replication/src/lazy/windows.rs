@@ -589,7 +589,8 @@ impl Windows {
 
     /// The pack's length. Waits for it, where nobody has said it yet.
     pub fn bytes(self: &Arc<Self>) -> io::Result<u64> {
-        if let Some(bytes) = self.state.lock().bytes {
+        let known = self.state.lock().bytes;
+        if let Some(bytes) = known {
             return Ok(bytes);
         }
         let deadline = Instant::now() + self.line.limits.read;

@@ -85,7 +85,7 @@ impl Results {
         is_new
     }
 
-    fn keep(&mut self, command: &Command, result: &CommandResult) {
+    pub(super) fn keep(&mut self, command: &Command, result: &CommandResult) {
         self.running.retain(|one| *one != (command.operation, verb(&command.order)));
         self.kept.retain(|kept| kept.operation != command.operation || kept.verb != verb(&command.order));
         if self.kept.len() >= RESULTS_MAX {

@@ -267,7 +267,8 @@ impl World {
     /// Hands on a command that a record decides about, or does it beside the records.
     async fn take(self: &Arc<Self>, app: AppId, session: SessionId, command: Command) {
         // It may have waited for long: what came of it may be known, and another session may have begun.
-        if let Some(known) = self.seen.lock().results.known(&command) {
+        let known = self.seen.lock().results.known(&command);
+        if let Some(known) = known {
             return self.keep_and_send(session, &command, known);
         }
         let session = self.seen.lock().session.unwrap_or(session);

@@ -191,7 +191,8 @@ impl Docker {
     }
 
     async fn api(&self) -> Result<bollard::Docker> {
-        if let Some(api) = self.api.lock().clone() {
+        let known = self.api.lock().clone();
+        if let Some(api) = known {
             return Ok(api);
         }
         let socket = self.socket.to_string_lossy();

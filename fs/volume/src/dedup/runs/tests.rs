@@ -39,7 +39,8 @@ struct Bytes {
 impl Memory {
     fn io(&self) -> io::Result<()> {
         *self.done.lock() += 1;
-        match &mut *self.left.lock() {
+        let mut left = self.left.lock();
+        match &mut *left {
             Some(0) => Err(io::Error::from_raw_os_error(5)),
             Some(left) => {
                 *left -= 1;

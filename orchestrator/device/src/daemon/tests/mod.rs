@@ -30,6 +30,7 @@ use crate::daemon::files::{AppFile, AppVolume};
 use crate::daemon::talk::failed;
 use crate::doors::ring;
 use crate::record::{Disk, Kept, Record};
+use crate::trouble::Trouble;
 use crate::{Device, Effect, Event, Found, decide};
 
 const SESSION: SessionId = SessionId([1; 16]);
@@ -288,6 +289,29 @@ async fn commands_of_one_app_wait_for_each_other_and_for_no_other_app() {
     assert_eq!(known.code.take(), Some(Problem::RingLate));
 }
 
+/// A hive whose answer to a result was lost gives the order again, and the device goes on.
+#[test]
+fn a_command_that_comes_again_is_answered_with_what_is_known() {
+    let (tell, told) = std::sync::mpsc::channel();
+    // On a thread of its own: one that waits for itself would not let the test end.
+    std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("begins");
+        runtime.block_on(async {
+            let scene = Scene::new();
+            let order = command(1, APP, json!({"do": "stop"}));
+            let trouble = Trouble::new(Problem::PackageSealed, "it is locked");
+            scene.world.seen.lock().results.keep(&order, &failed(order.number, &trouble));
+            scene.world.take_in_turn(APP, SESSION, Command { number: CommandNumber(2), ..order.clone() });
+            let taking = scene.world.app(APP, |state| state.commands.take()).expect("it is being taken");
+            taking.await.expect("it is taken");
+            let known = scene.world.seen.lock().results.known(&order).expect("kept");
+            tell.send((known.number.0, known.code)).expect("somebody waits");
+        });
+    });
+    let known = told.recv_timeout(Duration::from_secs(20)).expect("the device goes on");
+    assert_eq!(known, (1, Some(Problem::PackageSealed)));
+}
+
 /// A hive that knows no volume of an app, and a ring that has the key of one which another device made for it.
 #[tokio::test]
 async fn a_volume_that_another_device_made_is_not_made_again() {
@@ -499,7 +523,8 @@ async fn a_rollback_that_failed_is_forgotten() {
         world.app(APP, |state| state.record = Some(record));
     };
     let code = async |command: Command| loop {
-        if let Some(result) = world.seen.lock().results.known(&command) {
+        let known = world.seen.lock().results.known(&command);
+        if let Some(result) = known {
             return result.code;
         }
         tokio::time::sleep(Duration::from_millis(20)).await;
@@ -562,7 +587,8 @@ async fn a_rollback_after_which_an_app_stays_stopped_stops_it_first() {
     assert!(scene.volumes.seen.lock().rolled.is_empty(), "it runs still");
     is(Phase::Stopped(Why::Ordered));
     let result = loop {
-        if let Some(result) = world.seen.lock().results.known(&order) {
+        let known = world.seen.lock().results.known(&order);
+        if let Some(result) = known {
             break result;
         }
         tokio::time::sleep(Duration::from_millis(20)).await;
