@@ -97,11 +97,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_terminal_that_is_gone_is_a_failure_of_what_was_being_done() {
+    fn a_signal_to_end_is_a_failure_of_what_was_being_done() {
         let interrupts = Interrupts::heed("nothing is left".to_owned()).expect("signals are heeded");
         assert_eq!(interrupts.check(), Ok(()));
         assert_eq!(interrupts.or::<()>(Err(Failure::other("why"))).expect_err("failed").message, "why");
-        signal_hook::low_level::raise(SIGHUP).expect("raised");
+        // One that nobody has programs ignore which run beside a terminal or without one.
+        signal_hook::low_level::raise(SIGTERM).expect("raised");
         let begun = Instant::now();
         while interrupts.check().is_ok() && begun.elapsed() < Duration::from_secs(10) {
             std::thread::sleep(Duration::from_millis(1));

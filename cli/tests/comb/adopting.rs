@@ -6,7 +6,7 @@ use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
-use std::process::{Child, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::thread;
 
@@ -78,7 +78,11 @@ impl Machine {
 
     fn begin(&self, words: &[&str]) -> Child {
         let path = std::env::var("PATH").unwrap_or_default();
-        let mut command = self.world.command(["app", "adopt"].iter().chain(words));
+        let adopt = self.world.command(["app", "adopt"].iter().chain(words));
+        // Whoever runs the tests may ignore some of these, and a program that is begun so does, too.
+        let mut command = Command::new("env");
+        command.arg("--default-signal=HUP,INT,TERM").arg(adopt.get_program()).args(adopt.get_args());
+        command.current_dir(self.world.path("")).stdin(Stdio::null());
         command.env("PATH", format!("{}:{path}", self.world.path("docker").display()));
         command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the binary starts")
     }

@@ -72,7 +72,7 @@ fn a_person_sees_an_app_its_logs_and_its_past_on_the_device() {
 
     // The moment before the update is an instant of the whole app; going back is the hive's, and its command is said.
     let app = browser.shows(&format!("/app?app={APP}")).text();
-    for words in ["before an update", "comb app rollback &#39;ledger@", "comb app fork", "runs"] {
+    for words in ["before an update", "comb app rollback ledger@", "comb app fork", "runs"] {
         assert!(app.contains(words), "{words}: {app}");
     }
 

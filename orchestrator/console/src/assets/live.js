@@ -5,7 +5,7 @@
 //   <section id="apps" data-live="app device" data-every="10">   asked for again when an app or device changed, and every 10 s
 //   <section id="x" data-live="device" data-from="/path">          … from another path
 //   <b data-said>                                                  in such a section: read out when it changed
-//   <time data-ago datetime>, <time data-until datetime>           counted on
+//   <time data-ago datetime>, data-until, data-for                counted on
 //   <button data-copy="id">                                        copies what stands in that element
 "use strict";
 (() => {
@@ -32,6 +32,7 @@
       const ms = now - Date.parse(it.dateTime);
       write(it, ms < 0 ? "just now" : span(ms) + " ago");
     }
+    for (const it of document.querySelectorAll("time[data-for]")) write(it, span(Math.max(0, now - Date.parse(it.dateTime))));
     for (const it of document.querySelectorAll("time[data-until]")) {
       const ms = Date.parse(it.dateTime) - now;
       write(it, ms < 0 ? "over" : "in " + span(ms));

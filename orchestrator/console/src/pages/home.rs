@@ -40,7 +40,7 @@ pub struct Alert {
     /// What it is.
     pub text: Html,
     /// Its end, which changes with time: for how long, and how much.
-    pub more: String,
+    pub more: Html,
     /// Where it is dealt with.
     pub path: String,
 }

@@ -22,4 +22,4 @@ pub use progress::{Counted, Progress, capital, words};
 pub use qr::qr;
 pub use shell::quoted;
 pub use size::{bytes, percent, rate};
-pub use time::{ago, as_of, clock, exact, span, until, when};
+pub use time::{ago, as_of, clock, exact, lasting, span, until, when};

@@ -43,6 +43,12 @@ pub fn as_of(age_ms: u64, now: Time) -> Html {
     ago(Time(now.0.saturating_sub(i64::try_from(age_ms).unwrap_or(i64::MAX))), now)
 }
 
+/// For how long something has been so that began `age_ms` before now: `32 s`.
+pub fn lasting(age_ms: u64, now: Time) -> Html {
+    let then = Time(now.0.saturating_sub(i64::try_from(age_ms).unwrap_or(i64::MAX)));
+    time(then, &span(age_ms), " data-for")
+}
+
 /// When something will end: `in 15 min`.
 pub fn until(then: Time, now: Time) -> Html {
     match u64::try_from(then.0 - now.0) {

@@ -27,6 +27,8 @@ use crate::trouble::{Result, Trouble};
 
 /// How long a program may be fetched.
 const FETCH_WAIT: Duration = Duration::from_secs(1_800);
+/// By how much one may be longer than what was signed for, and still be looked at, in bytes.
+const LONGER_MAX: u64 = 1 << 20;
 /// How long a program may take to say its version.
 const VERSION_WAIT: Duration = Duration::from_secs(10);
 /// How often it is looked whether all is well.
@@ -99,7 +101,8 @@ impl World {
         let failed = |text: String| Trouble::new(Problem::PackageWrong, text);
         let arch = serde_json::to_value(ARCH).unwrap_or_default();
         let path = format!("/v1/device/releases/{number}/{}", arch.as_str().unwrap_or_default());
-        let bytes_max = usize::try_from(binary.bytes).unwrap_or(usize::MAX);
+        // A hive that has something else under this number is known by its signature, also where that is longer.
+        let bytes_max = usize::try_from(binary.bytes.saturating_add(LONGER_MAX)).unwrap_or(usize::MAX);
         let ask = Ask { bytes_max, ..Ask::get(session, &path, FETCH_WAIT) };
         let bytes = self.hive.bytes(&ask).await.map_err(|error| {
             Trouble::new(Problem::Late, format!("the program of release {number}: {error}"))

@@ -3,6 +3,7 @@
 //! What a silent device told last is no news of its apps: its silence is.
 
 use orchestrator_api::ids::AppId;
+use orchestrator_api::text::Time;
 use orchestrator_api::wire::app::App;
 use orchestrator_api::wire::device::{Device, DeviceState};
 use orchestrator_api::wire::report::{Docker, Phase, StoreState, UpdateStep, VolumeState};
@@ -27,19 +28,19 @@ pub fn all(
     devices: &[Device],
     apps: &[App],
 ) -> Result<Vec<Alert>, Fail> {
-    let mut all = Vec::new();
+    let (mut all, now) = (Vec::new(), chance::time(chance::now()));
     if rows::life(tenant)?.recovering {
         let text = "The hive was restored from a backup, and waits for its devices. Nothing is moved until they were heard.";
         all.push(alert(Health::Bad, Html::text(text), "/settings"));
     }
     for device in devices {
         let health = devices::health(tenant, device)?;
-        all.extend(of_device(device, health));
+        all.extend(of_device(device, health, now));
     }
     all.extend(of_stores(call, tenant)?);
     for app in apps {
         let device = app.device.and_then(|id| devices.iter().find(|device| device.id == id));
-        all.extend(of_app(app, device));
+        all.extend(of_app(app, device, now));
     }
     all.extend(of_updates(tenant, apps)?);
     all.sort_by_key(|one| !one.is_bad);
@@ -47,10 +48,10 @@ pub fn all(
 }
 
 fn alert(health: Health, text: impl Into<Html>, path: impl Into<String>) -> Alert {
-    Alert { is_bad: health == Health::Bad, text: text.into(), more: String::new(), path: path.into() }
+    Alert { is_bad: health == Health::Bad, text: text.into(), more: Html::default(), path: path.into() }
 }
 
-fn of_device(device: &Device, (health, words): (Health, String)) -> Vec<Alert> {
+fn of_device(device: &Device, (health, words): (Health, String), now: Time) -> Vec<Alert> {
     let name = show::name(&device.name);
     let path = format!("/devices/{}", device.id);
     let mut all = Vec::new();
@@ -62,7 +63,10 @@ fn of_device(device: &Device, (health, words): (Health, String)) -> Vec<Alert> {
             }
             (DeviceState::Silent, _) => {
                 let age = device.seen_age_ms.map_or(0, |age| age.0);
-                (Html::pair(name.clone(), " has been silent"), Some(format!(" for {}", show::span(age))))
+                (
+                    Html::pair(name.clone(), " has been silent"),
+                    Some(Html::pair(" for ", show::lasting(age, now))),
+                )
             }
             _ if device.locked => {
                 (Html::pair(name.clone(), " waits for the data passphrase on its terminal"), None)
@@ -73,17 +77,17 @@ fn of_device(device: &Device, (health, words): (Health, String)) -> Vec<Alert> {
             _ => match devices::full(device) {
                 Some(disk) => (
                     on("A disk is nearly full on "),
-                    Some(format!(
+                    Some(Html::text(&format!(
                         ": {} of {} are free",
                         show::bytes(disk.free_bytes.0),
                         show::bytes(disk.bytes.0)
-                    )),
+                    ))),
                 ),
                 None => (Html::pair(name.clone(), format!(": {words}")), None),
             },
         };
         all.push(Alert {
-            more: format!("{}.", more.unwrap_or_default()),
+            more: Html::pair(more.unwrap_or_default(), "."),
             ..alert(health, text, path.clone())
         });
     }
@@ -96,7 +100,7 @@ fn of_device(device: &Device, (health, words): (Health, String)) -> Vec<Alert> {
     all
 }
 
-fn of_app(app: &App, device: Option<&Device>) -> Vec<Alert> {
+fn of_app(app: &App, device: Option<&Device>, now: Time) -> Vec<Alert> {
     let (name, path) = (show::name(&app.name), app_view::path(app.id));
     let mut all = Vec::new();
     let (health, words) = app_health(app, device);
@@ -114,7 +118,8 @@ fn of_app(app: &App, device: Option<&Device>) -> Vec<Alert> {
     let behind = app.at_stake.and_then(|stake| Some((stake.seconds?.0, stake.bytes.0)));
     if let Some((seconds, bytes)) = behind.filter(|(seconds, bytes)| seconds * 1000 > BEHIND_MS && *bytes > 0)
     {
-        let more = format!(": {}, for {}.", show::bytes(bytes), show::span(seconds * 1000));
+        let lasting = show::lasting(seconds.saturating_mul(1000), now);
+        let more = Html::pair(Html::pair(format!(": {}, for ", show::bytes(bytes)), lasting), ".");
         let text = Html::pair(name.clone(), " has data that is not safe elsewhere");
         all.push(Alert { more, ..alert(Health::Bad, text, path.clone()) });
     } else if health != Health::Unknown && is_nowhere_else(app) {
@@ -147,7 +152,7 @@ fn of_stores(call: &Call, tenant: &mut Tenant<'_>) -> Result<Vec<Alert>, Fail> {
             StoreState::Other => (Health::Warn, "There are errors of the store "),
         };
         let text = Html::pair(words, show::name(&store.url));
-        Some(Alert { more: ".".to_owned(), ..alert(health, text, "/settings#stores") })
+        Some(Alert { more: Html::text("."), ..alert(health, text, "/settings#stores") })
     });
     Ok(all.collect())
 }
