@@ -37,7 +37,7 @@ pub fn problem(code: &str) -> (String, Option<&'static str>) {
         "pull_failed" => ("an image could not be fetched", Some("see that the machine reaches the registry")),
         "compose_failed" => (
             "docker compose refused the app",
-            Some("`comb app logs NAME`, or the device's own log, has its words"),
+            Some("`comb device status` on its machine, or the app's page there, has its words"),
         ),
         "config_changed" => (
             "docker compose reads the files there otherwise than when they were signed",
