@@ -20,6 +20,7 @@ import signal
 import sqlite3
 import struct
 import sys
+import time
 
 import stage
 
@@ -42,14 +43,15 @@ def page(number, version):
 
 
 class Teller:
-    """How a writer says what is durable. A careless one never syncs, so that the check has something to find."""
+    """How a writer says what is durable, and rests. A careless one never syncs, so that the check has something to find."""
 
-    def __init__(self, log, name, careless):
-        self.log, self.name, self.careless = log, name, careless
+    def __init__(self, log, name, careless, rest_seconds):
+        self.log, self.name, self.careless, self.rest_seconds = log, name, careless, rest_seconds
 
     def tell(self, step, *numbers):
         # One write of a short line to a file opened for appending is whole, whoever else writes.
         os.write(self.log, f"{self.name} {step} {' '.join(map(str, numbers))}\n".encode())
+        time.sleep(self.rest_seconds)
 
     def sync(self, descriptor, data_only=False):
         if not self.careless:
@@ -139,12 +141,15 @@ WRITERS = {"append": append, "page": pages, "rename": rename, "make": make, "bas
 
 
 class Writers:
-    """The writers of one round, at work in a folder of their own."""
+    """The writers of one round, at work in a folder of their own.
 
-    def __init__(self, folder, log, seed, ordered=False, careless=False):
+    Those who rest after each step write no more on a fast machine than on a slow one, for what has little room.
+    """
+
+    def __init__(self, folder, log, seed, ordered=False, careless=False, rest_seconds=0):
         self.folder, self.log_path, self.children = folder, log, []
         folder.mkdir()
-        teller = Teller(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND), "start", careless)
+        teller = Teller(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND), "start", careless, rest_seconds)
         teller.sync_folder(folder.parent)
         teller.tell("start")
         for name, writer in {**WRITERS, **({"order": order} if ordered else {})}.items():
