@@ -698,6 +698,22 @@ fn data_home() -> Result<PathBuf> {
     )
 }
 
+/// Opens the file of a lock that a whole program holds, and makes it where there is none.
+pub fn lock_file(path: &Path) -> Result<File> {
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).create(true).truncate(false).mode(0o600);
+    options.open(path).context(path.display())
+}
+
+/// Takes a lock, which ends with the file; false if somebody else has it.
+pub fn try_lock(path: &Path, file: &File) -> Result<bool> {
+    match flock(file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(true),
+        Err(rustix::io::Errno::WOULDBLOCK) => Ok(false),
+        Err(error) => Err(Failure::io(path.display(), &error.into())),
+    }
+}
+
 /// Asks for a lock again for a moment.
 fn flock_patiently(file: &File, how: FlockOperation) -> rustix::io::Result<()> {
     let deadline = Instant::now() + LOCK_PATIENCE;

@@ -650,6 +650,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::hive::client;
 
     fn id(number: u8) -> Uuid {
         let mut bytes = [number; 16];
@@ -669,14 +670,8 @@ mod tests {
             store(3, "https://dav.example.org/comb", None),
         ];
         let told = |stores: &[u8]| {
-            let app = json!({
-                "id": id(9), "name": "ledger", "version": "1", "revision": 1, "policy": "manual", "wanted": "running",
-                "domain": null, "device": null, "term": 1, "generation": 1, "standby": [],
-                "stores": stores.iter().map(|one| id(*one)).collect::<Vec<_>>(), "seal_every_s": 15, "report": null,
-                "operation": null, "at_stake": null, "branches": [], "problem": null, "address": null, "services": [],
-                "volumes": [], "actions": [], "permissions": [],
-            });
-            goes_to(&serde_json::from_value(app).expect("an app"), &known)
+            let stores: Vec<_> = stores.iter().map(|one| id(*one)).collect();
+            goes_to(&client::tests::app(&json!({"name": "ledger", "stores": stores})), &known)
         };
         let here = told(&[1]);
         assert!(

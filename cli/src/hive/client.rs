@@ -466,6 +466,10 @@ pub mod tests {
     use std::net::TcpListener;
     use std::thread;
 
+    use orchestrator_api::wire::app::App;
+    use orchestrator_api::wire::device::Device;
+    use serde_json::{Value, json};
+
     use super::*;
 
     fn hive() -> Address {
@@ -529,6 +533,42 @@ pub mod tests {
     /// An answer of it.
     pub fn answer(status: &str, body: &str) -> String {
         format!("HTTP/1.1 {status}\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}", body.len())
+    }
+
+    /// What ids of tests are.
+    pub const ID: &str = "11111111-1111-4111-8111-111111111111";
+
+    /// An app that nobody runs, as a hive tells of it, with these fields instead of its own.
+    pub fn app(fields: &Value) -> App {
+        told(
+            json!({
+                "id": ID, "name": "photos", "version": "", "revision": 1, "policy": "manual", "wanted": "running",
+                "domain": null, "device": null, "term": 1, "generation": 1, "standby": [], "stores": [],
+                "seal_every_s": 15, "report": null, "operation": null, "at_stake": null, "branches": [],
+                "problem": null, "address": null, "services": [], "volumes": [], "actions": [], "permissions": [],
+            }),
+            fields,
+        )
+    }
+
+    /// A device as a hive tells of it, with these fields instead of its own.
+    pub fn device(fields: &Value) -> Device {
+        told(
+            json!({
+                "id": ID, "name": "attic", "state": "online", "locked": false, "joined": "2026-11-21T18:00:00.000Z",
+                "seen_age_ms": 0, "version": "", "arch": "x86_64", "features": [], "auto_update": false,
+                "accepts_authoring": false, "update": null, "load": null, "disks": [], "docker": null, "apps": [],
+                "stores_open": false, "generation": 1,
+            }),
+            fields,
+        )
+    }
+
+    fn told<T: DeserializeOwned>(mut whole: Value, fields: &Value) -> T {
+        for (name, value) in fields.as_object().expect("fields") {
+            whole[name] = value.clone();
+        }
+        serde_json::from_value(whole).expect("as a hive tells it")
     }
 
     /// Who asks it.

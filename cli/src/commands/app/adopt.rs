@@ -1,8 +1,6 @@
 //! `comb app adopt`.
 
 use std::fs::{self, File};
-use std::io::ErrorKind;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -19,8 +17,6 @@ use orchestrator_device::daemon::files::Folder;
 use orchestrator_device::doors::disk;
 use orchestrator_device::doors::volumes::Volumes;
 use orchestrator_device::trouble::Trouble;
-use rustix::fs::{FlockOperation, flock};
-use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
 use super::add::{self, KeepingArgs};
@@ -35,7 +31,7 @@ use crate::hive::orders::OrderArgs;
 use crate::hive::{Client, author, here, ring};
 use crate::interrupts::Interrupts;
 use crate::passphrase::PassphraseArgs;
-use crate::state::State;
+use crate::state::{State, lock_file, try_lock};
 use crate::{ask, output, progress, stores};
 
 /// How long the data may take to the app's store before the app is started all the same.
@@ -287,17 +283,12 @@ impl Begun {
         let folder = adopting(state);
         disk::make(&folder).context(folder.display())?;
         let path = folder.join("lock");
-        let mut options = fs::OpenOptions::new();
-        let lock = options.write(true).create(true).truncate(false).mode(0o600).open(&path);
-        let lock = lock.context(path.display())?;
-        match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => Ok(Self { folder, _lock: lock }),
-            Err(Errno::WOULDBLOCK) => {
-                Err(Failure::new(Kind::InTheWay, "another `comb app adopt` runs on this machine")
-                    .hint("wait for its end"))
-            }
-            Err(error) => Err(Failure::io(path.display(), &error.into())),
+        let lock = lock_file(&path)?;
+        if !try_lock(&path, &lock)? {
+            return Err(Failure::new(Kind::InTheWay, "another `comb app adopt` runs on this machine")
+                .hint("wait for its end"));
         }
+        Ok(Self { folder, _lock: lock })
     }
 
     fn path(&self) -> PathBuf {
@@ -314,12 +305,7 @@ impl Begun {
     }
 
     fn forget(&self) -> Result<()> {
-        match fs::remove_file(self.path()) {
-            Err(error) if error.kind() != ErrorKind::NotFound => {
-                Err(Failure::io(self.path().display(), &error))
-            }
-            _ => Ok(()),
-        }
+        disk::gone(fs::remove_file(self.path())).context(self.path().display())
     }
 }
 
@@ -587,8 +573,10 @@ impl Filling<'_> {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
-    use crate::hive::client::tests::{answer, client, serving};
+    use crate::hive::client::tests::{ID, answer, app, client, serving};
 
     #[test]
     fn volumes_are_named_in_pairs() {
@@ -633,17 +621,11 @@ mod tests {
             || answer("404 Not Found", r#"{"error":{"code":"not_found","message":"there is no such app"}}"#);
         let denied =
             || answer("401 Unauthorized", r#"{"error":{"code":"token_ended","message":"the login ended"}}"#);
-        let id = "01010101-0101-4101-8101-010101010101";
         let there = || {
-            let app = serde_json::json!({
-                "id": id, "name": "diary", "version": "", "revision": 1, "policy": "manual", "wanted": "running",
-                "domain": null, "device": null, "term": 1, "generation": 1, "standby": [], "stores": [],
-                "seal_every_s": 15, "report": null, "operation": null, "at_stake": null, "branches": [],
-                "problem": null, "address": null, "services": [], "volumes": [], "actions": [], "permissions": [],
-            });
-            answer("200 OK", &app.to_string())
+            let app = serde_json::to_string(&app(&json!({"name": "diary"}))).expect("JSON");
+            answer("200 OK", &app)
         };
-        let app = id.parse().expect("an id");
+        let app = ID.parse().expect("an id");
         let ask = |answers: Vec<String>, why: Kind| {
             let asked = answers.len();
             let (hive, serving) = serving(answers);

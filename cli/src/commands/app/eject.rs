@@ -363,9 +363,10 @@ mod tests {
     use orchestrator_api::compose::Owner;
     use orchestrator_api::package::PackedFile;
     use orchestrator_api::text::Uuid;
+    use serde_json::json;
 
     use super::*;
-    use crate::hive::client::tests::{answer, client, serving};
+    use crate::hive::client::tests::{ID, answer, app, client, device, serving};
 
     fn volume(name: &str, kind: VolumeKind) -> PlannedVolume {
         PlannedVolume { name: name.to_owned(), kind, mounts: Vec::new() }
@@ -452,33 +453,16 @@ mod tests {
 
     #[test]
     fn an_app_that_another_device_has_is_ejected_there() {
-        let id = "11111111-1111-4111-8111-111111111111";
-        let app = |device: Option<&str>| -> App {
-            serde_json::from_value(serde_json::json!({
-                "id": id, "name": "photos", "version": "", "revision": 1, "policy": "manual", "wanted": "running",
-                "domain": null, "device": device, "term": 1, "generation": 1, "standby": [], "stores": [],
-                "seal_every_s": 15, "report": null, "operation": null, "at_stake": null, "branches": [],
-                "problem": null, "address": null, "services": [], "volumes": [], "actions": [], "permissions": [],
-            }))
-            .expect("an app")
-        };
-        let devices = || {
-            let attic = serde_json::json!({
-                "id": id, "name": "attic", "state": "online", "locked": false, "joined": "2026-11-21T18:00:00.000Z",
-                "seen_age_ms": 0, "version": "", "arch": "x86_64", "features": [], "auto_update": false,
-                "accepts_authoring": false, "update": null, "load": null, "disks": [], "docker": null, "apps": [],
-                "stores_open": false, "generation": 1,
-            });
-            answer("200 OK", &serde_json::json!({"items": [attic], "next": null}).to_string())
-        };
-        let (hive, serving) = serving(vec![devices()]);
+        let app = |device: Option<&str>| app(&json!({"device": device}));
+        let devices = json!({"items": [device(&json!({}))], "next": null});
+        let (hive, serving) = serving(vec![answer("200 OK", &devices.to_string())]);
         let client = client(hive);
         let here: DeviceId = "22222222-2222-4222-8222-222222222222".parse().expect("an id");
         refuse_elsewhere(&client, &app(Some("22222222-2222-4222-8222-222222222222")), here)
             .expect("it is here");
         let nobody = refuse_elsewhere(&client, &app(None), here).expect_err("nobody has it");
         assert!(nobody.hint.expect("a hint").contains("comb app start photos"));
-        let elsewhere = refuse_elsewhere(&client, &app(Some(id)), here).expect_err("another has it");
+        let elsewhere = refuse_elsewhere(&client, &app(Some(ID)), here).expect_err("another has it");
         assert_eq!((elsewhere.kind, elsewhere.message.contains("is on \"attic\"")), (Kind::InTheWay, true));
         serving.join().expect("asked");
     }

@@ -209,6 +209,8 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
+    use crate::hive::client;
+    use crate::hive::client::tests::ID;
 
     const HOUR: u64 = 3_600_000;
 
@@ -227,19 +229,14 @@ mod tests {
 
     /// An app with the volumes "data" and "conf", as its device told of it `age_ms` ago.
     fn app(age_ms: u64, volumes: Vec<Value>) -> App {
-        let id = "11111111-1111-4111-8111-111111111111";
-        let app = json!({
-            "id": id, "name": "photos", "version": "", "revision": 1, "policy": "manual", "wanted": "running",
-            "domain": null, "device": id, "term": 1, "generation": 1, "standby": [], "stores": [], "seal_every_s": 15,
-            "operation": null, "at_stake": null, "branches": [], "problem": null, "address": null, "services": [],
+        client::tests::app(&json!({
+            "device": ID,
             "volumes": [{"name": "data", "volume": key(1)}, {"name": "conf", "volume": key(2)}, {"name": "new", "volume": null}],
-            "actions": [], "permissions": [],
             "report": {
-                "age_ms": age_ms, "app": id, "term": 1, "generation": 1, "revision": 1, "phase": "running",
+                "age_ms": age_ms, "app": ID, "term": 1, "generation": 1, "revision": 1, "phase": "running",
                 "phase_age_ms": 0, "health": "healthy", "volumes": volumes,
             },
-        });
-        serde_json::from_value(app).expect("an app")
+        }))
     }
 
     fn safe(number: u8) -> Value {
@@ -249,7 +246,7 @@ mod tests {
     #[test]
     fn an_app_whose_device_is_silent_is_told_as_it_was() {
         let problem = |device: bool, code: &str| {
-            let device = device.then_some("11111111-1111-4111-8111-111111111111");
+            let device = device.then_some(ID);
             serde_json::from_value(json!({"code": code, "device": device})).expect("a problem")
         };
         let table = [
@@ -334,15 +331,7 @@ mod tests {
 
     #[test]
     fn the_device_of_an_app_says_that_it_is_silent() {
-        let device = |state: &str| {
-            let device = json!({
-                "id": "11111111-1111-4111-8111-111111111111", "name": "attic", "state": state, "locked": false,
-                "joined": "2026-11-21T18:00:00.000Z", "seen_age_ms": 0, "version": "", "arch": "x86_64", "features": [],
-                "auto_update": false, "accepts_authoring": false, "update": null, "load": null, "disks": [],
-                "docker": null, "apps": [], "stores_open": false, "generation": 1,
-            });
-            serde_json::from_value::<Device>(device).expect("a device")
-        };
+        let device = |state: &str| client::tests::device(&json!({"state": state}));
         let table = [
             ("online", "attic"),
             ("draining", "attic"),

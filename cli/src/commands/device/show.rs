@@ -211,6 +211,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::hive::client::tests::device;
 
     const LOADED: &str = r#"{"cpu_percent":3,"memory_bytes":8589934592,"memory_free_bytes":2147483648,"load_1m":42,
         "received_bytes":1048576,"sent_bytes":null,"pressure":"some"}"#;
@@ -256,13 +257,7 @@ mod tests {
 
     #[test]
     fn facts_stand_beside_the_device_in_json() {
-        let device: Device = serde_json::from_value(json!({
-            "id": "11111111-1111-4111-8111-111111111111", "name": "attic", "state": "online", "locked": false,
-            "joined": "2026-11-21T18:00:00.000Z", "seen_age_ms": 0, "version": "", "arch": "x86_64", "features": [],
-            "auto_update": false, "accepts_authoring": false, "update": null, "load": null, "disks": [],
-            "docker": null, "apps": [], "stores_open": false, "generation": 1,
-        }))
-        .expect("a device");
+        let device = device(&json!({}));
         let facts = [("docker", "27"), ("boottime_ms", "12"), ("load", LOADED), ("docker_state", "\"ok\"")];
         let facts = facts.map(|(what, text)| (what.to_owned(), text.to_owned()));
         let told = with_facts(&device, Some(&facts)).expect("JSON");

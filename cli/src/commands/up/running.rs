@@ -1,15 +1,11 @@
 //! The `comb up` that runs in a state folder: at most one, told by a lock that names its process.
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::{Read, Seek, Write};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
 
-use rustix::fs::{FlockOperation, flock};
-use rustix::io::Errno;
-
 use crate::failure::{Context, Failure, Kind, Result};
-use crate::state::State;
+use crate::state::{State, lock_file, try_lock};
 
 /// More than a number has.
 const PID_BYTES_MAX: u64 = 16;
@@ -24,27 +20,12 @@ fn path(state: &State) -> PathBuf {
     state.root().join("up.lock")
 }
 
-fn open(state: &State) -> Result<File> {
-    let path = path(state);
-    let mut options = OpenOptions::new();
-    options.read(true).write(true).create(true).truncate(false).mode(0o600);
-    options.open(&path).context(path.display())
-}
-
-/// Whether nobody else has the lock.
-fn take(state: &State, file: &File) -> Result<bool> {
-    match flock(file, FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => Ok(true),
-        Err(Errno::WOULDBLOCK) => Ok(false),
-        Err(error) => Err(Failure::io(path(state).display(), &error.into())),
-    }
-}
-
 impl Running {
     /// Becomes the one that runs here.
     pub fn begin(state: &State) -> Result<Self> {
-        let mut file = open(state)?;
-        if !take(state, &file)? {
+        let path = path(state);
+        let mut file = lock_file(&path)?;
+        if !try_lock(&path, &file)? {
             let who = pid(&mut file).map_or_else(String::new, |pid| format!(", as process {pid}"));
             return Err(Failure::new(
                 Kind::InTheWay,
@@ -52,7 +33,6 @@ impl Running {
             )
             .hint("`comb app add DIR` adds an app to it, `comb app list` shows what it runs, `comb down` stops it"));
         }
-        let path = path(state);
         file.set_len(0).context(path.display())?;
         writeln!(file, "{}", std::process::id()).context(path.display())?;
         Ok(Self { _file: file })
@@ -61,15 +41,16 @@ impl Running {
 
 /// The process that runs here, if one does.
 pub fn who(state: &State) -> Result<Option<i32>> {
-    let mut file = match File::open(path(state)) {
+    let path = path(state);
+    let mut file = match File::open(&path) {
         Ok(file) => file,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(Failure::io(path(state).display(), &error)),
+        Err(error) => return Err(Failure::io(path.display(), &error)),
     };
-    if take(state, &file)? {
+    if try_lock(&path, &file)? {
         return Ok(None);
     }
-    let unreadable = || Failure::new(Kind::Damaged, format!("{} names no process", path(state).display()));
+    let unreadable = || Failure::new(Kind::Damaged, format!("{} names no process", path.display()));
     pid(&mut file).map(Some).ok_or_else(unreadable)
 }
 
