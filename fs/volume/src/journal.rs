@@ -490,47 +490,40 @@ impl Journal {
         if begin {
             self.begin_segment(io, position)?;
         }
-        let mut out = std::mem::take(&mut io.out);
-        let mut frames = Vec::new();
-        let (file, path, offset, stored, padded) = {
+        let (file, path, cipher, offset, segment_bytes, first) = {
             let buffer = self.buffer.lock();
             let segment = buffer.segments.back().expect("a segment was just begun");
-            // The same distance from a multiple of the disk's blocks as in the file.
-            out.reset(2 * ALIGN + RUN_BYTES + FrameHeader::stored_bytes(JOURNAL_FRAME_BYTES_MAX) as usize);
-            out.narrow(segment.next as usize % ALIGN, out.len() - ALIGN);
-            let (mut taken, mut stored) = (0, 0);
-            // A run at a time that the processor's cache holds.
-            while taken < bytes.len() && stored < RUN_BYTES {
-                let at = segment.next + stored as u64;
-                let left = segment.bytes - at;
-                let overhead = (FRAME_HEADER_BYTES + FRAME_TAG_BYTES) as u64;
-                if left < FrameHeader::stored_bytes(1) {
-                    break;
-                }
-                let len = (bytes.len() - taken).min(JOURNAL_FRAME_BYTES_MAX).min((left - overhead) as usize);
-                let number = (segment.frames.len() + frames.len()) as u32;
-                let header =
-                    FrameHeader { len: len as u32, number, position: position + taken as u64, durable }
-                        .encode();
-                let place = &mut out[stored..stored + FrameHeader::stored_bytes(len) as usize];
-                let (head, body) = place.split_at_mut(FRAME_HEADER_BYTES);
-                let (body, tail) = body.split_at_mut(len);
-                let plain = &bytes[taken..taken + len];
-                head.copy_from_slice(&header);
-                let tag = segment.cipher.seal_to(u64::from(number), &header, plain, body);
-                tail[..FRAME_TAG_BYTES].copy_from_slice(&tag);
-                tail[FRAME_TAG_BYTES..].fill(0);
-                frames.push(Frame { position: position + taken as u64, offset: at as u32, len: len as u32 });
-                stored += place.len();
-                taken += len;
-            }
-            // To the end of the block, where nothing of this segment lies yet: else the system reads the block first,
-            // if not by this write then by the next, and a small synced write costs a read.
-            let end = segment.next + stored as u64;
-            let padded = stored + (end.next_multiple_of(ALIGN as u64).min(segment.bytes) - end) as usize;
-            out[stored..padded].fill(0);
-            (segment.file.clone(), segment.path.clone(), segment.next, stored, padded)
+            let (file, path) = (segment.file.clone(), segment.path.clone());
+            (file, path, segment.cipher.clone(), segment.next, segment.bytes, segment.frames.len())
         };
+        let mut out = std::mem::take(&mut io.out);
+        // The same distance from a multiple of the disk's blocks as in the file.
+        out.reset(2 * ALIGN + RUN_BYTES + FrameHeader::stored_bytes(JOURNAL_FRAME_BYTES_MAX) as usize);
+        out.narrow(offset as usize % ALIGN, out.len() - ALIGN);
+        let (mut frames, mut taken, mut stored) = (Vec::new(), 0, 0);
+        // A run at a time that the processor's cache holds.
+        while taken < bytes.len() && stored < RUN_BYTES {
+            let at = offset + stored as u64;
+            let Some(len) = frame_len(bytes.len() - taken, at, segment_bytes) else { break };
+            let number = (first + frames.len()) as u32;
+            let header =
+                FrameHeader { len: len as u32, number, position: position + taken as u64, durable }.encode();
+            let place = &mut out[stored..stored + FrameHeader::stored_bytes(len) as usize];
+            let (head, body) = place.split_at_mut(FRAME_HEADER_BYTES);
+            let (body, tail) = body.split_at_mut(len);
+            head.copy_from_slice(&header);
+            let tag = cipher.seal_to(u64::from(number), &header, &bytes[taken..taken + len], body);
+            tail[..FRAME_TAG_BYTES].copy_from_slice(&tag);
+            tail[FRAME_TAG_BYTES..].fill(0);
+            frames.push(Frame { position: position + taken as u64, offset: at as u32, len: len as u32 });
+            stored += place.len();
+            taken += len;
+        }
+        // To the end of the block, where nothing of this segment lies yet: else the system reads the block first,
+        // if not by this write then by the next, and a small synced write costs a read.
+        let end = offset + stored as u64;
+        let padded = stored + (end.next_multiple_of(ALIGN as u64).min(segment_bytes) - end) as usize;
+        out[stored..padded].fill(0);
         let written = if stored >= LARGE_RUN_BYTES {
             file.write_large(&out[..padded], offset)
         } else {
@@ -547,7 +540,6 @@ impl Journal {
             }
             return Err(self.fail(&path, &error));
         }
-        let taken = frames.iter().map(|frame| frame.len as usize).sum();
         let mut buffer = self.buffer.lock();
         let segment = buffer.segments.back_mut().expect("only this thread adds segments");
         segment.next += stored as u64;
@@ -844,6 +836,23 @@ fn promised_bytes(bytes: usize) -> u64 {
     bytes + frames * (SECTOR_BYTES + (FRAME_HEADER_BYTES + FRAME_TAG_BYTES) as u64) + SECTOR_BYTES
 }
 
+/// Plain bytes of the next frame at `at` in a segment, of so many that wait; none if no frame fits any more.
+///
+/// Whoever is followed by others ends with a block of the disk, so that what is written at once begins with one.
+fn frame_len(waiting: usize, at: u64, segment_bytes: u64) -> Option<usize> {
+    const OVERHEAD: u64 = (FRAME_HEADER_BYTES + FRAME_TAG_BYTES) as u64;
+    if segment_bytes - at < FrameHeader::stored_bytes(1) {
+        return None;
+    }
+    let most = (segment_bytes - at - OVERHEAD).min(JOURNAL_FRAME_BYTES_MAX as u64);
+    if waiting as u64 <= most {
+        return Some(waiting);
+    }
+    let body = at + OVERHEAD;
+    let end = (body + most) / ALIGN as u64 * ALIGN as u64;
+    Some(if end > body { end - body } else { most } as usize)
+}
+
 /// Proves which key a segment was begun with. No frame has this nonce.
 fn key_tag(cipher: &Cipher, sector: &[u8]) -> [u8; FRAME_TAG_BYTES] {
     cipher.seal(u64::MAX, &sector[..SEGMENT_TAGGED_BYTES], &mut [])
@@ -863,4 +872,31 @@ fn open_frame<'a>(
         FsError::Damaged(format!("{path} at byte {}: a frame failed its integrity check", frame.offset))
     })?;
     Ok(plain)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_frame_that_others_follow_ends_with_a_block_of_the_disk() {
+        let segment_bytes = 1 << 20;
+        for begin in [SEGMENT_HEADER_BYTES, ALIGN as u64, 61 << 10, segment_bytes - 5 * SECTOR_BYTES] {
+            let (mut at, mut frames) = (begin, 0);
+            while let Some(len) = frame_len(usize::MAX, at, segment_bytes) {
+                assert!((1..=JOURNAL_FRAME_BYTES_MAX).contains(&len), "{len} bytes at {at}");
+                at += FrameHeader::stored_bytes(len);
+                assert_eq!(at % ALIGN as u64, 0, "{len} bytes from {begin} on");
+                frames += 1;
+            }
+            assert_eq!(at, segment_bytes, "nothing is left over");
+            assert!(frames <= (segment_bytes - begin).div_ceil(60 << 10), "{frames} frames from {begin} on");
+        }
+        assert_eq!(
+            frame_len(100, SEGMENT_HEADER_BYTES, segment_bytes),
+            Some(100),
+            "the last one ends where it ends"
+        );
+        assert_eq!(frame_len(100, segment_bytes, segment_bytes), None);
+    }
 }
