@@ -14,7 +14,7 @@ use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use fuser::{Errno, FileAttr, FileType, INodeNo, RenameFlags};
 use parking_lot::{Mutex, RwLock};
@@ -98,7 +98,7 @@ pub struct Inode {
 
 impl Inode {
     fn new(ino: u64, birth: Birth, target: PathBuf) -> Inode {
-        let now = SystemTime::now();
+        let now = now();
         let attr = FileAttr {
             ino: INodeNo(ino),
             size: target.as_os_str().len() as u64,
@@ -125,10 +125,12 @@ impl Inode {
     }
 
     /// Changes its attributes and returns them. A change of `size` must go through [`Inode::resize`].
+    ///
+    /// The time of the change is now, unless `change` says another.
     pub fn change(&self, change: impl FnOnce(&mut FileAttr)) -> FileAttr {
         let mut attr = self.attr.lock();
+        attr.ctime = now();
         change(&mut attr);
-        attr.ctime = SystemTime::now();
         *attr
     }
 
@@ -370,7 +372,26 @@ impl Tree {
 
 /// A directory whose entries changed says when.
 fn touch(directory: &Inode) {
-    directory.change(|attr| attr.mtime = SystemTime::now());
+    directory.change(|attr| attr.mtime = attr.ctime);
+}
+
+/// The time, as coarse as the kernel stamps files itself.
+///
+/// A finer clock would let the two disagree: the first write to a new file would then look later than its creation, and the
+/// kernel would say so in a request of its own for each.
+pub fn now() -> SystemTime {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: the pointer is to a whole timespec; the clock exists on every Linux.
+    unsafe { libc::clock_gettime(libc::CLOCK_REALTIME_COARSE, &mut time) };
+    SystemTime::UNIX_EPOCH + Duration::new(time.tv_sec.unsigned_abs(), time.tv_nsec as u32)
+}
+
+/// Takes set-user-ID from what is no directory, and set-group-ID where the group may execute.
+pub fn end_set_user_id(attr: &mut FileAttr) {
+    if attr.kind != FileType::Directory {
+        let group = if attr.perm & 0o010 != 0 { 0o2000 } else { 0 };
+        attr.perm &= !(0o4000 | group);
+    }
 }
 
 #[cfg(test)]
@@ -438,6 +459,20 @@ mod tests {
         tree.remove(ROOT, OsStr::new("c")).expect("it is there");
         let rest: Vec<_> = root.entries(position, 9).into_iter().map(|entry| entry.name).collect();
         assert_eq!(rest, ["d"]);
+    }
+
+    #[test]
+    fn set_user_id_ends_with_a_change_and_set_group_id_where_the_group_may_execute() {
+        let tree = Tree::default();
+        for (name, birth, mode, left) in [
+            ("a", FILE, 0o6755, 0o755),
+            ("b", FILE, 0o6745, 0o2745),
+            ("c", FILE, 0o1644, 0o1644),
+            ("d", FOLDER, 0o6755, 0o6755),
+        ] {
+            let inode = make(&tree, ROOT, name, Birth { mode, ..birth });
+            assert_eq!(inode.change(end_set_user_id).perm, left, "{mode:o}");
+        }
     }
 
     #[test]

@@ -5,11 +5,19 @@
 //! fusenull ram DIR                       contents in memory as well
 //!     --fdatasync FILE                   each FSYNC writes 4 KiB to FILE and waits for fdatasync
 //!     --no-writeback                     without the kernel's writeback cache
-//!     --threads N                        worker threads (2)
+//!     --threads N                        worker threads (as many as cores)
 //! ```
 //!
-//! The mount options are those of Comb: writeback cache, long time-outs, readdirplus, 1 MiB requests, two threads,
-//! each with its own descriptor. It serves until it is unmounted, and keeps nothing.
+//! The kernel is told, and asked for, what Comb's adapter (`fs/fuse`) tells and asks for, so that a mount of either
+//! differs in the server alone: capabilities, time-outs, requests of 1 MiB, readahead, dirty pages, threads with a
+//! descriptor each, and a clock as coarse as the kernel's. It serves until it is unmounted, and keeps nothing.
+//!
+//! Where this is less than Comb, a request of Comb is missing here, and never the other way round:
+//!
+//! - There are no extended attributes. ACLs are asked for, so that the kernel goes the same ways, but the first
+//!   GETXATTR is answered with ENOSYS, and none comes again: of Comb the kernel asks each new file for its capabilities.
+//! - No file is found by handle (EXPORT_SUPPORT), which changes no other request.
+//! - A listing has neither `.` nor `..`.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
@@ -21,7 +29,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, SystemTime};
 
-use comb_benches::memory::{Birth, Contents, Inode, Tree};
+use comb_benches::memory::{self, Birth, Contents, Entry, Inode, Tree};
 use fuser::{
     BsdFileFlags, Config, Errno, FileHandle, FileType, Filesystem, FopenFlags, Generation, INodeNo,
     InitFlags, KernelConfig, LockOwner, MountOption, OpenFlags, RenameFlags, ReplyAttr, ReplyCreate,
@@ -29,16 +37,25 @@ use fuser::{
     ReplyWrite, ReplyXattr, Request, Session, SessionACL, TimeOrNow, WriteFlags,
 };
 
+// What follows, down to DIRTY_BYTES_MAX, are Comb's numbers.
+
 /// How long the kernel may believe names and attributes. Nothing but the kernel changes them.
-const TTL: Duration = Duration::from_secs(3600);
+const TTL: Duration = Duration::from_secs(24 * 60 * 60);
 /// The largest request, in bytes.
 const REQUEST_BYTES_MAX: u32 = 1 << 20;
+/// Requests of readahead and writeback that may be under way.
+const BACKGROUND_REQUESTS: u16 = 64;
+/// Entries fetched from a directory at once; a reply holds as many as fit.
+const ENTRIES_AT_ONCE: usize = 64;
+/// What the kernel reads ahead on the mount at least, in KiB.
+const READAHEAD_KIB: u64 = 512;
+/// What the kernel holds dirty of the mount at most, in bytes.
+const DIRTY_BYTES_MAX: u64 = 40 << 20;
+
 /// The file behind `--fdatasync` is written round and round, as a recycled journal is; its length in bytes.
 const SYNC_FILE_BYTES: u64 = 64 << 20;
 /// What each FSYNC writes there, in bytes.
 const SYNC_WRITE_BYTES: u64 = 4096;
-/// Entries fetched from a directory at once; a reply holds fewer.
-const ENTRIES_AT_ONCE: usize = 256;
 
 /// A file that stands for a journal: a small write and one fdatasync for each FSYNC.
 struct SyncFile {
@@ -70,6 +87,8 @@ struct Server {
     tree: Tree,
     contents: Contents,
     writeback: bool,
+    /// Whether the kernel takes ENOSYS for "never ask again" when directories are opened.
+    skips_opendir: bool,
     sync_file: Option<SyncFile>,
 }
 
@@ -85,12 +104,35 @@ impl Server {
         &self,
         request: &Request,
         (parent, name): (INodeNo, &OsStr),
-        mode: u32,
+        (mode, umask): (u32, u32),
         kind: FileType,
         rdev: u32,
     ) -> Result<Arc<Inode>, Errno> {
-        let birth = Birth { uid: request.uid(), gid: request.gid(), mode, kind, rdev };
+        // The kernel leaves the umask to the server (FUSE_DONT_MASK).
+        let birth = Birth { uid: request.uid(), gid: request.gid(), mode: mode & !umask, kind, rdev };
         self.tree.make(parent.0, name, birth, PathBuf::new())
+    }
+
+    /// Walks a directory from a position on until `emit` says that the reply is full.
+    fn walk(
+        &self,
+        ino: INodeNo,
+        mut position: u64,
+        mut emit: impl FnMut(&Entry) -> bool,
+    ) -> Result<(), Errno> {
+        let directory = self.tree.get(ino.0)?;
+        loop {
+            let entries = directory.entries(position, ENTRIES_AT_ONCE);
+            for found in &entries {
+                if emit(found) {
+                    return Ok(());
+                }
+                position = found.cookie;
+            }
+            if entries.len() < ENTRIES_AT_ONCE {
+                return Ok(());
+            }
+        }
     }
 }
 
@@ -113,7 +155,7 @@ fn empty(reply: ReplyEmpty, done: Result<(), Errno>) {
 fn time(time: TimeOrNow) -> SystemTime {
     match time {
         TimeOrNow::SpecificTime(at) => at,
-        TimeOrNow::Now => SystemTime::now(),
+        TimeOrNow::Now => memory::now(),
     }
 }
 
@@ -130,29 +172,35 @@ fn kind_of(mode: u32) -> FileType {
 
 impl Filesystem for Server {
     fn init(&mut self, _request: &Request, config: &mut KernelConfig) -> io::Result<()> {
-        let mut wanted = InitFlags::FUSE_PARALLEL_DIROPS
-            | InitFlags::FUSE_ASYNC_DIO
+        let mut wanted = InitFlags::FUSE_ASYNC_DIO
+            | InitFlags::FUSE_PARALLEL_DIROPS
             | InitFlags::FUSE_ATOMIC_O_TRUNC
+            | InitFlags::FUSE_HANDLE_KILLPRIV_V2
             | InitFlags::FUSE_DO_READDIRPLUS
-            | InitFlags::FUSE_READDIRPLUS_AUTO;
+            | InitFlags::FUSE_READDIRPLUS_AUTO
+            | InitFlags::FUSE_DONT_MASK
+            | InitFlags::FUSE_CACHE_SYMLINKS
+            | InitFlags::FUSE_NO_OPENDIR_SUPPORT
+            | InitFlags::FUSE_POSIX_ACL;
         if self.writeback {
             wanted |= InitFlags::FUSE_WRITEBACK_CACHE;
         }
+        // As with Comb, what an old kernel lacks is done without.
+        let granted = wanted & config.capabilities();
         config
-            .add_capabilities(wanted)
-            .map_err(|missing| io::Error::other(format!("the kernel lacks {missing:?}")))?;
-        config
-            .set_max_write(REQUEST_BYTES_MAX)
-            .map_err(|most| io::Error::other(format!("requests of at most {most} bytes")))?;
-        // The kernel may allow less readahead; what it allows is taken.
-        if let Err(most) = config.set_max_readahead(REQUEST_BYTES_MAX) {
-            config
-                .set_max_readahead(most)
-                .map_err(|most| io::Error::other(format!("readahead of at most {most} bytes")))?;
+            .add_capabilities(granted)
+            .map_err(|missing| io::Error::other(format!("the kernel took back {missing:?}")))?;
+        self.skips_opendir = granted.contains(InitFlags::FUSE_NO_OPENDIR_SUPPORT);
+        // Each answers with the nearest value that it takes.
+        if let Err(nearest) = config.set_max_write(REQUEST_BYTES_MAX) {
+            let _ = config.set_max_write(nearest);
         }
-        config
-            .set_max_background(64)
-            .map_err(|least| io::Error::other(format!("at least {least} background requests")))?;
+        if let Err(nearest) = config.set_max_readahead(REQUEST_BYTES_MAX) {
+            let _ = config.set_max_readahead(nearest);
+        }
+        if let Err(nearest) = config.set_max_background(BACKGROUND_REQUESTS) {
+            let _ = config.set_max_background(nearest);
+        }
         Ok(())
     }
 
@@ -184,7 +232,7 @@ impl Filesystem for Server {
 
     fn setattr(
         &self,
-        _request: &Request,
+        request: &Request,
         ino: INodeNo,
         mode: Option<u32>,
         uid: Option<u32>,
@@ -192,7 +240,7 @@ impl Filesystem for Server {
         size: Option<u64>,
         atime: Option<TimeOrNow>,
         mtime: Option<TimeOrNow>,
-        _ctime: Option<SystemTime>,
+        ctime: Option<SystemTime>,
         _fh: Option<FileHandle>,
         _crtime: Option<SystemTime>,
         _chgtime: Option<SystemTime>,
@@ -207,12 +255,21 @@ impl Filesystem for Server {
         if let Some(size) = size {
             inode.resize(size);
         }
+        // As in Comb: the transport does not hand on the kernel's wish to end set-user-ID, so it is told from the request.
+        let changes_owner = uid.is_some() || gid.is_some();
+        let truncated_by_user = size.is_some() && request.uid() != 0;
+        let is_nothing = !changes_owner && size.is_none() && atime.is_none() && mtime.is_none();
         let attr = inode.change(|attr| {
+            if mode.is_none() && (changes_owner || truncated_by_user || is_nothing) {
+                memory::end_set_user_id(attr);
+            }
             attr.perm = mode.map_or(attr.perm, |mode| (mode & 0o7777) as u16);
             attr.uid = uid.unwrap_or(attr.uid);
             attr.gid = gid.unwrap_or(attr.gid);
             attr.atime = atime.map_or(attr.atime, time);
             attr.mtime = mtime.map_or(attr.mtime, time);
+            // The writeback cache keeps this time itself.
+            attr.ctime = ctime.unwrap_or(attr.ctime);
         });
         reply.attr(&TTL, &attr);
     }
@@ -230,11 +287,11 @@ impl Filesystem for Server {
         parent: INodeNo,
         name: &OsStr,
         mode: u32,
-        _umask: u32,
+        umask: u32,
         rdev: u32,
         reply: ReplyEntry,
     ) {
-        entry(reply, self.make(request, (parent, name), mode, kind_of(mode), rdev));
+        entry(reply, self.make(request, (parent, name), (mode, umask), kind_of(mode), rdev));
     }
 
     fn mkdir(
@@ -243,10 +300,10 @@ impl Filesystem for Server {
         parent: INodeNo,
         name: &OsStr,
         mode: u32,
-        _umask: u32,
+        umask: u32,
         reply: ReplyEntry,
     ) {
-        entry(reply, self.make(request, (parent, name), mode, FileType::Directory, 0));
+        entry(reply, self.make(request, (parent, name), (mode, umask), FileType::Directory, 0));
     }
 
     fn symlink(&self, request: &Request, parent: INodeNo, name: &OsStr, target: &Path, reply: ReplyEntry) {
@@ -286,11 +343,11 @@ impl Filesystem for Server {
         parent: INodeNo,
         name: &OsStr,
         mode: u32,
-        _umask: u32,
+        umask: u32,
         _flags: i32,
         reply: ReplyCreate,
     ) {
-        match self.make(request, (parent, name), mode, FileType::RegularFile, 0) {
+        match self.make(request, (parent, name), (mode, umask), FileType::RegularFile, 0) {
             Ok(inode) => {
                 let keep = FopenFlags::FOPEN_KEEP_CACHE;
                 reply.created(&TTL, &inode.attr(), Generation(0), FileHandle(0), keep);
@@ -299,12 +356,15 @@ impl Filesystem for Server {
         }
     }
 
-    fn open(&self, _request: &Request, ino: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
+    fn open(&self, request: &Request, ino: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
         match self.tree.get(ino.0) {
             Ok(inode) => {
                 // Truncation comes with the open (FUSE_ATOMIC_O_TRUNC), not as a request of its own.
                 if flags.0 & libc::O_TRUNC != 0 {
                     inode.resize(0);
+                    if request.uid() != 0 {
+                        inode.change(memory::end_set_user_id);
+                    }
                 }
                 reply.opened(FileHandle(0), FopenFlags::FOPEN_KEEP_CACHE);
             }
@@ -342,7 +402,7 @@ impl Filesystem for Server {
         _fh: FileHandle,
         offset: u64,
         data: &[u8],
-        _write_flags: WriteFlags,
+        write_flags: WriteFlags,
         _flags: OpenFlags,
         _lock_owner: Option<LockOwner>,
         reply: ReplyWrite,
@@ -350,6 +410,9 @@ impl Filesystem for Server {
         match self.tree.get(ino.0) {
             Ok(inode) => {
                 inode.write(offset, data, self.contents);
+                if write_flags.contains(WriteFlags::FUSE_WRITE_KILL_SUIDGID) {
+                    inode.change(memory::end_set_user_id);
+                }
                 reply.written(data.len() as u32);
             }
             Err(errno) => reply.error(errno),
@@ -377,7 +440,12 @@ impl Filesystem for Server {
     }
 
     fn opendir(&self, _request: &Request, _ino: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
-        reply.opened(FileHandle(0), FopenFlags::FOPEN_CACHE_DIR | FopenFlags::FOPEN_KEEP_CACHE);
+        if self.skips_opendir {
+            // Never asked again, and no RELEASEDIR comes; the kernel caches listings all the same.
+            reply.error(Errno::ENOSYS);
+        } else {
+            reply.opened(FileHandle(0), FopenFlags::FOPEN_CACHE_DIR | FopenFlags::FOPEN_KEEP_CACHE);
+        }
     }
 
     fn readdir(
@@ -388,15 +456,10 @@ impl Filesystem for Server {
         offset: u64,
         mut reply: ReplyDirectory,
     ) {
-        match self.tree.get(ino.0) {
-            Ok(directory) => {
-                for found in directory.entries(offset, ENTRIES_AT_ONCE) {
-                    if reply.add(INodeNo(found.ino), found.cookie, found.kind, &found.name) {
-                        break;
-                    }
-                }
-                reply.ok();
-            }
+        let walked = self
+            .walk(ino, offset, |found| reply.add(INodeNo(found.ino), found.cookie, found.kind, &found.name));
+        match walked {
+            Ok(()) => reply.ok(),
             Err(errno) => reply.error(errno),
         }
     }
@@ -409,28 +472,44 @@ impl Filesystem for Server {
         offset: u64,
         mut reply: ReplyDirectoryPlus,
     ) {
-        match self.tree.get(ino.0) {
-            Ok(directory) => {
-                for found in directory.entries(offset, ENTRIES_AT_ONCE) {
-                    let Ok(inode) = self.tree.get(found.ino) else { continue };
-                    let (ino, attr) = (INodeNo(found.ino), inode.attr());
-                    if reply.add(ino, found.cookie, &found.name, &TTL, &attr, Generation(0)) {
-                        break;
-                    }
-                }
-                reply.ok();
-            }
+        let walked = self.walk(ino, offset, |found| {
+            // One that was removed meanwhile is left out.
+            let Ok(inode) = self.tree.get(found.ino) else { return false };
+            reply.add(INodeNo(found.ino), found.cookie, &found.name, &TTL, &inode.attr(), Generation(0))
+        });
+        match walked {
+            Ok(()) => reply.ok(),
             Err(errno) => reply.error(errno),
         }
     }
 
     fn getxattr(&self, _request: &Request, _ino: INodeNo, _name: &OsStr, _size: u32, reply: ReplyXattr) {
+        // The kernel remembers this and does not ask again.
         reply.error(Errno::ENOSYS);
     }
 
     fn statfs(&self, _request: &Request, _ino: INodeNo, reply: ReplyStatfs) {
         reply.statfs(1 << 30, 1 << 29, 1 << 29, 1 << 30, 1 << 29, 4096, 255, 4096);
     }
+}
+
+/// Sets what Comb sets of a mount beside the connection, as far as this kernel and this user may.
+fn tune(mount_point: &Path, writeback: bool) -> io::Result<()> {
+    let table = std::fs::read_to_string("/proc/self/mountinfo")?;
+    let ours = |line: &&str| line.split(' ').nth(4).is_some_and(|path| Path::new(path) == mount_point);
+    let Some(device) = table.lines().rfind(ours).and_then(|line| line.split(' ').nth(2)) else {
+        return Err(io::Error::other(format!("{} is not in the table of mounts", mount_point.display())));
+    };
+    let set = |name: &str, wanted: u64, is_worse: fn(u64, u64) -> bool| {
+        let path = format!("/sys/class/bdi/{device}/{name}");
+        let now = std::fs::read_to_string(&path).ok().and_then(|text| text.trim().parse().ok());
+        match now {
+            Some(now) if is_worse(now, wanted) => std::fs::write(&path, wanted.to_string()),
+            _ => Ok(()),
+        }
+    };
+    set("read_ahead_kb", READAHEAD_KIB, |now, wanted| now < wanted)?;
+    if writeback { set("max_bytes", DIRTY_BYTES_MAX, |now, wanted| now > wanted) } else { Ok(()) }
 }
 
 const USAGE: &str = "usage: fusenull null|ram DIR [--fdatasync FILE] [--no-writeback] [--threads N]";
@@ -452,7 +531,8 @@ impl Command {
             _ => return None,
         };
         let mount_point = words.next()?.into();
-        let mut command = Command { contents, mount_point, sync_file: None, writeback: true, threads: 2 };
+        let threads = std::thread::available_parallelism().map_or(1, usize::from);
+        let mut command = Command { contents, mount_point, sync_file: None, writeback: true, threads };
         while let Some(word) = words.next() {
             match word.to_str()? {
                 "--fdatasync" => command.sync_file = Some(words.next()?.into()),
@@ -466,18 +546,25 @@ impl Command {
 
     fn serve(self) -> io::Result<()> {
         let sync_file = self.sync_file.as_deref().map(SyncFile::open).transpose()?;
-        let server =
-            Server { tree: Tree::default(), contents: self.contents, writeback: self.writeback, sync_file };
+        // Before it is mounted: nobody answers yet for what lies there then.
+        let mount_point = self.mount_point.canonicalize()?;
+        let server = Server {
+            tree: Tree::default(),
+            contents: self.contents,
+            writeback: self.writeback,
+            skips_opendir: false,
+            sync_file,
+        };
         let mut config = Config::default();
-        config.mount_options = vec![
-            MountOption::FSName("fusenull".into()),
-            MountOption::DefaultPermissions,
-            MountOption::NoAtime,
-        ];
+        config.mount_options = vec![MountOption::FSName("fusenull".into()), MountOption::DefaultPermissions];
         config.acl = SessionACL::All;
         config.n_threads = Some(self.threads);
         config.clone_fd = true;
-        Session::new(server, &self.mount_point, &config)?.run()
+        let session = Session::new(server, &mount_point, &config)?;
+        if let Err(error) = tune(&mount_point, self.writeback) {
+            eprintln!("warning: the kernel's settings stay as they are: {error}");
+        }
+        session.run()
     }
 }
 
