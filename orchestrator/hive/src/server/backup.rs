@@ -1,8 +1,9 @@
 //! All of a hive in one file, the same from either database: `api.md`, section 11.
 
-use std::io::{Read, Write};
+use std::fs::File;
+use std::io::{self, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use base64::Engine;
@@ -63,12 +64,33 @@ pub async fn bytes(database: &Database) -> Result<Vec<u8>, Fail> {
 /// Writes a backup into a file that is not there yet, for its owner alone.
 pub async fn write(database: &Database, path: &Path) -> Result<u64, Fail> {
     let bytes = bytes(database).await?;
-    let failed =
-        |error: std::io::Error| Fail::start(format!("{} cannot be written: {error}", path.display()));
-    let mut file =
-        std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).map_err(failed)?;
-    file.write_all(&bytes).and_then(|()| file.sync_all()).map_err(failed)?;
+    place(path, |file| file.write_all(&bytes))
+        .map_err(|error| Fail::start(format!("{} cannot be written: {error}", path.display())))?;
     Ok(bytes.len() as u64)
+}
+
+/// What the name of a file ends with that is being written, or that a crash left.
+const PART: &str = ".part";
+
+/// Writes a file that has its name only when all of it is on the disk: a full disk or a crash leaves none that looks whole.
+fn place(path: &Path, fill: impl FnOnce(&mut File) -> io::Result<()>) -> io::Result<()> {
+    if path.symlink_metadata().is_ok() {
+        return Err(io::Error::new(io::ErrorKind::AlreadyExists, "it is there already"));
+    }
+    let mut part = path.as_os_str().to_owned();
+    // Nobody else who writes a file of that name writes the same part.
+    part.push(format!(".{}{PART}", chance::hex::<8>()));
+    let part = PathBuf::from(part);
+    let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&part)?;
+    let placed = fill(&mut file).and_then(|()| file.sync_all()).and_then(|()| std::fs::rename(&part, path));
+    if placed.is_err() {
+        // It is named as what it is, and is removed by a later night where it cannot be removed now.
+        let _ = std::fs::remove_file(&part);
+        return placed;
+    }
+    // Without this a crash can lose the file's name.
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    File::open(folder.unwrap_or(Path::new(".")))?.sync_all()
 }
 
 /// Who may do something in a hive that was restored: what was revoked and removed after the backup is not in it.
@@ -210,7 +232,16 @@ fn nightly_name(made: Time) -> String {
 
 /// Whether a file is called exactly as the hive calls its own: what a person put beside them is nobody's to remove.
 fn is_nightly(path: &Path) -> bool {
-    let Some(name) = path.file_name().and_then(|name| name.to_str()) else { return false };
+    path.file_name().and_then(|name| name.to_str()).is_some_and(is_nightly_name)
+}
+
+/// Whether a file is what was written of a backup of a night.
+fn is_part(path: &Path) -> bool {
+    let name = path.file_name().and_then(|name| name.to_str()).and_then(|name| name.strip_suffix(PART));
+    name.and_then(|name| name.rsplit_once('.')).is_some_and(|(name, _)| is_nightly_name(name))
+}
+
+fn is_nightly_name(name: &str) -> bool {
     let made = name.strip_prefix("hive-").and_then(|rest| rest.strip_suffix(".comb"));
     let Some((day, hour)) = made.and_then(|made| made.split_once('T')) else { return false };
     let made = format!("{day}T{}", hour.replace('-', ":")).parse();
@@ -230,16 +261,55 @@ pub async fn nightly(database: &Database, folder: &Path) -> Result<(), Fail> {
     if newest.is_some_and(|newest| newest.elapsed().is_ok_and(|age| age < NIGHT)) {
         return Ok(());
     }
+    let list = || {
+        let entries = std::fs::read_dir(folder).map_err(failed)?;
+        Ok::<_, Fail>(entries.filter_map(|entry| entry.ok().map(|entry| entry.path())).collect::<Vec<_>>())
+    };
+    // One process makes the backups of the nights, so nobody writes what is left of another one. It takes room.
+    for part in list()?.into_iter().filter(|path| is_part(path)) {
+        std::fs::remove_file(part).map_err(failed)?;
+    }
     write(database, &folder.join(nightly_name(chance::time(chance::now())))).await?;
-    let mut files: Vec<_> = std::fs::read_dir(folder)
-        .map_err(failed)?
-        .filter_map(|entry| entry.ok().map(|entry| entry.path()))
-        .filter(|path| is_nightly(path))
-        .collect();
+    let mut files: Vec<_> = list()?.into_iter().filter(|path| is_nightly(path)).collect();
     files.sort();
     let gone = files.len().saturating_sub(NIGHTS_KEPT);
     for path in files.into_iter().take(gone) {
         std::fs::remove_file(path).map_err(failed)?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    fn names(folder: &Path) -> Vec<String> {
+        let entries = std::fs::read_dir(folder).expect("is a folder");
+        entries.map(|entry| entry.expect("is read").file_name().to_string_lossy().into_owned()).collect()
+    }
+
+    #[test]
+    fn a_backup_that_could_not_be_written_is_none() {
+        let folder = tempfile::tempdir().expect("there is a disk");
+        let path = folder.path().join("hive-2026-11-23T03-00-00.000Z.comb");
+        let full = |file: &mut File| file.write_all(b"half").and(Err(io::ErrorKind::StorageFull.into()));
+        assert_eq!(place(&path, full).expect_err("is full").kind(), io::ErrorKind::StorageFull);
+        assert_eq!(names(folder.path()), [""; 0], "it counts as no backup, and takes no room");
+        let halfway = |file: &mut File| {
+            file.write_all(b"half")?;
+            let there = names(folder.path());
+            assert!(there.iter().all(|name| is_part(Path::new(name)) && !is_nightly(Path::new(name))));
+            assert_eq!(there.len(), 1);
+            file.write_all(b", and the rest")
+        };
+        place(&path, halfway).expect("there is room");
+        assert_eq!(std::fs::read(&path).expect("is there"), b"half, and the rest");
+        assert_eq!(std::fs::metadata(&path).expect("is there").permissions().mode() & 0o777, 0o600);
+        let again = place(&path, |file| file.write_all(b"another")).expect_err("it is there");
+        assert_eq!(again.kind(), io::ErrorKind::AlreadyExists);
+        assert_eq!(names(folder.path()).len(), 1);
+        assert_eq!(std::fs::read(&path).expect("is there"), b"half, and the rest");
+    }
 }

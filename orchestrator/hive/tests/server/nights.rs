@@ -31,6 +31,9 @@ async fn a_backup_is_made_once_a_day_and_the_last_seven_are_kept() {
         for other in others {
             std::fs::write(nights.join(other), b"a person's").expect("is written");
         }
+        // What a crash left of one is no backup, and is removed.
+        let part = nights.join("hive-2026-10-08T04-00-00.000Z.comb.0123456789abcdef.part");
+        std::fs::write(&part, b"half of it").expect("is written");
         let mut options = Options::new(database.as_str(), "127.0.0.1:0".parse().expect("is an address"));
         options.backups = Some(nights.clone());
         let world = World::with(options, folder.clone()).await;
@@ -46,6 +49,7 @@ async fn a_backup_is_made_once_a_day_and_the_last_seven_are_kept() {
             tokio::time::sleep(Duration::from_millis(100)).await;
         };
         assert!(others.iter().all(|other| nights.join(other).exists()), "{:?}", backups(&nights));
+        assert!(!part.exists(), "{:?}", backups(&nights));
         // A hive that begins again makes no other one the same day, so the nights before are not pushed out.
         let mut world = world.again().await;
         tokio::time::sleep(Duration::from_secs(3)).await;
