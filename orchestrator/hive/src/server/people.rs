@@ -10,6 +10,7 @@ use orchestrator_api::wire::people::{
     OpenInvite, Person, Role, Setup, TOKEN_S, Token,
 };
 use orchestrator_api::wire::value::{Hidden, Page};
+use tokio::sync::Semaphore;
 
 use super::auth::{hash_password, is_password, role, token_hash};
 use super::call::{Answering, Call, Caller, Reply, not_logged_in};
@@ -27,21 +28,32 @@ const FAILURES_MAX: i64 = 5;
 const LOCKED_MS: i64 = 10 * 60_000;
 const DAY_S: u64 = 86_400;
 
+/// Does what a password costs: its memory is that of one of few until it is done, also when nobody waits for it any more.
+async fn at_cost<T: Send + 'static>(
+    room: &Arc<Semaphore>,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Option<T> {
+    let permit = room.clone().acquire_owned().await.ok()?;
+    // Whoever asked may be gone before it is done. It goes on, so the permit does not go with them.
+    let work = move || {
+        let _permit = permit;
+        work()
+    };
+    tokio::task::spawn_blocking(work).await.ok()
+}
+
 /// Whether this is somebody's password. It costs as much memory as making a hash.
 async fn is_right(call: &Call, password: &Hidden, kept: Option<String>) -> bool {
-    let _permit = call.shared.passwords.acquire().await;
     let password = password.clone();
     let check = move || is_password(password.reveal(), kept.as_deref());
-    tokio::task::spawn_blocking(check).await.unwrap_or(false)
+    at_cost(&call.shared.passwords, check).await.unwrap_or(false)
 }
 
 /// A password's hash costs memory: only some are made at a time.
 async fn hashed(call: &Call, password: &Hidden) -> Result<String, Fail> {
-    let _permit = call.shared.passwords.acquire().await;
     let password = password.clone();
-    tokio::task::spawn_blocking(move || hash_password(password.reveal()))
-        .await
-        .unwrap_or_else(|_| Err(Fail::start("a password could not be hashed")))
+    let made = at_cost(&call.shared.passwords, move || hash_password(password.reveal())).await;
+    made.unwrap_or_else(|| Err(Fail::start("a password could not be hashed")))
 }
 
 /// What a login gives.
@@ -699,5 +711,27 @@ pub fn may(caller: &Caller, least: Role) -> Result<(), Fail> {
             Err(Fail::new(Code::RoleTooLow, format!("this needs somebody who is {} here", least.text())))
         }
         _ => Err(not_logged_in()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_password_that_nobody_waits_for_takes_its_room_until_it_is_done() {
+        let room = Arc::new(Semaphore::new(1));
+        let (done, wait) = std::sync::mpsc::channel::<()>();
+        let work = at_cost(&room, move || wait.recv());
+        let waited = tokio::time::timeout(Duration::from_millis(100), work).await;
+        assert!(waited.is_err(), "who asked is gone");
+        assert_eq!(room.available_permits(), 0, "and its memory is not free");
+        let next = tokio::time::timeout(Duration::from_millis(100), at_cost(&room, || ())).await;
+        assert!(next.is_err());
+        done.send(()).expect("it goes on");
+        let next = tokio::time::timeout(Duration::from_secs(10), at_cost(&room, || 7)).await;
+        assert_eq!(next.expect("has its turn"), Some(7));
     }
 }
