@@ -322,6 +322,8 @@ pub fn adopt(tenant: &mut Tenant<'_>, app: AppId, device: DeviceId, revision: u6
             "UPDATE app SET revision = $3, generation = generation + 1 WHERE account = $1 AND app = $2",
             &[app.0.into(), revision.into()],
         )?;
+        // A device keeps a later revision only when the update to it went well.
+        rows::keep_update(tenant, app, None)?;
         let about = About { device: Some(device), ..About::app(app) };
         tenant.event("updated", about.with("revision", revision));
         tenant.changed("app", app);

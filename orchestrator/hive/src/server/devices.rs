@@ -264,7 +264,11 @@ pub fn hello(call: &Call, tenant: &mut Tenant<'_>) -> Result<Reply, Fail> {
     };
     if loaded.hive.incarnation != before {
         // The database is an older one than the account's devices know: what it has of them begins anew.
-        recovery::forget(tenant)?;
+        for (app, update) in recovery::forget(tenant)? {
+            if let Some(row) = loaded.hive.apps.get_mut(&app) {
+                row.volumes.values_mut().for_each(|known| known.update = Some(update));
+            }
+        }
         loaded.whole = true;
         let rest = missing(tenant, loaded.hive.incarnation)?;
         loaded.hive.heard &= rest.iter().all(|other| *other == device);

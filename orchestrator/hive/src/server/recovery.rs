@@ -18,8 +18,24 @@ const FORGET: [&str; 5] = [
     "UPDATE app SET withdrawn = 0, leased = 0 WHERE withdrawn + leased > 0",
 ];
 
-/// Forgets what an account's rows say of the life before; each of its devices says hello again.
-pub fn forget(tenant: &mut Tenant<'_>) -> Result<(), Fail> {
+/// Updates of an account that are under way: nobody hears any more how they end, and the next start has to know that.
+/// Their apps and operations.
+fn keep_updates(tenant: &mut Tenant<'_>) -> Result<Vec<(AppId, OperationId)>, Fail> {
+    let sql = "SELECT o.app, o.operation FROM operation o JOIN app a ON a.account = o.account AND a.app = o.app \
+         WHERE o.account = $1 AND o.state = 'running' AND o.kind = 'update'";
+    let mut kept = Vec::new();
+    for row in tenant.query(sql, &[])? {
+        let (app, update) = (AppId(row.id(0)?), OperationId(row.id(1)?));
+        rows::keep_update(tenant, app, Some(update))?;
+        kept.push((app, update));
+    }
+    Ok(kept)
+}
+
+/// Forgets what an account's rows say of the life before; each of its devices says hello again. Apps and the updates of
+/// which nobody knows any more how they end.
+pub fn forget(tenant: &mut Tenant<'_>) -> Result<Vec<(AppId, OperationId)>, Fail> {
+    let updates = keep_updates(tenant)?;
     let sql = "SELECT operation, app, kind, step FROM operation WHERE account = $1 AND state = 'running'";
     let running = tenant.query(sql, &[])?;
     for sql in FORGET {
@@ -35,11 +51,17 @@ pub fn forget(tenant: &mut Tenant<'_>) -> Result<(), Fail> {
         });
     }
     tenant.event("recovering", About::default());
-    Ok(())
+    Ok(updates)
 }
 
 /// All accounts of a database that was restored begin a new life; those that have devices wait for them.
 pub fn begin_all(tx: &mut dyn Tx, now_ms: u64) -> Result<(), Fail> {
+    for row in tx.query("SELECT account FROM account", &[])? {
+        let mut tenant = Tenant::new(tx, row.id(0)?);
+        keep_updates(&mut tenant)?;
+        // Nobody is there to be told.
+        tenant.end()?;
+    }
     for sql in FORGET {
         tx.execute(sql, &[])?;
     }

@@ -529,6 +529,50 @@ async fn after_an_update_that_nobody_saw_the_end_of_the_next_start_goes_back_to_
 }
 
 /// What was told as ended by force is not done when the device is back.
+/// The update of which a hive's only app is noted not to have been heard how it ended.
+fn noted(database: &str) -> Value {
+    let file = database.strip_prefix("sqlite:").expect("is a file");
+    let rows = rusqlite::Connection::open(file).expect("opens");
+    let known: String = rows.query_row("SELECT known FROM app", [], |row| row.get(0)).expect("has an app");
+    serde_json::from_str::<Value>(&known).expect("is JSON")[VOLUME]["update"].clone()
+}
+
+/// A hive that is put back to the middle of an update hears from nobody how that ended.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_update_that_a_restored_hive_closes_as_lost_is_not_forgotten() {
+    let (database, folder) = databases().await.remove(0);
+    let mut scene = Scene::on(&database, folder.clone(), "manual").await;
+    scene.ada.package(&scene.owner, &scene.app, "photos", 2).await.is(201);
+    let updating = id(&scene.order("update", json!({"revision": 2})).await.is(202));
+    scene.attic.expect("update").await;
+    assert_eq!(noted(&database), Value::Null);
+
+    let file = folder.path().join("middle.comb");
+    orchestrator_hive::back_up_to(&database, &file).await.expect("a backup is made beside the hive");
+    let other = format!("sqlite:{}", folder.path().join("other.db").display());
+    orchestrator_hive::restore_from(&other, &file).await.expect("it is restored");
+    assert_eq!(noted(&other), updating);
+
+    // The same where its database was put back, and a device notices: that the app is the device's changes nothing.
+    scene.attic.hello_apps = vec![json!({
+        "app": scene.app, "term": scene.term.as_u64().expect("is a number") + 1, "mine": true, "leased": false,
+        "stopped": true, "generation": 99, "revision": 1
+    })];
+    scene.attic.hello().await.is(200);
+    assert_eq!(scene.ada.wait(&updating, 10).await["state"], "lost");
+    assert_eq!(noted(&database), updating);
+
+    // Its device keeps the new revision only when the update went well.
+    let term = scene.attic.hello_apps[0]["term"].clone();
+    scene.attic.has(&scene.app, &term, "stopped", Some("ordered"), Some((1, 6)));
+    scene.attic.report().await.is(200);
+    assert_eq!(noted(&database), updating);
+    scene.attic.apps[0]["revision"] = json!(2);
+    scene.attic.report().await.is(200);
+    assert_eq!(scene.shown().await["revision"], 2);
+    assert_eq!(noted(&database), Value::Null);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn an_order_that_force_ended_is_taken_back() {
     let (database, folder) = databases().await.remove(0);
