@@ -609,6 +609,20 @@ pub fn list(_: &Call, tenant: &mut Tenant<'_>) -> Result<Reply, Fail> {
     Ok(Reply::json(&Page { items, next: None }))
 }
 
+/// An owner is one no more. Invitations do not say who made them: all that are open end, so that nobody comes back by one.
+fn end_invites(tenant: &mut Tenant<'_>) -> Result<(), Fail> {
+    for row in tenant.query("SELECT id FROM invite WHERE account = $1 ORDER BY ends, id", &[])? {
+        tenant.event("invite_gone", About::default().with("invite", uuid(&row, 0)?.to_string()));
+    }
+    tenant.execute("DELETE FROM invite WHERE account = $1", &[])?;
+    Ok(())
+}
+
+fn is_owner(tenant: &mut Tenant<'_>, person: Uuid) -> Result<bool, Fail> {
+    let sql = "SELECT 1 FROM person WHERE account = $1 AND person = $2 AND role = 'owner'";
+    Ok(tenant.one(sql, &[person.0.into()])?.is_some())
+}
+
 fn last_owner(tenant: &mut Tenant<'_>, person: Uuid) -> Result<bool, Fail> {
     let sql = "SELECT person FROM person WHERE account = $1 AND role = 'owner'";
     let owners = tenant.query(sql, &[])?;
@@ -621,6 +635,7 @@ pub fn change(call: &Call, tenant: &mut Tenant<'_>) -> Result<Reply, Fail> {
     if wish.role != Role::Owner && last_owner(tenant, id)? {
         return Err(Fail::state("the last owner stays one"));
     }
+    let was_owner = is_owner(tenant, id)?;
     let changed = tenant.execute(
         "UPDATE person SET role = $3 WHERE account = $1 AND person = $2",
         &[id.0.into(), wish.role.text().into()],
@@ -629,6 +644,9 @@ pub fn change(call: &Call, tenant: &mut Tenant<'_>) -> Result<Reply, Fail> {
         return Err(Fail::not_found());
     }
     tenant.event("role", About::default().with("person", id.to_string()).with("role", wish.role.text()));
+    if was_owner && wish.role != Role::Owner {
+        end_invites(tenant)?;
+    }
     tenant.changed("people", id);
     let row = tenant.one("SELECT name FROM person WHERE account = $1 AND person = $2", &[id.0.into()])?;
     let name = row.ok_or_else(Fail::not_found)?.text(0)?.to_owned();
@@ -643,12 +661,16 @@ pub fn remove(call: &Call, tenant: &mut Tenant<'_>) -> Result<Reply, Fail> {
     }
     let row = tenant.one("SELECT name FROM person WHERE account = $1 AND person = $2", &[id.0.into()])?;
     let name = row.ok_or_else(Fail::not_found)?.text(0)?.to_owned();
+    let was_owner = is_owner(tenant, id)?;
     for table in ["token", "session", "second", "person"] {
         tenant.execute(&format!("DELETE FROM {table} WHERE account = $1 AND person = $2"), &[id.0.into()])?;
     }
     // What they did stays readable.
     tenant.keep_name(Former::Person, id.0, &name)?;
     tenant.event("person_gone", About::default().with("person", id.to_string()).with("name", name));
+    if was_owner {
+        end_invites(tenant)?;
+    }
     tenant.changed("people", id);
     Ok(Reply::none())
 }

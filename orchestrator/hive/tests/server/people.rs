@@ -80,6 +80,47 @@ async fn guests_come_by_invitation_and_have_their_role() {
     }
 }
 
+/// An invitation that an owner made is no way back for them.
+#[tokio::test(flavor = "multi_thread")]
+async fn invitations_end_with_an_owner_who_is_one_no_more() {
+    for (database, folder) in databases().await {
+        let world = World::on(&database, folder).await;
+        let ada = world.set_up().await;
+        let invite = async |by: &crate::world::Person| {
+            let made = by.post("/v1/people/invites", &json!({"role": "owner", "ends_in_s": 604_800})).await;
+            made.is(200)["invite"].as_str().expect("is shown once").to_owned()
+        };
+        let accept = async |invite: &str, name: &str| {
+            let wish = json!({"invite": invite, "name": name, "password": "another password"});
+            world.nobody("POST", "/v1/people/accept", &wish).await
+        };
+        let bob = accept(&invite(&ada).await, "bob").await.is(200);
+        let bob = world.person(bob["token"].as_str().expect("has a token"));
+        let his = bob.get("/v1/me").await["person"].as_str().expect("has an id").to_owned();
+        let path = format!("/v1/people/{his}");
+
+        let (first, second) = (invite(&bob).await, invite(&bob).await);
+        ada.ask("PATCH", &path, &json!({"role": "owner"}), &[]).await.is(200);
+        accept(&first, "eve").await.is(200);
+        ada.ask("PATCH", &path, &json!({"role": "viewer"}), &[]).await.is(200);
+        accept(&second, "mallory").await.fails(403, "code_wrong");
+        assert_eq!(ada.get("/v1/people/invites").await["items"], json!([]));
+        // Who was none ends nobody's.
+        let kept = invite(&ada).await;
+        ada.ask("PATCH", &path, &json!({"role": "operator"}), &[]).await.is(200);
+        accept(&kept, "carol").await.is(200);
+
+        ada.ask("PATCH", &path, &json!({"role": "owner"}), &[]).await.is(200);
+        let third = invite(&bob).await;
+        ada.ask("DELETE", &path, &Value::Null, &[]).await.is(204);
+        accept(&third, "bob").await.fails(403, "code_wrong");
+        let events = ada.get("/v1/events").await;
+        let gone =
+            events["items"].as_array().expect("a list").iter().filter(|it| it["kind"] == "invite_gone");
+        assert_eq!(gone.count(), 2, "each of them is told: {events}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn an_order_that_is_repeated_is_done_once() {
     for (database, folder) in databases().await {
