@@ -485,6 +485,8 @@ async fn new_password(call: &Arc<Call>) -> Result<Reply, Fail> {
                 let sql = format!("DELETE FROM {table} WHERE account = $1 AND person = $2 AND id <> $3");
                 tenant.execute(&sql, &[person.0.into(), token.0.into()])?;
             }
+            // A session that the new password ends has seen its secret.
+            second::forget_begun(tenant, person)?;
             tenant.event("password", About::default());
             Ok(true)
         })

@@ -3,6 +3,8 @@
 //! Invariants
 //! - A code is good once: the step of the last one that was taken is kept, and none at or before it is taken.
 //! - Recovery codes are kept as hashes, and each is good once.
+//! - A secret that is not confirmed is forgotten soon, and with a new password: whoever saw it in a session that was stolen
+//!   does not have that of a second factor which is taken up later.
 
 use hmac::{Hmac, KeyInit, Mac};
 use orchestrator_api::text::Uuid;
@@ -16,6 +18,8 @@ use super::tenant::{Tenant, json, read};
 const STEP_S: u64 = 30;
 /// Steps before and after the present one whose codes are taken: clocks differ.
 const STEPS_AROUND: u64 = 1;
+/// Within so many steps what was begun is confirmed, or another secret is made: 15 minutes.
+const STEPS_BEGUN: u64 = 30;
 /// Recovery codes that are made.
 const RECOVERY_CODES: usize = 10;
 
@@ -29,9 +33,13 @@ pub fn code(secret: &[u8], step: u64) -> String {
     format!("{:06}", u32::from_be_bytes(four) % 1_000_000)
 }
 
+fn step_at(now_ms: i64) -> u64 {
+    now_ms.unsigned_abs() / 1000 / STEP_S
+}
+
 /// The step whose code this is, if it is near the present one and after the last one that was taken.
 pub fn step_of(secret: &[u8], now_ms: i64, given: &str, last: u64) -> Option<u64> {
-    let now = now_ms.unsigned_abs() / 1000 / STEP_S;
+    let now = step_at(now_ms);
     let near = now.saturating_sub(STEPS_AROUND)..=now + STEPS_AROUND;
     // All of them are compared, as hashes: the time says nothing.
     let given = blake3::hash(given.as_bytes());
@@ -68,8 +76,22 @@ pub fn uri(secret: &[u8], name: &str) -> String {
 struct Second {
     secret: Vec<u8>,
     is_on: bool,
+    /// That of the last code that was taken: none of it or before it is taken. While it is not on, one shortly before it
+    /// was begun.
     step: u64,
     codes: Vec<String>,
+}
+
+/// What [`Second::step`] is where it is begun now.
+fn begun_at(now_ms: i64) -> u64 {
+    step_at(now_ms).saturating_sub(STEPS_AROUND + 1)
+}
+
+impl Second {
+    /// Whether it was begun lately, and waits for its first code.
+    fn is_begun(&self, now_ms: i64) -> bool {
+        !self.is_on && begun_at(now_ms).abs_diff(self.step) <= STEPS_BEGUN
+    }
 }
 
 fn load(tenant: &mut Tenant<'_>, person: Uuid) -> Result<Option<Second>, Fail> {
@@ -89,20 +111,29 @@ pub fn codes_left(tenant: &mut Tenant<'_>, person: Uuid) -> Result<usize, Fail> 
     Ok(load(tenant, person)?.map_or(0, |second| second.codes.len()))
 }
 
-/// Begins to take it up: a new secret, which does nothing before a code of it was given.
+/// Begins to take it up: a new secret, which does nothing before a code of it was given. Who comes again soon sees the same.
 pub fn begin(tenant: &mut Tenant<'_>, person: Uuid) -> Result<Vec<u8>, Fail> {
-    if let Some(second) = load(tenant, person)? {
-        if second.is_on {
+    let now = chance::now();
+    match load(tenant, person)? {
+        Some(second) if second.is_on => {
             return Err(Fail::state("the second factor is on already").hint("Turn it off first."));
         }
-        return Ok(second.secret);
+        Some(second) if second.is_begun(now) => return Ok(second.secret),
+        _ => forget_begun(tenant, person)?,
     }
     let secret = chance::bytes::<20>();
     tenant.execute(
-        "INSERT INTO second (account, person, secret, is_on, step, codes) VALUES ($1, $2, $3, 0, 0, '[]')",
-        &[person.0.into(), secret.as_slice().into()],
+        "INSERT INTO second (account, person, secret, is_on, step, codes) VALUES ($1, $2, $3, 0, $4, '[]')",
+        &[person.0.into(), secret.as_slice().into(), begun_at(now).into()],
     )?;
     Ok(secret.to_vec())
+}
+
+/// Forgets a secret that was not confirmed.
+pub fn forget_begun(tenant: &mut Tenant<'_>, person: Uuid) -> Result<(), Fail> {
+    let sql = "DELETE FROM second WHERE account = $1 AND person = $2 AND is_on = 0";
+    tenant.execute(sql, &[person.0.into()])?;
+    Ok(())
 }
 
 fn hash(given: &str) -> String {
@@ -112,10 +143,12 @@ fn hash(given: &str) -> String {
 
 /// Turns it on, if the code is right; the recovery codes, told once.
 pub fn confirm(tenant: &mut Tenant<'_>, person: Uuid, given: &str) -> Result<Vec<String>, Fail> {
-    let second = load(tenant, person)?.filter(|second| !second.is_on);
-    let second = second.ok_or_else(|| Fail::state("there is nothing to confirm"))?;
+    let now = chance::now();
+    let second = load(tenant, person)?.filter(|second| second.is_begun(now)).ok_or_else(|| {
+        Fail::state("there is nothing to confirm").hint("Begin again: what is shown is good for 15 minutes.")
+    })?;
     let plain: String = given.chars().filter(char::is_ascii_digit).collect();
-    let Some(step) = step_of(&second.secret, chance::now(), &plain, second.step) else {
+    let Some(step) = step_of(&second.secret, now, &plain, second.step) else {
         return Err(Fail::field("code", "this is not the present code")
             .hint("See that the clocks of the phone and of the hive are right, and use the next code."));
     };
@@ -193,6 +226,19 @@ mod tests {
         }
         assert_eq!(base32(b"foobar"), "MZXW6YTBOI");
         assert_eq!(base32(secret), "GEZDGNBVGY3TQOJQGEZDGNBVGY3TQOJQ");
+    }
+
+    #[test]
+    fn what_was_begun_waits_for_a_quarter_of_an_hour() {
+        let now = 1_800_000_000_000;
+        let begun = Second { secret: vec![7; 20], is_on: false, step: begun_at(now), codes: Vec::new() };
+        for (minutes, is_begun) in [(0, true), (15, true), (16, false), (-16, false)] {
+            assert_eq!(begun.is_begun(now + minutes * 60_000), is_begun, "{minutes}");
+        }
+        // Its first code may be of a clock that is behind.
+        let before = code(&begun.secret, step_at(now) - STEPS_AROUND);
+        assert!(step_of(&begun.secret, now, &before, begun.step).is_some());
+        assert!(!Second { is_on: true, ..begun }.is_begun(now));
     }
 
     #[test]

@@ -924,6 +924,40 @@ async fn a_second_factor_is_asked_for_and_is_good_once() {
     assert!(text(&browser.get("/me").await).contains("It is off"));
 }
 
+/// Who saw a secret in a session that was stolen has no part in what is taken up later.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_factor_that_is_not_confirmed_is_forgotten() {
+    async fn secret(browser: &mut Browser) -> String {
+        let page = text(&browser.get("/me/second").await);
+        let shown = page.split("<pre id=\"secret\">").nth(1).and_then(|rest| rest.split('<').next());
+        shown.expect("is shown").to_owned()
+    }
+    let world = World::new().await;
+    world.set_up().await;
+    let mut browser = Browser::log_in(&world, "ada", "a long password").await;
+    let first = secret(&mut browser).await;
+    assert_eq!(secret(&mut browser).await, first, "it stays the same for who just read it into a phone");
+    let passwords = [("old", "a long password"), ("new", "another password")];
+    let reply = browser.fill("/me", "/me/password", &passwords).await;
+    assert_eq!(location(&reply), "/me?done=saved", "{}", text(&reply));
+    let second = secret(&mut browser).await;
+    assert_ne!(second, first);
+
+    let file = world.options.database.strip_prefix("sqlite:").expect("is a file");
+    let rows = rusqlite::Connection::open(file).expect("opens");
+    rows.busy_timeout(std::time::Duration::from_secs(10)).expect("it waits");
+    let changed = rows.execute("UPDATE second SET step = step - 40", []).expect("is a table");
+    assert_eq!(changed, 1, "twenty minutes pass");
+    let fields = [("csrf", csrf(&browser.get("/me").await)), ("code", totp(&second, 0))];
+    let fields: Vec<(&str, &str)> = fields.iter().map(|(name, value)| (*name, value.as_str())).collect();
+    let reply = browser.send("/me/second", &fields, &[]).await;
+    assert_eq!(reply.status, 409, "{}", text(&reply));
+    let third = secret(&mut browser).await;
+    assert!(third != first && third != second);
+    let reply = browser.fill("/me/second", "/me/second", &[("code", &totp(&third, 0))]).await;
+    assert_eq!(reply.status, 200, "{}", text(&reply));
+}
+
 /// What takes something from oneself, or ends that anybody is told, is asked first.
 #[tokio::test(flavor = "multi_thread")]
 async fn one_click_takes_nothing_that_matters() {
