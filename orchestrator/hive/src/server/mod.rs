@@ -332,6 +332,7 @@ impl Server {
     /// Serves until told to stop; what is under way is finished.
     pub async fn serve(self, stop: impl Future<Output = ()>) -> Result<(), Fail> {
         let scheduler = tokio::spawn(scheduler::run(self.shared.clone()));
+        let forgets = tokio::spawn(streams::forget_unread(self.shared.clone()));
         let others = self.shared.database.has_several().then(|| tokio::spawn(listen(self.shared.clone())));
         let mut connections = tokio::task::JoinSet::new();
         tokio::pin!(stop);
@@ -368,6 +369,7 @@ impl Server {
         let rest = async { while connections.join_next().await.is_some() {} };
         let _ = tokio::time::timeout(Duration::from_secs(6), rest).await;
         let _ = scheduler.await;
+        forgets.abort();
         if let Some(others) = others {
             others.abort();
         }

@@ -14,6 +14,7 @@ use orchestrator_api::wire::people::Role;
 use parking_lot::Mutex;
 use tokio::sync::{mpsc, watch};
 
+use super::Shared;
 use super::auth;
 use super::call::{Answering, Body, Call, Reply};
 use super::database::How;
@@ -23,6 +24,7 @@ use super::tenant::AccountId;
 const OPEN_MAX: usize = 16;
 const OF_A_DEVICE_MAX: usize = 4;
 const HELD_BYTES_MAX: usize = 4 << 20;
+/// What nobody has read for so long is forgotten.
 const UNREAD: Duration = Duration::from_secs(60);
 /// So often a reader hears that the hive is there, and is looked at whether it still may read.
 const LOOK_EVERY: Duration = Duration::from_secs(10);
@@ -58,10 +60,14 @@ struct Taken {
 }
 
 impl Streams {
+    /// Forgets what nobody reads, and all that is kept of it.
+    fn forget_unread(&self, now: Instant) {
+        self.open.lock().retain(|_, stream| now.saturating_duration_since(stream.read_at) < UNREAD);
+    }
+
     /// A person waits for what a device will send.
     pub fn open(&self, account: AccountId, id: Uuid, device: DeviceId) -> Result<(), Fail> {
         let mut open = self.open.lock();
-        open.retain(|_, stream| stream.read_at.elapsed() < UNREAD);
         let mut devices: HashMap<DeviceId, usize> = HashMap::new();
         for (_, stream) in open.iter().filter(|((of, _), _)| *of == account) {
             *devices.entry(stream.device).or_default() += 1;
@@ -122,13 +128,18 @@ impl Streams {
         Ok(())
     }
 
+    /// Takes what nobody read yet. Who takes the end of a stream is the last one who reads it: it is not open any more.
     fn take(&self, account: AccountId, id: Uuid) -> Option<Taken> {
         let mut open = self.open.lock();
         let stream = open.get_mut(&(account, id))?;
         stream.read_at = Instant::now();
         stream.held = 0;
         let parts = stream.parts.drain(..).collect();
-        Some(Taken { parts, ended: stream.ended.clone(), told: stream.told.subscribe() })
+        let taken = Taken { parts, ended: stream.ended.clone(), told: stream.told.subscribe() };
+        if taken.ended.is_some() {
+            open.remove(&(account, id));
+        }
+        Some(taken)
     }
 
     /// What fed a stream ended: nothing comes behind what is there.
@@ -137,6 +148,14 @@ impl Streams {
             stream.ended = Some(code.to_owned());
             stream.told.send_modify(|_| {});
         }
+    }
+}
+
+/// Forgets streams that nobody reads, as long as the hive serves: also where none is opened any more.
+pub async fn forget_unread(shared: Arc<Shared>) {
+    while !shared.is_closing() {
+        tokio::time::sleep(LOOK_EVERY).await;
+        shared.streams.forget_unread(Instant::now());
     }
 }
 
@@ -203,4 +222,47 @@ pub fn receive(call: Arc<Call>) -> Answering {
         });
         Ok(Reply { body: Body::Events(receive), ..Reply::none().status(200) })
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ACCOUNT: AccountId = [1; 16];
+    const DEVICE: DeviceId = DeviceId([2; 16]);
+
+    fn id(number: u8) -> Uuid {
+        Uuid([number; 16])
+    }
+
+    fn is_open(streams: &Streams, number: u8) -> bool {
+        streams.open(ACCOUNT, id(number), DEVICE).is_ok()
+    }
+
+    #[test]
+    fn a_stream_whose_end_was_read_is_not_open_any_more() {
+        let streams = Streams::default();
+        for number in 0..4 {
+            assert!(is_open(&streams, number));
+            streams.end(ACCOUNT, id(number), "done");
+        }
+        assert!(!is_open(&streams, 4), "what ended may still be read");
+        for number in 0..4 {
+            let taken = streams.take(ACCOUNT, id(number)).expect("is there");
+            assert_eq!(taken.ended.as_deref(), Some("done"));
+            assert!(is_open(&streams, 10 + number));
+        }
+        assert!(streams.take(ACCOUNT, id(0)).is_none());
+    }
+
+    #[test]
+    fn what_nobody_reads_is_forgotten_though_nobody_opens_another() {
+        let (streams, begun) = (Streams::default(), Instant::now());
+        assert!(is_open(&streams, 0));
+        streams.put(ACCOUNT, DEVICE, id(0), 0, Bytes::from_static(b"text")).expect("is taken");
+        streams.forget_unread(begun + UNREAD / 2);
+        assert_eq!(streams.open.lock().len(), 1);
+        streams.forget_unread(Instant::now() + UNREAD);
+        assert!(streams.open.lock().is_empty());
+    }
 }
