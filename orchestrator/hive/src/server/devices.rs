@@ -366,7 +366,10 @@ fn take_report(call: &Call, tenant: &mut Tenant<'_>, report: &Report) -> Result<
         }
     }
     loaded.save(tenant)?;
-    figures::take(tenant, device, report, loaded.seen)?;
+    let has = |app: &&AppReport| {
+        loaded.hive.apps.get(&app.app).is_some_and(|row| row.placement.is_at(device, app.term))
+    };
+    figures::take(tenant, device, report, report.apps.iter().filter(has), loaded.seen)?;
     tenant.execute(
         "UPDATE device SET seen = $3, report = $4, version = $5 WHERE account = $1 AND device = $2",
         &[

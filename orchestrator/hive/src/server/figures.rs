@@ -7,10 +7,11 @@
 //! Invariants
 //! - A row has so many points at most as its length of time says.
 //! - What is not known is a gap, and is drawn as one.
+//! - A device tells figures of itself and of apps that it has, and of nothing else.
 
 use orchestrator_api::ids::DeviceId;
 use orchestrator_api::text::{Time, Uuid};
-use orchestrator_api::wire::report::{DiskUse, Report};
+use orchestrator_api::wire::report::{AppReport, DiskUse, Report};
 use orchestrator_api::wire::value::Number;
 
 use super::chance;
@@ -209,11 +210,13 @@ fn rates(tenant: &mut Tenant<'_>, device: DeviceId, report: &Report, now: i64) -
     Ok(out)
 }
 
-/// Takes the figures of a report, once a minute. `seen` is when the device reported before.
-pub fn take(
+/// Takes the figures of a report, once a minute: of the device, and of those apps in it that are the device's. `seen` is
+/// when the device reported before.
+pub fn take<'r>(
     tenant: &mut Tenant<'_>,
     device: DeviceId,
     report: &Report,
+    apps: impl Iterator<Item = &'r AppReport>,
     seen: Option<i64>,
 ) -> Result<(), Fail> {
     let now = chance::now();
@@ -228,7 +231,7 @@ pub fn take(
     let [received, sent, read, written] = rates(tenant, device, report, now)?;
     let values = [load.cpu_percent.0 as f32, used, disk, received, sent, read, written];
     add::<MACHINE>(tenant, device.0, now, values)?;
-    for app in report.apps.iter().filter(|app| !app.services.is_empty()) {
+    for app in apps.filter(|app| !app.services.is_empty()) {
         let sum = |of: fn(&orchestrator_api::wire::report::ServiceReport) -> u64| {
             app.services.iter().map(of).fold(0u64, u64::saturating_add) as f32
         };

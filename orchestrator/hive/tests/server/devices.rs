@@ -6,7 +6,8 @@ use orchestrator_api::code::JoinCode;
 use orchestrator_api::request::NOBODY;
 use serde_json::{Value, json};
 
-use crate::world::{Machine, World, databases};
+use crate::scene::Scene;
+use crate::world::{Machine, World, databases, uuid};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_device_joins_by_a_code_once() {
@@ -64,6 +65,43 @@ async fn a_code_and_an_invitation_that_ended_let_nobody_in() {
     world.nobody("POST", "/v1/people/accept", &wish).await.fails(403, "code_expired");
     assert_eq!(ada.get("/v1/devices").await["items"], json!([]));
     assert_eq!(ada.get("/v1/people").await["items"].as_array().map(Vec::len), Some(1));
+}
+
+/// Of another device's app, and of what is no app at all, a device's word keeps no figures.
+#[tokio::test(flavor = "multi_thread")]
+async fn figures_are_kept_of_a_device_and_of_the_apps_that_it_has() {
+    let (database, folder) = databases().await.remove(0);
+    let mut scene = Scene::on(&database, folder, "manual").await;
+    let file = database.strip_prefix("sqlite:").expect("is a file");
+    let rows = rusqlite::Connection::open(file).expect("opens");
+    rows.busy_timeout(Duration::from_secs(10)).expect("it waits");
+    // The first report of a minute counts.
+    rows.execute("UPDATE device SET seen = seen - 60000", []).expect("is written");
+    let kept = |id: &str| {
+        let id = id.parse::<orchestrator_api::text::Uuid>().expect("is an id").0;
+        let sql = "SELECT points FROM samples WHERE subject = ?1 AND span = 'hour'";
+        let points = rows.query_row(sql, [id.as_slice()], |row| row.get::<_, Vec<u8>>(0));
+        points.ok().map(|points| f32::from_le_bytes(*points.last_chunk().expect("has values")))
+    };
+    let services = |memory: u64| {
+        json!([{
+            "name": "web", "state": "running", "health": "healthy", "restarts": 0, "cpu_percent": 7,
+            "memory_bytes": memory
+        }])
+    };
+    scene.attic.apps[0]["services"] = services(4_096);
+    scene.attic.report().await.is(200);
+    assert_eq!(kept(&scene.app), Some(4_096.0));
+
+    let nobodys = uuid();
+    for app in [&scene.app, &nobodys] {
+        scene.cellar.has(app, &scene.term, "running", None, None);
+    }
+    scene.cellar.apps.iter_mut().for_each(|app| app["services"] = services(8_192));
+    scene.cellar.report().await.is(200);
+    assert_eq!(kept(&scene.app), Some(4_096.0), "it is the attic's");
+    assert_eq!(kept(&nobodys), None);
+    assert!(kept(&scene.cellar.uuid()).is_some(), "its own are kept");
 }
 
 #[tokio::test(flavor = "multi_thread")]
