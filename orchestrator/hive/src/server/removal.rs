@@ -11,6 +11,7 @@ use orchestrator_api::ids::{AppId, CommandNumber, DeviceId, OperationId, Renewal
 use orchestrator_api::placement::Problem;
 use orchestrator_api::wire::app::App;
 use orchestrator_api::wire::command::{CommandResult, Order};
+use orchestrator_api::wire::device::DeviceState;
 use serde::{Deserialize, Serialize};
 
 use super::database::Row;
@@ -155,13 +156,14 @@ pub fn refused(tenant: &mut Tenant<'_>, app: Option<AppId>, device: DeviceId, re
     tenant.event("failed", about.with("do", "forget").with("code", code));
 }
 
-/// The next device that is asked: one that reports, and the app's own last.
+/// The next device that is asked: one that is not silent, and the app's own last.
 fn next(tenant: &mut Tenant<'_>, app: AppId, asked: &[DeviceId]) -> Result<Option<DeviceId>, Fail> {
     for device in holders(tenant, app)?.into_iter().filter(|device| !asked.contains(device)) {
-        match devices::online(tenant, device) {
-            Ok(_) => return Ok(Some(device)),
-            Err(Fail::Api(_)) => {}
-            Err(other) => return Err(other),
+        // What is new is ordered only of who reported just now. But whoever is passed over here, nobody waits for: one
+        // that missed a report or two is none of those.
+        let state = devices::seen(tenant, device)?.state;
+        if !matches!(state, DeviceState::Silent | DeviceState::Revoked) {
+            return Ok(Some(device));
         }
     }
     Ok(None)

@@ -8,8 +8,8 @@ use crate::pages::{Browser, text};
 use crate::scene::{Scene, id};
 use crate::world::{Reply, VOLUME, databases};
 
-/// After so long without a report nothing is ordered of a device.
-const SILENT: Duration = Duration::from_millis(15_500);
+/// After half of so long without a report nothing new is ordered of a device, and after all of it the device is silent.
+const SILENT: Duration = Duration::from_millis(31_000);
 
 async fn remove(scene: &Scene, query: &str) -> Reply {
     scene.ada.ask("DELETE", &format!("/v1/apps/{}?{query}", scene.app), &Value::Null, &[]).await
@@ -86,9 +86,11 @@ async fn the_apps_own_device_forgets_it_last_and_one_that_is_silent_is_not_waite
         assert_eq!((&failed["state"], &failed["code"]), (&json!("failed"), &json!("docker_stopped")));
         assert_eq!(failed["problem"]["code"], "docker_stopped");
 
-        // Who is silent hears of it when he is back, and what he refuses is told.
-        tokio::time::sleep(SILENT).await;
+        // Who is silent hears of it when he is back, and what he refuses is told. Who only reported some time ago is asked
+        // still: if nobody were, the hive would forget the app at once.
+        tokio::time::sleep(SILENT / 2).await;
         scene.cellar.report().await.is(200);
+        tokio::time::sleep(SILENT / 2).await;
         let begun = remove(&scene, "keep_data=false").await.is(202);
         let forget = scene.cellar.expect("forget").await;
         scene.cellar.answer(&forget, "done", None, json!({})).await.is(204);
