@@ -20,12 +20,26 @@ pub fn is_short_name(text: &str) -> bool {
         && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-'))
 }
 
-/// Text without control characters, and without those that change the direction of what stands beside them.
+/// Whether a character turns the direction of what stands beside it.
+fn turns(one: char) -> bool {
+    matches!(one, '\u{061c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+/// Whether a character shows nothing by itself, steers what shows it, or changes how what stands beside it is shown. Where names of
+/// others are shown it stands as its number, or is left out.
+pub fn is_unseen(one: char) -> bool {
+    one.is_control()
+        || turns(one)
+        || matches!(one,
+            '\u{00ad}' | '\u{034f}' | '\u{115f}' | '\u{1160}' | '\u{17b4}' | '\u{17b5}' | '\u{180b}'..='\u{180f}'
+            | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{3164}'
+            | '\u{fe00}'..='\u{fe0f}' | '\u{feff}' | '\u{ffa0}' | '\u{fff0}'..='\u{fffb}' | '\u{e0000}'..='\u{e0fff}')
+}
+
+/// Text without control characters, without those that end a line, and without those that turn the direction of what stands beside
+/// them. Others that show nothing are in it: letters of some scripts, and pictures, are joined by them.
 pub fn is_plain(text: &str) -> bool {
-    !text.chars().any(|one| {
-        one.is_control()
-            || matches!(one, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{2028}' | '\u{2029}')
-    })
+    !text.chars().any(|one| one.is_control() || turns(one) || matches!(one, '\u{2028}' | '\u{2029}'))
 }
 
 /// 1 to 64 characters without control characters: what people call a thing.
@@ -280,7 +294,23 @@ mod tests {
         }
         assert!(is_title("Zürich 5") && is_title(&"ü".repeat(64)));
         assert!(!is_title("") && !is_title(&"ü".repeat(65)) && !is_title("a\nb"));
-        assert!(is_plain("Zürich \"5\"") && !is_plain("a\nb") && !is_plain("a\u{202e}b"));
+        assert!(is_plain("Zürich \"5\"") && !is_plain("a\nb") && !is_plain("a\u{2028}b"));
+        for one in ['\u{61c}', '\u{200e}', '\u{200f}', '\u{202e}', '\u{2067}'] {
+            assert!(!is_title(&format!("a{one}b")), "{:x} turns the direction", u32::from(one));
+        }
+        assert!(is_title("👩\u{200d}🚒 \u{2764}\u{fe0f}"), "pictures are joined by what shows nothing");
+    }
+
+    #[test]
+    fn what_is_refused_anywhere_is_seen_nowhere() {
+        for one in (0..=0x10_ffff).filter_map(char::from_u32) {
+            let is_plain = is_plain(one.encode_utf8(&mut [0; 4]));
+            assert!(is_plain || is_unseen(one), "{:x}", u32::from(one));
+        }
+        for one in ['\u{ad}', '\u{3164}', '\u{200b}', '\u{fe0f}', '\u{feff}', '\0', '\t'] {
+            assert!(is_unseen(one), "{:x}", u32::from(one));
+        }
+        assert!(!"aü 日本\u{a0}👩".chars().any(is_unseen));
     }
 
     #[test]

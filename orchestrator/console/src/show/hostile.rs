@@ -4,17 +4,13 @@
 //! that are no UTF-8, blanks at its ends. What cannot be seen is written as its number between brackets; the rest stands
 //! in `<bdi>`, so that it turns nothing beside it.
 
+use orchestrator_api::text::is_unseen;
+
 use super::html::{Html, escape};
 
-/// Characters that show nothing, or change how what stands beside them is shown.
+/// What cannot be seen, and blanks that look like the plain one.
 fn is_odd(one: char) -> bool {
-    one.is_control()
-        || matches!(one,
-            '\u{00ad}' | '\u{034f}' | '\u{061c}' | '\u{115f}' | '\u{1160}' | '\u{17b4}' | '\u{17b5}'
-            | '\u{180b}'..='\u{180f}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}'
-            | '\u{3164}' | '\u{fe00}'..='\u{fe0f}' | '\u{feff}' | '\u{ffa0}' | '\u{fff0}'..='\u{fffb}'
-            | '\u{e0000}'..='\u{e0fff}')
-        || (one.is_whitespace() && one != ' ')
+    is_unseen(one) || (one.is_whitespace() && one != ' ')
 }
 
 fn odd(out: &mut String, what: &str) {

@@ -1,15 +1,15 @@
 //! Text out of files and logs: shown as it is, with what cannot be seen by its number.
 
+use orchestrator_api::text::is_unseen;
+
 use crate::show::{Html, escape};
 
 /// The longest line that is shown, in characters.
 const LINE_MAX: usize = 4_000;
 
-/// What steers a terminal or the direction of writing shows as its number; tabs stay.
+/// What cannot be seen, or steers what shows it, shows as its number; tabs stay, and so does what makes a picture of the sign before it.
 fn is_odd(one: char) -> bool {
-    (one.is_control() && one != '\t')
-        || matches!(one, '\u{061c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}'
-            | '\u{feff}' | '\u{fff0}'..='\u{fffb}' | '\u{e0000}'..='\u{e0fff}')
+    is_unseen(one) && !matches!(one, '\t' | '\u{fe00}'..='\u{fe0f}')
 }
 
 /// One line.
@@ -64,6 +64,8 @@ mod tests {
             ("<img src=x onerror=alert(1)>", "&lt;img src=x onerror=alert(1)&gt;"),
             ("\x1b[31mred", "<span class=\"odd\">⟨1B⟩</span>[31mred"),
             ("if (a) {\u{202e} }", "if (a) {<span class=\"odd\">⟨202E⟩</span> }"),
+            ("a\u{3164}b", "a<span class=\"odd\">⟨3164⟩</span>b"),
+            ("\u{2714}\u{fe0f} done", "\u{2714}\u{fe0f} done"),
         ];
         for (text, shown) in table {
             assert_eq!(line(text).as_str(), shown);

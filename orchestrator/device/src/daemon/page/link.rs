@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use orchestrator_api::text::is_unseen;
 use orchestrator_console::link;
 pub use orchestrator_console::link::{decode, encode};
 
@@ -79,11 +80,7 @@ pub fn to(route: &str, place: &Place) -> String {
 pub fn disposition(name: &[u8]) -> String {
     let text = String::from_utf8_lossy(name);
     // Marks that turn the direction of writing would make `gpj.exe` of it in a list of downloads.
-    let is_plain = |one: &char| {
-        !one.is_control()
-            && !matches!(one, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{61c}' | '\u{feff}')
-    };
-    let text: String = text.chars().filter(is_plain).collect();
+    let text: String = text.chars().filter(|one| !is_unseen(*one)).collect();
     let text = text.trim().trim_start_matches('.');
     let text = if text.is_empty() { "file" } else { text };
     let ascii: String = text
@@ -150,6 +147,7 @@ mod tests {
         let named = |name: &[u8]| disposition(name);
         assert_eq!(named(b"a b.txt"), "attachment; filename=\"a b.txt\"; filename*=UTF-8''a%20b.txt");
         assert!(named("gnp\u{202e}gpj.exe".as_bytes()).contains("gnpgpj.exe"));
+        assert!(named("a\u{ad}\u{3164}.exe".as_bytes()).contains("\"a.exe\""));
         assert!(named(b".\xff\r\nSet-Cookie: x").bytes().all(|byte| (b' '..=b'~').contains(&byte)));
         assert!(named(b"\n").contains("\"file\""));
         assert!(named(b"\"; filename=evil").starts_with("attachment; filename=\"_; filename=evil\";"));
