@@ -152,6 +152,8 @@ struct World {
     /// Another program is in this one's place.
     replaced: Notify,
     page: page::Page,
+    /// When parts of streams may go.
+    parts: streams::Pace,
 }
 
 /// What is known of an app beside its record.
@@ -284,6 +286,7 @@ impl World {
             docker_ends: AtomicU64::new(0),
             replaced: Notify::new(),
             page: page::Page::default(),
+            parts: streams::Pace::default(),
             folder,
             setup,
         })

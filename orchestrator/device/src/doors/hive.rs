@@ -94,6 +94,8 @@ pub enum HiveError {
         message: String,
         /// What it says beside.
         details: serde_json::Value,
+        /// When it may say yes, in milliseconds from now; none if asking again changes nothing.
+        retry_after_ms: Option<u64>,
     },
     /// What it answered is none of its words.
     #[error("the hive's answer is not understood")]
@@ -244,5 +246,6 @@ fn refused(status: u16, body: &[u8]) -> HiveError {
         code: text("code"),
         message: text("message"),
         details: json["error"]["details"].clone(),
+        retry_after_ms: json["error"]["retry_after_ms"].as_u64(),
     }
 }

@@ -4,6 +4,7 @@ mod docker;
 mod forged;
 mod scene;
 mod still;
+mod streams;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;

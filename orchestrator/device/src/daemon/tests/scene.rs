@@ -108,8 +108,22 @@ impl Scene {
         Self::with_forger(answer, None).await
     }
 
+    /// A device of a hive that answers each request, by its first line and body, with a status and JSON.
+    pub async fn with_hive_that(
+        answer: impl Fn(&str, &[u8]) -> (u16, Value) + Send + Sync + 'static,
+    ) -> Self {
+        Self::with_answers(answer, None).await
+    }
+
     /// The same with somebody in between who forges each answer.
     pub async fn with_forger(answer: Value, forged: Option<Forged>) -> Self {
+        Self::with_answers(move |_, _| (200, answer.clone()), forged).await
+    }
+
+    async fn with_answers(
+        answer: impl Fn(&str, &[u8]) -> (u16, Value) + Send + Sync + 'static,
+        forged: Option<Forged>,
+    ) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let url = format!("http://{}", listener.local_addr().expect("has one"));
         let key = || Identity::from_seed([8; 32]);
@@ -266,10 +280,15 @@ pub enum Forged {
 }
 
 /// One request to a hive, and its signed answer.
-async fn answer_as_hive(stream: TcpStream, hive: &Identity, answer: &Value, forged: Option<Forged>) {
+async fn answer_as_hive(
+    stream: TcpStream,
+    hive: &Identity,
+    answer: &(dyn Fn(&str, &[u8]) -> (u16, Value) + Send + Sync),
+    forged: Option<Forged>,
+) {
     let (read, mut write) = stream.into_split();
     let mut read = BufReader::new(read);
-    let (mut signature, mut length) = (None, 0);
+    let (mut asked, mut signature, mut length) = (String::new(), None, 0);
     loop {
         let mut line = String::new();
         if read.read_line(&mut line).await.unwrap_or(0) == 0 {
@@ -281,11 +300,13 @@ async fn answer_as_hive(stream: TcpStream, hive: &Identity, answer: &Value, forg
             }
             Some(("content-length", told)) => length = told.parse().expect("a number"),
             None if line.trim_end().is_empty() => break,
+            None if asked.is_empty() => asked = line.trim_end().to_owned(),
             _ => {}
         }
     }
     let mut body = vec![0; length];
     read.read_exact(&mut body).await.expect("all of it");
+    let (told, answer) = answer(&asked, &body);
     let mut text = answer.to_string();
     let mut request = signature.expect("a device signs");
     let is = |what| forged == Some(what);
@@ -294,7 +315,7 @@ async fn answer_as_hive(stream: TcpStream, hive: &Identity, answer: &Value, forg
     }
     let other = Identity::from_seed([88; 32]);
     let of = if is(Forged::Hive) { other.public() } else { hive.public() };
-    let status = if is(Forged::Status) { 403 } else { 200 };
+    let status = if is(Forged::Status) { 403 } else { told };
     let signed = Answer { hive: of, request, status, body: text.as_bytes() };
     let signer = if is(Forged::Key) { &other } else { hive };
     let mut signature = signer.sign(HIVE_CONTEXT, &signed.bytes());
@@ -304,7 +325,7 @@ async fn answer_as_hive(stream: TcpStream, hive: &Identity, answer: &Value, forg
         _ => {}
     }
     let named = if is(Forged::Missing) { "x-nothing" } else { HIVE_HEADER };
-    let head = format!("HTTP/1.1 200 OK\r\n{named}: {}\r\n", show_signature(&signature));
+    let head = format!("HTTP/1.1 {told} Told\r\n{named}: {}\r\n", show_signature(&signature));
     let date = "date: Sun, 22 Nov 2026 08:30:00 GMT\r\nconnection: close\r\n";
     let reply = format!("{head}{date}content-length: {}\r\n\r\n{text}", text.len());
     let _ = write.write_all(reply.as_bytes()).await;
