@@ -40,6 +40,8 @@ use super::{Shared, operations};
 
 /// How long a request may take to arrive.
 const ARRIVE_WAIT: Duration = Duration::from_secs(30);
+/// How long who is answered may take nothing of it. No wait for a head runs meanwhile.
+const TAKE_WAIT: Duration = Duration::from_secs(30);
 /// The longest head, in bytes.
 const HEAD_BYTES_MAX: usize = 64 << 10;
 /// How long a large one may take.
@@ -51,9 +53,23 @@ const REMEMBERED_MS: i64 = 24 * 3_600_000;
 
 type Sent = BoxBody<Bytes, Infallible>;
 
-/// Serves one connection, by HTTP/1.1: there each wait for a head has an end, whether it is the first one or not begun yet. Of HTTP/2
-/// a silent connection, or one that takes no answer, would be kept for ever.
-pub async fn connection<S>(shared: Arc<Shared>, stream: S, peer: SocketAddr)
+/// Serves one connection.
+pub async fn connection(shared: Arc<Shared>, stream: TcpStream, peer: SocketAddr) {
+    if is_taken_within(&stream, TAKE_WAIT) {
+        served(shared, stream, peer).await;
+    }
+}
+
+/// Lets the kernel end a connection whose other side takes nothing of what was sent for so long; whether it will. Each byte that is
+/// taken begins the wait anew, which writes that wait for room would not show: the room for a slow reader is large.
+fn is_taken_within(stream: &TcpStream, wait: Duration) -> bool {
+    let ms = u32::try_from(wait.as_millis()).unwrap_or(u32::MAX);
+    rustix::net::sockopt::set_tcp_user_timeout(stream, ms).is_ok()
+}
+
+/// Serves what is asked, by HTTP/1.1: there each wait for a head has an end, whether it is the first one or not begun yet. Of HTTP/2
+/// a silent connection would be kept for ever.
+async fn served<S>(shared: Arc<Shared>, stream: S, peer: SocketAddr)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -82,8 +98,11 @@ pub async fn secured(
     stream: TcpStream,
     peer: SocketAddr,
 ) {
+    if !is_taken_within(&stream, TAKE_WAIT) {
+        return;
+    }
     match tokio::time::timeout(ARRIVE_WAIT, acceptor.accept(stream)).await {
-        Ok(Ok(stream)) => connection(shared, stream, peer).await,
+        Ok(Ok(stream)) => served(shared, stream, peer).await,
         Ok(Err(error)) => tracing::debug!(%error, "a connection did not become TLS"),
         Err(_) => {}
     }
@@ -578,4 +597,35 @@ fn once(
         ],
     )?;
     Ok(reply)
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn who_takes_nothing_has_no_place_for_long() {
+        let wait = Duration::from_millis(400);
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let address = listener.local_addr().expect("has one");
+        let mut theirs = TcpStream::connect(address).await.expect("it listens");
+        let (mut ours, _) = listener.accept().await.expect("it came");
+        assert!(is_taken_within(&ours, wait));
+        let written = tokio::spawn(async move {
+            let part = vec![0; 1 << 20];
+            while ours.write_all(&part).await.is_ok() {}
+        });
+        // Who reads slowly is served on, though it takes longer than the wait.
+        let mut part = vec![0; 256 << 10];
+        for _ in 0..6 {
+            tokio::time::sleep(wait / 2).await;
+            theirs.read_exact(&mut part).await.expect("it is served");
+        }
+        assert!(!written.is_finished());
+        let ended = tokio::time::timeout(Duration::from_secs(30), written).await;
+        ended.expect("it ends").expect("it does not panic");
+    }
 }

@@ -39,6 +39,8 @@ use crate::doors::past::Reading;
 const CONNECTIONS_MAX: usize = 64;
 /// How long a connection may take to become TLS, a head to arrive since the connection or the answer before it, and a form.
 const ARRIVE_WAIT: Duration = Duration::from_secs(10);
+/// How long who is answered may take nothing of it. No wait for a head runs meanwhile.
+const TAKE_WAIT: Duration = Duration::from_secs(30);
 /// The longest head and form, in bytes: a path of 4,096 bytes fits, each written by its number, in a form even twice.
 const HEAD_BYTES_MAX: usize = 32 << 10;
 const FORM_BYTES_MAX: usize = 32 << 10;
@@ -280,6 +282,9 @@ pub async fn serve(world: Arc<World>, listener: TcpListener, acceptor: TlsAccept
 }
 
 async fn secured(world: Arc<World>, acceptor: TlsAcceptor, stream: TcpStream, peer: SocketAddr, port: u16) {
+    if !is_taken_within(&stream, TAKE_WAIT) {
+        return;
+    }
     let Ok(Ok(stream)) = tokio::time::timeout(ARRIVE_WAIT, acceptor.accept(stream)).await else { return };
     let service = service_fn(move |request| {
         let world = world.clone();
@@ -287,6 +292,13 @@ async fn secured(world: Arc<World>, acceptor: TlsAcceptor, stream: TcpStream, pe
     });
     // A connection that breaks has ended.
     let _ = protocol(ARRIVE_WAIT).serve_connection(TokioIo::new(stream), service).await;
+}
+
+/// Lets the kernel end a connection whose other side takes nothing of what was sent for so long; whether it will. Each byte that is
+/// taken begins the wait anew, which writes that wait for room would not show: the room for a slow reader is large.
+fn is_taken_within(stream: &TcpStream, wait: Duration) -> bool {
+    let ms = u32::try_from(wait.as_millis()).unwrap_or(u32::MAX);
+    rustix::net::sockopt::set_tcp_user_timeout(stream, ms).is_ok()
 }
 
 /// HTTP/1.1 alone: there each wait for a head has an end, whether it is the first one or not begun yet. Of HTTP/2 a connection that
@@ -493,6 +505,34 @@ mod tests {
         let other = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
         let (_, answer) = tokio::time::timeout(WAIT * 20, played(other)).await.expect("it ends");
         assert!(!answer.contains(" 200"), "{answer}");
+    }
+
+    #[tokio::test]
+    async fn who_takes_no_answer_has_no_place_for_long() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let mut theirs =
+            TcpStream::connect(listener.local_addr().expect("has one")).await.expect("it listens");
+        let (ours, _) = listener.accept().await.expect("it came");
+        assert!(is_taken_within(&ours, WAIT));
+        // More than all the kernel's buffers hold.
+        let all = Bytes::from(vec![b'x'; 64 << 20]);
+        let service = service_fn(move |_| {
+            let all = Full::new(all.clone()).map_err(|never| match never {}).boxed_unsync();
+            async move { Ok::<_, Infallible>(Response::<Sent>::new(all)) }
+        });
+        let begun = std::time::Instant::now();
+        let served = tokio::spawn(protocol(WAIT).serve_connection(TokioIo::new(ours), service));
+        // Two at once: while there is another one, no wait for a head runs.
+        theirs.write_all(&b"GET / HTTP/1.1\r\nhost: attic\r\n\r\n".repeat(2)).await.expect("there is room");
+        // Who reads slowly is served on, though it takes longer than the wait.
+        let mut part = vec![0; 256 << 10];
+        for _ in 0..6 {
+            tokio::time::sleep(WAIT / 2).await;
+            theirs.read_exact(&mut part).await.expect("it is served");
+        }
+        assert!(!served.is_finished());
+        let ended = tokio::time::timeout(Duration::from_secs(30), served).await.expect("it ends");
+        assert!(ended.expect("it does not panic").is_err() && begun.elapsed() > WAIT * 3);
     }
 
     #[tokio::test]
