@@ -5,7 +5,8 @@
 //!   app or an id that came from here.
 //! - Each call has a deadline. None of Docker's words goes into a log.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -18,15 +19,23 @@ use bollard::models::{
     VolumeCreateRequest,
 };
 use bollard::query_parameters::{
-    CreateImageOptionsBuilder, EventsOptionsBuilder, ListContainersOptionsBuilder, LogsOptionsBuilder,
+    CreateImageOptionsBuilder, EventsOptionsBuilder, ListContainersOptionsBuilder,
     RemoveContainerOptionsBuilder, RemoveVolumeOptions, StatsOptionsBuilder, StopContainerOptionsBuilder,
 };
-use futures_util::stream::BoxStream;
-use futures_util::{StreamExt, TryStreamExt};
+use bytes::Bytes;
+use futures_util::stream::{self, BoxStream};
+use futures_util::{Stream, StreamExt, TryStreamExt};
+use http_body_util::{BodyExt, Empty};
+use hyper::Request;
+use hyper::body::Incoming;
+use hyper::client::conn::http1;
+use hyper::header::HOST;
+use hyper_util::rt::TokioIo;
 use orchestrator_api::ids::{AppId, DeviceId, Term};
 use orchestrator_api::placement::Problem;
 use parking_lot::Mutex;
 use tokio::io::AsyncWriteExt;
+use tokio::net::UnixStream;
 use tokio::time::timeout;
 
 use crate::trouble::{Result, Trouble};
@@ -48,6 +57,10 @@ pub const SLOW_AFTER: Duration = Duration::from_secs(5);
 const PULL_WAIT: Duration = Duration::from_secs(120);
 /// Docker's own wait is longer than the grace that it is told.
 const STOP_MORE: Duration = Duration::from_secs(20);
+/// The longest line of a log, in bytes: longer ones are several. The engine's own are not as long.
+const LINE_BYTES_MAX: usize = 32 << 10;
+/// What stands before each line of a log where there is no terminal: its kind, three zeros, and its length.
+const FRAME_HEAD_BYTES: usize = 8;
 /// The most containers that are looked at.
 const CONTAINERS_MAX: usize = 2_000;
 
@@ -402,18 +415,20 @@ impl Docker {
         timed: bool,
     ) -> Result<BoxStream<'static, Line>> {
         let api = self.api().await?;
-        let options = LogsOptionsBuilder::new()
-            .stdout(true)
-            .stderr(true)
-            .follow(follow)
-            .timestamps(timed)
-            .tail(&lines.to_string());
-        let stream = api.logs(&container.id, Some(options.build()));
+        let Some(inspected) = found(api.inspect_container(&container.id, None)).await? else {
+            return Ok(stream::empty().boxed());
+        };
+        let is_terminal = inspected.config.and_then(|config| config.tty).unwrap_or_default();
+        let path = format!(
+            "/v{}/containers/{}/logs?stdout=true&stderr=true&follow={follow}&timestamps={timed}&tail={lines}",
+            api.client_version(),
+            container.id
+        );
+        let socket = self.socket.clone();
         // A stream that breaks has ended: who reads asks again.
-        Ok(stream
-            .take_while(|part| std::future::ready(part.is_ok()))
-            .filter_map(|part| async { part.ok().map(line) })
-            .boxed())
+        let log =
+            stream::once(async move { opened(&socket, &path).await.ok() }).filter_map(std::future::ready);
+        Ok(log.flat_map(move |bytes| lines_of(bytes, is_terminal)).boxed())
     }
 
     /// Runs a program in a container, with its standard input; hands its output on and returns its exit code.
@@ -469,6 +484,92 @@ impl Docker {
             .take_while(|event| std::future::ready(event.is_ok()))
             .filter_map(|event| async { event.ok().and_then(happened) })
             .boxed())
+    }
+}
+
+/// The bytes of an answer as they come. Read without the library: it would keep all that a terminal says until a line ends, and
+/// take what an app writes for lengths.
+async fn opened(socket: &Path, path: &str) -> io::Result<Incoming> {
+    let stream = UnixStream::connect(socket).await?;
+    let (mut asks, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(io::Error::other)?;
+    // It ends when the body was read or is dropped.
+    tokio::spawn(connection);
+    let request = Request::get(path).header(HOST, "docker").body(Empty::<Bytes>::new());
+    let answer = asks.send_request(request.map_err(io::Error::other)?).await.map_err(io::Error::other)?;
+    match answer.status().is_success() {
+        true => Ok(answer.into_body()),
+        false => Err(io::ErrorKind::NotFound.into()),
+    }
+}
+
+fn lines_of(bytes: Incoming, is_terminal: bool) -> impl Stream<Item = Line> + Send {
+    stream::unfold((bytes, Cutter { is_terminal, ..Cutter::default() }), |(mut bytes, mut cutter)| async {
+        while cutter.ready.is_empty() {
+            match bytes.frame().await {
+                Some(Ok(frame)) => cutter.take(frame.data_ref().map_or(&[], |data| data)),
+                _ => {
+                    cutter.end();
+                    break;
+                }
+            }
+        }
+        cutter.ready.pop_front().map(|line| (line, (bytes, cutter)))
+    })
+}
+
+/// Cuts the bytes of a log into lines. Each comes in a frame, with its length and whether it is of the standard error; of a terminal
+/// there are no frames, and all is one stream. What an app writes never decides how much is kept.
+#[derive(Default)]
+struct Cutter {
+    is_terminal: bool,
+    /// As much of a frame's head as came.
+    head: Vec<u8>,
+    is_error: bool,
+    /// What the frame still has.
+    left: usize,
+    line: Vec<u8>,
+    ready: VecDeque<Line>,
+}
+
+impl Cutter {
+    fn take(&mut self, mut bytes: &[u8]) {
+        while !bytes.is_empty() {
+            if !self.is_terminal && self.left == 0 {
+                let (head, rest) = bytes.split_at(bytes.len().min(FRAME_HEAD_BYTES - self.head.len()));
+                self.head.extend_from_slice(head);
+                bytes = rest;
+                if let [kind, _, _, _, length @ ..] = &self.head[..]
+                    && let Ok(length) = <[u8; 4]>::try_from(length)
+                {
+                    (self.is_error, self.left) = (*kind == 2, u32::from_be_bytes(length) as usize);
+                    self.head.clear();
+                }
+                continue;
+            }
+            let room = LINE_BYTES_MAX - self.line.len();
+            let most = bytes.len().min(room);
+            let (count, is_end) = match self.is_terminal {
+                true => match bytes[..most].iter().position(|byte| *byte == b'\n') {
+                    Some(at) => (at + 1, true),
+                    None => (most, false),
+                },
+                false => (most.min(self.left), most >= self.left),
+            };
+            self.line.extend_from_slice(&bytes[..count]);
+            bytes = &bytes[count..];
+            self.left = self.left.saturating_sub(count);
+            if is_end || self.line.len() == LINE_BYTES_MAX {
+                self.end();
+            }
+        }
+    }
+
+    /// What is there is a line.
+    fn end(&mut self) {
+        if !self.line.is_empty() {
+            let bytes = std::mem::take(&mut self.line);
+            self.ready.push_back(Line { is_error: self.is_error, bytes });
+        }
     }
 }
 
@@ -584,5 +685,53 @@ mod tests {
         for (words, problem) in table {
             assert_eq!(not_pulled(words.to_owned()).problem, problem, "{words}");
         }
+    }
+
+    /// What is cut of bytes that come in parts of some length.
+    fn cut(is_terminal: bool, bytes: &[u8], part: usize) -> Vec<(bool, String)> {
+        let mut cutter = Cutter { is_terminal, ..Cutter::default() };
+        for part in bytes.chunks(part) {
+            cutter.take(part);
+            assert!(cutter.line.len() <= LINE_BYTES_MAX && cutter.head.len() < FRAME_HEAD_BYTES);
+        }
+        cutter.end();
+        let text = |line: Line| (line.is_error, String::from_utf8(line.bytes).expect("text"));
+        cutter.ready.into_iter().map(text).collect()
+    }
+
+    fn frame(kind: u8, text: &str) -> Vec<u8> {
+        let length = u32::try_from(text.len()).expect("short").to_be_bytes();
+        [&[kind, 0, 0, 0][..], &length, text.as_bytes()].concat()
+    }
+
+    #[test]
+    fn a_log_is_cut_into_its_lines_however_its_bytes_come() {
+        let framed =
+            [frame(1, "out\n"), frame(2, ""), frame(2, "err, \u{1}\u{2}\n"), frame(1, "no end")].concat();
+        let lines = [(false, "out\n"), (true, "err, \u{1}\u{2}\n"), (false, "no end")];
+        let lines: Vec<_> = lines.map(|(is_error, text)| (is_error, text.to_owned())).into();
+        // Of a terminal the first bytes of a line are no length.
+        let plain = b"one\n\x01\x00\x00\x00\xff"[..8].to_vec();
+        let plain = [plain, b"\x7f two\nno end".to_vec()].concat();
+        for part in [1, 3, 8, 1_000] {
+            assert_eq!(cut(false, &framed, part), lines, "{part}");
+            let cut = cut(true, &plain, part);
+            let text: Vec<&str> = cut.iter().map(|(_, text)| text.as_str()).collect();
+            assert_eq!(text, ["one\n", "\u{1}\0\0\0\u{7f} two\n", "no end"], "{part}");
+        }
+    }
+
+    #[test]
+    fn what_never_ends_is_cut() {
+        let bar = "10 %\r".repeat(LINE_BYTES_MAX);
+        let whole =
+            |lines: &[(bool, String)]| lines.iter().map(|(_, text)| text.as_str()).collect::<String>();
+        for (is_terminal, bytes) in [(true, bar.clone().into_bytes()), (false, frame(1, &bar))] {
+            let lines = cut(is_terminal, &bytes, 4_096);
+            assert!(lines.len() >= 5 && lines.iter().all(|(_, text)| text.len() <= LINE_BYTES_MAX));
+            assert!(whole(&lines) == bar, "nothing is lost");
+        }
+        // A length that is not true keeps nothing but what came.
+        assert_eq!(cut(false, b"\x01\0\0\0\xff\xff\xff\xffab", 3), [(false, "ab".to_owned())]);
     }
 }

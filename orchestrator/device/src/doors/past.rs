@@ -173,6 +173,8 @@ pub enum Why {
     Damaged,
     /// It is in a store that does not answer.
     Away,
+    /// Others are being answered.
+    Busy,
     /// Something else.
     Otherwise,
 }

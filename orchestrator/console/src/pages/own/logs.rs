@@ -42,6 +42,8 @@ pub struct Logs {
     pub services: Vec<Service>,
     /// The last lines.
     pub lines: Vec<LogLine>,
+    /// Whether there were more, which would be too long for a page.
+    pub is_cut: bool,
     /// Why there are none.
     pub trouble: Option<String>,
     /// Whether it has containers.

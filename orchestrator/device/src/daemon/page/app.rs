@@ -26,11 +26,13 @@ impl Asked {
         if is_here {
             return Ok(app);
         }
-        Err(self.lost(
-            StatusCode::NOT_FOUND,
-            "There is no such app here",
-            &["It may have moved to another device."],
-        ))
+        Err(self.no_app())
+    }
+
+    /// There is none, or none any more.
+    pub fn no_app(&self) -> Answer {
+        let why = &["It may have moved to another device."];
+        self.lost(StatusCode::NOT_FOUND, "There is no such app here", why)
     }
 }
 
@@ -66,7 +68,7 @@ fn words(reason: MomentReason) -> &'static str {
 /// The page of an app.
 pub async fn app(asked: Asked) -> Result<Answer, Answer> {
     let app = asked.app()?;
-    let permit = asked.world.page.questions.clone().acquire_owned().await;
+    let permit = asked.turn().await?;
     let (moments, unasked) = match asked.world.moments(app).await {
         Ok(moments) => (moments, None),
         Err(trouble) => (Vec::new(), Some(line(trouble.text()))),

@@ -7,6 +7,7 @@ use orchestrator_console::render;
 use orchestrator_console::show;
 use similar::{ChangeTag, TextDiff};
 
+use super::file::{UNREAD, beginning};
 use super::frame::{self, MOMENTS_MAX, choices, count};
 use super::http::{Answer, Asked};
 use super::link;
@@ -101,14 +102,9 @@ async fn text_at(asked: &Asked, place: &Place) -> Result<Result<Option<(String, 
         let most = show::bytes(TEXT_BYTES_MAX as u64);
         return Ok(Err(format!("It is larger than {most}: download both and compare them there.")));
     }
-    let mut reading = asked.question(past.read(place)).await?;
-    let bytes = super::file::first(&mut reading, TEXT_BYTES_MAX).await.unwrap_or_default();
-    if bytes.len() as u64 != looked.found.bytes {
-        return Ok(Err(
-            "Not all of its bytes could be read: it is damaged, or in a store that does not answer."
-                .to_owned(),
-        ));
-    }
+    let Some(bytes) = beginning(asked, place, &looked.found).await? else {
+        return Ok(Err(UNREAD.to_owned()));
+    };
     match sniff::content(&bytes) {
         Content::Text => Ok(Ok(Some(sniff::text(&bytes)))),
         _ => Ok(Err("It is no text. Look at it before and after instead.".to_owned())),

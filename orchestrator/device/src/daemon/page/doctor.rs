@@ -10,7 +10,7 @@ use super::http::{Answer, Asked};
 /// Looks at what the device needs, and says what is wrong and what to do.
 pub async fn doctor(asked: Asked) -> Result<Answer, Answer> {
     // Docker and compose are asked each time: no more at once than volumes are.
-    let permit = asked.world.page.questions.clone().acquire_owned().await;
+    let permit = asked.turn().await?;
     let found = asked.world.checks().await;
     drop(permit);
     let wrong = found.iter().filter(|(_, found)| found.is_err()).count() as u64;

@@ -6,7 +6,7 @@ use orchestrator_console::render;
 use orchestrator_console::show::{self, Html};
 use tokio::io::AsyncReadExt;
 
-use super::frame::{self, MOMENTS_MAX, count};
+use super::frame::{self, ANSWER_WAIT, MOMENTS_MAX, count};
 use super::http::{Answer, Asked, refused};
 use super::link;
 use super::sniff::{self, Content, PICTURE_BYTES_MAX, TEXT_BYTES_MAX};
@@ -17,11 +17,25 @@ const LINES_MAX: usize = 5_000;
 /// What is read of a file to know whether it is a picture, in bytes.
 const SNIFF_BYTES: usize = 16;
 
+/// What is said where bytes are missing. Why is in an exit code alone.
+pub const UNREAD: &str = "Not all of its bytes could be read: it is damaged, or in a store that does not answer. `comb check` names what is damaged.";
+
 /// Reads the first bytes of a file; what follows stays to be read.
-pub async fn first(reading: &mut Reading, max: usize) -> std::io::Result<Vec<u8>> {
+async fn first(reading: &mut Reading, max: usize) -> std::io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     reading.take(max as u64).read_to_end(&mut bytes).await?;
     Ok(bytes)
+}
+
+/// As much of a file as is shown as text; none if less came than it has.
+pub async fn beginning(asked: &Asked, place: &Place, found: &Entry) -> Result<Option<Vec<u8>>, Answer> {
+    let read = async {
+        let mut reading = asked.world.setup.past.read(place).await?;
+        Ok(first(&mut reading, TEXT_BYTES_MAX).await.unwrap_or_default())
+    };
+    let bytes = asked.question(read).await?;
+    let is_all = bytes.len() as u64 == found.bytes.min(TEXT_BYTES_MAX as u64);
+    Ok(is_all.then_some(bytes))
 }
 
 /// The page.
@@ -83,12 +97,9 @@ async fn preview(asked: &Asked, place: &Place, found: &Entry) -> Result<Preview,
     if found.bytes == 0 {
         return Ok(Preview::None("It is empty.".to_owned()));
     }
-    let mut reading = asked.question(asked.world.setup.past.read(place)).await?;
-    let bytes = first(&mut reading, TEXT_BYTES_MAX).await.unwrap_or_default();
-    if bytes.is_empty() {
-        // Why is in its exit code alone: another look says it in words.
-        return Ok(Preview::None("Its bytes could not be read: it is damaged, or in a store that does not answer. `comb check` names what is damaged.".to_owned()));
-    }
+    let Some(bytes) = beginning(asked, place, found).await? else {
+        return Ok(Preview::None(UNREAD.to_owned()));
+    };
     Ok(match sniff::content(&bytes) {
         Content::Picture(_) if found.bytes <= PICTURE_BYTES_MAX => {
             Preview::Picture(link::to("picture", place))
@@ -129,9 +140,14 @@ pub async fn picture(asked: Asked) -> Result<Answer, Answer> {
         return Err(no("this is no picture that is shown"));
     }
     let place = Place { seq: Some(looked.moment.seq), ..place };
-    let permit = permit(&asked).await?;
-    let mut reading = asked.world.setup.past.read(&place).await.map_err(|unseen| asked.unseen(unseen))?;
-    let head = first(&mut reading, SNIFF_BYTES).await.unwrap_or_default();
+    let permit = asked.turn().await?;
+    let begun = async {
+        let mut reading = asked.world.setup.past.read(&place).await?;
+        let head = first(&mut reading, SNIFF_BYTES).await.unwrap_or_default();
+        Ok((reading, head))
+    };
+    let begun = frame::within(ANSWER_WAIT, begun).await;
+    let (reading, head) = begun.map_err(|unseen| asked.unseen(unseen))?;
     let kind =
         sniff::picture(&head).ok_or_else(|| no("its first bytes are of no kind of picture that is shown"))?;
     let answer = Answer::reading(kind, head, reading, Some(found.bytes), permit);
@@ -148,7 +164,7 @@ pub async fn download(asked: Asked) -> Result<Answer, Answer> {
         _ if place.path == known.base() => known.name.as_bytes(),
         name => name,
     };
-    let permit = permit(&asked).await?;
+    let permit = asked.turn().await?;
     let past = &asked.world.setup.past;
     let unseen = |unseen| asked.unseen(unseen);
     match looked.found.kind {
@@ -174,9 +190,4 @@ pub async fn download(asked: Asked) -> Result<Answer, Answer> {
             &["It is no file and no folder."],
         )),
     }
-}
-
-async fn permit(asked: &Asked) -> Result<tokio::sync::OwnedSemaphorePermit, Answer> {
-    let permit = asked.world.page.questions.clone().acquire_owned().await;
-    permit.map_err(|_| refused(StatusCode::SERVICE_UNAVAILABLE, "the page is closed"))
 }

@@ -1,5 +1,8 @@
 //! What all pages have: where one is, which moment, and what could not be shown.
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use hyper::StatusCode;
 use orchestrator_api::ids::AppId;
 use orchestrator_api::text::Time;
@@ -7,6 +10,8 @@ use orchestrator_console::layout::{Frame, Link, Problem, Theme};
 use orchestrator_console::pages::own::{Bar, Choice, Crumb, Lost};
 use orchestrator_console::render;
 use orchestrator_console::show::{self, Html};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::timeout;
 
 use super::http::{Answer, Asked};
 use super::link;
@@ -18,6 +23,11 @@ use crate::doors::past::{Moment, Place, Seen, Unseen, Why};
 pub const MOMENTS_MAX: usize = 1_000;
 /// The most that can be chosen from.
 const CHOICES_MAX: usize = 300;
+/// How long somebody waits for a turn.
+const TURN_WAIT: Duration = Duration::from_secs(30);
+/// How long an answer of a volume may take, with what is read of a file for a page. A little more than the question itself has, which
+/// says better what is wrong.
+pub const ANSWER_WAIT: Duration = Duration::from_secs(125);
 /// The folder of an app's volume that the app sees; beside it lies what says whose volume it is.
 pub const DATA: &[u8] = b"data";
 /// What the tag of an instant begins with that an operation of the hive made.
@@ -102,12 +112,15 @@ impl Asked {
         self.world.hive_file.lock().name.clone()
     }
 
+    /// Waits for a turn, which ends when it is dropped.
+    pub async fn turn(&self) -> Result<OwnedSemaphorePermit, Answer> {
+        turn(&self.world.page.questions, TURN_WAIT).await.map_err(|unseen| self.unseen(unseen))
+    }
+
     /// Waits for its turn, and asks.
     pub async fn ask<T>(&self, question: impl Future<Output = Seen<T>>) -> Seen<T> {
-        let permit = self.world.page.questions.clone().acquire_owned().await;
-        let answer = question.await;
-        drop(permit);
-        answer
+        let _permit = turn(&self.world.page.questions, TURN_WAIT).await?;
+        within(ANSWER_WAIT, question).await
     }
 
     /// The same; what cannot be seen is told on a page.
@@ -169,6 +182,7 @@ impl Asked {
             Why::Full => (StatusCode::INSUFFICIENT_STORAGE, "There is no room"),
             Why::Damaged => (StatusCode::BAD_GATEWAY, "This is damaged"),
             Why::Away => (StatusCode::BAD_GATEWAY, "It is not on this machine now"),
+            Why::Busy => (StatusCode::SERVICE_UNAVAILABLE, "Too much is asked at once"),
             Why::Otherwise => (StatusCode::BAD_GATEWAY, "This could not be read"),
         };
         let lines: Vec<String> = unseen.text.lines().map(show::capital).collect();
@@ -233,6 +247,23 @@ impl Asked {
         }
         crumbs
     }
+}
+
+/// A turn, of so many at a time.
+async fn turn(of: &Arc<Semaphore>, wait: Duration) -> Seen<OwnedSemaphorePermit> {
+    let busy = "as much is asked of this device already as it answers at a time: end downloads that are not needed, and try again";
+    match timeout(wait, of.clone().acquire_owned()).await {
+        Ok(Ok(permit)) => Ok(permit),
+        _ => Err(Unseen { why: Why::Busy, text: busy.to_owned() }),
+    }
+}
+
+/// An answer that takes no longer than this.
+pub async fn within<T>(wait: Duration, question: impl Future<Output = Seen<T>>) -> Seen<T> {
+    let late = "it did not come in time: a store may be slow, or not answer. Try again later";
+    timeout(wait, question)
+        .await
+        .unwrap_or_else(|_| Err(Unseen { why: Why::Otherwise, text: late.to_owned() }))
 }
 
 /// Where one is has no link.
@@ -335,6 +366,18 @@ mod tests {
             ("0", "999", "1,234,567")
         );
         assert_eq!(several(1, "file", "files"), "1 file");
+    }
+
+    #[tokio::test]
+    async fn nobody_waits_for_a_turn_or_an_answer_without_an_end() {
+        let (all, wait) = (Arc::new(Semaphore::new(1)), Duration::from_millis(50));
+        let first = turn(&all, wait).await.expect("it is free");
+        let busy = turn(&all, wait).await.expect_err("it is taken");
+        assert_eq!(busy.why, Why::Busy);
+        drop(first);
+        drop(turn(&all, wait).await.expect("it is free again"));
+        let late = within(wait, std::future::pending::<Seen<()>>()).await.expect_err("it never comes");
+        assert_eq!(late.why, Why::Otherwise);
     }
 
     #[test]

@@ -240,7 +240,12 @@ async fn copy(head: Vec<u8>, mut reading: Reading, len: Option<u64>, to: mpsc::S
         return;
     }
     loop {
-        match reading.read(&mut part).await {
+        // Whoever left is waited for by nobody, however long the next bytes take.
+        let read = tokio::select! {
+            read = reading.read(&mut part) => read,
+            () = to.closed() => return,
+        };
+        match read {
             Ok(0) => break,
             Ok(count) => {
                 sent += count as u64;

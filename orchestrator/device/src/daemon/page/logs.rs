@@ -3,29 +3,35 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures_util::StreamExt;
+use futures_util::{Stream, StreamExt};
 use hyper::StatusCode;
 use orchestrator_console::pages::own::{LogLine, Logs, Service, line, plain};
 use orchestrator_console::render;
 use orchestrator_console::show;
 use serde_json::json;
 use tokio::sync::mpsc;
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, timeout_at};
 
 use super::frame::here;
 use super::http::{Answer, Asked, refused};
 use super::{app, link};
 use crate::daemon::World;
 use crate::doors::clock;
-use crate::doors::docker::Container;
+use crate::doors::docker::{Container, Line};
 use crate::trouble::Result as Found;
 
 /// How many lines are shown.
 const LINES_MAX: usize = 1_000;
 /// The longest line that is kept, in bytes.
 const LINE_BYTES_MAX: usize = 8_192;
+/// How much of text is kept of them, in bytes, and how large the page may become: what cannot be seen takes many times its room.
+const TEXT_BYTES_MAX: usize = 2 << 20;
+const PAGE_BYTES_MAX: usize = 4 << 20;
 /// How long the last lines may take to come.
 const LINES_WAIT: Duration = Duration::from_secs(10);
+/// How long whoever looks live waits for lines that are there already, in all and for one more of them.
+const BEGIN_WAIT: Duration = Duration::from_secs(1);
+const SILENCE: Duration = Duration::from_millis(300);
 /// How often a reader is told that it is still there, and its session is looked at.
 const TICK: Duration = Duration::from_secs(10);
 /// Lines that wait for a slow reader.
@@ -37,6 +43,40 @@ struct Written {
     service: String,
     is_error: bool,
     text: String,
+}
+
+/// The newest of the lines that came, in whatever order they came.
+#[derive(Default)]
+struct Newest {
+    lines: Vec<Written>,
+    bytes: usize,
+}
+
+impl Newest {
+    fn add(&mut self, one: Written) {
+        self.bytes += one.text.len();
+        self.lines.push(one);
+        if self.lines.len() > 2 * LINES_MAX || self.bytes > 2 * TEXT_BYTES_MAX {
+            self.cut();
+        }
+    }
+
+    /// Puts them into the order in which they were written, and drops the oldest beyond what is shown; whether for their length.
+    fn cut(&mut self) -> bool {
+        self.lines.sort_by(|one, other| one.time.cmp(&other.time));
+        let (mut count, mut bytes) = (0, 0);
+        for one in self.lines.iter().rev().take(LINES_MAX) {
+            if bytes + one.text.len() > TEXT_BYTES_MAX {
+                break;
+            }
+            bytes += one.text.len();
+            count += 1;
+        }
+        let is_long = count < self.lines.len().min(LINES_MAX);
+        self.lines.drain(..self.lines.len() - count);
+        self.bytes = bytes;
+        is_long
+    }
 }
 
 /// A line as Docker gives it: its time, a blank, and what was written.
@@ -66,44 +106,62 @@ async fn containers(
     Ok(all.into_iter().filter(|one| wanted.is_none_or(|wanted| one.service == wanted)).collect())
 }
 
-async fn last(world: &World, containers: &[Container]) -> Found<Vec<Written>> {
-    let mut lines = Vec::new();
+async fn last(world: &World, containers: &[Container]) -> Found<Newest> {
+    let mut newest = Newest::default();
     let until = Instant::now() + LINES_WAIT;
     for one in containers {
         let mut log = world.docker.logs(one, LINES_MAX as u32, false, true).await?;
-        while let Ok(Some(part)) = tokio::time::timeout_at(until, log.next()).await {
-            lines.extend(written(&one.service, part.is_error, &part.bytes));
+        while let Ok(Some(part)) = timeout_at(until, log.next()).await {
+            written(&one.service, part.is_error, &part.bytes).for_each(|line| newest.add(line));
         }
     }
-    // Of several services as they were written.
-    lines.sort_by(|one, other| one.time.cmp(&other.time));
-    lines.drain(..lines.len().saturating_sub(LINES_MAX));
-    Ok(lines)
+    Ok(newest)
+}
+
+/// The lines as a page has them, and whether some are left out because the page would be too large.
+fn shown(mut newest: Newest) -> (Vec<LogLine>, bool) {
+    let mut is_cut = newest.cut();
+    let (mut lines, mut bytes) = (Vec::new(), 0);
+    for one in newest.lines.iter().rev() {
+        let text = line(&one.text);
+        bytes += text.as_str().len();
+        if bytes > PAGE_BYTES_MAX {
+            is_cut = true;
+            break;
+        }
+        lines.push(LogLine { service: show::name(&one.service), is_error: one.is_error, text });
+    }
+    lines.reverse();
+    (lines, is_cut)
 }
 
 /// The page.
 pub async fn logs(asked: Asked) -> Result<Answer, Answer> {
     let app = asked.app()?;
     let world = asked.world.clone();
+    // So many lines take their room: no more at once than volumes are asked.
+    let _permit = asked.turn().await?;
     let found = async {
         let containers = containers(&world, &asked, app).await?;
-        let lines = last(&world, &containers).await?;
-        Ok::<_, crate::trouble::Trouble>((lines, !containers.is_empty()))
+        let newest = last(&world, &containers).await?;
+        Ok::<_, crate::trouble::Trouble>((shown(newest), !containers.is_empty()))
     }
     .await;
     let is_asked = found.is_ok();
-    let (lines, trouble, is_there) = match found {
+    let ((lines, is_cut), trouble, is_there) = match found {
         Ok((lines, is_there)) => (lines, None, is_there),
         Err(_) => (
-            Vec::new(),
+            (Vec::new(), false),
             Some("Docker does not answer on this machine, so nothing of its logs can be shown.".to_owned()),
             false,
         ),
     };
-    let (name, mut services) = world.app(app, |state| {
+    // It may have left while Docker was asked.
+    let known = world.apps.lock().get(&app).filter(|state| state.record.is_some()).map(|state| {
         let services: Vec<String> = state.containers.iter().map(|one| one.service.clone()).collect();
         (state.file.name.clone(), services)
     });
+    let Some((name, mut services)) = known else { return Err(asked.no_app()) };
     services.sort();
     services.dedup();
     let wanted = asked.query.text("service").unwrap_or_default();
@@ -125,14 +183,8 @@ pub async fn logs(asked: Asked) -> Result<Answer, Answer> {
         ]),
         name: show::name(&name),
         services: tabs,
-        lines: lines
-            .iter()
-            .map(|one| LogLine {
-                service: show::name(&one.service),
-                is_error: one.is_error,
-                text: line(&one.text),
-            })
-            .collect(),
+        is_cut,
+        lines,
         trouble,
         runs: is_there,
         live: is_asked.then(|| format!("/logs/live?app={app}&service={}", link::encode(wanted.as_bytes()))),
@@ -156,6 +208,20 @@ fn told(one: &Written) -> std::io::Result<Bytes> {
     event("line", &json!({ "service": plain(&one.service), "error": one.is_error, "text": plain(&one.text) }))
 }
 
+/// What is there already of logs that go on, and whether they ended. It comes at once, and of several services not in its order; who
+/// writes all the time is not waited for.
+async fn first(all: &mut (impl Stream<Item = (String, Line)> + Unpin)) -> (Newest, bool) {
+    let mut newest = Newest::default();
+    let until = Instant::now() + BEGIN_WAIT;
+    while Instant::now() < until
+        && let Ok(next) = timeout_at(until.min(Instant::now() + SILENCE), all.next()).await
+    {
+        let Some((service, part)) = next else { return (newest, true) };
+        written(&service, part.is_error, &part.bytes).for_each(|line| newest.add(line));
+    }
+    (newest, false)
+}
+
 /// The last lines again, and those that come.
 pub async fn live(asked: Asked) -> Result<Answer, Answer> {
     let app = asked.app()?;
@@ -164,7 +230,6 @@ pub async fn live(asked: Asked) -> Result<Answer, Answer> {
     };
     let away = |_| refused(StatusCode::BAD_GATEWAY, "Docker does not answer");
     let containers = containers(&asked.world, &asked, app).await.map_err(away)?;
-    let mut ended = containers.is_empty();
     let mut parts = Vec::new();
     for one in &containers {
         let service = one.service.clone();
@@ -175,26 +240,15 @@ pub async fn live(asked: Asked) -> Result<Answer, Answer> {
     tokio::spawn(async move {
         let _permit = permit;
         let mut all = futures_util::stream::select_all(parts);
-        // What is there already comes at once, and of several services not in its order.
-        let mut known = Vec::new();
-        while !ended && let Ok(next) = timeout(Duration::from_millis(300), all.next()).await {
-            let Some((service, part)) = next else {
-                ended = true;
-                break;
-            };
-            known.extend(written(&service, part.is_error, &part.bytes));
-            if known.len() >= LINES_MAX * 4 {
-                break;
-            }
-        }
-        known.sort_by(|one, other| one.time.cmp(&other.time));
+        let (mut known, mut ended) = first(&mut all).await;
+        known.cut();
         // Where there are none, whoever looks keeps what came before.
         let begun = if containers.is_empty() { "none" } else { "begun" };
         if to.send(event(begun, &json!({}))).await.is_err() {
             return;
         }
-        for one in &known[known.len().saturating_sub(LINES_MAX)..] {
-            if to.send(told(one)).await.is_err() {
+        for one in known.lines {
+            if to.send(told(&one)).await.is_err() {
                 return;
             }
         }
@@ -232,6 +286,62 @@ pub async fn live(asked: Asked) -> Result<Answer, Answer> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn at(second: usize, text: &str) -> Written {
+        let time = format!("2026-11-22T08:{:02}:{:02}.000000000Z", second / 60, second % 60);
+        Written { time, service: "web".to_owned(), is_error: false, text: text.to_owned() }
+    }
+
+    #[test]
+    fn of_many_lines_the_newest_are_shown_in_their_order() {
+        let mut newest = Newest::default();
+        // One service after the other, the older lines last.
+        for second in (1_500..3_000).chain(0..1_500) {
+            newest.add(at(second, &second.to_string()));
+        }
+        let (lines, is_cut) = shown(newest);
+        assert_eq!((lines.len(), is_cut), (LINES_MAX, false));
+        assert_eq!((lines[0].text.as_str(), lines[LINES_MAX - 1].text.as_str()), ("2000", "2999"));
+    }
+
+    #[test]
+    fn a_log_that_is_made_to_fill_the_page_is_cut() {
+        let mut newest = Newest::default();
+        let text = "\u{1b}".repeat(LINE_BYTES_MAX);
+        for second in 0..3_000 {
+            newest.add(at(second, &text));
+            assert!(newest.bytes <= 2 * TEXT_BYTES_MAX + LINE_BYTES_MAX);
+        }
+        newest.add(at(3_000, "the end"));
+        let (lines, is_cut) = shown(newest);
+        let bytes: usize = lines.iter().map(|line| line.text.as_str().len()).sum();
+        assert!(is_cut && bytes <= PAGE_BYTES_MAX, "{bytes}");
+        assert_eq!(lines.last().map(|line| line.text.as_str()), Some("the end"));
+    }
+
+    #[tokio::test]
+    async fn a_log_that_is_written_all_the_time_goes_live() {
+        // Old lines at once, and then one after the other for ever.
+        let line = |at: usize| async move {
+            if at > 1_000 {
+                tokio::time::sleep(SILENCE / 2).await;
+            }
+            let bytes = format!("2026-11-22T08:30:00.{at:09}Z {at}\n").into_bytes();
+            Some((("web".to_owned(), Line { is_error: false, bytes }), at + 1))
+        };
+        let mut all = futures_util::stream::unfold(0, line).boxed();
+        let began = tokio::time::timeout(BEGIN_WAIT * 5, first(&mut all)).await;
+        let (mut newest, ended) = began.expect("it does not wait for silence");
+        newest.cut();
+        assert!(!ended && newest.lines.len() == LINES_MAX, "{}", newest.lines.len());
+        // Who writes faster than is read does not hold it up, either.
+        let flood = || ("web".to_owned(), Line { is_error: false, bytes: b"x".to_vec() });
+        let mut all = futures_util::stream::repeat_with(flood).boxed();
+        assert!(tokio::time::timeout(BEGIN_WAIT * 5, first(&mut all)).await.is_ok());
+        // What ended is told as that.
+        let mut all = futures_util::stream::empty().boxed();
+        assert!(first(&mut all).await.1);
+    }
 
     #[test]
     fn a_line_loses_its_time_and_nothing_else() {

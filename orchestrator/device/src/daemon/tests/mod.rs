@@ -2,6 +2,7 @@
 
 mod docker;
 mod forged;
+mod page;
 mod scene;
 mod still;
 mod streams;
