@@ -357,7 +357,9 @@ pub fn is_own_host(host: &str, port: u16, names: &[String]) -> bool {
     if let Ok(address) = host.parse::<SocketAddr>() {
         return address.port() == port;
     }
-    if host.parse::<IpAddr>().is_ok() {
+    // Of IPv6 they stand in brackets.
+    let figures = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(host);
+    if figures.parse::<IpAddr>().is_ok() {
         return port == 443;
     }
     let (name, told) = host.rsplit_once(':').map_or((host, Ok(443)), |(name, told)| (name, told.parse()));
@@ -578,6 +580,9 @@ mod tests {
         ] {
             assert!(!ours(host), "{host}");
         }
-        assert!(is_own_host("attic", 443, &names) && is_own_host("192.0.2.1", 443, &names));
+        for host in ["attic", "192.0.2.1", "[fd00::1]"] {
+            assert!(is_own_host(host, 443, &names) && !ours(host), "{host}");
+        }
+        assert!(!is_own_host("[attic]", 443, &names) && !is_own_host("[fd00::1", 443, &names));
     }
 }

@@ -63,6 +63,7 @@ const LIVES_MAX: usize = 16;
 pub struct Page {
     keys: Mutex<Keys>,
     serving: Mutex<Option<Serving>>,
+    opening: tokio::sync::Mutex<()>,
     works: Mutex<Works>,
     questions: Arc<Semaphore>,
     lives: Arc<Semaphore>,
@@ -73,6 +74,15 @@ struct Serving {
     address: SocketAddr,
     fingerprint: String,
     task: JoinHandle<()>,
+}
+
+impl Serving {
+    /// Ends it, and waits until its place is free; where that was.
+    async fn end(mut self) -> SocketAddr {
+        self.task.abort();
+        let _ = (&mut self.task).await;
+        self.address
+    }
 }
 
 impl Drop for Serving {
@@ -86,6 +96,7 @@ impl Default for Page {
         Self {
             keys: Mutex::default(),
             serving: Mutex::default(),
+            opening: tokio::sync::Mutex::default(),
             works: Mutex::default(),
             questions: Arc::new(Semaphore::new(QUESTIONS_MAX)),
             lives: Arc::new(Semaphore::new(LIVES_MAX)),
@@ -94,6 +105,20 @@ impl Default for Page {
 }
 
 impl Page {
+    /// Listens at a place; where that cannot be, at the one before if that was given up for it, with why.
+    async fn listen(&self, listen: Option<SocketAddr>) -> Result<(TcpListener, Result<()>)> {
+        // Of one port only one address can be listened at while one of them is all of the machine's.
+        let is_in_the_way =
+            |serving: &mut Serving| listen.is_some_and(|listen| listen.port() == serving.address.port());
+        let before = self.serving.lock().take_if(is_in_the_way);
+        let Some(before) = before else { return Ok((bind(listen).await?, Ok(()))) };
+        let address = before.end().await;
+        match bind(listen).await {
+            Ok(listener) => Ok((listener, Ok(()))),
+            Err(trouble) => Ok((bind(Some(address)).await.map_err(|_| trouble.clone())?, Err(trouble))),
+        }
+    }
+
     /// Ends it, and all sessions.
     pub fn close(&self) {
         *self.serving.lock() = None;
@@ -112,14 +137,17 @@ impl World {
         let is_there = |serving: &Serving| {
             !serving.task.is_finished() && listen.is_none_or(|listen| is_same(listen, serving.address))
         };
+        // One after the other: two that move it would be in each other's way.
+        let _turn = self.page.opening.lock().await;
         if !self.page.serving.lock().as_ref().is_some_and(is_there) {
             let identity = Identity::of(&self.folder.0).map_err(failed)?;
             let acceptor = identity.acceptor().map_err(failed)?;
-            let listener = bind(listen).await?;
+            let (listener, moved) = self.page.listen(listen).await?;
             let address = listener.local_addr().map_err(failed)?;
             let task = tokio::spawn(http::serve(self.clone(), listener, acceptor, address.port()));
             let serving = Serving { address, fingerprint: identity.fingerprint(), task };
             *self.page.serving.lock() = Some(serving);
+            moved?;
         }
         let code = self.page.keys.lock().make_code(&(self.setup.chance)(), clock::boottime());
         let serving = self.page.serving.lock();

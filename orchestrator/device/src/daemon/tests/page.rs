@@ -1,6 +1,7 @@
 //! The device's own page, as a browser asks it.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
@@ -166,4 +167,22 @@ async fn a_log_is_shown_whether_an_app_has_a_terminal_or_not() {
     assert!(framed.contains(">first<") && framed.contains(">second<"), "{framed}");
     let plain = page(true).await;
     assert!(plain.contains("⟨01⟩</span>first<") && plain.contains(">second<"), "{plain}");
+}
+
+#[tokio::test]
+async fn a_page_moves_to_another_address_of_its_port_and_back_where_it_cannot() {
+    let scene = Scene::new();
+    let open = async |listen: SocketAddr| scene.world.open_page(Some(listen)).await;
+    let all = open("0.0.0.0:0".parse().expect("an address")).await.expect("it is served");
+    let port = address(&all).rsplit_once(':').and_then(|(_, port)| port.parse().ok()).expect("a port");
+    let own = SocketAddr::from(([127, 0, 0, 1], port));
+    let moved = open(own).await.expect("nobody else has the port");
+    assert_eq!(address(&moved), format!("https://{own}"));
+    // An address that is no machine's.
+    let wrong = open(SocketAddr::from(([192, 0, 2, 1], port))).await.expect_err("it is not here");
+    assert!(wrong.text().contains("192.0.2.1"), "{}", wrong.text());
+    let stays = scene.world.open_page(None).await.expect("it is served");
+    assert_eq!(address(&stays), format!("https://{own}"));
+    let answer = client().get(format!("https://{own}/code")).send().await.expect("it is served there");
+    assert_eq!(answer.status(), StatusCode::OK);
 }
