@@ -288,13 +288,11 @@ pub enum Forged {
     Missing,
 }
 
+/// What a hive answers to the first line of a request and its body.
+type Answers = dyn Fn(&str, &[u8]) -> (u16, Value) + Send + Sync;
+
 /// One request to a hive, and its signed answer.
-async fn answer_as_hive(
-    stream: TcpStream,
-    hive: &Identity,
-    answer: &(dyn Fn(&str, &[u8]) -> (u16, Value) + Send + Sync),
-    forged: Option<Forged>,
-) {
+async fn answer_as_hive(stream: TcpStream, hive: &Identity, answer: &Answers, forged: Option<Forged>) {
     let (read, mut write) = stream.into_split();
     let mut read = BufReader::new(read);
     let (mut asked, mut signature, mut length) = (String::new(), None, 0);
