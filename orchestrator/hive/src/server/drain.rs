@@ -9,9 +9,10 @@ use orchestrator_api::wire::value::{List, Number};
 use serde::{Deserialize, Serialize};
 
 use super::apps;
-use super::database::{How, Row};
+use super::database::{Database, How, Row, Tx};
 use super::fail::Fail;
 use super::rows::{self, OperationData};
+use super::scheduler::each;
 use super::tasks::{self, Open, Task};
 use super::tenant::{About, Tenant, Told, read};
 use crate::{OperationState, Refused};
@@ -93,21 +94,17 @@ fn set_state(tenant: &mut Tenant<'_>, device: DeviceId, state: &str, on: bool) -
 }
 
 /// Goes on with each device that is being emptied.
-pub async fn go_on(database: &super::database::Database) -> Result<Told, Fail> {
-    database
-        .transact(How::Lead, |tx| {
-            let sql =
-                "SELECT account, operation, device FROM operation WHERE state = 'running' AND kind = 'drain'";
-            let mut told = Told::default();
-            for row in tx.query(sql, &[])? {
-                let mut tenant = Tenant::new(tx, row.id(0)?);
-                tenant.alone()?;
-                step(&mut tenant, OperationId(row.id(1)?), DeviceId(row.id(2)?))?;
-                told.extend(tenant.end()?);
-            }
-            Ok(told)
-        })
-        .await
+pub async fn go_on(database: &Database) -> Result<Told, Fail> {
+    let running = |tx: &mut dyn Tx| {
+        let sql =
+            "SELECT account, operation, device FROM operation WHERE state = 'running' AND kind = 'drain'";
+        let rows = tx.query(sql, &[])?;
+        let one = |row: &Row| Ok((row.id(0)?, (OperationId(row.id(1)?), DeviceId(row.id(2)?))));
+        rows.iter().map(one).collect::<Result<Vec<_>, Fail>>()
+    };
+    let all = database.transact(How::Read, running).await?;
+    let work = |tenant: &mut Tenant<'_>, (id, device): &(OperationId, DeviceId)| step(tenant, *id, *device);
+    Ok(each(database, all, "a device could not be emptied", work).await.0)
 }
 
 fn step(tenant: &mut Tenant<'_>, id: OperationId, device: DeviceId) -> Result<(), Fail> {
@@ -198,4 +195,38 @@ fn end(tenant: &mut Tenant<'_>, mut open: Open, drain: Drain, state: OperationSt
     tasks::save(tenant, open.id, &open)?;
     tenant.event(kind, about);
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::database::Value;
+    use super::super::scheduler::stage::Stage;
+    use super::super::tenant::{AccountId, json};
+    use super::*;
+
+    /// One that cannot be read comes first, and the others are emptied all the same.
+    #[tokio::test]
+    async fn a_drain_that_cannot_be_read_holds_up_no_other_account() {
+        let (broken, well): (AccountId, AccountId) = ([1; 16], [2; 16]);
+        let stage = Stage::with(&[broken, well]).await;
+        let data = OperationData { task: Some(Task::Drain(Drain::default())), ..OperationData::default() };
+        for (account, data) in [(broken, "{".to_owned()), (well, json(&data))] {
+            let own: [(&str, Value); 2] =
+                [("account", account.into()), ("device", [account[0] + 10; 16].into())];
+            stage.put("device", &[&own[..], &[("state", "draining".into())]].concat()).await;
+            let operation = [
+                ("operation", [account[0] + 20; 16].into()),
+                ("kind", "drain".into()),
+                ("step", "drain".into()),
+                ("state", "running".into()),
+                ("data", data.into()),
+            ];
+            stage.put("operation", &[&own[..], &operation].concat()).await;
+        }
+        let told = go_on(&stage.database).await.expect("the database answers");
+        let rows = stage.rows("SELECT state FROM operation ORDER BY account").await;
+        let states: Vec<&str> = rows.iter().map(|row| row.text(0).expect("has a state")).collect();
+        assert_eq!(states, ["running", "done"]);
+        assert!(!told.wakes.is_empty(), "it is told");
+    }
 }

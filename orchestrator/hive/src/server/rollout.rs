@@ -12,10 +12,11 @@ use orchestrator_api::wire::report::Report;
 use orchestrator_api::wire::value::Base64;
 
 use super::chance;
-use super::database::{Database, How, Row};
+use super::database::{Database, How, Row, Tx};
 use super::devices::{self, FRESH_MS};
 use super::fail::Fail;
 use super::rows::{self, OperationData};
+use super::scheduler::each;
 use super::tasks::{self, Task};
 use super::tenant::{Tenant, Told, read};
 use crate::Refused;
@@ -23,22 +24,18 @@ use crate::Refused;
 /// An order that brought no verdict is given again after this, in milliseconds.
 const AGAIN_MS: i64 = 600_000;
 
-/// Orders the next device to take the newest release.
+/// Orders the next device of each account to take the newest release.
 pub async fn go_on(database: &Database) -> Result<Told, Fail> {
-    database
-        .transact(How::Lead, |tx| {
-            let mut told = Told::default();
-            for row in tx.query("SELECT DISTINCT account FROM release_binary", &[])? {
-                let mut tenant = Tenant::new(tx, row.id(0)?);
-                tenant.alone()?;
-                if !rows::life(&mut tenant)?.recovering && !waits(&mut tenant)? {
-                    next(&mut tenant)?;
-                }
-                told.extend(tenant.end()?);
-            }
-            Ok(told)
-        })
-        .await
+    let with_releases = |tx: &mut dyn Tx| {
+        let rows = tx.query("SELECT DISTINCT account FROM release_binary", &[])?;
+        rows.iter().map(|row| Ok((row.id(0)?, ()))).collect::<Result<Vec<_>, Fail>>()
+    };
+    let all = database.transact(How::Read, with_releases).await?;
+    let work = |tenant: &mut Tenant<'_>, (): &()| match rows::life(tenant)?.recovering || waits(tenant)? {
+        true => Ok(()),
+        false => next(tenant),
+    };
+    Ok(each(database, all, "a release could not be brought to devices", work).await.0)
 }
 
 /// Whether a device has an order that it may be at work on. One that a silent device never got is taken back.
@@ -80,8 +77,12 @@ fn next(tenant: &mut Tenant<'_>) -> Result<(), Fail> {
         // One that it went back from is told with that release's number.
         let has = report.and_then(|report| report.update).map_or(0, |update| update.number.0);
         if has < number && features.iter().any(|feature| feature == "update") {
-            order(tenant, DeviceId(row.id(0)?), number)?;
-            return Ok(());
+            match order(tenant, DeviceId(row.id(0)?), number) {
+                Ok(_) => return Ok(()),
+                // Nothing was ordered: it may have reported last just too long ago, and is looked at again.
+                Err(Fail::Api(error)) => tracing::debug!(why = %error.message, "a device is not asked now"),
+                Err(other) => return Err(other),
+            }
         }
     }
     Ok(())
@@ -110,4 +111,49 @@ pub fn order(tenant: &mut Tenant<'_>, id: DeviceId, number: u64) -> Result<Opera
         signature: Base64(row.bytes(1)?.to_vec()),
     };
     tasks::begin(tenant, "update_device", None, id, Task::UpdateDevice { release: number }, order)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::database::Value;
+    use super::super::scheduler::stage::{Stage, id};
+    use super::super::tenant::AccountId;
+    use super::*;
+
+    /// What keeps a device, or an account, from its release keeps no other one.
+    #[tokio::test]
+    async fn who_cannot_be_asked_holds_up_nobody() {
+        let (broken, well): (AccountId, AccountId) = ([1; 16], [2; 16]);
+        let stage = Stage::with(&[broken, well]).await;
+        let able = r#"["update"]"#;
+        // Of the release of the first architecture only the program is there: what there is to order cannot be read.
+        let devices = [
+            (broken, id(11), "attic", "x86_64", "{"),
+            (well, id(12), "attic", "x86_64", able),
+            (well, id(13), "cellar", "aarch64", able),
+        ];
+        for (account, device, name, arch, features) in devices {
+            let own: (&str, Value) = ("account", account.into());
+            let values = [
+                own.clone(),
+                ("device", device.into()),
+                ("name", name.into()),
+                ("arch", arch.into()),
+                ("features", features.into()),
+                ("state", "active".into()),
+                ("auto_update", true.into()),
+                ("seen", chance::now().into()),
+            ];
+            stage.put("device", &values).await;
+            let number = ("number", if arch == "x86_64" { 4_i64 } else { 5 }.into());
+            stage.put("release_binary", &[own.clone(), number.clone(), ("arch", arch.into())]).await;
+            if arch == "aarch64" {
+                stage.put("release", &[own, number]).await;
+            }
+        }
+        go_on(&stage.database).await.expect("the database answers");
+        let rows = stage.rows("SELECT device FROM operation WHERE state = 'running'").await;
+        let asked: Vec<[u8; 16]> = rows.iter().map(|row| row.id(0).expect("has a device")).collect();
+        assert_eq!(asked, [id(13)]);
+    }
 }

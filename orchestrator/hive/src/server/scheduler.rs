@@ -1,4 +1,10 @@
 //! Who counts time: one process looks every second, or sooner when something is due.
+//!
+//! Invariant
+//! - What cannot be read of one account stops nothing of another.
+
+#[cfg(test)]
+pub(super) mod stage;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -7,17 +13,18 @@ use std::time::Duration;
 use orchestrator_api::ids::{AppId, DeviceId, OperationId, Renewals, SessionId, Term};
 use orchestrator_api::package::Authorization;
 use orchestrator_api::report::AppReport;
+use orchestrator_api::text::Uuid;
 use orchestrator_api::times::{FRESH, WATCH_EVERY};
 use tokio::time::Instant;
 
 use super::apps::{self, Target};
-use super::database::{DbError, How, Row};
+use super::database::{Database, DbError, How, Row, Tx};
 use super::fail::Fail;
 use super::outcome;
 use super::rows::{self, ALONE, Life, Loaded, OperationData, PhaseColumn};
 use super::standby::{self, Looked};
 use super::tasks::{self, Task};
-use super::tenant::{AccountId, Tenant, Wake, read};
+use super::tenant::{AccountId, Tenant, Told, Wake, read};
 use super::{Shared, backup, chance, drain, notify, recovery, removal, rollout};
 use crate::{App, Device, Hive, Kind, Look, Operation, OperationState, Placement, Scheduler, decide};
 
@@ -97,6 +104,40 @@ pub async fn run(shared: Arc<Shared>) {
     }
 }
 
+/// Does something for each of these, in a transaction of its own: nobody else who writes waits for all of them, and where
+/// rows of one account cannot be read, the others are gone on with. What is to be told of it, and what came of each.
+pub async fn each<T: Send + 'static, R: Send + 'static>(
+    database: &Database,
+    all: impl IntoIterator<Item = (AccountId, T)>,
+    what: &str,
+    work: impl Fn(&mut Tenant<'_>, &T) -> Result<R, Fail> + Clone + Send + 'static,
+) -> (Told, Vec<R>) {
+    let (mut told, mut done) = (Told::default(), Vec::new());
+    for (account, one) in all {
+        let work = work.clone();
+        let alone = move |tx: &mut dyn Tx| {
+            let mut tenant = Tenant::new(tx, account);
+            tenant.alone()?;
+            let done = work(&mut tenant, &one)?;
+            Ok((tenant.end()?, done))
+        };
+        match database.transact(How::Lead, alone).await {
+            Ok((more, came)) => {
+                told.extend(more);
+                done.push(came);
+            }
+            Err(fail) => {
+                tracing::warn!(account = %Uuid(account), %fail, "{what}");
+                // Nobody else would be answered otherwise.
+                if matches!(fail, Fail::Db(DbError::NotLeader | DbError::Away(_))) {
+                    break;
+                }
+            }
+        }
+    }
+    (told, done)
+}
+
 fn told(done: Result<(), Fail>, what: &str) {
     if let Err(fail) = done {
         tracing::warn!(%fail, "{what}");
@@ -107,8 +148,26 @@ fn told(done: Result<(), Fail>, what: &str) {
 const PACKAGE: &str = "SELECT p.authorization_json FROM app a JOIN package p ON p.account = a.account AND p.app = a.app \
      AND p.revision = a.revision WHERE a.account = $1 AND a.app = $2";
 
+/// Devices of all accounts.
+const DEVICES: &str = "SELECT account, device, state, session, renewals FROM device";
+
+/// Apps of which nothing can be due are not read: those that run as they should without a lease. A lease without a
+/// device is that of one that was revoked.
+const APPS: &str = "SELECT a.account, a.app, a.policy, a.wanted, a.device, a.term, a.leased, a.renewed, a.withdrawn, \
+         a.forgotten, d.term, d.phase FROM app a LEFT JOIN device_app d ON d.account = a.account AND d.app = a.app \
+         AND d.device = a.device WHERE a.leased = 1 OR (a.device IS NOT NULL AND (a.forgotten = 1 \
+         OR (a.wanted = 1 AND (d.live IS NULL OR d.live = 0)) OR (a.wanted = 0 AND d.live = 1)))";
+
+/// Who takes part is asked only of what need not wait for a device that is silent.
+const OPERATIONS: &str = "SELECT account, operation, app, kind, step, count, \
+         CASE WHEN kind IN ('start', 'move', 'move_forced', 'failover', 'remove') THEN data ELSE '{}' END \
+         FROM operation WHERE state = 'running' AND app IS NOT NULL";
+
+/// Adds what a row says to what is known of its account.
+type Take = fn(&mut dyn Tx, &mut Hive, &Row) -> Result<(), Fail>;
+
 /// What the scheduler looks at of all accounts.
-fn state(tx: &mut dyn super::database::Tx) -> Result<BTreeMap<AccountId, Hive>, Fail> {
+fn state(tx: &mut dyn Tx) -> Result<BTreeMap<AccountId, Hive>, Fail> {
     let sql = format!(
         "SELECT {}, a.account FROM account a CROSS JOIN hive h LEFT JOIN life l ON l.account = a.account \
          WHERE h.id = 1",
@@ -118,92 +177,107 @@ fn state(tx: &mut dyn super::database::Tx) -> Result<BTreeMap<AccountId, Hive>, 
     for row in tx.query(&sql, &[])? {
         all.insert(row.id(4)?, Life::of(&row, 0)?.hive());
     }
-    for row in tx.query("SELECT account, device, state, session, renewals FROM device", &[])? {
-        let device = Device {
-            state: rows::device_state(row.text(2)?),
-            session: row.maybe(3, Row::id::<16>)?.map(SessionId),
-            renewals: Renewals(row.count(4)?),
-            ..Device::default()
-        };
-        let Some(hive) = all.get_mut(&row.id::<16>(0)?) else { continue };
-        hive.devices.insert(DeviceId(row.id(1)?), device);
-    }
-    // Apps of which nothing can be due are not read: those that run as they should without a lease. A lease without a
-    // device is that of one that was revoked.
-    let sql = "SELECT a.account, a.app, a.policy, a.wanted, a.device, a.term, a.leased, a.renewed, a.withdrawn, \
-         a.forgotten, d.term, d.phase FROM app a LEFT JOIN device_app d ON d.account = a.account AND d.app = a.app \
-         AND d.device = a.device WHERE a.leased = 1 OR (a.device IS NOT NULL AND (a.forgotten = 1 \
-         OR (a.wanted = 1 AND (d.live IS NULL OR d.live = 0)) OR (a.wanted = 0 AND d.live = 1)))";
-    for row in tx.query(sql, &[])? {
-        let Some(hive) = all.get_mut(&row.id::<16>(0)?) else { continue };
-        let (app, device) = (AppId(row.id(1)?), row.maybe(4, Row::id::<16>)?.map(DeviceId));
-        let placement = Placement {
-            device,
-            term: Term(row.count(5)?),
-            leased: row.flag(6)?,
-            renewed: row.maybe(7, Row::count)?.map(Renewals),
-            withdrawn: row.flag(8)?,
-            forgotten: row.flag(9)?,
-        };
-        if let (Some(term), Some(phase)) = (row.maybe(10, Row::count)?, row.maybe(11, Row::text)?) {
-            let phase: PhaseColumn = read(phase)?;
-            let report = AppReport { term: Term(term), phase: phase.phase(), volumes: BTreeMap::new() };
-            if let Some(device) = device.and_then(|device| hive.devices.get_mut(&device)) {
-                device.apps.insert(app, report);
-            }
-        }
-        let policy = match row.text(2)? {
-            "auto" => orchestrator_api::placement::Policy::Auto,
-            _ => orchestrator_api::placement::Policy::Manual,
-        };
-        let row = App {
-            policy,
-            wanted: row.flag(3)?,
-            generation: Default::default(),
-            devices: Default::default(),
-            volumes: BTreeMap::new(),
-            lacks_volumes: false,
-            placement,
-            problem: None,
-        };
-        hive.apps.insert(app, row);
-    }
-    // Who takes part is asked only of what need not wait for a device that is silent.
-    let sql = "SELECT account, operation, app, kind, step, count, \
-         CASE WHEN kind IN ('start', 'move', 'move_forced', 'failover', 'remove') THEN data ELSE '{}' END \
-         FROM operation WHERE state = 'running' AND app IS NOT NULL";
-    for row in tx.query(&format!("{sql} AND {ALONE}"), &[])? {
-        let Some(hive) = all.get_mut(&row.id::<16>(0)?) else { continue };
-        let data: OperationData = read(row.text(6)?)?;
-        let app = AppId(row.id(2)?);
-        if row.text(4)? == "start" {
+    let (devices, apps) = (tx.query(DEVICES, &[])?, tx.query(APPS, &[])?);
+    let operations = tx.query(&format!("{OPERATIONS} AND {ALONE}"), &[])?;
+    let mut broken = BTreeMap::new();
+    let takes: [(Vec<Row>, Take); 3] =
+        [(devices, take_device), (apps, take_app), (operations, take_operation)];
+    for (rows, take) in takes {
+        for row in rows {
             let account = row.id::<16>(0)?;
-            let package = tx.query(PACKAGE, &[account.into(), app.0.into()])?;
-            if let Some(package) = package.first() {
-                let package = Authorization::parse(package.bytes(0)?)
-                    .map_err(|error| DbError::Broken(format!("a package: {error}")))?;
-                hive.gates.insert(app, u64::from(package.health_seconds) * 1_000);
+            let Some(hive) = all.get_mut(&account) else { continue };
+            match take(tx, hive, &row) {
+                Ok(()) => {}
+                Err(Fail::Db(DbError::Broken(why))) => {
+                    broken.entry(account).or_insert(why);
+                }
+                Err(other) => return Err(other),
             }
         }
-        let operation = Operation {
-            app,
-            kind: rows::kind(row.text(3)?, &data),
-            step: rows::step(row.text(4)?),
-            count: row.count(5)?,
-            // A removal is the one task that goes on without whom it waits for.
-            waits: data.waits.filter(|_| matches!(data.task, Some(Task::Remove(_)))),
-            from: data.from,
-            to: data.to,
-            heads: None,
-            rollback_to: BTreeMap::new(),
-            tried: Default::default(),
-            reason: None,
-            state: OperationState::Running,
-        };
-        hive.operations.insert(OperationId(row.id(1)?), operation);
     }
-    all.retain(|_, hive| !hive.devices.is_empty());
+    for (account, why) in &broken {
+        tracing::error!(account = %Uuid(*account), %why, "nothing of an account is watched: its rows cannot be read");
+    }
+    // Of an account that is not known whole, nothing is decided.
+    all.retain(|account, hive| !hive.devices.is_empty() && !broken.contains_key(account));
     Ok(all)
+}
+
+fn take_device(_: &mut dyn Tx, hive: &mut Hive, row: &Row) -> Result<(), Fail> {
+    let device = Device {
+        state: rows::device_state(row.text(2)?),
+        session: row.maybe(3, Row::id::<16>)?.map(SessionId),
+        renewals: Renewals(row.count(4)?),
+        ..Device::default()
+    };
+    hive.devices.insert(DeviceId(row.id(1)?), device);
+    Ok(())
+}
+
+fn take_app(_: &mut dyn Tx, hive: &mut Hive, row: &Row) -> Result<(), Fail> {
+    let (app, device) = (AppId(row.id(1)?), row.maybe(4, Row::id::<16>)?.map(DeviceId));
+    let placement = Placement {
+        device,
+        term: Term(row.count(5)?),
+        leased: row.flag(6)?,
+        renewed: row.maybe(7, Row::count)?.map(Renewals),
+        withdrawn: row.flag(8)?,
+        forgotten: row.flag(9)?,
+    };
+    if let (Some(term), Some(phase)) = (row.maybe(10, Row::count)?, row.maybe(11, Row::text)?) {
+        let phase: PhaseColumn = read(phase)?;
+        let report = AppReport { term: Term(term), phase: phase.phase(), volumes: BTreeMap::new() };
+        if let Some(device) = device.and_then(|device| hive.devices.get_mut(&device)) {
+            device.apps.insert(app, report);
+        }
+    }
+    let policy = match row.text(2)? {
+        "auto" => orchestrator_api::placement::Policy::Auto,
+        _ => orchestrator_api::placement::Policy::Manual,
+    };
+    let row = App {
+        policy,
+        wanted: row.flag(3)?,
+        generation: Default::default(),
+        devices: Default::default(),
+        volumes: BTreeMap::new(),
+        lacks_volumes: false,
+        placement,
+        problem: None,
+    };
+    hive.apps.insert(app, row);
+    Ok(())
+}
+
+fn take_operation(tx: &mut dyn Tx, hive: &mut Hive, row: &Row) -> Result<(), Fail> {
+    let data: OperationData = read(row.text(6)?)?;
+    let app = AppId(row.id(2)?);
+    if row.text(4)? == "start" {
+        let account = row.id::<16>(0)?;
+        let package = tx.query(PACKAGE, &[account.into(), app.0.into()])?;
+        if let Some(package) = package.first() {
+            let package = Authorization::parse(package.bytes(0)?)
+                .map_err(|error| DbError::Broken(format!("a package: {error}")))?;
+            hive.gates.insert(app, u64::from(package.health_seconds) * 1_000);
+        }
+    }
+    let operation = Operation {
+        app,
+        kind: rows::kind(row.text(3)?, &data),
+        step: rows::step(row.text(4)?),
+        count: row.count(5)?,
+        // A removal is the one task that goes on without whom it waits for.
+        waits: data.waits.filter(|_| matches!(data.task, Some(Task::Remove(_)))),
+        from: data.from,
+        to: data.to,
+        heads: None,
+        rollback_to: BTreeMap::new(),
+        tried: Default::default(),
+        reason: None,
+        state: OperationState::Running,
+    };
+    hive.operations.insert(OperationId(row.id(1)?), operation);
+    Ok(())
 }
 
 async fn look(
@@ -224,6 +298,9 @@ async fn look(
     for (account, look) in due {
         match one(shared, account, look).await {
             Ok(()) => {}
+            Err(Fail::Db(DbError::Broken(why))) => {
+                tracing::error!(account = %Uuid(account), %why, "what was due cannot be done: its rows cannot be read");
+            }
             Err(Fail::Db(error)) => return Err(Fail::Db(error)),
             // What is not there any more, or not as it was, is looked at again.
             Err(fail) => tracing::debug!(%fail, "what was due is not any more"),
@@ -348,7 +425,7 @@ fn may_report(
 
 /// Removes what nobody asks for any more.
 async fn clean_up(shared: &Arc<Shared>) -> Result<(), Fail> {
-    let work = |tx: &mut dyn super::database::Tx| {
+    let work = |tx: &mut dyn Tx| {
         let now = chance::now();
         tx.execute("DELETE FROM idempotency WHERE ends <= $1", &[now.into()])?;
         tx.execute("DELETE FROM token WHERE ends <= $1", &[now.into()])?;
@@ -374,4 +451,31 @@ async fn clean_up(shared: &Arc<Shared>) -> Result<(), Fail> {
         Ok(())
     };
     shared.database.transact(How::Lead, work).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::database::Value;
+    use super::stage::Stage;
+    use super::*;
+
+    /// A row that no comb of this version wrote.
+    #[tokio::test]
+    async fn what_cannot_be_read_of_one_account_stops_nothing_of_another() {
+        let (broken, well): (AccountId, AccountId) = ([1; 16], [2; 16]);
+        let stage = Stage::with(&[broken, well]).await;
+        let phase = r#"{"phase":"standing_by","why":null,"problem":null,"health":null}"#;
+        for (account, phase) in [(broken, "{"), (well, phase)] {
+            let (device, app) = ([account[0] + 10; 16], [account[0] + 20; 16]);
+            let own: [(&str, Value); 2] = [("account", account.into()), ("device", device.into())];
+            stage.put("device", &own).await;
+            let placed = [("app", app.into()), ("wanted", true.into()), ("term", 1_i64.into())];
+            stage.put("app", &[&own[..], &placed].concat()).await;
+            let told = [("app", app.into()), ("term", 1_i64.into()), ("phase", phase.into())];
+            stage.put("device_app", &[&own[..], &told].concat()).await;
+        }
+        let seen = stage.transact(|tx| state(tx)).await;
+        assert_eq!(seen.keys().collect::<Vec<_>>(), [&well]);
+        assert_eq!(seen[&well].apps.len(), 1);
+    }
 }

@@ -15,6 +15,7 @@ use super::chance;
 use super::database::{Database, How, Tx};
 use super::fail::Fail;
 use super::rows::{self, ALONE};
+use super::scheduler::each;
 use super::tasks::{self, Task};
 use super::tenant::{AccountId, Tenant, Told, read};
 use crate::Refused;
@@ -27,7 +28,7 @@ const FAILED_MS: i64 = 600_000;
 const PREPARE_MS: i64 = 1_800_000;
 /// An app without a candidate is looked at again.
 const AGAIN: Duration = Duration::from_secs(60);
-/// Apps in one transaction.
+/// Apps at a time. For each of them every report of its account is read, in a transaction of its own.
 const TOGETHER_MAX: usize = 50;
 
 /// Apps that were looked at lately, in memory of the scheduler.
@@ -56,40 +57,29 @@ pub async fn choose(database: &Database, looked: &mut Looked) -> Result<Told, Fa
     let lately: BTreeSet<(AccountId, AppId)> = looked.0.keys().copied().collect();
     // Those that have somebody are passed over without waiting for who writes.
     let found = database.transact(How::Read, |tx| lonely(tx)).await?;
-    let found: Vec<(AccountId, AppId)> = found.into_iter().filter(|one| !lately.contains(one)).collect();
-    if found.is_empty() {
-        return Ok(Told::default());
-    }
-    let (told, seen) = database.transact(How::Lead, move |tx| choose_in(tx, &found)).await?;
-    looked.0.extend(seen.into_iter().map(|one| (one, Instant::now())));
+    let found = found.into_iter().filter(|one| !lately.contains(one)).take(TOGETHER_MAX);
+    let (told, seen) = each(database, found, "no device could be asked to stand by", choose_in).await;
+    looked.0.extend(seen.into_iter().flatten().map(|one| (one, Instant::now())));
     Ok(told)
 }
 
-type Seen = Vec<(AccountId, AppId)>;
-
-fn lonely(tx: &mut dyn Tx) -> Result<Seen, Fail> {
+fn lonely(tx: &mut dyn Tx) -> Result<Vec<(AccountId, AppId)>, Fail> {
     let rows = tx.query(ALONE_SQL, &[(chance::now() - SILENT_MS).into()])?;
     rows.iter().map(|row| Ok((row.id(0)?, AppId(row.id(1)?)))).collect()
 }
 
-fn choose_in(tx: &mut dyn Tx, found: &[(AccountId, AppId)]) -> Result<(Told, Seen), Fail> {
-    let (mut told, mut seen) = (Told::default(), Vec::new());
-    for one in found.iter().take(TOGETHER_MAX) {
-        let mut tenant = Tenant::new(tx, one.0);
-        tenant.alone()?;
-        if rows::life(&mut tenant)?.recovering {
-            seen.push(*one);
-            continue;
-        }
-        match choose_for(&mut tenant, one.1) {
-            Ok(true) => {}
-            // Nobody can, or it is gone meanwhile.
-            Ok(false) | Err(Fail::Api(_)) => seen.push(*one),
-            Err(other) => return Err(other),
-        }
-        told.extend(tenant.end()?);
+/// Asks somebody for an app; the app if it is not worth looking again soon.
+fn choose_in(tenant: &mut Tenant<'_>, app: &AppId) -> Result<Option<(AccountId, AppId)>, Fail> {
+    let seen = Some((tenant.account, *app));
+    if rows::life(tenant)?.recovering {
+        return Ok(seen);
     }
-    Ok((told, seen))
+    match choose_for(tenant, *app) {
+        Ok(true) => Ok(None),
+        // Nobody can, or it is gone meanwhile.
+        Ok(false) | Err(Fail::Api(_)) => Ok(seen),
+        Err(other) => Err(other),
+    }
 }
 
 /// Asks somebody, if there is anybody; whether it is worth looking again soon.
