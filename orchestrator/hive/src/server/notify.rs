@@ -9,7 +9,7 @@
 //! - Only the hive's first account may send into the hive's own network.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -227,9 +227,23 @@ impl Note {
     }
 }
 
-/// Addresses of the hive's own machine and network.
+/// The address that is meant: one of IPv4 where it is written, or translated on the way, as one of IPv6.
+fn meant(address: IpAddr) -> IpAddr {
+    let IpAddr::V6(it) = address else { return address };
+    let inside = match it.segments() {
+        // NAT64, and 6to4.
+        [0x64, 0xff9b, 0, 0, 0, 0, high, low] | [0x2002, high, low, ..] => {
+            let bits = u32::from(high) << 16 | u32::from(low);
+            Some(Ipv4Addr::from_bits(bits))
+        }
+        _ => it.to_ipv4(),
+    };
+    inside.map_or(address, IpAddr::V4)
+}
+
+/// Addresses that are of the hive's own machine and network wherever it stands.
 fn is_near(address: IpAddr) -> bool {
-    match address {
+    match meant(address) {
         IpAddr::V4(it) => {
             let [a, b, ..] = it.octets();
             it.is_private()
@@ -241,22 +255,48 @@ fn is_near(address: IpAddr) -> bool {
                 || a == 0
                 || (a == 100 && (64..128).contains(&b))
         }
-        IpAddr::V6(it) => match it.to_ipv4() {
-            Some(it) => is_near(it.into()),
-            None => {
-                it.is_loopback()
-                    || it.is_unspecified()
-                    || it.is_multicast()
-                    || matches!(it.segments()[0], 0xfc00..=0xfdff | 0xfe80..=0xfebf)
-            }
-        },
+        IpAddr::V6(it) => {
+            it.is_loopback()
+                || it.is_unspecified()
+                || it.is_multicast()
+                // Its own, those of one link or site, and NAT64 of a network's own.
+                || matches!(it.segments(), [0xfc00..=0xfdff | 0xfe80..=0xfeff, ..] | [0x64, 0xff9b, 1, ..])
+        }
+    }
+}
+
+/// Whether an address that is unique in the world is this machine's, or in a network that the machine is in: by the
+/// address from which the machine would reach it. Asking for that sends nothing; where no way leads there, nothing is sent
+/// later either.
+fn is_beside(address: IpAddr) -> bool {
+    let to = meant(address);
+    // Nobody's: one for documents.
+    let (any, nobodys) = match to {
+        IpAddr::V4(_) => (IpAddr::from(Ipv4Addr::UNSPECIFIED), IpAddr::from([192, 0, 2, 1])),
+        IpAddr::V6(_) => {
+            (IpAddr::from(Ipv6Addr::UNSPECIFIED), IpAddr::from([0x2001, 0xdb8, 0, 0, 0, 0, 0, 1]))
+        }
+    };
+    // Any port: none is spoken to.
+    let begin = |from: IpAddr| UdpSocket::bind((from, 0));
+    let from = begin(any).and_then(|socket| socket.connect((to, 9)).and_then(|()| socket.local_addr()));
+    // Not each of its addresses is one that it speaks from, but it can. Some machines let any address be used so.
+    let is_own = begin(to).is_ok() && begin(nobodys).is_err();
+    is_own || from.is_ok_and(|from| shares_network(from.ip(), to))
+}
+
+/// Whether two addresses are of one machine or, of IPv6, in one network.
+fn shares_network(one: IpAddr, other: IpAddr) -> bool {
+    match (one, other) {
+        (IpAddr::V6(one), IpAddr::V6(other)) => one.segments()[..4] == other.segments()[..4],
+        _ => one == other,
     }
 }
 
 async fn addresses(host: &str, port: u16, may_be_near: bool) -> Result<Vec<SocketAddr>, String> {
     let found = tokio::net::lookup_host((host.trim_matches(['[', ']']), port)).await;
     let all: Vec<SocketAddr> = found.map_err(|_| "its name leads nowhere".to_owned())?.collect();
-    if !may_be_near && all.iter().any(|address| is_near(address.ip())) {
+    if !may_be_near && all.iter().any(|address| is_near(address.ip()) || is_beside(address.ip())) {
         return Err("it lies in the hive's own network".to_owned());
     }
     if all.is_empty() { Err("its name leads nowhere".to_owned()) } else { Ok(all) }
@@ -625,11 +665,37 @@ mod tests {
             "fe80::1",
             "fd00::1",
             "::ffff:127.0.0.1",
+            "64:ff9b::10.1.2.3",
+            "64:ff9b::7f00:1",
+            "64:ff9b:1::1",
+            "2002:c0a8:1::1",
+            "fec0::1",
         ] {
             assert!(is_near(near.parse().expect("is an address")), "{near}");
         }
-        for far in ["192.0.2.1", "8.8.8.8", "2001:db8::1"] {
+        for far in ["192.0.2.1", "8.8.8.8", "2001:db8::1", "64:ff9b::8.8.8.8", "2002:808:808::1"] {
             assert!(!is_near(far.parse().expect("is an address")), "{far}");
+        }
+    }
+
+    #[test]
+    fn addresses_beside_the_machine_are_known() {
+        let shares = |one: &str, other: &str| {
+            shares_network(one.parse().expect("is an address"), other.parse().expect("is an address"))
+        };
+        assert!(shares("203.0.113.5", "203.0.113.5") && !shares("203.0.113.5", "203.0.113.6"));
+        assert!(
+            shares("2001:db8:0:7::5", "2001:db8:0:7:1:2:3:4")
+                && !shares("2001:db8:0:7::5", "2001:db8:0:8::5")
+        );
+        // An address of the machine is reached from itself, whichever it is.
+        for own in ["127.0.0.1", "127.0.0.9", "::ffff:127.0.0.9"] {
+            assert!(is_beside(own.parse().expect("is an address")), "{own}");
+        }
+        let socket = UdpSocket::bind("0.0.0.0:0").expect("there is a port");
+        if socket.connect("192.0.2.1:9").is_ok() {
+            let own = socket.local_addr().expect("it has one").ip();
+            assert!(is_beside(own) && !is_beside("192.0.2.1".parse().expect("is an address")), "{own}");
         }
     }
 }
