@@ -7,6 +7,9 @@
 //! - What opens a mailbox is kept here, since the hive must use it; it is in no page, log or answer.
 //! - A webhook is asked once, no redirect is followed, and nothing of its answer is shown but whether it was well.
 //! - Only the hive's first account may send into the hive's own network.
+//! - No channel waits for another one.
+
+mod outbox;
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
@@ -32,6 +35,7 @@ use super::fail::Fail;
 use super::rows::PhaseColumn;
 use super::tenant::{About, AccountId, Tenant, Told, json, read, uuid};
 use super::{Shared, rows};
+pub use outbox::Outbox;
 
 const CHANNELS_MAX: u64 = 20;
 /// A message has so long to arrive.
@@ -360,13 +364,19 @@ async fn mail(target: &Target, note: &Note, may_be_near: bool) -> Result<(), Str
     }
 }
 
-/// Sends a note, and writes down how that went.
-async fn send(shared: &Arc<Shared>, account: AccountId, channel: Channel, note: Note) -> Result<(), String> {
+/// Sends a note to a channel that is there, and writes down how that went.
+async fn send(shared: &Arc<Shared>, account: AccountId, id: Uuid, note: Note) -> Result<(), String> {
     let read = move |tx: &mut dyn Tx| {
         let rows = tx.query("SELECT first FROM account WHERE account = $1", &[account.into()])?;
-        Ok(rows.first().map(|row| row.flag(0)).transpose()?.unwrap_or(false))
+        let is_first = rows.first().map(|row| row.flag(0)).transpose()?.unwrap_or(false);
+        let found = channels(&mut Tenant::new(tx, account))?.into_iter().find(|channel| channel.id == id);
+        Ok((is_first, found))
     };
-    let is_first = shared.database.transact(How::Read, read).await.unwrap_or(false);
+    let (is_first, channel) = match shared.database.transact(How::Read, read).await {
+        Ok((is_first, Some(channel))) => (is_first, channel),
+        Ok((_, None)) => return Err("it was removed meanwhile".to_owned()),
+        Err(fail) => return Err(format!("where it goes cannot be read: {fail}")),
+    };
     let work = async {
         match &channel.target {
             Target::Webhook { url } => post(url, &note, is_first).await,
@@ -376,7 +386,7 @@ async fn send(shared: &Arc<Shared>, account: AccountId, channel: Channel, note: 
     let done = tokio::time::timeout(SEND_WAIT * 2, work)
         .await
         .unwrap_or_else(|_| Err("it takes too long".to_owned()));
-    let (problem, id) = (done.clone().err(), channel.id);
+    let problem = done.clone().err();
     let kept = shared
         .database
         .transact(How::Write, move |tx| {
@@ -399,13 +409,15 @@ pub async fn test(call: &Arc<Call>) -> Result<(), Fail> {
     let (account, id): (AccountId, Uuid) = (call.account()?, call.param(0)?);
     let found =
         call.shared.database.transact(How::Read, move |tx| channels(&mut Tenant::new(tx, account))).await?;
-    let channel = found.into_iter().find(|channel| channel.id == id).ok_or_else(Fail::not_found)?;
+    if !found.iter().any(|channel| channel.id == id) {
+        return Err(Fail::not_found());
+    }
     let note = Note::new(
         "test",
         "a test".to_owned(),
         "This is how the hive tells when something is the matter.".to_owned(),
     );
-    send(&call.shared, account, channel, note)
+    send(&call.shared, account, id, note)
         .await
         .map_err(|problem| Fail::new(Code::State, format!("the test did not arrive: {problem}")))
 }
@@ -589,10 +601,17 @@ fn all_troubles(tx: &mut dyn Tx) -> Result<BTreeMap<AccountId, Troubles>, Fail> 
     Ok(all)
 }
 
-type Looked = (Told, Vec<(AccountId, Channel, Note)>);
+type Looked = (Told, Vec<(AccountId, Uuid, Note)>);
+
+/// Sends a note; how that went stands beside the channel.
+async fn deliver(shared: Arc<Shared>, account: AccountId, channel: Uuid, note: Note) {
+    if let Err(problem) = send(&shared, account, channel, note).await {
+        tracing::warn!(%channel, %problem, "a notification did not arrive");
+    }
+}
 
 /// Looks for trouble, and tells what lasts. Sending goes on beside.
-pub async fn look(shared: &Arc<Shared>) -> Result<Told, Fail> {
+pub async fn look(shared: &Arc<Shared>, outbox: &mut Outbox) -> Result<Told, Fail> {
     // Every report is read for it, which takes long: reports that come meanwhile are not to wait for that.
     let present = shared.database.transact(How::Read, all_troubles).await?;
     let compare = move |tx: &mut dyn Tx| {
@@ -602,7 +621,7 @@ pub async fn look(shared: &Arc<Shared>) -> Result<Told, Fail> {
             let found = look_at(&mut tenant, present)?;
             if !found.is_empty() {
                 for channel in channels(&mut tenant)? {
-                    notes.extend(found.iter().map(|note| (*account, channel.clone(), note.clone())));
+                    notes.extend(found.iter().map(|note| (*account, channel.id, note.clone())));
                 }
             }
             told.extend(tenant.end()?);
@@ -610,14 +629,10 @@ pub async fn look(shared: &Arc<Shared>) -> Result<Told, Fail> {
         Ok((told, notes))
     };
     let (told, notes): Looked = shared.database.transact(How::Lead, compare).await?;
-    let shared = shared.clone();
-    tokio::spawn(async move {
-        for (account, channel, note) in notes {
-            if let Err(problem) = send(&shared, account, channel, note).await {
-                tracing::warn!(%problem, "a notification did not arrive");
-            }
-        }
-    });
+    for (account, id, note) in notes {
+        let shared = shared.clone();
+        outbox.put((account, id), note, move |note| deliver(shared.clone(), account, id, note));
+    }
     Ok(told)
 }
 

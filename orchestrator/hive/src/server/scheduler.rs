@@ -20,6 +20,7 @@ use tokio::time::Instant;
 use super::apps::{self, Target};
 use super::database::{Database, DbError, How, Row, Tx};
 use super::fail::Fail;
+use super::notify::Outbox;
 use super::outcome;
 use super::rows::{self, ALONE, Life, Loaded, OperationData, PhaseColumn};
 use super::standby::{self, Looked};
@@ -48,7 +49,7 @@ pub async fn run(shared: Arc<Shared>) {
     let begun = Instant::now();
     let (mut slow, mut clean, mut night) = (begun, begun + Duration::from_secs(60), begun);
     let mut trouble = begun + TROUBLE_EVERY;
-    let mut looked = Looked::default();
+    let (mut looked, mut outbox) = (Looked::default(), Outbox::default());
     let mut leads = false;
     while !shared.is_closing() {
         match look(&shared, &mut schedulers, begun).await {
@@ -82,7 +83,7 @@ pub async fn run(shared: Arc<Shared>) {
         if leads && Instant::now() >= trouble {
             trouble = Instant::now() + TROUBLE_EVERY;
             told(
-                notify::look(&shared).await.map(|told| shared.deliver(told)),
+                notify::look(&shared, &mut outbox).await.map(|told| shared.deliver(told)),
                 "trouble could not be looked for",
             );
         }
