@@ -1,7 +1,6 @@
 //! Notifications: what somebody should know, told by webhook and e-mail when it begins and when it is over.
 //!
-//! Trouble is looked for, not listened to: what is the matter now is compared with what was the matter at the last look, so
-//! nothing is told twice, and nothing is missed while the hive was away. It is told when it lasts.
+//! What there is to tell is found by `trouble`; here is where it is told, and how.
 //!
 //! Invariants
 //! - What opens a mailbox is kept here, since the hive must use it; it is in no page, log or answer.
@@ -10,8 +9,8 @@
 //! - No channel waits for another one.
 
 mod outbox;
+mod trouble;
 
-use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,32 +21,23 @@ use lettre::transport::smtp::client::{Tls, TlsParameters};
 use lettre::transport::smtp::extension::ClientId;
 use lettre::{AsyncSmtpTransport, AsyncTransport, Message, Tokio1Executor};
 use orchestrator_api::error::Code;
-use orchestrator_api::ids::{AppId, DeviceId};
 use orchestrator_api::text::{Uuid, is_email};
-use orchestrator_api::wire::report::{Report, UpdateStep};
 use serde::{Deserialize, Serialize};
 
+use super::Shared;
 use super::call::Call;
 use super::chance;
 use super::database::{How, Row, Tx};
-use super::devices::SILENT_MS;
 use super::fail::Fail;
-use super::rows::PhaseColumn;
+use super::scheduler::{accounts, each};
 use super::tenant::{About, AccountId, Tenant, Told, json, read, uuid};
-use super::{Shared, rows};
 pub use outbox::Outbox;
+pub use trouble::{BEHIND_MS, FAILED_MS, FailedUpdate};
+use trouble::{look_at, troubles};
 
 const CHANNELS_MAX: u64 = 20;
 /// A message has so long to arrive.
 const SEND_WAIT: Duration = Duration::from_secs(20);
-/// Trouble is told when it lasts so long.
-const LASTS_MS: i64 = 30_000;
-/// Data is late after this.
-pub const BEHIND_MS: u64 = 120_000;
-/// What failed is trouble for so long.
-pub const FAILED_MS: i64 = 3_600_000;
-/// Messages that are sent because of one look.
-const MESSAGES_MAX: usize = 20;
 
 /// Where messages go. Prints its kind only.
 #[derive(Clone, Serialize, Deserialize)]
@@ -422,187 +412,6 @@ pub async fn test(call: &Arc<Call>) -> Result<(), Fail> {
         .map_err(|problem| Fail::new(Code::State, format!("the test did not arrive: {problem}")))
 }
 
-/// What is the matter: its kind and with what, and how that is told.
-type Troubles = BTreeMap<([u8; 16], &'static str), (String, String)>;
-
-/// What is the matter with an account.
-fn troubles(tenant: &mut Tenant<'_>) -> Result<Troubles, Fail> {
-    let now = chance::now();
-    let mut all = Troubles::new();
-    let mut apps: BTreeMap<AppId, (String, Option<DeviceId>, bool)> = BTreeMap::new();
-    for row in tenant.query("SELECT app, name, device, wanted FROM app WHERE account = $1", &[])? {
-        let device = row.maybe(2, Row::id::<16>)?.map(DeviceId);
-        apps.insert(AppId(row.id(0)?), (row.text(1)?.to_owned(), device, row.flag(3)?));
-    }
-    let sql = "SELECT device, name, seen, report FROM device WHERE account = $1 AND state <> 'revoked' AND seen IS NOT NULL";
-    for row in tenant.query(sql, &[])? {
-        let (id, name, seen) = (DeviceId(row.id(0)?), row.text(1)?, row.int(2)?);
-        if now - seen > SILENT_MS {
-            let text = format!(
-                "\"{name}\" has not been heard since {}. See that its machine runs and reaches the hive.",
-                chance::time(seen)
-            );
-            all.insert((id.0, "silent"), (format!("{name} is silent"), text));
-            continue;
-        }
-        let Some(report) = row.maybe(3, Row::text)?.map(read::<Report>).transpose()? else { continue };
-        if report.update.is_some_and(|update| update.state == UpdateStep::GoneBack) {
-            let text = format!("\"{name}\" tried an update, was not well, and runs the version before.");
-            all.insert((id.0, "update_failed"), (format!("the update of {name} failed"), text));
-        }
-        for app in report.apps.iter() {
-            let Some((app_name, Some(holder), _)) = apps.get(&app.app) else { continue };
-            let late = app.volumes.iter().filter_map(|volume| volume.backlog_age_ms).map(|age| age.0).max();
-            if let Some(late) = late.filter(|late| *holder == id && *late > BEHIND_MS) {
-                let text = format!(
-                    "What \"{app_name}\" wrote on \"{name}\" in the last {} s is not safe elsewhere yet.",
-                    late / 1000
-                );
-                all.insert((app.app.0, "behind"), (format!("{app_name}: data is late"), text));
-            }
-        }
-    }
-    let sql = "SELECT app, device, phase FROM device_app WHERE account = $1 AND phase IS NOT NULL";
-    for row in tenant.query(sql, &[])? {
-        let (app, device) = (AppId(row.id(0)?), DeviceId(row.id(1)?));
-        let Some((name, holder, wanted)) = apps.get(&app) else { continue };
-        if *holder != Some(device) || !wanted || all.contains_key(&(device.0, "silent")) {
-            continue;
-        }
-        let phase: PhaseColumn = read(row.text(2)?)?;
-        let why = match (phase.problem, phase.health) {
-            (Some(problem), _) => Some(orchestrator_console::show::problem(problem.text()).0),
-            (None, Some(orchestrator_api::wire::report::Health::Unhealthy)) => {
-                Some("it says so itself".to_owned())
-            }
-            _ => None,
-        };
-        if let Some(why) = why {
-            all.insert(
-                (app.0, "not_well"),
-                (format!("{name} is not well"), format!("\"{name}\" is not well: {why}.")),
-            );
-        }
-    }
-    let sql = "SELECT operation, app, kind, state FROM operation WHERE account = $1 AND ended > $2 AND \
-         ((kind = 'failover' AND state IN ('done', 'failed')) OR (kind = 'update' AND state = 'failed'))";
-    for row in tenant.query(sql, &[(now - FAILED_MS).into()])? {
-        let Some((name, ..)) = row.maybe(1, Row::id::<16>)?.and_then(|app| apps.get(&AppId(app))) else {
-            continue;
-        };
-        let (title, text, kind) = match (row.text(2)?, row.text(3)?) {
-            ("update", _) => (
-                format!("the update of {name} failed"),
-                format!("\"{name}\" runs as before its update, with its data."),
-                "update_failed",
-            ),
-            (_, "done") => (
-                format!("{name} failed over"),
-                format!("The device of \"{name}\" was lost, and another one went on with it."),
-                "failed_over",
-            ),
-            _ => (
-                format!("{name} could not fail over"),
-                format!("The device of \"{name}\" was lost, and no other one could go on."),
-                "failed_over",
-            ),
-        };
-        all.insert((row.id(0)?, kind), (title, text));
-    }
-    Ok(all)
-}
-
-/// Whether a kind of trouble is over some time, or just happened.
-fn lasts(kind: &str) -> bool {
-    kind != "failed_over"
-}
-
-/// The kinds of events that begin and end with trouble.
-fn events(kind: &str) -> Option<(&'static str, &'static str, bool)> {
-    match kind {
-        "silent" => Some(("silent", "back", false)),
-        "behind" => Some(("behind", "safe_again", true)),
-        _ => None,
-    }
-}
-
-/// Compares what is the matter now with what was; what somebody is to be told.
-fn look_at(tenant: &mut Tenant<'_>, present: &Troubles) -> Result<Vec<Note>, Fail> {
-    let now = chance::now();
-    let mut known: BTreeMap<([u8; 16], String), (i64, bool, String)> = BTreeMap::new();
-    for row in
-        tenant.query("SELECT subject, kind, since, told, title FROM trouble WHERE account = $1", &[])?
-    {
-        known.insert(
-            (row.id(0)?, row.text(1)?.to_owned()),
-            (row.int(2)?, row.flag(3)?, row.text(4)?.to_owned()),
-        );
-    }
-    let about = |subject: [u8; 16], is_app: bool| {
-        if is_app { About::app(AppId(subject)) } else { About::device(DeviceId(subject)) }
-    };
-    let mut notes = Vec::new();
-    for ((subject, kind), (title, text)) in present {
-        let had = known.remove(&(*subject, (*kind).to_owned()));
-        match had {
-            None => {
-                tenant.execute(
-                    "INSERT INTO trouble (account, subject, kind, since, told, title) VALUES ($1, $2, $3, $4, 0, $5)",
-                    &[(*subject).into(), (*kind).into(), now.into(), title.into()],
-                )?;
-            }
-            Some((since, false, _)) if now - since >= LASTS_MS || !lasts(kind) => {
-                tenant.execute(
-                    "UPDATE trouble SET told = 1 WHERE account = $1 AND subject = $2 AND kind = $3",
-                    &[(*subject).into(), (*kind).into()],
-                )?;
-                if let Some((begins, _, is_app)) = events(kind) {
-                    tenant.event(begins, about(*subject, is_app));
-                }
-                notes.push(Note::new(kind, title.clone(), text.clone()));
-            }
-            Some(_) => {}
-        }
-    }
-    for ((subject, kind), (_, told, title)) in known {
-        tenant.execute(
-            "DELETE FROM trouble WHERE account = $1 AND subject = $2 AND kind = $3",
-            &[subject.into(), (&kind).into()],
-        )?;
-        if told && lasts(&kind) {
-            if let Some((_, ends, is_app)) = events(&kind) {
-                tenant.event(ends, about(subject, is_app));
-            }
-            notes.push(Note::new("over", format!("over: {title}"), format!("This is over: {title}.")));
-        }
-    }
-    if notes.len() > MESSAGES_MAX {
-        let more = notes.len() - MESSAGES_MAX;
-        notes.truncate(MESSAGES_MAX);
-        notes.push(Note::new(
-            "more",
-            format!("{more} more"),
-            format!("{more} more things changed at once: the console has them."),
-        ));
-    }
-    Ok(notes)
-}
-
-/// What is the matter with every account; nothing of one that recovers, since the hive does not know yet.
-fn all_troubles(tx: &mut dyn Tx) -> Result<BTreeMap<AccountId, Troubles>, Fail> {
-    let mut all = BTreeMap::new();
-    for row in tx.query("SELECT account FROM account", &[])? {
-        let account = row.id(0)?;
-        let mut tenant = Tenant::new(tx, account);
-        if !rows::life(&mut tenant)?.recovering {
-            all.insert(account, troubles(&mut tenant)?);
-        }
-    }
-    Ok(all)
-}
-
-type Looked = (Told, Vec<(AccountId, Uuid, Note)>);
-
 /// Sends a note; how that went stands beside the channel.
 async fn deliver(shared: Arc<Shared>, account: AccountId, channel: Uuid, note: Note) {
     if let Err(problem) = send(&shared, account, channel, note).await {
@@ -610,28 +419,32 @@ async fn deliver(shared: Arc<Shared>, account: AccountId, channel: Uuid, note: N
     }
 }
 
-/// Looks for trouble, and tells what lasts. Sending goes on beside.
+/// Looks for trouble of each account, and tells what lasts. Sending goes on beside.
 pub async fn look(shared: &Arc<Shared>, outbox: &mut Outbox) -> Result<Told, Fail> {
-    // Every report is read for it, which takes long: reports that come meanwhile are not to wait for that.
-    let present = shared.database.transact(How::Read, all_troubles).await?;
-    let compare = move |tx: &mut dyn Tx| {
-        let (mut told, mut notes) = (Told::default(), Vec::new());
-        for (account, present) in &present {
-            let mut tenant = Tenant::new(tx, *account);
-            let found = look_at(&mut tenant, present)?;
-            if !found.is_empty() {
-                for channel in channels(&mut tenant)? {
-                    notes.extend(found.iter().map(|note| (*account, channel.id, note.clone())));
-                }
+    let mut present = Vec::new();
+    for account in accounts(&shared.database).await? {
+        // Every report is read for it, which takes long: reports that come meanwhile are not to wait for that.
+        let read = move |tx: &mut dyn Tx| troubles(&mut Tenant::new(tx, account));
+        match shared.database.transact(How::Read, read).await {
+            Ok(found) => present.extend(found.map(|found| (account, found))),
+            Err(fail) => {
+                tracing::warn!(account = %Uuid(account), %fail, "trouble of an account could not be looked for");
             }
-            told.extend(tenant.end()?);
         }
-        Ok((told, notes))
+    }
+    let compare = |tenant: &mut Tenant<'_>, found: &trouble::Found| {
+        let notes = look_at(tenant, found)?;
+        let to = if notes.is_empty() { Vec::new() } else { channels(tenant)? };
+        Ok((tenant.account, to, notes))
     };
-    let (told, notes): Looked = shared.database.transact(How::Lead, compare).await?;
-    for (account, id, note) in notes {
-        let shared = shared.clone();
-        outbox.put((account, id), note, move |note| deliver(shared.clone(), account, id, note));
+    let (told, notes) = each(&shared.database, present, "trouble could not be compared", compare).await;
+    for (account, to, notes) in notes {
+        for channel in to {
+            for note in notes.clone() {
+                let (shared, id) = (shared.clone(), channel.id);
+                outbox.put((account, id), note, move |note| deliver(shared.clone(), account, id, note));
+            }
+        }
     }
     Ok(told)
 }

@@ -105,6 +105,14 @@ pub async fn run(shared: Arc<Shared>) {
     }
 }
 
+/// All accounts.
+pub fn accounts(database: &Database) -> impl Future<Output = Result<Vec<AccountId>, Fail>> {
+    database.transact(How::Read, |tx| {
+        let rows = tx.query("SELECT account FROM account", &[])?;
+        Ok(rows.iter().map(|row| row.id(0)).collect::<Result<_, _>>()?)
+    })
+}
+
 /// Does something for each of these, in a transaction of its own: nobody else who writes waits for all of them, and where
 /// rows of one account cannot be read, the others are gone on with. What is to be told of it, and what came of each.
 pub async fn each<T: Send + 'static, R: Send + 'static>(

@@ -8,7 +8,7 @@ use tokio::net::TcpListener;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
 use crate::pages::{Browser, location, text};
-use crate::scene::Scene;
+use crate::scene::{Scene, id, play};
 use crate::world::{World, databases};
 
 /// Listens for POSTs, and hands out what came; answers with a status.
@@ -203,4 +203,29 @@ async fn trouble_is_told_when_it_lasts_and_when_it_is_over() {
         .collect();
     assert!(kinds.contains(&"silent") && kinds.contains(&"back"), "{kinds:?}");
     assert!(text(&browser.get("/activity?kind=trouble").await).contains("Became silent"));
+}
+
+/// An update whose place force took is not told as one that went back, until it is known that the app runs.
+#[tokio::test(flavor = "multi_thread")]
+async fn how_an_update_ended_that_nobody_heard_of_is_not_told() {
+    let (database, folder) = databases().await.remove(0);
+    let mut scene = Scene::on(&database, folder, "manual").await;
+    let mut browser = Browser::log_in(&scene.world, "ada", "a long password").await;
+    scene.ada.package(&scene.owner, &scene.app, "photos", 2).await.is(201);
+    let updating = id(&scene.order("update", json!({"revision": 2})).await.is(202));
+    scene.attic.expect("update").await;
+    scene.cellar.report().await.is(200);
+    let forced =
+        json!({"to": scene.cellar.uuid(), "forced": true, "accept_loss": true, "even_if_online": true});
+    let begun = id(&scene.order("move", forced).await.is(202));
+    assert_eq!(scene.ada.wait(&updating, 10).await["code"], "forced");
+    let page = text(&browser.get("/").await);
+    let (unknown, before) =
+        ("its last update failed. How it ended is not known", "It runs as before, with its data.");
+    assert!(page.contains(unknown) && !page.contains(before), "{page}");
+    scene.attic.apps.clear();
+    play(&scene.ada, &begun, &mut [&mut scene.cellar]).await;
+    scene.cellar.report().await.is(200);
+    let page = text(&browser.get("/").await);
+    assert!(page.contains(before) && !page.contains(unknown), "{page}");
 }

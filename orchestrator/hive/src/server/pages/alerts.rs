@@ -2,9 +2,11 @@
 //!
 //! What a silent device told last is no news of its apps: its silence is.
 
+use std::collections::BTreeMap;
+
 use orchestrator_api::ids::AppId;
 use orchestrator_api::text::Time;
-use orchestrator_api::wire::app::App;
+use orchestrator_api::wire::app::{AgedReport, App};
 use orchestrator_api::wire::device::{Device, DeviceState};
 use orchestrator_api::wire::report::{Docker, Phase, StoreState, UpdateStep, VolumeState};
 use orchestrator_console::pages::Alert;
@@ -13,7 +15,7 @@ use orchestrator_console::show::{self, Health, Html};
 use super::super::call::Call;
 use super::super::chance;
 use super::super::fail::Fail;
-use super::super::notify::{BEHIND_MS, FAILED_MS};
+use super::super::notify::{BEHIND_MS, FAILED_MS, FailedUpdate};
 use super::super::rows;
 use super::super::tenant::Tenant;
 use super::app::all_stores;
@@ -42,7 +44,7 @@ pub fn all(
         let device = app.device.and_then(|id| devices.iter().find(|device| device.id == id));
         all.extend(of_app(app, device, now));
     }
-    all.extend(of_updates(tenant, apps)?);
+    all.extend(of_updates(tenant, devices, apps)?);
     all.sort_by_key(|one| !one.is_bad);
     Ok(all)
 }
@@ -158,16 +160,27 @@ fn of_stores(call: &Call, tenant: &mut Tenant<'_>) -> Result<Vec<Alert>, Fail> {
 }
 
 /// Updates of apps that failed lately, and were not repeated with success.
-fn of_updates(tenant: &mut Tenant<'_>, apps: &[App]) -> Result<Vec<Alert>, Fail> {
-    let sql = "SELECT DISTINCT o.app FROM operation o WHERE o.account = $1 AND o.kind = 'update' \
+fn of_updates(tenant: &mut Tenant<'_>, devices: &[Device], apps: &[App]) -> Result<Vec<Alert>, Fail> {
+    let sql = "SELECT o.app, o.code, o.data, o.ended FROM operation o WHERE o.account = $1 AND o.kind = 'update' \
          AND o.state = 'failed' AND o.ended > $2 AND NOT EXISTS (SELECT 1 FROM operation l WHERE l.account = o.account \
-         AND l.app = o.app AND l.kind = 'update' AND l.state = 'done' AND l.number > o.number)";
-    let rows = tenant.query(sql, &[(chance::now() - FAILED_MS).into()])?;
-    let failed: Result<Vec<AppId>, Fail> = rows.iter().map(|row| Ok(AppId(row.id(0)?))).collect();
-    let failed = failed?;
+         AND l.app = o.app AND l.kind = 'update' AND l.state = 'done' AND l.number > o.number) ORDER BY o.number";
+    let now = chance::now();
+    // Of each app the last one.
+    let mut failed = BTreeMap::new();
+    for row in tenant.query(sql, &[(now - FAILED_MS).into()])? {
+        failed.insert(AppId(row.id(0)?), FailedUpdate::of(&row, (1, 2, 3))?);
+    }
     let of = |app: &App| {
-        let words = ": its last update failed. It runs as before, with its data.";
-        alert(Health::Warn, Html::pair(show::name(&app.name), words), app_view::path(app.id))
+        let device = app.device.and_then(|id| devices.iter().find(|device| device.id == id));
+        let is_heard =
+            device.is_some_and(|it| !matches!(it.state, DeviceState::Silent | DeviceState::Revoked));
+        let runs =
+            |told: &&AgedReport| told.report.phase == Phase::Running && told.report.revision == app.revision;
+        let report = app.report.as_ref().filter(|_| is_heard).filter(runs);
+        let ran = report.map(|told| now.saturating_sub_unsigned(told.age_ms.0));
+        let words = failed.get(&app.id)?.words(app.revision.0, ran)?;
+        let text = Html::pair(show::name(&app.name), format!(": its last update failed. {words}"));
+        Some(alert(Health::Warn, text, app_view::path(app.id)))
     };
-    Ok(apps.iter().filter(|app| failed.contains(&app.id)).map(of).collect())
+    Ok(apps.iter().filter_map(of).collect())
 }
