@@ -121,10 +121,11 @@ def still():
             stage.run(program, "off")
 
 
-def settle(work, patience=60):
-    """Waits until the disk of a run takes small synced writes at half the best rate of that run, `patience` seconds at most.
+def settle(work, patience):
+    """Waits until the disk of a run takes small synced writes at half the best rate of that run; returns whether it does.
 
-    A virtual disk has what was written long before on its way for a while, and whoever is measured then pays for others.
+    At most `patience` seconds. A virtual disk has what was written long before on its way for a while, and whoever is measured
+    then pays for others.
     """
     os.sync()
     until, block = time.monotonic() + patience, os.urandom(4096)
@@ -136,8 +137,10 @@ def settle(work, patience=60):
                 os.fdatasync(file.fileno())
             rate = 200 / (time.monotonic() - begin)
             work.best_rate = max(work.best_rate, rate)
-            if rate >= work.best_rate / 2 or time.monotonic() > until:
-                return
+            if rate >= work.best_rate / 2:
+                return True
+            if time.monotonic() > until:
+                return False
             time.sleep(1)
 
 
@@ -176,7 +179,7 @@ def overwrite(path, seed, pages, count, kind):
 VERSIONS = {
     "comb": [], "restic": ["version"], "borg": ["--version"], "rustic": ["--version"], "mkfs.btrfs": ["--version"],
     "gocryptfs": ["--version"], "cryfs": ["--version"], "age": ["--version"], "zstd": ["--version"], "fio": ["--version"],
-    "git": ["--version"],
+    "git": ["--version"], "psql": ["--version"],
 }  # fmt: skip
 
 
@@ -217,15 +220,28 @@ def where():
 def write(name, result):
     """Keeps a result as JSON beside the earlier ones; returns where."""
     RESULTS.mkdir(parents=True, exist_ok=True)
-    path = RESULTS / f"{name}-{time.strftime('%Y%m%d-%H%M%S')}.json"
+    path = RESULTS / f"{name}.json"
     path.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     return path
+
+
+def new_sum():
+    """The hash of what is to come."""
+    return hashlib.blake2b()
 
 
 def sum_of(path):
     """The hash of a file."""
     with open(path, "rb") as file:
-        return hashlib.file_digest(file, "blake2b").hexdigest()
+        return hashlib.file_digest(file, new_sum).hexdigest()
+
+
+def postgres():
+    """The folder of PostgreSQL's programs, the newest."""
+    found = sorted(pathlib.Path("/usr/lib/postgresql").glob("*/bin"), key=lambda path: int(path.parent.name))
+    if not found:
+        raise stage.Skipped("PostgreSQL is not installed (`benches/peers`)")
+    return found[-1]
 
 
 class Context:
@@ -235,7 +251,10 @@ class Context:
         # `size` is "long", "short" or "guard", the smallest; `only` names rows, `subjects` who is measured; all without.
         self.work, self.size, self.only, self.subjects = work, size, set(only), set(subjects)
         self.repetitions = repetitions or {"long": 3, "short": 2, "guard": 2}[size]
-        self.tables = []
+        # How long a measurement waits for the disk to come to rest.
+        self.patience = 5 if size == "guard" else 60
+        # `known` are all rows and subjects that the part has.
+        self.tables, self.known = [], set()
 
     def of(self, long, short, guard=None):
         """How much of something there is in this form."""
@@ -243,10 +262,12 @@ class Context:
 
     def wants(self, row):
         """Whether a row is measured."""
+        self.known.add(row)
         return not self.only or row in self.only
 
     def chosen(self, subjects):
         """Those of these who are measured."""
+        self.known.update(subjects)
         return [one for one in subjects if not self.subjects or one in self.subjects]
 
     def table(self, title, subjects=(OURS,)):

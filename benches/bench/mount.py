@@ -17,32 +17,60 @@ from . import filesystems, measure, report
 from .measure import MIB, stage
 
 
+BLOCK = 4096
+
+
 class Rows:
     """A method makes one measurement of one subject and returns its value."""
 
     def __init__(self, context):
         self.work = context.work
         self.sequential_mib = context.of(1024, 256, 128)
-        self.journals_mib = context.of(4 * 2048, 1024, 512)
+        self.through_mib = context.of(4 * 2048, 3072)
         self.fio_seconds = context.of(4, 1)
         self.buffered_mib = context.of(256, 64, 32)
         self.file_count, self.folder_count = context.of((20_000, 200), (4_000, 40), (2_000, 20))
         self.tree_entries = context.of(16_700, 3_000, 1_500)
         self.commits = context.of(5_000, 1_000, 500)
         self.pgbench_scale, self.pgbench_seconds = context.of((10, 20), (2, 4))
-        self.trees, self.files, self.seeds = {}, {}, {}
-        # Unlike the blocks of a repeated buffer, none of these can be deduplicated.
-        self.random = os.urandom(self.sequential_mib * MIB)
+        self.random = bytearray(os.urandom(self.sequential_mib * MIB))
         self.tar = None
+        self.forget()
 
     def forget(self):
         """Between two rows: each begins with subjects of its own."""
-        self.trees, self.files, self.seeds = {}, {}, {}
+        self.trees, self.files, self.seeds, self.sums = {}, {}, {}, {}
+        # The mark of a subject's file, and what was written over it: a block and its mark by place.
+        self.marks, self.written = {}, {}
+        self.repeat(0)
+
+    def repeat(self, number):
+        """Before each repetition: no chunk of what is written is one that an earlier one wrote."""
+        self.mark, self.busy = number % 256, None
+        self.random[::BLOCK] = bytes([self.mark]) * (len(self.random) // BLOCK)
+
+    def block(self, number, mark):
+        """A block of what is written, as it was in the repetition of that mark."""
+        return bytes([mark]) + self.random[number * BLOCK + 1 : (number + 1) * BLOCK]
+
+    def timed(self, call):
+        """How long what is measured took; notes for how long the machine's cores were busy meanwhile."""
+        busy = measure.busy_seconds()
+        taken = measure.seconds(call)
+        self.busy = measure.busy_seconds() - busy
+        return taken
+
+    def run(self, *words, **more):
+        """Runs a program that measures; returns what it printed."""
+        output = []
+        self.timed(lambda: output.append(stage.run(*words, **more)))
+        return output[0]
 
     # Bulk.
 
     def sequential_write(self, subject):
         path = self.files[subject.name] = subject.fresh() / "big"
+        self.marks[subject.name], self.written[subject.name] = self.mark, {}
         view = memoryview(self.random)
 
         def write():
@@ -52,25 +80,41 @@ class Rows:
             os.fsync(descriptor)
             os.close(descriptor)
 
-        return self.sequential_mib / measure.seconds(write)
+        return self.sequential_mib / self.timed(write)
 
     def check_sequential_write(self, subject):
-        with open(self.files[subject.name], "rb", buffering=0) as file:
-            for offset in range(0, len(self.random), MIB):
-                stage.expect(file.read(MIB) == self.random[offset : offset + MIB], f"{subject.name}: other bytes at {offset}")
+        mark, written = self.marks[subject.name], self.written[subject.name]
+        with open(self.files[subject.name], "rb") as file:
+            for number in range(len(self.random) // BLOCK):
+                expected = self.block(*written.get(number, (number, mark)))
+                stage.expect(file.read(BLOCK) == expected, f"{subject.name}: other bytes at {number * BLOCK}")
 
-    check_sequential_read_cold = check_random_read_cold = check_random_read_warm = check_sequential_write
+    check_sequential_read_cold = check_random_read_cold = check_random_read_warm = check_random_write_buffered = check_sequential_write
 
     def write_through(self, subject):
-        """Four times what the journal holds, so that sealing has to keep up; per second of the daemon's processor time."""
-        before = subject.processor_seconds()
-        with open(subject.fresh() / "huge", "wb", buffering=0) as file:
-            for _ in range(self.journals_mib // 64):
-                block = memoryview(os.urandom(64 * MIB))
-                for offset in range(0, len(block), MIB):
-                    file.write(block[offset : offset + MIB])
-            os.fsync(file.fileno())
-        return self.journals_mib / (subject.processor_seconds() - before)
+        """So much that sealing has to keep up, until all is sealed; per second of the daemon's processor time."""
+        before, path, summed = subject.processor_seconds(), subject.fresh() / "huge", measure.new_sum()
+
+        def write():
+            with open(path, "wb", buffering=0) as file:
+                for _ in range(self.through_mib // 64):
+                    block = memoryview(os.urandom(64 * MIB))
+                    summed.update(block)
+                    for offset in range(0, len(block), MIB):
+                        file.write(block[offset : offset + MIB])
+                os.fsync(file.fileno())
+            subject.comb("snapshot", subject.mounted.volume, timeout=600)
+
+        self.timed(write)
+        self.sums[subject.name] = (path, summed.hexdigest())
+        return self.through_mib / (subject.processor_seconds() - before)
+
+    def check_sum(self, subject):
+        """What is there when it is cold is what was there."""
+        path, expected = self.sums[subject.name]
+        stage.expect(measure.sum_of(path) == expected, f"{subject.name}: {path.name} has other bytes")
+
+    check_write_through = check_random_write_synced = check_random_write_busy = check_sum
 
     def big_file(self, subject):
         if subject.name not in self.files:
@@ -86,14 +130,14 @@ class Rows:
     def sequential_read_cold(self, subject):
         path = self.big_file(subject)
         subject.cold()
-        return self.sequential_mib / measure.seconds(lambda: self.read(path))
+        return self.sequential_mib / self.timed(lambda: self.read(path))
 
     def fio(self, path, *words):
         words = [
             stage.tool("fio"), "--name=row", f"--filename={path}", f"--size={self.sequential_mib}m", "--bs=4k", "--ioengine=psync",
             "--thread", "--invalidate=0", "--norandommap", "--time_based", f"--runtime={self.fio_seconds}", "--output-format=json", *words,
         ]  # fmt: skip
-        output = stage.run(*words)
+        output = self.run(*words)
         return json.loads(output[output.index("{") :])["jobs"][0]
 
     def random_read_warm(self, subject):
@@ -107,38 +151,41 @@ class Rows:
         return self.fio(path, "--rw=randread")["read"]["iops"]
 
     def random_write_synced(self, subject):
-        return self.fio(self.big_file(subject), "--rw=randwrite", "--fsync=1")["write"]["iops"]
+        path = self.big_file(subject)
+        value = self.fio(path, "--rw=randwrite", "--fsync=1")["write"]["iops"]
+        self.sums[subject.name] = (path, measure.sum_of(path))
+        return value
 
-    def places(self):
-        chance, blocks = random.Random(7), len(self.random) // 4096
-        return [chance.randrange(blocks) * 4096 for _ in range(self.buffered_mib * 256)]
+    def written_before(self, subject):
+        """A new large file, which leaves something to do."""
+        self.sequential_write(subject)
+
+    random_write_busy = random_write_synced
 
     def random_write_buffered(self, subject):
-        path, places, view = self.big_file(subject), self.places(), memoryview(self.random)
+        path, view, blocks = self.big_file(subject), memoryview(self.random), len(self.random) // BLOCK
+        chance = random.Random(self.mark)
+        places = [chance.randrange(blocks) for _ in range(self.buffered_mib * MIB // BLOCK)]
 
         def write():
             descriptor = os.open(path, os.O_WRONLY)
             for number, place in enumerate(places):
-                os.pwrite(descriptor, view[number * 4096 : number * 4096 + 4096], place)
+                os.pwrite(descriptor, view[number * BLOCK : (number + 1) * BLOCK], place * BLOCK)
             os.fsync(descriptor)
             os.close(descriptor)
 
-        return self.buffered_mib / measure.seconds(write)
-
-    def check_random_write_buffered(self, subject):
-        newest = {place: number for number, place in enumerate(self.places())}
-        with open(self.files[subject.name], "rb") as file:
-            for offset in range(0, len(self.random), 4096):
-                written = newest.get(offset, offset // 4096) * 4096
-                same = file.read(4096) == self.random[written : written + 4096]
-                stage.expect(same, f"{subject.name}: other bytes at {offset}")
+        value = self.buffered_mib / self.timed(write)
+        self.written[subject.name] |= {place: (number, self.mark) for number, place in enumerate(places)}
+        return value
 
     # Small files.
 
     def create(self, subject):
         folder = self.trees[subject.name] = subject.fresh() / "small"
         seed = self.seeds[folder] = random.SystemRandom().getrandbits(48)
-        return self.file_count / measure.small_files(folder, self.folder_count, self.file_count, 4096, seed)
+        taken = []
+        self.timed(lambda: taken.append(measure.small_files(folder, self.folder_count, self.file_count, 4096, seed)))
+        return self.file_count / taken[0]
 
     def check_create(self, subject):
         folder = self.trees[subject.name]
@@ -147,7 +194,7 @@ class Rows:
     def remove(self, subject):
         self.create(subject)
         folder = self.trees.pop(subject.name)
-        return self.file_count / measure.seconds(lambda: stage.run("rm", "-r", folder))
+        return self.file_count / self.timed(lambda: stage.run("rm", "-r", folder))
 
     def small_tree(self, subject):
         if subject.name not in self.trees:
@@ -156,7 +203,7 @@ class Rows:
 
     def find(self, folder):
         words = ["find", folder, "-type", "f", "-printf", "%s %T@\n"]
-        return measure.seconds(lambda: subprocess.run(words, stdout=subprocess.DEVNULL, check=True))
+        return self.timed(lambda: subprocess.run(words, stdout=subprocess.DEVNULL, check=True))
 
     def find_cold(self, subject):
         folder = self.small_tree(subject)
@@ -172,7 +219,7 @@ class Rows:
         folder = self.small_tree(subject)
         subject.cold()
         command = 'find "$1" -type f -print0 | xargs -0 cat > /dev/null'
-        return measure.seconds(lambda: subprocess.run(["sh", "-c", command, "sh", folder], check=True))
+        return self.timed(lambda: subprocess.run(["sh", "-c", command, "sh", folder], check=True))
 
     def source_tree(self):
         """An archive of a git repository of this many entries, made of files of this machine."""
@@ -213,7 +260,11 @@ class Rows:
         with open(tar, "rb") as file:
             while file.read(MIB):
                 pass  # The archive is in memory.
-        return measure.seconds(lambda: stage.run("tar", "-x", "--no-same-owner", "-f", tar, "-C", folder))
+        return self.timed(lambda: stage.run("tar", "-x", "--no-same-owner", "-f", tar, "-C", folder))
+
+    def check_untar(self, subject):
+        """Contents and times, as the archive has them."""
+        stage.run("tar", "-d", "-f", self.tar, "-C", self.trees[f"{subject.name} git"].parent)
 
     def git_status(self, subject):
         if f"{subject.name} git" not in self.trees:
@@ -227,7 +278,7 @@ class Rows:
         # The first reads every file, since the index knows none of these inodes.
         status()
         status()
-        return measure.seconds(status)
+        return self.timed(status)
 
     def sqlite(self, subject, mode):
         connection = sqlite3.connect(subject.fresh() / "base.db", isolation_level=None)
@@ -241,7 +292,7 @@ class Rows:
             for row in rows:
                 connection.execute("insert into t (k, v) values (?, ?)", row)
 
-        taken = measure.seconds(commit)
+        taken = self.timed(commit)
         count = connection.execute("select count(*) from t").fetchone()[0]
         state = connection.execute("pragma integrity_check").fetchone()[0]
         stage.expect((count, state) == (self.commits, "ok"), f"{subject.name}: SQLite has {count} rows and says {state}")
@@ -255,7 +306,7 @@ class Rows:
         return self.sqlite(subject, "DELETE")
 
     def pgbench(self, subject):
-        programs = sorted(pathlib.Path("/usr/lib/postgresql").glob("*/bin"), key=lambda path: int(path.parent.name))[-1]
+        programs = measure.postgres()
         folder = subject.fresh()
         data, user = folder / "data", "postgres"
         data.mkdir(mode=0o700)
@@ -269,7 +320,7 @@ class Rows:
         try:
             client = [programs / "pgbench", "-h", "/tmp", "-p", "15999"]
             stage.run(*client, "-i", "-q", "-s", self.pgbench_scale, "postgres", user=user)
-            output = stage.run(*client, "-c", 2, "-j", 2, "-T", self.pgbench_seconds, "postgres", user=user)
+            output = self.run(*client, "-c", 2, "-j", 2, "-T", self.pgbench_seconds, "postgres", user=user)
             sums = "select (select sum(abalance) from pgbench_accounts) = (select coalesce(sum(delta), 0) from pgbench_history)"
             answer = stage.run(programs / "psql", "-h", "/tmp", "-p", "15999", "-X", "-A", "-t", "-c", sums, "postgres", user=user)
             stage.expect(answer.strip() == "t", f"{subject.name}: the sums of pgbench differ")
@@ -283,11 +334,12 @@ PEERS = "btrfs gocryptfs cryfs s3ql"
 # Method, name, unit, whom beside the peers, goals as `report.Row` has them.
 ROWS = [
     ("sequential_write", "sequential write, fsync at the end", "MiB/s", "ext4 ram comb", [("ram", 0.9)]),
-    ("write_through", "4 × the journal's size, per second of the daemon's processor time", "MiB/s", "comb", [(None, 286)]),
+    ("write_through", "4 × the journal's size, sealed, per second of the daemon's processor time", "MiB/s", "comb", [(None, 286)]),
     ("sequential_read_cold", "sequential read, cold", "MiB/s", "ext4 comb", [("ext4", 0.8)]),
     ("random_read_cold", "4 KiB random read, cold", "IOPS", "ext4 comb", []),
     ("random_read_warm", "4 KiB random read, warm", "IOPS", "ext4 null comb", [("null", 0.9)]),
     ("random_write_synced", "4 KiB random write, fsync each", "IOPS", "ext4 null+sync comb", [("null+sync", 0.8), ("ext4", 0.5)]),
+    ("random_write_busy", "the same right behind 1 GiB that was written", "IOPS", "ext4 null+sync comb", []),
     ("random_write_buffered", "4 KiB random write, buffered", "MiB/s", "ext4 null comb", [("ext4", 0.5)]),
     ("create", "create small files", "files/s", "ext4 null comb", [("null", 0.8)]),
     ("find_cold", "find + stat, cold", "s", "ext4 comb", [(None, 0.3)]),
@@ -300,17 +352,24 @@ ROWS = [
     ("sqlite_delete", "SQLite commits, DELETE", "1/s", "ext4 ram comb", [("ext4", 0.8)]),
     ("pgbench", "pgbench, 2 clients", "tps", "ext4 ram comb", [("ext4", 0.8)]),
 ]
+# Whose data are the same each time: a fresh subject for each repetition, which has nothing that it could find again.
+FRESH = {"untar", "pgbench"}
 # What is made before the clock runs.
 MADE_BEFORE = {
     "sequential_read_cold": "big_file",
     "random_read_cold": "big_file",
     "random_read_warm": "big_file",
     "random_write_synced": "big_file",
+    "random_write_busy": "written_before",
     "random_write_buffered": "big_file",
     "find_cold": "small_tree",
     "find_warm": "small_tree",
     "read_all_cold": "small_tree",
 }
+# These begin while the disk still has something to do.
+UNSETTLED = {"random_write_busy"}
+# What somebody may fail with, without harm to the others.
+FAILURES = (stage.Skipped, stage.Failed, OSError, sqlite3.Error, subprocess.SubprocessError)
 # What these do again and again grows their state; each measurement has a subject of its own.
 NO_PEERS = {"write_through"}
 
@@ -318,32 +377,38 @@ NO_PEERS = {"write_through"}
 def row(context, table, rows, method, name, unit, goals, who):
     """Measures one row; returns it."""
     line, subjects = table.row(name, unit, goals), []
+
+    def failed(one, why):
+        line.failures[one] = str(getattr(why, "stdout", None) or why)
+        print(f"{method}, {one}: {line.failures[one]}", file=sys.stderr)
+
     for one in who:
         try:
             subjects.append(filesystems.ALL[one](context.work))
-        except (stage.Skipped, stage.Failed, OSError, subprocess.SubprocessError) as why:
-            line.failures[one] = str(getattr(why, "stdout", None) or why)
-            print(f"{method}, {one} is left out: {line.failures[one]}", file=sys.stderr)
+        except FAILURES as why:
+            failed(one, why)
     rows.forget()
     if method in ("untar", "git_status"):
         rows.source_tree()
     for number in range(context.repetitions):
+        rows.repeat(number)
         # In turn, so that a slow minute of the machine falls on all of them.
-        for subject in subjects:
+        for at, subject in enumerate(subjects):
             if number and subject.name in PEERS.split():
                 continue
             try:
+                if number and method in FRESH:
+                    subject.end()
+                    subject = subjects[at] = filesystems.ALL[subject.name](context.work)
                 if method in MADE_BEFORE:
                     getattr(rows, MADE_BEFORE[method])(subject)
-                measure.settle(context.work)
+                if method not in UNSETTLED and not measure.settle(context.work, context.patience):
+                    line.unsettled.add(subject.name)
                 with measure.still():
-                    busy = measure.busy_seconds()
                     value = getattr(rows, method)(subject)
-                    busy = measure.busy_seconds() - busy
-                line.add(subject.name, value, busy, subject.memory_mib()[1])
-            except (stage.Failed, OSError, sqlite3.Error, subprocess.SubprocessError) as failure:
-                line.failures[subject.name] = str(getattr(failure, "stdout", None) or failure)
-                print(f"{method}, {subject.name}: {line.failures[subject.name]}", file=sys.stderr)
+                line.add(subject.name, value, rows.busy, subject.memory_mib()[1])
+            except FAILURES as why:
+                failed(subject.name, why)
     for subject in subjects:
         try:
             check = getattr(rows, f"check_{method}", None)
@@ -354,9 +419,8 @@ def row(context, table, rows, method, name, unit, goals, who):
                 check(subject)
             subject.end()
             measure.remove_large(subject.place)
-        except (stage.Failed, OSError, subprocess.SubprocessError) as failure:
-            line.failures[subject.name] = str(getattr(failure, "stdout", None) or failure)
-            print(f"{method}, {subject.name}: {line.failures[subject.name]}", file=sys.stderr)
+        except FAILURES as why:
+            failed(subject.name, why)
     print(f"{method}: " + ", ".join(f"{one} {report.number(report.median(runs))}" for one, runs in line.values.items()), file=sys.stderr, flush=True)
     return line
 

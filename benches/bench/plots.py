@@ -46,16 +46,17 @@ def bars(title, rows, names):
     parts, y = [*legend(names, 50), text(16, 68, "Bars are logarithmic.", more='fill="#6b7280" font-size="10"')], 84
     for row in rows:
         values = {one: median(row["values"][one]) for one in names if row["values"].get(one)}
-        values = {one: value for one, value in values.items() if value and value > 0}
-        if not values:
+        high = max(values.values(), default=0)
+        if high <= 0:
             continue
-        low, high = min(values.values()) / 10, max(values.values())
-        better = "less" if row["unit"] in LESS_IS_BETTER else "more"
+        # A bar of nothing has no length.
+        low = min(value for value in values.values() if value > 0) / 10
+        better = "less" if row.get("less_is_better", row["unit"] in LESS_IS_BETTER) else "more"
         middle = y + len(values) * BAR / 2
         parts.append(text(LEFT - 10, middle, row["row"], "end"))
         parts.append(text(LEFT - 10, middle + 13, f"{row['unit']}, {better} is better", "end", 'fill="#6b7280" font-size="10"'))
         for one, value in values.items():
-            length = WIDTH * math.log(value / low) / math.log(high / low)
+            length = WIDTH * math.log(max(value, low) / low) / math.log(high / low)
             parts.append(f'<rect x="{LEFT}" y="{y}" width="{length:.1f}" height="{BAR - 2}" fill="{COLOURS.get(one, OTHER)}"/>')
             parts.append(text(LEFT + length + 5, y + BAR - 4, f"{number(value)} {one}", more='font-size="10"'))
             y += BAR

@@ -32,13 +32,16 @@ class Row:
     """One thing that is measured, for one subject or several.
 
     A goal is (reference, factor): factor times what a subject of that name has, at most where less is better and else at least;
-    without a name it is the factor itself.
+    without a name it is the factor itself. A third word names who shall reach it, if that is not Comb on the usual store.
     """
 
-    def __init__(self, name, unit, goals=()):
+    def __init__(self, name, unit, goals=(), more=False):
+        # `more`: more is better, whatever the unit says.
         self.name, self.unit, self.goals = name, unit, list(goals)
-        self.less = unit in LESS_IS_BETTER
+        self.less = unit in LESS_IS_BETTER and not more
         self.values, self.busy, self.memory, self.failures = {}, {}, {}, {}
+        # Who was measured before the disk had come to rest.
+        self.unsettled = set()
 
     def add(self, subject, value, busy=None, memory=None):
         """One more measurement: its value, the machine's busy seconds, the most memory in MiB."""
@@ -51,10 +54,10 @@ class Row:
     def judge(self):
         """Each goal in words, and whether all are reached; None where that was not measured, or there are none."""
         words, verdicts = [], []
-        ours = median(self.values.get(OURS))
-        for reference, factor in self.goals:
+        for reference, factor, *who in self.goals:
+            ours = median(self.values.get(who[0] if who else OURS))
             sign = "≤" if self.less else "≥"
-            goal = f"{sign} {number(factor)}" + (f" × {reference}" if reference else "")
+            goal = (f"{who[0]} " if who else "") + f"{sign} {number(factor)}" + (f" × {reference}" if reference else "")
             theirs = median(self.values.get(reference)) if reference else 1
             if ours is None or theirs is None:
                 words.append(goal)
@@ -72,7 +75,10 @@ class Row:
         """For the file of raw numbers."""
         goal, reached = self.judge()
         return {
-            "row": self.name, "unit": self.unit, "values": self.values, "busy_s": self.busy, "memory_mib": self.memory,
+            "row": self.name, "unit": self.unit, "less_is_better": self.less, "values": self.values,
+            "medians": {one: median(values) for one, values in self.values.items()},
+            "ranges": {one: [min(values), max(values)] for one, values in self.values.items()},
+            "busy_s": self.busy, "memory_mib": self.memory, "unsettled": sorted(self.unsettled),
             "goal": goal, "reached": reached, "failures": self.failures,
         }  # fmt: skip
 
@@ -85,12 +91,12 @@ class Table:
         # Who could not go on with the rest of the rows, and why.
         self.failures = {}
 
-    def row(self, name, unit, goals=()):
+    def row(self, name, unit, goals=(), more=False):
         """The row of this name, new or old."""
         for row in self.rows:
             if row.name == name:
                 return row
-        self.rows.append(Row(name, unit, goals))
+        self.rows.append(Row(name, unit, goals, more))
         return self.rows[-1]
 
     def add(self, name, values, unit, most=None, least=None):
@@ -108,9 +114,12 @@ class Table:
         lines = [f"**{self.title}**", "", "| | " + " | ".join(there) + " | goal | |", "|---|" + "---:|" * len(there) + "---|---|"]
         for row in self.rows:
             cells = [told(row.values[one]) if one in row.values else ("failed" if one in row.failures else "–") for one in there]
+            cells = [cell + " \\*" * (one in row.unsettled) for one, cell in zip(there, cells)]
             goal, reached = row.judge()
             verdict = {True: "yes", False: "**no**", None: "not measured" if row.goals else ""}[reached]
             lines.append(f"| {row.name}{', ' + row.unit if row.unit else ''} | " + " | ".join(cells) + f" | {goal} | {verdict} |")
+        if any(row.unsettled for row in self.rows):
+            lines += ["", "\\* measured before the disk had come to rest"]
         busy = [row for row in self.rows if row.busy]
         if busy:
             lines += ["", "Seconds in which the machine's cores were busy, everything included; in brackets the most memory, MiB:", ""]
@@ -131,6 +140,8 @@ class Curves:
 
     def __init__(self, title, axis):
         self.title, self.axis, self.rows = title, axis, {}
+        # Whom it could not be measured for, or only up to some size, and why.
+        self.failures = {}
 
     def add(self, name, unit, subject, amount, value):
         """One point."""
@@ -146,9 +157,10 @@ class Curves:
             for subject, points in subjects.items():
                 by = dict(points)
                 lines.append(f"| {name}, {unit} | {subject} | " + " | ".join(number(by.get(amount)) for amount in amounts) + " |")
+        lines += ["", *(f"- {who}: {why}" for who, why in self.failures.items())] if self.failures else []
         return "\n".join(lines) + "\n"
 
     def json(self):
         """For the file of raw numbers."""
         rows = [{"row": name, "unit": unit, "points": subjects} for (name, unit), subjects in self.rows.items()]
-        return {"title": self.title, "axis": self.axis, "rows": rows}
+        return {"title": self.title, "axis": self.axis, "failures": self.failures, "rows": rows}
