@@ -1,5 +1,7 @@
 //! Every route of the table: without a login, with too low a role, and with the ids of another account.
 
+use std::collections::BTreeSet;
+
 use serde_json::{Value, json};
 
 use crate::world::{World, uuid};
@@ -29,16 +31,38 @@ pub fn filled(path: &str, of: impl Fn(&str) -> String) -> String {
         .join("/")
 }
 
+/// The paths that a row of the document means by one of its words, which are short where the table is read from above.
+fn meant(method: &str, word: &str, base: &str, built: &BTreeSet<(String, String)>) -> Vec<String> {
+    let word = word.split('?').next().expect("has a path");
+    if let Some(begins) = word.strip_suffix('…') {
+        let all = built.iter().filter(|(by, path)| by == method && path.starts_with(begins));
+        return all.map(|(_, path)| path.clone()).collect();
+    }
+    if let Some(tail) = word.strip_prefix('…') {
+        // Below what the row names before; a row that names nothing is about an app.
+        let base = if base.is_empty() { "/v1/apps/{id}" } else { base };
+        return vec![format!("{base}{tail}")];
+    }
+    match base.rsplit_once('/') {
+        // Beside what the row names before.
+        Some((above, _)) if !built.iter().any(|(_, path)| path == word) => vec![format!("{above}{word}")],
+        _ => vec![word.to_owned()],
+    }
+}
+
 #[test]
 fn the_routes_are_those_of_the_document() {
     let document = include_str!("../../../docs/api.md");
     let (_, behind) = document.split_once("## 4. Routes for people").expect("the section is there");
     let (rows, _) = behind.split_once("### The report").expect("it ends");
-    let built: Vec<(&str, &str)> = orchestrator_hive::routes();
-    let mut documented = Vec::new();
+    let built: BTreeSet<(String, String)> = orchestrator_hive::routes()
+        .into_iter()
+        .map(|(method, path)| (method.to_owned(), path.to_owned()))
+        .collect();
+    let mut documented = BTreeSet::new();
     for row in rows.lines().filter(|row| row.starts_with("| ")) {
         let first = row.trim_matches('|').split('|').next().expect("has a cell");
-        let mut methods: Vec<String> = Vec::new();
+        let (mut methods, mut base): (Vec<String>, String) = Default::default();
         // Words outside of backticks are methods, those inside are paths.
         for (at, part) in first.split('`').enumerate() {
             if at % 2 == 0 {
@@ -50,22 +74,23 @@ fn the_routes_are_those_of_the_document() {
                 if !words.is_empty() {
                     methods = words;
                 }
-            } else if methods.is_empty() {
-                continue;
             } else {
-                documented.push((methods.clone(), part.to_owned()));
+                for method in &methods {
+                    let paths = meant(method, part, &base, &built);
+                    assert!(!paths.is_empty(), "{method} {part} stands in the document, and is not built");
+                    documented.extend(paths.into_iter().map(|path| (method.clone(), path)));
+                }
+                if part.starts_with("/v1/") {
+                    base = part.to_owned();
+                }
             }
         }
     }
-    assert!(documented.len() > 50, "{}", documented.len());
-    for (methods, path) in documented {
-        let path = path.split('?').next().expect("has a path").trim_end_matches('…').to_owned();
-        let tail = path.trim_start_matches('…').to_owned();
-        for method in methods {
-            let there = built.iter().any(|(m, p)| *m == method && (p == &path || p.ends_with(&tail)));
-            assert!(there, "{method} {path} stands in the document, and is not built");
-        }
-    }
+    assert!(documented.len() > 60, "{}", documented.len());
+    let only = |these: &BTreeSet<(String, String)>, those| these.difference(those).cloned().collect();
+    let (told, made): (Vec<_>, Vec<_>) = (only(&documented, &built), only(&built, &documented));
+    assert!(told.is_empty(), "the document has what is not built: {told:?}");
+    assert!(made.is_empty(), "the document lacks what is built: {made:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
