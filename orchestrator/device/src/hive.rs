@@ -20,6 +20,9 @@ impl Device {
     pub(crate) fn tick(&mut self, now: Boottime, effects: &mut Vec<Effect>) {
         let apps: Vec<AppId> = self.disk.apps.keys().copied().collect();
         for app in apps {
+            if self.is_revoked() {
+                self.leave(app, now, effects);
+            }
             self.drive(app, now, effects);
         }
         if self.disk.identity.refused.is_some() {
@@ -115,14 +118,9 @@ impl Device {
                 (run.report_at, run.poll_at) = (now, now);
             }
             Err((_, refusal @ (Refusal::Cloned | Refusal::Revoked))) => {
+                // Apps of a device that is revoked are left at the next look, which follows, also by a later process.
                 identity.refused = Some(refusal);
                 effects.push(Effect::WriteIdentity(identity.clone()));
-                if refusal == Refusal::Revoked {
-                    let apps: Vec<AppId> = self.disk.apps.keys().copied().collect();
-                    for app in apps {
-                        self.fenced(app, now, effects);
-                    }
-                }
             }
             Err(_) => {}
         }

@@ -88,6 +88,11 @@ impl Device {
         self.disk.identity.refused == Some(Refusal::Cloned) && keeps(Rule::CopyStartsNothing)
     }
 
+    /// Whether the hive wants nothing more of this machine.
+    pub(crate) fn is_revoked(&self) -> bool {
+        self.disk.identity.refused == Some(Refusal::Revoked)
+    }
+
     /// Begins the step of an app's phase, if it is time.
     pub(crate) fn drive(&mut self, app: AppId, now: Boottime, effects: &mut Vec<Effect>) {
         let live = self.live(app);
@@ -284,6 +289,16 @@ impl Device {
         }
     }
 
+    /// The hive wants nothing more of this machine: whatever an app is doing, or is about to do, it is stopped. Asked before
+    /// each look at what is to be begun, so that nothing is claimed, mounted or started any more, whatever a process finds.
+    pub(crate) fn leave(&mut self, app: AppId, now: Boottime, effects: &mut Vec<Effect>) {
+        match self.phase(app) {
+            Some(Phase::Stopping(Why::Fenced) | Phase::Flushing(Why::Fenced)) => {}
+            Some(phase) if phase.is_live() => self.stop(app, Why::Fenced, now, effects),
+            _ => {}
+        }
+    }
+
     /// The hive says that another device has a later term.
     pub(crate) fn overtaken(&mut self, app: AppId, now: Boottime, effects: &mut Vec<Effect>) {
         match self.phase(app) {
@@ -368,10 +383,12 @@ impl Device {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use orchestrator_api::ids::{DeviceId, RunId, Term};
 
     use super::*;
-    use crate::{Disk, Event, decide};
+    use crate::{Disk, Event, Identity, decide};
 
     const APP: AppId = AppId([1; 16]);
     const SECOND: u64 = 1_000;
@@ -470,6 +487,95 @@ mod tests {
             device.enter(APP, Phase::Running, now, &mut Vec::new());
             decide(&mut device, Event::MountDied(APP), now);
             assert_eq!(device.phase(APP), Some(Phase::Stopping(Why::Again)), "death {number}");
+        }
+    }
+
+    /// What a device begins from these effects on, while each step is done as it is asked for; and whether it stays so.
+    fn begins(device: &mut Device, mut effects: Vec<Effect>, from: Boottime) -> Vec<Step> {
+        let mut begun = Vec::new();
+        for now in (from..from + 10 * WAIT_FOR_HIVE).step_by(1_000) {
+            let last = |effects: Vec<Effect>| {
+                effects.into_iter().rev().find_map(|effect| match effect {
+                    Effect::Begin { step, what, .. } => Some((step, what)),
+                    _ => None,
+                })
+            };
+            while let Some((step, what)) = last(std::mem::take(&mut effects)) {
+                let done = match &what {
+                    Step::StopContainers { .. } => Done::Stopped(Ok(())),
+                    Step::Publish(_) => Done::Published { heads: BTreeMap::new(), state: Published::Late },
+                    Step::Unmount => Done::Unmounted,
+                    // The store is away.
+                    _ => Done::Settled(false),
+                };
+                begun.push(what);
+                effects = decide(device, Event::Done { app: APP, step, done }, now);
+            }
+            effects = decide(device, Event::Tick, now);
+        }
+        begun
+    }
+
+    #[test]
+    fn a_device_that_is_revoked_stops_whatever_it_finds_and_starts_nothing_any_more() {
+        let whys = [
+            Why::Again,
+            Why::Ordered,
+            Why::HandOver { resume: true },
+            Why::LeaseOver,
+            Why::Fenced,
+            Why::Failed(Problem::MountDied),
+        ];
+        let mut phases = vec![Phase::Claiming, Phase::Mounting, Phase::Starting, Phase::Running];
+        phases.extend(whys.iter().flat_map(|why| [Phase::Stopping(*why), Phase::Flushing(*why)]));
+        phases.extend([Phase::StandingBy, Phase::Stopped(Why::Ordered), Phase::Settling]);
+        let booted = Found { docker: true, ..Found::default() };
+        let left = Found {
+            mounted: [(APP, Some(10 * HOUR))].into(),
+            containers: [(APP, Term(1))].into(),
+            docker: true,
+        };
+        for (phase, policy) in phases.iter().flat_map(|it| [(*it, Policy::Manual), (*it, Policy::Auto)]) {
+            for (found, is_known) in [(&booted, false), (&booted, true), (&left, false), (&left, true)] {
+                // It is told at its first hello; or a process before this one was, and ended before it could stop anything.
+                let refused = is_known.then_some(Refusal::Revoked);
+                let record = Record { phase, policy, term: Term(1), mine: true, ..Record::new(APP) };
+                let disk = Disk {
+                    identity: Identity { refused, ..Identity::default() },
+                    apps: [(APP, record)].into(),
+                };
+                let (id, run) = (DeviceId([2; 16]), RunId([3; 16]));
+                let (mut device, mut effects) = Device::begin(id, disk, run, found, 0);
+                if !is_known {
+                    let hello = device.disk.identity.hello;
+                    effects.extend(decide(
+                        &mut device,
+                        Event::Welcome(Err((hello, Refusal::Revoked))),
+                        1_000,
+                    ));
+                }
+                let what = format!("{phase:?} of {policy:?}, {found:?}, known before: {is_known}");
+                let begun = begins(&mut device, effects, 1_000);
+                let starts = |step: &Step| {
+                    !matches!(
+                        step,
+                        Step::StopContainers { publish: false }
+                            | Step::Publish(_)
+                            | Step::Unmount
+                            | Step::Settle
+                    )
+                };
+                assert!(!begun.iter().any(starts), "{what}: {begun:?}");
+                let stops = begun.contains(&Step::StopContainers { publish: false });
+                assert_eq!(
+                    (stops, begun.contains(&Step::Unmount)),
+                    (phase.is_live(), phase.is_live()),
+                    "{what}"
+                );
+                let ended = device.phase(APP).expect("its record stays");
+                assert!(!ended.is_live(), "{what}: {ended:?}");
+                assert_eq!(ended == Phase::Settling, phase.is_live() || phase == Phase::Settling, "{what}");
+            }
         }
     }
 }

@@ -66,7 +66,6 @@ use std::time::Duration;
 use fs_crypto::Identity;
 use orchestrator_api::ids::{AppId, RunId, SessionId, Term, VolumeId};
 use orchestrator_api::placement::Phase;
-use orchestrator_api::report::Refusal;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
@@ -331,9 +330,7 @@ impl World {
             }
             let effects = decide(&mut device, event, clock::boottime());
             self.perform(effects, &mut files)?;
-            if device.disk.identity.refused == Some(Refusal::Revoked)
-                && !device.disk.apps.values().any(|record| record.phase.is_live())
-            {
+            if device.is_revoked() && !device.disk.apps.values().any(|record| record.phase.is_live()) {
                 let wiped = self.wipe()?;
                 tracing::warn!(keys_kept_of = ?wiped.kept, "revoked");
                 return Err(Ended::Revoked(wiped));

@@ -3,6 +3,7 @@
 mod docker;
 mod forged;
 mod page;
+mod revoked;
 mod scene;
 mod still;
 mod streams;
