@@ -84,7 +84,7 @@ pub fn how(app: &App) -> String {
         Health::Healthy => format!("{word}, healthy"),
         Health::Starting => format!("{word}, not yet healthy"),
         Health::Unhealthy => format!("{word}, unhealthy"),
-        Health::Unknown => format!("{word}, Docker does not answer"),
+        Health::Unknown => format!("{word}, not known whether healthy"),
         Health::None => word.to_owned(),
     };
     let silent = || format!("not heard of for {}", words::age(aged.age_ms.0));

@@ -317,7 +317,7 @@ pub enum Health {
     Unhealthy,
     /// It has nothing to say so.
     None,
-    /// Docker does not answer.
+    /// Docker does not answer, or the device has not looked at it since its process began.
     Unknown,
 }
 

@@ -74,7 +74,19 @@ impl World {
             now: wall_clock(),
         };
         let wanted = Wanted { app: Uuid(app.0), revision };
-        let package = package::open(&sealed, ring.owner(), wanted, &judge)?;
+        self.keep_loaded(app, package::open(&sealed, ring.owner(), wanted, &judge)?)
+    }
+
+    /// The package of an app that runs, to look after it. It is not judged: what it may be started as now says nothing of what
+    /// runs, which goes on (`security.md`, section 5). So nothing is started anew by this, only what exits again.
+    pub(super) async fn load_running(&self, app: AppId, revision: u64) -> Result<Arc<Loaded>> {
+        let sealed = self.package(app, revision).await?;
+        let ring = ring::open(&self.setup.state)?;
+        let wanted = Wanted { app: Uuid(app.0), revision };
+        self.keep_loaded(app, package::open_own(&sealed, ring.owner(), wanted)?)
+    }
+
+    fn keep_loaded(&self, app: AppId, package: Package) -> Result<Arc<Loaded>> {
         let known = self.app(app, |state| state.loaded.clone());
         if let Some(known) = known.filter(|known| known.package.authorization == package.authorization) {
             return Ok(known);

@@ -166,6 +166,8 @@ struct AppState {
     step: String,
     watch: Watch,
     containers: Vec<Container>,
+    /// Whether this process has looked at them since it began, or brought the app up: until then nobody knows how it is.
+    is_looked_at: bool,
     /// Whether containers stand still though no moment is being taken, and do not go on.
     stands_still: bool,
     usage: BTreeMap<String, (Usage, u64)>,
@@ -296,6 +298,7 @@ impl World {
         // What a life before this one began is ended, and what it still says is not heard.
         for state in self.apps.lock().values_mut() {
             [state.task.take(), state.watcher.take()].into_iter().flatten().for_each(|task| task.abort());
+            state.is_looked_at = false;
         }
         self.seen.lock().polls = None;
         while inbox.try_recv().is_ok() {}
@@ -464,7 +467,7 @@ impl World {
             state.step.clear();
             tracing::info!(app = %record.app, term = record.term.0, phase = ?record.phase, "is in");
             if record.phase == Phase::Running {
-                (state.trouble, state.stands_still) = (None, false);
+                (state.trouble, state.stands_still, state.is_looked_at) = (None, false, true);
             }
         }
         if record.phase != Phase::Running

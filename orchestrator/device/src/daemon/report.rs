@@ -232,6 +232,7 @@ pub(super) fn health(phase: Phase, state: &AppState, seen: &Seen) -> Health {
             || matches!(one.state, State::Exited | State::Dead) && one.exit != Some(0)
     };
     match phase {
+        Phase::Running if !state.is_looked_at => Health::Unknown,
         // One that stands still for a moment that is being taken is as well as it was.
         Phase::Running if state.stands_still || state.containers.iter().any(bad) => Health::Unhealthy,
         Phase::Running => Health::Healthy,

@@ -49,9 +49,12 @@ impl World {
             // What a former process did not live to let go on waits for nothing. Where Docker does not answer, that is seen below.
             let _ = self.end_pause(app).await;
             let Err(trouble) = self.plan_of(app, revision).await else { break };
-            tracing::warn!(%app, problem = ?trouble, "the app that runs is not known");
+            // Nobody looks after it meanwhile, which is told.
+            self.trouble(app, &trouble);
             tokio::time::sleep(DOCKER_EVERY).await;
         }
+        // The first look is at once, so that soon it is known how the app is.
+        wake.notify_one();
         loop {
             let _ = tokio::time::timeout(LOOK_ALIVE_EVERY, wake.notified()).await;
             if !self.mounts_alive(app).await {
@@ -80,7 +83,7 @@ impl World {
     }
 
     async fn plan_of(&self, app: AppId, revision: u64) -> Result<()> {
-        let loaded = self.load(app, revision).await?;
+        let loaded = self.load_running(app, revision).await?;
         self.plan(app, &loaded).await?;
         let file = self.app(app, |state| state.file.clone());
         self.note_address(app, &file, &loaded);
@@ -107,6 +110,7 @@ impl World {
         let (term, verdict, start) = self.app(app, |state| {
             let (verdict, start) = state.watch.look(&planned.plan.services, &containers, clock::boottime());
             state.containers.clone_from(&containers);
+            state.is_looked_at = true;
             (state.record.as_ref().map(|record| record.term), verdict, start)
         });
         let still = match containers.iter().any(|one| one.state == State::Paused) {

@@ -128,6 +128,7 @@ pub fn health(state: &AppState, seen: &Seen) -> Html {
     use orchestrator_api::wire::report::Health as Told;
     let Some(record) = &state.record else { return show::health(Health::Unknown, "not known") };
     let (health, words) = match (record.phase, report::health(record.phase, state, seen)) {
+        (Phase::Running, Told::Unknown) if !state.is_looked_at => (Health::Unknown, "not looked at yet"),
         (_, Told::Unknown) => (Health::Unknown, "Docker does not answer"),
         (Phase::Running, Told::Unhealthy) => (Health::Bad, "not well"),
         (Phase::Running, _) => (Health::Well, "runs"),

@@ -7,6 +7,7 @@ mod revoked;
 mod scene;
 mod still;
 mod streams;
+mod watched;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;

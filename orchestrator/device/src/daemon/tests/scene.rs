@@ -236,6 +236,11 @@ impl Scene {
 
     /// A package of revision 1, as it came.
     pub fn package(&self, app: AppId, compose: &str) {
+        self.package_until(app, compose, None);
+    }
+
+    /// The same, after this moment for no start any more.
+    pub fn package_until(&self, app: AppId, compose: &str, expires: Option<&str>) {
         let ring = crate::doors::ring::open(&self.state).expect("a ring");
         let id = Uuid(app.0).to_string();
         let authorization: Authorization = serde_json::from_value(json!({
@@ -243,7 +248,7 @@ impl Scene {
             "version": "1", "domain": null, "body": "00".repeat(32),
             "services": [{"name": "web", "image": "busybox", "digest": format!("sha256:{}", "22".repeat(32)), "pull": false}],
             "volumes": [], "ports": [], "actions": [], "health_seconds": 60, "permissions": [], "devices": "all",
-            "expires": null, "author": null, "made": "2026-11-22T08:30:00.000Z",
+            "expires": expires, "author": null, "made": "2026-11-22T08:30:00.000Z",
         }))
         .expect("an authorization");
         let body: Body = serde_json::from_value(json!({

@@ -3,7 +3,7 @@
 use orchestrator_api::wire::app::{App, Wanted};
 use orchestrator_api::wire::device::{Device, DeviceState};
 use orchestrator_api::wire::people::Role;
-use orchestrator_api::wire::report::{Health as Told, Phase};
+use orchestrator_api::wire::report::{Docker, Health as Told, Phase};
 use orchestrator_api::wire::value::Page;
 use orchestrator_console::pages::{Home, Tile};
 use orchestrator_console::show::{self, Counted, Health, Html, Progress};
@@ -44,7 +44,12 @@ pub fn app_health(app: &App, device: Option<&Device>) -> (Health, String) {
             Told::None => (Health::Well, "running".to_owned()),
             Told::Starting => (Health::Busy, "starting".to_owned()),
             Told::Unhealthy => (Health::Bad, "not well".to_owned()),
-            Told::Unknown => (Health::Unknown, "Docker does not answer".to_owned()),
+            Told::Unknown => {
+                let is_away =
+                    matches!(device.and_then(|one| one.docker), Some(Docker::Stopped | Docker::Missing));
+                let words = if is_away { "Docker does not answer" } else { "not looked at yet" };
+                (Health::Unknown, words.to_owned())
+            }
         },
         Phase::Stopped | Phase::Absent | Phase::StandingBy if app.wanted == Wanted::Stopped => {
             (Health::Off, "stopped".to_owned())
