@@ -55,6 +55,7 @@ impl World {
         checks.push(("hive", self.hive_check()));
         checks.extend(self.stores());
         checks.extend(self.apps_held_up());
+        checks.extend(self.results.damage().map(|text| ("results", Err(text.to_owned()))));
         if answers {
             checks.extend(self.images_of_all().await);
         }

@@ -12,6 +12,7 @@
 //! - `watch`     containers, mounts and Docker while apps run
 //! - `talk`      hello, reports, commands and results
 //! - `orders`    commands that no record decides about
+//! - `results`   what came of those
 //! - `moments`   all volumes of an app at one instant, and what there is to go back to
 //! - `forget`    an app leaves this device
 //! - `report`    what is told, from what was seen last
@@ -41,6 +42,7 @@ mod moments;
 mod orders;
 mod page;
 mod report;
+mod results;
 mod revoked;
 mod room;
 pub mod socket;
@@ -145,6 +147,7 @@ struct World {
     history: history::History,
     apps: Mutex<BTreeMap<AppId, AppState>>,
     seen: Mutex<Seen>,
+    results: results::Results,
     begun: Boottime,
     /// How often Docker's events ended, as they do when it does.
     docker_ends: AtomicU64,
@@ -210,7 +213,6 @@ struct Seen {
     volumes: Vec<VolumeState>,
     load: Option<orchestrator_api::wire::report::Load>,
     online: Option<Boottime>,
-    results: orders::Results,
     damaged: Vec<AppId>,
     /// Whether what was written down last found no room but that which is kept for it.
     is_short: bool,
@@ -281,7 +283,8 @@ impl World {
             hive_file: Mutex::new(hive_file),
             events,
             apps: Mutex::default(),
-            seen: Mutex::new(Seen { results: orders::Results::read(&folder.0), ..Seen::default() }),
+            seen: Mutex::default(),
+            results: results::Results::read(&folder.0),
             begun: clock::boottime(),
             history: history::History::new(&folder.0, device),
             docker_ends: AtomicU64::new(0),

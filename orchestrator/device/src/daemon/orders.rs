@@ -1,7 +1,6 @@
 //! Commands: what a record decides about is made ready for that, the others are done beside it (`api.md`, section 6).
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,97 +16,27 @@ use orchestrator_api::wire::command::{
     Command, CommandResult, Data, MomentName, MomentReason, Order, ResultState, Start,
 };
 use orchestrator_api::wire::value::{List, Number};
-use serde::{Deserialize, Serialize};
 
 use super::files::{AppFile, AppVolume};
 use super::loaded::wall_clock;
 use super::moments::retention;
+use super::results::Begun;
 use super::streams::Stream;
 use super::talk::failed;
 use super::{GoBack, World};
 use crate::app::package::SealError;
 use crate::app::{message, volume_name};
 use crate::doors::docker::State;
-use crate::doors::{clock, disk, ring};
+use crate::doors::{clock, ring};
 use crate::trouble::{Result, Trouble};
 use crate::{Event, Look};
 
-/// Results that are kept of commands beside the records.
-const RESULTS_MAX: usize = 1_000;
 /// Before a result is sent again.
 const RESULT_AGAIN: Duration = Duration::from_secs(5);
 /// How long an app may take to be where a command wants it, beside what it may take to get healthy.
 const PHASE_WAIT: Duration = Duration::from_secs(900);
 /// How long a planned move fills the target before it goes on.
 const PRECOPY_MAX: Duration = Duration::from_secs(600);
-
-/// Results of commands that no record decides about.
-#[derive(Debug, Default)]
-pub(super) struct Results {
-    path: PathBuf,
-    kept: Vec<Kept>,
-    /// What is under way: given again meanwhile, it is not begun a second time.
-    running: Vec<(OperationId, String)>,
-}
-
-#[derive(Debug, Clone, Serialize, Deserialize)]
-struct Kept {
-    operation: OperationId,
-    verb: String,
-    result: CommandResult,
-    acknowledged: bool,
-}
-
-impl Results {
-    /// Those that are on the disk.
-    pub(super) fn read(folder: &Path) -> Self {
-        let path = folder.join("results.json");
-        let kept = disk::read_json(&path).ok().flatten().unwrap_or_default();
-        Self { path, kept, running: Vec::new() }
-    }
-
-    /// What came of a command, if it was answered before, maybe under another number.
-    pub(super) fn known(&mut self, command: &Command) -> Option<CommandResult> {
-        let verb = verb(&command.order);
-        let kept =
-            self.kept.iter_mut().find(|kept| kept.operation == command.operation && kept.verb == verb)?;
-        kept.result.number = command.number;
-        Some(kept.result.clone())
-    }
-
-    /// Whether a command may begin.
-    fn begin(&mut self, command: &Command) -> bool {
-        let one = (command.operation, verb(&command.order));
-        let is_new = !self.running.contains(&one);
-        if is_new {
-            self.running.push(one);
-        }
-        is_new
-    }
-
-    pub(super) fn keep(&mut self, command: &Command, result: &CommandResult) {
-        self.running.retain(|one| *one != (command.operation, verb(&command.order)));
-        self.kept.retain(|kept| kept.operation != command.operation || kept.verb != verb(&command.order));
-        if self.kept.len() >= RESULTS_MAX {
-            self.kept.remove(0);
-        }
-        let verb = verb(&command.order);
-        self.kept.push(Kept {
-            operation: command.operation,
-            verb,
-            result: result.clone(),
-            acknowledged: false,
-        });
-        // What is lost with a crash is done again, and says the same.
-        let _ = disk::replace_json(&self.path, &self.kept);
-    }
-}
-
-/// The word of an order.
-pub(super) fn verb(order: &Order) -> String {
-    let json = serde_json::to_value(order).unwrap_or_default();
-    json["do"].as_str().unwrap_or("unknown").to_owned()
-}
 
 impl World {
     /// What a record decides about, with all that it needs; none for what is done beside it.
@@ -284,13 +213,10 @@ impl World {
 
     /// Does what no record decides about, and tells of it.
     pub(super) fn beside(self: &Arc<Self>, session: SessionId, command: Command) {
-        let known = {
-            let results = &mut self.seen.lock().results;
-            let known = results.known(&command);
-            if known.is_none() && !results.begin(&command) {
-                return;
-            }
-            known
+        let known = match self.results.begin(&command) {
+            Begun::Known(known) => Some(*known),
+            Begun::Already => return,
+            Begun::Now => None,
         };
         self.spawn(move |world| async move {
             let result = match known {
@@ -323,14 +249,18 @@ impl World {
 
     /// Keeps a result, and sends it until the hive has it.
     pub(super) fn keep_and_send(self: &Arc<Self>, _: SessionId, command: &Command, result: CommandResult) {
-        self.seen.lock().results.keep(command, &result);
+        let is_written = self.results.keep(command, &result);
+        let command = command.clone();
         self.spawn(move |world| async move {
+            if is_written {
+                world.write_results().await;
+            }
             loop {
                 let session = world.seen.lock().session;
                 if let Some(session) = session
                     && world.send_result(session, &result).await
                 {
-                    return;
+                    return world.results.told(&command);
                 }
                 tokio::time::sleep(RESULT_AGAIN).await;
             }

@@ -240,7 +240,7 @@ impl World {
     fn take_commands(self: &Arc<Self>, session: SessionId, commands: Vec<Command>) {
         for command in commands {
             let number = command.number;
-            tracing::info!(number = number.0, verb = ?super::orders::verb(&command.order), "a command");
+            tracing::info!(number = number.0, verb = ?super::results::verb(&command.order), "a command");
             match command.app {
                 Some(app) => self.take_in_turn(app, session, command),
                 None => self.beside(session, command),
@@ -267,7 +267,7 @@ impl World {
     /// Hands on a command that a record decides about, or does it beside the records.
     async fn take(self: &Arc<Self>, app: AppId, session: SessionId, command: Command) {
         // It may have waited for long: what came of it may be known, and another session may have begun.
-        let known = self.seen.lock().results.known(&command);
+        let known = self.results.known(&command);
         if let Some(known) = known {
             return self.keep_and_send(session, &command, known);
         }

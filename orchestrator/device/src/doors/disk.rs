@@ -35,7 +35,7 @@ use super::kept;
 use crate::record::{Cut, Disk, Identity, Kept, Record, VolumeRecord};
 
 /// The largest file that is read, in bytes.
-const FILE_BYTES_MAX: u64 = 8 << 20;
+pub(crate) const FILE_BYTES_MAX: u64 = 8 << 20;
 
 /// The folder of a device.
 #[derive(Debug)]
@@ -188,7 +188,11 @@ pub fn read_json<T: DeserializeOwned>(path: &Path) -> io::Result<Option<T>> {
         Err(error) => return Err(error),
     };
     let mut bytes = Vec::new();
-    file.take(FILE_BYTES_MAX).read_to_end(&mut bytes)?;
+    file.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > FILE_BYTES_MAX {
+        let text = format!("{} has more than {FILE_BYTES_MAX} bytes", path.display());
+        return Err(io::Error::new(io::ErrorKind::InvalidData, text));
+    }
     serde_json::from_slice(&bytes).map(Some).map_err(io::Error::from)
 }
 

@@ -627,9 +627,10 @@ pub fn result(call: &Call, tenant: &mut Tenant<'_>) -> Result<Reply, Fail> {
     if !row.is_null(2) {
         return Ok(Reply::none());
     }
+    let kept = CommandResult { data: tasks::without_moments(result.data.clone()), ..result.clone() };
     tenant.execute(
         "UPDATE command SET result = $4, at = $5 WHERE account = $1 AND device = $2 AND number = $3",
-        &[device.0.into(), number.into(), json(&result).into(), chance::now().into()],
+        &[device.0.into(), number.into(), json(&kept).into(), chance::now().into()],
     )?;
     let operation = orchestrator_api::ids::OperationId(row.id(0)?);
     let app = row.maybe(1, Row::id::<16>)?.map(AppId);

@@ -93,7 +93,9 @@ fn view(tenant: &mut Tenant<'_>, row: &Row) -> Result<Operation, Fail> {
         Some(Task::Drain(drain)) => Some(drain.progress()),
         _ => None,
     };
-    let result: Option<Outcome> = row.maybe(9, Row::text)?.map(read).transpose()?;
+    // An older hive kept the moments that a device told with each operation that asked for them.
+    let result = row.maybe(9, Row::text)?.filter(|_| kind != "moments");
+    let result: Option<Outcome> = result.map(read).transpose()?;
     let can_cancel =
         state == State::Running && (can_cancel(&kind, &step) || tasks::can_cancel(tenant, &data)?);
     Ok(Operation {

@@ -6,7 +6,7 @@ use orchestrator_api::ids::{AppId, CommandNumber, DeviceId, Generation, Operatio
 use orchestrator_api::placement::Problem;
 use orchestrator_api::text::{Hex, Uuid};
 use orchestrator_api::wire::app::Install;
-use orchestrator_api::wire::command::{Author, Command, CommandResult, Order, ResultState};
+use orchestrator_api::wire::command::{Author, Command, CommandResult, Data, Order, ResultState};
 use orchestrator_api::wire::operation::Outcome;
 use orchestrator_api::wire::value::List;
 use serde::{Deserialize, Serialize};
@@ -397,7 +397,7 @@ pub fn answered(
     }
     let Open { app, mut operation, mut beside, .. } = open;
     let task = beside.data.task.clone().unwrap_or(Task::Plain);
-    beside.result = Some(Outcome { data: result.data.clone(), ..Outcome::default() });
+    beside.result = Some(Outcome { data: without_moments(result.data.clone()), ..Outcome::default() });
     beside.problem.clone_from(&result.problem);
     let mut state = match result.state {
         ResultState::Done => OperationState::Done,
@@ -515,6 +515,11 @@ pub fn forget_inputs(tenant: &mut Tenant<'_>, device: DeviceId, command: &Comman
     let sql = "UPDATE command SET body = $4 WHERE account = $1 AND device = $2 AND number = $3";
     tenant.execute(sql, &[device.0.into(), command.number.0.into(), json(&command).into()])?;
     Ok(())
+}
+
+/// What is kept of an answer with an operation and a command: moments are the app's, and kept once (`keep_moments`).
+pub fn without_moments(data: Data) -> Data {
+    Data { moments: List::default(), ..data }
 }
 
 fn keep_moments(tenant: &mut Tenant<'_>, app: AppId, result: &CommandResult) -> Result<(), Fail> {

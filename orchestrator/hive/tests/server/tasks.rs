@@ -42,6 +42,21 @@ async fn moments_are_asked_for_and_the_last_answer_is_kept() {
         let old = scene.ada.get(&format!("{path}?wait_ms=200")).await;
         assert_eq!(old["items"], told["items"]);
         assert!(old["as_of"].is_string(), "{old}");
+        // They are long, and kept once: not with each look at them.
+        let operations = scene.ada.get(&format!("/v1/operations?app={}", scene.app)).await;
+        let asked =
+            operations["items"].as_array().expect("a list").iter().filter(|it| it["kind"] == "moments");
+        let asked: Vec<&Value> = asked.collect();
+        assert!(asked.iter().any(|it| it["state"] == "done"), "{operations}");
+        assert!(!operations.to_string().contains("comb-0000000000000002"), "{operations}");
+        if let Some(file) = database.strip_prefix("sqlite:") {
+            let rows = rusqlite::Connection::open(file).expect("opens");
+            for table in ["operation", "command"] {
+                let sql = format!("SELECT COUNT(*) FROM {table} WHERE result LIKE '%comb-0000000000000002%'");
+                let kept: u64 = rows.query_row(&sql, [], |row| row.get(0)).expect("read");
+                assert_eq!(kept, 0, "{table}");
+            }
+        }
         scene.world.end().await;
     }
 }

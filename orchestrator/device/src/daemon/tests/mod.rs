@@ -275,7 +275,7 @@ async fn commands_of_one_app_wait_for_each_other_and_for_no_other_app() {
     let again = command(4, APP, json!({"do": "stop"}));
     let again = Command { operation: operation(1), ..again };
     let mut known = {
-        let results = &mut scene.world.seen.lock().results;
+        let results = &scene.world.results;
         assert!(results.known(&again).is_none(), "another order of the operation");
         let start = Command {
             order: command(
@@ -304,11 +304,11 @@ fn a_command_that_comes_again_is_answered_with_what_is_known() {
             let scene = Scene::new();
             let order = command(1, APP, json!({"do": "stop"}));
             let trouble = Trouble::new(Problem::PackageSealed, "it is locked");
-            scene.world.seen.lock().results.keep(&order, &failed(order.number, &trouble));
+            scene.world.results.keep(&order, &failed(order.number, &trouble));
             scene.world.take_in_turn(APP, SESSION, Command { number: CommandNumber(2), ..order.clone() });
             let taking = scene.world.app(APP, |state| state.commands.take()).expect("it is being taken");
             taking.await.expect("it is taken");
-            let known = scene.world.seen.lock().results.known(&order).expect("kept");
+            let known = scene.world.results.known(&order).expect("kept");
             tell.send((known.number.0, known.code)).expect("somebody waits");
         });
     });
@@ -527,7 +527,7 @@ async fn a_rollback_that_failed_is_forgotten() {
         world.app(APP, |state| state.record = Some(record));
     };
     let code = async |command: Command| loop {
-        let known = world.seen.lock().results.known(&command);
+        let known = world.results.known(&command);
         if let Some(result) = known {
             return result.code;
         }
@@ -591,7 +591,7 @@ async fn a_rollback_after_which_an_app_stays_stopped_stops_it_first() {
     assert!(scene.volumes.seen.lock().rolled.is_empty(), "it runs still");
     is(Phase::Stopped(Why::Ordered));
     let result = loop {
-        let known = world.seen.lock().results.known(&order);
+        let known = world.results.known(&order);
         if let Some(result) = known {
             break result;
         }
