@@ -176,7 +176,6 @@ pub fn run(state: &State, args: &AdoptArgs) -> Result<()> {
     };
     // From here on an interrupt ends the watching only.
     let interrupted = interrupts.end();
-    begun.forget()?;
     for (source, sum) in sources.iter().zip(&sums) {
         output::note(&format!(
             "volume \"{}\" has all of {}: {} in {} entries, compared byte by byte",
@@ -186,7 +185,7 @@ pub fn run(state: &State, args: &AdoptArgs) -> Result<()> {
             sum.entries
         ));
     }
-    project.rest()?;
+    begun.end(|| project.rest())?;
     if interrupted {
         tell_old(&project, &sources);
         return Err(Failure::other(format!(
@@ -304,6 +303,13 @@ impl Begun {
         disk::replace_json(&self.path(), journal).context(self.path().display())
     }
 
+    /// The app is there: the old containers are to rest, and only then nothing is left to do. Two of one database on one port
+    /// would be none.
+    fn end(&self, rest: impl FnOnce() -> Result<()>) -> Result<()> {
+        rest()?;
+        self.forget()
+    }
+
     fn forget(&self) -> Result<()> {
         disk::gone(fs::remove_file(self.path())).context(self.path().display())
     }
@@ -322,9 +328,7 @@ fn settle(state: &State, client: &Client, begun: &Begun, killed: &Journal) -> Re
             "an adopt of \"{project}\" ended before it said so: \"{}\" is an app with its data",
             app.name
         ));
-        // As it would have done at its end: two of one database on one port would be none.
-        Project(project.clone()).rest()?;
-        return begun.forget();
+        return begun.end(|| Project(project.clone()).rest());
     }
     output::note(&format!("an adopt of \"{project}\" was ended before it was done: removing what it copied"));
     if killed.was_running {
@@ -608,7 +612,12 @@ mod tests {
         drop(begun);
         let begun = Begun::of(&state).expect("it was killed");
         assert_eq!(begun.killed(), Ok(Some(journal())));
-        begun.forget().expect("forgotten");
+        // The old containers would start beside the app, so somebody has to see to them yet.
+        let rests = || begun.killed().map(|killed| assert_eq!(killed, Some(journal()), "until they rest"));
+        begun
+            .end(|| rests().and(Err(Failure::other("Docker does not answer"))))
+            .expect_err("they do not rest");
+        begun.end(rests).expect("forgotten");
         begun.forget().expect("once is enough");
         assert_eq!(begun.killed(), Ok(None));
         assert!(journal().left().contains("docker compose -p diary start"));
