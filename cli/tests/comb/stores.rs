@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::{BufRead, BufReader, ErrorKind};
+use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::{FileExt, MetadataExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -666,6 +667,52 @@ fn who_fetches_all_says_what_it_waits_for_and_ends_when_told_to() {
     assert!(child.wait().expect("it ended").success());
     assert!(!cellar.comb("store list photos").out.contains("folder"));
     cellar.comb("check photos").done();
+}
+
+#[test]
+fn a_server_is_spoken_to_if_the_system_trusts_it_and_no_other() {
+    let machine = Machine::first();
+    let certificate = |name: &str| {
+        let (cert, key) =
+            (machine.world.path(&format!("{name}.pem")), machine.world.path(&format!("{name}.key")));
+        let made = Command::new("openssl")
+            .args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"])
+            .args(["-days", "2", "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"])
+            .args(["-addext", "basicConstraints=critical,CA:FALSE", "-keyout"])
+            .args([key.as_os_str(), "-out".as_ref(), cert.as_os_str()])
+            .output()
+            .expect("openssl is there");
+        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+        (cert, key)
+    };
+    let ((cert, key), (other, _)) = (certificate("server"), certificate("other"));
+    let port = TcpListener::bind("127.0.0.1:0").and_then(|taken| taken.local_addr()).expect("a port").port();
+    let mut server = Command::new("openssl")
+        .args(["s_server", "-quiet", "-www", "-accept", &port.to_string(), "-cert"])
+        .args([cert.as_os_str(), "-key".as_ref(), key.as_os_str()])
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("openssl is there");
+    wait_until("listening", || TcpStream::connect(("127.0.0.1", port)).is_ok());
+    let volume_key = machine.world.path("key").display().to_string();
+    let open = |host: &str, trusted: &Path| {
+        let url = format!("s3://bucket?endpoint=https://{host}:{port}&region=us-east-1");
+        let words = ["volume", "open", "elsewhere", "--key-file", &volume_key, "--store", &url];
+        let mut command = machine.world.command(words);
+        command.env("AWS_ACCESS_KEY_ID", "id").env("AWS_SECRET_ACCESS_KEY", "secret");
+        Outcome::new(command.env("SSL_CERT_FILE", trusted).output().expect("the binary starts"))
+    };
+    // It answers every question with a page about itself. A wrong certificate is no matter of trying again.
+    let begun = Instant::now();
+    let (trusted, unknown, misnamed) =
+        (open("localhost", &cert), open("localhost", &other), open("127.0.0.1", &cert));
+    let took = begun.elapsed();
+    server.kill().and_then(|()| server.wait()).expect("it ended");
+    assert!(took < Duration::from_secs(20), "{took:?}");
+    assert!(trusted.said.contains("what came back is damaged"), "{}", trusted.said);
+    assert!(unknown.said.contains("certificate is not trusted"), "{}", unknown.said);
+    assert!(misnamed.said.contains("certificate is not trusted"), "{}", misnamed.said);
 }
 
 #[test]

@@ -159,6 +159,9 @@ impl Bucket {
                     return self.error(kind, action, object, detail);
                 }
                 Some(Failure::Lost(why)) => return self.error(Kind::Unreachable, action, object, why),
+                Some(failure @ Failure::Untrusted(_)) => {
+                    return self.error(Kind::Refused, action, object, failure);
+                }
                 Some(Failure::TooLarge) => {
                     return self.error(Kind::Damaged, action, object, Failure::TooLarge);
                 }

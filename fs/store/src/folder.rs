@@ -11,9 +11,8 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::hash::{BuildHasher, RandomState};
-use std::io::{self, ErrorKind, Write};
+use std::io::{self, ErrorKind, Read, Seek, SeekFrom, Write};
 use std::ops::Range;
-use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -257,13 +256,17 @@ fn make_folders(root: &Path, name: &Name) -> io::Result<()> {
 
 /// Bytes of a file, told piece by piece.
 fn read(file: &File, from: u64, to: u64, flow: Option<&Flow>) -> io::Result<Vec<u8>> {
-    let mut bytes = vec![0; (to - from) as usize];
-    let mut at = from;
-    for piece in bytes.chunks_mut(PIECE_BYTES) {
-        file.read_exact_at(piece, at)?;
-        at += piece.len() as u64;
+    let all = (to - from) as usize;
+    let mut bytes = Vec::with_capacity(all);
+    let mut file = file;
+    file.seek(SeekFrom::Start(from))?;
+    while bytes.len() < all {
+        let piece = (all - bytes.len()).min(PIECE_BYTES);
+        if file.take(piece as u64).read_to_end(&mut bytes)? < piece {
+            return Err(ErrorKind::UnexpectedEof.into());
+        }
         if let Some(flow) = flow {
-            flow.received(piece.len());
+            flow.received(piece);
         }
     }
     Ok(bytes)

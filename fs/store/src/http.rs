@@ -27,6 +27,7 @@ use object_store::client::{
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use crate::flow::Flow;
+use crate::tls;
 
 /// Bytes that are told, and waited for, at once.
 ///
@@ -57,6 +58,8 @@ pub(crate) enum Failure {
     Answer(Answer),
     /// No answer came, or not to its end.
     Lost(String),
+    /// Its certificate is not one that the system trusts for that name: nothing was sent.
+    Untrusted(String),
     /// The answer is larger than anything that is kept.
     TooLarge,
 }
@@ -79,6 +82,10 @@ impl fmt::Display for Failure {
         match self {
             Failure::Answer(answer) => write!(f, "{answer}"),
             Failure::Lost(why) => f.write_str(why),
+            Failure::Untrusted(why) => write!(
+                f,
+                "the server's certificate is not trusted: {why}. Is the URL right? An authority of your own goes among those of the system"
+            ),
             Failure::TooLarge => write!(f, "the answer has more than {LISTING_BYTES_MAX} bytes"),
         }
     }
@@ -110,7 +117,8 @@ impl Client {
             .redirect(reqwest::redirect::Policy::none())
             .connect_timeout(connect)
             .pool_idle_timeout(IDLE_TIME_MAX)
-            .tcp_nodelay(true);
+            .tcp_nodelay(true)
+            .tls_backend_preconfigured(tls::client()?);
         Ok(Client { inside: builder.build().map_err(|error| root(&error))? })
     }
 
@@ -129,7 +137,10 @@ impl Client {
         if !body.is_empty() || request.headers().contains_key(CONTENT_LENGTH) {
             *request.body_mut() = Some(reqwest::Body::wrap(Upload::new(body, flow.clone())));
         }
-        let answer = self.inside.execute(request).await.map_err(|error| Failure::Lost(root(&error)))?;
+        let answer = self.inside.execute(request).await.map_err(|error| match is_untrusted(&error) {
+            true => Failure::Untrusted(root(&error)),
+            false => Failure::Lost(root(&error)),
+        })?;
         if let Some(flow) = &flow {
             flow.moved();
         }
@@ -184,6 +195,23 @@ fn root(error: &dyn Error) -> String {
         last = source;
     }
     last.to_string()
+}
+
+/// Whether no request was sent because of who answered.
+fn is_untrusted(error: &(dyn Error + 'static)) -> bool {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        if let Some(error) = error.downcast_ref() {
+            return matches!(error, rustls::Error::InvalidCertificate(_));
+        }
+        // An error of input or output leaves itself out where it tells its source.
+        let inside = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+        next = match inside {
+            Some(inside) => Some(inside),
+            None => error.source(),
+        };
+    }
+    false
 }
 
 /// A body on its way to the store.

@@ -18,7 +18,7 @@
 //! | `url`, `open` | how a person names a store, and from there to a store |
 //! | `surroundings`, `aws`, `netrc` | credentials: where they lie outside of a URL |
 //! | `anew` | credentials that change while a store is used |
-//! | `http` | the one client of all kinds behind a network |
+//! | `http`, `tls` | the one client of all kinds behind a network |
 //! | `patient`, `flow` | deadlines, retries, pace, and what is known of a store at work |
 //! | `probe` | whether a store at hand keeps what its kind promises |
 //! | `faulty` | a store that fails on purpose |
@@ -49,6 +49,7 @@ mod open;
 mod patient;
 mod probe;
 mod surroundings;
+mod tls;
 mod url;
 mod webdav;
 

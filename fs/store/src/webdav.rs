@@ -114,6 +114,7 @@ impl WebDav {
     fn failed(&self, action: &'static str, object: &str, failure: Failure) -> StoreError {
         let (kind, hint) = match &failure {
             Failure::Lost(_) => (Kind::Unreachable, String::new()),
+            Failure::Untrusted(_) => (Kind::Refused, String::new()),
             Failure::TooLarge => (Kind::Damaged, String::new()),
             Failure::Answer(answer) => self.meaning(answer),
         };

@@ -321,6 +321,7 @@ impl Node {
     ) -> StoreError {
         let (kind, hint) = match failure {
             Failure::Lost(_) => (Kind::Unreachable, String::new()),
+            Failure::Untrusted(_) => (Kind::Refused, String::new()),
             Failure::TooLarge => (Kind::Damaged, String::new()),
             Failure::Answer(answer) => match answer.status {
                 StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN if self.auth.is_none() => {
