@@ -49,6 +49,8 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 const SAY_EVERY: Duration = Duration::from_secs(60);
 /// How long somebody who asks for it waits for the arbiter to say whether the volume is still written here.
 const CONFIRM_WAIT: Duration = Duration::from_secs(3);
+/// How often that one looks at what nobody rings for.
+const CONFIRM_LOOK: Duration = Duration::from_millis(5);
 /// Threads that wait for stores; sending is mostly waiting.
 const THREADS: usize = 2;
 
@@ -209,16 +211,22 @@ impl Replicas {
             if let Some(why) = fenced {
                 return Err(Failure::new(Kind::NotPermitted, why));
             }
-            {
-                let at_work = arbiter.at_work.lock();
-                let Some(uploader) = &at_work.uploader else { return Ok(()) };
-                let progress = uploader.progress().borrow().clone();
-                let is_in_vain = progress.trouble.as_ref().is_some_and(|trouble| trouble.at >= asked);
-                if is_in_vain || progress.confirmed_at >= Some(asked) {
-                    return Ok(());
-                }
+            let mut told = match &arbiter.at_work.lock().uploader {
+                Some(uploader) => uploader.progress(),
+                None => return Ok(()),
+            };
+            let progress = told.borrow_and_update().clone();
+            let is_in_vain = progress.trouble.as_ref().is_some_and(|trouble| trouble.at >= asked);
+            if is_in_vain || progress.confirmed_at >= Some(asked) {
+                return Ok(());
             }
-            std::thread::sleep(Duration::from_millis(5));
+            let Some(runtime) = &self.runtime else { return Ok(()) };
+            // Until it tells something; and looked at again where what it told is no end of ours.
+            let told = runtime.block_on(async { tokio::time::timeout(CONFIRM_LOOK, told.changed()).await });
+            if matches!(told, Ok(Err(_))) {
+                // It ended, and another one may follow.
+                std::thread::sleep(CONFIRM_LOOK);
+            }
         }
         Ok(())
     }
