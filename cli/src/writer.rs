@@ -399,7 +399,8 @@ impl<'a> Writer<'a> {
             }
         };
         let cores = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
-        let copiers = cores.min(COPIERS_MAX).min(batches.len());
+        // Some wait for packs, or for the disk to take what was written.
+        let copiers = (cores + 2).min(COPIERS_MAX).min(batches.len());
         std::thread::scope(|scope| {
             let others: Vec<_> = (1..copiers).map(|_| scope.spawn(work)).collect();
             others.into_iter().fold(work(), |copied, other| {
