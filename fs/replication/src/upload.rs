@@ -79,10 +79,10 @@ pub struct Pace {
 
 impl Default for Pace {
     fn default() -> Pace {
-        // Sixteen packs as large as padding makes them.
+        // Of large packs half as many go at once: they fill a line by themselves.
         Pace {
             requests: 16,
-            bytes: 16 * (18 << 20),
+            bytes: 8 * (18 << 20),
             rate: None,
             patience: PATIENCE,
             look_every: Some(LOOK_EVERY),
