@@ -6,7 +6,7 @@
 use std::cell::LazyCell;
 
 use criterion::{BenchmarkId, Criterion, Throughput};
-use fs_format::tree::{ChunkRef, Key, Node};
+use fs_format::tree::{ChunkRef, Key, Location, Node};
 use fs_format::{ChunkId, Ino, Seq};
 use fs_volume::FsError;
 use fs_volume::parts::{Packer, Store, Unwritten};
@@ -26,12 +26,19 @@ fn chunks(store: &Store, make: Make, bytes: usize) -> Vec<(ChunkId, Vec<u8>)> {
     (0..(PACK_BYTES / bytes) as u64).map(chunk).collect()
 }
 
+/// Adds one chunk alone, so that one core does it.
+fn add(packer: &mut Packer<'_>, chunk: (ChunkId, &[u8])) -> Vec<Location> {
+    let mut compressors = packer.compressors().expect("zstd starts");
+    compressors.compress(&[chunk], || ()).0.expect("compressed");
+    packer.chunks(&[chunk], compressors).expect("packed")
+}
+
 /// A pack of these chunks, and where they are.
 pub fn pack(store: &Store, make: Make, bytes: usize) -> Vec<ChunkRef> {
     let mut packer = Packer::new(store, Seq(1)).expect("a packer");
     let mut places = Vec::new();
     for (chunk, bytes) in chunks(store, make, bytes) {
-        let locations = packer.chunks(&[(chunk, &bytes)]).expect("packed");
+        let locations = add(&mut packer, (chunk, &bytes));
         places.extend(locations.iter().map(|&location| ChunkRef { chunk, location, skip: 0 }));
     }
     packer.finish(|_, _| Ok(seal_info(1))).expect("the pack is written");
@@ -55,8 +62,7 @@ pub fn measure(criterion: &mut Criterion) {
                     each(bencher, || {
                         let mut packer = Packer::new(store, Seq(1)).expect("a packer");
                         for (id, bytes) in chunks {
-                            // One by one, so that one core does it.
-                            packer.chunks(&[(*id, bytes)]).expect("packed");
+                            add(&mut packer, (*id, bytes));
                         }
                         let refused = packer
                             .finish(|_, _| Err(Unwritten { error: FsError::NoSpace, may_count: false }));

@@ -8,7 +8,7 @@
 //! - What is sealed never changes.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
-use std::ops::ControlFlow;
+use std::ops::{ControlFlow, Range};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -363,6 +363,32 @@ pub fn fork(
     begin(store, key, packer, Beginning { time, root, next_ino, files, bytes, has_moved })
 }
 
+/// What is read of a dirty run at once, in bytes.
+const SLICE_BYTES: u64 = 4 << 20;
+
+/// Bytes of a dirty run, and how long the chunks are that they begin with.
+struct Slice {
+    bytes: Vec<u8>,
+    lens: Vec<usize>,
+}
+
+impl Slice {
+    fn pieces(&self) -> Vec<&[u8]> {
+        let mut rest = &self.bytes[..];
+        let cut = |&len: &usize| {
+            let piece;
+            (piece, rest) = rest.split_at(len);
+            piece
+        };
+        self.lens.iter().map(cut).collect()
+    }
+
+    /// What no chunk has yet.
+    fn rest(&self) -> &[u8] {
+        &self.bytes[self.lens.iter().sum()..]
+    }
+}
+
 /// The work of one seal.
 struct Sealer<'a> {
     volume: &'a Volume,
@@ -596,45 +622,66 @@ impl<'a> Sealer<'a> {
         }
         map.punch(start, end);
         let mut at = start;
-        let mut buffer: Vec<u8> = Vec::new();
-        let mut loaded = start;
-        while at < end {
-            if buffer.len() < CHUNK_BYTES_MAX && loaded < end {
-                let to = end.min(loaded + (4 << 20));
-                let old = buffer.len();
-                buffer.resize(old + (to - loaded) as usize, 0);
-                self.read(ino, loaded, &mut buffer[old..])?;
-                loaded = to;
-            }
-            // A slice at a time, so that the buffer's front is cut off rarely.
-            let mut used = 0;
-            let mut pieces: Vec<&[u8]> = Vec::new();
-            while used < buffer.len() && (buffer.len() - used >= CHUNK_BYTES_MAX || loaded == end) {
-                let rest = &buffer[used..];
-                let len = if by_content {
-                    first_content_chunk(rest, self.seed)
-                } else {
-                    rest.len().min(PLACE_BYTES_MAX)
-                };
-                pieces.push(&rest[..len]);
-                used += len;
-            }
-            for (piece, chunk) in pieces.iter().zip(self.chunks(&pieces, by_content)?) {
+        let mut spare = Vec::new();
+        let mut slice = self.slice(ino, &[], start..end, by_content, Vec::new())?;
+        loop {
+            let read = at + slice.bytes.len() as u64;
+            let room = std::mem::take(&mut spare);
+            // The next one is read and cut while this one is compressed.
+            let (chunks, next) = self.chunks(&slice.pieces(), by_content, |sealer| {
+                (read < end).then(|| sealer.slice(ino, slice.rest(), read..end, by_content, room))
+            })?;
+            for (&len, chunk) in slice.lens.iter().zip(chunks) {
                 if let Some(chunk) = chunk {
-                    map.put(at, Extent { len: piece.len() as u32, chunk });
+                    map.put(at, Extent { len: len as u32, chunk });
                 }
-                at += piece.len() as u64;
+                at += len as u64;
             }
-            buffer.drain(..used);
+            let Some(next) = next else { return Ok(()) };
+            spare = std::mem::replace(&mut slice, next?).bytes;
         }
-        Ok(())
+    }
+
+    /// Reads a slice of a dirty run, which begins behind `rest`, and cuts it; at the run's end to its last byte.
+    fn slice(
+        &self,
+        ino: Ino,
+        rest: &[u8],
+        run: Range<u64>,
+        by_content: bool,
+        room: Vec<u8>,
+    ) -> Result<Slice, FsError> {
+        let to = run.end.min(run.start + SLICE_BYTES);
+        let mut bytes = room;
+        bytes.clear();
+        bytes.extend_from_slice(rest);
+        bytes.resize(rest.len() + (to - run.start) as usize, 0);
+        self.read(ino, run.start, &mut bytes[rest.len()..])?;
+        let (mut lens, mut used) = (Vec::new(), 0);
+        while used < bytes.len() && (bytes.len() - used >= CHUNK_BYTES_MAX || to == run.end) {
+            let rest = &bytes[used..];
+            let len = match by_content {
+                true => first_content_chunk(rest, self.seed),
+                false => rest.len().min(PLACE_BYTES_MAX),
+            };
+            lens.push(len);
+            used += len;
+        }
+        Ok(Slice { bytes, lens })
     }
 
     /// Stores chunks, but for those that are nothing but zeros, or there already.
     ///
     /// What is cut by content is found again in later seals. What is written in place is not: a database's pages hardly
     /// ever come twice, and to look for each of them, and remember it, would cost more than it saves.
-    fn chunks(&mut self, pieces: &[&[u8]], by_content: bool) -> Result<Vec<Option<ChunkRef>>, FsError> {
+    ///
+    /// What is done `meanwhile` is done while other threads compress them.
+    fn chunks<R>(
+        &mut self,
+        pieces: &[&[u8]],
+        by_content: bool,
+        meanwhile: impl FnOnce(&Self) -> R,
+    ) -> Result<(Vec<Option<ChunkRef>>, R), FsError> {
         let mut ids = Vec::with_capacity(pieces.len());
         let mut new: Vec<(ChunkId, &[u8])> = Vec::new();
         let mut is_new = HashSet::new();
@@ -660,7 +707,10 @@ impl<'a> Sealer<'a> {
                 }
             }
         }
-        for ((id, _), location) in new.iter().zip(self.packer.chunks(&new)?) {
+        let mut compressors = self.packer.compressors()?;
+        let (compressed, done) = compressors.compress(&new, || meanwhile(self));
+        compressed?;
+        for ((id, _), location) in new.iter().zip(self.packer.chunks(&new, compressors)?) {
             if by_content {
                 self.findable.push(Entry { start: Entry::start_of(id), pack: location.pack.0 });
             }
@@ -668,7 +718,7 @@ impl<'a> Sealer<'a> {
         }
         let found =
             |id: Option<ChunkId>| id.map(|id| ChunkRef { chunk: id, location: self.born[&id], skip: 0 });
-        Ok(ids.into_iter().map(found).collect())
+        Ok((ids.into_iter().map(found).collect(), done))
     }
 
     /// The file's bytes as of the freeze.

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use fs_crypto::{Cipher, Suite};
 use fs_format::manifest::{PACK_PAGE_ENTRIES, PackEntry, PackPage, PackTable, PagePtr};
@@ -29,7 +29,7 @@ pub struct Packer<'a> {
     data: Option<OpenWriter>,
     meta: Option<OpenWriter>,
     moved: Option<OpenWriter>,
-    /// One for each thread that compresses; the first is ours.
+    /// Those that were used before: one for this thread, and one for each that compresses beside it.
     compressors: Vec<FrameCompressor>,
     /// The branches that were added: a few hundredths of all nodes.
     branches: HashMap<NodeId, Arc<Node>>,
@@ -98,7 +98,8 @@ struct FrameCompressor {
     one: Vec<u8>,
     /// All that are worth it; the others end where they begin.
     bytes: Vec<u8>,
-    ends: Vec<usize>,
+    /// Which frames, by their places among those to compress, and where each ends.
+    ends: Vec<(usize, usize)>,
 }
 
 impl FrameCompressor {
@@ -108,11 +109,13 @@ impl FrameCompressor {
         Ok(Self { compressor, one: Vec::new(), bytes: Vec::new(), ends: Vec::new() })
     }
 
-    /// Compresses these in place of those before.
-    fn compress_all<T>(&mut self, frames: &[(T, &[u8])]) -> Result<(), FsError> {
+    /// Compresses, in place of those before, frames that nobody else has begun with.
+    fn compress<T>(&mut self, frames: &[(T, &[u8])], begun: &AtomicUsize) -> Result<(), FsError> {
         self.bytes.clear();
         self.ends.clear();
-        for (_, plain) in frames {
+        loop {
+            let at = begun.fetch_add(1, Ordering::Relaxed);
+            let Some((_, plain)) = frames.get(at) else { return Ok(()) };
             self.one.clear();
             self.one.reserve(zstd::zstd_safe::compress_bound(plain.len()));
             self.compressor
@@ -121,15 +124,44 @@ impl FrameCompressor {
             if self.one.len() + plain.len() / COMPRESSION_GAIN_MIN + 8 < plain.len() {
                 self.bytes.extend_from_slice(&self.one);
             }
-            self.ends.push(self.bytes.len());
+            self.ends.push((at, self.bytes.len()));
         }
-        Ok(())
     }
 
-    /// The payloads; `None` for what is not worth it.
-    fn frames(&self) -> impl Iterator<Item = Option<&[u8]>> {
-        let starts = std::iter::once(0).chain(self.ends.iter().copied());
-        starts.zip(&self.ends).map(|(start, &end)| (start < end).then(|| &self.bytes[start..end]))
+    /// Places of frames, with their payloads; `None` for what is not worth it.
+    fn frames(&self) -> impl Iterator<Item = (usize, Option<&[u8]>)> {
+        let starts = std::iter::once(0).chain(self.ends.iter().map(|(_, end)| *end));
+        starts.zip(&self.ends).map(|(start, &(at, end))| (at, (start < end).then(|| &self.bytes[start..end])))
+    }
+}
+
+/// Threads that compress for a packer, which takes what came of it.
+pub struct Compressors(Vec<FrameCompressor>);
+
+impl Compressors {
+    /// Compresses chunks, while this thread does something else first.
+    pub fn compress<R>(
+        &mut self,
+        chunks: &[(ChunkId, &[u8])],
+        meanwhile: impl FnOnce() -> R,
+    ) -> (Result<(), FsError>, R) {
+        let bytes = chunks.iter().map(|(_, plain)| plain.len()).sum::<usize>();
+        let begun = &AtomicUsize::new(0);
+        let (ours, others) = self.0.split_first_mut().expect("there is one for this thread");
+        // As many as there are cores: meanwhile this thread waits for the disk most of the time.
+        let threads = (bytes / COMPRESS_BYTES_MIN).min(others.len());
+        let (others, unused) = others.split_at_mut(threads);
+        unused.iter_mut().for_each(|compressor| compressor.ends.clear());
+        std::thread::scope(|scope| {
+            let compress = |one: &mut FrameCompressor| one.compress(chunks, begun);
+            let others: Vec<_> = others.iter_mut().map(|one| scope.spawn(move || compress(one))).collect();
+            let done = meanwhile();
+            let ours = compress(ours);
+            let compressed = others.into_iter().fold(ours, |all, one| {
+                all.and(one.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+            });
+            (compressed, done)
+        })
     }
 }
 
@@ -140,7 +172,6 @@ impl<'a> Packer<'a> {
         // Once for all: whoever looks at other moments meanwhile may teach the store a newer table.
         let table = store.table();
         let first = u32::try_from(table.count()).map_err(|_| FsError::NoSpace)?;
-        let compressors = vec![FrameCompressor::new()?];
         Ok(Self {
             store,
             suite: Suite::fastest(),
@@ -150,7 +181,7 @@ impl<'a> Packer<'a> {
             data: None,
             meta: None,
             moved: None,
-            compressors,
+            compressors: Vec::new(),
             branches: HashMap::new(),
             unnamed: Vec::new(),
             is_listed: false,
@@ -160,45 +191,44 @@ impl<'a> Packer<'a> {
         })
     }
 
-    /// Adds chunks, in their order; many at once are compressed by several threads.
-    pub fn chunks(&mut self, chunks: &[(ChunkId, &[u8])]) -> Result<Vec<Location>, FsError> {
-        let bytes = chunks.iter().map(|(_, plain)| plain.len()).sum::<usize>();
-        let threads = (bytes / COMPRESS_BYTES_MIN).clamp(1, compress_threads()).min(chunks.len().max(1));
-        while self.compressors.len() < threads {
-            self.compressors.push(FrameCompressor::new()?);
+    /// What compresses chunks for this packer, which gets it back with them.
+    pub fn compressors(&mut self) -> Result<Compressors, FsError> {
+        let mut all = std::mem::take(&mut self.compressors);
+        while all.len() <= compress_threads() {
+            all.push(FrameCompressor::new()?);
         }
-        let mut compressors = std::mem::take(&mut self.compressors);
-        let shares = chunks.chunks(chunks.len().div_ceil(threads).max(1));
-        let compressed = std::thread::scope(|scope| {
-            let mut shares = shares.clone().zip(&mut compressors);
-            let ours = shares.next();
-            let others: Vec<_> =
-                shares.map(|(share, compressor)| scope.spawn(|| compressor.compress_all(share))).collect();
-            let ours = ours.map_or(Ok(()), |(share, compressor)| compressor.compress_all(share));
-            others.into_iter().fold(ours, |all, one| {
-                all.and(one.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
-            })
-        });
-        let mut locations = Vec::with_capacity(chunks.len());
-        let added = compressed.and_then(|()| {
-            for (share, compressor) in shares.zip(&compressors) {
-                for ((id, plain), payload) in share.iter().zip(compressor.frames()) {
-                    locations.push(self.frame(PackKind::Data, FrameName::Chunk(*id), plain, payload)?);
-                }
-            }
-            Ok(())
-        });
-        self.compressors = compressors;
-        added.map(|()| locations)
+        Ok(Compressors(all))
+    }
+
+    /// Adds chunks that were compressed, in their order.
+    pub fn chunks(
+        &mut self,
+        chunks: &[(ChunkId, &[u8])],
+        compressors: Compressors,
+    ) -> Result<Vec<Location>, FsError> {
+        let mut payloads = vec![None; chunks.len()];
+        for (at, payload) in compressors.0.iter().flat_map(FrameCompressor::frames) {
+            payloads[at] = payload;
+        }
+        let frame = |((id, plain), payload): (&(ChunkId, &[u8]), _)| {
+            self.frame(PackKind::Data, FrameName::Chunk(*id), plain, payload)
+        };
+        let locations = chunks.iter().zip(payloads).map(frame).collect();
+        self.compressors = compressors.0;
+        locations
     }
 
     /// Compresses one frame and adds it.
     fn add(&mut self, kind: PackKind, name: FrameName, plain: &[u8]) -> Result<Location, FsError> {
-        let mut compressors = std::mem::take(&mut self.compressors);
-        let location = compressors[0]
-            .compress_all(&[((), plain)])
-            .and_then(|()| self.frame(kind, name, plain, compressors[0].frames().next().flatten()));
-        self.compressors = compressors;
+        let mut ours = match self.compressors.pop() {
+            Some(compressor) => compressor,
+            None => FrameCompressor::new()?,
+        };
+        let location = ours.compress(&[((), plain)], &AtomicUsize::new(0)).and_then(|()| {
+            let payload = ours.frames().next().and_then(|(_, payload)| payload);
+            self.frame(kind, name, plain, payload)
+        });
+        self.compressors.push(ours);
         location
     }
 
