@@ -181,7 +181,7 @@ async fn run(
                 let sent = Instant::now();
                 let answer = machine.report().await.is(200);
                 if seq > 6 && begun.elapsed() >= warm {
-                    times.push(sent.elapsed());
+                    times.push((begun.elapsed().saturating_sub(warm), sent.elapsed()));
                 }
                 let (granted, apps) = (answer["granted"].as_array().map(Vec::len), machine.apps.len());
                 assert_eq!(granted, Some(apps), "each of its terms goes on");
@@ -191,42 +191,57 @@ async fn run(
     }
     tokio::time::sleep(warm).await;
     let ((before, memory), measured) = (used(hives), Instant::now());
-    let (mut most, mut times) = (memory, Vec::new());
-    let mut middle = 0;
+    let mut told: Vec<(Duration, Duration)> = Vec::new();
+    let stretch = Duration::from_secs((seconds / 10).max(1));
+    let mut looks = Vec::new();
     let mut look = tokio::time::interval(Duration::from_secs(1));
-    let mut after = before;
     loop {
         tokio::select! {
             done = running.join_next() => match done {
-                Some(done) => times.extend(done.expect("a device reported")),
+                Some(done) => told.extend(done.expect("a device reported")),
                 None => break,
             },
-            _ = look.tick() => {
-                let (processor, now) = used(hives);
-                (after, most) = (processor, most.max(now));
-                if measured.elapsed().as_secs() * 2 <= seconds {
-                    middle = now;
-                }
-            }
+            _ = look.tick() => looks.push((measured.elapsed(), used(hives))),
         }
     }
-    let (wall, (_, grown)) = (measured.elapsed().as_secs_f64(), used(hives));
-    times.sort();
-    let at = |part: f64| times[((times.len() - 1) as f64 * part) as usize];
+    let wall = measured.elapsed().as_secs_f64();
+    let times = sorted(told.iter().map(|(_, took)| *took));
+    // What a stretch of a machine that was busy with something else, or stood still, did to the whole.
+    for number in 0.. {
+        let (from, to) = (stretch * number, stretch * (number + 1));
+        let within = |at: &Duration| (from..to).contains(at);
+        let part = sorted(told.iter().filter(|(at, _)| within(at)).map(|(_, took)| *took));
+        let Some((_, (_, now))) = looks.iter().rfind(|(at, _)| within(at)) else { break };
+        if !part.is_empty() {
+            println!("from {from:?} on: {}; memory {now} MiB", percentiles(&part));
+        }
+    }
+    let (after, grown) = looks.last().expect("it was looked at").1;
+    let most = looks.iter().map(|(_, (_, now))| *now).max().unwrap_or(memory);
     println!(
-        "{} hives, {} reports in {wall:.0} s: p50 {:?}, p99 {:?}, most {:?}; they used {:.2} cores ({:.2} ms of processor a \
-         report); memory {memory} MiB, {middle} halfway, {grown} at the end, {most} at most; load {}",
+        "{} hives, {} reports in {wall:.0} s: {}; they used {:.2} cores ({:.2} ms of processor a report); memory {memory} MiB, \
+         {grown} at the end, {most} at most; load {}",
         hives.len(),
         times.len(),
-        at(0.5),
-        at(0.99),
-        at(1.0),
+        percentiles(&times),
         (after - before) / wall,
         (after - before) * 1000.0 / times.len() as f64,
         std::fs::read_to_string("/proc/loadavg").unwrap_or_default().trim()
     );
     asking.abort_all();
     times
+}
+
+fn sorted(times: impl Iterator<Item = Duration>) -> Vec<Duration> {
+    let mut times: Vec<Duration> = times.collect();
+    times.sort();
+    times
+}
+
+/// Of sorted times, of which there is at least one.
+fn percentiles(times: &[Duration]) -> String {
+    let at = |part: f64| times[((times.len() - 1) as f64 * part) as usize];
+    format!("p50 {:.1?}, p99 {:.1?}, most {:.1?}", at(0.5), at(0.99), at(1.0))
 }
 
 async fn join(world: &World, ada: &Person, at: u64) -> Machine {
