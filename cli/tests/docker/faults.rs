@@ -293,6 +293,59 @@ fn an_engine_that_restarts_while_an_app_starts_fails_nothing() {
     hive.until(&attic.id, SOON, "told", |app| app["phase"] == "running" && app["health"] == "healthy");
 }
 
+/// The engine's process stands still for as long as this lives; containers do not.
+struct Still(String);
+
+impl Still {
+    fn begin() -> Self {
+        let pid = std::fs::read_to_string(docker_socket().with_file_name("dockerd.pid")).unwrap();
+        let still = Self(pid.trim().to_owned());
+        assert!(Command::new("kill").args(["-STOP", &still.0]).status().unwrap().success());
+        still
+    }
+}
+
+impl Drop for Still {
+    fn drop(&mut self) {
+        Command::new("kill").args(["-CONT", &self.0]).status().unwrap();
+    }
+}
+
+#[test]
+#[ignore = "needs root and a Docker Engine"]
+fn an_engine_that_does_not_answer_takes_nothing_down_and_loses_no_order() {
+    let scene = running("auto", "always", "");
+    let Scene { hive, attic, .. } = &scene;
+    let log = attic.mount(APP, "data").join("data/log");
+    let starts = || std::fs::read_to_string(log.with_file_name("starts")).unwrap();
+    let told = |state: &str| {
+        attic.until(SOON, state, |_| hive.report(&attic.id).unwrap()["docker"] == state);
+    };
+    let containers = attic.containers();
+    let still = Still::begin();
+    told("slow");
+    // Longer than a lease: it is renewed, and what runs goes on.
+    let written = records(&log);
+    std::thread::sleep(Duration::from_secs(50));
+    assert!(records(&log) > written + 10, "{written} records, then {}", records(&log));
+    assert_eq!(hive.app(&attic.id)["phase"], "running");
+    drop(still);
+    told("ok");
+    assert_eq!((attic.containers(), starts()), (containers, "started\n".to_owned()));
+
+    let still = Still::begin();
+    let restart = json!({ "do": "restart", "services": null, "app": APP, "term": 1, "generation": 2 });
+    let number = hive.order(&attic.id, restart);
+    std::thread::sleep(Duration::from_secs(20));
+    let written = records(&log);
+    drop(still);
+    let result = hive.result(&attic.id, number, SOON);
+    assert_eq!(result["state"], "done", "{result:#}");
+    hive.until(&attic.id, SOON, "told", |app| app["phase"] == "running" && app["health"] == "healthy");
+    attic.until(SOON, "writing again", |_| records(&log) > written);
+    assert_eq!((attic.containers().len(), starts()), (1, "started\nstarted\n".to_owned()));
+}
+
 #[test]
 #[ignore = "needs root and a Docker Engine"]
 fn a_container_that_stands_still_for_no_moment_goes_on() {
