@@ -9,6 +9,7 @@
 //! FOLDER/apps/APP/volumes/NAME          where a volume is mounted
 //! ```
 
+use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -21,6 +22,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::app::ports::GivenPort;
 use crate::doors::disk::{self, gone};
+use crate::trouble::Trouble;
 
 /// The hive of a device.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -66,6 +68,13 @@ pub struct AppFile {
     /// What an update goes back to, until the new revision has shown that it is well.
     #[serde(default)]
     pub update: Option<Update>,
+    /// What its volumes are going back to: written down before the first one does, and gone when all of them have. Until then no
+    /// container starts.
+    #[serde(default)]
+    pub rollback: Option<Rollback>,
+    /// What came of the last update, or of the last rollback of what ran: the same order may be given again.
+    #[serde(default)]
+    pub ended: Option<Ended>,
 }
 
 /// An update that is under way.
@@ -77,6 +86,28 @@ pub struct Update {
     pub tag: String,
 }
 
+/// Moments that the volumes of an app go back to, all of them or none.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rollback {
+    /// The tag of the operation that ordered it; none where a start says it, or an update goes back.
+    pub order: Option<String>,
+    /// Whether the app ran when it was ordered, and is started again with it.
+    pub starts: bool,
+    /// By public keys: a tag, or a seal's number.
+    pub whens: BTreeMap<Hex<32>, String>,
+}
+
+/// What came of an order.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ended {
+    /// The tag of its operation.
+    pub order: String,
+    /// Whether it was an update that went back.
+    pub went_back: bool,
+    /// Because of which service.
+    pub service: Option<String>,
+}
+
 /// A volume of an app.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AppVolume {
@@ -86,7 +117,25 @@ pub struct AppVolume {
     pub volume: Hex<32>,
 }
 
+impl Update {
+    /// That it went back, and why, for the order that is given again.
+    pub fn went_back(&self, why: Option<&Trouble>) -> Ended {
+        let service = why.and_then(|trouble| trouble.service.clone());
+        Ended { order: self.tag.clone(), went_back: true, service }
+    }
+
+    /// That the new revision stays.
+    pub fn stays(&self) -> Ended {
+        Ended { order: self.tag.clone(), went_back: false, service: None }
+    }
+}
+
 impl AppFile {
+    /// With the revision of before an update, if one is under way.
+    pub fn without_update(&self) -> Self {
+        Self { revision: self.kept(), update: None, ..self.clone() }
+    }
+
     /// The revision that the app has: while an update is under way, the one that it goes back to.
     pub fn kept(&self) -> u64 {
         self.update.as_ref().map_or(self.revision, |update| update.from)

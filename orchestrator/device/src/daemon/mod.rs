@@ -66,14 +66,14 @@ use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use fs_crypto::Identity;
-use orchestrator_api::ids::{AppId, RunId, SessionId, Term, VolumeId};
+use orchestrator_api::ids::{AppId, RunId, SessionId, Term};
 use orchestrator_api::placement::Phase;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::task::JoinHandle;
 
-use self::files::{AppFile, Folder, HiveFile};
+use self::files::{AppFile, Folder, HiveFile, Rollback};
 use self::loaded::Loaded;
 use crate::app::gate::Watch;
 use crate::doors::compose::Compose;
@@ -148,6 +148,8 @@ struct World {
     apps: Mutex<BTreeMap<AppId, AppState>>,
     seen: Mutex<Seen>,
     results: results::Results,
+    /// Who writes what is known of an app: one after the other.
+    writes: Mutex<()>,
     begun: Boottime,
     /// How often Docker's events ended, as they do when it does.
     docker_ends: AtomicU64,
@@ -180,6 +182,8 @@ struct AppState {
     fill: bool,
     /// The moments that the next mount goes back to, in the term in which that was ordered and in no other.
     rollback: Option<GoBack>,
+    /// How often the app began to run, as its records said: who has it begin again waits for the next time.
+    runs: u64,
     /// Whether this process began the update that is under way; one that another process began goes back.
     updating: bool,
     /// Why an update went back.
@@ -197,7 +201,7 @@ struct AppState {
 /// What is gone back to before an app is started again.
 struct GoBack {
     term: Term,
-    whens: BTreeMap<VolumeId, String>,
+    rollback: Rollback,
 }
 
 /// What was seen of the machine last.
@@ -285,6 +289,7 @@ impl World {
             apps: Mutex::default(),
             seen: Mutex::default(),
             results: results::Results::read(&folder.0),
+            writes: Mutex::default(),
             begun: clock::boottime(),
             history: history::History::new(&folder.0, device),
             docker_ends: AtomicU64::new(0),
@@ -309,10 +314,7 @@ impl World {
         let (disk, damaged) = files.load()?;
         self.seen.lock().damaged = damaged;
         for (app, record) in &disk.apps {
-            let file = self.folder.read_app(*app).ok().flatten().unwrap_or_default();
-            let mut apps = self.apps.lock();
-            let state = apps.entry(*app).or_default();
-            (state.file, state.record, state.phase_at) = (file, Some(record.clone()), clock::boottime());
+            self.take_up(*app, record);
         }
         let found = self.find(&disk).await;
         let run = RunId((self.setup.chance)()[..16].try_into().expect("32 bytes have 16"));
@@ -340,6 +342,26 @@ impl World {
                 let wiped = self.wipe()?;
                 tracing::warn!(keys_kept_of = ?wiped.kept, "revoked");
                 return Err(Ended::Revoked(wiped));
+            }
+        }
+    }
+
+    /// Takes up what is on the disk of an app.
+    fn take_up(&self, app: AppId, record: &Record) {
+        let file = self.folder.read_app(app).ok().flatten().unwrap_or_default();
+        let is_ours = self.app(app, |state| {
+            state.file.clone_from(&file);
+            (state.record, state.phase_at) = (Some(record.clone()), clock::boottime());
+            state.updating
+        });
+        // An update is written down while the old revision runs, and it is over before the new one is said to run: what runs
+        // is the old one, which was not even stopped. Nothing has to go back.
+        if let (Phase::Running, Some(update), false) = (record.phase, &file.update, is_ours) {
+            let file = AppFile { ended: Some(update.went_back(None)), ..file.without_update() };
+            if let Err(trouble) = self.write_file(app, file.clone()) {
+                // The next process finds it as this one did.
+                tracing::warn!(%app, problem = ?trouble, "that an update did not begin cannot be written down");
+                self.app(app, |state| state.file = file);
             }
         }
     }
@@ -471,6 +493,7 @@ impl World {
             tracing::info!(app = %record.app, term = record.term.0, phase = ?record.phase, "is in");
             if record.phase == Phase::Running {
                 (state.trouble, state.stands_still, state.is_looked_at) = (None, false, true);
+                state.runs += 1;
             }
         }
         if record.phase != Phase::Running

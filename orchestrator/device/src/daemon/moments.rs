@@ -211,8 +211,17 @@ impl World {
         Ok(whens)
     }
 
+    /// The moment of this tag that was taken before an update.
+    pub(super) async fn moment_of(&self, app: AppId, tag: &str) -> Result<Moment> {
+        let mut seals = Vec::new();
+        for (volume, name) in self.names(app) {
+            seals.extend(self.setup.volumes.moment(&name, tag).await?.map(|seal| (volume, seal)));
+        }
+        Ok(moment(Some(tag), MomentReason::Update, &seals))
+    }
+
     /// Whether a volume has a moment: a tag, or a seal's number.
-    async fn has_moment(&self, name: &str, when: &str) -> Result<bool> {
+    pub(super) async fn has_moment(&self, name: &str, when: &str) -> Result<bool> {
         let found = self.setup.volumes.moment(name, when).await?;
         Ok(found.is_some_and(|seal| {
             seal.seq.0.to_string() == when

@@ -17,13 +17,13 @@ use orchestrator_api::wire::command::{
 };
 use orchestrator_api::wire::value::{List, Number};
 
-use super::files::{AppFile, AppVolume};
+use super::files::{AppFile, AppVolume, Ended, Rollback, Update};
 use super::loaded::wall_clock;
 use super::moments::retention;
 use super::results::Begun;
 use super::streams::Stream;
 use super::talk::failed;
-use super::{GoBack, World};
+use super::{AppState, GoBack, World};
 use crate::app::package::SealError;
 use crate::app::{message, volume_name};
 use crate::doors::docker::State;
@@ -35,8 +35,19 @@ use crate::{Event, Look};
 const RESULT_AGAIN: Duration = Duration::from_secs(5);
 /// How long an app may take to be where a command wants it, beside what it may take to get healthy.
 const PHASE_WAIT: Duration = Duration::from_secs(900);
+/// Before an app that is to begin again is told so once more.
+const AGAIN_EVERY: u64 = 1_000;
 /// How long a planned move fills the target before it goes on.
 const PRECOPY_MAX: Duration = Duration::from_secs(600);
+
+/// An update that went back.
+fn rolled_back(text: &str, service: Option<String>) -> Trouble {
+    let back = Trouble::new(Problem::UpdateRolledBack, text);
+    match service {
+        Some(service) => back.of(service),
+        None => back,
+    }
+}
 
 impl World {
     /// What a record decides about, with all that it needs; none for what is done beside it.
@@ -91,9 +102,7 @@ impl World {
                 self.app(decided.app, |state| state.fill = prepare.fill);
             }
             Order::Settings(settings) => {
-                let before = self.app(decided.app, |state| state.file.clone());
-                let file = AppFile { seal_every_s: settings.seal_every_s.0, ..before };
-                self.write_file(decided.app, file)?;
+                self.change_file(decided.app, |file| file.seal_every_s = settings.seal_every_s.0)?;
             }
             _ => {}
         }
@@ -103,7 +112,7 @@ impl World {
     /// What a start says of its app; volumes that are not there yet are made, and their keys are with the hive before
     /// anything is written into them.
     async fn of_start(&self, session: SessionId, app: AppId, start: &Start) -> Result<AppFile> {
-        // What was to be gone back to in an older term is nothing to this one.
+        // What was to be gone back to in an older term, and did not begin, is nothing to this one.
         let before = self.app(app, |state| {
             state.rollback = None;
             state.file.clone()
@@ -148,6 +157,9 @@ impl World {
             ports: before.ports,
             rollback_tag,
             update: None,
+            // What was begun in an older term is finished here, unless the start says something else or others wrote since.
+            rollback: before.rollback,
+            ended: None,
         })
     }
 
@@ -191,8 +203,7 @@ impl World {
         self.warm(app, file.revision).await?;
         // It was signed by the owner, so what came before it is over.
         if file.highest < file.revision {
-            let seen = self.app(app, |state| AppFile { highest: file.revision, ..state.file.clone() });
-            self.write_file(app, seen)?;
+            self.change_file(app, |known| known.highest = file.revision)?;
         }
         let looks = volumes.into_iter().map(|volume| async move {
             let look = self.look_one(app, volume).await?;
@@ -239,7 +250,10 @@ impl World {
                             data,
                             ended_age_ms: Number(0),
                         },
-                        Err(trouble) => world.with_late(&command, failed(command.number, &trouble)).await,
+                        Err(trouble) => {
+                            let failed = world.with_torn(&command, failed(command.number, &trouble));
+                            world.with_late(&command, failed).await
+                        }
                     }
                 }
             };
@@ -277,6 +291,14 @@ impl World {
         ) = (command.app, command.term, &command.order)
         {
             self.must_have(app, term)?;
+        }
+        // Who was given it before may have ended; what that one began is finished, or taken back, before the app runs again.
+        let mut has_waited = false;
+        if let (Some(app), Order::Rollback { .. } | Order::Update { .. }) = (command.app, &command.order) {
+            has_waited = self.arrived(app).await;
+            if let Some(term) = command.term {
+                self.must_have(app, term)?;
+            }
         }
         match &command.order {
             Order::Ring { version } => {
@@ -317,7 +339,14 @@ impl World {
                 let moments = self.moments(app?).await?;
                 Ok(Data { moments: List::cut(moments), ..Data::default() })
             }
-            Order::Rollback { to, start } => self.rollback(app?, to, *start).await,
+            Order::Rollback { to, start } => {
+                let app = app?;
+                // What was on its way runs now, or does not any more: that is not rolled back as if it had been stopped.
+                if has_waited && *start != Some(false) {
+                    self.settled(app, None).await?;
+                }
+                self.rollback(app, command.operation, to, *start).await
+            }
             Order::Update { revision } => self.update(app?, command.operation, revision.0).await,
             Order::Action { name, input, stream } => {
                 let values =
@@ -361,9 +390,23 @@ impl World {
         }
     }
 
-    /// Waits until an app runs, or stands still.
-    async fn settled(&self, app: AppId) -> Result<()> {
+    /// Has an app that runs begin again, and waits until it runs again or stands still.
+    ///
+    /// That it runs says nothing before it has stopped running, which is only said when it is on the disk. An event that did not
+    /// lead there is lost where a record could not be written, so it is given again; whatever the app stopped for meanwhile
+    /// comes to the same.
+    async fn begin_again(&self, app: AppId) -> Result<()> {
+        let time = self.app(app, |state| state.runs);
+        self.must_run(app)?;
+        self.settled(app, Some(time)).await
+    }
+
+    /// Waits until an app runs, or stands still. One that is to begin again has run so many times before.
+    async fn settled(&self, app: AppId, before: Option<u64>) -> Result<()> {
         let begun = clock::boottime();
+        let mut ask_at = begun;
+        let term = |state: &mut AppState| state.record.as_ref().map(|record| record.term);
+        let begun_in = self.app(app, term);
         // An update that goes back waits for two revisions.
         let gate_s = || {
             let loaded = self.app(app, |state| state.loaded.clone());
@@ -372,8 +415,22 @@ impl World {
         let mut longest_s = gate_s();
         loop {
             longest_s = longest_s.max(gate_s());
+            let now = clock::boottime();
+            // Looked at and asked at once: it is not asked of an app that runs again.
+            let is_before = self.app(app, |state| {
+                let runs = state.record.as_ref().is_some_and(|record| record.phase == Phase::Running);
+                let is_before = runs && before == Some(state.runs);
+                if is_before && now >= ask_at {
+                    ask_at = now + AGAIN_EVERY;
+                    let _ = self.events.send(Event::Again(app));
+                }
+                is_before
+            });
+            if self.app(app, term) != begun_in {
+                return Err(Trouble::new(Problem::TermOver, "the app was ordered anew meanwhile"));
+            }
             match self.phase(app) {
-                Some(Phase::Running) => return Ok(()),
+                Some(Phase::Running) if !is_before => return Ok(()),
                 Some(Phase::Stopped(Why::Failed(problem))) => {
                     let trouble = self.app(app, |state| state.trouble.clone());
                     return Err(
@@ -410,11 +467,7 @@ impl World {
 
     pub(super) async fn restart(self: &Arc<Self>, app: AppId, services: Option<&[String]>) -> Result<()> {
         self.must_run(app)?;
-        let Some(services) = services else {
-            let _ = self.events.send(Event::Again(app));
-            tokio::time::sleep(Duration::from_millis(300)).await;
-            return self.settled(app).await;
-        };
+        let Some(services) = services else { return self.begin_again(app).await };
         let hands = self.app(app, |state| state.hands.clone());
         let _hands = hands.lock().await;
         let containers = self.docker.containers(Some(app)).await?;
@@ -426,63 +479,94 @@ impl World {
         Ok(())
     }
 
+    /// Waits for an app that is on its way; whether there was something to wait for.
+    async fn arrived(&self, app: AppId) -> bool {
+        let is_on_its_way = self.phase(app).is_some_and(|phase| phase.is_live() && phase != Phase::Running);
+        if is_on_its_way {
+            // What came of it is seen by who asks.
+            let _ = self.settled(app, None).await;
+        }
+        is_on_its_way
+    }
+
+    /// What came of an order that a former process was given, if it came that far.
+    fn ended(&self, app: AppId, order: &str) -> Option<Ended> {
+        self.app(app, |state| state.file.ended.clone()).filter(|ended| ended.order == order)
+    }
+
     /// Stops, goes back, starts if it ran, unless it is to stay stopped.
-    async fn rollback(self: &Arc<Self>, app: AppId, to: &MomentName, start: Option<bool>) -> Result<Data> {
+    async fn rollback(
+        self: &Arc<Self>,
+        app: AppId,
+        operation: OperationId,
+        to: &MomentName,
+        start: Option<bool>,
+    ) -> Result<Data> {
+        let order = operation.instant_tag();
+        let is_begun = self.app(app, |state| {
+            let begun = state.file.rollback.as_ref();
+            begun.is_some_and(|begun| begun.starts && begun.order.as_ref() == Some(&order))
+        });
+        // A start finished it since, or could not.
+        if is_begun || self.ended(app, &order).is_some() {
+            self.settled(app, None).await?;
+            return self.restored(app).await;
+        }
         let runs = self.phase(app) == Some(Phase::Running);
         let names = self.names(app);
         // What is to be gone back to must be there in each volume before anything is touched.
         let whens = self.whens(&names, to).await?;
-        if runs && start == Some(false) {
+        let whens = whens.into_iter().map(|(volume, when)| (Hex(volume.0), when)).collect();
+        let starts = runs && start != Some(false);
+        let rollback = Rollback { order: Some(order), starts, whens };
+        if starts {
+            // Looking for the moment took a while: what does not run any more is not gone back with later.
+            let is_armed = self.app(app, |state| {
+                let record = state.record.as_ref().filter(|record| record.phase == Phase::Running);
+                state.rollback = record.map(|record| GoBack { term: record.term, rollback });
+                state.rollback.is_some()
+            });
+            let again = match is_armed {
+                true => self.begin_again(app).await,
+                false => Err(Trouble::new(Problem::State, "the app does not run here any more")),
+            };
+            // Told as failed, it is not begun by a later start.
+            self.app(app, |state| state.rollback = None);
+            again?;
+            return self.restored(app).await;
+        }
+        if runs {
             self.must_run(app)?;
             let _ = self.events.send(Event::StopHere(app));
             self.stopped(app).await?;
-            self.roll_back(app, &names, &whens).await?;
-        } else if runs {
-            // Looking for the moment took a while: what does not run any more is not gone back with later.
-            self.app(app, |state| {
-                let record = state.record.as_ref().filter(|record| record.phase == Phase::Running);
-                state.rollback = record.map(|record| GoBack { term: record.term, whens });
-            });
-            self.must_run(app)?;
-            let _ = self.events.send(Event::Again(app));
-            tokio::time::sleep(Duration::from_millis(300)).await;
-            let settled = self.settled(app).await;
-            // Told as failed, it is not done by a later start.
-            self.app(app, |state| state.rollback = None);
-            settled?;
-            let loaded = self.app(app, |state| state.loaded.clone());
-            let hook = loaded.and_then(|loaded| loaded.text.source.block().after_restore.clone());
-            if let Some(hook) = hook {
-                self.hook(app, &hook).await?;
-            }
         } else if start == Some(true) {
             return Err(Trouble::new(Problem::State, "it does not run: a start brings it back"));
-        } else {
-            self.roll_back(app, &names, &whens).await?;
+        }
+        self.roll_back(app, rollback).await?;
+        Ok(Data { heads: List::cut(self.heads(app).await), ..Data::default() })
+    }
+
+    /// An app runs on what it went back to, and is told.
+    async fn restored(&self, app: AppId) -> Result<Data> {
+        let loaded = self.app(app, |state| state.loaded.clone());
+        let hook = loaded.and_then(|loaded| loaded.text.source.block().after_restore.clone());
+        if let Some(hook) = hook {
+            self.hook(app, &hook).await?;
         }
         Ok(Data { heads: List::cut(self.heads(app).await), ..Data::default() })
     }
 
-    /// Rolls the volumes of an app back that stands still, and hands that on.
-    async fn roll_back(
-        &self,
-        app: AppId,
-        names: &BTreeMap<VolumeId, String>,
-        whens: &BTreeMap<VolumeId, String>,
-    ) -> Result<()> {
-        if !matches!(self.phase(app), Some(Phase::Stopped(Why::Ordered | Why::Failed(_)))) {
-            return Err(Trouble::new(
-                Problem::State,
-                "the app neither runs here nor was stopped here by order: it is on its way, or given up",
-            ));
-        }
-        for (volume, when) in whens {
-            if let Some(name) = names.get(volume) {
-                self.setup.volumes.rollback(name, when).await?;
-                self.setup.volumes.sync(name, Some(Duration::from_secs(120))).await?;
+    /// Of a rollback that failed: whether volumes may be back while others are not. What has begun is finished by the next
+    /// start, wherever that is.
+    fn with_torn(&self, command: &Command, mut result: CommandResult) -> CommandResult {
+        if let (Some(app), Order::Rollback { .. }) = (command.app, &command.order) {
+            let order = command.operation.instant_tag();
+            let begun = self.app(app, |state| state.file.rollback.clone());
+            if begun.is_some_and(|begun| begun.order == Some(order)) {
+                result.data.rolled_back = Some(false);
             }
         }
-        Ok(())
+        result
     }
 
     async fn heads(&self, app: AppId) -> Vec<orchestrator_api::wire::command::HeadAt> {
@@ -496,8 +580,19 @@ impl World {
 
     /// Another revision; back to the one before, with its data, if the new one is not well (`failover.md`, section 11).
     async fn update(self: &Arc<Self>, app: AppId, operation: OperationId, revision: u64) -> Result<Data> {
+        let tag = operation.instant_tag();
+        if let Some(ended) = self.ended(app, &tag) {
+            return self.updated(app, ended).await;
+        }
         self.must_run(app)?;
-        let before = self.app(app, |state| state.file.clone());
+        let term = self.app(app, |state| state.record.as_ref().map(|record| record.term));
+        for name in self.names(app).values() {
+            // The moment is taken once: another one of its tag would be another instant in some volumes than in others.
+            if self.has_moment(name, &tag).await? {
+                let text = "who updated the app did not live to begin it: the old revision runs on";
+                return Err(Trouble::new(Problem::UpdateRolledBack, text));
+            }
+        }
         let old = self.app(app, |state| state.loaded.clone());
         // The old one runs on while images come, and if they do not.
         let warm = self.warm(app, revision).await;
@@ -505,29 +600,42 @@ impl World {
             self.app(app, |state| state.loaded = old);
             return Err(trouble);
         }
-        let tag = operation.instant_tag();
         let moment = self.snapshot(app, &tag, "", MomentReason::Update).await?;
-        let update = Some(super::files::Update { from: before.revision, tag });
+        self.must_run(app)?;
+        if let Some(term) = term {
+            self.must_have(app, term)?;
+        }
         self.app(app, |state| (state.updating, state.went_back) = (true, None));
-        self.write_file(app, AppFile { revision, update, ..before })?;
-        let _ = self.events.send(Event::Again(app));
-        tokio::time::sleep(Duration::from_millis(300)).await;
-        let settled = self.settled(app).await;
+        let written = self.change_file(app, |file| {
+            file.update = Some(Update { from: file.kept(), tag });
+            file.revision = revision;
+        });
+        let again = match written {
+            Ok(()) => self.begin_again(app).await,
+            Err(trouble) => Err(trouble),
+        };
         let went_back = self.app(app, |state| {
             state.updating = false;
             state.went_back.take()
         });
-        settled?;
+        again?;
         match went_back {
             None => Ok(Data { moment: Some(moment), rolled_back: Some(false), ..Data::default() }),
-            Some(trouble) => {
-                let back = Trouble::new(Problem::UpdateRolledBack, trouble.text());
-                Err(match trouble.service {
-                    Some(service) => back.of(service),
-                    None => back,
-                })
-            }
+            Some(trouble) => Err(rolled_back(trouble.text(), trouble.service.clone())),
         }
+    }
+
+    /// What came of an update that a former process was given.
+    async fn updated(&self, app: AppId, ended: Ended) -> Result<Data> {
+        if !ended.went_back {
+            let moment = self.moment_of(app, &ended.order).await?;
+            return Ok(Data { moment: Some(moment), rolled_back: Some(false), ..Data::default() });
+        }
+        if self.app(app, |state| state.file.rollback.is_some()) {
+            let text = "an update goes back, and not all volumes are back: the next start finishes it";
+            return Err(Trouble::new(Problem::InstantTorn, text));
+        }
+        Err(rolled_back("it went back before this device's process began anew", ended.service))
     }
 
     async fn action(

@@ -12,11 +12,12 @@ use orchestrator_api::compose::{HttpCheck, Owner, PlannedVolume, VolumeKind};
 use orchestrator_api::ids::{AppId, Term, VolumeId};
 use orchestrator_api::package::{IMAGE_BUILT, ServiceImage};
 use orchestrator_api::placement::Problem;
+use orchestrator_api::text::Hex;
 
-use super::files::{AppFile, Update};
+use super::World;
+use super::files::{AppFile, Rollback, Update};
 use super::loaded::{Loaded, Planned};
 use super::steps::{is_alive, is_mounted};
-use super::{GoBack, World};
 use crate::app::gate::Verdict;
 use crate::app::{ports, processor, project, run_file, volume_name};
 use crate::doors::clock;
@@ -46,14 +47,11 @@ impl World {
             }
         };
         match started {
-            Ok(()) => {
-                let file = self.app(app, |state| AppFile {
-                    highest: state.file.revision,
-                    update: None,
-                    ..state.file.clone()
-                });
-                self.write_file(app, file)
-            }
+            // Said before the app is said to run: an order that is given again has its answer from here.
+            Ok(()) => self.change_file(app, |file| {
+                (file.highest, file.update) = (file.revision, None);
+                file.ended = Some(update.stays());
+            }),
             // It says nothing of the new revision, which is started again when Docker answers.
             Err(trouble) if is_of_docker(trouble.problem) => Err(trouble),
             Err(trouble) => self.go_back(app, term, &update, trouble).await,
@@ -108,14 +106,16 @@ impl World {
         for name in names.values() {
             self.setup.volumes.snapshot(name, &["update-failed".to_owned()], "").await?;
         }
-        let whens = names.keys().map(|volume| (*volume, update.tag.clone())).collect();
-        let file = self.app(app, |state| {
-            (state.rollback, state.went_back) = (Some(GoBack { term, whens }), Some(why));
-            AppFile { revision: update.from, update: None, ..state.file.clone() }
-        });
+        // From here on it is a rollback like another: whoever mounts the app finishes it, and then starts the old revision.
+        let whens = names.keys().map(|volume| (Hex(volume.0), update.tag.clone())).collect();
+        self.change_file(app, |file| {
+            *file = file.without_update();
+            file.rollback = Some(Rollback { order: None, starts: true, whens });
+            file.ended = Some(update.went_back(Some(&why)));
+        })?;
+        self.app(app, |state| state.went_back = Some(why));
         let volumes: Vec<VolumeId> = names.keys().copied().collect();
         self.mount_all(app, &volumes, &BTreeMap::new(), lease).await?;
-        self.write_file(app, file)?;
         self.start_once(app, term).await
     }
 
@@ -147,6 +147,10 @@ impl World {
         let (file, record) = self.app(app, |state| (state.file.clone(), state.record.clone()));
         let record = record.filter(|record| record.term == term && record.mine);
         let record = record.ok_or_else(|| Trouble::new(Problem::TermOver, "the term is over"))?;
+        if file.rollback.is_some() {
+            let text = "a rollback of its volumes was begun and is not whole: the next start finishes it";
+            return Err(Trouble::new(Problem::InstantTorn, text));
+        }
         self.note_step(app, "checking");
         let loaded = self.load(app, file.revision).await?;
         let planned = self.plan(app, &loaded).await?;
@@ -269,8 +273,8 @@ impl World {
             volumes.insert(volume.name.clone(), docker);
         }
         let given = ports::give(&planned.plan.ports, &file.ports, ports::is_free)?;
+        self.change_file(app, |file| file.ports = given.clone())?;
         let file = AppFile { ports: given, ..file };
-        self.write_file(app, file.clone())?;
         let device = self.hive_file.lock().device;
         let name = project(app);
         let additions = run_file::Additions {

@@ -12,7 +12,7 @@ use orchestrator_api::wire::command::Seen;
 use orchestrator_api::wire::value::Number;
 use serde::{Deserialize, Serialize};
 
-use super::files::AppFile;
+use super::files::{AppFile, Ended, Rollback};
 use super::moments::seal_every;
 use super::{World, history};
 use crate::app::volume_name;
@@ -29,6 +29,8 @@ const GRACE_MAX: Duration = Duration::from_secs(10);
 const GRACE_FILE_MAX: Duration = Duration::from_secs(300);
 /// How long publishing before a stop may take, while the app runs.
 const SYNC_BEFORE: Duration = Duration::from_secs(60);
+/// How long publishing may take of volumes that went back and stay stopped.
+const SYNC_BACK: Duration = Duration::from_secs(120);
 /// How long a volume may take to notice that somebody took it over.
 const NOTICE_WAIT: Duration = Duration::from_secs(30);
 /// How long a mount may take to answer.
@@ -81,7 +83,7 @@ impl World {
         })
     }
 
-    fn file(&self, app: AppId) -> AppFile {
+    pub(super) fn file(&self, app: AppId) -> AppFile {
         self.app(app, |state| state.file.clone())
     }
 
@@ -117,6 +119,11 @@ impl World {
             (*volume, look.ok())
         });
         let looks: BTreeMap<_, _> = join_all(looks).await.into_iter().collect();
+        if let Err(trouble) = self.forget_rollback(app, &looks) {
+            // It is looked again: nothing is claimed while it is not known what the volumes go back to.
+            self.trouble(app, &trouble);
+            return looks.into_keys().map(|volume| (volume, None)).collect();
+        }
         let seen = |(volume, look): (&VolumeId, &Option<Look>)| {
             let store = look.as_ref()?.store;
             let (head, writer) = store.newest?;
@@ -182,40 +189,14 @@ impl World {
         rollback_to: &BTreeMap<VolumeId, Head>,
         lease: Option<Boottime>,
     ) -> Result<()> {
-        let file = self.file(app);
         self.unmount_all(app).await;
-        let ordered = self.app(app, |state| {
-            let term = state.record.as_ref().map(|record| record.term);
-            let ordered = state.rollback.as_ref().filter(|ordered| Some(ordered.term) == term);
-            ordered.map(|ordered| ordered.whens.clone()).unwrap_or_default()
-        });
-        let before_update = match &file.rollback_tag {
-            Some(tag) => {
-                let names =
-                    volumes.iter().map(|volume| self.name(app, *volume)).collect::<Result<Vec<_>>>()?;
-                self.is_gone_back_to(&names, tag).await?.then_some(tag)
-            }
-            None => None,
-        };
-        for volume in volumes {
-            let name = self.name(app, *volume)?;
-            let (when, why) = match (rollback_to.get(volume), before_update, ordered.get(volume)) {
-                (Some(head), ..) => (head.seq.0.to_string(), Some("move-failed")),
-                (None, Some(tag), _) => (tag.clone(), Some("update-failed")),
-                (None, None, Some(when)) => (when.clone(), None),
-                (None, None, None) => continue,
-            };
-            if let Some(why) = why {
-                // What was written since stays a moment, under a tag that says why.
-                self.setup.volumes.snapshot(&name, &[why.to_owned()], "").await?;
-            }
-            self.setup.volumes.rollback(&name, &when).await?;
+        if let Some((rollback, why)) = self.goes_back(app, volumes, rollback_to).await? {
+            self.go_back_to(app, &rollback, why).await?;
+            self.is_back(app, rollback)?;
+        } else if self.file(app).rollback_tag.is_some() {
+            self.change_file(app, |file| file.rollback_tag = None)?;
         }
-        self.app(app, |state| state.rollback = None);
-        if file.rollback_tag.is_some() {
-            let file = AppFile { rollback_tag: None, ..file.clone() };
-            self.write_file(app, file)?;
-        }
+        let file = self.file(app);
         // A package that does not open any more keeps the app from starting, and says so there.
         let loaded = self.load(app, file.revision).await.ok();
         let block = loaded.as_ref().map(|loaded| loaded.text.source.block());
@@ -232,6 +213,105 @@ impl World {
         });
         join_all(mounts).await.into_iter().collect::<Result<Vec<()>>>()?;
         Ok(())
+    }
+
+    /// What the volumes go back to before they are mounted, and the tag of what that puts into the past: by what a start says,
+    /// by what was begun, by what was ordered in this term.
+    async fn goes_back(
+        &self,
+        app: AppId,
+        volumes: &[VolumeId],
+        rollback_to: &BTreeMap<VolumeId, Head>,
+    ) -> Result<Option<(Rollback, Option<&'static str>)>> {
+        let of_start = |whens| Rollback { order: None, starts: true, whens };
+        if !rollback_to.is_empty() {
+            let seals = rollback_to.iter().map(|(volume, head)| (Hex(volume.0), head.seq.0.to_string()));
+            return Ok(Some((of_start(seals.collect()), Some("move-failed"))));
+        }
+        let file = self.file(app);
+        if let Some(tag) = &file.rollback_tag {
+            let names = volumes.iter().map(|volume| self.name(app, *volume)).collect::<Result<Vec<_>>>()?;
+            if self.is_gone_back_to(&names, tag).await? {
+                let whens = volumes.iter().map(|volume| (Hex(volume.0), tag.clone())).collect();
+                return Ok(Some((of_start(whens), Some("update-failed"))));
+            }
+        }
+        let ordered = self.app(app, |state| {
+            let term = state.record.as_ref().map(|record| record.term);
+            let ordered = state.rollback.as_ref().filter(|ordered| Some(ordered.term) == term);
+            ordered.map(|ordered| ordered.rollback.clone())
+        });
+        Ok(file.rollback.or(ordered).map(|rollback| (rollback, None)))
+    }
+
+    /// Brings volumes that are not mounted back: what is begun is written down first, and is not over before [`World::is_back`].
+    /// Done again, it comes to the same, since nothing is written in between.
+    async fn go_back_to(&self, app: AppId, rollback: &Rollback, why: Option<&str>) -> Result<()> {
+        // A volume that the app has no more is not mounted either.
+        let known = self.names(app);
+        let named = |(volume, when): (&Hex<32>, _)| Some((known.get(&VolumeId(volume.0))?, when));
+        let named: Vec<(&String, &String)> = rollback.whens.iter().filter_map(named).collect();
+        let begun = self.file(app).rollback;
+        let is_begun = begun.as_ref().is_some_and(|begun| begun.whens == rollback.whens);
+        if let Some(why) = why.filter(|_| !is_begun) {
+            // What was written since stays a moment, under a tag that says why.
+            for (name, _) in &named {
+                self.setup.volumes.snapshot(name, &[why.to_owned()], "").await?;
+            }
+        }
+        if begun.as_ref() != Some(rollback) {
+            self.change_file(app, |file| file.rollback = Some(rollback.clone()))?;
+        }
+        for (name, when) in named {
+            self.setup.volumes.rollback(name, when).await?;
+        }
+        Ok(())
+    }
+
+    /// All volumes are back.
+    fn is_back(&self, app: AppId, rollback: Rollback) -> Result<()> {
+        let ended = rollback.order.filter(|_| rollback.starts);
+        let ended = ended.map(|order| Ended { order, went_back: false, service: None });
+        self.change_file(app, |file| {
+            (file.rollback, file.rollback_tag) = (None, None);
+            file.ended = ended.or(file.ended.take());
+        })?;
+        self.app(app, |state| state.rollback = None);
+        Ok(())
+    }
+
+    /// Brings the volumes of an app back that stands still, and hands that on.
+    pub(super) async fn roll_back(&self, app: AppId, rollback: Rollback) -> Result<()> {
+        if !matches!(
+            self.app(app, |state| state.record.as_ref().map(|record| record.phase)),
+            Some(Phase::Stopped(Why::Ordered | Why::Failed(_)))
+        ) {
+            return Err(Trouble::new(
+                Problem::State,
+                "the app neither runs here nor was stopped here by order: it is on its way, or given up",
+            ));
+        }
+        self.go_back_to(app, &rollback, None).await?;
+        // Nobody mounts it who would bring it to the stores; another device is not to find some volumes back and others not.
+        for (volume, name) in self.names(app) {
+            if rollback.whens.contains_key(&Hex(volume.0)) {
+                self.setup.volumes.sync(&name, Some(SYNC_BACK)).await?;
+            }
+        }
+        self.is_back(app, rollback)
+    }
+
+    /// What others wrote since is not what was to go back: a rollback that was begun here is over where each volume has another
+    /// writer since.
+    pub(super) fn forget_rollback(&self, app: AppId, looks: &BTreeMap<VolumeId, Option<Look>>) -> Result<()> {
+        let is_others = |look: &Option<Look>| {
+            look.is_some_and(|look| look.store.newest.is_some_and(|(_, writer)| writer != look.writer))
+        };
+        if self.file(app).rollback.is_none() || looks.is_empty() || !looks.values().all(is_others) {
+            return Ok(());
+        }
+        tracing::warn!(%app, "a rollback that was begun here is over: others wrote since");
+        self.change_file(app, |file| file.rollback = None)
     }
 
     /// Checks the marker of a mounted volume; one that is new gets it, with its folder.
@@ -257,6 +337,14 @@ impl World {
 
     /// Writes what is known of an app, and keeps it.
     pub(super) fn write_file(&self, app: AppId, file: AppFile) -> Result<()> {
+        self.change_file(app, |known| *known = file)
+    }
+
+    /// Changes what is known of an app: on the disk, then here. Where it cannot be written it stays as it was.
+    pub(super) fn change_file(&self, app: AppId, change: impl FnOnce(&mut AppFile)) -> Result<()> {
+        let _one = self.writes.lock();
+        let mut file = self.file(app);
+        change(&mut file);
         self.folder
             .write_app(app, &file)
             .map_err(|error| crate::app::folder::no_space(&self.folder.app(app), &error))?;

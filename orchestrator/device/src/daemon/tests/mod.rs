@@ -1,5 +1,6 @@
 //! What the daemon does with what volumes, Docker and the hive say, in a folder of its own.
 
+mod back;
 mod docker;
 mod forged;
 mod page;

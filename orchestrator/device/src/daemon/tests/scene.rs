@@ -149,17 +149,7 @@ impl Scene {
         let state = folder.path().join("state");
         std::fs::create_dir_all(state.join("orchestrator")).expect("made");
         let volumes = Arc::new(Fake::default());
-        let setup = Setup {
-            apps: folder.path().join("apps"),
-            docker: folder.path().join("docker.sock"),
-            state: state.clone(),
-            volumes: volumes.clone(),
-            past,
-            rings: Arc::new(Nothing),
-            version: "0.0.0".to_owned(),
-            chance: || [6; 32],
-            takes_updates: false,
-        };
+        let setup = setup(folder.path(), &volumes, past);
         let identity = || Identity::from_seed([5; 32]);
         let hive = HiveFile {
             url: url.to_owned(),
@@ -175,6 +165,16 @@ impl Scene {
         let (events, inbox) = unbounded_channel();
         let world = Arc::new(World::new(setup, own, hive, identity(), events).expect("a world"));
         Self { world, volumes, inbox, state, folder }
+    }
+
+    /// The same device after its process was killed: what it has is on the disk.
+    pub fn anew(self) -> Self {
+        let setup = setup(self.folder.path(), &self.volumes, Arc::new(Nothing));
+        let own = Folder::of(&self.state);
+        let hive = self.world.hive_file.lock().clone();
+        let (events, inbox) = unbounded_channel();
+        let world = World::new(setup, own, hive, Identity::from_seed([5; 32]), events).expect("a world");
+        Self { world: Arc::new(world), inbox, ..self }
     }
 
     /// A volume's folder as the filesystem makes it, with a key.
@@ -271,6 +271,20 @@ impl Scene {
                 tokio::spawn(async move { speak(stream, &*answer).await });
             }
         });
+    }
+}
+
+fn setup(folder: &Path, volumes: &Arc<Fake>, past: Arc<dyn Past>) -> Setup {
+    Setup {
+        apps: folder.join("apps"),
+        docker: folder.join("docker.sock"),
+        state: folder.join("state"),
+        volumes: volumes.clone(),
+        past,
+        rings: Arc::new(Nothing),
+        version: "0.0.0".to_owned(),
+        chance: || [6; 32],
+        takes_updates: false,
     }
 }
 
@@ -433,6 +447,19 @@ pub struct Told {
     pub renewed: usize,
     /// Volumes that were rolled back, and to what.
     pub rolled: Vec<(String, String)>,
+    /// What becomes of a rollback of a volume, where it is not done.
+    pub resists: BTreeMap<String, Resists>,
+    /// Whether volumes can be mounted.
+    pub mounts: bool,
+}
+
+/// Why a volume does not go back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Resists {
+    /// It says no.
+    Refuses,
+    /// It never answers: whoever waits is ended.
+    Hangs,
 }
 
 fn unasked() -> Trouble {
@@ -471,7 +498,7 @@ impl Volumes for Fake {
     }
 
     async fn mount(&self, _: &str, _: &Path, _: Duration, _: Option<Boottime>) -> Result<()> {
-        Err(unasked())
+        self.seen.lock().mounts.then_some(()).ok_or_else(unasked)
     }
 
     async fn unmount(&self, _: &Path) -> Result<()> {
@@ -528,7 +555,12 @@ impl Volumes for Fake {
     }
 
     async fn rollback(&self, name: &str, when: &str) -> Result<Seal> {
-        self.seen.lock().rolled.push((name.to_owned(), when.to_owned()));
+        let resists = self.seen.lock().resists.get(name).copied();
+        match resists {
+            Some(Resists::Refuses) => return Err(Trouble::new(Problem::NoSpace, "the disk is full")),
+            Some(Resists::Hangs) => std::future::pending().await,
+            None => self.seen.lock().rolled.push((name.to_owned(), when.to_owned())),
+        }
         Ok(seal(1, &[]))
     }
 
