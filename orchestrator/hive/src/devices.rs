@@ -2,6 +2,7 @@
 
 use orchestrator_api::command::{CommandResult, Order};
 use orchestrator_api::ids::{CommandNumber, DeviceId, Renewals, SessionId};
+use orchestrator_api::placement::Phase;
 use orchestrator_api::report::{Hello, Refusal, Report, ReportAnswer, Welcome};
 
 use crate::Answer;
@@ -122,10 +123,18 @@ impl Hive {
                 // have seen: it may lie between two of its looks.
                 placement.renewed = Some(before);
             }
-            if let Some(has) = has.filter(|has| has.term == placement.term) {
+            // Who still claims tells of what it had before: somebody else may have had the app since.
+            if let Some(has) = has.filter(|has| has.term == placement.term && has.phase != Phase::Claiming) {
+                let has_claimed = matches!(has.phase, Phase::Mounting | Phase::Starting | Phase::Running);
                 for (volume, here) in &has.volumes {
-                    if let (Some(known), Some(head)) = (app.volumes.get_mut(volume), &here.replicated) {
-                        known.raise(head);
+                    let (Some(known), Some(head)) = (app.volumes.get_mut(volume), &here.replicated) else {
+                        continue;
+                    };
+                    let is_new = head.epoch > known.epoch;
+                    known.raise(head);
+                    // This often comes before the result of the start, which then shows no new epoch.
+                    if is_new && has_claimed && keeps(Rule::EpochEndsOthers) {
+                        known.writers = [here.writer].into();
                     }
                 }
             }

@@ -275,7 +275,9 @@ impl Hive {
         let Some(app) = self.apps.get_mut(&app) else { return };
         for (volume, head) in &result.data.heads {
             let Some(known) = app.volumes.get_mut(volume) else { continue };
-            let ours = head.epoch > known.epoch;
+            // A report may have told of the epoch before.
+            let again = head.epoch == known.epoch && result.data.started && keeps(Rule::EpochEndsOthers);
+            let ours = head.epoch > known.epoch || again;
             known.raise(head);
             if ours {
                 // Whoever had a term before is fenced by this epoch.

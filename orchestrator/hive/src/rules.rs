@@ -31,6 +31,8 @@ pub enum Rule {
     HelloGrows,
     /// What is expected of a volume names everybody who had a term since.
     WritersAreKept,
+    /// Who claimed a later epoch takes the place of everybody who had a term before.
+    EpochEndsOthers,
     /// A term that waits to end is not renewed.
     WithdrawnIsRefused,
     /// A failed move goes back to where the app came from.

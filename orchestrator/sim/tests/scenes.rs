@@ -2,13 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use orchestrator_api::command::{Command, CommandResult, Outcome, Verb};
+use orchestrator_api::command::{Command, CommandResult, Data, Order, Outcome, Verb};
 use orchestrator_api::ids::{
-    AppId, DeviceId, Generation, HelloNumber, Incarnation, OperationId, ReportNumber, RunId, SessionId, Term,
-    VolumeId,
+    AppId, DeviceId, Epoch, Generation, HelloNumber, Incarnation, ManifestId, OperationId, ReportNumber,
+    RunId, Seq, SessionId, Term, VolumeId, Writer,
 };
-use orchestrator_api::placement::{Phase, Policy, Why};
-use orchestrator_api::report::{AppReport, Hello, HelloApp, Report};
+use orchestrator_api::placement::{Expect, Head, Phase, Policy, Problem, StoreView, Why};
+use orchestrator_api::report::{AppReport, Hello, HelloApp, Report, VolumeReport};
 use orchestrator_api::times::LEASE_END;
 use orchestrator_hive::rules::{BROKEN, Rule};
 use orchestrator_hive::{
@@ -19,12 +19,25 @@ use orchestrator_hive::{
 const APP: AppId = AppId([1; 16]);
 const ATTIC: DeviceId = DeviceId([b'a'; 16]);
 const CELLAR: DeviceId = DeviceId([b'c'; 16]);
+const VOLUME: VolumeId = VolumeId([5; 32]);
 
 /// A hive, its scheduler, and what two devices say.
 struct Scene {
     hive: Hive,
     scheduler: Scheduler,
     sessions: BTreeMap<DeviceId, (SessionId, u64)>,
+    /// Who tells of the app's volume, with the epoch that is its own; zero where it has none.
+    held: BTreeMap<DeviceId, u64>,
+}
+
+/// A device's pseudonym in the volume.
+fn writer(of: DeviceId) -> Writer {
+    fs_format::DeviceId(of.0)
+}
+
+/// The first manifest of an epoch.
+fn head(epoch: u64) -> Head {
+    Head { epoch: Epoch(epoch), seq: Seq(epoch * 10), manifest: ManifestId([epoch as u8; 32]) }
 }
 
 impl Scene {
@@ -46,7 +59,7 @@ impl Scene {
             problem: None,
         };
         hive.apps.insert(APP, app);
-        Scene { hive, scheduler: Scheduler::default(), sessions: BTreeMap::new() }
+        Scene { hive, scheduler: Scheduler::default(), sessions: BTreeMap::new(), held: BTreeMap::new() }
     }
 
     fn hello(&mut self, device: DeviceId, term: u64, mine: bool) {
@@ -77,7 +90,12 @@ impl Scene {
         let (session, number) = self.sessions.get_mut(&device).expect("it said hello");
         *number += 1;
         let renew = if asks { BTreeSet::from([(APP, Term(term))]) } else { BTreeSet::new() };
-        let here = AppReport { term: Term(term), phase, volumes: BTreeMap::new() };
+        let held = self.held.get(&device).map(|epoch| VolumeReport {
+            writer: writer(device),
+            replicated: Some(head(*epoch)).filter(|head| head.epoch > Epoch(0)),
+        });
+        let volumes = held.into_iter().map(|told| (VOLUME, told)).collect();
+        let here = AppReport { term: Term(term), phase, volumes };
         let report = Report {
             number: ReportNumber(*number),
             renew,
@@ -374,7 +392,10 @@ impl Moving {
     fn does(&mut self, device: DeviceId, verb: Verb) {
         let commands = self.asked(device);
         assert_eq!(commands.iter().map(|it| it.order.verb()).collect::<Vec<_>>(), [verb]);
-        let (number, outcome, data) = (commands[0].number, Outcome::Done, Default::default());
+        let own = self.scene.held.get(&device).filter(|epoch| **epoch > 0 && verb != Verb::Prepare);
+        let heads = own.map(|epoch| (VOLUME, head(*epoch))).into_iter().collect();
+        let data = Data { heads, started: own.is_some(), healthy: own.is_some(), ..Data::default() };
+        let (number, outcome) = (commands[0].number, Outcome::Done);
         let result = CommandResult { number, app: APP, outcome, data };
         let (session, _) = self.scene.sessions[&device];
         decide(&mut self.scene.hive, Event::Result { device, session, result });
@@ -548,7 +569,7 @@ fn failing_over() -> Moving {
     moving.scene.hive.operations.remove(&ordered);
     moving.scene.hive.commands.clear();
     if let Some(app) = moving.scene.hive.apps.get_mut(&APP) {
-        app.volumes.insert(VolumeId([5; 32]), Known::default());
+        app.volumes.insert(VOLUME, Known::default());
     }
     moving.well.remove(&ATTIC);
     let begun = moving.now;
@@ -617,4 +638,98 @@ fn a_start_is_waited_for_as_long_as_its_app_may_take_to_get_healthy() {
     assert_eq!(taken_back_after(None), 210_000);
     assert_eq!(taken_back_after(Some(600_000)), 750_000);
     assert_eq!(taken_back_after(Some(5_000)), 155_000);
+}
+
+/// The attic's app, of which its volume's first epoch is known, moves to the cellar; that reports these phases while it
+/// starts, and then its result comes, or is lost. Who is known to have written since, and who may have by the start that
+/// the cellar gets from a hive that was restored to that moment.
+fn restored_after_a_move(reported: &[Phase], is_answered: bool) -> (BTreeSet<Writer>, Expect) {
+    let mut moving = Moving::ordered(false);
+    let known = Known { writers: BTreeSet::from([writer(ATTIC)]), ..Known::default() };
+    if let Some(app) = moving.scene.hive.apps.get_mut(&APP) {
+        app.volumes.insert(VOLUME, Known { epoch: Epoch(1), seq: Seq(10), ..known });
+    }
+    moving.scene.held = BTreeMap::from([(ATTIC, 1), (CELLAR, 0)]);
+    moving.pass(10);
+    moving.does(CELLAR, Verb::Prepare);
+    moving.does(ATTIC, Verb::HandOver);
+    moving.well.insert(ATTIC, (5, Phase::Stopped(Why::HandOver { resume: false })));
+    moving.scene.held.insert(CELLAR, 2);
+    for phase in reported {
+        moving.well.insert(CELLAR, (6, *phase));
+        moving.pass(10);
+    }
+    if is_answered {
+        moving.does(CELLAR, Verb::Start);
+        assert_eq!(moving.state().1, OperationState::Done);
+    }
+    let writers = moving.scene.hive.apps[&APP].volumes[&VOLUME].writers.clone();
+    // Now a backup is made, the app moves back, the hive is lost, and the attic is not heard any more.
+    decide(&mut moving.scene.hive, Event::Restored { now_ms: 1_000 });
+    moving.scene.hello(CELLAR, 7, false);
+    moving.scene.held.insert(CELLAR, 0);
+    moving.well = BTreeMap::from([(CELLAR, (7, Phase::StandingBy))]);
+    decide(&mut moving.scene.hive, Event::FinishRecovery);
+    moving.pass(60);
+    let app = &moving.scene.hive.apps[&APP];
+    assert_eq!((moving.scene.hive.recovering, app.problem), (false, Some(Refused::NotHeld)));
+    let wish = Wish { app: APP, kind: Kind::Start, to: Some(CELLAR) };
+    moving.operation = OperationId([8; 16]);
+    let answer = decide(&mut moving.scene.hive, Event::Ordered { operation: moving.operation, wish });
+    assert!(matches!(answer, Answer::Ordered(Ok(_))), "{answer:?}");
+    moving.pass(2);
+    moving.does(CELLAR, Verb::Prepare);
+    match moving.asked(CELLAR).remove(0).order {
+        Order::Start(start) => (writers, start.volumes[&VOLUME].clone()),
+        other => panic!("{other:?}"),
+    }
+}
+
+/// What a device does that a restored hive does not hear of ends every start elsewhere, until a person accepts it: however
+/// the hive had learnt of the epoch before.
+#[test]
+fn a_writer_whose_epoch_is_over_is_not_expected_any_more() {
+    let back_on_the_attic =
+        StoreView { newest: Some((head(3), writer(ATTIC))), claim: Some((Epoch(3), writer(ATTIC))) };
+    let told: [(&[Phase], bool); 5] = [
+        (&[], true),
+        (&[Phase::Claiming], true),
+        (&[Phase::Starting], true),
+        (&[Phase::Stopped(Why::Ordered)], true),
+        (&[Phase::Mounting], false),
+    ];
+    for (reported, is_answered) in told {
+        let (writers, expect) = restored_after_a_move(reported, is_answered);
+        assert_eq!(writers, BTreeSet::from([writer(CELLAR)]), "{reported:?} {is_answered}");
+        assert!(!expect.allows(&back_on_the_attic, writer(CELLAR)), "{reported:?} {is_answered}: {expect:?}");
+    }
+    BROKEN.set(Some(Rule::EpochEndsOthers));
+    let (_, expect) = restored_after_a_move(&[Phase::Starting], true);
+    assert!(expect.allows(&back_on_the_attic, writer(CELLAR)), "{expect:?}");
+}
+
+/// Who claims may tell of the epoch that it had before others had the app: those are expected still.
+#[test]
+fn a_device_that_claims_ends_nobody() {
+    let mut scene = Scene::with_term(7);
+    let both = BTreeSet::from([writer(ATTIC), writer(CELLAR)]);
+    if let Some(app) = scene.hive.apps.get_mut(&APP) {
+        app.volumes.insert(VOLUME, Known { epoch: Epoch(1), writers: both.clone(), ..Known::default() });
+    }
+    scene.hello(ATTIC, 7, true);
+    scene.held.insert(ATTIC, 2);
+    let known = |scene: &Scene| scene.hive.apps[&APP].volumes[&VOLUME].clone();
+    for phase in [Phase::Claiming, Phase::Stopped(Why::Failed(Problem::StoreUnreachable))] {
+        scene.report(ATTIC, 7, true, phase);
+        assert_eq!(known(&scene).writers, both, "{phase:?}");
+    }
+    scene.held.insert(ATTIC, 3);
+    scene.report(ATTIC, 7, true, Phase::Mounting);
+    assert_eq!((known(&scene).epoch, known(&scene).writers), (Epoch(3), BTreeSet::from([writer(ATTIC)])));
+    // A report of the same epoch takes away nobody whom a person has accepted meanwhile.
+    if let Some(known) = scene.hive.apps.get_mut(&APP).and_then(|app| app.volumes.get_mut(&VOLUME)) {
+        known.writers.insert(writer(CELLAR));
+    }
+    scene.report(ATTIC, 7, true, Phase::Running);
+    assert_eq!(known(&scene).writers, both);
 }
