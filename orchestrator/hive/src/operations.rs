@@ -218,6 +218,13 @@ impl Hive {
             Outcome::Obsolete => Some(Refused::Problem(Problem::TermOver)),
         };
         self.learn(operation.app, device, result);
+        if matches!(operation.step, Step::Start | Step::Return)
+            && problem.is_none()
+            && let Some(app) = self.apps.get_mut(&operation.app)
+        {
+            // It went back before it was started.
+            app.volumes.values_mut().for_each(|known| known.rollback = None);
+        }
         match (operation.step, problem) {
             (Step::Prepare, None) => self.prepared(id, &operation),
             (Step::Prepare, Some(_)) if operation.kind == Kind::Failover => self.choose_again(id, device),
@@ -372,6 +379,12 @@ impl Hive {
         app.wanted = true;
         app.problem = None;
         let rollback_to: BTreeMap<VolumeId, Head> = operation.rollback_to;
+        // Should it fail there, before or after some volumes went back, the next start goes back as well.
+        for (volume, head) in &rollback_to {
+            if let Some(known) = app.volumes.get_mut(volume) {
+                known.rollback = Some(head.seq.0.to_string());
+            }
+        }
         let start = Start { policy: app.policy, volumes, rollback_to };
         self.command(id, to, step, Order::Start(start));
     }

@@ -105,6 +105,9 @@ pub struct Known {
     pub writers: BTreeSet<Writer>,
     /// An update of the app of which nobody knows how it ended: whoever gets the next term goes back to the moment before it.
     pub update: Option<OperationId>,
+    /// To where the volume goes back before the app is started again, a tag or a seal's number: a rollback, or a way back, has
+    /// begun or may have, and nobody knows that it is whole. A person said so later than of an update.
+    pub rollback: Option<String>,
 }
 
 impl App {

@@ -434,6 +434,12 @@ fn take_update(
         return Ok(());
     };
     let is_placed = row.placement.is_at(device, app.term);
+    let goes_back = row.volumes.values().any(|known| known.rollback.is_some());
+    if is_placed && goes_back && app.phase == Phase::Running {
+        // It went back before it was started: what is written since is not gone back from.
+        let update = row.volumes.values().find_map(|known| known.update);
+        rows::keep_update(tenant, app.app, update)?;
+    }
     let is_open = row.volumes.values().any(|known| known.update.is_some());
     let is_later = app.revision.0 > beside.revision;
     let ends = is_open && app.phase == Phase::Running && app.revision.0 >= beside.revision;

@@ -290,6 +290,8 @@ struct KnownColumn {
     writers: Vec<Hex<16>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     update: Option<OperationId>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    rollback: Option<String>,
 }
 
 fn writer(hex: Hex<16>) -> Writer {
@@ -301,7 +303,7 @@ fn known(text: &str) -> Result<BTreeMap<VolumeId, Known>, DbError> {
     let one = |(volume, known): (Hex<32>, KnownColumn)| {
         let writers = known.writers.into_iter().map(writer).collect();
         let (epoch, seq) = (fs_format::Epoch(known.epoch), fs_format::Seq(known.seq));
-        let known = Known { epoch, seq, writers, update: known.update };
+        let known = Known { epoch, seq, writers, update: known.update, rollback: known.rollback };
         (VolumeId(volume.0), known)
     };
     Ok(columns.into_iter().map(one).collect())
@@ -310,8 +312,9 @@ fn known(text: &str) -> Result<BTreeMap<VolumeId, Known>, DbError> {
 fn known_json(volumes: &BTreeMap<VolumeId, Known>) -> String {
     let one = |(volume, known): (&VolumeId, &Known)| {
         let writers = known.writers.iter().map(|writer| Hex(writer.0)).collect();
-        let (epoch, seq, update) = (known.epoch.0, known.seq.0, known.update);
-        (Hex(volume.0), KnownColumn { epoch, seq, writers, update })
+        let (epoch, seq, update, rollback) =
+            (known.epoch.0, known.seq.0, known.update, known.rollback.clone());
+        (Hex(volume.0), KnownColumn { epoch, seq, writers, update, rollback })
     };
     json(&volumes.iter().map(one).collect::<BTreeMap<_, _>>())
 }
@@ -658,24 +661,31 @@ impl Loaded {
         }
     }
 
-    /// What an update did that is closed without its device's answer, nobody knows.
-    fn note_updates(&mut self) {
+    /// What an update or a rollback did that is closed without its device's answer, nobody knows.
+    fn note_unknown(&mut self, tenant: &mut Tenant<'_>) -> Result<(), Fail> {
         for (id, operation) in &self.hive.operations {
             let ran = self.before.operations.get(id).is_some_and(|was| was.state == OperationState::Running);
             let closed = ran && matches!(operation.state, OperationState::Failed(_));
-            let task = self.operations.get(id).and_then(|beside| beside.data.task.as_ref());
-            let Some(Task::Update { revision }) = task else { continue };
-            // What the device said in a report counts as well.
-            let is_done = self.apps.get(&operation.app).is_some_and(|row| row.revision >= *revision);
-            if let (true, false, Some(app)) = (closed, is_done, self.hive.apps.get_mut(&operation.app)) {
-                app.volumes.values_mut().for_each(|known| known.update = Some(*id));
+            let (true, Some(beside)) = (closed, self.operations.get(id)) else { continue };
+            let Some(app) = self.hive.apps.get_mut(&operation.app) else { continue };
+            if let Some(Task::Update { revision }) = beside.data.task {
+                // What the device said in a report counts as well.
+                if self.apps.get(&operation.app).is_none_or(|row| row.revision < revision) {
+                    app.volumes.values_mut().for_each(|known| known.update = Some(*id));
+                }
+            } else if beside.kind == "rollback"
+                && beside.data.taken
+                && let Some(to) = rollback_of(tenant, *id)?
+            {
+                goes_back(app, &to);
             }
         }
+        Ok(())
     }
 
     /// Writes what a decision changed.
     pub fn save(&mut self, tenant: &mut Tenant<'_>) -> Result<(), Fail> {
-        self.note_updates();
+        self.note_unknown(tenant)?;
         let (hive, before) = (&self.hive, &self.before);
         let life = Life::after(hive);
         if life != Life::after(before) {
@@ -759,7 +769,9 @@ impl Loaded {
             let operation = self.operations.get(&command.operation);
             let volumes = hive.apps.get(&command.app).map(|app| app.volumes.values());
             let update = volumes.into_iter().flatten().find_map(|known| known.update);
-            let body = wire_command(tenant, &command, app, operation, update)?;
+            let rollback = hive.apps.get(&command.app).and_then(|app| unfinished(&app.volumes));
+            let before = update.map(|id| MomentName::Tag(Text::cut(&id.instant_tag())));
+            let body = wire_command(tenant, &command, app, operation, rollback.or(before))?;
             insert_command(tenant, to, &body)?;
         }
         self.before = self.hive.clone();
@@ -1018,19 +1030,61 @@ fn key(name: &str) -> Result<Key, DbError> {
 pub fn keep_update(tenant: &mut Tenant<'_>, id: AppId, update: Option<OperationId>) -> Result<(), Fail> {
     let mut loaded = Loaded::app(tenant, id)?;
     if let Some(app) = loaded.hive.apps.get_mut(&id) {
-        app.volumes.values_mut().for_each(|known| known.update = update);
+        app.volumes.values_mut().for_each(|known| (known.update, known.rollback) = (update, None));
     }
     loaded.save(tenant)
 }
 
-/// A command as the device gets it: what was decided, with what the rows have beside, and the update of which nobody knows
-/// how it ended.
+/// Writes down to where an app goes back with its next start, since a rollback of it has begun and is not whole, or nobody knows.
+pub fn keep_rollback(tenant: &mut Tenant<'_>, id: AppId, to: &MomentName) -> Result<(), Fail> {
+    let mut loaded = Loaded::app(tenant, id)?;
+    if let Some(app) = loaded.hive.apps.get_mut(&id) {
+        goes_back(app, to);
+    }
+    loaded.save(tenant)
+}
+
+/// A person has said which data it is: that counts, and not what an update was to go back to.
+fn goes_back(app: &mut App, to: &MomentName) {
+    for (volume, known) in &mut app.volumes {
+        known.update = None;
+        known.rollback = match to {
+            MomentName::Tag(tag) => Some(tag.as_str().to_owned()),
+            MomentName::Seals(seals) => seals.get(&Hex(volume.0)).map(|seq| seq.0.to_string()),
+        };
+    }
+}
+
+/// To where a rollback goes, as its device was asked; none where it was answered, or is forgotten.
+pub fn rollback_of(tenant: &mut Tenant<'_>, operation: OperationId) -> Result<Option<MomentName>, DbError> {
+    let sql = "SELECT body FROM command WHERE account = $1 AND operation = $2 AND verb = 'rollback' AND result IS NULL";
+    let Some(row) = tenant.one(sql, &[operation.0.into()])? else { return Ok(None) };
+    let command: wire::command::Command = read(row.text(0)?)?;
+    match command.order {
+        wire::command::Order::Rollback { to, .. } => Ok(Some(to)),
+        _ => Ok(None),
+    }
+}
+
+/// To where the volumes of an app go back with its next start: seals by their numbers, else one tag of all.
+fn unfinished(volumes: &BTreeMap<VolumeId, Known>) -> Option<MomentName> {
+    let whens = volumes.iter().filter_map(|(volume, known)| Some((volume, known.rollback.as_ref()?)));
+    let whens: BTreeMap<_, _> = whens.collect();
+    let seals = whens.iter().map(|(volume, when)| Some((Hex(volume.0), Number(when.parse().ok()?))));
+    match seals.collect::<Option<BTreeMap<_, _>>>() {
+        Some(seals) => Some(MomentName::Seals(seals)).filter(MomentName::is_bounded),
+        None => whens.values().next().map(|tag| MomentName::Tag(Text::cut(tag))),
+    }
+}
+
+/// A command as the device gets it: what was decided, with what the rows have beside, and the moment that the app goes back to
+/// since nobody knows how an update or a rollback ended.
 fn wire_command(
     tenant: &mut Tenant<'_>,
     command: &Command,
     app: &AppRow,
     operation: Option<&OperationRow>,
-    update: Option<OperationId>,
+    before: Option<MomentName>,
 ) -> Result<wire::command::Command, Fail> {
     let revision = Number(app.revision);
     let order = match &command.order {
@@ -1062,9 +1116,8 @@ fn wire_command(
             let back = |(volume, head): (&VolumeId, &Head)| (Hex(volume.0), Number(head.seq.0));
             let seals: BTreeMap<_, _> = start.rollback_to.iter().map(back).collect();
             let seals = Some(MomentName::Seals(seals)).filter(MomentName::is_bounded);
-            // A planned move begins where the app runs: there an update has ended, and so it is on the way back.
-            let update = update.filter(|_| operation.is_none_or(|operation| operation.kind != "move"));
-            let before = update.map(|id| MomentName::Tag(Text::cut(&id.instant_tag())));
+            // A planned move begins where the app runs: there it has ended, and so it is on the way back.
+            let before = before.filter(|_| operation.is_none_or(|operation| operation.kind != "move"));
             wire::command::Order::Start(Start {
                 revision,
                 policy: start.policy,

@@ -235,8 +235,8 @@ pub fn save(tenant: &mut Tenant<'_>, id: OperationId, open: &Open) -> Result<(),
 /// A task is not wanted any more: its device is not told of it, or whatever that still does of it, nobody waits for.
 pub fn cancel(tenant: &mut Tenant<'_>, id: OperationId) -> Result<(), Fail> {
     let Some(mut open) = load(tenant, id)? else { return Ok(()) };
-    forget_commands(tenant, id)?;
     leave(tenant, &open)?;
+    forget_commands(tenant, id)?;
     open.beside.data.cancelled = true;
     open.beside.data.waits = None;
     open.operation.state = OperationState::Failed(Refused::State);
@@ -279,16 +279,21 @@ pub fn taken(tenant: &mut Tenant<'_>, device: DeviceId, command: &Command) -> Re
 /// Nobody waits for a task any more, and what was ordered of a device is taken back.
 pub fn give_up(tenant: &mut Tenant<'_>, id: OperationId, why: Refused) -> Result<(), Fail> {
     let Some(mut open) = load(tenant, id)? else { return Ok(()) };
-    forget_commands(tenant, id)?;
     leave(tenant, &open)?;
+    forget_commands(tenant, id)?;
     open.beside.data.waits = None;
     open.operation.state = OperationState::Failed(why);
     save(tenant, id, &open)
 }
 
-/// What a device did of an update is not known when nobody waits for it any more; an app that was to stay stopped after a
-/// rollback goes on.
+/// What a device did of an update or a rollback is not known when nobody waits for it any more; an app that was to stay stopped
+/// after a rollback goes on.
 fn leave(tenant: &mut Tenant<'_>, open: &Open) -> Result<(), Fail> {
+    if let (Some(app), "rollback", true) = (open.app, open.beside.kind.as_str(), open.beside.data.taken)
+        && let Some(to) = rows::rollback_of(tenant, open.id)?
+    {
+        rows::keep_rollback(tenant, app, &to)?;
+    }
     match (open.app, &open.beside.data.task) {
         (Some(app), Some(Task::Update { .. })) => rows::keep_update(tenant, app, Some(open.id)),
         (Some(app), Some(Task::RollbackStopped)) => want(tenant, app, true),
@@ -415,7 +420,15 @@ pub fn answered(
         }
         // A person has said which data it is.
         (Order::Rollback { .. }, Some(app), OperationState::Done) => rows::keep_update(tenant, app, None)?,
-        (Order::Rollback { .. }, Some(app), _) if task == Task::RollbackStopped => want(tenant, app, true)?,
+        (Order::Rollback { to, .. }, Some(app), _) => {
+            // Some volumes may be back and others not: whoever starts it next goes back as a whole.
+            if result.data.rolled_back == Some(false) {
+                rows::keep_rollback(tenant, app, to)?;
+            }
+            if task == Task::RollbackStopped {
+                want(tenant, app, true)?;
+            }
+        }
         _ => {}
     }
     let mut about = About { app, device: Some(device), operation: Some(id), ..About::default() };

@@ -695,3 +695,100 @@ async fn what_a_device_has_taken_is_not_cancelled_behind_its_back() {
     let cancel = format!("/v1/operations/{}/cancel", id(&begun));
     assert_eq!(scene.ada.post(&cancel, &json!({})).await.is(200)["state"], "cancelled");
 }
+
+/// Some volumes may be back and others not: whoever starts the app next goes back as a whole, unless nothing had begun.
+#[tokio::test(flavor = "multi_thread")]
+async fn after_a_rollback_that_is_not_whole_the_next_start_goes_back_to_its_moment() {
+    let rounds = [
+        (Some(json!({"rolled_back": false})), json!("before-party")),
+        (Some(json!({})), Value::Null),
+        // Its device has the order, and nobody hears of it any more.
+        (None, json!("before-party")),
+    ];
+    for (answered, back) in rounds {
+        let (database, folder) = databases().await.remove(0);
+        let mut scene = Scene::on(&database, folder, "manual").await;
+        let ordered = id(&scene.order("rollback", json!({"to": "before-party"})).await.is(202));
+        let command = scene.attic.expect("rollback").await;
+        scene.attic.has(&scene.app, &scene.term, "stopped", Some("failed"), Some((1, 6)));
+        let code = if answered.is_some() { "no_space" } else { "forced" };
+        if let Some(data) = answered {
+            scene.attic.answer(&command, "failed", Some(code), data).await.is(204);
+        }
+        scene.attic.report().await.is(200);
+
+        scene.cellar.report().await.is(200);
+        let forced = json!({
+            "to": scene.cellar.uuid(), "forced": true, "accept_loss": true, "even_if_online": true
+        });
+        let begun = id(&scene.order("move", forced).await.is(202));
+        assert_eq!(scene.ada.wait(&ordered, 10).await["code"], code);
+        let prepare = scene.cellar.expect("prepare").await;
+        let writers = json!([{"volume": VOLUME, "writer": scene.cellar.writer()}]);
+        scene.cellar.answer(&prepare, "done", None, json!({"writers": writers})).await.is(204);
+        let start = scene.cellar.expect("start").await;
+        assert_eq!(start["rollback_to"], back, "{code}");
+        // It fails there: whoever is next has to go back, too.
+        scene.cellar.answer(&start, "failed", Some("no_space"), json!({})).await.is(204);
+        assert_eq!(scene.ada.wait(&begun, 10).await["code"], "no_space");
+        scene.cellar.has(&scene.app, &start["term"], "stopped", Some("failed"), None);
+        scene.cellar.report().await.is(200);
+        let begun = id(&scene.order("start", json!({})).await.is(202));
+        let prepare = scene.cellar.expect("prepare").await;
+        scene.cellar.answer(&prepare, "done", None, json!({"writers": writers})).await.is(204);
+        let start = scene.cellar.expect("start").await;
+        assert_eq!(start["rollback_to"], back, "{code}");
+        // It runs, which a report may tell before its result does: what is written since is not gone back from.
+        scene.cellar.has(&scene.app, &start["term"], "running", None, Some((2, 10)));
+        scene.cellar.report().await.is(200);
+        let data =
+            json!({"cuts": [cut(2, 10, Some(9))], "writers": writers, "started": true, "healthy": true});
+        scene.cellar.answer(&start, "done", None, data).await.is(204);
+        assert_eq!(scene.ada.wait(&begun, 10).await["state"], "done");
+        let stopped = id(&scene.order("stop", json!({})).await.is(202));
+        play(&scene.ada, &stopped, &mut [&mut scene.cellar]).await;
+        scene.order("start", json!({})).await.is(202);
+        let prepare = scene.cellar.expect("prepare").await;
+        scene.cellar.answer(&prepare, "done", None, json!({"writers": writers})).await.is(204);
+        assert_eq!(scene.cellar.expect("start").await["rollback_to"], Value::Null, "{code}");
+        scene.world.end().await;
+    }
+}
+
+/// The source could not bring its volumes back, or not all of them.
+#[tokio::test(flavor = "multi_thread")]
+async fn after_a_way_back_that_failed_the_next_start_goes_back_as_well() {
+    let (database, folder) = databases().await.remove(0);
+    let mut scene = Scene::on(&database, folder, "manual").await;
+    scene.cellar.report().await.is(200);
+    let begun = id(&scene.order("move", json!({"to": scene.cellar.uuid()})).await.is(202));
+    scene.attic.report().await.is(200);
+    let prepare = scene.cellar.expect("prepare").await;
+    let writers = json!([{"volume": VOLUME, "writer": scene.cellar.writer()}]);
+    scene.cellar.answer(&prepare, "done", None, json!({"writers": writers})).await.is(204);
+    let hand_over = scene.attic.expect("hand_over").await;
+    let head = |epoch: u64, seq: u64| json!({"volume": VOLUME, "epoch": epoch, "seq": seq, "manifest": manifest(seq)});
+    let data = json!({"heads": [head(1, 9)], "started": true, "healthy": true});
+    scene.attic.answer(&hand_over, "done", None, data).await.is(204);
+    scene.attic.has(&scene.app, &scene.term, "stopped", Some("hand_over"), Some((1, 9)));
+    let start = scene.cellar.expect("start").await;
+    assert_eq!(start["rollback_to"], Value::Null);
+    let spoiled = json!({"heads": [head(2, 11)], "started": true, "healthy": false});
+    scene.cellar.answer(&start, "failed", Some("unhealthy"), json!({})).await.is(204);
+    let back = scene.cellar.expect("hand_over").await;
+    scene.cellar.answer(&back, "done", None, spoiled).await.is(204);
+    let again = scene.attic.expect("start").await;
+    assert_eq!(again["rollback_to"][VOLUME], 9);
+    scene.attic.answer(&again, "failed", Some("no_space"), json!({})).await.is(204);
+    assert_eq!(scene.ada.wait(&begun, 20).await["state"], "failed");
+    scene.attic.has(&scene.app, &again["term"], "stopped", Some("failed"), Some((1, 9)));
+    scene.attic.report().await.is(200);
+
+    scene.order("start", json!({})).await.is(202);
+    scene.attic.report().await.is(200);
+    let prepare = scene.attic.expect("prepare").await;
+    let writers = json!([{"volume": VOLUME, "writer": scene.attic.writer()}]);
+    scene.attic.answer(&prepare, "done", None, json!({"writers": writers})).await.is(204);
+    assert_eq!(scene.attic.expect("start").await["rollback_to"][VOLUME], 9);
+    scene.world.end().await;
+}
