@@ -82,7 +82,8 @@ impl Hive {
         inside.numbers += 1;
         let number = inside.numbers;
         command["number"] = json!(number);
-        command["operation"] = json!(format!("0b0b0b0b-0b0b-4b0b-8b0b-{number:012x}"));
+        // The beginning of an id names what the operation keeps.
+        command["operation"] = json!(format!("{number:08x}-0b0b-4b0b-8b0b-0b0b0b0b0b0b"));
         inside.devices.get_mut(device).unwrap().commands.push(command);
         self.inside.1.notify_all();
         number
