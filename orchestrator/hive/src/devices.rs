@@ -101,6 +101,7 @@ impl Hive {
         device.apps = report.apps;
         let reported = device.apps.clone();
 
+        let recovering = self.recovering;
         let mut answer = ReportAnswer { number: report.number, ..ReportAnswer::default() };
         for (app_id, app) in &mut self.apps {
             let placement = &mut app.placement;
@@ -115,7 +116,11 @@ impl Hive {
             }
             let asked = report.renew.contains(&(*app_id, placement.term));
             let refused = placement.withdrawn && keeps(Rule::WithdrawnIsRefused);
-            if asked && !refused {
+            // Who claims holds no lease: a device that was not heard yet may have one, for a later term.
+            let unheld = recovering
+                && has.is_none_or(|has| has.phase == Phase::Claiming)
+                && keeps(Rule::OnlyHeldIsRenewed);
+            if asked && !refused && !unheld {
                 answer.granted.insert((*app_id, placement.term));
                 placement.renewed = None;
             } else if placement.renewed.is_none() {

@@ -209,7 +209,10 @@ impl Hive {
     /// A device answered the command that the operation waits for.
     pub(crate) fn answered(&mut self, id: OperationId, device: DeviceId, result: &CommandResult) {
         let Some(operation) = self.operations.get(&id).cloned() else { return };
-        if operation.waits != Some((device, result.number)) || operation.state != OperationState::Running {
+        let waits = operation.waits == Some((device, result.number));
+        let awaited = waits && operation.state == OperationState::Running;
+        self.learn(operation.app, device, result, awaited);
+        if !awaited {
             return;
         }
         let problem = match result.outcome {
@@ -217,7 +220,6 @@ impl Hive {
             Outcome::Failed(problem) => Some(Refused::Problem(problem)),
             Outcome::Obsolete => Some(Refused::Problem(Problem::TermOver)),
         };
-        self.learn(operation.app, device, result);
         if matches!(operation.step, Step::Start | Step::Return)
             && problem.is_none()
             && let Some(app) = self.apps.get_mut(&operation.app)
@@ -276,17 +278,21 @@ impl Hive {
         }
     }
 
-    /// What a result says of the heads in the store.
-    fn learn(&mut self, app: AppId, device: DeviceId, result: &CommandResult) {
+    /// What a result says of the heads in the store, also one that no operation waits for any more.
+    fn learn(&mut self, app: AppId, device: DeviceId, result: &CommandResult, awaited: bool) {
         let Some(writers) = self.devices.get(&device).map(|device| device.writers.clone()) else { return };
         let Some(app) = self.apps.get_mut(&app) else { return };
+        // Who was slow to claim in a term of before has a later epoch than the one that it fenced.
+        let slow = !awaited || result.outcome == Outcome::Failed(Problem::Fenced);
         for (volume, head) in &result.data.heads {
             let Some(known) = app.volumes.get_mut(volume) else { continue };
             // A report may have told of the epoch before.
             let again = head.epoch == known.epoch && result.data.started && keeps(Rule::EpochEndsOthers);
             let ours = head.epoch > known.epoch || again;
             known.raise(head);
-            if ours {
+            if ours && slow && keeps(Rule::SlowEndsNobody) {
+                known.writers.extend(writers.get(volume));
+            } else if ours {
                 // Whoever had a term before is fenced by this epoch.
                 known.writers = writers.get(volume).copied().into_iter().collect();
             }

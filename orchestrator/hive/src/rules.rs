@@ -33,6 +33,10 @@ pub enum Rule {
     WritersAreKept,
     /// Who claimed a later epoch takes the place of everybody who had a term before.
     EpochEndsOthers,
+    /// Who was fenced, or answers late, took nobody's place.
+    SlowEndsNobody,
+    /// While a hive recovers, only who can be running has its lease renewed.
+    OnlyHeldIsRenewed,
     /// A term that waits to end is not renewed.
     WithdrawnIsRefused,
     /// A failed move goes back to where the app came from.

@@ -16,6 +16,8 @@ pub struct Flavour {
     pub hive: bool,
     /// Docker, disks and gates fail.
     pub parts: bool,
+    /// The store crashes.
+    pub store: bool,
     /// The hive is restored from a backup.
     pub restores: bool,
     /// A machine is copied.
@@ -38,6 +40,7 @@ impl Flavour {
         network: true,
         machines: true,
         hive: true,
+        store: true,
         parts: true,
         restores: true,
         copies: true,
@@ -50,6 +53,7 @@ impl Flavour {
 
     /// Devices and hive are cut off from each other, and processes stand still.
     pub const LEASES: Flavour = Flavour {
+        store: false,
         restores: false,
         copies: false,
         auto_percent: 100,
@@ -60,25 +64,35 @@ impl Flavour {
 
     /// Nothing is under lease; devices and store are cut off from each other.
     pub const MANUAL: Flavour =
-        Flavour { auto_percent: 0, policies: false, often: &[0, 46, 52], ..Flavour::ALL };
+        Flavour { auto_percent: 0, policies: false, store: false, often: &[0, 46, 52], ..Flavour::ALL };
 
     /// Docker stops and gates fail; everything is under lease.
-    pub const PARTS: Flavour =
-        Flavour { often: &[58, 58, 70], restores: false, copies: false, auto_percent: 100, ..Flavour::ALL };
+    pub const PARTS: Flavour = Flavour {
+        often: &[58, 58, 70],
+        store: false,
+        restores: false,
+        copies: false,
+        auto_percent: 100,
+        ..Flavour::ALL
+    };
+
+    /// The store crashes again and again.
+    pub const STORES: Flavour = Flavour { often: &[97, 97, 46, 80], copies: false, ..Flavour::ALL };
 
     /// The hive is restored again and again.
     pub const RESTORES: Flavour =
-        Flavour { often: &[94, 94, 0, 46], copies: false, auto_percent: 100, ..Flavour::ALL };
+        Flavour { often: &[94, 94, 0, 46], store: false, copies: false, auto_percent: 100, ..Flavour::ALL };
 
     /// Machines are copied.
     pub const COPIES: Flavour =
-        Flavour { often: &[96, 46, 52], auto_percent: 20, restores: false, ..Flavour::ALL };
+        Flavour { often: &[96, 46, 52], auto_percent: 20, store: false, restores: false, ..Flavour::ALL };
 
     /// Nothing fails.
     pub const CALM: Flavour = Flavour {
         network: false,
         machines: false,
         hive: false,
+        store: false,
         parts: false,
         restores: false,
         copies: false,
@@ -196,6 +210,7 @@ impl World {
             }
             94..=95 if self.flavour.restores => self.restore(),
             96 if self.flavour.copies && self.machines.len() < 5 => self.copy(at),
+            97..=98 if self.flavour.store => self.store_crashes(long),
             _ => {}
         }
     }
@@ -221,6 +236,22 @@ impl World {
             }
         }
         true
+    }
+
+    /// Whether the store crashes before or after a request.
+    pub(crate) fn store_crashes_here(&mut self) -> bool {
+        if self.mended || !self.flavour.store || !self.chance.millionths(2_000) {
+            return false;
+        }
+        let wait = self.chance.between(1_000, 60_000);
+        self.store_crashes(wait);
+        true
+    }
+
+    /// The store ends and begins again: what it answered to is there, and what is on its way to it is lost.
+    fn store_crashes(&mut self, wait: u64) {
+        self.say(|| format!("fault: the store crashes for {wait}"));
+        self.store_back = self.store_back.max(self.now + wait);
     }
 
     pub(crate) fn process_crashes(&mut self, at: usize) {
@@ -268,6 +299,7 @@ impl World {
         self.say(|| "everything is mended".into());
         self.mended = true;
         self.blocked.clear();
+        self.store_back = 0;
         let now = self.now;
         for process in &mut self.hive.processes {
             process.paused = process.paused.min(now);

@@ -141,6 +141,8 @@ pub struct World {
     pub(crate) manifests: Manifests,
     pub(crate) oracle: Oracle,
     pub(crate) blocked: BTreeMap<(Node, Node), u64>,
+    /// When the store that crashed is there again.
+    pub(crate) store_back: u64,
     pub(crate) mended: bool,
     pub(crate) seen: Seen,
     quiet_since: Option<u64>,
@@ -194,6 +196,7 @@ impl World {
             manifests: Manifests::default(),
             oracle: Oracle::default(),
             blocked: BTreeMap::new(),
+            store_back: 0,
             mended: false,
             seen: Seen::default(),
             quiet_since: None,
@@ -345,25 +348,14 @@ impl World {
                 }
             }
             What::Store { from, boot, job, stage, volume, ask } => {
-                let objects = self.store.entry(volume).or_default();
-                let before = objects.slots.len();
-                let said = objects.perform(&ask, &self.manifests)?;
-                if objects.slots.len() > before
-                    && let Ask::Slot(index) = ask
-                {
-                    let manifest = self.manifests.get(index).clone();
-                    self.say(|| {
-                        let Ask::Slot(_) = ask else { return String::new() };
-                        format!("store: {volume:.4?} slot {} epoch {} #{index}", manifest.seq, manifest.epoch)
-                    });
-                } else if let Ask::Claim(epoch, ..) = ask {
-                    self.say(|| format!("store: {volume:.4?} claim {epoch}: {said:?}"));
+                if self.now < self.store_back || self.store_crashes_here() {
+                    return Ok(());
                 }
-                self.send(
-                    Node::Store,
-                    Node::Machine(from),
-                    What::Answer { to: from, boot, job, stage, said },
-                );
+                let said = self.store_asked(volume, ask)?;
+                if !self.store_crashes_here() {
+                    let answer = What::Answer { to: from, boot, job, stage, said };
+                    self.send(Node::Store, Node::Machine(from), answer);
+                }
             }
             What::Answer { to, boot, job, stage, said } => {
                 let machine = &self.machines[to];
@@ -394,6 +386,23 @@ impl World {
             What::Check => {}
         }
         Ok(())
+    }
+
+    /// The store does what it was asked.
+    fn store_asked(&mut self, volume: VolumeId, ask: Ask) -> Result<Said, String> {
+        let objects = self.store.entry(volume).or_default();
+        let before = objects.slots.len();
+        let said = objects.perform(&ask, &self.manifests)?;
+        let added = objects.slots.len() > before;
+        match ask {
+            Ask::Slot(index) if added => {
+                let (seq, epoch) = (self.manifests.get(index).seq, self.manifests.get(index).epoch);
+                self.say(|| format!("store: {volume:.4?} slot {seq} epoch {epoch} #{index}"));
+            }
+            Ask::Claim(epoch, ..) => self.say(|| format!("store: {volume:.4?} claim {epoch}: {said:?}")),
+            Ask::List | Ask::Slot(_) => {}
+        }
+        Ok(said)
     }
 
     /// Switches a machine on.

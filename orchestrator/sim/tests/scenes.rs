@@ -2,18 +2,18 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use orchestrator_api::command::{Command, CommandResult, Data, Order, Outcome, Verb};
+use orchestrator_api::command::{Command, CommandResult, Data, Order, Outcome, Start, Verb};
 use orchestrator_api::ids::{
-    AppId, DeviceId, Epoch, Generation, HelloNumber, Incarnation, ManifestId, OperationId, ReportNumber,
-    RunId, Seq, SessionId, Term, VolumeId, Writer,
+    AppId, CommandNumber, DeviceId, Epoch, Generation, HelloNumber, Incarnation, ManifestId, OperationId,
+    ReportNumber, RunId, Seq, SessionId, Term, VolumeId, Writer,
 };
 use orchestrator_api::placement::{Expect, Head, Phase, Policy, Problem, StoreView, Why};
 use orchestrator_api::report::{AppReport, Hello, HelloApp, Report, VolumeReport};
 use orchestrator_api::times::LEASE_END;
 use orchestrator_hive::rules::{BROKEN, Rule};
 use orchestrator_hive::{
-    Answer, App, Device, DeviceState, Event, Hive, Kind, Known, Look, Operation, OperationState, Placement,
-    Refused, Scheduler, Step, Wish, decide,
+    Answer, App, Device, DeviceState, Event, Given, Hive, Kind, Known, Look, Operation, OperationState,
+    Placement, Refused, Scheduler, Step, Wish, decide,
 };
 
 const APP: AppId = AppId([1; 16]);
@@ -208,6 +208,24 @@ fn a_recovered_hive_waits_for_leases_that_it_granted_too_early() {
     assert!(restored_and_renewed() > LEASE_END);
     BROKEN.set(Some(Rule::RecoveryWaitsForLeases));
     assert!(restored_and_renewed() < LEASE_END);
+}
+
+/// A restored hive that still waits for the cellar hears the attic: whether its lease is renewed.
+fn renewed_while_recovering(phase: Phase) -> bool {
+    let mut scene = Scene::with_term(5);
+    decide(&mut scene.hive, Event::Restored { now_ms: 1_000 });
+    scene.hello(ATTIC, 5, true);
+    scene.report(ATTIC, 5, true, phase)
+}
+
+/// Who claims holds no lease; the cellar may have one, for a later term that this hive forgot.
+#[test]
+fn a_recovering_hive_renews_only_what_can_run() {
+    let held = [Phase::Mounting, Phase::Starting, Phase::Running, Phase::Stopping(Why::Ordered)];
+    assert!(held.into_iter().all(renewed_while_recovering));
+    assert!(!renewed_while_recovering(Phase::Claiming));
+    BROKEN.set(Some(Rule::OnlyHeldIsRenewed));
+    assert!(renewed_while_recovering(Phase::Claiming));
 }
 
 /// A backup says that the attic has a lease; since then its app has become `manual`, and it is not heard.
@@ -732,4 +750,51 @@ fn a_device_that_claims_ends_nobody() {
     }
     scene.report(ATTIC, 7, true, Phase::Running);
     assert_eq!(known(&scene).writers, both);
+}
+
+/// The cellar claims in a term that was given to the attic meanwhile, after it; its answer comes when nobody waits for it.
+/// Who is expected of the head that it made.
+fn expected_after_a_slow_claim(state: OperationState, outcome: Outcome) -> (Epoch, BTreeSet<Writer>) {
+    let mut scene = Scene::with_term(7);
+    let known = Known { epoch: Epoch(3), writers: BTreeSet::from([writer(ATTIC)]), ..Known::default() };
+    if let Some(app) = scene.hive.apps.get_mut(&APP) {
+        app.volumes.insert(VOLUME, known);
+    }
+    scene.hello(CELLAR, 6, true);
+    scene.held.insert(CELLAR, 0);
+    scene.report(CELLAR, 6, true, Phase::Claiming);
+    let (operation, number) = (OperationId([9; 16]), CommandNumber(1));
+    let wish = Wish { app: APP, kind: Kind::Force { even_if_online: true }, to: Some(CELLAR) };
+    decide(&mut scene.hive, Event::Ordered { operation, wish });
+    if let Some(operation) = scene.hive.operations.get_mut(&operation) {
+        (operation.state, operation.step, operation.waits) = (state, Step::Start, Some((CELLAR, number)));
+    }
+    let order =
+        Order::Start(Start { policy: Policy::Auto, volumes: BTreeMap::new(), rollback_to: BTreeMap::new() });
+    let command = Command { number, operation, app: APP, term: Term(6), generation: Generation(1), order };
+    scene.hive.commands.insert((CELLAR, number), Given { command, result: None });
+    let data = Data { heads: BTreeMap::from([(VOLUME, head(4))]), started: true, ..Data::default() };
+    let result = CommandResult { number, app: APP, outcome, data };
+    let session = scene.sessions[&CELLAR].0;
+    decide(&mut scene.hive, Event::Result { device: CELLAR, session, result });
+    let known = &scene.hive.apps[&APP].volumes[&VOLUME];
+    (known.epoch, known.writers.clone())
+}
+
+#[test]
+fn who_was_slow_to_claim_is_expected_and_ends_nobody() {
+    let forced = OperationState::Failed(Refused::Forced);
+    let fenced = Outcome::Failed(Problem::Fenced);
+    let both = BTreeSet::from([writer(ATTIC), writer(CELLAR)]);
+    for (state, outcome) in [(forced, fenced), (forced, Outcome::Done), (OperationState::Running, fenced)] {
+        assert_eq!(
+            expected_after_a_slow_claim(state, outcome),
+            (Epoch(4), both.clone()),
+            "{state:?} {outcome:?}"
+        );
+    }
+    let only = BTreeSet::from([writer(CELLAR)]);
+    assert_eq!(expected_after_a_slow_claim(OperationState::Running, Outcome::Done), (Epoch(4), only.clone()));
+    BROKEN.set(Some(Rule::SlowEndsNobody));
+    assert_eq!(expected_after_a_slow_claim(forced, fenced), (Epoch(4), only));
 }
