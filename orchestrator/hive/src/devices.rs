@@ -116,8 +116,10 @@ impl Hive {
             }
             let asked = report.renew.contains(&(*app_id, placement.term));
             let refused = placement.withdrawn && keeps(Rule::WithdrawnIsRefused);
-            // Who claims holds no lease: a device that was not heard yet may have one, for a later term.
+            // Who claims and was not renewed before holds no lease: a device that was not heard yet may have one,
+            // for a later term.
             let unheld = recovering
+                && placement.renewed.is_some()
                 && has.is_none_or(|has| has.phase == Phase::Claiming)
                 && keeps(Rule::OnlyHeldIsRenewed);
             if asked && !refused && !unheld {

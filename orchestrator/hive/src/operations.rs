@@ -184,9 +184,12 @@ impl Hive {
             Kind::Move if !is_fresh(placed) || !is_fresh(to) => Some(Refused::DeviceSilent),
             // What does not run has nothing to hand over.
             Kind::Move if placed == to || phase != Some(Phase::Running) => Some(Refused::State),
-            Kind::Force { .. } if placed == to => Some(Refused::State),
+            // What does not run there may begin there, also over a head that nobody expected.
+            Kind::Force { .. } if placed == to && phase.is_none_or(Phase::is_live) => Some(Refused::State),
             Kind::Force { .. } if !is_fresh(to) => Some(Refused::DeviceSilent),
-            Kind::Force { even_if_online: false } if is_fresh(placed) => Some(Refused::DeviceOnline),
+            Kind::Force { even_if_online: false } if placed != to && is_fresh(placed) => {
+                Some(Refused::DeviceOnline)
+            }
             _ => None,
         };
         match (refused, operation.kind, to) {

@@ -35,7 +35,7 @@ pub enum Rule {
     EpochEndsOthers,
     /// Who was fenced, or answers late, took nobody's place.
     SlowEndsNobody,
-    /// While a hive recovers, only who can be running has its lease renewed.
+    /// While a hive recovers, only who holds a lease has it renewed.
     OnlyHeldIsRenewed,
     /// A term that waits to end is not renewed.
     WithdrawnIsRefused,

@@ -220,10 +220,15 @@ fn renewed_while_recovering(phase: Phase) -> bool {
 
 /// Who claims holds no lease; the cellar may have one, for a later term that this hive forgot.
 #[test]
-fn a_recovering_hive_renews_only_what_can_run() {
+fn a_recovering_hive_renews_only_what_is_held() {
     let held = [Phase::Mounting, Phase::Starting, Phase::Running, Phase::Stopping(Why::Ordered)];
     assert!(held.into_iter().all(renewed_while_recovering));
     assert!(!renewed_while_recovering(Phase::Claiming));
+    // A mount that dies is claimed again under the lease that was renewed all the time.
+    let mut scene = Scene::with_term(5);
+    decide(&mut scene.hive, Event::Restored { now_ms: 1_000 });
+    scene.hello(ATTIC, 5, true);
+    assert!(scene.report(ATTIC, 5, true, Phase::Running) && scene.report(ATTIC, 5, true, Phase::Claiming));
     BROKEN.set(Some(Rule::OnlyHeldIsRenewed));
     assert!(renewed_while_recovering(Phase::Claiming));
 }

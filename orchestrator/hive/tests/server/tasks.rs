@@ -389,7 +389,19 @@ async fn a_head_that_nobody_expected_is_shown_and_may_be_accepted() {
         assert_eq!(failed["result"]["seen"], seen, "{failed}");
         let shown = scene.shown().await;
         assert_eq!(shown["problem"]["code"], "head_unexpected", "{shown}");
-        // The app is the cellar's now, where it failed: the attic takes it, with what was seen accepted.
+        // The app is the cellar's now, where it failed: it may take it all the same, with what was seen accepted.
+        scene.cellar.has(&scene.app, &start["term"], "stopped", Some("failed"), None);
+        scene.cellar.report().await.is(200);
+        let mut again = force.clone();
+        (again["even_if_online"], again["accept_seen"]) = (json!(false), json!(true));
+        let begun = scene.order("move", again).await.is(202);
+        let prepare = scene.cellar.expect("prepare").await;
+        scene.cellar.answer(&prepare, "done", None, json!({"writers": writers})).await.is(204);
+        let start = scene.cellar.expect("start").await;
+        assert!(start["volumes"][0]["expect"]["since"]["writers"].to_string().contains(stranger), "{start}");
+        scene.cellar.answer(&start, "failed", Some("head_unexpected"), json!({"seen": seen})).await.is(204);
+        assert_eq!(scene.ada.wait(&id(&begun), 20).await["code"], "head_unexpected");
+        // Then the attic takes it.
         scene.cellar.has(&scene.app, &start["term"], "stopped", Some("failed"), None);
         scene.cellar.report().await.is(200);
         scene.attic.apps.clear();

@@ -20,7 +20,8 @@ use super::app::{device_words, onward};
 use super::app_view::{self, View};
 use super::working::step_words;
 
-/// The other devices, each with why it can or cannot take the app.
+/// The other devices, each with why it can or cannot take the app; and the app's own, where it found a head that nobody
+/// expected.
 fn targets(
     call: &Call,
     tenant: &mut Tenant<'_>,
@@ -30,10 +31,10 @@ fn targets(
     let app = &view.app;
     let package: Authorization = apps::package(tenant, app.id, app.revision.0)?;
     let asked = call.visit.form.text("to");
+    let unexpected = app.problem.as_ref().is_some_and(|problem| problem.code.as_str() == "head_unexpected");
+    let may = |id| unexpected || Some(id) != app.device;
     let mut all = Vec::new();
-    for device in
-        view.devices.iter().filter(|one| Some(one.id) != app.device && one.state != DeviceState::Revoked)
-    {
+    for device in view.devices.iter().filter(|one| may(one.id) && one.state != DeviceState::Revoked) {
         let target = apps::Target { device: device.id, package: &package, stores: &app.stores, bytes };
         let why = match apps::check_target(tenant, &target) {
             Ok(()) => None,
