@@ -69,13 +69,28 @@ class Store:
         return place / f"s3-versitygw-{self.port}/data"
 
 
-class Hive:
-    """`comb hive run` on SQLite."""
+class Postgres:
+    """A PostgreSQL for the hive."""
 
-    def __init__(self, folder, host, *more):
+    def __init__(self):
+        self.port = free_port("127.0.0.1")
+        self.script("install")
+        self.url = self.script("start").split()[-1]
+
+    def script(self, action):
+        return stage.run(stage.ROOT / "tests/servers/postgres", action, self.port, timeout=600)
+
+    def stop(self):
+        self.script("stop")
+
+
+class Hive:
+    """`comb hive run`, on SQLite where nothing else is said."""
+
+    def __init__(self, folder, host, *more, db=None):
         self.folder, self.host, self.port, self.more = folder / "hive", host, free_port(host), more
         self.folder.mkdir()
-        self.db, self.log = f"sqlite:{self.folder}/hive.db", self.folder / "log"
+        self.db, self.log = db or f"sqlite:{self.folder}/hive.db", self.folder / "log"
         self.url, self.process = f"http://{host}:{self.port}", None
 
     def comb(self, *words, **more):
