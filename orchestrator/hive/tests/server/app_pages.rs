@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::pages::{Browser, from, location, text};
-use crate::scene::Scene;
+use crate::scene::{Scene, id};
 use crate::world::{Machine, Owner, Reply, VOLUME, World, cut, databases, manifest, uuid};
 
 /// The apps of the repository are a catalog.
@@ -935,6 +935,31 @@ async fn an_app_is_moved_as_planned_by_its_pages_and_the_proof_is_shown() {
     assert!(!page.contains("Cancel it") && !page.contains("class=\"next\""), "{page}");
     has(&shown(&stage.ada.get(&stage.app("")).await), &["cellar"]);
     has(&shown(&stage.vera.get(&stage.app("/history")).await), &["Moved from", "attic", "cellar"]);
+    stage.scene.world.end().await;
+}
+
+/// Where it found a head that nobody expected, an app may begin with force; a planned move leads to other devices only.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_app_that_met_an_unexpected_head_may_be_forced_on_its_own_device() {
+    let mut stage = Stage::new().await;
+    let scene = &mut stage.scene;
+    scene.cellar.report().await.is(200);
+    let cellar = scene.cellar.uuid();
+    let force = json!({"to": cellar, "forced": true, "accept_loss": true, "even_if_online": true});
+    let begun = scene.order("move", force).await.is(202);
+    let prepare = scene.cellar.expect("prepare").await;
+    let writers = json!([{"volume": VOLUME, "writer": scene.cellar.writer()}]);
+    scene.cellar.answer(&prepare, "done", None, json!({"writers": writers})).await.is(204);
+    let start = scene.cellar.expect("start").await;
+    let option = format!("value=\"{cellar}\"");
+    assert!(!text(&stage.ada.get(&stage.app("/force")).await).contains(&option), "it is being started there");
+    let seen =
+        json!([{"volume": VOLUME, "epoch": 7, "seq": 40, "writer": "0badc0de0badc0de0badc0de0badc0de"}]);
+    let scene = &mut stage.scene;
+    scene.cellar.answer(&start, "failed", Some("head_unexpected"), json!({"seen": seen})).await.is(204);
+    assert_eq!(scene.ada.wait(&id(&begun), 20).await["code"], "head_unexpected");
+    has(&text(&stage.ada.get(&stage.app("/force")).await), &[&option, "accept_seen"]);
+    assert!(!text(&stage.ada.get(&stage.app("/move")).await).contains(&option));
     stage.scene.world.end().await;
 }
 

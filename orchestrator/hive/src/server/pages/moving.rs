@@ -20,19 +20,18 @@ use super::app::{device_words, onward};
 use super::app_view::{self, View};
 use super::working::step_words;
 
-/// The other devices, each with why it can or cannot take the app; and the app's own, where it found a head that nobody
-/// expected.
+/// The other devices, each with why it can or cannot take the app; the app's own among them if it may begin there anew.
 fn targets(
     call: &Call,
     tenant: &mut Tenant<'_>,
     view: &View,
     bytes: Option<u64>,
+    with_own: bool,
 ) -> Result<Vec<Choice>, Fail> {
     let app = &view.app;
     let package: Authorization = apps::package(tenant, app.id, app.revision.0)?;
     let asked = call.visit.form.text("to");
-    let unexpected = app.problem.as_ref().is_some_and(|problem| problem.code.as_str() == "head_unexpected");
-    let may = |id| unexpected || Some(id) != app.device;
+    let may = |id| with_own || Some(id) != app.device;
     let mut all = Vec::new();
     for device in view.devices.iter().filter(|one| may(one.id) && one.state != DeviceState::Revoked) {
         let target = apps::Target { device: device.id, package: &package, stores: &app.stores, bytes };
@@ -80,7 +79,7 @@ fn is_online(tenant: &mut Tenant<'_>, device: Option<DeviceId>) -> Result<bool, 
 pub fn show(call: &Call, tenant: &mut Tenant<'_>) -> Result<Reply, Fail> {
     let view = View::of(call, tenant, "")?;
     let bytes = apps::bytes(&view.app);
-    let targets = targets(call, tenant, &view, bytes)?;
+    let targets = targets(call, tenant, &view, bytes, false)?;
     let mut refusal = None;
     let runs = view.app.report.as_ref().is_some_and(|aged| aged.report.phase == Phase::Running);
     if view.app.device.is_some() && !is_online(tenant, view.app.device)? {
@@ -160,17 +159,18 @@ fn stake(view: &View) -> Vec<Html> {
 /// `GET /apps/{id}/force`.
 pub fn force(call: &Call, tenant: &mut Tenant<'_>) -> Result<Reply, Fail> {
     let view = View::of(call, tenant, "")?;
-    let targets = targets(call, tenant, &view, None)?;
+    let code = view.app.problem.as_ref().map(|problem| problem.code.as_str());
+    let is_unexpected = code == Some("head_unexpected");
+    let targets = targets(call, tenant, &view, None, is_unexpected)?;
     let name = Field::new("name", &format!("Type “{}” to confirm", view.app.name), Kind::Text)
         .length(63)
         .error(view.frame.error("name"));
-    let code = view.app.problem.as_ref().map(|problem| problem.code.as_str());
     let page = pages::AppForce {
         from: view.device().map(|device| show::name(&device.name)),
         heard: view.device().and_then(|device| app_view::heard(device, view.frame.now)),
         is_online: is_online(tenant, view.app.device)?,
         stake: stake(&view),
-        is_unexpected: code == Some("head_unexpected"),
+        is_unexpected,
         is_possible: targets.iter().any(|one| one.is_possible),
         targets,
         even_if_online: call.visit.form.flag("even_if_online"),
