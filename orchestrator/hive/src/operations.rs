@@ -209,7 +209,7 @@ impl Hive {
         self.command(id, to, Step::Prepare, Order::Prepare { volumes });
     }
 
-    /// A device answered the command that the operation waits for.
+    /// A device answered a command of the operation: the one that it waits for, or one of before.
     pub(crate) fn answered(&mut self, id: OperationId, device: DeviceId, result: &CommandResult) {
         let Some(operation) = self.operations.get(&id).cloned() else { return };
         let waits = operation.waits == Some((device, result.number));
