@@ -28,6 +28,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use fs_format::{PackId, Seq};
+use fs_replication::Handle;
 use fs_volume::{SealPace, Volume};
 use parking_lot::Mutex;
 use tokio::runtime::Runtime;
@@ -105,11 +106,13 @@ impl Replicas {
         volume.on_seal(move |info| {
             if let Some(replicas) = weak.upgrade() {
                 replicas.core.changes.lock().seal(info.seq, info.time.0, info.added);
-                for running in replicas.running.lock().iter() {
-                    if let Some(uploader) = &running.shared.at_work.lock().uploader {
-                        uploader.sealed();
-                    }
-                }
+                replicas.ring(Handle::sealed);
+            }
+        });
+        let weak = Arc::downgrade(&replicas);
+        volume.on_early_packs(move || {
+            if let Some(replicas) = weak.upgrade() {
+                replicas.ring(Handle::early);
             }
         });
         let weak = Arc::downgrade(&replicas);
@@ -190,8 +193,15 @@ impl Replicas {
     pub fn hurry(&self) {
         for running in self.running.lock().iter() {
             running.shared.hurry.notify_one();
+        }
+        self.ring(Handle::hurry);
+    }
+
+    /// Tells every uploader that is at work.
+    fn ring(&self, tell: impl Fn(&Handle)) {
+        for running in self.running.lock().iter() {
             if let Some(uploader) = &running.shared.at_work.lock().uploader {
-                uploader.hurry();
+                tell(uploader);
             }
         }
     }

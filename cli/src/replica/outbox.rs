@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use fs_format::pack::PACK_BYTES_MAX;
 use fs_format::{PackId, Seq};
-use fs_replication::{Commit, Error, Held, Local, LocalError, Slot};
+use fs_replication::{Commit, Early, Error, Held, Local, LocalError, Slot};
 use fs_volume::{FsError, History};
 
 use crate::failure::Result;
@@ -129,5 +129,15 @@ impl Local for Outbox {
             Ok(bytes) => Ok(Bytes::from(bytes)),
             Err(error) => self.pack_of_stores(&pack, error).await,
         }
+    }
+
+    fn early(&self) -> Option<Early> {
+        self.history.early_packs().map(|(seq, packs)| Early { seq, packs })
+    }
+
+    async fn early_pack(&self, pack: &PackId) -> Option<Bytes> {
+        let pack = *pack;
+        let read = self.read(format!("pack {pack}"), move |history| Ok(history.early_pack(&pack))).await;
+        read.ok().flatten().map(Bytes::from)
     }
 }

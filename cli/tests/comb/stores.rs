@@ -1449,3 +1449,37 @@ fn what_waits_goes_on_where_it_was_after_a_crash() {
     reader.unmount();
     writer.unmount();
 }
+
+#[test]
+fn packs_of_a_large_seal_go_ahead_of_it_and_a_crash_between_loses_nothing() {
+    let writer = Machine::with_store();
+    writer.mount().done();
+    writer.write("a", "first");
+    writer.sync();
+    writer.write("large", noise(1, 320 << 20));
+    let pid = writer.world.daemon();
+    let objects = |kind: &str| objects(&writer.store(), kind);
+    let (packs, slots) = (objects("p").len(), objects("m"));
+    let mut snapshot =
+        writer.world.command(["snapshot", "photos"]).stderr(Stdio::null()).spawn().expect("begun");
+    wait_until("sending", || objects("p").len() > packs);
+    world::signal("-9", &pid);
+    assert!(
+        !snapshot.wait().expect("it ended").success(),
+        "the seal was made before anything was there of it"
+    );
+    wait_until("dying", || !world::is_running(&pid));
+    assert_eq!(objects("m"), slots);
+
+    writer.mount().done();
+    writer.sync();
+    // Of the seal that is made now each pack goes once; those of the one that ended are nobody's.
+    let ahead = objects("p").len() - walk(&writer.world.volume_folder().join("packs")).len();
+    assert!((1..=20).contains(&ahead), "{ahead}");
+    let reader = Machine::opened(&writer, &writer.url(), "--read-only");
+    reader.mount().done();
+    assert_eq!(reader.tree(), writer.tree());
+    reader.unmount();
+    writer.comb("check photos").done();
+    writer.unmount();
+}

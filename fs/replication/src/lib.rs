@@ -49,7 +49,7 @@ pub use head::{Head, Link, Slot, Verdict};
 pub use lazy::{
     Far, Filled, Limits, Newest, NewestError, REQUEST_BYTES_MAX, Room, WINDOW_BYTES, WINDOWS, Windows,
 };
-pub use local::{Commit, Held, Local, LocalError, Signer};
+pub use local::{Commit, Early, Held, Local, LocalError, Signer};
 pub use names::{Fencing, Names};
 pub use progress::{Handle, NotReplicated, Pending, Progress, State, Trouble};
 pub use remote::Remote;

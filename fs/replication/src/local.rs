@@ -31,6 +31,12 @@ pub trait Local: Debug + Send + Sync {
     ///
     /// In a store a damaged pack would hold its name for ever.
     async fn pack(&self, pack: &PackId) -> Result<Bytes, LocalError>;
+
+    /// Packs of the seal that is being made, as far as they may be sent; nothing where there are none.
+    fn early(&self) -> Option<Early>;
+
+    /// One of these, byte for byte and checked; nothing where the seal has given it up.
+    async fn early_pack(&self, pack: &PackId) -> Option<Bytes>;
 }
 
 /// A run of seals without a hole.
@@ -48,6 +54,15 @@ pub struct Commit {
     /// When it was sealed, by the clock of who did.
     pub sealed: Timestamp,
     /// Each pack that was asked for, and how many bytes it has.
+    pub packs: Vec<(PackId, u64)>,
+}
+
+/// What there is of a seal before it is made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Early {
+    /// The seq that it will have, if it comes to be.
+    pub seq: Seq,
+    /// Its packs so far, and how many bytes each has.
     pub packs: Vec<(PackId, u64)>,
 }
 

@@ -143,6 +143,11 @@ impl Handle {
         self.bells.sealed.notify_one();
     }
 
+    /// There are packs of a seal that is being made.
+    pub fn early(&self) {
+        self.bells.sealed.notify_one();
+    }
+
     /// Ends a pause after an error, since somebody mended what was wrong; and looks whether the volume is still ours to write.
     pub fn hurry(&self) {
         self.bells.hurry.notify_one();

@@ -3,7 +3,7 @@
 //! ```text
 //! stand ── where does the store stand? ── once, and later whether it still does
 //!   └─ plan ── which seals are to come, with which packs
-//!        ├─ packs: many at once, in the order of their seals
+//!        ├─ packs: many at once, in the order of their seals; last those of a seal that is being made
 //!        └─ slots: one at a time, in order, each when its packs are there
 //! ```
 //!
@@ -17,7 +17,7 @@
 //! - A writer that has nothing to send notices all the same, within minutes, that another device took the volume over, or that
 //!   the store has lost what it had.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -32,7 +32,7 @@ use crate::attach::StoreId;
 use crate::commit::{Committed, Fence, Fenced};
 use crate::error::Error;
 use crate::head::{Link, Slot};
-use crate::local::{Held, Local, LocalError, Signer};
+use crate::local::{Commit, Early, Held, Local, LocalError, Signer};
 use crate::progress::{Bells, Handle, Pending, Progress, State, Trouble};
 use crate::remote::{PATIENCE, Remote};
 use crate::rules::{Rule, keeps};
@@ -122,6 +122,7 @@ pub struct Uploader {
     /// When that was looked at.
     stood: Instant,
     plan: VecDeque<Planned>,
+    begun: Begun,
     /// Packs at once that the store bears now.
     window: usize,
     /// When the rate allows the next pack.
@@ -149,6 +150,39 @@ struct Planned {
     bytes: u64,
 }
 
+/// The seal that is being made, as far as its packs go ahead of it.
+#[derive(Debug, Default)]
+struct Begun {
+    seq: Seq,
+    /// Packs that nobody sends yet.
+    unsent: VecDeque<(PackId, u64)>,
+    /// Packs on their way.
+    sending: HashMap<PackId, u64>,
+    /// Packs that the store has answered for. Those of a seal that failed are among them, for nobody.
+    sent: HashSet<PackId>,
+}
+
+impl Begun {
+    /// What of the seal, now that it is made, is to be sent.
+    fn go_on(mut self, seq: Seq, commit: Commit) -> Planned {
+        let mut planned = Planned {
+            seq,
+            sealed: commit.sealed,
+            unsent: VecDeque::new(),
+            sending: HashMap::new(),
+            bytes: 0,
+        };
+        for (pack, bytes) in commit.packs.into_iter().filter(|(pack, _)| !self.sent.contains(pack)) {
+            planned.bytes += bytes;
+            match self.sending.remove(&pack) {
+                Some(_) => drop(planned.sending.insert(pack, bytes)),
+                None => planned.unsent.push_back((pack, bytes)),
+            }
+        }
+        planned
+    }
+}
+
 /// Why an uploader does something again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Woken {
@@ -172,6 +206,15 @@ impl<E: Into<Error>> From<E> for Halt {
     }
 }
 
+/// What became of a pack.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Sent {
+    /// The store has it.
+    There,
+    /// The seal that was being made has given it up.
+    GivenUp,
+}
+
 /// What a task of a pass did.
 enum Done {
     /// The store, asked then, has what it had, or not.
@@ -180,9 +223,8 @@ enum Done {
         still: Result<(), Error>,
     },
     Pack {
-        seq: Seq,
         pack: PackId,
-        sent: Result<(), Error>,
+        sent: Result<Sent, Error>,
     },
     Slot {
         seal: Result<(Link, Committed), Error>,
@@ -209,6 +251,7 @@ impl Uploader {
             stands: None,
             stood: Instant::now(),
             plan: VecDeque::new(),
+            begun: Begun::default(),
             window: settings.pace.requests.max(1),
             next_send: Instant::now(),
             recent: VecDeque::new(),
@@ -347,7 +390,7 @@ impl Uploader {
         let lost = error.lost();
         if let Some(has) = lost {
             // Where it stands is found out anew. What was seen there stays seen: that is what its loss is told by.
-            self.stands = None;
+            self.forget_stands();
             self.plan.clear();
             // What cannot be read here is told by the next pass.
             let _ = self.extend_plan_behind(has).await;
@@ -412,6 +455,7 @@ impl Uploader {
                 if !slot_under_way {
                     slot_under_way = self.send_slot(&mut tasks);
                 }
+                self.extend_begun();
                 self.send_packs(&mut tasks);
             }
             let Some(done) = tasks.join_next().await else { break };
@@ -423,8 +467,8 @@ impl Uploader {
                     }
                     failed = failed.or(still.err());
                 }
-                Done::Pack { seq, pack, sent } => {
-                    let sent = self.packed(seq, pack, sent);
+                Done::Pack { pack, sent } => {
+                    let sent = self.packed(pack, sent);
                     failed = failed.or(sent.err());
                 }
                 Done::Slot { seal } => {
@@ -447,7 +491,7 @@ impl Uploader {
         }
         if let Some(Error::Differs { .. } | Error::RolledBack { .. }) = failed {
             // Somebody else writes to the copy, too, or it is another store by now: where it stands is found out anew.
-            self.stands = None;
+            self.forget_stands();
         }
         failed.map_or(Ok(()), |error| Err(error.into()))
     }
@@ -469,12 +513,35 @@ impl Uploader {
         while seq <= last && self.plan.len() < PLAN_MAX {
             // A store that begins with this one has nothing of what was before.
             let commit = self.local.commit(seq, seq == first).await?;
-            let bytes = commit.packs.iter().map(|(_, bytes)| bytes).sum();
-            let (unsent, sending) = (commit.packs.into(), HashMap::new());
-            self.plan.push_back(Planned { seq, sealed: commit.sealed, unsent, sending, bytes });
+            let begun =
+                if self.begun.seq == seq { std::mem::take(&mut self.begun) } else { Begun::default() };
+            self.plan.push_back(begun.go_on(seq, commit));
             seq = Seq(seq.0 + 1);
         }
         Ok(())
+    }
+
+    /// Takes in what there is by now of the seal that is being made.
+    fn extend_begun(&mut self) {
+        self.begun.unsent.clear();
+        let Some(Early { seq, packs }) = self.local.early() else { return };
+        let stands = self.stands.and_then(|stands| stands.last).map(|link| link.seq);
+        if self.plan.back().map(|planned| planned.seq).or(stands) >= Some(seq) {
+            // It is made.
+            return;
+        }
+        if self.begun.seq != seq {
+            self.begun = Begun { seq, ..Begun::default() };
+        }
+        let Begun { unsent, sending, sent, .. } = &mut self.begun;
+        let is_new = |pack: &PackId| !sending.contains_key(pack) && !sent.contains(pack);
+        unsent.extend(packs.into_iter().filter(|(pack, _)| is_new(pack)));
+    }
+
+    /// What the store has is found out anew.
+    fn forget_stands(&mut self) {
+        self.stands = None;
+        self.begun = Begun::default();
     }
 
     /// Creates the slot of the oldest seal, if all its packs are there.
@@ -500,51 +567,74 @@ impl Uploader {
 
     /// Sends packs in the order of their seals, as many as the pace allows.
     fn send_packs(&mut self, tasks: &mut JoinSet<Done>) {
-        let mut sending: usize = self.plan.iter().map(|planned| planned.sending.len()).sum();
-        let mut bytes: u64 = self.plan.iter().flat_map(|planned| planned.sending.values()).sum();
-        for planned in &mut self.plan {
-            while let Some(&(pack, size)) = planned.unsent.front() {
-                let fits = bytes + size <= self.settings.pace.bytes || sending == 0;
-                if sending >= self.window || !fits {
+        let ways = self.plan.iter().map(|planned| &planned.sending).chain([&self.begun.sending]);
+        let (mut count, mut bytes) =
+            ways.flat_map(HashMap::values).fold((0, 0), |(count, bytes), size| (count + 1, bytes + size));
+        let planned = self.plan.iter_mut().map(|one| (&mut one.unsent, &mut one.sending, false));
+        let begun = (&mut self.begun.unsent, &mut self.begun.sending, true);
+        for (unsent, sending, is_early) in planned.chain([begun]) {
+            while let Some(&(pack, size)) = unsent.front() {
+                let fits = bytes + size <= self.settings.pace.bytes || count == 0;
+                if count >= self.window || !fits {
                     return;
                 }
-                planned.unsent.pop_front();
-                planned.sending.insert(pack, size);
-                (sending, bytes) = (sending + 1, bytes + size);
+                unsent.pop_front();
+                sending.insert(pack, size);
+                (count, bytes) = (count + 1, bytes + size);
 
                 let start = self.next_send.max(Instant::now());
                 if let Some(rate) = self.settings.pace.rate {
                     self.next_send = start + Duration::from_secs_f64(size as f64 / rate.max(1) as f64);
                 }
-                let (remote, local, seq) = (self.remote.clone(), self.local.clone(), planned.seq);
+                let (remote, local) = (self.remote.clone(), self.local.clone());
                 tasks.spawn(async move {
                     tokio::time::sleep_until(start).await;
                     let send = async {
-                        let bytes = local.pack(&pack).await?;
-                        remote.create_or_trust(&remote.names().pack(&pack), bytes).await
+                        let bytes = match is_early {
+                            true => local.early_pack(&pack).await,
+                            false => Some(local.pack(&pack).await?),
+                        };
+                        let Some(bytes) = bytes else { return Ok(Sent::GivenUp) };
+                        remote.create_or_trust(&remote.names().pack(&pack), bytes).await?;
+                        Ok(Sent::There)
                     };
-                    Done::Pack { seq, pack, sent: send.await }
+                    Done::Pack { pack, sent: send.await }
                 });
             }
         }
     }
 
     /// Notes what became of a pack.
-    fn packed(&mut self, seq: Seq, pack: PackId, sent: Result<(), Error>) -> Result<(), Error> {
-        let planned = self.plan.iter_mut().find(|planned| planned.seq == seq);
-        let planned = planned.expect("a seal is planned until its packs are sent");
-        let size = planned.sending.remove(&pack).expect("the pack was on its way");
-        match sent.or_else(|error| if keeps(Rule::PacksAreAnswered) { Err(error) } else { Ok(()) }) {
-            Ok(()) => {
-                planned.bytes -= size;
-                self.go_on();
-                self.window = (self.window + 1).min(self.settings.pace.requests.max(1));
-                self.recent.push_back((Instant::now(), size));
-                self.progress.send_modify(|progress| progress.sent_bytes += size);
+    fn packed(&mut self, pack: PackId, sent: Result<Sent, Error>) -> Result<(), Error> {
+        let is_answered = keeps(Rule::PacksAreAnswered);
+        let sent = sent.or_else(|error| if is_answered { Err(error) } else { Ok(Sent::There) });
+        let is_there = matches!(sent, Ok(Sent::There));
+        // What went ahead of its seal goes on with it; of a seal that failed, nobody keeps the size.
+        let size = match self.plan.iter_mut().find_map(|one| Some((one.sending.remove(&pack)?, one))) {
+            Some((size, planned)) => {
+                match is_there {
+                    true => planned.bytes -= size,
+                    false => planned.unsent.push_front((pack, size)),
+                }
+                size
+            }
+            None => {
+                let size = self.begun.sending.remove(&pack);
+                self.begun.sent.extend(size.filter(|_| is_there).map(|_| pack));
+                size.unwrap_or(0)
+            }
+        };
+        match sent {
+            Ok(_) => {
+                if is_there {
+                    self.go_on();
+                    self.window = (self.window + 1).min(self.settings.pace.requests.max(1));
+                    self.recent.push_back((Instant::now(), size));
+                    self.progress.send_modify(|progress| progress.sent_bytes += size);
+                }
                 Ok(())
             }
             Err(error) => {
-                planned.unsent.push_front((pack, size));
                 if error.is_overload() {
                     self.window = (self.window / 2).max(1);
                 }

@@ -110,6 +110,17 @@ impl History {
         self.store.whole_pack(pack)
     }
 
+    /// Packs of the seal that is being made, as far as they are durable, with their bytes, and the seq that it will have if it
+    /// comes to be. After a seal that failed, none are told before one is made: nobody would need what was sent.
+    pub fn early_packs(&self) -> Option<(Seq, Vec<(PackId, u64)>)> {
+        self.store.early.packs()
+    }
+
+    /// One of these, byte for byte; nothing where the seal has given it up.
+    pub fn early_pack(&self, pack: &PackId) -> Option<Vec<u8>> {
+        self.store.early_pack(pack)
+    }
+
     fn whole_manifest(&self, seq: Seq) -> Result<Manifest, FsError> {
         self.manifest(seq).map_err(|error| FsError::Damaged(error.to_string()))
     }

@@ -407,7 +407,10 @@ struct Sealer<'a> {
 
 impl<'a> Sealer<'a> {
     fn new(volume: &'a Volume, frozen: &'a Overlay, base: &'a Moment, seq: Seq) -> Result<Self, FsError> {
-        let packer = Packer::new(&volume.store, seq)?;
+        let mut packer = Packer::new(&volume.store, seq)?;
+        if volume.seal_error.read().is_none() {
+            packer.show_early();
+        }
         let seed = volume.keys.read.chunker_seed();
         let mut dedup = volume.dedup.lock();
         dedup.begin();

@@ -6,6 +6,7 @@
 //! - A chunk's pack is looked at where it is here. Only where it is not, the newest tree is asked whether compaction moved
 //!   the frame; so no chunk costs more for it in a volume that was never compacted.
 
+mod early;
 mod packer;
 
 use std::cell::RefCell;
@@ -37,6 +38,7 @@ use crate::readahead::Wanted;
 use crate::tree::{Fault, Nodes, Root};
 use crate::{FsError, layers, ledger, replace};
 
+use self::early::Early;
 pub use self::packer::Packer;
 
 /// Packs whose files and keys are kept open.
@@ -219,6 +221,8 @@ pub struct Store {
     wanted: Wanted,
     /// Bytes of packs that the running seal has on the disk already.
     pub packed: AtomicU64,
+    /// Which these are.
+    pub early: Early,
     /// What was found damaged.
     pub found: Findings,
 }
@@ -239,6 +243,7 @@ impl Store {
             chunks: chunk_cache(half),
             wanted: Wanted::default(),
             packed: AtomicU64::new(0),
+            early: Early::default(),
             found: Findings::default(),
         }
     }
@@ -716,9 +721,18 @@ impl Store {
 
     /// A pack, byte for byte, after a look at whether its hash is its name.
     pub fn whole_pack(&self, object: &PackId) -> Result<Vec<u8>, FsError> {
-        let path = pack_path(object);
-        let fail = |error: std::io::Error| read_error(&path, &error);
-        let file = self.env.disk.open(&path, OpenMode::Read).map_err(fail)?;
+        self.whole_file(&pack_path(object), object)
+    }
+
+    /// A pack of the running seal, which gets its name at the end; nothing where the seal has given it up.
+    pub fn early_pack(&self, object: &PackId) -> Option<Vec<u8>> {
+        let early = self.early.path(object).and_then(|path| self.whole_file(&path, object).ok());
+        early.or_else(|| self.whole_pack(object).ok())
+    }
+
+    fn whole_file(&self, path: &str, object: &PackId) -> Result<Vec<u8>, FsError> {
+        let fail = |error: std::io::Error| read_error(path, &error);
+        let file = self.env.disk.open(path, OpenMode::Read).map_err(fail)?;
         let len = file.len().map_err(fail)?;
         if len > PACK_BYTES_MAX {
             return Err(FsError::Damaged(format!("{path} is larger than a pack can be")));

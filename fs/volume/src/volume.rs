@@ -370,6 +370,14 @@ impl Volume {
         }
     }
 
+    /// Calls `tell` while a large seal is made, when [`History::early_packs`] has more, on the thread that seals; only the first who
+    /// asks is told.
+    pub fn on_early_packs(&self, tell: impl Fn() + Send + Sync + 'static) {
+        if !self.store.early.on_more(Box::new(tell)) {
+            tracing::error!(volume = %self.id, "somebody is told of packs already");
+        }
+    }
+
     /// The epoch that this volume is written in.
     pub fn epoch(&self) -> Epoch {
         self.state.read().base.epoch

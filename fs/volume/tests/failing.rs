@@ -1,8 +1,8 @@
 //! Seals on a disk that fails in the middle of them.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
-use fs_format::{Ino, Seq, SnapshotId};
+use fs_format::{Ino, PackId, Seq, SnapshotId};
 use fs_volume::*;
 
 mod support;
@@ -235,4 +235,46 @@ fn a_seal_waits_for_what_left_the_disk_while_its_store_is_away() {
     assert_eq!(volume.read(ino, at(999), 4096).expect("reads"), noise(2000, 4096));
     assert_eq!(volume.read(ino, at(998), 4096).expect("reads"), noise(2001, 4096));
     assert_eq!(volume.read(ino, at(997), 4096).expect("reads"), noise(997, 4096));
+}
+
+#[test]
+fn packs_of_a_large_seal_can_be_had_before_it_is_made() {
+    let stage = Stage::new();
+    let volume = stage.open();
+    let history = volume.history();
+    let told = Arc::new(Mutex::new(Vec::new()));
+    let (tell, early) = (told.clone(), history.clone());
+    volume.on_early_packs(move || {
+        let (seq, packs) = early.early_packs().expect("there are some");
+        let whole = |(id, bytes): &(PackId, u64)| early.early_pack(id).expect("here").len() as u64 == *bytes;
+        assert!(packs.iter().all(whole));
+        tell.lock().expect("no panic").push((seq, packs));
+    });
+    let told = || std::mem::take(&mut *told.lock().expect("no panic"));
+
+    put(&volume, "f", &noise(1, 72 * MIB));
+    assert_eq!(history.early_packs(), None);
+    let seal = volume.seal(None).expect("seals");
+    let mut once = told();
+    let (seq, packs) = once.pop().expect("told once");
+    assert_eq!((seq, packs.len(), once.len()), (seal.seq, 4, 0));
+    assert_eq!(history.early_packs(), None, "it is made");
+    let sealed = history.outgoing(seal.seq, false).expect("reads").packs;
+    assert!(packs.iter().all(|pack| sealed.contains(pack)));
+    assert!(packs.iter().all(|(id, _)| history.early_pack(id).is_some()), "it has its name by now");
+
+    // What a seal wrote that failed is gone, and of the next try nothing is told: it may fail as often as there is no room.
+    put(&volume, "g", &noise(2, 72 * MIB));
+    stage.hooks.fail(Act::Create, "manifests/.new", ENOSPC);
+    volume.seal(None).expect_err("there is no room");
+    let failed = told().pop().expect("told").1;
+    assert!(failed.iter().all(|(id, _)| history.early_pack(id).is_none()));
+    volume.seal(None).expect_err("there is no room");
+    assert_eq!(told(), []);
+    stage.hooks.clear();
+    volume.seal(None).expect("there is room");
+    assert_eq!(told(), []);
+    put(&volume, "h", &noise(3, 72 * MIB));
+    volume.seal(None).expect("seals");
+    assert_eq!(told().len(), 1);
 }

@@ -178,6 +178,102 @@ async fn packs_go_ahead_while_slots_are_created() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn packs_of_a_seal_that_is_made_go_ahead() {
+    let folder = folder(&[], 0);
+    let store = Slow::new(Memory::default());
+    let (uploader, handle) = uploader(store.clone(), &folder, settings());
+    let run = tokio::spawn(uploader.run());
+    handle.replicated(Seq(1)).await.expect("replicated");
+
+    let packs: Vec<(PackId, Bytes)> = (0..20).map(|n| pack(n, 100)).collect();
+    let sent = |handle: &Handle| handle.progress().borrow().sent_bytes;
+    folder.begin_seal(&packs[..4]);
+    handle.early();
+    tokio::time::sleep(3 * TAKES).await;
+    assert_eq!(sent(&handle), 400, "before the seal is made");
+    // More comes while those are on their way; the seal ends while some of it is, and has two that nobody was told of.
+    folder.begin_seal(&packs[..18]);
+    handle.early();
+    tokio::time::sleep(TAKES / 2).await;
+    let before = store.requests.load(Ordering::Relaxed);
+    folder.seal(1, 1, &packs);
+    handle.sealed();
+    handle.replicated(Seq(2)).await.expect("replicated");
+    all_there(&store.inside, &folder).await;
+    assert_eq!(sent(&handle), 20 * 100, "each once");
+    // Two packs and a slot with its look; a look whether the store still has the one before, should the pass have ended.
+    let requests = store.requests.load(Ordering::Relaxed) - before;
+    assert!((4..=5).contains(&requests), "{requests}");
+    run.abort();
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_failed_seal_had_written_is_missed_by_nobody() {
+    let folder = folder(&[], 0);
+    let store = Slow::new(Memory::default());
+    let (uploader, handle) = uploader(store.clone(), &folder, settings());
+    let run = tokio::spawn(uploader.run());
+    handle.replicated(Seq(1)).await.expect("replicated");
+
+    let packs: Vec<(PackId, Bytes)> = (0..60).map(|n| pack(n, 100)).collect();
+    // It fails while the first sixteen are on their way, or before they are read.
+    for pause in [TAKES / 2, TAKES, 3 * TAKES, Duration::ZERO] {
+        folder.begin_seal(&packs[..30]);
+        handle.early();
+        tokio::time::sleep(pause).await;
+        folder.fail_seal();
+        tokio::time::sleep(10 * TAKES).await;
+        let progress = handle.progress().borrow().clone();
+        assert_eq!(
+            (progress.state, progress.trouble.is_none()),
+            (State::Done, true),
+            "{:?}",
+            progress.trouble
+        );
+    }
+    folder.begin_seal(&packs[30..50]);
+    handle.early();
+    tokio::time::sleep(TAKES / 2).await;
+    folder.seal(1, 1, &packs[30..]);
+    handle.sealed();
+    handle.replicated(Seq(2)).await.expect("replicated");
+    all_there(&store.inside, &folder).await;
+    run.abort();
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_went_ahead_is_sent_again_where_the_store_fails() {
+    for seed in 0..200 {
+        let folder = folder(&[3], 100);
+        let faulty = Faulty::new(Memory::default(), seed);
+        faulty.set(BAD);
+        let store = Slow::new(faulty);
+        let (uploader, handle) = uploader(store.clone(), &folder, Settings { seed, ..settings() });
+        let run = tokio::spawn(uploader.run());
+        let mut made = 1000;
+        for seal in 0..5 {
+            let packs: Vec<(PackId, Bytes)> = (0..20).map(|n| pack(made + n, 100)).collect();
+            made += 20;
+            for count in [4, 8, 12, 16] {
+                folder.begin_seal(&packs[..count]);
+                handle.early();
+                tokio::time::sleep(TAKES * (seed % 7) as u32 / 2).await;
+            }
+            if seal == 2 {
+                folder.fail_seal();
+                continue;
+            }
+            folder.seal(1, 1, &packs);
+            handle.sealed();
+        }
+        let waited = tokio::time::timeout(Duration::from_secs(3600), handle.replicated(folder.last())).await;
+        waited.expect("in time").expect("replicated");
+        run.abort();
+        all_there(store.inside.inside(), &folder).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_rate_is_kept() {
     let folder = folder(&[10], 100_000);
     let pace = Pace { rate: Some(50_000), ..Pace::default() };

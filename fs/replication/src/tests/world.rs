@@ -13,7 +13,7 @@ use fs_format::claim::{BOUNDARY_CONTEXT, Boundary, CLAIM_CONTEXT, Claim};
 use fs_format::manifest::{Lineage, MANIFEST_CONTEXT, ManifestHeader, manifest_id, signed_digest};
 use fs_format::{DeviceId, Epoch, ManifestId, PackId, Seq, Timestamp, VolumeId};
 
-use crate::{Commit, Held, Local, LocalError, Signer, Slot};
+use crate::{Commit, Early, Held, Local, LocalError, Signer, Slot};
 
 fn key() -> SigningKey {
     SigningKey::from_bytes(&[7; 32])
@@ -85,6 +85,8 @@ struct Sealed {
     manifests: BTreeMap<Seq, Bytes>,
     added: BTreeMap<Seq, Vec<(PackId, u64)>>,
     packs: BTreeMap<PackId, Bytes>,
+    /// The seal that is being made.
+    early: Option<Early>,
     /// Manifests that are on a branch.
     branch: Vec<Bytes>,
     /// Manifests that are in a store, and come when they are asked for.
@@ -142,8 +144,26 @@ impl Folder {
         let (&last, newest) = sealed.manifests.last_key_value().expect("it begins with one");
         let (seq, parent) = (Seq(last.0 + 1), manifest_id(newest));
         sealed.manifests.insert(seq, manifest(epoch, seq.0, parent, salt));
+        sealed.early = None;
         sealed.added.insert(seq, packs.iter().map(|(id, bytes)| (*id, bytes.len() as u64)).collect());
         sealed.packs.extend(packs.iter().cloned());
+    }
+
+    /// Begins to seal: these packs are written.
+    pub fn begin_seal(&self, packs: &[(PackId, Bytes)]) {
+        let seq = Seq(self.last().0 + 1);
+        let mut sealed = self.sealed.lock().expect("no panic");
+        let list = packs.iter().map(|(id, bytes)| (*id, bytes.len() as u64)).collect();
+        sealed.early = Some(Early { seq, packs: list });
+        sealed.packs.extend(packs.iter().cloned());
+    }
+
+    /// Removes what a seal has written that failed.
+    pub fn fail_seal(&self) {
+        let mut sealed = self.sealed.lock().expect("no panic");
+        for (pack, _) in sealed.early.take().expect("it was begun").packs {
+            sealed.packs.remove(&pack);
+        }
     }
 
     /// Gives up what was before this seal, as retention does.
@@ -208,6 +228,14 @@ impl Local for Folder {
 
     async fn pack(&self, pack: &PackId) -> Result<Bytes, LocalError> {
         self.sealed.lock().expect("no panic").packs.get(pack).cloned().ok_or_else(|| missing(pack))
+    }
+
+    fn early(&self) -> Option<Early> {
+        self.sealed.lock().expect("no panic").early.clone()
+    }
+
+    async fn early_pack(&self, pack: &PackId) -> Option<Bytes> {
+        self.pack(pack).await.ok()
     }
 }
 

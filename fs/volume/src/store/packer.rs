@@ -41,6 +41,8 @@ pub struct Packer<'a> {
     room: Vec<Growing>,
     birth: Seq,
     added: u64,
+    /// Whether its packs may be sent before a manifest names them.
+    is_early: bool,
 }
 
 /// A pack that is durable, but not under its name.
@@ -188,7 +190,13 @@ impl<'a> Packer<'a> {
             room: Vec::new(),
             birth,
             added: 0,
+            is_early: false,
         })
+    }
+
+    /// Lets packs be sent as soon as they are durable.
+    pub fn show_early(&mut self) {
+        self.is_early = true;
     }
 
     /// What compresses chunks for this packer, which gets it back with them.
@@ -357,6 +365,9 @@ impl<'a> Packer<'a> {
         staged.map_err(|error| disk_error(&path, &error))?;
         self.added += writer.bytes.len() as u64;
         self.store.packed.store(self.added, Ordering::Relaxed);
+        if self.is_early {
+            self.store.early.add(self.birth, object, writer.bytes.len() as u64, path.clone());
+        }
         self.unnamed.push(Unnamed { path, object });
         let entry = PackEntry { object, bytes: writer.bytes.len() as u32, birth: self.birth };
         self.entries[(writer.number - self.first) as usize] = Some(entry);
@@ -484,6 +495,7 @@ impl<'a> Packer<'a> {
 impl Drop for Packer<'_> {
     /// A seal that fails for want of room must not take more of it with each try.
     fn drop(&mut self) {
+        self.store.early.clear();
         let disk = &self.store.env.disk;
         let mut is_listed = self.is_listed;
         for pack in &self.unnamed {
